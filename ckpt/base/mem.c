@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "ckpt/base/mem.h"
+
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <tidemark/types.h>
+
+static unsigned long fail_at;
+
+void mem_fail_at(unsigned long n)
+{
+    fail_at = n;
+}
+
+void *mem_try_array(size_t count, size_t size)
+{
+    if (fail_at > 0 && --fail_at == 0)
+        return NULL;
+    return calloc(count ? count : 1, size ? size : 1);
+}
+
+void *mem_try_alloc(size_t bytes)
+{
+    return mem_try_array(1, bytes);
+}
+
+static void *must(void *pointer, size_t bytes)
+{
+    if (pointer == NULL) {
+        fprintf(stderr, "fatal: out of memory asking for %zu bytes; give this host more memory or a higher limit\n", bytes);
+        abort();
+    }
+    return pointer;
+}
+
+void *mem_array(size_t count, size_t size)
+{
+    return must(calloc(count ? count : 1, size ? size : 1), count * size);
+}
+
+void *mem_alloc(size_t bytes)
+{
+    return mem_array(1, bytes);
+}
+
+void *mem_grow(void *old, size_t count, size_t size)
+{
+    return must(reallocarray(old, count ? count : 1, size), count * size);
+}
+
+char *mem_strdup(const char *text)
+{
+    return must(strdup(text), strlen(text) + 1);
+}
+
+char *mem_format(const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    char *text = NULL;
+    int n = vasprintf(&text, format, args);
+    va_end(args);
+    return must(n < 0 ? NULL : text, 0);
+}
+
+void mem_free(void *pointer)
+{
+    free(pointer);
+}
+
+void text_copy(char *to, size_t size, const char *from)
+{
+    size_t n = strnlen(from, size - 1);
+    memmove(to, from, n);
+    to[n] = '\0';
+}
+
+static int name_char(char c)
+{
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
+}
+
+int name_valid(const char *name)
+{
+    size_t n = strnlen(name, TIDE_NAME_MAX + 1);
+    if (n == 0 || n > TIDE_NAME_MAX || !name_char(name[0]))
+        return 0;
+    for (size_t i = 0; i < n; i++)
+        if (!name_char(name[i]) && name[i] != '.' && name[i] != '_' && name[i] != '-')
+            return 0;
+    return 1;
+}

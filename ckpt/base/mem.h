@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef CKPT_BASE_MEM_H
+#define CKPT_BASE_MEM_H
+
+#include <stdarg.h>
+#include <stddef.h>
+
+#include "ckpt/base/err.h"
+
+/* The allocator seam. The daemons and the CLI cannot do their work without a few bytes of memory: mem_* says so on
+ * stderr and aborts, and the supervisor starts them again from durable state. What runs inside a training process
+ * (ckpt/client) must never do that and uses mem_try_*. Zeroed, always. */
+MUST_USE void *mem_alloc(size_t bytes);
+MUST_USE void *mem_array(size_t count, size_t size);
+MUST_USE void *mem_grow(void *old, size_t count, size_t size); /* new tail is not zeroed */
+MUST_USE char *mem_strdup(const char *text);
+MUST_USE char *mem_format(const char *format, ...) PRINTF_LIKE(1, 2);
+void mem_free(void *pointer); /* NULL is legal */
+
+MUST_USE void *mem_try_alloc(size_t bytes);
+MUST_USE void *mem_try_array(size_t count, size_t size);
+
+/* Tests: the n-th next mem_try_* (1 is the next) returns NULL; 0 switches it off. */
+void mem_fail_at(unsigned long n);
+
+/* Copy with truncation, always terminated. For text people read; never for identifiers (see name_valid). */
+void text_copy(char *to, size_t size, const char *from);
+
+/* 1..TIDE_NAME_MAX of [A-Za-z0-9._-], first one alphanumeric: names become file names, object keys and host names. */
+int name_valid(const char *name);
+
+#endif

@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "ckpt/base/strlist.h"
+
+#include "ckpt/base/mem.h"
+
+void strlist_add(struct strlist *list, const char *text)
+{
+    list->items = mem_grow(list->items, list->count + 2, sizeof *list->items);
+    list->items[list->count++] = mem_strdup(text);
+    list->items[list->count] = NULL;
+}
+
+void strlist_release(struct strlist *list)
+{
+    for (size_t i = 0; i < list->count; i++)
+        mem_free(list->items[i]);
+    mem_free(list->items);
+    *list = (struct strlist){0};
+}

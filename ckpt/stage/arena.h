@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef CKPT_STAGE_ARENA_H
+#define CKPT_STAGE_ARENA_H
+
+/* The arena: files of shared memory, one directory per job and node, that the agent owns and that outlive the rank, the
+ * step process and the agent. Each rank has a control page and two slots (ckpt/wire/local.h names them); a slot holds one
+ * recorded cut of one rank:
+ *
+ *   0                 struct slot_header, SLOT_HEADER_BYTES
+ *   SLOT_HEADER_BYTES region_count x struct slot_region
+ *   data_offset       the regions' bytes one behind the other, each at a multiple of SLOT_ALIGN; data_bytes in all
+ *
+ * The data area is cut into chunks of CHUNK_BYTES; the last may be short. Their digests are in the .sum file beside it,
+ * which is written when the slot is recorded, before the cut is reported. A slot is what the store's shard is made from
+ * and what a fetch rebuilds, byte for byte. Native-endian: slots never leave the host. */
+
+#include <stddef.h>
+#include <stdint.h>
+#include <tidemark/tidemark.h>
+
+#include "ckpt/base/digest.h"
+#include "ckpt/base/err.h"
+
+#define SLOT_MAGIC UINT64_C(0x31544c534d444954)     /* "TIDMSLT1" */
+#define SLOT_SUM_MAGIC UINT64_C(0x314d55534d444954) /* "TIDMSUM1" */
+#define SLOT_HEADER_BYTES 4096u
+#define SLOT_ALIGN 64u
+#define CHUNK_BYTES (1u << 20)
+
+enum slot_state { SLOT_EMPTY, SLOT_RECORDING, SLOT_RECORDED };
+
+struct slot_header {
+    uint64_t magic;
+    uint32_t state; /* enum slot_state; RECORDED is written last */
+    uint32_t rank;
+    char job_uid[TIDE_UID_CHARS + 1];
+    uint64_t generation;
+    uint64_t cut;
+    uint32_t attempt;
+    uint32_t world_size;
+    uint64_t step;
+    uint32_t region_count;
+    uint32_t reserved;
+    uint64_t data_offset;
+    uint64_t data_bytes;
+    uint64_t collectives, sent, received;
+};
+_Static_assert(sizeof(struct slot_header) <= SLOT_HEADER_BYTES, "the slot header fits");
+
+struct slot_region {
+    char name[TIDE_NAME_MAX + 1];
+    uint32_t memory; /* enum tide_memory */
+    uint32_t dtype;  /* enum tide_dtype */
+    uint32_t ndim;
+    uint32_t reserved;
+    uint64_t shape[TIDE_DIMS_MAX];
+    uint64_t offset; /* from data_offset */
+    uint64_t bytes;
+};
+
+/* A slot file mapped into this process. */
+struct slot {
+    struct slot_header *header;
+    struct slot_region *regions;
+    unsigned char *data;
+    size_t mapped_bytes;
+};
+
+/* Bytes a slot file needs for these regions; 0 on overflow. */
+uint64_t slot_bytes_needed(uint32_t region_count, uint64_t data_bytes);
+
+/* Create `path` or grow it to `bytes` with real blocks behind it (posix_fallocate), so that recording can never meet
+ * SIGBUS. Errors: NOSPACE, IO. */
+MUST_USE enum tide_status slot_reserve(const char *path, uint64_t bytes, struct err *err);
+
+/* Map an existing slot file, read-only or writable. Does not judge its contents. Errors: NOT_FOUND, IO, CORRUPT (too short). */
+MUST_USE enum tide_status slot_map(const char *path, int writable, struct slot *ret_slot, struct err *err);
+void slot_unmap(struct slot *slot);
+
+/* Is it a whole, recorded slot of that job, cut and rank? cut 0: of any. Errors: NOT_FOUND (another cut, or not recorded), CORRUPT. */
+MUST_USE enum tide_status slot_check(const struct slot *slot, const char *job_uid, uint64_t cut, uint32_t rank, struct err *err);
+
+/* Digests of a slot: of the header and region table, of each chunk, and the root over all of these. */
+struct slot_sum {
+    uint64_t cut;
+    uint64_t chunk_count;
+    struct digest table;   /* of region table and step, world size, data_bytes */
+    struct digest *chunks; /* owned */
+    struct digest root;
+};
+void slot_sum_release(struct slot_sum *sum);
+MUST_USE enum tide_status slot_sum_compute(const struct slot *slot, struct slot_sum *ret_sum, struct err *err);
+/* Replaces the file by rename. Load checks it against its own root. Errors: NOT_FOUND, CORRUPT, IO. */
+MUST_USE enum tide_status slot_sum_save(const char *path, const struct slot_sum *sum, struct err *err);
+MUST_USE enum tide_status slot_sum_load(const char *path, struct slot_sum *ret_sum, struct err *err);
+/* Compare a slot with its digests. Errors: CORRUPT naming the first bad chunk. */
+MUST_USE enum tide_status slot_verify(const struct slot *slot, const struct slot_sum *sum, struct err *err);
+
+#endif

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef CKPT_STAGE_STAGE_H
+#define CKPT_STAGE_STAGE_H
+
+/* Between the arena and the store: what the agent runs on its worker threads, and what `tidemark ckpt verify` reads with.
+ * All calls block and may be repeated: objects are write-once and their bytes depend on the slot alone. */
+
+#include "ckpt/stage/arena.h"
+#include "ckpt/store/store.h"
+#include "ckpt/wire/local.h"
+#include "ckpt/wire/node.h"
+
+/* After a rank has recorded: compute the digests, save them beside the slot.
+ * ret_root: hex of the root digest. Errors: CORRUPT, NOT_FOUND, IO, NOSPACE. */
+MUST_USE enum tide_status stage_sum(const char *arena, uint32_t rank, uint32_t slot, const char *job_uid, uint64_t cut,
+                                    char ret_root[DIGEST_HEX_CHARS + 1], struct err *err);
+
+/* Whose slot holds the cut, whole and with digests? Errors: NOT_FOUND. With verify, every chunk is hashed again: CORRUPT. */
+MUST_USE enum tide_status stage_find(const char *arena, uint32_t rank, const char *job_uid, uint64_t cut, int verify,
+                                     uint32_t *ret_slot, char ret_root[DIGEST_HEX_CHARS + 1], struct err *err);
+
+/* The cuts in the rank's slots, by their headers and .sum files only; ret_cuts[s] is 0 for a slot without a whole one. */
+void stage_held(const char *arena, uint32_t rank, const char *job_uid, uint64_t ret_cuts[SLOTS],
+                char ret_roots[SLOTS][DIGEST_HEX_CHARS + 1]);
+
+struct stage_shard {
+    char key[TIDE_PATH_MAX + 1]; /* of the rank manifest */
+    char digest[DIGEST_HEX_CHARS + 1];
+    uint64_t raw_bytes, stored_bytes;
+};
+
+/* Encode a recorded slot (chunks verified against the .sum, zstd) into packs, then the rank manifest.
+ * Errors: CORRUPT (the arena changed under us), and those of the store. */
+MUST_USE enum tide_status stage_store(struct store *store, const char *arena, uint32_t rank, uint32_t slot, const char *job,
+                                      const char *job_uid, uint64_t cut, struct stage_shard *ret_shard, struct err *err);
+
+/* Write the manifest of a cut, last: job, cut, generation, step and every shard. ret_key, ret_digest name it. */
+MUST_USE enum tide_status stage_commit(struct store *store, const char *job, const char *job_uid, const struct cut_order *order,
+                                       char ret_key[TIDE_PATH_MAX + 1], char ret_digest[DIGEST_HEX_CHARS + 1], struct err *err);
+
+/* Rebuild one rank's slot from the store, every byte verified against manifest -> rank manifest -> chunk; the .sum is
+ * written too. Errors: CORRUPT naming the object and chunk, NOT_FOUND, LIMIT (arena cap), those of the store. */
+MUST_USE enum tide_status stage_fetch(struct store *store, const char *manifest_key, const char *manifest_digest, const char *arena,
+                                      uint32_t rank, uint32_t slot, struct err *err);
+
+/* Read a whole checkpoint and check every byte. ret_bad: the number of ranks with a fault; each fault is told to `say`. */
+struct stage_verdict {
+    uint64_t ranks, chunks, raw_bytes, stored_bytes, bad;
+};
+MUST_USE enum tide_status stage_check(struct store *store, const char *manifest_key, const char *manifest_digest,
+                                      void (*say)(void *context, const char *text), void *context,
+                                      struct stage_verdict *ret_verdict, struct err *err);
+
+/* Delete every object of a cut, the manifest first. */
+MUST_USE enum tide_status stage_purge(struct store *store, const char *job, const char *job_uid, uint64_t cut, struct err *err);
+
+#endif

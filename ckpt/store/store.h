@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef CKPT_STORE_STORE_H
+#define CKPT_STORE_STORE_H
+
+/* Where checkpoints are durable: write-once objects under keys. A key is 1..TIDE_PATH_MAX bytes of
+ * [A-Za-z0-9._-] components joined by single slashes; no component is "." or "..".
+ *
+ * Calls block; shells run them on a worker thread. A store may be used by several threads at once. */
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "ckpt/base/err.h"
+#include "ckpt/base/strlist.h"
+
+struct store;
+
+struct store_ops {
+    const char *scheme; /* "file" */
+    /* Durable on return, whole or not at all. Errors: EXISTS (the key is taken; nothing changed), NOSPACE, IO, UNAVAILABLE. */
+    enum tide_status (*put)(struct store *store, const char *key, const void *data, size_t bytes, struct err *err);
+    /* `bytes` bytes from `offset` into `to`. Errors: NOT_FOUND, CORRUPT (the object is shorter), IO, UNAVAILABLE. */
+    enum tide_status (*get)(struct store *store, const char *key, uint64_t offset, void *to, size_t bytes, struct err *err);
+    /* Errors: NOT_FOUND, IO, UNAVAILABLE. */
+    enum tide_status (*size)(struct store *store, const char *key, uint64_t *ret_bytes, struct err *err);
+    /* Keys that begin with prefix, sorted; a hint, never a proof of absence. */
+    enum tide_status (*list)(struct store *store, const char *prefix, struct strlist *ret_keys, struct err *err);
+    /* A key that is not there is fine. */
+    enum tide_status (*remove)(struct store *store, const char *key, struct err *err);
+    void (*close)(struct store *store);
+};
+
+struct store {
+    const struct store_ops *ops;
+};
+
+/* "file:///dir" (created if missing) or a plain absolute path. Proves that it can be written.
+ * Errors: INVALID (URL), UNSUPPORTED (scheme), IO, NOSPACE: the text names the directory and what to do. */
+MUST_USE enum tide_status store_open(const char *url, struct store **ret_store, struct err *err);
+void store_close(struct store *store); /* NULL is legal */
+
+MUST_USE enum tide_status store_put(struct store *store, const char *key, const void *data, size_t bytes, struct err *err);
+MUST_USE enum tide_status store_get(struct store *store, const char *key, uint64_t offset, void *to, size_t bytes, struct err *err);
+MUST_USE enum tide_status store_size(struct store *store, const char *key, uint64_t *ret_bytes, struct err *err);
+MUST_USE enum tide_status store_list(struct store *store, const char *prefix, struct strlist *ret_keys, struct err *err);
+MUST_USE enum tide_status store_remove(struct store *store, const char *key, struct err *err);
+
+/* A whole object into heap memory, NUL behind the last byte. Errors: as get; LIMIT. */
+MUST_USE enum tide_status store_read(struct store *store, const char *key, size_t bytes_max, char **ret_data, size_t *ret_bytes,
+                                     struct err *err);
+/* put that is content with an equal object being there already: what makes an upload repeatable. Errors: EXISTS only when
+ * the object there differs. */
+MUST_USE enum tide_status store_put_same(struct store *store, const char *key, const void *data, size_t bytes, struct err *err);
+
+int store_key_valid(const char *key);
+
+#endif

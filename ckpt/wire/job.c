@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "ckpt/wire/job.h"
+
+#include <string.h>
+
+static const char *const launcher_names[] = {"pmix", "none", NULL};
+
+#define X(symbol, name) name,
+const char *const job_state_names[] = {TIDE_JOB_STATE_MAP(X) NULL};
+const char *const ckpt_state_names[] = {TIDE_CKPT_STATE_MAP(X) NULL};
+#undef X
+
+const char *const event_kind_names[] = {"submitted", "waiting",     "launched",   "running",   "stepping",
+                                        "rank_exited", "node_lost", "fenced",     "cut_opened", "cut_rearmed",
+                                        "cut_aborted", "sealed",    "committed",  "corrupt",   "dropped",
+                                        "rollback",    "cancel",    "finished",   "store_failed", "note", NULL};
+
+static const struct codec_field spec_fields[] = {
+    CODEC_NAME_OF(job_spec, name, .required = true),
+    CODEC_FIELD(job_spec, argv, CODEC_STRLIST, .size = TIDE_ARGS_MAX, .required = true),
+    CODEC_FIELD(job_spec, env, CODEC_STRLIST, .size = TIDE_ARGS_MAX),
+    CODEC_TEXT_OF(job_spec, cwd),
+    CODEC_FIELD(job_spec, nnodes, CODEC_U32),
+    CODEC_FIELD(job_spec, spares, CODEC_U32),
+    CODEC_FIELD(job_spec, nproc_per_node, CODEC_U32),
+    CODEC_ENUM_OF(job_spec, launcher, launcher_names),
+    CODEC_FIELD(job_spec, ckpt_every_ms, CODEC_U64),
+    CODEC_FIELD(job_spec, ckpt_keep, CODEC_U32),
+    CODEC_TEXT_OF(job_spec, store),
+    CODEC_FIELD(job_spec, max_restarts, CODEC_U32),
+    CODEC_FIELD(job_spec, stop_grace_ms, CODEC_U64),
+    CODEC_FIELD(job_spec, cut_deadline_ms, CODEC_U64),
+    CODEC_FIELD(job_spec, start_deadline_ms, CODEC_U64),
+};
+CODEC_DEFINE(job_spec_codec, job_spec, "job spec", spec_fields);
+
+static const struct codec_field ckpt_fields[] = {
+    CODEC_FIELD(ckpt, cut, CODEC_U64, .required = true),
+    CODEC_FIELD(ckpt, generation, CODEC_U64),
+    CODEC_FIELD(ckpt, attempt, CODEC_U32),
+    CODEC_ENUM_OF(ckpt, state, ckpt_state_names, .required = true),
+    CODEC_FIELD(ckpt, step, CODEC_U64),
+    CODEC_FIELD(ckpt, by_hand, CODEC_BOOL),
+    CODEC_FIELD(ckpt, opened_ms, CODEC_U64),
+    CODEC_FIELD(ckpt, sealed_ms, CODEC_U64),
+    CODEC_FIELD(ckpt, committed_ms, CODEC_U64),
+    CODEC_FIELD(ckpt, raw_bytes, CODEC_U64),
+    CODEC_FIELD(ckpt, stored_bytes, CODEC_U64),
+    CODEC_FIELD(ckpt, stall_us, CODEC_U64),
+    CODEC_TEXT_OF(ckpt, manifest),
+    CODEC_TEXT_OF(ckpt, manifest_key),
+    CODEC_FIELD(ckpt, nodes, CODEC_STRLIST, .size = TIDE_NODES_MAX),
+    CODEC_TEXT_OF(ckpt, reason),
+};
+CODEC_DEFINE(ckpt_codec, ckpt, "checkpoint", ckpt_fields);
+
+static const struct codec_field event_fields[] = {
+    CODEC_FIELD(event, revision, CODEC_U64, .required = true),
+    CODEC_FIELD(event, at_ms, CODEC_U64),
+    CODEC_ENUM_OF(event, kind, event_kind_names, .required = true),
+    CODEC_FIELD(event, generation, CODEC_U64),
+    CODEC_FIELD(event, cut, CODEC_U64),
+    CODEC_NAME_OF(event, node),
+    CODEC_FIELD(event, rank, CODEC_I32),
+    CODEC_TEXT_OF(event, text),
+};
+CODEC_DEFINE(event_codec, event, "event", event_fields);
+
+static const struct codec_field recovery_fields[] = {
+    CODEC_FIELD(recovery, generation, CODEC_U64, .required = true),
+    CODEC_ENUM_OF(recovery, cause, event_kind_names, .required = true),
+    CODEC_NAME_OF(recovery, node),
+    CODEC_FIELD(recovery, rank, CODEC_I32),
+    CODEC_TEXT_OF(recovery, text),
+    CODEC_FIELD(recovery, at_ms, CODEC_U64),
+    CODEC_FIELD(recovery, detect_ms, CODEC_U64),
+    CODEC_FIELD(recovery, fence_ms, CODEC_U64),
+    CODEC_FIELD(recovery, start_ms, CODEC_U64),
+    CODEC_FIELD(recovery, restore_ms, CODEC_U64),
+    CODEC_FIELD(recovery, total_ms, CODEC_U64),
+    CODEC_FIELD(recovery, cut, CODEC_U64),
+    CODEC_FIELD(recovery, from_step, CODEC_U64),
+    CODEC_FIELD(recovery, to_step, CODEC_U64),
+};
+CODEC_DEFINE(recovery_codec, recovery, "recovery", recovery_fields);
+
+static const struct codec_field job_fields[] = {
+    CODEC_TEXT_OF(job, uid, .required = true),
+    CODEC_FIELD(job, spec, CODEC_STRUCT, .of = &job_spec_codec, .required = true),
+    CODEC_ENUM_OF(job, state, job_state_names, .required = true),
+    CODEC_FIELD(job, generation, CODEC_U64),
+    CODEC_FIELD(job, nodes, CODEC_STRLIST, .size = TIDE_NODES_MAX),
+    CODEC_FIELD(job, spares, CODEC_STRLIST, .size = TIDE_NODES_MAX),
+    CODEC_FIELD(job, restore_cut, CODEC_U64),
+    CODEC_FIELD(job, next_cut, CODEC_U64),
+    CODEC_FIELD(job, restarts, CODEC_U32),
+    CODEC_FIELD(job, submitted_ms, CODEC_U64),
+    CODEC_FIELD(job, started_ms, CODEC_U64),
+    CODEC_FIELD(job, ended_ms, CODEC_U64),
+    CODEC_FIELD(job, exit_status, CODEC_I32),
+    CODEC_FIELD(job, all_started, CODEC_BOOL),
+    CODEC_FIELD(job, all_stepped, CODEC_BOOL),
+    CODEC_TEXT_OF(job, reason),
+    CODEC_LIST_OF(job, ckpts, ckpt_codec, TIDE_CKPTS_MAX),
+    CODEC_LIST_OF(job, recoveries, recovery_codec, RECOVERIES_MAX),
+    CODEC_LIST_OF(job, events, event_codec, TIDE_EVENTS_MAX),
+};
+CODEC_DEFINE(job_codec, job, "job", job_fields);
+
+static enum tide_status check_env(const struct strlist *env, struct err *err)
+{
+    for (size_t i = 0; i < env->count; i++) {
+        const char *equals = strchr(env->items[i], '=');
+        if (equals == NULL || equals == env->items[i])
+            return err_set(err, TIDE_E_INVALID, "job spec: environment entry \"%.64s\" is not NAME=value", env->items[i]);
+    }
+    return TIDE_OK;
+}
+
+static enum tide_status check_sizes(const struct job_spec *spec, struct err *err)
+{
+    if (spec->argv.count == 0 || spec->argv.items[0][0] == '\0')
+        return err_set(err, TIDE_E_INVALID, "job spec: no command; put it behind --");
+    for (size_t i = 0; i < spec->argv.count; i++)
+        if (strlen(spec->argv.items[i]) > TIDE_ARG_BYTES_MAX)
+            return err_set(err, TIDE_E_LIMIT, "job spec: argument %zu is longer than %d bytes", i, TIDE_ARG_BYTES_MAX);
+    if (spec->nproc_per_node > TIDE_LOCAL_RANKS_MAX)
+        return err_set(err, TIDE_E_LIMIT, "job spec: nproc_per_node is %u; at most %d ranks fit on a node",
+                       spec->nproc_per_node, TIDE_LOCAL_RANKS_MAX);
+    if (spec->nnodes > TIDE_NODES_MAX || spec->spares > TIDE_NODES_MAX)
+        return err_set(err, TIDE_E_LIMIT, "job spec: more than %d nodes or spares", TIDE_NODES_MAX);
+    if (spec->cwd[0] != '\0' && spec->cwd[0] != '/')
+        return err_set(err, TIDE_E_INVALID, "job spec: cwd \"%s\" must be an absolute path", spec->cwd);
+    return TIDE_OK;
+}
+
+static void fill_defaults(struct job_spec *spec)
+{
+    if (spec->nnodes == 0)
+        spec->nnodes = 1;
+    if (spec->nproc_per_node == 0)
+        spec->nproc_per_node = 1;
+    if (spec->ckpt_keep == 0)
+        spec->ckpt_keep = SPEC_CKPT_KEEP_DEFAULT;
+    if (spec->stop_grace_ms == 0)
+        spec->stop_grace_ms = SPEC_STOP_GRACE_MS_DEFAULT;
+    if (spec->cut_deadline_ms == 0)
+        spec->cut_deadline_ms = SPEC_CUT_DEADLINE_MS_DEFAULT;
+    if (spec->start_deadline_ms == 0)
+        spec->start_deadline_ms = SPEC_START_DEADLINE_MS_DEFAULT;
+}
+
+enum tide_status job_spec_check(struct job_spec *spec, struct err *err)
+{
+    enum tide_status status = check_sizes(spec, err);
+    if (status == TIDE_OK)
+        status = check_env(&spec->env, err);
+    if (status == TIDE_OK)
+        fill_defaults(spec);
+    return status;
+}
+
+struct ckpt *job_ckpt(const struct job *job, uint64_t cut)
+{
+    for (size_t i = 0; i < job->ckpts.count; i++)
+        if (job->ckpts.items[i].cut == cut)
+            return &job->ckpts.items[i];
+    return NULL;
+}

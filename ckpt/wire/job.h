@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef CKPT_WIRE_JOB_H
+#define CKPT_WIRE_JOB_H
+
+/* What a user asks for, and what has become of it: the nouns of /v1/jobs. */
+
+#include <tidemark/states.h>
+#include <tidemark/types.h>
+
+#include "ckpt/base/digest.h"
+#include "ckpt/wire/codec.h"
+
+/* How ranks find each other beyond the torchrun environment, which every rank gets. */
+enum job_launcher { LAUNCHER_PMIX, LAUNCHER_NONE, LAUNCHERS };
+
+struct job_spec {
+    char name[TIDE_NAME_MAX + 1];
+    struct strlist argv;          /* argv[0] is looked up in PATH, or relative to cwd if it holds a slash */
+    struct strlist env;           /* "NAME=value", on top of the agent's environment */
+    char cwd[TIDE_PATH_MAX + 1];  /* on every node */
+    uint32_t nnodes;              /* nodes that run ranks, >= 1 */
+    uint32_t spares;              /* further nodes held ready for it */
+    uint32_t nproc_per_node;      /* ranks per node, 1..TIDE_LOCAL_RANKS_MAX */
+    unsigned launcher;            /* enum job_launcher */
+    uint64_t ckpt_every_ms;       /* 0: by hand only */
+    uint32_t ckpt_keep;           /* committed checkpoints kept; 0: the default */
+    char store[TIDE_PATH_MAX + 1]; /* "file:///dir"; empty: the cluster's default */
+    uint32_t max_restarts;        /* after failures; rollbacks by hand do not count */
+    uint64_t stop_grace_ms;       /* between SIGTERM and SIGKILL when a job is cancelled; 0: the default */
+    uint64_t cut_deadline_ms;     /* a cut not sealed by then is aborted; 0: the default */
+    uint64_t start_deadline_ms;   /* a generation whose ranks are not all started by then has failed; 0: the default */
+};
+
+#define SPEC_CKPT_KEEP_DEFAULT 3u
+#define SPEC_STOP_GRACE_MS_DEFAULT 10000u
+#define SPEC_CUT_DEADLINE_MS_DEFAULT 30000u
+#define SPEC_START_DEADLINE_MS_DEFAULT 120000u
+#define SPEC_MAX_RESTARTS_DEFAULT 10u /* the CLI's; on the wire 0 means none, as torchrun */
+
+extern const struct codec job_spec_codec;
+/* What the table cannot say: nonempty argv, counts in range, "NAME=value". Fills defaults for zeros. Errors: INVALID. */
+MUST_USE enum tide_status job_spec_check(struct job_spec *spec, struct err *err);
+
+/* One checkpoint of a job. Its id is `cut`, 1, 2, 3 … in a job, never reused: people write JOB/7 or 7. */
+struct ckpt {
+    uint64_t cut;
+    uint64_t generation; /* that recorded it */
+    uint32_t attempt;    /* arming attempts used */
+    unsigned state;      /* enum tide_ckpt_state */
+    uint64_t step;       /* k: state after that many steps */
+    bool by_hand;
+    uint64_t opened_ms, sealed_ms, committed_ms; /* wall clock of the leader; 0: not yet */
+    uint64_t raw_bytes, stored_bytes;            /* of all shards */
+    uint64_t stall_us;                           /* longest time a rank stood still to record */
+    char manifest[DIGEST_HEX_CHARS + 1];         /* digest of the manifest object, once committed */
+    char manifest_key[TIDE_PATH_MAX + 1];
+    struct strlist nodes; /* nodes[i] held the ranks of node rank i when it was recorded */
+    char reason[TIDE_TEXT_MAX + 1]; /* why aborted, corrupt or dropped */
+};
+extern const struct codec ckpt_codec;
+extern const char *const ckpt_state_names[];
+
+enum event_kind {
+    EVENT_SUBMITTED, EVENT_WAITING, EVENT_LAUNCHED, EVENT_RUNNING, EVENT_STEPPING, EVENT_RANK_EXITED, EVENT_NODE_LOST,
+    EVENT_FENCED, EVENT_CUT_OPENED, EVENT_CUT_REARMED, EVENT_CUT_ABORTED, EVENT_SEALED, EVENT_COMMITTED, EVENT_CORRUPT,
+    EVENT_DROPPED, EVENT_ROLLBACK, EVENT_CANCEL, EVENT_FINISHED, EVENT_STORE_FAILED, EVENT_NOTE, EVENT_KINDS
+};
+
+/* One line of a job's history, ordered by revision. */
+struct event {
+    uint64_t revision; /* log index of the command that caused it */
+    uint64_t at_ms;    /* wall clock of the leader; for people */
+    unsigned kind;     /* enum event_kind */
+    uint64_t generation;
+    uint64_t cut;                 /* 0: none */
+    char node[TIDE_NAME_MAX + 1]; /* empty: none */
+    int32_t rank;                 /* -1: none */
+    char text[TIDE_TEXT_MAX + 1]; /* a sentence */
+};
+extern const struct codec event_codec;
+
+/* How one failure (or rollback) was overcome. Durations in ms, 0 while unknown. */
+struct recovery {
+    uint64_t generation;          /* the one that ended */
+    unsigned cause;               /* enum event_kind: RANK_EXITED, NODE_LOST, ROLLBACK, NOTE (start deadline, drain) */
+    char node[TIDE_NAME_MAX + 1]; /* who was first */
+    int32_t rank;
+    char text[TIDE_TEXT_MAX + 1]; /* "rank 2 on n3 was killed by signal 9" */
+    uint64_t at_ms;               /* wall clock of the verdict */
+    uint64_t detect_ms;           /* happened (or last sign of life) -> verdict */
+    uint64_t fence_ms;            /* verdict -> old generation gone everywhere */
+    uint64_t start_ms;            /* next generation launched -> all its ranks started */
+    uint64_t restore_ms;          /* longest restore of a rank */
+    uint64_t total_ms;            /* happened -> every rank made its first step */
+    uint64_t cut;                 /* restored from; 0: from the beginning */
+    uint64_t from_step;           /* largest step any rank had reached */
+    uint64_t to_step;             /* step restored */
+};
+extern const struct codec recovery_codec;
+
+struct job {
+    char uid[TIDE_UID_CHARS + 1]; /* tells this job from an earlier one of the same name */
+    struct job_spec spec;
+    unsigned state;         /* enum tide_job_state */
+    uint64_t generation;    /* 0 before the first */
+    struct strlist nodes;   /* nodes[i] runs node rank i; empty strings while unplaced */
+    struct strlist spares;  /* held for it */
+    uint64_t restore_cut;   /* this generation starts from it; 0: from the beginning */
+    uint64_t next_cut;      /* id the next cut will get, >= 1 */
+    uint32_t restarts;      /* after failures */
+    uint64_t submitted_ms, started_ms, ended_ms;
+    int32_t exit_status;    /* 0, 1..255, or 128+signal */
+    bool all_started;       /* every rank of this generation was started */
+    bool all_stepped;       /* … and has made a step */
+    char reason[TIDE_TEXT_MAX + 1]; /* why in this state */
+    LIST_OF(struct ckpt) ckpts;         /* oldest first */
+    LIST_OF(struct recovery) recoveries; /* oldest first */
+    LIST_OF(struct event) events;       /* oldest first */
+};
+extern const struct codec job_codec;
+extern const char *const job_state_names[];
+extern const char *const event_kind_names[];
+
+static inline bool job_ended(unsigned state)
+{
+    return state >= TIDE_JOB_SUCCEEDED;
+}
+
+static inline uint32_t job_world_size(const struct job_spec *spec)
+{
+    return spec->nnodes * spec->nproc_per_node;
+}
+
+/* NULL if the job has none of that id. */
+struct ckpt *job_ckpt(const struct job *job, uint64_t cut);
+
+#define RECOVERIES_MAX 1024
+
+#endif

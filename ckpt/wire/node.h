@@ -1,0 +1,224 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef CKPT_WIRE_NODE_H
+#define CKPT_WIRE_NODE_H
+
+/* The nouns of /v1/nodes, and the two documents that an agent and the leader exchange.
+ *
+ * Both are levels, not edges: `desired` is all that the node should be doing, `heartbeat` all that it is doing. Either
+ * may be lost, repeated or reordered, and a new leader or a restarted agent needs nothing but the next one. */
+
+#include "ckpt/wire/job.h"
+
+#define ADDRESS_MAX 255 /* bytes of "host:port" */
+
+struct node {
+    char name[TIDE_NAME_MAX + 1];
+    char uid[TIDE_UID_CHARS + 1];         /* of the agent's state directory: the same after a restart of the agent */
+    char incarnation[TIDE_UID_CHARS + 1]; /* new at every start of the agent */
+    unsigned state;                       /* enum tide_node_state */
+    bool cordoned;                        /* drained by hand: no new ranks */
+    char host[ADDRESS_MAX + 1];           /* host name, for people and for rank 0's MASTER_ADDR when resolvable */
+    char address[ADDRESS_MAX + 1];        /* IP ranks and agents of other nodes reach it at */
+    uint32_t mesh_port;                   /* agent to agent */
+    uint32_t log_port;                    /* HTTP of the agent: logs */
+    uint32_t slots;                       /* ranks it can run at a time */
+    uint64_t registered_ms, changed_ms;   /* wall clock of the leader */
+    char reason[TIDE_TEXT_MAX + 1];       /* why in this state */
+};
+extern const struct codec node_codec;
+extern const char *const node_state_names[];
+
+/* Body of POST /v1/agent/register; the fields are those of node. */
+struct node_hello {
+    char name[TIDE_NAME_MAX + 1];
+    char uid[TIDE_UID_CHARS + 1];
+    char incarnation[TIDE_UID_CHARS + 1];
+    char host[ADDRESS_MAX + 1];
+    char address[ADDRESS_MAX + 1];
+    uint32_t mesh_port;
+    uint32_t log_port;
+    uint32_t slots;
+};
+extern const struct codec node_hello_codec;
+
+struct node_welcome {
+    char cluster[TIDE_UID_CHARS + 1]; /* an agent that knows another one refuses: a wiped coordinator kills nothing */
+    uint64_t heartbeat_ms;            /* at least this often, and at once on a change */
+    uint64_t lease_ms;
+};
+extern const struct codec node_welcome_codec;
+
+/* ---- heartbeat: what a node is doing ---- */
+
+struct rank_report {
+    uint32_t rank;
+    unsigned state;     /* enum tide_rank_state */
+    int32_t pid;
+    uint64_t step;      /* last tide_step; restored step before the first */
+    bool stepped;       /* made a tide_step in this generation */
+    bool attached;      /* called tide_init */
+    int32_t exit_code;  /* when exited and not by a signal */
+    int32_t signal;     /* when ended by a signal */
+    bool exec_failed;   /* the program could not be executed: restarting does not help */
+    uint64_t exited_ago_ms; /* since the agent saw it */
+    uint64_t restore_us;    /* time in tide_restore */
+    uint64_t restored_cut;
+    char tier[TIDE_NAME_MAX + 1];   /* "ram" or "store", once restored */
+    char detail[TIDE_TEXT_MAX + 1]; /* for people */
+};
+
+enum cut_progress { CUT_ARMED, CUT_MISSED, CUT_RECORDED, CUT_FAILED, CUT_PROGRESS };
+
+/* A rank's part in the open cut. recorded: copied, and its digest known. */
+struct cut_report {
+    uint64_t cut;
+    uint32_t attempt;
+    uint32_t rank;
+    unsigned progress; /* enum cut_progress */
+    uint64_t step;     /* recorded at; or, when missed, the step it was at already */
+    uint64_t bytes;
+    uint64_t stall_us;
+    uint64_t collectives;   /* MPI collectives entered on MPI_COMM_WORLD since MPI_Init of this generation */
+    uint64_t sent, received; /* MPI point-to-point messages, all communicators */
+    char digest[DIGEST_HEX_CHARS + 1]; /* of the chunk table */
+    char detail[TIDE_TEXT_MAX + 1];
+};
+
+enum shard_progress { SHARD_STORED, SHARD_FAILED, SHARD_PROGRESS };
+
+/* A rank's shard of a sealed cut in the store. */
+struct shard_report {
+    uint64_t cut;
+    uint32_t rank;
+    unsigned progress; /* enum shard_progress */
+    char key[TIDE_PATH_MAX + 1];       /* of the rank's manifest object */
+    char digest[DIGEST_HEX_CHARS + 1]; /* of that object */
+    uint64_t raw_bytes, stored_bytes;
+    char detail[TIDE_TEXT_MAX + 1];
+};
+
+/* The manifest of a cut, written by the node of rank 0. */
+struct manifest_report {
+    uint64_t cut;
+    unsigned progress; /* enum shard_progress */
+    char key[TIDE_PATH_MAX + 1];
+    char digest[DIGEST_HEX_CHARS + 1];
+    char detail[TIDE_TEXT_MAX + 1];
+};
+
+/* A recorded cut of a rank that lies in this node's arena, with its digest. */
+struct held_report {
+    uint64_t cut;
+    uint32_t rank;
+    char digest[DIGEST_HEX_CHARS + 1];
+};
+
+/* A rank could not be restored from `cut`: no tier had a valid copy. */
+struct restore_failure {
+    uint64_t cut;
+    uint32_t rank;
+    char detail[TIDE_TEXT_MAX + 1];
+};
+
+enum gen_progress { GEN_STARTING, GEN_RUNNING, GEN_STOPPING, GEN_GONE, GEN_PROGRESS };
+
+/* A job on this node. `generation` is the newest the node has been told of; gone: no process of it or of any older one
+ * is left on this node, and none will be started. */
+struct gen_report {
+    char job[TIDE_NAME_MAX + 1];
+    char uid[TIDE_UID_CHARS + 1];
+    uint64_t generation;
+    unsigned progress; /* enum gen_progress */
+    char detail[TIDE_TEXT_MAX + 1]; /* why it cannot start, for people */
+    LIST_OF(struct rank_report) ranks;
+    LIST_OF(struct cut_report) cuts;
+    LIST_OF(struct shard_report) shards;
+    LIST_OF(struct manifest_report) manifests;
+    LIST_OF(struct held_report) held;
+    LIST_OF(struct restore_failure) restore_failures;
+    struct strlist purged; /* cut ids whose objects this node has deleted */
+};
+extern const struct codec rank_report_codec, cut_report_codec, shard_report_codec, manifest_report_codec, held_report_codec,
+    restore_failure_codec, gen_report_codec;
+extern const char *const rank_state_names[];
+
+struct heartbeat {
+    char node[TIDE_NAME_MAX + 1];
+    char uid[TIDE_UID_CHARS + 1];
+    char incarnation[TIDE_UID_CHARS + 1];
+    uint64_t sequence; /* grows within an incarnation; an older one is ignored */
+    LIST_OF(struct gen_report) jobs;
+};
+extern const struct codec heartbeat_codec;
+
+/* ---- desired: what a node should be doing ---- */
+
+struct peer {
+    char node[TIDE_NAME_MAX + 1];
+    char host[ADDRESS_MAX + 1];
+    char address[ADDRESS_MAX + 1];
+    uint32_t mesh_port;
+};
+
+struct shard_ref {
+    uint32_t rank;
+    char key[TIDE_PATH_MAX + 1];
+    char digest[DIGEST_HEX_CHARS + 1];
+    uint64_t raw_bytes, stored_bytes;
+};
+
+enum cut_phase {
+    CUT_PHASE_NONE,   /* nothing to do; disarm */
+    CUT_PHASE_RECORD, /* arm `step` in every local rank */
+    CUT_PHASE_STORE,  /* sealed: put the local shards into the store */
+    CUT_PHASE_COMMIT, /* all shards are in the store; the node of rank 0 writes the manifest */
+    CUT_PHASES
+};
+
+struct cut_order {
+    uint64_t cut;
+    uint32_t attempt;
+    unsigned phase; /* enum cut_phase */
+    uint64_t step;
+    uint64_t generation; /* that recorded it; goes into object keys */
+    LIST_OF(struct shard_ref) shards; /* COMMIT, on the node of rank 0 only: one per rank, in rank order */
+};
+
+enum run_order { RUN_START, RUN_STOP, RUN_KILL, RUN_ORDERS };
+
+/* A job this node has a part in. A job that is not listed: kill what is left of it, free its arena, keep its logs. */
+struct assignment {
+    struct job_spec spec;
+    char uid[TIDE_UID_CHARS + 1];
+    uint64_t generation;
+    unsigned run;            /* enum run_order: start: ranks of this generation should run. stop: SIGTERM, grace, SIGKILL.
+                                kill: at once; generations older than `generation` always go at once */
+    uint32_t node_rank;      /* this node's place among `peers`; meaningful with run start */
+    LIST_OF(struct peer) peers; /* by node rank; empty when this node only holds or fences */
+    char token[TIDE_TOKEN_CHARS + 1]; /* secret of the generation */
+    char master_address[ADDRESS_MAX + 1];
+    uint32_t master_port;
+    uint32_t restarts;       /* TORCHELASTIC_RESTART_COUNT */
+    uint64_t restore_cut;    /* 0: none */
+    uint64_t restore_generation; /* that recorded it */
+    char restore_manifest_key[TIDE_PATH_MAX + 1]; /* empty: only in arenas */
+    char restore_manifest[DIGEST_HEX_CHARS + 1];
+    uint64_t protect_cut;    /* newest sealed cut: its slot must not be overwritten */
+    struct cut_order cut;
+    struct strlist purge;    /* cut ids whose objects this node should delete */
+    char store[TIDE_PATH_MAX + 1]; /* resolved: the job's or the cluster's */
+};
+extern const struct codec peer_codec, shard_ref_codec, cut_order_codec, assignment_codec;
+
+struct desired {
+    char cluster[TIDE_UID_CHARS + 1];
+    char node[TIDE_NAME_MAX + 1];
+    char incarnation[TIDE_UID_CHARS + 1];
+    uint64_t revision; /* of the replicated state it was derived from */
+    LIST_OF(struct assignment) jobs;
+};
+extern const struct codec desired_codec;
+
+#define NODE_JOBS_MAX 64 /* jobs with a part on one node */
+
+#endif

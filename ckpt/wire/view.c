@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "ckpt/wire/view.h"
+
+static const struct codec_field error_fields[] = {
+    CODEC_TEXT_OF(api_error, code, .required = true),
+    CODEC_TEXT_OF(api_error, message, .required = true),
+    CODEC_TEXT_OF(api_error, hint),
+};
+CODEC_DEFINE(api_error_codec, api_error, "error", error_fields);
+
+static const struct codec_field rank_view_fields[] = {
+    CODEC_FIELD(rank_view, rank, CODEC_U32, .required = true),
+    CODEC_NAME_OF(rank_view, node),
+    CODEC_FIELD(rank_view, report, CODEC_STRUCT, .of = &rank_report_codec),
+};
+CODEC_DEFINE(rank_view_codec, rank_view, "rank", rank_view_fields);
+
+static const struct codec_field job_view_fields[] = {
+    CODEC_FIELD(job_view, revision, CODEC_U64, .required = true),
+    CODEC_FIELD(job_view, job, CODEC_STRUCT, .of = &job_codec, .required = true),
+    CODEC_LIST_OF(job_view, ranks, rank_view_codec, TIDE_RANKS_MAX),
+    CODEC_FIELD(job_view, explain, CODEC_STRLIST, .size = TIDE_RANKS_MAX),
+};
+CODEC_DEFINE(job_view_codec, job_view, "job view", job_view_fields);
+
+static const struct codec_field job_list_fields[] = {
+    CODEC_FIELD(job_list, revision, CODEC_U64, .required = true),
+    CODEC_LIST_OF(job_list, jobs, job_codec, TIDE_JOBS_MAX),
+};
+CODEC_DEFINE(job_list_codec, job_list, "job list", job_list_fields);
+
+static const struct codec_field node_view_fields[] = {
+    CODEC_FIELD(node_view, node, CODEC_STRUCT, .of = &node_codec, .required = true),
+    CODEC_FIELD(node_view, silent_ms, CODEC_U64),
+    CODEC_FIELD(node_view, used_slots, CODEC_U32),
+    CODEC_FIELD(node_view, jobs, CODEC_STRLIST, .size = NODE_JOBS_MAX),
+};
+CODEC_DEFINE(node_view_codec, node_view, "node view", node_view_fields);
+
+static const struct codec_field node_list_fields[] = {
+    CODEC_FIELD(node_list, revision, CODEC_U64, .required = true),
+    CODEC_LIST_OF(node_list, nodes, node_view_codec, TIDE_NODES_MAX),
+};
+CODEC_DEFINE(node_list_codec, node_list, "node list", node_list_fields);
+
+static const struct codec_field member_view_fields[] = {
+    CODEC_FIELD(member_view, id, CODEC_U64, .required = true),
+    CODEC_TEXT_OF(member_view, address),
+    CODEC_FIELD(member_view, leader, CODEC_BOOL),
+    CODEC_FIELD(member_view, term, CODEC_U64),
+    CODEC_FIELD(member_view, commit_index, CODEC_U64),
+    CODEC_FIELD(member_view, applied_index, CODEC_U64),
+    CODEC_FIELD(member_view, log_bytes, CODEC_U64),
+    CODEC_FIELD(member_view, snapshot_index, CODEC_U64),
+};
+CODEC_DEFINE(member_view_codec, member_view, "member", member_view_fields);
+
+#define MEMBERS_MAX 16
+
+static const struct codec_field cluster_view_fields[] = {
+    CODEC_TEXT_OF(cluster_view, cluster, .required = true),
+    CODEC_TEXT_OF(cluster_view, version),
+    CODEC_FIELD(cluster_view, revision, CODEC_U64),
+    CODEC_FIELD(cluster_view, uptime_ms, CODEC_U64),
+    CODEC_FIELD(cluster_view, lease_ms, CODEC_U64),
+    CODEC_FIELD(cluster_view, heartbeat_ms, CODEC_U64),
+    CODEC_TEXT_OF(cluster_view, store),
+    CODEC_FIELD(cluster_view, nodes_ready, CODEC_U32),
+    CODEC_FIELD(cluster_view, nodes_lost, CODEC_U32),
+    CODEC_FIELD(cluster_view, nodes_drained, CODEC_U32),
+    CODEC_FIELD(cluster_view, jobs_active, CODEC_U32),
+    CODEC_FIELD(cluster_view, jobs_total, CODEC_U32),
+    CODEC_LIST_OF(cluster_view, members, member_view_codec, MEMBERS_MAX),
+};
+CODEC_DEFINE(cluster_view_codec, cluster_view, "cluster", cluster_view_fields);
+
+static const struct codec_field outcome_fields[] = {
+    CODEC_NAME_OF(outcome, job),
+    CODEC_TEXT_OF(outcome, uid),
+    CODEC_FIELD(outcome, revision, CODEC_U64),
+    CODEC_FIELD(outcome, cut, CODEC_U64),
+    CODEC_FIELD(outcome, generation, CODEC_U64),
+    CODEC_TEXT_OF(outcome, text),
+};
+CODEC_DEFINE(outcome_codec, outcome, "outcome", outcome_fields);
+
+static const struct codec_field rollback_fields[] = {
+    CODEC_FIELD(rollback_request, to, CODEC_U64),
+    CODEC_FIELD(rollback_request, steps, CODEC_U64),
+};
+CODEC_DEFINE(rollback_request_codec, rollback_request, "rollback request", rollback_fields);

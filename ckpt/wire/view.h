@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef CKPT_WIRE_VIEW_H
+#define CKPT_WIRE_VIEW_H
+
+/* What the API answers: replicated nouns beside what the leader sees at the moment. */
+
+#include "ckpt/wire/node.h"
+
+/* Body of every answer that is not 2xx: {"error": {...}}. */
+struct api_error {
+    char code[32];               /* tide_status_name */
+    char message[ERR_TEXT_MAX];  /* what happened, to what */
+    char hint[TIDE_TEXT_MAX + 1]; /* what to do next; may be empty */
+};
+extern const struct codec api_error_codec;
+
+struct rank_view {
+    uint32_t rank;
+    char node[TIDE_NAME_MAX + 1];
+    struct rank_report report; /* zero but for rank while the node has not reported it */
+};
+extern const struct codec rank_view_codec;
+
+/* GET /v1/jobs/{job} */
+struct job_view {
+    uint64_t revision; /* watch from here */
+    struct job job;
+    LIST_OF(struct rank_view) ranks; /* of the present generation, by rank */
+    struct strlist explain;          /* sentences: why it is in this state, what it waits for, who is missing */
+};
+extern const struct codec job_view_codec;
+
+/* GET /v1/jobs; events, checkpoints and recoveries are left out of each. */
+struct job_list {
+    uint64_t revision;
+    LIST_OF(struct job) jobs;
+};
+extern const struct codec job_list_codec;
+
+struct node_view {
+    struct node node;
+    uint64_t silent_ms; /* since its last heartbeat; UINT64_MAX-like large when none was seen by this leader */
+    uint32_t used_slots;
+    struct strlist jobs; /* names with ranks there */
+};
+extern const struct codec node_view_codec;
+
+/* GET /v1/nodes */
+struct node_list {
+    uint64_t revision;
+    LIST_OF(struct node_view) nodes;
+};
+extern const struct codec node_list_codec;
+
+struct member_view {
+    uint64_t id;
+    char address[ADDRESS_MAX + 1];
+    bool leader;
+    uint64_t term, commit_index, applied_index, log_bytes, snapshot_index;
+};
+
+/* GET /v1/cluster */
+struct cluster_view {
+    char cluster[TIDE_UID_CHARS + 1];
+    char version[16];
+    uint64_t revision;
+    uint64_t uptime_ms;
+    uint64_t lease_ms, heartbeat_ms;
+    char store[TIDE_PATH_MAX + 1];
+    uint32_t nodes_ready, nodes_lost, nodes_drained, jobs_active, jobs_total;
+    LIST_OF(struct member_view) members;
+};
+extern const struct codec member_view_codec, cluster_view_codec;
+
+/* Answer to every mutation; the same again when the request id is repeated. */
+struct outcome {
+    char job[TIDE_NAME_MAX + 1];
+    char uid[TIDE_UID_CHARS + 1];
+    uint64_t revision;
+    uint64_t cut;        /* asked for, rolled back to, or dropped */
+    uint64_t generation;
+    char text[TIDE_TEXT_MAX + 1]; /* a sentence */
+};
+extern const struct codec outcome_codec;
+
+/* POST /v1/jobs/{job}/rollback; both zero: the newest committed checkpoint */
+struct rollback_request {
+    uint64_t to;    /* checkpoint id */
+    uint64_t steps; /* or: at least that many steps back from the newest step reported */
+};
+extern const struct codec rollback_request_codec;
+
+#endif

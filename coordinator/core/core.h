@@ -1,0 +1,194 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef COORDINATOR_CORE_CORE_H
+#define COORDINATOR_CORE_CORE_H
+
+/* What the coordinator decides, as pure functions. Two kinds of knowledge, never mixed:
+ *
+ *   struct state   replicated: changed only by apply(state, command), the same on every member and in every replay
+ *   struct book    the leader's own: who sent a heartbeat when, and what it said; gone with the leader, and built anew
+ *                  from the next heartbeats, since every one of them is the whole truth about its node
+ *
+ *   judge(state, book, now) → commands to propose (verdicts: node lost, generation failed, cut sealed, …)
+ *   desired_build(state, book, node) → what that node should be doing (the effects: levels, idempotent, re-derived by any
+ *                  leader from the same state)
+ *
+ * Time, chance and identifiers come in with the call or the command. */
+
+#include "ckpt/base/rng.h"
+#include "ckpt/wire/view.h"
+
+#define REQUEST_ID_MAX 64       /* bytes of an Idempotency-Key */
+#define SESSIONS_MAX 4096       /* request ids remembered; the oldest go first */
+#define LEASE_MS_DEFAULT 2000u
+#define HEARTBEAT_MS_DEFAULT 250u
+#define CUT_ATTEMPTS_MAX 5u     /* armings of one cut before it is aborted */
+#define STORE_ATTEMPTS_MAX 3u   /* tries to store a sealed cut before it is left in memory only */
+
+/* Where a job's newest generation stands. Beside job.state, which is for people. */
+enum gen_phase {
+    GEN_PHASE_NONE,     /* before the first, or after the end */
+    GEN_PHASE_FENCING,  /* job.generation is new; ranks of older ones are being killed; nothing may start yet */
+    GEN_PHASE_LAUNCHED, /* placed: nodes should run it */
+    GEN_PHASE_STOPPING, /* job is ending: ranks are being stopped */
+    GEN_PHASES
+};
+
+/* A job with what only coordinators know about it. */
+struct job_record {
+    struct job job;
+    unsigned phase;                    /* enum gen_phase */
+    char token[TIDE_TOKEN_CHARS + 1];  /* of this generation */
+    uint32_t master_port;
+    struct strlist fence;              /* nodes that may still hold processes of older generations */
+    unsigned end_state;                /* enum tide_job_state to take when STOPPING is done */
+    bool ckpt_requested;               /* by hand, not yet opened */
+    uint64_t rollback_cut;             /* forced restore point of the next launch; 0: none */
+    uint64_t last_cut_ms;              /* leader's wall clock, when the last cut was opened or a generation launched */
+    uint64_t store_cut;                /* sealed, to be stored; 0: none */
+    uint32_t store_attempts;
+    struct strlist purge;              /* cut ids dropped whose objects still exist */
+};
+
+struct session {
+    char request[REQUEST_ID_MAX + 1];
+    uint32_t status;         /* enum tide_status */
+    struct outcome outcome;
+};
+
+struct state {
+    uint64_t revision;       /* index of the last applied command */
+    char cluster[TIDE_UID_CHARS + 1];
+    uint64_t lease_ms, heartbeat_ms;
+    char store[TIDE_PATH_MAX + 1]; /* default of jobs that name none */
+    LIST_OF(struct job_record) jobs;
+    LIST_OF(struct node) nodes;
+    LIST_OF(struct session) sessions; /* a ring in order of use */
+};
+extern const struct codec state_codec; /* codec_print of it is the snapshot image */
+
+void state_release(struct state *state);
+struct job_record *state_job(const struct state *state, const char *name);
+struct node *state_node(const struct state *state, const char *name);
+
+/* ---- commands: the only way state changes ---- */
+
+#define COMMAND_MAP(X)                                                                          \
+    X(CLUSTER_INIT, "cluster_init")   /* text: uid; store, lease_ms, heartbeat_ms */            \
+    X(JOB_SUBMIT, "job_submit")       /* spec, uid */                                           \
+    X(JOB_CANCEL, "job_cancel")       /* job */                                                 \
+    X(JOB_ROLLBACK, "job_rollback")   /* job, cut (0: newest restorable at or below step), step */ \
+    X(CKPT_REQUEST, "ckpt_request")   /* job */                                                 \
+    X(CKPT_DROP, "ckpt_drop")         /* job, cut, force */                                     \
+    X(NODE_REGISTER, "node_register") /* hello */                                               \
+    X(NODE_DRAIN, "node_drain")       /* node, text: why */                                     \
+    X(NODE_RESUME, "node_resume")     /* node */                                                \
+    X(NODE_LOST, "node_lost")         /* node, incarnation, ms: silent for */                   \
+    X(GEN_FAIL, "gen_fail")           /* job, generation, event: who was first; ms: ago; step: largest seen; final: do not restart */ \
+    X(GEN_LAUNCH, "gen_launch")       /* job, generation, cut: restore from; token, port */     \
+    X(GEN_STARTED, "gen_started")     /* job, generation */                                     \
+    X(GEN_STEPPING, "gen_stepping")   /* job, generation, ms: longest restore */                \
+    X(JOB_FINISH, "job_finish")       /* job, generation: every rank exited with 0 */           \
+    X(JOB_STOPPED, "job_stopped")     /* job, generation: nothing is left of a stopping job */  \
+    X(CUT_OPEN, "cut_open")           /* job, generation, cut, step: k */                       \
+    X(CUT_REARM, "cut_rearm")         /* job, generation, cut, attempt, step: new k, text */    \
+    X(CUT_ABORT, "cut_abort")         /* job, generation, cut, event: whose fault */            \
+    X(CUT_SEAL, "cut_seal")           /* job, generation, cut, attempt, bytes, us: longest stall */ \
+    X(CKPT_COMMIT, "ckpt_commit")     /* job, generation: present one; cut, key, digest, bytes, stored */ \
+    X(STORE_FAIL, "store_fail")       /* job, cut, event */                                     \
+    X(CKPT_CORRUPT, "ckpt_corrupt")   /* job, cut, event: bad copy found; also ends the generation that restores from it */ \
+    X(CKPT_PURGED, "ckpt_purged")     /* job, cut: its objects are gone */                      \
+    X(ARENA_LOST, "arena_lost")       /* job, cut: sealed but no longer whole in memory */
+
+enum command_kind {
+#define X(symbol, name) CMD_##symbol,
+    COMMAND_MAP(X)
+#undef X
+    COMMAND_KINDS
+};
+extern const char *const command_kind_names[];
+
+/* One flat struct; each kind uses the fields its line above names, the rest is zero and not encoded. */
+struct command {
+    unsigned kind;                     /* enum command_kind */
+    uint64_t at_ms;                    /* wall clock of the leader when it proposed */
+    char request[REQUEST_ID_MAX + 1];  /* of the client; empty for the leader's own */
+    char job[TIDE_NAME_MAX + 1];
+    char uid[TIDE_UID_CHARS + 1];      /* of the job: a verdict about an earlier job of the same name is refused */
+    char node[TIDE_NAME_MAX + 1];
+    char incarnation[TIDE_UID_CHARS + 1];
+    uint64_t generation, cut, step, ms, us, bytes, stored;
+    uint32_t attempt, port;
+    bool force, final;
+    char token[TIDE_TOKEN_CHARS + 1];
+    char digest[DIGEST_HEX_CHARS + 1];
+    char key[TIDE_PATH_MAX + 1];
+    char store[TIDE_PATH_MAX + 1];
+    uint64_t lease_ms, heartbeat_ms;
+    int32_t exit_status;
+    struct event event;                /* kind, node, rank, text */
+    char text[TIDE_TEXT_MAX + 1];
+    struct job_spec spec;
+    struct node_hello hello;
+};
+extern const struct codec command_codec;
+
+/* The one entry. `index` is the log index and must be state->revision + 1. A command that does not fit the state (older
+ * generation, name taken, no such job) changes nothing but the revision and the session, says why in `err` and returns
+ * its status: that is an answer, not a fault. A repeated request id returns the first answer and changes nothing else.
+ * ret_outcome is filled in every case. */
+enum tide_status apply(struct state *state, const struct command *command, uint64_t index, struct outcome *ret_outcome,
+                       struct err *err);
+
+/* Every rule of the state, checked after each apply in tests and debug builds. Errors: STATE with the rule that broke. */
+MUST_USE enum tide_status state_check(const struct state *state, struct err *err);
+
+/* ---- the leader's book ---- */
+
+struct book_entry {
+    char node[TIDE_NAME_MAX + 1];
+    uint64_t lease_until_ns;     /* leader's monotonic clock */
+    uint64_t heard_ns;           /* 0: never by this leader */
+    struct heartbeat heartbeat;  /* the newest; empty before the first */
+    struct strlist observed;     /* internal to book.c */
+};
+
+struct book {
+    LIST_OF(struct book_entry) entries;
+    uint64_t since_ns;           /* took office */
+    void *rates;                 /* internal: steps per second by job */
+};
+
+/* Take office: every node of the state gets a full lease from now. */
+void book_init(struct book *book, const struct state *state, uint64_t now_ns);
+void book_release(struct book *book);
+/* Take in a heartbeat; on success its contents have moved into the book. ret_changed: something but steps changed, so
+ * judge should run now. Errors: NOT_FOUND (register first), STALE (another incarnation or uid holds the name). */
+MUST_USE enum tide_status book_heartbeat(struct book *book, const struct state *state, struct heartbeat *heartbeat, uint64_t now_ns,
+                                         bool *ret_changed, struct err *err);
+/* A node registered just now: its lease starts. */
+void book_registered(struct book *book, const struct state *state, const char *node, uint64_t now_ns);
+
+/* The verdicts due now, in the order to propose them. Call it again only when all of them were applied.
+ * ret_next_ns: when it wants to be called again if nothing happens (deadline, lease, interval). */
+struct command_list {
+    struct command *items;
+    size_t count;
+};
+void judge(const struct state *state, struct book *book, uint64_t now_ns, uint64_t now_ms, struct rng *rng,
+           struct command_list *ret_commands, uint64_t *ret_next_ns);
+void command_list_release(struct command_list *list);
+
+/* ---- what others see ---- */
+
+/* All that `node` should be doing. Errors: NOT_FOUND. Release with desired_codec. */
+MUST_USE enum tide_status desired_build(const struct state *state, const struct book *book, const char *node,
+                                        struct desired *ret_desired, struct err *err);
+
+MUST_USE enum tide_status view_job(const struct state *state, const struct book *book, const char *job, uint64_t now_ns,
+                                   struct job_view *ret_view, struct err *err);
+void view_jobs(const struct state *state, struct job_list *ret_list);
+void view_nodes(const struct state *state, const struct book *book, uint64_t now_ns, struct node_list *ret_list);
+/* Fills all but members, version and uptime. */
+void view_cluster(const struct state *state, struct cluster_view *ret_view);
+
+#endif

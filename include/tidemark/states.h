@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef TIDEMARK_STATES_H
+#define TIDEMARK_STATES_H
+
+/* The states people meet, with the word that stands in the API, the logs and the CLI. */
+
+/* pending: waits for nodes. running: a generation is launching or running. restarting: the old generation is being
+ * fenced. stopping: cancelled or failed, ranks are being ended. The last three are final. */
+#define TIDE_JOB_STATE_MAP(X)    \
+    X(PENDING, "pending")        \
+    X(RUNNING, "running")        \
+    X(RESTARTING, "restarting")  \
+    X(STOPPING, "stopping")      \
+    X(SUCCEEDED, "succeeded")    \
+    X(FAILED, "failed")          \
+    X(CANCELLED, "cancelled")
+
+/* ready: heartbeats arrive. lost: lease gone, its generation was given up. drained: by hand, no new ranks. */
+#define TIDE_NODE_STATE_MAP(X) \
+    X(READY, "ready")          \
+    X(LOST, "lost")            \
+    X(DRAINED, "drained")
+
+/* As one host sees its rank. */
+#define TIDE_RANK_STATE_MAP(X) \
+    X(STARTING, "starting")    \
+    X(RESTORING, "restoring")  \
+    X(RUNNING, "running")      \
+    X(FINISHED, "finished")    \
+    X(EXITED, "exited")
+
+/* open: ranks are recording. sealed: every rank has recorded; it can be restarted from memory. committed: durable in
+ * the store and in the log. aborted: never became valid. corrupt: a bad hash was met. dropped: deleted on purpose. */
+#define TIDE_CKPT_STATE_MAP(X)  \
+    X(OPEN, "open")             \
+    X(SEALED, "sealed")         \
+    X(COMMITTED, "committed")   \
+    X(ABORTED, "aborted")       \
+    X(CORRUPT, "corrupt")       \
+    X(DROPPED, "dropped")
+
+#define X(symbol, name) TIDE_JOB_##symbol,
+enum tide_job_state { TIDE_JOB_STATE_MAP(X) TIDE_JOB_STATES };
+#undef X
+#define X(symbol, name) TIDE_NODE_##symbol,
+enum tide_node_state { TIDE_NODE_STATE_MAP(X) TIDE_NODE_STATES };
+#undef X
+#define X(symbol, name) TIDE_RANK_##symbol,
+enum tide_rank_state { TIDE_RANK_STATE_MAP(X) TIDE_RANK_STATES };
+#undef X
+#define X(symbol, name) TIDE_CKPT_##symbol,
+enum tide_ckpt_state { TIDE_CKPT_STATE_MAP(X) TIDE_CKPT_STATES };
+#undef X
+
+/* A rank that exits with this status asks not to be restarted: the job fails at once. */
+#define TIDE_EXIT_DO_NOT_RESTART 93
+
+#endif /* TIDEMARK_STATES_H */

@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef TIDEMARK_TIDEMARK_H
+#define TIDEMARK_TIDEMARK_H
+
+/* What a training process calls. Link with -ltidemark.
+ *
+ *     struct tide *t;
+ *     tide_init(&t, NULL);
+ *     tide_register(t, &(struct tide_region){.name = "weights", .data = w, .bytes = n * 4, .dtype = TIDE_F32});
+ *     uint64_t step = 0;
+ *     tide_restore(t, &step);                  // TIDE_OK: state and step are those of a checkpoint
+ *     for (; step < steps; ) {                 //   TIDE_E_NO_CHECKPOINT: start from the beginning
+ *         train_one_step();
+ *         tide_step(t, ++step);                // the safe point: state is that after `step` steps
+ *     }
+ *     tide_finalize(t);
+ *
+ * Outside a tidemark job (no TIDEMARK_SOCKET in the environment) every call succeeds and does nothing, so that one
+ * binary runs with and without tidemark; tide_restore then says TIDE_E_NO_CHECKPOINT.
+ *
+ * A handle is used by one thread at a time. No call prints, exits or raises a signal. A failed checkpoint is never an
+ * error of the program: tide_step stays TIDE_OK and the coordinator is told. */
+
+#include <stddef.h>
+#include <stdint.h>
+#include <tidemark/error.h>
+#include <tidemark/types.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(__GNUC__)
+#define TIDE_MUST_USE __attribute__((warn_unused_result))
+#else
+#define TIDE_MUST_USE
+#endif
+
+struct tide; /* opaque; one per process */
+
+enum tide_memory { TIDE_HOST = 0, TIDE_DEVICE = 1 };
+
+enum tide_dtype {
+    TIDE_BYTES = 0, /* opaque: no assumption about the contents */
+    TIDE_F64, TIDE_F32, TIDE_BF16, TIDE_F16, TIDE_F8,
+    TIDE_I64, TIDE_I32, TIDE_I16, TIDE_I8
+};
+
+/* One piece of state. `data` must stay valid until tide_unregister or tide_finalize. Names are unique in a rank, at most
+ * TIDE_NAME_MAX bytes. dtype and shape are metadata for readers and encoders; bytes alone decides what is saved. */
+struct tide_region {
+    const char *name;
+    void *data;
+    size_t bytes;
+    enum tide_memory memory;
+    enum tide_dtype dtype;
+    unsigned ndim;
+    uint64_t shape[TIDE_DIMS_MAX];
+};
+
+/* Set size to sizeof(struct tide_options); fields are only ever added. NULL means all defaults. */
+struct tide_options {
+    size_t size;
+    uint64_t deadline_ms; /* longest wait for the agent in init and restore; 0: 60,000 */
+};
+
+/* Join the job named by the environment. On failure *ret_tide is untouched.
+ * Errors: UNAVAILABLE (no step process answers), VERSION, NOMEM, IO. */
+TIDE_MUST_USE enum tide_status tide_init(struct tide **ret_tide, const struct tide_options *options);
+
+/* Nonzero when the process runs inside a tidemark job. */
+int tide_active(const struct tide *tide);
+
+/* Add a region. Errors: INVALID, EXISTS (name taken), LIMIT, UNSUPPORTED (device memory in a build without it). */
+TIDE_MUST_USE enum tide_status tide_register(struct tide *tide, const struct tide_region *region);
+
+/* Remove a region by name. Errors: NOT_FOUND. */
+TIDE_MUST_USE enum tide_status tide_unregister(struct tide *tide, const char *name);
+
+/* Fill all registered regions from the checkpoint this generation starts from and set *ret_step to its step. Every
+ * chunk's hash is checked first; a bad one is fetched from the next tier. Regions are matched by name and must have the
+ * same bytes. Call it once, after registering and before the first tide_step.
+ * Errors: NO_CHECKPOINT (start from the beginning; nothing was touched), MISMATCH, CORRUPT (no valid copy is left; the
+ * process should exit: the coordinator restarts the job from an older checkpoint), UNAVAILABLE, TIMEOUT. After any error
+ * but NO_CHECKPOINT the contents of the regions are undefined. */
+TIDE_MUST_USE enum tide_status tide_restore(struct tide *tide, uint64_t *ret_step);
+
+/* The safe point: "my registered state is that after `step` steps". Steps must grow from call to call, and every rank of
+ * the job counts them alike. Nothing armed: one exchange, one load, one branch. Armed for this step: copies the regions
+ * into the arena and returns.
+ * Errors: INVALID (step did not grow). */
+enum tide_status tide_step(struct tide *tide, uint64_t step);
+
+/* Leave: after it, the end of the process is not a failure if its exit status is 0. Frees the handle; NULL is legal. */
+void tide_finalize(struct tide *tide);
+
+/* The last error's text: what happened, to what, what to do next. Valid until the next call on the handle; NULL asks for the
+ * last failed tide_init of this process. Never NULL. */
+const char *tide_error_text(const struct tide *tide);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* TIDEMARK_TIDEMARK_H */
