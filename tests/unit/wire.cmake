@@ -1,1 +1,3 @@
 # SPDX-License-Identifier: Apache-2.0
+tide_unit(base LINK tide_base)
+tide_unit(codec LINK tide_wire)

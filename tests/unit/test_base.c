@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "ckpt/base/digest.h"
+#include "ckpt/base/fsx.h"
+#include "ckpt/base/log.h"
+#include "ckpt/base/mem.h"
+#include "ckpt/base/rng.h"
+#include "ckpt/base/strlist.h"
+
+#include <errno.h>
+#include <tidemark/types.h>
+
+static void statuses_have_names(void **state)
+{
+    (void)state;
+    assert_string_equal(tide_status_name(TIDE_OK), "ok");
+    assert_string_equal(tide_status_name(TIDE_E_NOT_FOUND), "not_found");
+    assert_string_equal(tide_status_name((enum tide_status)9999), "unknown");
+    assert_non_null(strstr(tide_status_text(TIDE_E_TIMEOUT), "unknown"));
+}
+
+static void errors_gain_context_as_they_rise(void **state)
+{
+    (void)state;
+    struct err err = {0};
+    assert_int_equal(err_set(&err, TIDE_E_CORRUPT, "chunk %d is bad", 7), TIDE_E_CORRUPT);
+    assert_int_equal(err_wrap(&err, "slot %s", "r0"), TIDE_E_CORRUPT);
+    assert_string_equal(err.text, "slot r0: chunk 7 is bad");
+    errno = ENOSPC;
+    assert_int_equal(err_errno(&err, "cannot write %s", "x"), TIDE_E_NOSPACE);
+    assert_string_equal(err.text, "cannot write x: No space left on device");
+    assert_int_equal(err_set(NULL, TIDE_E_IO, "nobody listens"), TIDE_E_IO);
+}
+
+static void an_error_may_quote_itself(void **state)
+{
+    (void)state;
+    struct err err = {0};
+    err_set(&err, TIDE_E_IO, "inner");
+    err_set(&err, TIDE_E_IO, "outer: %s", err.text);
+    assert_string_equal(err.text, "outer: inner");
+}
+
+static void names_are_safe_everywhere(void **state)
+{
+    (void)state;
+    char longest[TIDE_NAME_MAX + 2];
+    memset(longest, 'a', sizeof longest);
+    longest[TIDE_NAME_MAX + 1] = '\0';
+    assert_false(name_valid(longest));
+    longest[TIDE_NAME_MAX] = '\0';
+    assert_true(name_valid(longest));
+    assert_true(name_valid("n1.rack-2_b"));
+    const char *const bad[] = {"", ".", "..", "-x", "_x", "a/b", "a b", "a\n", "\xc3\xa4"};
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
+        assert_false(name_valid(bad[i]));
+}
+
+static void text_is_cut_and_ended(void **state)
+{
+    (void)state;
+    char to[4];
+    text_copy(to, sizeof to, "abcdef");
+    assert_string_equal(to, "abc");
+    text_copy(to, sizeof to, "");
+    assert_string_equal(to, "");
+}
+
+static void allocations_fail_when_told(void **state)
+{
+    (void)state;
+    mem_fail_at(2);
+    void *first = mem_try_alloc(8);
+    assert_non_null(first);
+    assert_null(mem_try_alloc(8));
+    void *third = mem_try_alloc(8);
+    assert_non_null(third);
+    mem_free(first);
+    mem_free(third);
+}
+
+static void digests_survive_their_hex(void **state)
+{
+    (void)state;
+    struct digest d = digest_of("tidemark", 8), back;
+    char hex[DIGEST_HEX_CHARS + 1];
+    digest_hex(d, hex);
+    assert_int_equal(strlen(hex), DIGEST_HEX_CHARS);
+    assert_int_equal(digest_parse(hex, &back), 0);
+    assert_true(digest_equal(d, back));
+    assert_false(digest_equal(d, digest_of("tidemarl", 8)));
+    assert_int_not_equal(digest_parse("00", &back), 0);
+    hex[5] = 'G';
+    assert_int_not_equal(digest_parse(hex, &back), 0);
+    /* The published XXH3-128 value of no bytes, seed 0. */
+    digest_hex(digest_of("", 0), hex);
+    assert_string_equal(hex, "99aa06d3014798d86001c324468d497f");
+}
+
+static void chance_is_replayed_from_its_seed(void **state)
+{
+    (void)state;
+    struct rng a = {.state = 42}, b = {.state = 42};
+    for (int i = 0; i < 1000; i++)
+        assert_int_equal(rng_next(&a), rng_next(&b));
+    /* First output of SplitMix64 for seed 0, as in its reference implementation. */
+    struct rng zero = {0};
+    assert_true(rng_next(&zero) == UINT64_C(0xe220a8397b1dcdaf));
+    unsigned seen[7] = {0};
+    for (int i = 0; i < 7000; i++)
+        seen[rng_below(&a, 7)]++;
+    for (int i = 0; i < 7; i++)
+        assert_in_range(seen[i], 800, 1200);
+    char hex[9];
+    rng_hex(&a, hex, 8);
+    assert_int_equal(strspn(hex, "0123456789abcdef"), 8);
+}
+
+static void lists_of_strings_are_argvs(void **state)
+{
+    (void)state;
+    struct strlist list = {0};
+    strlist_add(&list, "a");
+    strlist_add(&list, "b");
+    assert_int_equal(list.count, 2);
+    assert_string_equal(list.items[1], "b");
+    assert_null(list.items[2]);
+    strlist_release(&list);
+    assert_int_equal(list.count, 0);
+    assert_null(list.items);
+}
+
+static void files_are_replaced_whole(void **state)
+{
+    (void)state;
+    char dir[] = "/tmp/tide-base-XXXXXX", path[256], deep[256];
+    assert_non_null(mkdtemp(dir));
+    snprintf(deep, sizeof deep, "%s/a/b/c", dir);
+    snprintf(path, sizeof path, "%s/file", deep);
+    struct err err = {0};
+    char *data = NULL;
+    size_t bytes = 0;
+    assert_int_equal(fsx_mkdirs(deep, 0700, &err), TIDE_OK);
+    assert_int_equal(fsx_mkdirs(deep, 0700, &err), TIDE_OK);
+    assert_int_equal(fsx_read(path, 100, &data, &bytes, &err), TIDE_E_NOT_FOUND);
+    assert_int_equal(fsx_replace(path, "one", 3, 0600, &err), TIDE_OK);
+    assert_int_equal(fsx_replace(path, "second", 6, 0600, &err), TIDE_OK);
+    assert_int_equal(fsx_read(path, 6, &data, &bytes, &err), TIDE_OK);
+    assert_int_equal(bytes, 6);
+    assert_string_equal(data, "second");
+    mem_free(data);
+    assert_int_equal(fsx_read(path, 5, &data, &bytes, &err), TIDE_E_LIMIT);
+    snprintf(path, sizeof path, "%s/file/below", deep);
+    assert_int_equal(fsx_mkdirs(path, 0700, &err), TIDE_E_IO);
+    assert_non_null(strstr(err.text, "cannot create directory"));
+    assert_int_equal(fsx_remove_tree(dir, &err), TIDE_OK);
+    assert_int_equal(fsx_remove_tree(dir, &err), TIDE_OK);
+    assert_int_not_equal(access(dir, F_OK), 0);
+}
+
+static void log_levels_have_names(void **state)
+{
+    (void)state;
+    enum log_level level;
+    assert_int_equal(log_level_parse("debug", &level), 0);
+    assert_int_equal(level, LOG_DEBUG);
+    assert_int_not_equal(log_level_parse("loud", &level), 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(statuses_have_names),
+        cmocka_unit_test(errors_gain_context_as_they_rise),
+        cmocka_unit_test(an_error_may_quote_itself),
+        cmocka_unit_test(names_are_safe_everywhere),
+        cmocka_unit_test(text_is_cut_and_ended),
+        cmocka_unit_test(allocations_fail_when_told),
+        cmocka_unit_test(digests_survive_their_hex),
+        cmocka_unit_test(chance_is_replayed_from_its_seed),
+        cmocka_unit_test(lists_of_strings_are_argvs),
+        cmocka_unit_test(files_are_replaced_whole),
+        cmocka_unit_test(log_levels_have_names),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
