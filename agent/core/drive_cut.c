@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <stdio.h>
+
+#include "agent/core/internal.h"
+
+/* A rank still reading its state out of a slot, or a worker reading or writing it, must not meet a new recording there. */
+static bool slot_in_use(const struct job_part *job, const struct rank_part *part, uint32_t slot)
+{
+    const struct restore_part *restore = &part->restore;
+    bool restoring = restore->state == RESTORE_FETCHING ||
+                     (restore->state == RESTORE_READY && part->page.phase < CONTROL_STEPPING);
+    return (restoring && restore->slot == slot) || slot_stored_from(job, part->rank, slot);
+}
+
+/* The slot a cut may be recorded into: never that of the newest sealed cut. -1: none is free. */
+static int choose_slot(struct job_part *job, const struct rank_part *part)
+{
+    const struct rank_slots *slots = slots_of(job, part->rank);
+    int best = -1;
+    for (uint32_t s = 0; s < SLOTS; s++) {
+        uint64_t cut = slots->slots[s].cut;
+        if ((cut != 0 && cut == job->order.protect_cut) || slot_in_use(job, part, s))
+            continue;
+        if (cut == job->order.cut.cut)
+            return (int)s; /* an earlier attempt of the same cut */
+        if (best < 0 || cut < slots->slots[best].cut)
+            best = (int)s;
+    }
+    return best;
+}
+
+static void arm(struct agent_core *core, struct job_part *job, struct rank_part *part)
+{
+    struct cut_part *cut = &part->cut;
+    int slot = choose_slot(job, part);
+    if (slot < 0) {
+        cut->state = CUT_PART_FAILED;
+        cut->report.progress = CUT_FAILED;
+        snprintf(cut->report.detail, sizeof cut->report.detail,
+                 "both slots are in use: one holds checkpoint %llu, the other is still being read or written",
+                 (unsigned long long)job->order.protect_cut);
+        core->dirty = true;
+        return;
+    }
+    cut->slot = (uint32_t)slot;
+    cut->state = CUT_PART_ARMING;
+    slot_begin(job, part->rank, cut->slot);
+    struct agent_action *action = act_rank(core, ACT_ARM, job, part->rank);
+    action->cut = cut->report.cut;
+    action->attempt = cut->report.attempt;
+    action->slot = cut->slot;
+    action->step = job->order.cut.step;
+}
+
+/* A restarted agent may find armed what it armed before. */
+static bool armed_already(struct agent_core *core, struct job_part *job, struct rank_part *part)
+{
+    const struct agent_page *page = &part->page;
+    struct cut_part *cut = &part->cut;
+    if (page->armed_step == STEP_NONE || page->armed_cut != cut->report.cut || page->armed_attempt != cut->report.attempt ||
+        page->armed_slot >= SLOTS)
+        return false;
+    cut->slot = page->armed_slot;
+    cut->state = CUT_PART_ARMED;
+    cut->report.progress = CUT_ARMED;
+    slot_begin(job, part->rank, cut->slot);
+    core->dirty = true;
+    return true;
+}
+
+static bool under_way(unsigned state)
+{
+    return state == CUT_PART_ARMING || state == CUT_PART_DISARMING || state == CUT_PART_SUMMING;
+}
+
+static void want(struct agent_core *core, struct job_part *job, struct rank_part *part)
+{
+    const struct cut_order *order = &job->order.cut;
+    struct cut_part *cut = &part->cut;
+    bool same = cut->report.cut == order->cut && cut->report.attempt == order->attempt;
+    if (!same || cut->state == CUT_PART_NONE) {
+        if (under_way(cut->state))
+            return;
+        if (cut->state == CUT_PART_ARMED || cut->state == CUT_PART_COPIED)
+            slot_release(job, part->rank, cut->slot);
+        memset(cut, 0, sizeof *cut);
+        cut->state = CUT_PART_WANTED;
+        cut->report.cut = order->cut;
+        cut->report.attempt = order->attempt;
+        cut->report.rank = part->rank;
+        cut_notice_page(core, job, part);
+    }
+    if (cut->state == CUT_PART_WANTED && part->page_seen && !part->ended && retry_due(core, &cut->retry) &&
+        !armed_already(core, job, part))
+        arm(core, job, part);
+    if (cut->state == CUT_PART_COPIED) {
+        cut->state = CUT_PART_SUMMING;
+        job->in_flight++;
+        struct agent_action *action = act_rank(core, ACT_SUM, job, part->rank);
+        action->cut = cut->report.cut;
+        action->slot = cut->slot;
+    }
+}
+
+static void unwant(struct agent_core *core, struct job_part *job, struct rank_part *part)
+{
+    struct cut_part *cut = &part->cut;
+    if (cut->state == CUT_PART_WANTED || cut->state == CUT_PART_COPIED) {
+        if (cut->state == CUT_PART_COPIED)
+            slot_release(job, part->rank, cut->slot);
+        cut->state = CUT_PART_NONE;
+    }
+    if (cut->state == CUT_PART_ARMED) {
+        cut->state = CUT_PART_DISARMING;
+        cut->retry = (struct retry){0};
+    }
+    if (cut->state == CUT_PART_DISARMING && retry_due(core, &cut->retry)) {
+        retry_later(core, &cut->retry);
+        act_rank(core, ACT_DISARM, job, part->rank)->cut = cut->report.cut;
+    }
+}
+
+void drive_cut(struct agent_core *core, struct job_part *job)
+{
+    struct step_part *step = step_live(job);
+    if (step == NULL || !job->assigned || !job->has_order)
+        return;
+    const struct cut_order *order = &job->order.cut;
+    bool record = order_runs(job) && order->phase == CUT_PHASE_RECORD &&
+                  (order->generation == 0 || order->generation == job->generation);
+    for (size_t i = 0; i < step->rank_count; i++) {
+        if (record)
+            want(core, job, &step->ranks[i]);
+        else
+            unwant(core, job, &step->ranks[i]);
+    }
+}

@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <stdio.h>
+
+#include "agent/core/internal.h"
+
+static void answer(struct agent_core *core, struct job_part *job, struct rank_part *part)
+{
+    struct restore_part *restore = &part->restore;
+    if (!restore->answer_due)
+        return;
+    restore->answer_due = false;
+    restore->answered = restore->asked;
+    struct agent_action *action = act_rank(core, ACT_ANSWER, job, part->rank);
+    struct step_answer *to = &action->answer;
+    to->rank = part->rank;
+    to->attempt = restore->asked;
+    to->cut = restore->cut;
+    if (restore->state == RESTORE_READY) {
+        to->result = LOCAL_RESTORE_FROM;
+        to->slot = restore->slot;
+        to->tier = restore->tier;
+    } else if (restore->state == RESTORE_FAILED) {
+        to->result = LOCAL_REFUSED;
+        to->status = restore->status;
+        text_copy(to->text, sizeof to->text, restore->text);
+    } else {
+        to->result = LOCAL_RESTORE_NONE;
+    }
+}
+
+/* Where to rebuild the cut: over the bad copy if there is one, else never over the newest sealed cut. -1: wait. */
+static int fetch_slot(struct job_part *job, const struct rank_part *part)
+{
+    const struct rank_slots *slots = slots_of(job, part->rank);
+    int best = part->restore.bad_slot;
+    for (uint32_t s = 0; s < SLOTS && part->restore.bad_slot < 0; s++) {
+        uint64_t cut = slots->slots[s].cut;
+        bool protected = cut != 0 && cut == job->order.protect_cut && cut != part->restore.cut;
+        if (!protected && (best < 0 || cut < slots->slots[best].cut))
+            best = (int)s;
+    }
+    if (best < 0 || slots->slots[best].busy || slot_stored_from(job, part->rank, (uint32_t)best))
+        return -1;
+    return best;
+}
+
+static void fetch(struct agent_core *core, struct job_part *job, struct rank_part *part)
+{
+    struct restore_part *restore = &part->restore;
+    if (job->order.restore_manifest_key[0] == '\0' || restore->store_bad) {
+        char why[TIDE_TEXT_MAX + 1];
+        text_copy(why, sizeof why, restore->text);
+        snprintf(restore->text, sizeof restore->text, "no valid copy of checkpoint %llu is left for rank %u (%s): %.150s",
+                 (unsigned long long)restore->cut, part->rank,
+                 restore->store_bad ? "arena and store were tried" : "it was never stored", why);
+        restore->state = RESTORE_FAILED;
+        restore->status = TIDE_E_CORRUPT;
+        core->dirty = true;
+        return;
+    }
+    if (restore->give_up_ns == 0)
+        restore->give_up_ns = core->now_ns + AGENT_FETCH_DEADLINE_MS * NS_PER_MS;
+    int slot = fetch_slot(job, part);
+    if (slot < 0 || !retry_due(core, &restore->retry))
+        return;
+    restore->state = RESTORE_FETCHING;
+    restore->slot = (uint32_t)slot;
+    slot_begin(job, part->rank, restore->slot);
+    slots_of(job, part->rank)->slots[slot].cut = 0;
+    job->in_flight++;
+    struct agent_action *action = act_rank(core, ACT_FETCH, job, part->rank);
+    action->cut = restore->cut;
+    action->slot = restore->slot;
+}
+
+static void drive_rank(struct agent_core *core, struct job_part *job, struct rank_part *part)
+{
+    struct restore_part *restore = &part->restore;
+    uint64_t cut = job->order.restore_cut;
+    if (!restore->answer_due && !restore->prefetch)
+        return;
+    if (restore->cut != cut && restore->state != RESTORE_FINDING && restore->state != RESTORE_FETCHING)
+        restore_begin(restore, cut);
+    if (cut != 0 && restore->state == RESTORE_IDLE) {
+        if (restore->ram_bad) {
+            restore->state = RESTORE_WANT_FETCH;
+        } else {
+            restore->state = RESTORE_FINDING;
+            job->in_flight++;
+            act_rank(core, ACT_FIND, job, part->rank)->cut = cut;
+        }
+    }
+    if (restore->state == RESTORE_WANT_FETCH)
+        fetch(core, job, part);
+    if (cut == 0 || restore->state == RESTORE_READY || restore->state == RESTORE_FAILED)
+        answer(core, job, part);
+}
+
+void drive_restore(struct agent_core *core, struct job_part *job)
+{
+    struct step_part *step = step_of(job, job->generation);
+    if (step == NULL || step->state > STEP_PART_UP || !order_runs(job))
+        return;
+    for (size_t i = 0; i < step->rank_count; i++)
+        drive_rank(core, job, &step->ranks[i]);
+}

@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "agent/core/internal.h"
+
+enum wish { WISH_KEEP, WISH_STOP, WISH_KILL };
+
+/* Training is never ended because nobody says anything: only by an order, a newer generation, or not being listed. */
+static enum wish wish_of(const struct agent_core *core, const struct job_part *job, const struct step_part *step)
+{
+    if (step->generation < job->generation)
+        return WISH_KILL;
+    if (core->ending)
+        return WISH_STOP;
+    if (!job->assigned)
+        return core->desired_seen ? WISH_KILL : WISH_KEEP;
+    if (!job->has_order || job->order.generation != step->generation || job->order.run == RUN_START)
+        return WISH_KEEP;
+    return job->order.run == RUN_STOP ? WISH_STOP : WISH_KILL;
+}
+
+static uint64_t grace_of(const struct job_part *job, enum wish wish)
+{
+    if (wish == WISH_KILL)
+        return 0;
+    uint64_t grace_ms = job->has_order ? job->order.spec.stop_grace_ms : 0;
+    return grace_ms != 0 ? grace_ms : SPEC_STOP_GRACE_MS_DEFAULT;
+}
+
+static void end_step(struct agent_core *core, struct job_part *job, struct step_part *step, enum wish wish)
+{
+    uint64_t grace_ms = grace_of(job, wish);
+    step->state = STEP_PART_ENDING;
+    step->killed = wish == WISH_KILL;
+    step->kill_ns = core->now_ns + (grace_ms + AGENT_KILL_AFTER_MS) * NS_PER_MS;
+    struct agent_action *action = act(core, ACT_END_STEP, job);
+    action->generation = step->generation;
+    action->grace_ms = grace_ms;
+    core->dirty = true;
+}
+
+static void drive_step(struct agent_core *core, struct job_part *job, struct step_part *step)
+{
+    enum wish wish = wish_of(core, job, step);
+    if (step->state == STEP_PART_UP && wish != WISH_KEEP)
+        end_step(core, job, step, wish);
+    else if (step->state == STEP_PART_ENDING && wish == WISH_KILL && !step->killed)
+        end_step(core, job, step, wish);
+    if (step->state == STEP_PART_ENDING && core->now_ns >= step->kill_ns) {
+        step->kill_ns = core->now_ns + AGENT_KILL_AFTER_MS * NS_PER_MS;
+        act(core, ACT_KILL_STEP, job)->generation = step->generation;
+    }
+}
+
+/* What a step that is gone has left behind is kept as long as somebody may ask how it ended. */
+static bool step_forgotten(const struct agent_core *core, const struct job_part *job, const struct step_part *step)
+{
+    return step->state == STEP_PART_GONE && (step->generation < job->generation || (!job->assigned && core->desired_seen));
+}
+
+/* Fencing: at most once, and only when every older generation is gone from this node. */
+static bool may_start(const struct agent_core *core, const struct job_part *job)
+{
+    if (core->ending || !order_runs(job) || job->started_generation >= job->generation || !retry_due(core, &job->start_retry))
+        return false;
+    if (job->order.node_rank >= job->order.peers.count)
+        return false;
+    for (size_t i = 0; i < job->steps.count; i++)
+        if (job->steps.items[i].state != STEP_PART_GONE || job->steps.items[i].generation >= job->generation)
+            return false;
+    return true;
+}
+
+static void start(struct agent_core *core, struct job_part *job)
+{
+    struct step_part *step = step_make(core, job, job->generation, &job->order.spec, job->order.node_rank);
+    if (step == NULL)
+        return;
+    step->state = STEP_PART_STARTING;
+    job->started_generation = job->generation;
+    /* State is looked for while the program is still starting. */
+    for (size_t i = 0; i < step->rank_count && job->order.restore_cut != 0; i++) {
+        step->ranks[i].restore.prefetch = true;
+        restore_begin(&step->ranks[i].restore, job->order.restore_cut);
+    }
+    act(core, ACT_START_STEP, job);
+    core->dirty = true;
+}
+
+void drive_steps(struct agent_core *core, struct job_part *job)
+{
+    for (size_t i = 0; i < job->steps.count;) {
+        struct step_part *step = &job->steps.items[i];
+        drive_step(core, job, step);
+        if (step_forgotten(core, job, step)) {
+            act(core, ACT_REMOVE_STEP_DIR, job)->generation = step->generation;
+            step_drop(job, step);
+        } else {
+            i++;
+        }
+    }
+    if (may_start(core, job))
+        start(core, job);
+}

@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <stdio.h>
+
+#include "agent/core/internal.h"
+
+void restore_begin(struct restore_part *restore, uint64_t cut)
+{
+    uint32_t asked = restore->asked, answered = restore->answered;
+    bool due = restore->answer_due, prefetch = restore->prefetch;
+    memset(restore, 0, sizeof *restore);
+    restore->cut = cut;
+    restore->bad_slot = -1;
+    restore->asked = asked;
+    restore->answered = answered;
+    restore->answer_due = due;
+    restore->prefetch = prefetch;
+}
+
+/* The copy named last was bad: that tier is used up, and the slot holds nothing any more. */
+static void mark_bad(struct agent_core *core, struct job_part *job, struct rank_part *part, const struct step_ask *ask)
+{
+    struct restore_part *restore = &part->restore;
+    uint32_t bad = (uint32_t)ask->bad_slot;
+    struct slot_part *slot = &slots_of(job, part->rank)->slots[bad];
+    slot->bad_cut = slot->cut != 0 ? slot->cut : restore->cut;
+    slot->cut = 0;
+    slot->epoch = ++job->epoch;
+    if (restore->state == RESTORE_READY && restore->slot == bad && restore->tier == LOCAL_TIER_STORE)
+        restore->store_bad = true;
+    restore->ram_bad = true;
+    restore->bad_slot = ask->bad_slot;
+    if (restore->state == RESTORE_READY)
+        restore->state = RESTORE_IDLE;
+    text_copy(restore->text, sizeof restore->text, ask->bad_detail);
+    core->dirty = true;
+    say(core, LOG_WARN, "job %s: rank %u found the %s copy of checkpoint %llu bad: %.120s", job->name, part->rank,
+        restore->store_bad ? "store's" : "arena's", (unsigned long long)restore->cut, ask->bad_detail);
+}
+
+void restore_ask(struct agent_core *core, struct job_part *job, struct rank_part *part, const struct step_ask *ask)
+{
+    struct restore_part *restore = &part->restore;
+    if (ask->attempt > restore->asked) {
+        restore->asked = ask->attempt;
+        if (job->has_order && restore->cut == 0 && job->order.restore_cut != 0)
+            restore_begin(restore, job->order.restore_cut);
+        if (ask->bad_slot >= 0 && ask->bad_slot < (int32_t)SLOTS)
+            mark_bad(core, job, part, ask);
+        else if (restore->state == RESTORE_FAILED && restore->status != TIDE_E_CORRUPT)
+            restore_begin(restore, restore->cut); /* a store out of reach is worth another try */
+    }
+    /* Said again although answered: the answer was lost on the way, or crosses this status; once more does no harm. */
+    restore->answer_due = true;
+}
+
+/* The rank whose work this event ends. NULL: its step is no more. */
+static struct rank_part *part_waiting(struct job_part *job, const struct agent_event *event, unsigned state)
+{
+    for (size_t i = 0; i < job->steps.count; i++) {
+        struct rank_part *part = rank_of(&job->steps.items[i], event->rank);
+        if (part != NULL && part->restore.state == state && part->restore.cut == event->cut)
+            return part;
+    }
+    return NULL;
+}
+
+void ev_found(struct agent_core *core, const struct agent_event *event)
+{
+    struct job_part *job = job_of(core, event->uid);
+    if (job == NULL)
+        return;
+    job->in_flight--;
+    struct rank_part *part = part_waiting(job, event, RESTORE_FINDING);
+    if (part == NULL)
+        return;
+    struct restore_part *restore = &part->restore;
+    if (event->status == TIDE_OK && !restore->ram_bad && event->slot < SLOTS) {
+        restore->state = RESTORE_READY;
+        restore->slot = event->slot;
+        restore->tier = LOCAL_TIER_RAM;
+        return;
+    }
+    if (event->status != TIDE_OK && event->status != TIDE_E_NOT_FOUND) {
+        say(core, LOG_WARN, "job %s: the arena's copy of checkpoint %llu for rank %u is not used: %.150s", job->name,
+            (unsigned long long)event->cut, event->rank, event->text);
+        job->look_wanted = true;
+    }
+    if (!restore->ram_bad)
+        text_copy(restore->text, sizeof restore->text, event->text);
+    restore->ram_bad = true;
+    restore->state = RESTORE_WANT_FETCH;
+}
+
+/* A copy that is wrong stays wrong; a store that cannot be reached may come back. */
+static void fetch_failed(struct agent_core *core, struct job_part *job, struct restore_part *restore, const struct agent_event *event)
+{
+    say(core, LOG_WARN, "job %s: checkpoint %llu cannot be fetched for rank %u: %.150s", job->name, (unsigned long long)event->cut,
+        event->rank, event->text);
+    text_copy(restore->text, sizeof restore->text, event->text);
+    restore->state = RESTORE_WANT_FETCH;
+    if (event->status == TIDE_E_CORRUPT || event->status == TIDE_E_NOT_FOUND) {
+        restore->store_bad = true;
+    } else if (event->status == TIDE_E_LIMIT || core->now_ns >= restore->give_up_ns) {
+        restore->state = RESTORE_FAILED;
+        restore->status = event->status;
+    } else {
+        retry_later(core, &restore->retry);
+    }
+}
+
+void ev_fetched(struct agent_core *core, const struct agent_event *event)
+{
+    struct job_part *job = job_of(core, event->uid);
+    if (job == NULL || event->slot >= SLOTS)
+        return;
+    job->in_flight--;
+    if (event->status == TIDE_OK)
+        slots_of(job, event->rank)->slots[event->slot].bad_cut = 0;
+    slot_release(job, event->rank, event->slot);
+    struct rank_part *part = part_waiting(job, event, RESTORE_FETCHING);
+    if (part == NULL)
+        return;
+    if (event->status != TIDE_OK) {
+        fetch_failed(core, job, &part->restore, event);
+        return;
+    }
+    part->restore.state = RESTORE_READY;
+    part->restore.tier = LOCAL_TIER_STORE;
+    part->restore.slot = event->slot;
+}

@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <stdio.h>
+
+#include "agent/core/internal.h"
+
+#define SIGNAL_KILL 9
+
+void ev_step_found(struct agent_core *core, const struct agent_event *event)
+{
+    const struct step_spec *spec = event->spec;
+    struct job_part *job = job_make(core, spec->uid, spec->job.name);
+    if (job == NULL || step_of(job, spec->generation) != NULL)
+        return;
+    struct step_part *step = step_make(core, job, spec->generation, &spec->job, spec->node_rank);
+    if (step == NULL)
+        return;
+    step->state = STEP_PART_UP;
+    if (spec->generation > job->generation)
+        job->generation = spec->generation;
+    if (spec->generation > job->started_generation)
+        job->started_generation = spec->generation;
+    core->dirty = true;
+}
+
+static struct step_part *step_starting(struct agent_core *core, const struct agent_event *event, struct job_part **ret_job)
+{
+    struct job_part *job = job_of(core, event->uid);
+    struct step_part *step = job != NULL ? step_of(job, event->generation) : NULL;
+    *ret_job = job;
+    return step != NULL && step->state == STEP_PART_STARTING ? step : NULL;
+}
+
+void ev_step_started(struct agent_core *core, const struct agent_event *event)
+{
+    struct job_part *job = NULL;
+    struct step_part *step = step_starting(core, event, &job);
+    if (step == NULL)
+        return;
+    step->state = STEP_PART_UP;
+    job->start_detail[0] = '\0';
+    job->start_retry = (struct retry){0};
+    core->dirty = true;
+}
+
+void ev_step_failed(struct agent_core *core, const struct agent_event *event)
+{
+    struct job_part *job = NULL;
+    struct step_part *step = step_starting(core, event, &job);
+    if (step == NULL)
+        return;
+    /* Restore work of its ranks may be under way: its answers find no rank and only count down in_flight. */
+    step_drop(job, step);
+    /* Nothing of it ran, so it may be tried again. */
+    job->started_generation = event->generation - 1;
+    text_copy(job->start_detail, sizeof job->start_detail, event->text);
+    retry_later(core, &job->start_retry);
+    say(core, LOG_ERROR, "job %s, generation %llu does not start: %s", job->name, (unsigned long long)event->generation,
+        event->text);
+    core->dirty = true;
+}
+
+static bool report_differs(const struct rank_report *a, const struct rank_report *b)
+{
+    return a->state != b->state || a->pid != b->pid || a->exit_code != b->exit_code || a->signal != b->signal ||
+           a->exec_failed != b->exec_failed || a->attached != b->attached || strcmp(a->detail, b->detail) != 0;
+}
+
+static bool rank_over(const struct rank_report *report)
+{
+    return report->state == TIDE_RANK_EXITED || report->state == TIDE_RANK_FINISHED;
+}
+
+static void take_rank(struct agent_core *core, struct rank_part *part, const struct rank_report *report)
+{
+    if (part->ended)
+        return; /* ended once is ended for good: an older status must not revive it */
+    if (report_differs(&part->report, report))
+        core->dirty = true;
+    part->report = *report;
+    if (rank_over(report) && !part->ended) {
+        uint64_t ago = report->exited_ago_ms * NS_PER_MS;
+        part->ended = true;
+        part->ended_ns = core->now_ns > ago ? core->now_ns - ago : 0;
+    }
+}
+
+static void take_asks(struct agent_core *core, struct job_part *job, struct step_part *step, const struct step_status *status)
+{
+    for (size_t r = 0; r < step->rank_count; r++)
+        step->ranks[r].restore.answer_due = false;
+    for (size_t i = 0; i < status->asks.count; i++) {
+        struct rank_part *part = rank_of(step, status->asks.items[i].rank);
+        if (part != NULL)
+            restore_ask(core, job, part, &status->asks.items[i]);
+    }
+}
+
+void ev_step_status(struct agent_core *core, const struct agent_event *event)
+{
+    const struct step_status *status = event->step_status;
+    struct job_part *job = job_of(core, status->uid);
+    struct step_part *step = job != NULL ? step_of(job, status->generation) : NULL;
+    if (step == NULL || step->state == STEP_PART_GONE)
+        return;
+    if (step->started != status->started || strcmp(step->detail, status->detail) != 0)
+        core->dirty = true;
+    step->started = status->started;
+    text_copy(step->detail, sizeof step->detail, status->detail);
+    for (size_t i = 0; i < status->ranks.count; i++) {
+        struct rank_part *part = rank_of(step, status->ranks.items[i].rank);
+        if (part != NULL)
+            take_rank(core, part, &status->ranks.items[i]);
+    }
+    take_asks(core, job, step, status);
+}
+
+void ev_step_gone(struct agent_core *core, const struct agent_event *event)
+{
+    struct job_part *job = job_of(core, event->uid);
+    struct step_part *step = job != NULL ? step_of(job, event->generation) : NULL;
+    if (step == NULL || step->state == STEP_PART_GONE)
+        return;
+    step->state = STEP_PART_GONE;
+    step->started = true; /* or never will be */
+    for (size_t i = 0; i < step->rank_count; i++) {
+        struct rank_part *part = &step->ranks[i];
+        cut_step_gone(job, part);
+        if (part->ended)
+            continue;
+        part->ended = true;
+        part->ended_ns = core->now_ns;
+        part->report.state = TIDE_RANK_EXITED;
+        part->report.signal = SIGNAL_KILL;
+        if (part->report.detail[0] == '\0')
+            snprintf(part->report.detail, sizeof part->report.detail, "its step process ended without a word about it");
+    }
+    core->dirty = true;
+}
+
+void ev_page(struct agent_core *core, const struct agent_event *event)
+{
+    struct job_part *job = job_of(core, event->uid);
+    struct step_part *step = job != NULL ? step_of(job, event->generation) : NULL;
+    struct rank_part *part = step != NULL ? rank_of(step, event->rank) : NULL;
+    if (part == NULL)
+        return;
+    if (!part->page_seen || part->page.phase != event->page.phase)
+        core->dirty = true;
+    part->page_seen = true;
+    part->page = event->page;
+    cut_notice_page(core, job, part);
+}

@@ -1,0 +1,201 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef AGENT_CORE_INTERNAL_H
+#define AGENT_CORE_INTERNAL_H
+
+/* What the core knows. Events (ev_*.c) only change knowledge; drive_*.c compares it with what should be and emits actions.
+ * drive runs after every event, so a lost or failed action is met again by the next tick. */
+
+#include <string.h>
+
+#include "agent/core/core.h"
+#include "ckpt/base/clock.h"
+#include "ckpt/base/log.h"
+#include "ckpt/base/mem.h"
+
+struct retry {
+    uint64_t at_ns;   /* not before; 0: now */
+    uint64_t wait_ms; /* the next pause */
+};
+
+struct slot_part {
+    uint64_t cut; /* whole, with digest; 0: none */
+    char digest[DIGEST_HEX_CHARS + 1];
+    uint64_t bad_cut; /* a rank found this cut bad here: never held again until it is written anew */
+    uint64_t epoch;   /* job->epoch when it last began to change */
+    bool busy;        /* armed, or being written */
+};
+
+struct rank_slots {
+    uint32_t rank;
+    struct slot_part slots[SLOTS];
+};
+
+enum cut_part_state {
+    CUT_PART_NONE, CUT_PART_WANTED, CUT_PART_ARMING, CUT_PART_ARMED, CUT_PART_DISARMING, CUT_PART_MISSED,
+    CUT_PART_COPIED, CUT_PART_SUMMING, CUT_PART_RECORDED, CUT_PART_FAILED
+};
+
+/* A rank's part in a cut. */
+struct cut_part {
+    unsigned state;
+    uint32_t slot;
+    struct retry retry;
+    struct cut_report report; /* cut, attempt and rank are set from the start */
+};
+
+enum restore_part_state { RESTORE_IDLE, RESTORE_FINDING, RESTORE_WANT_FETCH, RESTORE_FETCHING, RESTORE_READY, RESTORE_FAILED };
+
+/* A rank's way to its state: own arena, then the store, then nothing. */
+struct restore_part {
+    unsigned state;
+    uint64_t cut;
+    uint32_t asked, answered; /* attempts; 0: none */
+    bool answer_due;
+    bool prefetch;            /* wanted before the rank asks */
+    bool ram_bad, store_bad;  /* tiers that are used up */
+    int32_t bad_slot;         /* -1: none */
+    uint32_t slot, tier;
+    enum tide_status status;  /* why it failed */
+    char text[TIDE_TEXT_MAX + 1];
+    struct retry retry;
+    uint64_t give_up_ns;
+};
+
+struct rank_part {
+    uint32_t rank;
+    struct rank_report report; /* of the step; page and restore are merged in when the heartbeat is built */
+    bool ended;
+    uint64_t ended_ns;
+    bool page_seen;
+    struct agent_page page;
+    struct cut_part cut;
+    struct restore_part restore;
+};
+
+enum step_part_state { STEP_PART_STARTING, STEP_PART_UP, STEP_PART_ENDING, STEP_PART_GONE };
+
+/* One generation on this node. */
+struct step_part {
+    uint64_t generation;
+    unsigned state;
+    bool started;  /* every rank was */
+    bool killed;   /* the grace is over */
+    uint64_t kill_ns;
+    char detail[TIDE_TEXT_MAX + 1];
+    struct rank_part *ranks;
+    size_t rank_count;
+};
+
+enum work_state { WORK_WANTED, WORK_RUNNING, WORK_DONE, WORK_FAILED };
+
+struct shard_part {
+    unsigned state;
+    uint32_t attempt; /* of the order it was done for */
+    uint32_t slot;
+    struct retry retry;
+    struct shard_report report;
+};
+
+struct manifest_part {
+    unsigned state;
+    uint32_t attempt;
+    struct retry retry;
+    struct manifest_report report; /* cut 0: none */
+};
+
+struct purge_part {
+    unsigned state;
+    uint64_t cut;
+    struct retry retry;
+};
+
+struct job_part {
+    char uid[TIDE_UID_CHARS + 1];
+    char name[TIDE_NAME_MAX + 1];
+    bool assigned;
+    bool has_order;
+    struct assignment order;      /* newest not refused */
+    uint64_t generation;          /* newest told */
+    uint64_t started_generation;  /* newest that was started here */
+    struct retry start_retry;
+    char start_detail[TIDE_TEXT_MAX + 1];
+    LIST_OF(struct step_part) steps;
+    LIST_OF(struct rank_slots) slots;
+    LIST_OF(struct shard_part) shards;
+    LIST_OF(struct purge_part) purges;
+    struct manifest_part manifest;
+    uint64_t epoch;      /* grows with every change to a slot */
+    uint64_t look_epoch; /* when the present look began */
+    bool look_wanted, looking;
+    unsigned in_flight;  /* worker-thread actions not answered yet */
+};
+
+struct agent_core {
+    struct agent_identity identity;
+    uint64_t revision;
+    bool desired_seen;
+    bool ending;
+    uint64_t sequence;
+    struct job_part **jobs;
+    size_t job_count;
+    /* For the length of one agent_step. */
+    uint64_t now_ns;
+    struct agent_actions *actions;
+    bool dirty; /* the leader waits for what has changed */
+};
+
+/* action.c */
+struct agent_action *act(struct agent_core *core, unsigned kind, const struct job_part *job);
+struct agent_action *act_rank(struct agent_core *core, unsigned kind, const struct job_part *job, uint32_t rank);
+void say(struct agent_core *core, enum log_level level, const char *format, ...) PRINTF_LIKE(3, 4);
+bool retry_due(const struct agent_core *core, const struct retry *retry);
+void retry_later(const struct agent_core *core, struct retry *retry);
+
+/* core.c */
+struct job_part *job_of(struct agent_core *core, const char *uid);
+struct job_part *job_make(struct agent_core *core, const char *uid, const char *name); /* NULL: too many */
+struct step_part *step_of(struct job_part *job, uint64_t generation);
+/* The step of the newest generation while it may run; NULL if there is none. */
+struct step_part *step_live(struct job_part *job);
+struct rank_part *rank_of(struct step_part *step, uint32_t rank);
+struct step_part *step_make(struct agent_core *core, struct job_part *job, uint64_t generation, const struct job_spec *spec,
+                            uint32_t node_rank);
+void step_drop(struct job_part *job, struct step_part *step);
+struct rank_slots *slots_of(struct job_part *job, uint32_t rank); /* made when missing */
+bool order_runs(const struct job_part *job); /* the order is for the newest generation, and to run it */
+
+/* ev_*.c: knowledge only */
+void ev_registered(struct agent_core *core, const struct agent_event *event);
+void ev_desired(struct agent_core *core, const struct agent_event *event);
+void ev_arena_found(struct agent_core *core, const struct agent_event *event);
+void ev_looked(struct agent_core *core, const struct agent_event *event);
+void ev_step_found(struct agent_core *core, const struct agent_event *event);
+void ev_step_started(struct agent_core *core, const struct agent_event *event);
+void ev_step_failed(struct agent_core *core, const struct agent_event *event);
+void ev_step_status(struct agent_core *core, const struct agent_event *event);
+void ev_step_gone(struct agent_core *core, const struct agent_event *event);
+void ev_page(struct agent_core *core, const struct agent_event *event);
+void ev_armed(struct agent_core *core, const struct agent_event *event);
+void ev_summed(struct agent_core *core, const struct agent_event *event);
+void ev_found(struct agent_core *core, const struct agent_event *event);
+void ev_fetched(struct agent_core *core, const struct agent_event *event);
+void ev_stored(struct agent_core *core, const struct agent_event *event);
+void ev_committed(struct agent_core *core, const struct agent_event *event);
+void ev_purged(struct agent_core *core, const struct agent_event *event);
+
+/* Helpers that several events share. */
+void slot_begin(struct job_part *job, uint32_t rank, uint32_t slot);   /* its contents are about to change */
+void slot_release(struct job_part *job, uint32_t rank, uint32_t slot); /* … no longer; what it holds is worth a look */
+bool slot_stored_from(const struct job_part *job, uint32_t rank, uint32_t slot); /* a worker is reading it for the store */
+void cut_notice_page(struct agent_core *core, struct job_part *job, struct rank_part *part);
+void cut_step_gone(struct job_part *job, struct rank_part *part);
+void restore_ask(struct agent_core *core, struct job_part *job, struct rank_part *part, const struct step_ask *ask);
+void restore_begin(struct restore_part *restore, uint64_t cut);
+
+/* drive_*.c: actions only */
+void drive_steps(struct agent_core *core, struct job_part *job);
+void drive_restore(struct agent_core *core, struct job_part *job);
+void drive_cut(struct agent_core *core, struct job_part *job);
+void drive_store(struct agent_core *core, struct job_part *job);
+
+#endif
