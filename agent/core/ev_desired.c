@@ -3,8 +3,13 @@
 
 void ev_registered(struct agent_core *core, const struct agent_event *event)
 {
-    if (core->identity.cluster[0] == '\0')
+    if (core->identity.cluster[0] == '\0' || agent_idle(core)) {
         text_copy(core->identity.cluster, sizeof core->identity.cluster, event->cluster);
+    } else if (strcmp(core->identity.cluster, event->cluster) != 0) {
+        say(core, LOG_ERROR, "welcomed by cluster %s, but what runs here belongs to %s: it is left alone", event->cluster,
+            core->identity.cluster);
+        return;
+    }
     /* A leader that had forgotten us may count from an older log: generations, not revisions, do the fencing. */
     core->revision = 0;
     core->dirty = true;

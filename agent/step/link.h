@@ -12,6 +12,12 @@
 #define STEP_RANK_SOCKET_FILE "rank.sock"
 #define STEP_STATUS_FILE "status.json" /* last status, replaced on every change: for an agent that comes after the step ended */
 #define STEP_LINE_MAX (1u << 20)
+/* spec.cgroup, uid, generation: where the step puts its ranks. The step makes and removes it; when the step has died the
+ * agent kills and removes it by this name. */
+#define STEP_CGROUP_FORMAT "%s/%s.g%llu"
+/* Beside rank<R>.out and .err: decimal offset, in the whole stream, of the first byte still there (that of .1 if there is a
+ * .1); absent: 0. */
+#define STEP_LOG_BASE_SUFFIX ".base"
 
 /* Everything a step needs to know, once. */
 struct step_spec {
