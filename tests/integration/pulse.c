@@ -1,0 +1,178 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* A trainer for tests: small, fast, without MPI, and with any trouble on demand. Its state after step s depends on every
+ * step before it, so its last line, a hash, tells whether a restart went on where it should. Run by hand, outside
+ * tidemark, it prints the hash to expect. */
+
+#include <errno.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+#include <tidemark/states.h>
+#include <tidemark/tidemark.h>
+
+#define USAGE_STATUS 2
+#define TROUBLE_STATUS 7
+
+struct arguments {
+    unsigned long steps, step_ms, kib;
+    const char *trouble; /* early | kill | exit | final | stall; NULL: none */
+    unsigned long trouble_rank, trouble_step, trouble_ms;
+    bool always; /* trouble in every generation, not just the first */
+};
+
+struct state {
+    uint64_t *words;
+    size_t count;
+};
+
+static void usage(void)
+{
+    fprintf(stderr, "usage: pulse [--steps N] [--step-ms N] [--kib N] [--trouble early|kill|exit|final|stall] [--rank R]\n"
+                    "             [--at STEP] [--for-ms N] [--always 1]\n");
+    exit(USAGE_STATUS);
+}
+
+static unsigned long number(const char *text)
+{
+    char *end;
+    errno = 0;
+    unsigned long value = strtoul(text, &end, 10);
+    if (errno || *text < '0' || *text > '9' || *end)
+        usage();
+    return value;
+}
+
+static unsigned long environment(const char *name, unsigned long otherwise)
+{
+    const char *value = getenv(name);
+    return value && *value ? strtoul(value, NULL, 10) : otherwise;
+}
+
+static struct arguments parse(int argc, char **argv)
+{
+    struct arguments a = {.steps = 100, .step_ms = 5, .kib = 64};
+    struct {
+        const char *name;
+        unsigned long *value;
+    } numbers[] = {{"--steps", &a.steps}, {"--step-ms", &a.step_ms},   {"--kib", &a.kib},
+                   {"--at", &a.trouble_step}, {"--for-ms", &a.trouble_ms}, {"--rank", &a.trouble_rank}};
+    for (int i = 1; i < argc; i += 2) {
+        if (!argv[i + 1])
+            usage();
+        size_t n = 0;
+        while (n < sizeof(numbers) / sizeof(numbers[0]) && strcmp(argv[i], numbers[n].name) != 0)
+            n++;
+        if (n < sizeof(numbers) / sizeof(numbers[0]))
+            *numbers[n].value = number(argv[i + 1]);
+        else if (strcmp(argv[i], "--trouble") == 0)
+            a.trouble = argv[i + 1];
+        else if (strcmp(argv[i], "--always") == 0)
+            a.always = number(argv[i + 1]) != 0;
+        else
+            usage();
+    }
+    return a;
+}
+
+static void pause_ms(unsigned long ms)
+{
+    struct timespec left = {.tv_sec = (time_t)(ms / 1000), .tv_nsec = (long)(ms % 1000) * 1000000};
+    while (nanosleep(&left, &left) != 0 && errno == EINTR)
+        ;
+}
+
+static uint64_t mix(uint64_t x)
+{
+    x ^= x >> 32;
+    x *= 0xd6e8feb86659fd93u;
+    return x ^ x >> 29;
+}
+
+static void advance(struct state *state, uint64_t step, uint64_t rank)
+{
+    uint64_t carry = step * 0x9e3779b97f4a7c15u + rank;
+    for (size_t i = 0; i < state->count; i++) {
+        carry = mix(carry + state->words[i]);
+        state->words[i] = carry;
+    }
+}
+
+static uint64_t hash(const struct state *state)
+{
+    uint64_t sum = state->count;
+    for (size_t i = 0; i < state->count; i++)
+        sum = mix(sum ^ state->words[i]);
+    return sum;
+}
+
+/* What was asked for, when this is the rank and the step for it. */
+static void trouble(const struct arguments *a, uint64_t rank, uint64_t step)
+{
+    if (!a->trouble || rank != a->trouble_rank || step != a->trouble_step)
+        return;
+    if (!a->always && environment("TORCHELASTIC_RESTART_COUNT", 0) > 0)
+        return;
+    fprintf(stderr, "pulse: rank %llu: trouble '%s' at step %llu\n", (unsigned long long)rank, a->trouble,
+            (unsigned long long)step);
+    if (strcmp(a->trouble, "kill") == 0)
+        raise(SIGKILL);
+    else if (strcmp(a->trouble, "stall") == 0)
+        pause_ms(a->trouble_ms);
+    else if (strcmp(a->trouble, "final") == 0)
+        _exit(TIDE_EXIT_DO_NOT_RESTART);
+    else
+        _exit(TROUBLE_STATUS);
+}
+
+static struct tide *join(struct state *state, uint64_t *ret_step)
+{
+    struct tide *tide = NULL;
+    enum tide_status status = tide_init(&tide, NULL);
+    if (status != TIDE_OK) {
+        fprintf(stderr, "pulse: tide_init: %s\n", tide_error_text(NULL));
+        exit(1);
+    }
+    const struct tide_region region = {.name = "words", .data = state->words, .bytes = state->count * 8, .dtype = TIDE_I64};
+    status = tide_register(tide, &region);
+    if (status == TIDE_OK)
+        status = tide_restore(tide, ret_step);
+    if (status != TIDE_OK && status != TIDE_E_NO_CHECKPOINT) {
+        fprintf(stderr, "pulse: %s: %s\n", tide_status_name(status), tide_error_text(tide));
+        exit(1);
+    }
+    return tide;
+}
+
+int main(int argc, char **argv)
+{
+    struct arguments a = parse(argc, argv);
+    uint64_t rank = environment("RANK", 0), step = 0;
+    struct state state = {.count = a.kib * 1024 / sizeof(uint64_t)};
+    state.words = calloc(state.count ? state.count : 1, sizeof(uint64_t));
+    setvbuf(stdout, NULL, _IOLBF, 0);
+    if (!state.words)
+        return 1;
+    if (a.trouble && strcmp(a.trouble, "early") == 0)
+        trouble(&a, rank, 0);
+    struct tide *tide = join(&state, &step);
+    printf("rank %llu starts after step %llu\n", (unsigned long long)rank, (unsigned long long)step);
+    while (step < a.steps) {
+        step++;
+        trouble(&a, rank, step);
+        advance(&state, step, rank);
+        pause_ms(a.step_ms);
+        if (tide_step(tide, step) != TIDE_OK)
+            return 1;
+    }
+    printf("rank %llu step %llu hash %016llx\n", (unsigned long long)rank, (unsigned long long)step,
+           (unsigned long long)hash(&state));
+    tide_finalize(tide);
+    free(state.words);
+    return 0;
+}

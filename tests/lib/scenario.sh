@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+# For the scripts of tests/integration: one line "ok …" or "not ok …" per case on stdout, what went wrong on stderr.
+#
+#     . "$(dirname "${BASH_SOURCE[0]}")/../lib/scenario.sh"
+#     scenario_cluster 2 --slots 4     # coordinator, nodes n1 and n2
+#     expect "the job ends well" tide job wait pulse --timeout 60s
+#     scenario_end
+# shellcheck shell=bash
+
+SCENARIO_ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+# shellcheck source=tests/lib/cluster.sh
+. "$SCENARIO_ROOT/tests/lib/cluster.sh"
+
+SCENARIO_NAME=$(basename "$0" .sh)
+SCENARIO_BUILD=${TIDE_BUILD:-$SCENARIO_ROOT/build-tests/plain}
+PULSE=$SCENARIO_BUILD/tests/pulse
+# shellcheck disable=SC2034 # for the scripts
+TRAIN=$SCENARIO_BUILD/examples/mpi_mlp/train
+SCENARIO_FAILED=0
+SCENARIO_LOG_TAIL=15
+
+# expect NAME COMMAND…: one case. Its output is shown when it fails.
+expect()
+{
+    local name=$1 output
+    shift
+    if output=$("$@" 2>&1); then
+        echo "ok $SCENARIO_NAME/$name"
+        return 0
+    fi
+    echo "not ok $SCENARIO_NAME/$name"
+    SCENARIO_FAILED=1
+    {
+        echo "# $SCENARIO_NAME/$name: failed: $*"
+        echo "#   ${output//$'\n'/$'\n'#   }"
+        scenario_explain
+    } >&2
+    return 1
+}
+
+# expect_status STATUS NAME COMMAND…: a case that wants another exit status than 0.
+expect_status()
+{
+    local status=$1 name=$2
+    shift 2
+    expect "$name" scenario_status_is "$status" "$@"
+}
+
+scenario_status_is()
+{
+    local wanted=$1 status
+    shift
+    "$@"
+    status=$?
+    [ $status -eq "$wanted" ] || { echo "exit status $status, not $wanted"; return 1; }
+}
+
+# says TEXT COMMAND…: the command's output (whatever its status) holds the text.
+says()
+{
+    local text=$1 output
+    shift
+    output=$("$@" 2>&1)
+    grep -qF -- "$text" <<<"$output" || { echo "nothing about '$text' in: $output"; return 1; }
+}
+
+equal()
+{
+    [ "$1" = "$2" ] || { printf 'got:\n%s\nwanted:\n%s\n' "$1" "$2"; return 1; }
+}
+
+# What the cluster thinks of its jobs, and the ends of the daemons' logs.
+scenario_explain()
+{
+    local log job
+    [ -n "${CLUSTER_DIR:-}" ] || return 0
+    for job in $(cluster_get v1/jobs 2>/dev/null | jq -r '.jobs[].spec.name' 2>/dev/null); do
+        cluster_get "v1/jobs/$job" | jq -c '.job | {name: .spec.name, state, generation, reason},
+            (.events // [] | .[-12:][] | [.kind, .node, .rank, .text])' 2>/dev/null | sed 's/^/#   /'
+    done
+    for log in "$CLUSTER_DIR"/*.log; do
+        [ -s "$log" ] || continue
+        echo "#   -- ${log##*/}"
+        tail -n "$SCENARIO_LOG_TAIL" "$log" | sed 's/^/#   /'
+    done
+}
+
+# scenario_cluster NODES [AGENT OPTION…]: the script cannot go on without.
+scenario_cluster()
+{
+    local nodes=$1
+    shift
+    cluster_create "$SCENARIO_BUILD" && cluster_coordinator_start && cluster_agents_start 1 "$nodes" "$@" && return 0
+    echo "not ok $SCENARIO_NAME/the cluster starts"
+    exit 1
+}
+
+# pulse_hashes RANKS OPTION…: the last lines to expect from that many ranks, made by an undisturbed run of each.
+pulse_hashes()
+{
+    local ranks=$1 rank
+    shift
+    for ((rank = 0; rank < ranks; rank++)); do
+        env -u TIDEMARK_SOCKET RANK="$rank" "$PULSE" "$@" --step-ms 0 | grep hash
+    done | sort
+}
+
+# job_hashes JOB: the last lines its ranks printed in the newest generation.
+job_hashes()
+{
+    tide job logs "$1" 2>/dev/null | grep -o 'rank [0-9]* step [0-9]* hash [0-9a-f]*' | sort -u
+}
+
+job_wait()
+{
+    wait_for "${2:-60}" "job $1 to end" cluster_job_is "$1" '.job.ended_ms > 0'
+}
+
+job_succeeds()
+{
+    job_wait "$1" "${2:-60}" && equal "$(cluster_job "$1" .job.state)" succeeded
+}
+
+nothing_left()
+{
+    wait_for 5 "leftovers to go" scenario_clean || { cluster_leftovers; return 1; }
+}
+
+scenario_clean()
+{
+    [ -z "$(cluster_leftovers)" ]
+}
+
+scenario_end()
+{
+    exit "$SCENARIO_FAILED"
+}
