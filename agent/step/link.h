@@ -12,12 +12,16 @@
 #define STEP_RANK_SOCKET_FILE "rank.sock"
 #define STEP_STATUS_FILE "status.json" /* last status, replaced on every change: for an agent that comes after the step ended */
 #define STEP_LINE_MAX (1u << 20)
+/* In spec.logs: FILE is rank<R>.out or rank<R>.err, FILE.1 holds what came right before it (absent before the first
+ * rotation), FILE.base the offset of the first byte of FILE.1 in decimal (absent: 0). While the files move FILE.base is
+ * away. So a reader reads FILE.base, opens FILE.1 and FILE, reads FILE.base again, and begins anew when the two differ or
+ * FILE.base is missing beside a FILE.1; FILE begins at base + the size of FILE.1. */
+#define STEP_LOG_FORMAT "%s/rank%u.%s"
+#define STEP_LOG_OLD_SUFFIX ".1"
+#define STEP_LOG_BASE_SUFFIX ".base"
 /* spec.cgroup, uid, generation: where the step puts its ranks. The step makes and removes it; when the step has died the
  * agent kills and removes it by this name. */
 #define STEP_CGROUP_FORMAT "%s/%s.g%llu"
-/* Beside rank<R>.out and .err: decimal offset, in the whole stream, of the first byte still there (that of .1 if there is a
- * .1); absent: 0. */
-#define STEP_LOG_BASE_SUFFIX ".base"
 
 /* Everything a step needs to know, once. */
 struct step_spec {
@@ -50,7 +54,9 @@ struct step_ask {
     char bad_detail[TIDE_TEXT_MAX + 1];
 };
 
-/* All a step knows. rank_report.step, stepped, restore_*: left zero; the agent reads the control pages. */
+/* All a step knows. rank_report.step, stepped, restore_*: left zero; the agent reads the control pages.
+ * rank_report.state: starting until the program was executed; running; restoring while its question is open; finished: ended
+ * with status 0; exited: ended in any other way. A step that cannot start reports every rank as exited, with the reason. */
 struct step_status {
     char uid[TIDE_UID_CHARS + 1];
     uint64_t generation;
