@@ -22,9 +22,15 @@ SCENARIO_LOG_TAIL=15
 # expect NAME COMMAND…: one case. Its output is shown when it fails.
 expect()
 {
-    local name=$1 output
+    local name=$1 status file output
     shift
-    if output=$("$@" 2>&1); then
+    # Not $(…): the command may start daemons and set variables of ours.
+    file=$(mktemp) || return 1
+    "$@" >"$file" 2>&1
+    status=$?
+    output=$(<"$file")
+    rm -f "$file"
+    if [ $status -eq 0 ]; then
         echo "ok $SCENARIO_NAME/$name"
         return 0
     fi

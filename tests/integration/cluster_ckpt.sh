@@ -1,0 +1,98 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# Checkpoints by hand, rollback, and what is done about cuts and copies that are no good.
+set -uo pipefail
+# shellcheck source=tests/lib/scenario.sh
+. "$(dirname "${BASH_SOURCE[0]}")/../lib/scenario.sh"
+
+LONG=(--steps 1200 --step-ms 5)
+
+run()
+{
+    local name=$1
+    shift
+    tide run --name "$name" --nnodes 2 --nproc-per-node 1 --launcher none "$@"
+}
+
+newest()
+{
+    cluster_job "$1" '[(.job.ckpts // [])[] | select(.state == "committed") | .cut] | max // 0'
+}
+
+goes_on()
+{
+    wait_for 20 "job $1 to make steps" cluster_job_at_step "$1" $(($(cluster_job "$1" '[.ranks[].report.step] | max') + 20))
+}
+
+scenario_cluster 2 --slots 4
+
+# ---- by hand ----
+run hand -- "$PULSE" "${LONG[@]}"
+wait_for 20 "training" cluster_job_at_step hand 50
+expect "a checkpoint can be taken by hand" tide ckpt save hand --wait
+FIRST=$(newest hand)
+STEP=$(cluster_job hand ".job.ckpts[] | select(.cut == $FIRST) | .step")
+expect "it is listed" says committed tide ckpt list hand
+expect "it verifies" tide ckpt verify "hand/$FIRST"
+goes_on hand
+expect "a second one can be taken" tide ckpt save hand --wait
+SECOND=$(newest hand)
+goes_on hand
+expect "the job can be rolled back to the first" tide rollback hand --to "$FIRST"
+expect "it went on from there" cluster_job_is hand ".job.recoveries[-1] | .cause == \"rollback\" and .to_step == $STEP"
+expect "that is no restart after a failure" equal "$(cluster_job hand '.job.restarts // 0')" 0
+expect "the second, which will never have happened, is dropped" \
+    cluster_job_is hand ".job.ckpts[] | select(.cut == $SECOND) | .state == \"dropped\""
+expect "the newest restorable one is not dropped without --force" scenario_status_is 8 tide ckpt drop "hand/$FIRST"
+expect "the job succeeds" job_succeeds hand 40
+expect "its ranks computed what they would have alone" equal "$(job_hashes hand)" "$(pulse_hashes 2 "${LONG[@]}")"
+
+# ---- a rank that does not come to its armed step ----
+run slow --ckpt-every 300ms --cut-deadline 1s -- "$PULSE" --steps 300 --step-ms 5 --trouble stall --rank 1 --at 100 --for-ms 4000
+expect "the cut is aborted" wait_for 30 "an aborted cut" cluster_job_is slow '[(.job.ckpts // [])[] | select(.state == "aborted")] | length > 0'
+expect "the rank is named" cluster_job_is slow '[.job.ckpts[] | select(.state == "aborted")][0].reason | test("rank 1|1")'
+expect "training goes on" job_succeeds slow 40
+expect "in the first generation" equal "$(cluster_job slow .job.generation)" 1
+expect "its ranks computed what they would have alone" equal "$(job_hashes slow)" "$(pulse_hashes 2 --steps 300)"
+
+# ---- a damaged copy in the store ----
+# Both nodes lose their memory, so that the store is all there is, and its newest checkpoint is damaged.
+run rot --ckpt-keep 10 -- "$PULSE" "${LONG[@]}"
+wait_for 20 "training" cluster_job_at_step rot 50
+tide ckpt save rot --wait >/dev/null
+OLDER=$(newest rot)
+goes_on rot
+tide ckpt save rot --wait >/dev/null
+NEWER=$(newest rot)
+UID_OF=$(cluster_job rot .job.uid)
+
+# Flip a byte in the middle of the biggest object of the newer checkpoint: that is data, not a manifest.
+damage()
+{
+    local object size
+    object=$(find "$CLUSTER_DIR/store" -type f -path "*$UID_OF*" -newer "$CLUSTER_DIR/older" -printf '%s %p\n' | sort -n | tail -n 1 | cut -d' ' -f2-)
+    [ -n "$object" ] || { echo "no object of $NEWER found"; find "$CLUSTER_DIR/store" -type f; return 1; }
+    size=$(stat -c %s "$object")
+    chmod u+w "$object"
+    printf '\xff\x00\xff\x00' | dd of="$object" bs=1 seek=$((size / 2)) conv=notrunc status=none
+}
+touch -d "@$(($(cluster_job rot ".job.ckpts[] | select(.cut == $NEWER) | .opened_ms") / 1000))" "$CLUSTER_DIR/older"
+expect "an object of the newest checkpoint can be damaged" damage
+expect "ckpt verify finds it" scenario_status_is 9 tide ckpt verify "rot/$NEWER"
+cluster_node_kill 1
+cluster_node_kill 2
+cluster_agents_start 1 2
+expect "the damage is found at the restart" wait_for 30 "the checkpoint to be called corrupt" \
+    cluster_job_is rot ".job.ckpts[] | select(.cut == $NEWER) | .state == \"corrupt\""
+expect "the older one is used" wait_for 30 "the restart from $OLDER" cluster_job_is rot ".job.restore_cut == $OLDER and .job.all_stepped"
+expect "and it is said" says corrupt tide job events rot
+expect "the job succeeds" job_succeeds rot 40
+expect "its ranks computed what they would have alone" equal "$(job_hashes rot)" "$(pulse_hashes 2 "${LONG[@]}")"
+
+# ---- a store that cannot be written ----
+run nowhere --store file:///proc/no-such-store --ckpt-every 300ms -- "$PULSE" --steps 300 --step-ms 5
+expect "training goes on without its store" job_succeeds nowhere 40
+expect "the trouble is told" cluster_job_is nowhere '[.job.events[] | select(.kind == "store_failed")] | length > 0'
+expect "and named" says "no-such-store" tide job events nowhere
+expect "nothing is left of all these" nothing_left
+scenario_end

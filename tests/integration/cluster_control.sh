@@ -1,0 +1,61 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# The coordinator or an agent is killed and started again in mid-training: no rank notices.
+set -uo pipefail
+# shellcheck source=tests/lib/scenario.sh
+. "$(dirname "${BASH_SOURCE[0]}")/../lib/scenario.sh"
+
+STEPS=(--steps 800 --step-ms 5)
+
+pids()
+{
+    cluster_ranks pulse
+}
+
+goes_on()
+{
+    local from
+    from=$(cluster_job pulse '[.ranks[].report.step] | max')
+    wait_for 20 "training to go on" cluster_job_at_step pulse $((from + 20))
+}
+
+scenario_cluster 2 --slots 4
+tide run --name pulse --nnodes 2 --nproc-per-node 2 --launcher none --ckpt-every 300ms -- "$PULSE" "${STEPS[@]}"
+wait_for 20 "training" cluster_job_at_step pulse 20
+BEFORE=$(pids)
+expect "four ranks run" equal "$(wc -l <<<"$BEFORE")" 4
+
+REVISION=$(cluster_get v1/cluster | jq .revision)
+cluster_coordinator_kill
+sleep 0.5
+expect "without a coordinator the ranks run on" equal "$(pids)" "$BEFORE"
+expect "the coordinator starts again" cluster_coordinator_start
+expect "it has forgotten nothing" test "$(cluster_get v1/cluster | jq .revision)" -ge "$REVISION"
+expect "training goes on under it" goes_on
+expect "no rank was restarted" equal "$(pids)" "$BEFORE"
+
+cluster_agent_kill 1
+sleep 0.3
+expect "without its agent a node's ranks run on" equal "$(pids)" "$BEFORE"
+cluster_agent_start 1
+expect "training goes on under the new agent" goes_on
+expect "no rank was restarted" equal "$(pids)" "$BEFORE"
+
+cluster_coordinator_kill
+cluster_agent_kill 1
+cluster_agent_kill 2
+sleep 0.3
+cluster_agent_start 2
+cluster_agent_start 1
+expect "coordinator and agents may be gone together" cluster_coordinator_start
+expect "training goes on" goes_on
+expect "no rank was restarted" equal "$(pids)" "$BEFORE"
+
+CUTS=$(cluster_job pulse '[.job.ckpts[] | select(.state == "committed")] | length')
+expect "checkpoints are taken again" wait_for 10 "another checkpoint" \
+    cluster_job_is pulse "[.job.ckpts[] | select(.state == \"committed\") | .cut] | max > ${CUTS:-0}"
+expect "the job succeeds" job_succeeds pulse 40
+expect "in its first generation" equal "$(cluster_job pulse .job.generation)" 1
+expect "its ranks computed what they would have alone" equal "$(job_hashes pulse)" "$(pulse_hashes 4 "${STEPS[@]}")"
+expect "nothing is left of it" nothing_left
+scenario_end

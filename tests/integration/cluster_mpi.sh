@@ -1,0 +1,37 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# An MPI program on two nodes: the parameters are those of mpirun, also when a rank was killed.
+set -uo pipefail
+# shellcheck source=tests/lib/scenario.sh
+. "$(dirname "${BASH_SOURCE[0]}")/../lib/scenario.sh"
+
+STEPS=(--steps 250 --log-every 50)
+ORTE=(--oversubscribe --mca mpi_yield_when_idle 1)
+[ "$(id -u)" -ne 0 ] || ORTE+=(--allow-run-as-root)
+
+digest()
+{
+    sed -n 's/^.*parameters sha256 //p' | tail -n 1
+}
+
+sealed()
+{
+    cluster_job_is "$1" '[(.job.ckpts // [])[] | select(.state == "sealed" or .state == "committed")] | length > 0'
+}
+
+WANTED=$(timeout 60 mpirun "${ORTE[@]}" -np 4 "$TRAIN" "${STEPS[@]}" | digest)
+expect "mpirun trains without tidemark" test -n "$WANTED"
+scenario_cluster 2 --slots 4
+
+tide run --name calm --nnodes 2 --nproc-per-node 2 -- "$TRAIN" "${STEPS[@]}"
+expect "tidemark launches an MPI job across two nodes" job_succeeds calm 60
+expect "the parameters are those of mpirun" equal "$(tide job logs calm --rank 0 | digest)" "$WANTED"
+
+tide run --name rough --nnodes 2 --nproc-per-node 2 --ckpt-every 500ms -- "$TRAIN" "${STEPS[@]}"
+wait_for 20 "a checkpoint" sealed rough
+expect "a rank can be killed" cluster_rank_kill rough 1
+expect "the job succeeds all the same" job_succeeds rough 60
+expect "with one restart from a checkpoint" cluster_job_is rough '.job.restarts == 1 and .job.recoveries[0].to_step > 0'
+expect "the parameters are the same again" equal "$(tide job logs rough --rank 0 | digest)" "$WANTED"
+expect "nothing is left of it" nothing_left
+scenario_end

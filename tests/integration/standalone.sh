@@ -1,0 +1,48 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# One command, no daemon: tidemark run --standalone.
+set -uo pipefail
+# shellcheck source=tests/lib/scenario.sh
+. "$(dirname "${BASH_SOURCE[0]}")/../lib/scenario.sh"
+
+STATE=$(mktemp -d "${TMPDIR:-/tmp}/tidemark-alone.XXXXXX")
+MARK=TIDEMARK_TEST_NODE=alone-$$
+trap 'rm -rf "$STATE"' EXIT
+
+alone()
+{
+    env "$MARK" XDG_STATE_HOME="$STATE" timeout 60 "$SCENARIO_BUILD/bin/tidemark" run --standalone "$@"
+}
+
+marked()
+{
+    grep -lsz "^$MARK\$" /proc/[0-9]*/environ
+}
+
+none_left()
+{
+    wait_for 5 "its processes to go" no_marked || marked
+}
+
+no_marked()
+{
+    [ -z "$(marked)" ]
+}
+
+hashes()
+{
+    grep -o 'rank [0-9]* step [0-9]* hash [0-9a-f]*' | sort -u
+}
+
+SHM_BEFORE=$(find /dev/shm -maxdepth 1 -name 'tidemark-*' | sort)
+OUT=$(alone -n 4 --launcher none -- "$PULSE" --steps 50 2>"$STATE/err")
+expect "four ranks run and it succeeds" test $? -eq 0
+expect "their output is printed" equal "$(hashes <<<"$OUT")" "$(pulse_hashes 4 --steps 50)"
+expect_status 7 "a failing program's exit status is passed on" alone --max-restarts 0 -n 2 --launcher none -- "$PULSE" --trouble exit --at 3
+expect "a program that is not there is named" says "no/such/program" alone -n 1 -- ./no/such/program
+expect "a killed rank is restarted" alone -n 2 --launcher none --ckpt-every 100ms -- "$PULSE" --steps 200 --trouble kill --at 100 --rank 1
+OUT=$(alone -n 2 -- "$TRAIN" --steps 20 2>&1)
+expect "an MPI program runs" says "parameters sha256" echo "$OUT"
+expect "no process is left" none_left
+expect "no shared memory is left" equal "$(find /dev/shm -maxdepth 1 -name 'tidemark-*' | sort)" "$SHM_BEFORE"
+scenario_end
