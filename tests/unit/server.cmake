@@ -1,1 +1,3 @@
 # SPDX-License-Identifier: Apache-2.0
+tide_unit(wal LINK tide_disk)
+tide_unit(snapshot LINK tide_disk)

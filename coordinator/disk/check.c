@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "coordinator/disk/check.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "ckpt/base/fsx.h"
+#include "ckpt/base/mem.h"
+#include "coordinator/disk/datadir.h"
+#include "coordinator/disk/segment.h"
+#include "coordinator/disk/snapshot.h"
+
+struct checker {
+    struct datadir dir;
+    check_report *report;
+    void *arg;
+    struct err first;    /* the first thing wrong */
+    uint64_t snapshot;   /* newest valid one; 0: none */
+    uint64_t log_first;
+    uint64_t log_last;   /* of the segments so far; 0 with log_first 0: none yet */
+    uint64_t last_sum;
+    bool unknown_end;    /* the segment before is corrupt: nothing can be said about how the next continues it */
+};
+
+static void say(struct checker *c, const char *file, enum tide_status bad, const char *verdict)
+{
+    if (bad != TIDE_OK && c->first.status == TIDE_OK)
+        err_set(&c->first, bad, "%s: %s", file, verdict);
+    c->report(c->arg, file, bad != TIDE_OK, verdict);
+}
+
+static void check_snapshots(struct checker *c)
+{
+    uint64_t *indexes = NULL;
+    size_t count = 0;
+    struct err err = {0};
+    if (datadir_list(c->dir.path, "snap-", ".img", &indexes, &count, &err) != TIDE_OK)
+        say(c, c->dir.path, err.status, err.text);
+    for (size_t i = 0; i < count; i++) {
+        char file[DATA_FILE_MAX], verdict[TIDE_TEXT_MAX];
+        struct snapshot snapshot = {0};
+        datadir_numbered(c->dir.path, "snap-", indexes[i], ".img", file);
+        enum tide_status status = snapshot_load(c->dir.path, c->dir.cluster, indexes[i], &snapshot, &err);
+        if (status == TIDE_OK) {
+            c->snapshot = snapshot.index;
+            snprintf(verdict, sizeof verdict, "ok: state after record %" PRIu64 ", %zu bytes", snapshot.index, snapshot.bytes);
+        }
+        say(c, file, status, status == TIDE_OK ? verdict : err.text);
+        snapshot_release(&snapshot);
+    }
+    mem_free(indexes);
+}
+
+static void judge_segment(struct checker *c, const char *file, uint64_t first, const struct segment_scan *scan)
+{
+    char verdict[2 * TIDE_TEXT_MAX];
+    if (scan->verdict == SEGMENT_CORRUPT) {
+        snprintf(verdict, sizeof verdict, "CORRUPT: %s", scan->why);
+        say(c, file, TIDE_E_CORRUPT, verdict);
+    } else if (c->log_first != 0 && !c->unknown_end && c->last_sum != scan->header.seed && first != c->snapshot + 1) {
+        snprintf(verdict, sizeof verdict, "CORRUPT: it begins with record %" PRIu64 " and does not continue the segment before "
+                 "it, which ends with record %" PRIu64, first, c->log_last);
+        say(c, file, TIDE_E_CORRUPT, verdict);
+    } else if (scan->verdict == SEGMENT_TORN) {
+        snprintf(verdict, sizeof verdict, "ok, with a torn tail that the next start will cut: %s", scan->why);
+        say(c, file, TIDE_OK, verdict);
+    } else if (scan->count == 0) {
+        snprintf(verdict, sizeof verdict, "ok: empty, next record %" PRIu64, first);
+        say(c, file, TIDE_OK, verdict);
+    } else {
+        snprintf(verdict, sizeof verdict, "ok: records %" PRIu64 " to %" PRIu64 ", %" PRIu64 " of %" PRIu64 " bytes", first,
+                 first + scan->count - 1, scan->end, scan->header.bytes);
+        say(c, file, TIDE_OK, verdict);
+    }
+    if (c->log_first == 0 || (!c->unknown_end && first != c->log_last + 1))
+        c->log_first = first;
+    c->unknown_end = scan->verdict == SEGMENT_CORRUPT;
+    c->log_last = first + scan->count - 1;
+    c->last_sum = scan->last_sum;
+}
+
+static void check_segments(struct checker *c)
+{
+    uint64_t *firsts = NULL;
+    size_t count = 0;
+    struct err err = {0};
+    if (datadir_list(c->dir.path, "log-", ".wal", &firsts, &count, &err) != TIDE_OK)
+        say(c, c->dir.path, err.status, err.text);
+    for (size_t i = 0; i < count; i++) {
+        char file[DATA_FILE_MAX], *data = NULL;
+        size_t bytes = 0;
+        datadir_numbered(c->dir.path, "log-", firsts[i], ".wal", file);
+        if (fsx_read(file, SEGMENT_BYTES_MAX, &data, &bytes, &err) != TIDE_OK) {
+            say(c, file, err.status, err.text);
+            continue;
+        }
+        struct segment_scan scan;
+        segment_scan(data, bytes, firsts[i], c->dir.cluster, i + 1 == count, &scan);
+        judge_segment(c, file, firsts[i], &scan);
+        segment_scan_release(&scan);
+        mem_free(data);
+    }
+    mem_free(firsts);
+    if (count == 0)
+        say(c, c->dir.path, TIDE_E_CORRUPT, "CORRUPT: it holds no log-*.wal: the log is gone");
+    else if (c->log_first > c->snapshot + 1)
+        say(c, c->dir.path, TIDE_E_CORRUPT, "CORRUPT: records between the newest valid snapshot and the log are missing");
+}
+
+enum tide_status check_data(const char *path, check_report *report, void *arg, struct err *err)
+{
+    struct checker c = {.report = report, .arg = arg};
+    enum tide_status status = datadir_open(path, NULL, &c.dir, err);
+    if (status != TIDE_OK)
+        return status;
+    struct ballot ballot;
+    struct err why = {0};
+    char file[DATA_FILE_MAX];
+    datadir_file(path, "ballot", file);
+    status = ballot_load(path, &ballot, &why);
+    say(&c, file, status, status == TIDE_OK ? "ok" : why.text);
+    check_snapshots(&c);
+    check_segments(&c);
+    datadir_close(&c.dir);
+    return c.first.status == TIDE_OK ? TIDE_OK : err_set(err, c.first.status, "%s", c.first.text);
+}

@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/wait.h>
+#include <cmocka.h>
+
+#include "ckpt/base/log.h"
+#include "coordinator/disk/datadir.h"
+#include "coordinator/disk/snapshot.h"
+#include "disk_dir.h"
+
+#define CLUSTER "00112233445566aa"
+
+static void save(const char *dir, uint64_t index, const char *text)
+{
+    assert_int_equal(snapshot_save(dir, CLUSTER, index, 1, text, strlen(text), NULL), TIDE_OK);
+}
+
+static void the_newest_valid_one_is_taken(void **dir)
+{
+    struct snapshot snapshot;
+    assert_int_equal(snapshot_newest(*dir, CLUSTER, &snapshot, NULL), TIDE_OK);
+    assert_null(snapshot.data);
+    save(*dir, 7, "{\"seven\":true}");
+    save(*dir, 19, "{\"nineteen\":true}");
+    assert_int_equal(snapshot_newest(*dir, CLUSTER, &snapshot, NULL), TIDE_OK);
+    assert_int_equal(snapshot.index, 19);
+    assert_string_equal(snapshot.data, "{\"nineteen\":true}");
+    snapshot_release(&snapshot);
+}
+
+static void every_flipped_byte_costs_that_image_only(void **dir)
+{
+    char path[DATA_FILE_MAX];
+    save(*dir, 7, "{\"seven\":true}");
+    save(*dir, 19, "{\"nineteen\":true}");
+    datadir_numbered(*dir, "snap-", 19, ".img", path);
+    size_t bytes;
+    char *whole = file_read(path, &bytes);
+    for (size_t i = 0; i < bytes; i++) {
+        struct snapshot snapshot;
+        struct err err = {0};
+        file_flip(path, (off_t)i, 1);
+        assert_int_equal(snapshot_load(*dir, CLUSTER, 19, &snapshot, &err), TIDE_E_CORRUPT);
+        assert_non_null(strstr(err.text, path));
+        assert_int_equal(snapshot_newest(*dir, CLUSTER, &snapshot, NULL), TIDE_OK);
+        assert_int_equal(snapshot.index, 7);
+        snapshot_release(&snapshot);
+        file_flip(path, (off_t)i, 1);
+    }
+    for (size_t n = 0; n < bytes; n++) {
+        struct snapshot snapshot;
+        file_write(path, whole, n);
+        assert_int_equal(snapshot_load(*dir, CLUSTER, 19, &snapshot, NULL), TIDE_E_CORRUPT);
+    }
+    mem_free(whole);
+}
+
+static void two_are_kept(void **dir)
+{
+    uint64_t oldest = 99, *indexes;
+    size_t count;
+    char leftover[DATA_FILE_MAX];
+    save(*dir, 5, "{}");
+    assert_int_equal(snapshot_prune(*dir, &oldest, NULL), TIDE_OK);
+    assert_int_equal(oldest, 0); /* one alone is no reason to forget the log */
+    save(*dir, 6, "{}");
+    save(*dir, 8, "{}");
+    datadir_file(*dir, "snap-00000000000000000009.img.tmp.123", leftover);
+    file_write(leftover, "half", 4);
+    assert_int_equal(snapshot_prune(*dir, &oldest, NULL), TIDE_OK);
+    assert_int_equal(oldest, 6);
+    assert_int_not_equal(access(leftover, F_OK), 0);
+    assert_int_equal(datadir_list(*dir, "snap-", ".img", &indexes, &count, NULL), TIDE_OK);
+    assert_int_equal(count, 2);
+    assert_int_equal(indexes[0], 6);
+    assert_int_equal(indexes[1], 8);
+    mem_free(indexes);
+}
+
+static void a_directory_serves_one_process(void **arg)
+{
+    struct datadir first, second;
+    struct err err = {0};
+    char path[DATA_FILE_MAX];
+    datadir_file(*arg, "a/b/data", path);
+    assert_int_equal(datadir_open(path, NULL, &first, &err), TIDE_E_NOT_FOUND);
+    assert_int_equal(datadir_open(path, CLUSTER, &first, &err), TIDE_OK);
+    assert_true(first.fresh);
+    assert_int_equal(datadir_commit(&first, NULL), TIDE_OK);
+    assert_int_equal(datadir_open(path, CLUSTER, &second, &err), TIDE_E_CONFLICT);
+    assert_non_null(strstr(err.text, "in use"));
+    datadir_close(&first);
+    /* Once made, the directory keeps its own uid whatever is offered. */
+    assert_int_equal(datadir_open(path, "ffffffffffffffff", &first, &err), TIDE_OK);
+    assert_false(first.fresh);
+    assert_string_equal(first.cluster, CLUSTER);
+    datadir_close(&first);
+}
+
+static void a_newer_format_is_refused_by_name(void **dir)
+{
+    struct datadir opened;
+    struct err err = {0};
+    char path[DATA_FILE_MAX];
+    datadir_file(*dir, "format", path);
+    file_write(path, "tidemark-data 7 future things\n", 30);
+    assert_int_equal(datadir_open(*dir, CLUSTER, &opened, &err), TIDE_E_VERSION);
+    assert_non_null(strstr(err.text, "format 7"));
+    file_write(path, "rubbish\n", 8);
+    assert_int_equal(datadir_open(*dir, CLUSTER, &opened, &err), TIDE_E_CORRUPT);
+    assert_int_equal(unlink(path), 0);
+    save(*dir, 3, "{}");
+    assert_int_equal(datadir_open(*dir, CLUSTER, &opened, &err), TIDE_E_CORRUPT);
+}
+
+static void the_ballot_survives_and_is_checked(void **dir)
+{
+    struct ballot ballot;
+    struct err err = {0};
+    char path[DATA_FILE_MAX];
+    assert_int_equal(ballot_load(*dir, &ballot, NULL), TIDE_OK);
+    assert_int_equal(ballot.term, 1);
+    assert_int_equal(ballot_save(*dir, (struct ballot){.term = 9, .vote = 2}, NULL), TIDE_OK);
+    assert_int_equal(ballot_load(*dir, &ballot, NULL), TIDE_OK);
+    assert_int_equal(ballot.term, 9);
+    assert_int_equal(ballot.vote, 2);
+    datadir_file(*dir, "ballot", path);
+    for (off_t i = 0; i < 32; i++) {
+        file_flip(path, i, 4);
+        assert_int_equal(ballot_load(*dir, &ballot, &err), TIDE_E_CORRUPT);
+        file_flip(path, i, 4);
+    }
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, dir_make, dir_drop)
+
+int main(void)
+{
+    /* Bad images are passed over with a line each; hundreds of them tell nothing here. */
+    log_init("test_snapshot", LOG_ERROR);
+    int null = open("/dev/null", O_WRONLY), err = dup(STDERR_FILENO);
+    (void)err;
+    dup2(null, STDERR_FILENO);
+    const struct CMUnitTest tests[] = {
+        TEST(the_newest_valid_one_is_taken),     TEST(every_flipped_byte_costs_that_image_only),
+        TEST(two_are_kept),                      TEST(a_directory_serves_one_process),
+        TEST(a_newer_format_is_refused_by_name), TEST(the_ballot_survives_and_is_checked),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

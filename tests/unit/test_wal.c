@@ -1,0 +1,525 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <inttypes.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/resource.h>
+#include <cmocka.h>
+
+#include "ckpt/base/log.h"
+#include "coordinator/disk/check.h"
+#include "coordinator/disk/datadir.h"
+#include "coordinator/disk/wal.h"
+#include "disk_dir.h"
+
+#define CLUSTER "00112233445566aa"
+#define SMALL 4096u /* a segment of a few records, so that tests roll */
+#define FIRST_LOG "log-00000000000000000001.wal"
+
+static const struct wal_options small = {.segment_bytes = SMALL};
+
+/* ---- words ---- */
+
+static void payload(uint64_t index, char to[64])
+{
+    snprintf(to, 64, "{\"entry\":%" PRIu64 ",\"more\":\"%.*s\"}", index, (int)(index % 23), "abcdefghijklmnopqrstuvwxyz");
+}
+
+static struct wal *open_ok(const char *dir, bool fresh)
+{
+    struct wal *wal = NULL;
+    struct err err = {0};
+    if (wal_open(dir, CLUSTER, &small, fresh, 1, &wal, &err) != TIDE_OK)
+        fail_msg("%s", err.text);
+    return wal;
+}
+
+static enum tide_status append_one(struct wal *wal, uint64_t index, uint64_t term, struct err *err)
+{
+    char text[64];
+    payload(index, text);
+    return wal_append(wal, &(struct wal_entry){index, term, text, strlen(text)}, 1, err);
+}
+
+static void append_synced(struct wal *wal, uint64_t from, uint64_t to)
+{
+    for (uint64_t i = from; i <= to; i++) {
+        assert_int_equal(append_one(wal, i, 1, NULL), TIDE_OK);
+        assert_int_equal(wal_sync(wal, NULL), TIDE_OK);
+    }
+}
+
+static enum tide_status expect_next(void *arg, const struct wal_entry *entry, struct err *err)
+{
+    (void)err;
+    uint64_t *next = arg;
+    char text[64];
+    payload(*next, text);
+    assert_int_equal(entry->index, *next);
+    assert_int_equal(entry->bytes, strlen(text));
+    assert_memory_equal(entry->data, text, entry->bytes);
+    ++*next;
+    return TIDE_OK;
+}
+
+static void expect_entries(struct wal *wal, uint64_t first, uint64_t last)
+{
+    assert_int_equal(wal_first(wal), first);
+    assert_int_equal(wal_last(wal), last);
+    uint64_t next = first;
+    assert_int_equal(wal_read(wal, first, last, expect_next, &next, NULL), TIDE_OK);
+    assert_int_equal(next, last + 1);
+}
+
+static void path_of(const char *dir, const char *name, char to[DATA_FILE_MAX])
+{
+    datadir_file(dir, name, to);
+}
+
+/* Where record `index` of the first segment begins and ends. */
+static void extent(const char *path, uint64_t index, uint64_t *ret_begin, uint64_t *ret_end)
+{
+    size_t bytes;
+    char *data = file_read(path, &bytes);
+    struct segment_scan scan;
+    segment_scan(data, bytes, 1, NULL, true, &scan);
+    assert_true(scan.count >= index);
+    *ret_begin = scan.offsets[index - 1];
+    *ret_end = index < scan.count ? scan.offsets[index] : scan.end;
+    segment_scan_release(&scan);
+    mem_free(data);
+}
+
+/* ---- tests ---- */
+
+static void what_was_appended_is_read_again(void **dir)
+{
+    struct wal *wal = open_ok(*dir, true);
+    assert_int_equal(wal_last(wal), 0);
+    append_synced(wal, 1, 10);
+    expect_entries(wal, 1, 10);
+    wal_close(wal);
+    wal = open_ok(*dir, false);
+    expect_entries(wal, 1, 10);
+    append_synced(wal, 11, 20);
+    expect_entries(wal, 1, 20);
+    wal_close(wal);
+}
+
+static void a_gap_or_an_older_term_is_refused(void **dir)
+{
+    struct wal *wal = open_ok(*dir, true);
+    struct err err = {0};
+    assert_int_equal(append_one(wal, 2, 1, &err), TIDE_E_STATE);
+    assert_int_equal(append_one(wal, 1, 3, NULL), TIDE_OK);
+    assert_int_equal(append_one(wal, 2, 2, &err), TIDE_E_STATE);
+    assert_int_equal(append_one(wal, 2, 3, NULL), TIDE_OK);
+    assert_int_equal(wal_term(wal, 2), 3);
+    assert_int_equal(wal_term(wal, 3), 0);
+    char *large = mem_alloc(SMALL);
+    assert_int_equal(wal_append(wal, &(struct wal_entry){3, 3, large, SMALL}, 1, &err), TIDE_E_LIMIT);
+    assert_int_equal(append_one(wal, 3, 3, NULL), TIDE_OK); /* a refusal breaks nothing */
+    mem_free(large);
+    wal_close(wal);
+}
+
+static void segments_roll_and_are_chained(void **dir)
+{
+    struct wal *wal = open_ok(*dir, true);
+    struct wal_entry batch[100];
+    char texts[100][64];
+    for (uint64_t i = 0; i < 100; i++) {
+        payload(i + 1, texts[i]);
+        batch[i] = (struct wal_entry){i + 1, 1, texts[i], strlen(texts[i])};
+    }
+    assert_int_equal(wal_append(wal, batch, 100, NULL), TIDE_OK);
+    assert_int_equal(wal_sync(wal, NULL), TIDE_OK);
+    assert_true(wal_bytes(wal) >= 3 * SMALL);
+    for (uint64_t i = 101; i <= 200; i++) {
+        assert_int_equal(wal_prepare(wal, NULL), TIDE_OK);
+        append_synced(wal, i, i);
+    }
+    wal_close(wal);
+    wal = open_ok(*dir, false);
+    expect_entries(wal, 1, 200);
+    wal_close(wal);
+    /* A segment in the middle that is gone is damage, not an end. */
+    uint64_t *firsts;
+    size_t count;
+    assert_int_equal(datadir_list(*dir, "log-", ".wal", &firsts, &count, NULL), TIDE_OK);
+    assert_true(count > 4);
+    char path[DATA_FILE_MAX];
+    datadir_numbered(*dir, "log-", firsts[2], ".wal", path);
+    mem_free(firsts);
+    assert_int_equal(unlink(path), 0);
+    struct err err = {0};
+    assert_int_equal(wal_open(*dir, CLUSTER, &small, false, 1, &wal, &err), TIDE_E_CORRUPT);
+    assert_non_null(strstr(err.text, "does not continue"));
+}
+
+static void a_torn_tail_is_cut_at_every_byte(void **dir)
+{
+    char path[DATA_FILE_MAX];
+    path_of(*dir, FIRST_LOG, path);
+    struct wal *wal = open_ok(*dir, true);
+    append_synced(wal, 1, 5);
+    wal_close(wal);
+    size_t bytes;
+    char *whole = file_read(path, &bytes);
+    uint64_t begin, end;
+    extent(path, 5, &begin, &end);
+    uint64_t text_end = begin + sizeof(struct record_header) + strlen("{\"entry\":5,\"more\":\"abcde\"}");
+    for (uint64_t cut = begin; cut < text_end; cut++) {
+        /* As a write that stopped there, and as a file that ends there. */
+        for (int short_file = 0; short_file < 2; short_file++) {
+            char *torn = mem_alloc(bytes);
+            memcpy(torn, whole, cut);
+            file_write(path, torn, short_file ? cut : bytes);
+            mem_free(torn);
+            wal = open_ok(*dir, false);
+            expect_entries(wal, 1, 4);
+            append_synced(wal, 5, 6);
+            wal_close(wal);
+            wal = open_ok(*dir, false);
+            expect_entries(wal, 1, 6);
+            wal_close(wal);
+        }
+    }
+    mem_free(whole);
+}
+
+static void a_bad_last_record_is_cut(void **dir)
+{
+    char path[DATA_FILE_MAX];
+    path_of(*dir, FIRST_LOG, path);
+    struct wal *wal = open_ok(*dir, true);
+    append_synced(wal, 1, 5);
+    wal_close(wal);
+    uint64_t begin, end;
+    extent(path, 5, &begin, &end);
+    for (uint64_t at = begin; at < end; at++) {
+        size_t bytes;
+        char *whole = file_read(path, &bytes);
+        file_flip(path, (off_t)at, 0x10);
+        wal = open_ok(*dir, false);
+        expect_entries(wal, 1, 4);
+        wal_close(wal);
+        file_write(path, whole, bytes);
+        mem_free(whole);
+    }
+}
+
+static void expect_corrupt(const char *dir, const char *path, const char *words)
+{
+    struct wal *wal = NULL;
+    struct err err = {0};
+    size_t before, after;
+    char *was = file_read(path, &before);
+    assert_int_equal(wal_open(dir, CLUSTER, &small, false, 1, &wal, &err), TIDE_E_CORRUPT);
+    assert_null(wal);
+    assert_non_null(strstr(err.text, path));
+    assert_non_null(strstr(err.text, words));
+    assert_non_null(strstr(err.text, "offset"));
+    assert_non_null(strstr(err.text, "What to do"));
+    char *is = file_read(path, &after);
+    assert_int_equal(before, after);
+    assert_memory_equal(was, is, before); /* refusing changes nothing */
+    mem_free(was);
+    mem_free(is);
+}
+
+static void every_flipped_byte_in_the_middle_is_corruption(void **dir)
+{
+    char path[DATA_FILE_MAX];
+    path_of(*dir, FIRST_LOG, path);
+    struct wal *wal = open_ok(*dir, true);
+    append_synced(wal, 1, 7);
+    wal_close(wal);
+    uint64_t begin, end;
+    extent(path, 4, &begin, &end);
+    for (uint64_t at = begin; at < end; at++)
+        for (unsigned bit = 0; bit < 8; bit += 7) {
+            file_flip(path, (off_t)at, (unsigned char)(1u << bit));
+            expect_corrupt(*dir, path, "record 4");
+            file_flip(path, (off_t)at, (unsigned char)(1u << bit));
+        }
+    for (uint64_t at = 0; at < sizeof(struct segment_header); at++) {
+        file_flip(path, (off_t)at, 1);
+        expect_corrupt(*dir, path, "header");
+        file_flip(path, (off_t)at, 1);
+    }
+    wal_close(open_ok(*dir, false));
+}
+
+static void a_flip_in_a_batch_is_corruption_too(void **dir)
+{
+    /* Records of one write and one sync: no later record says that they were synced, but no sector of them is missing. */
+    char path[DATA_FILE_MAX];
+    path_of(*dir, FIRST_LOG, path);
+    struct wal *wal = open_ok(*dir, true);
+    for (uint64_t i = 1; i <= 7; i++)
+        assert_int_equal(append_one(wal, i, 1, NULL), TIDE_OK);
+    assert_int_equal(wal_sync(wal, NULL), TIDE_OK);
+    wal_close(wal);
+    uint64_t begin, end;
+    extent(path, 4, &begin, &end);
+    for (uint64_t at = begin; at < end; at++) {
+        file_flip(path, (off_t)at, 1);
+        expect_corrupt(*dir, path, "record 4");
+        file_flip(path, (off_t)at, 1);
+    }
+}
+
+static void zero_sector(const char *path, uint64_t begin)
+{
+    size_t bytes;
+    char *data = file_read(path, &bytes);
+    memset(data + begin, 0, 512);
+    file_write(path, data, bytes);
+    mem_free(data);
+}
+
+/* A host that loses power may keep the later sectors of a write and not the earlier ones. */
+static void a_hole_in_an_unsynced_write_is_a_torn_tail(void **dir)
+{
+    char path[DATA_FILE_MAX];
+    path_of(*dir, FIRST_LOG, path);
+    struct wal *wal = open_ok(*dir, true);
+    append_synced(wal, 1, 3);
+    uint64_t begin, end;
+    extent(path, 3, &begin, &end);
+    for (uint64_t i = 4; i <= 30; i++)
+        assert_int_equal(append_one(wal, i, 1, NULL), TIDE_OK);
+    wal_close(wal);
+    zero_sector(path, (end / 512 + 1) * 512);
+    wal = open_ok(*dir, false);
+    assert_in_range(wal_last(wal), 3, 15);
+    expect_entries(wal, 1, wal_last(wal));
+    wal_close(wal);
+}
+
+static void a_hole_in_synced_records_is_corruption(void **dir)
+{
+    char path[DATA_FILE_MAX];
+    path_of(*dir, FIRST_LOG, path);
+    struct wal *wal = open_ok(*dir, true);
+    append_synced(wal, 1, 30);
+    wal_close(wal);
+    zero_sector(path, 1024);
+    expect_corrupt(*dir, path, "record");
+}
+
+static void a_bad_segment_in_the_middle_is_corruption(void **dir)
+{
+    struct wal *wal = open_ok(*dir, true);
+    append_synced(wal, 1, 120);
+    wal_close(wal);
+    char path[DATA_FILE_MAX];
+    path_of(*dir, FIRST_LOG, path);
+    size_t bytes;
+    char *data = file_read(path, &bytes);
+    struct segment_scan scan;
+    segment_scan(data, bytes, 1, NULL, true, &scan);
+    uint64_t last = scan.offsets[scan.count - 1];
+    segment_scan_release(&scan);
+    file_flip(path, (off_t)last + 60, 1);
+    expect_corrupt(*dir, path, "a segment follows");
+    file_write(path, data, bytes - 100); /* shortened behind its last record */
+    struct err err = {0};
+    assert_int_equal(wal_open(*dir, CLUSTER, &small, false, 1, &wal, &err), TIDE_E_CORRUPT);
+    mem_free(data);
+}
+
+static void another_clusters_segment_is_refused(void **dir)
+{
+    struct wal *wal = open_ok(*dir, true);
+    wal_close(wal);
+    struct err err = {0};
+    assert_int_equal(wal_open(*dir, "ffffffffffffffff", &small, false, 1, &wal, &err), TIDE_E_CORRUPT);
+    assert_non_null(strstr(err.text, "belongs to cluster " CLUSTER));
+}
+
+static void a_tail_can_be_taken_back(void **dir)
+{
+    struct wal *wal = open_ok(*dir, true);
+    append_synced(wal, 1, 150);
+    for (uint64_t from = 150; from > 1; from -= 37) {
+        assert_int_equal(wal_truncate_from(wal, from, NULL), TIDE_OK);
+        expect_entries(wal, 1, from - 1);
+        wal_close(wal);
+        wal = open_ok(*dir, false);
+        expect_entries(wal, 1, from - 1);
+        append_synced(wal, from, from);
+        if (from < 37)
+            break;
+    }
+    assert_int_equal(wal_truncate_from(wal, 1, NULL), TIDE_OK);
+    assert_int_equal(wal_last(wal), 0);
+    append_synced(wal, 1, 3);
+    expect_entries(wal, 1, 3);
+    struct err err = {0};
+    assert_int_equal(wal_truncate_from(wal, 9, &err), TIDE_E_STATE);
+    wal_close(wal);
+}
+
+static void compaction_drops_whole_segments_only(void **dir)
+{
+    struct wal *wal = open_ok(*dir, true);
+    append_synced(wal, 1, 200);
+    uint64_t bytes = wal_bytes(wal);
+    assert_int_equal(wal_compact(wal, 100, NULL), TIDE_OK);
+    assert_in_range(wal_first(wal), 2, 101);
+    assert_true(wal_bytes(wal) < bytes);
+    uint64_t first = wal_first(wal);
+    expect_entries(wal, first, 200);
+    assert_int_equal(wal_compact(wal, 100000, NULL), TIDE_OK); /* never the newest */
+    first = wal_first(wal);
+    expect_entries(wal, first, 200);
+    wal_close(wal);
+    wal = open_ok(*dir, false);
+    expect_entries(wal, first, 200);
+    append_synced(wal, 201, 300);
+    expect_entries(wal, first, 300);
+    struct err err = {0};
+    uint64_t next = 1;
+    assert_int_equal(wal_read(wal, 1, 5, expect_next, &next, &err), TIDE_E_STATE);
+    wal_close(wal);
+}
+
+static void a_snapshot_may_overtake_the_log(void **dir)
+{
+    char old[DATA_FILE_MAX];
+    path_of(*dir, FIRST_LOG, old);
+    struct wal *wal = open_ok(*dir, true);
+    append_synced(wal, 1, 5);
+    size_t bytes;
+    char *first_segment = file_read(old, &bytes);
+    assert_int_equal(wal_reset(wal, 1001, NULL), TIDE_OK);
+    append_synced(wal, 1001, 1003);
+    expect_entries(wal, 1001, 1003);
+    wal_close(wal);
+    /* As if the process had died before the old segment was removed. */
+    file_write(old, first_segment, bytes);
+    mem_free(first_segment);
+    assert_int_equal(wal_open(*dir, CLUSTER, &small, false, 1001, &wal, NULL), TIDE_OK);
+    expect_entries(wal, 1001, 1003);
+    wal_close(wal);
+    assert_int_not_equal(access(old, F_OK), 0);
+}
+
+/* A file-size limit stands in for a disk that refuses a write. */
+static void a_failed_write_closes_the_log(void **dir)
+{
+    struct wal *wal = open_ok(*dir, true);
+    append_synced(wal, 1, 3);
+    signal(SIGXFSZ, SIG_IGN);
+    struct rlimit was, tight;
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &was), 0);
+    tight = was;
+    tight.rlim_cur = 256;
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &tight), 0);
+    struct err err = {0};
+    enum tide_status status = TIDE_OK;
+    for (uint64_t i = 4; i < 10 && status == TIDE_OK; i++)
+        status = append_one(wal, i, 1, &err);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &was), 0);
+    assert_int_equal(status, TIDE_E_IO);
+    assert_non_null(strstr(err.text, "cannot write record"));
+    /* There is room again, but what lies in those pages is unknown. */
+    assert_int_equal(wal_sync(wal, &err), TIDE_E_IO);
+    assert_int_equal(append_one(wal, 4, 1, &err), TIDE_E_IO);
+    assert_non_null(strstr(err.text, "closed after an error"));
+    wal_close(wal);
+    wal = open_ok(*dir, false);
+    assert_in_range(wal_last(wal), 3, 5);
+    expect_entries(wal, 1, wal_last(wal));
+    wal_close(wal);
+}
+
+static void no_room_for_a_segment_is_an_error_not_a_hole(void **dir)
+{
+    struct wal *wal = open_ok(*dir, true);
+    signal(SIGXFSZ, SIG_IGN);
+    struct rlimit was, tight;
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &was), 0);
+    struct err err = {0};
+    append_synced(wal, 1, 30);
+    tight = was;
+    tight.rlim_cur = SMALL - 1; /* the present segment may still be filled, but for its last bytes; no other made */
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &tight), 0);
+    enum tide_status status = TIDE_OK;
+    uint64_t last = 30;
+    for (uint64_t i = 31; i < 200 && status == TIDE_OK; i++) {
+        status = append_one(wal, i, 1, &err);
+        if (status == TIDE_OK && wal_sync(wal, NULL) == TIDE_OK)
+            last = i;
+    }
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &was), 0);
+    assert_int_equal(status, TIDE_E_IO);
+    wal_close(wal);
+    wal = open_ok(*dir, false);
+    expect_entries(wal, 1, last);
+    append_synced(wal, last + 1, last + 50);
+    wal_close(wal);
+}
+
+static int bad_files;
+static void count_bad(void *arg, const char *file, bool bad, const char *verdict)
+{
+    (void)arg, (void)file;
+    assert_true(verdict[0] != '\0');
+    bad_files += bad;
+}
+
+static void check_data_finds_what_is_wrong(void **arg)
+{
+    char path[DATA_FILE_MAX], log[DATA_FILE_MAX];
+    datadir_file(*arg, "data", path);
+    struct datadir dir;
+    assert_int_equal(datadir_open(path, CLUSTER, &dir, NULL), TIDE_OK);
+    assert_true(dir.fresh);
+    struct wal *wal = open_ok(path, true);
+    assert_int_equal(datadir_commit(&dir, NULL), TIDE_OK);
+    append_synced(wal, 1, 120);
+    wal_close(wal);
+    struct err err = {0};
+    bad_files = 0;
+    assert_int_equal(check_data(path, count_bad, NULL, &err), TIDE_E_CONFLICT);
+    datadir_close(&dir);
+    assert_int_equal(check_data(path, count_bad, NULL, NULL), TIDE_OK);
+    assert_int_equal(bad_files, 0);
+    path_of(path, FIRST_LOG, log);
+    file_flip(log, 300, 1);
+    assert_int_equal(check_data(path, count_bad, NULL, &err), TIDE_E_CORRUPT);
+    assert_int_equal(bad_files, 1);
+    assert_non_null(strstr(err.text, FIRST_LOG));
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, dir_make, dir_drop)
+
+int main(void)
+{
+    log_init("test_wal", LOG_ERROR);
+    const struct CMUnitTest tests[] = {
+        TEST(what_was_appended_is_read_again),
+        TEST(a_gap_or_an_older_term_is_refused),
+        TEST(segments_roll_and_are_chained),
+        TEST(a_torn_tail_is_cut_at_every_byte),
+        TEST(a_bad_last_record_is_cut),
+        TEST(every_flipped_byte_in_the_middle_is_corruption),
+        TEST(a_flip_in_a_batch_is_corruption_too),
+        TEST(a_hole_in_an_unsynced_write_is_a_torn_tail),
+        TEST(a_hole_in_synced_records_is_corruption),
+        TEST(a_bad_segment_in_the_middle_is_corruption),
+        TEST(another_clusters_segment_is_refused),
+        TEST(a_tail_can_be_taken_back),
+        TEST(compaction_drops_whole_segments_only),
+        TEST(a_snapshot_may_overtake_the_log),
+        TEST(a_failed_write_closes_the_log),
+        TEST(no_room_for_a_segment_is_an_error_not_a_hole),
+        TEST(check_data_finds_what_is_wrong),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
