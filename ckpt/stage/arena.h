@@ -20,12 +20,13 @@
 
 #include "ckpt/base/digest.h"
 #include "ckpt/base/err.h"
+#include "ckpt/format/layout.h"
 
 #define SLOT_MAGIC UINT64_C(0x31544c534d444954)     /* "TIDMSLT1" */
 #define SLOT_SUM_MAGIC UINT64_C(0x314d55534d444954) /* "TIDMSUM1" */
 #define SLOT_HEADER_BYTES 4096u
-#define SLOT_ALIGN 64u
-#define CHUNK_BYTES (1u << 20)
+#define SLOT_ALIGN FORMAT_REGION_ALIGN
+#define CHUNK_BYTES FORMAT_CHUNK_BYTES
 
 enum slot_state { SLOT_EMPTY, SLOT_RECORDING, SLOT_RECORDED };
 
@@ -66,7 +67,7 @@ struct slot {
     size_t mapped_bytes;
 };
 
-/* Bytes a slot file needs for these regions; 0 on overflow. */
+/* Bytes a slot file needs for these regions; 0 when that is more than a rank may have (RANK_BYTES_MAX). */
 uint64_t slot_bytes_needed(uint32_t region_count, uint64_t data_bytes);
 
 /* Create `path` or grow it to `bytes` with real blocks behind it (posix_fallocate), so that recording can never meet
@@ -76,6 +77,16 @@ MUST_USE enum tide_status slot_reserve(const char *path, uint64_t bytes, struct 
 /* Map an existing slot file, read-only or writable. Does not judge its contents. Errors: NOT_FOUND, IO, CORRUPT (too short). */
 MUST_USE enum tide_status slot_map(const char *path, int writable, struct slot *ret_slot, struct err *err);
 void slot_unmap(struct slot *slot);
+
+/* Begin to write a mapped slot: it is RECORDING from here on, laid out, and `data` is set. The caller fills regions[] and
+ * data; data_bytes is the aligned end of the last region, padding is the caller's to zero. Errors: LIMIT (the file is too
+ * short: reserve more). */
+MUST_USE enum tide_status slot_start(struct slot *slot, uint32_t region_count, uint64_t data_bytes, struct err *err);
+/* End writing: rank, job_uid, generation, cut, attempt, world_size, step and the counts are taken from `facts`; the state
+ * becomes RECORDED after everything else is there. */
+void slot_finish(struct slot *slot, const struct slot_header *facts);
+/* From now on it holds nothing. */
+void slot_void(struct slot *slot);
 
 /* Is it a whole, recorded slot of that job, cut and rank? cut 0: of any. Errors: NOT_FOUND (another cut, or not recorded), CORRUPT. */
 MUST_USE enum tide_status slot_check(const struct slot *slot, const char *job_uid, uint64_t cut, uint32_t rank, struct err *err);
@@ -95,5 +106,14 @@ MUST_USE enum tide_status slot_sum_save(const char *path, const struct slot_sum 
 MUST_USE enum tide_status slot_sum_load(const char *path, struct slot_sum *ret_sum, struct err *err);
 /* Compare a slot with its digests. Errors: CORRUPT naming the first bad chunk. */
 MUST_USE enum tide_status slot_verify(const struct slot *slot, const struct slot_sum *sum, struct err *err);
+/* The same for header and regions alone, which is cheap. Errors: CORRUPT, NOT_FOUND (the digests are of another cut). */
+MUST_USE enum tide_status slot_verify_table(const struct slot *slot, const struct slot_sum *sum, struct err *err);
+/* Copy chunk `index` of a slot whose table was verified to `to` (CHUNK_BYTES of room) and check the copy, so that what was
+ * checked is what is used. Errors: CORRUPT. */
+MUST_USE enum tide_status slot_chunk_read(const struct slot *slot, const struct slot_sum *sum, uint64_t index, unsigned char *to,
+                                          uint32_t *ret_bytes, struct err *err);
+/* Put the parts of a sum together: used where the chunks' digests are known without a slot to read. Takes `chunks`. */
+MUST_USE enum tide_status slot_sum_assemble(const struct slot_header *facts, const struct slot_region *regions,
+                                            struct digest *chunks, struct slot_sum *ret_sum, struct err *err);
 
 #endif

@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "ckpt/stage/arena.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define DATA_ALIGN 4096u /* whole pages, which device copies like best */
+
+static uint64_t data_offset_of(uint32_t region_count)
+{
+    uint64_t end = SLOT_HEADER_BYTES + (uint64_t)region_count * sizeof(struct slot_region);
+    return (end + DATA_ALIGN - 1) / DATA_ALIGN * DATA_ALIGN;
+}
+
+uint64_t slot_bytes_needed(uint32_t region_count, uint64_t data_bytes)
+{
+    if (region_count > TIDE_REGIONS_MAX || data_bytes > RANK_BYTES_MAX)
+        return 0;
+    return data_offset_of(region_count) + data_bytes;
+}
+
+/* ---- files ---- */
+
+enum tide_status slot_reserve(const char *path, uint64_t bytes, struct err *err)
+{
+    struct stat before;
+    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (fd < 0 || fstat(fd, &before) != 0) {
+        enum tide_status failed = err_errno(err, "cannot create slot %s", path);
+        if (fd >= 0)
+            close(fd);
+        return failed;
+    }
+    /* All of it, whatever its size says: a file that was grown without blocks would kill the rank that writes there. */
+    int failed = posix_fallocate(fd, 0, (off_t)bytes);
+    enum tide_status status = TIDE_OK;
+    if (failed) {
+        errno = failed;
+        status = err_errno(err, "cannot reserve %llu bytes for slot %s; give the arena more memory", (unsigned long long)bytes,
+                           path);
+        /* What was allocated before memory ran out is given back. */
+        if (ftruncate(fd, before.st_size) != 0)
+            status = err_wrap(err, "and cannot give back the part that was allocated");
+    }
+    close(fd);
+    return status;
+}
+
+static enum tide_status map_fd(int fd, const char *path, int writable, struct slot *ret_slot, struct err *err)
+{
+    struct stat info;
+    if (fstat(fd, &info) != 0)
+        return err_errno(err, "cannot stat slot %s", path);
+    if (info.st_size < (off_t)SLOT_HEADER_BYTES)
+        return err_set(err, TIDE_E_CORRUPT, "slot %s is shorter than its header", path);
+    void *at = mmap(NULL, (size_t)info.st_size, writable ? PROT_READ | PROT_WRITE : PROT_READ, MAP_SHARED, fd, 0);
+    if (at == MAP_FAILED)
+        return err_errno(err, "cannot map slot %s", path);
+    struct slot_header *header = at;
+    uint64_t data = header->data_offset;
+    *ret_slot = (struct slot){.header = header,
+                              .regions = (struct slot_region *)((char *)at + SLOT_HEADER_BYTES),
+                              .data = (unsigned char *)at + (data <= (uint64_t)info.st_size ? data : SLOT_HEADER_BYTES),
+                              .mapped_bytes = (size_t)info.st_size};
+    return TIDE_OK;
+}
+
+enum tide_status slot_map(const char *path, int writable, struct slot *ret_slot, struct err *err)
+{
+    int fd = open(path, (writable ? O_RDWR : O_RDONLY) | O_CLOEXEC);
+    if (fd < 0 && errno == ENOENT)
+        return err_set(err, TIDE_E_NOT_FOUND, "there is no slot %s", path);
+    if (fd < 0)
+        return err_errno(err, "cannot open slot %s", path);
+    enum tide_status status = map_fd(fd, path, writable, ret_slot, err);
+    close(fd);
+    return status;
+}
+
+void slot_unmap(struct slot *slot)
+{
+    if (slot->header)
+        munmap(slot->header, slot->mapped_bytes);
+    *slot = (struct slot){0};
+}
+
+/* ---- writing ---- */
+
+static void set_state(struct slot *slot, enum slot_state state)
+{
+    __atomic_store_n(&slot->header->state, (uint32_t)state, __ATOMIC_RELEASE);
+    /* What is written next must not be seen before the state it is written under. */
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+}
+
+void slot_void(struct slot *slot)
+{
+    set_state(slot, SLOT_EMPTY);
+}
+
+enum tide_status slot_start(struct slot *slot, uint32_t region_count, uint64_t data_bytes, struct err *err)
+{
+    uint64_t needed = slot_bytes_needed(region_count, data_bytes);
+    if (needed == 0 || needed > slot->mapped_bytes)
+        return err_set(err, TIDE_E_LIMIT, "a slot of %zu bytes is too short for %u regions of %llu bytes", slot->mapped_bytes,
+                       region_count, (unsigned long long)data_bytes);
+    set_state(slot, SLOT_RECORDING);
+    slot->header->magic = SLOT_MAGIC;
+    slot->header->region_count = region_count;
+    slot->header->reserved = 0;
+    slot->header->data_offset = data_offset_of(region_count);
+    slot->header->data_bytes = data_bytes;
+    slot->data = (unsigned char *)slot->header + slot->header->data_offset;
+    return TIDE_OK;
+}
+
+void slot_finish(struct slot *slot, const struct slot_header *facts)
+{
+    struct slot_header *to = slot->header;
+    to->rank = facts->rank;
+    memcpy(to->job_uid, facts->job_uid, sizeof to->job_uid);
+    to->generation = facts->generation;
+    to->cut = facts->cut;
+    to->attempt = facts->attempt;
+    to->world_size = facts->world_size;
+    to->step = facts->step;
+    to->collectives = facts->collectives;
+    to->sent = facts->sent;
+    to->received = facts->received;
+    set_state(slot, SLOT_RECORDED);
+}
+
+/* ---- judging ---- */
+
+static enum tide_status check_region(const struct slot_region *region, uint32_t index, uint64_t offset, struct err *err)
+{
+    /* A name without an end is found by its length; never read past it. */
+    if (!region_name_valid(region->name))
+        return err_set(err, TIDE_E_CORRUPT, "region %u of the slot has no valid name", index);
+    if (region->memory > TIDE_DEVICE || region->dtype > TIDE_I8 || region->ndim > TIDE_DIMS_MAX || region->reserved != 0)
+        return err_set(err, TIDE_E_CORRUPT, "region %u of the slot (\"%.63s\") has an impossible type", index, region->name);
+    if (region->offset != offset)
+        return err_set(err, TIDE_E_CORRUPT, "region %u of the slot (\"%.63s\") is not where it should be", index, region->name);
+    return TIDE_OK;
+}
+
+static enum tide_status check_regions(const struct slot *slot, const struct slot_header *h, struct err *err)
+{
+    uint64_t offset = 0;
+    for (uint32_t i = 0; i < h->region_count; i++) {
+        struct slot_region region = slot->regions[i];
+        enum tide_status status = check_region(&region, i, offset, err);
+        if (status != TIDE_OK)
+            return status;
+        offset = region_end_aligned(offset, region.bytes);
+        if (offset > h->data_bytes)
+            return err_set(err, TIDE_E_CORRUPT, "region %u of the slot ends outside of it", i);
+    }
+    if (offset != h->data_bytes)
+        return err_set(err, TIDE_E_CORRUPT, "the regions of the slot are not as long as its data");
+    return TIDE_OK;
+}
+
+/* The shape must hold before anything is read: garbage in shared memory may cost a checkpoint, never the reader. */
+static enum tide_status check_shape(const struct slot *slot, const struct slot_header *h, struct err *err)
+{
+    uint64_t needed = slot_bytes_needed(h->region_count, h->data_bytes);
+    if (needed == 0 || needed > slot->mapped_bytes || h->data_offset != data_offset_of(h->region_count))
+        return err_set(err, TIDE_E_CORRUPT, "the slot's header does not fit its %zu bytes", slot->mapped_bytes);
+    if (slot->data != (unsigned char *)slot->header + h->data_offset)
+        return err_set(err, TIDE_E_CORRUPT, "the slot's header changed while it was read");
+    if (h->world_size == 0 || h->world_size > TIDE_RANKS_MAX || h->rank >= h->world_size)
+        return err_set(err, TIDE_E_CORRUPT, "the slot's header names rank %u of %u", h->rank, h->world_size);
+    return check_regions(slot, h, err);
+}
+
+enum tide_status slot_check(const struct slot *slot, const char *job_uid, uint64_t cut, uint32_t rank, struct err *err)
+{
+    uint32_t state = __atomic_load_n(&slot->header->state, __ATOMIC_ACQUIRE);
+    struct slot_header h = *slot->header;
+    if (state != SLOT_RECORDED && state <= SLOT_RECORDING)
+        return err_set(err, TIDE_E_NOT_FOUND, "the slot holds no finished record");
+    if (h.magic != SLOT_MAGIC || state > SLOT_RECORDED)
+        return err_set(err, TIDE_E_CORRUPT, "the slot's header is not one of ours");
+    if (strnlen(h.job_uid, sizeof h.job_uid) == sizeof h.job_uid)
+        return err_set(err, TIDE_E_CORRUPT, "the slot's job uid has no end");
+    if (strcmp(h.job_uid, job_uid) != 0 || h.rank != rank || (cut != 0 && h.cut != cut))
+        return err_set(err, TIDE_E_NOT_FOUND, "the slot holds cut %llu of rank %u of job %s", (unsigned long long)h.cut, h.rank,
+                       h.job_uid);
+    return check_shape(slot, &h, err);
+}

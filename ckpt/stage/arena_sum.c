@@ -1,0 +1,250 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "ckpt/base/fsx.h"
+#include "ckpt/base/mem.h"
+#include "ckpt/stage/arena.h"
+
+/* A .sum file: this, then chunk_count digests. The root is that of the whole file with the root itself zero. */
+struct sum_file {
+    uint64_t magic;
+    uint64_t cut;
+    uint64_t chunk_count;
+    struct digest table;
+    struct digest root;
+};
+
+void slot_sum_release(struct slot_sum *sum)
+{
+    mem_free(sum->chunks);
+    *sum = (struct slot_sum){0};
+}
+
+static size_t file_bytes(uint64_t chunk_count)
+{
+    return sizeof(struct sum_file) + (size_t)chunk_count * sizeof(struct digest);
+}
+
+/* The .sum file's bytes, root included; NULL without memory. */
+static struct sum_file *image_of(const struct slot_sum *sum)
+{
+    struct sum_file *image = mem_try_alloc(file_bytes(sum->chunk_count));
+    if (image == NULL)
+        return NULL;
+    image->magic = SLOT_SUM_MAGIC;
+    image->cut = sum->cut;
+    image->chunk_count = sum->chunk_count;
+    image->table = sum->table;
+    if (sum->chunk_count > 0)
+        memcpy(image + 1, sum->chunks, (size_t)sum->chunk_count * sizeof(struct digest));
+    image->root = digest_of(image, file_bytes(sum->chunk_count));
+    return image;
+}
+
+/* ---- computing ---- */
+
+/* Everything that says what the data is. Copied field by field: padding in shared memory is anything. */
+static struct digest table_digest(const struct slot_header *h, const struct slot_region *regions)
+{
+    struct {
+        struct slot_header header;
+        struct digest regions;
+    } all;
+    memset(&all, 0, sizeof all);
+    all.header.magic = SLOT_MAGIC;
+    all.header.state = SLOT_RECORDED;
+    all.header.rank = h->rank;
+    text_copy(all.header.job_uid, sizeof all.header.job_uid, h->job_uid);
+    all.header.generation = h->generation;
+    all.header.cut = h->cut;
+    all.header.attempt = h->attempt;
+    all.header.world_size = h->world_size;
+    all.header.step = h->step;
+    all.header.region_count = h->region_count;
+    all.header.data_offset = h->data_offset;
+    all.header.data_bytes = h->data_bytes;
+    all.header.collectives = h->collectives;
+    all.header.sent = h->sent;
+    all.header.received = h->received;
+    all.regions = digest_of(regions, (size_t)h->region_count * sizeof *regions);
+    return digest_of(&all, sizeof all);
+}
+
+enum tide_status slot_sum_assemble(const struct slot_header *facts, const struct slot_region *regions, struct digest *chunks,
+                                   struct slot_sum *ret_sum, struct err *err)
+{
+    struct slot_sum sum = {.cut = facts->cut, .chunk_count = chunks_of(facts->data_bytes), .chunks = chunks};
+    sum.table = table_digest(facts, regions);
+    struct sum_file *image = image_of(&sum);
+    if (image == NULL) {
+        mem_free(chunks);
+        return err_set(err, TIDE_E_NOMEM, "no memory for the digests of %llu chunks", (unsigned long long)sum.chunk_count);
+    }
+    sum.root = image->root;
+    mem_free(image);
+    *ret_sum = sum;
+    return TIDE_OK;
+}
+
+enum tide_status slot_sum_compute(const struct slot *slot, struct slot_sum *ret_sum, struct err *err)
+{
+    struct slot_header h = *slot->header;
+    enum tide_status status = slot_check(slot, h.job_uid, h.cut, h.rank, err);
+    if (status != TIDE_OK)
+        return status;
+    /* The header is shared: go by the copy, as long as it is what was checked. */
+    uint64_t needed = slot_bytes_needed(h.region_count, h.data_bytes);
+    if (needed == 0 || needed > slot->mapped_bytes)
+        return err_set(err, TIDE_E_CORRUPT, "the slot's header changed while it was read");
+    struct digest *chunks = mem_try_array((size_t)chunks_of(h.data_bytes), sizeof *chunks);
+    if (chunks == NULL)
+        return err_set(err, TIDE_E_NOMEM, "no memory for the digests of %llu bytes", (unsigned long long)h.data_bytes);
+    for (uint64_t i = 0; i < chunks_of(h.data_bytes); i++)
+        chunks[i] = digest_of(slot->data + i * CHUNK_BYTES, chunk_raw_bytes(h.data_bytes, i));
+    return slot_sum_assemble(&h, slot->regions, chunks, ret_sum, err);
+}
+
+/* ---- files ---- */
+
+enum tide_status slot_sum_save(const char *path, const struct slot_sum *sum, struct err *err)
+{
+    struct sum_file *image = image_of(sum);
+    if (image == NULL)
+        return err_set(err, TIDE_E_NOMEM, "no memory to write %s", path);
+    enum tide_status status = fsx_replace(path, image, file_bytes(sum->chunk_count), 0600, err);
+    mem_free(image);
+    return status;
+}
+
+/* The whole file; the size is bounded by what a rank may have. */
+static enum tide_status read_file(int fd, const char *path, struct sum_file **ret_file, size_t *ret_bytes, struct err *err)
+{
+    struct stat info;
+    if (fstat(fd, &info) != 0)
+        return err_errno(err, "cannot stat %s", path);
+    if (info.st_size < (off_t)sizeof(struct sum_file) || info.st_size > (off_t)file_bytes(RANK_CHUNKS_MAX))
+        return err_set(err, TIDE_E_CORRUPT, "%s has %lld bytes, which no file of digests has", path, (long long)info.st_size);
+    size_t bytes = (size_t)info.st_size, used = 0;
+    struct sum_file *file = mem_try_alloc(bytes);
+    if (file == NULL)
+        return err_set(err, TIDE_E_NOMEM, "no memory to read %s", path);
+    while (used < bytes) {
+        ssize_t n = read(fd, (char *)file + used, bytes - used);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0) {
+            enum tide_status status = n == 0 ? err_set(err, TIDE_E_CORRUPT, "%s was cut short while it was read", path)
+                                             : err_errno(err, "cannot read %s", path);
+            mem_free(file);
+            return status;
+        }
+        used += (size_t)n;
+    }
+    *ret_file = file;
+    *ret_bytes = bytes;
+    return TIDE_OK;
+}
+
+static enum tide_status sum_of_file(struct sum_file *file, size_t bytes, const char *path, struct slot_sum *ret_sum,
+                                    struct err *err)
+{
+    struct digest root = file->root;
+    file->root = (struct digest){0};
+    if (file->magic != SLOT_SUM_MAGIC || file->chunk_count > RANK_CHUNKS_MAX || bytes != file_bytes(file->chunk_count) ||
+        !digest_equal(root, digest_of(file, bytes)))
+        return err_set(err, TIDE_E_CORRUPT, "%s does not match its own digest", path);
+    struct slot_sum sum = {.cut = file->cut, .chunk_count = file->chunk_count, .table = file->table, .root = root};
+    sum.chunks = mem_try_array((size_t)sum.chunk_count, sizeof *sum.chunks);
+    if (sum.chunks == NULL)
+        return err_set(err, TIDE_E_NOMEM, "no memory to read %s", path);
+    memcpy(sum.chunks, file + 1, (size_t)sum.chunk_count * sizeof *sum.chunks);
+    *ret_sum = sum;
+    return TIDE_OK;
+}
+
+enum tide_status slot_sum_load(const char *path, struct slot_sum *ret_sum, struct err *err)
+{
+    struct sum_file *file = NULL;
+    size_t bytes = 0;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0 && errno == ENOENT)
+        return err_set(err, TIDE_E_NOT_FOUND, "there are no digests %s", path);
+    if (fd < 0)
+        return err_errno(err, "cannot open %s", path);
+    enum tide_status status = read_file(fd, path, &file, &bytes, err);
+    close(fd);
+    if (status != TIDE_OK)
+        return status;
+    status = sum_of_file(file, bytes, path, ret_sum, err);
+    mem_free(file);
+    return status;
+}
+
+/* ---- comparing ---- */
+
+enum tide_status slot_verify_table(const struct slot *slot, const struct slot_sum *sum, struct err *err)
+{
+    struct slot_header h = *slot->header;
+    if (h.cut != sum->cut)
+        return err_set(err, TIDE_E_NOT_FOUND, "the slot holds cut %llu and the digests beside it are of cut %llu",
+                       (unsigned long long)h.cut, (unsigned long long)sum->cut);
+    uint64_t needed = slot_bytes_needed(h.region_count, h.data_bytes);
+    if (needed == 0 || needed > slot->mapped_bytes || chunks_of(h.data_bytes) != sum->chunk_count ||
+        !digest_equal(sum->table, table_digest(&h, slot->regions)))
+        return err_set(err, TIDE_E_CORRUPT, "header and regions of the slot of cut %llu do not match their digest",
+                       (unsigned long long)h.cut);
+    return TIDE_OK;
+}
+
+/* The region a chunk begins in: what a person can find in the program. */
+static const char *region_at(const struct slot *slot, uint64_t offset)
+{
+    const char *name = "";
+    for (uint32_t i = 0; i < slot->header->region_count && i < TIDE_REGIONS_MAX; i++)
+        if (slot->regions[i].offset <= offset)
+            name = slot->regions[i].name;
+    return name;
+}
+
+static enum tide_status bad_chunk(const struct slot *slot, const struct slot_sum *sum, uint64_t index, struct err *err)
+{
+    return err_set(err, TIDE_E_CORRUPT, "chunk %llu of %llu of the slot of cut %llu (in region \"%.63s\") does not match its digest",
+                   (unsigned long long)index, (unsigned long long)sum->chunk_count, (unsigned long long)sum->cut,
+                   region_at(slot, index * CHUNK_BYTES));
+}
+
+static uint32_t chunk_bytes_in(const struct slot *slot, const struct slot_sum *sum, uint64_t index)
+{
+    uint64_t start = index * CHUNK_BYTES, most = slot->mapped_bytes - (size_t)(slot->data - (unsigned char *)slot->header);
+    uint64_t data_bytes = slot->header->data_bytes;
+    /* The header was verified, but it is shared memory still. */
+    if (index >= sum->chunk_count || data_bytes > most || start >= data_bytes)
+        return 0;
+    return chunk_raw_bytes(data_bytes, index);
+}
+
+enum tide_status slot_verify(const struct slot *slot, const struct slot_sum *sum, struct err *err)
+{
+    enum tide_status status = slot_verify_table(slot, sum, err);
+    for (uint64_t i = 0; status == TIDE_OK && i < sum->chunk_count; i++) {
+        uint32_t bytes = chunk_bytes_in(slot, sum, i);
+        if (bytes == 0 || !digest_equal(sum->chunks[i], digest_of(slot->data + i * CHUNK_BYTES, bytes)))
+            status = bad_chunk(slot, sum, i, err);
+    }
+    return status;
+}
+
+enum tide_status slot_chunk_read(const struct slot *slot, const struct slot_sum *sum, uint64_t index, unsigned char *to,
+                                 uint32_t *ret_bytes, struct err *err)
+{
+    uint32_t bytes = chunk_bytes_in(slot, sum, index);
+    memcpy(to, slot->data + index * CHUNK_BYTES, bytes);
+    if (bytes == 0 || !digest_equal(sum->chunks[index], digest_of(to, bytes)))
+        return bad_chunk(slot, sum, index, err);
+    *ret_bytes = bytes;
+    return TIDE_OK;
+}

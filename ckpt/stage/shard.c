@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "ckpt/stage/shard.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "ckpt/base/mem.h"
+#include "ckpt/wire/local.h"
+
+void slot_path(const char *arena, uint32_t rank, uint32_t slot, arena_path ret_path)
+{
+    snprintf(ret_path, sizeof(arena_path), "%.*s/" SLOT_FILE_FORMAT, TIDE_PATH_MAX, arena, rank, slot);
+}
+
+void slot_sum_path(const char *arena, uint32_t rank, uint32_t slot, arena_path ret_path)
+{
+    snprintf(ret_path, sizeof(arena_path), "%.*s/" SLOT_SUM_FILE_FORMAT, TIDE_PATH_MAX, arena, rank, slot);
+}
+
+/* ---- manifests ---- */
+
+static enum tide_status read_checked(struct store *store, const char *key, const char *hex, char **ret_text, size_t *ret_bytes,
+                                     struct err *err)
+{
+    char *text, found[DIGEST_HEX_CHARS + 1];
+    size_t bytes;
+    enum tide_status status = store_read(store, key, MANIFEST_BYTES_MAX, &text, &bytes, err);
+    if (status != TIDE_OK)
+        return status;
+    digest_hex(digest_of(text, bytes), found);
+    if (hex && hex[0] && strcmp(hex, found) != 0) {
+        mem_free(text);
+        return err_set(err, TIDE_E_CORRUPT, "object %s does not match its digest", key);
+    }
+    *ret_text = text;
+    *ret_bytes = bytes;
+    return TIDE_OK;
+}
+
+enum tide_status manifest_read(struct store *store, const char *key, const char *digest_hex_text,
+                               struct manifest *ret_manifest, struct err *err)
+{
+    char *text;
+    size_t bytes;
+    enum tide_status status = read_checked(store, key, digest_hex_text, &text, &bytes, err);
+    if (status != TIDE_OK)
+        return status;
+    struct manifest manifest;
+    status = manifest_parse(text, bytes, &manifest, err);
+    mem_free(text);
+    if (status != TIDE_OK)
+        return err_wrap(err, "object %s", key);
+    struct cut_name name = manifest_name(&manifest);
+    object_key expected;
+    key_commit(&name, expected);
+    if (strcmp(key, expected) != 0) {
+        codec_release(&manifest_codec, &manifest);
+        return err_set(err, TIDE_E_CORRUPT, "object %s holds the manifest that belongs to %s", key, expected);
+    }
+    *ret_manifest = manifest;
+    return TIDE_OK;
+}
+
+static int same_cut(const struct manifest *whole, uint32_t rank, const struct rank_manifest *part)
+{
+    return part->rank == rank && part->cut == whole->cut && part->generation == whole->generation &&
+           part->step == whole->step && part->world_size == whole->world_size && strcmp(part->uid, whole->uid) == 0 &&
+           strcmp(part->job, whole->job) == 0;
+}
+
+enum tide_status rank_manifest_read(struct store *store, const struct manifest *whole, uint32_t rank,
+                                    struct rank_manifest *ret_manifest, struct err *err)
+{
+    if (rank >= whole->shards.count)
+        return err_set(err, TIDE_E_NOT_FOUND, "checkpoint %" PRIu64 " of job %s has %u ranks and no rank %u", whole->cut,
+                       whole->job, whole->world_size, rank);
+    const struct shard_entry *shard = &whole->shards.items[rank];
+    char *text;
+    size_t bytes;
+    enum tide_status status = read_checked(store, shard->key, shard->digest, &text, &bytes, err);
+    if (status != TIDE_OK)
+        return status;
+    struct rank_manifest manifest;
+    status = rank_manifest_parse(text, bytes, &manifest, err);
+    mem_free(text);
+    if (status != TIDE_OK)
+        return err_wrap(err, "object %s", shard->key);
+    if (!same_cut(whole, rank, &manifest)) {
+        codec_release(&rank_manifest_codec, &manifest);
+        return err_set(err, TIDE_E_CORRUPT, "object %s is of another checkpoint than the manifest that names it", shard->key);
+    }
+    *ret_manifest = manifest;
+    return TIDE_OK;
+}
+
+/* ---- chunks ---- */
+
+enum tide_status shard_reader_init(struct shard_reader *reader, struct store *store, const struct rank_manifest *manifest,
+                                   struct err *err)
+{
+    struct shard_reader r = {.store = store, .manifest = manifest};
+    enum tide_status status = encoder_create(&r.encoder, err);
+    if (status != TIDE_OK)
+        return status;
+    r.pack = mem_try_alloc(FORMAT_PACK_BYTES_MAX);
+    if (r.pack == NULL) {
+        encoder_free(r.encoder);
+        return err_set(err, TIDE_E_NOMEM, "no memory to read packs of %u bytes", FORMAT_PACK_BYTES_MAX);
+    }
+    *reader = r;
+    return TIDE_OK;
+}
+
+void shard_reader_release(struct shard_reader *reader)
+{
+    encoder_free(reader->encoder);
+    mem_free(reader->pack);
+    *reader = (struct shard_reader){0};
+}
+
+static enum tide_status load_pack(struct shard_reader *reader, uint32_t index, struct err *err)
+{
+    const struct pack_entry *pack = &reader->manifest->packs.items[index];
+    if (reader->has_loaded && reader->loaded == index)
+        return TIDE_OK;
+    reader->has_loaded = 0;
+    enum tide_status status = store_get(reader->store, pack->key, 0, reader->pack, (size_t)pack->bytes, err);
+    if (status != TIDE_OK)
+        return status;
+    reader->loaded = index;
+    reader->has_loaded = 1;
+    return TIDE_OK;
+}
+
+enum tide_status shard_read_chunk(struct shard_reader *reader, uint64_t index, void *to, struct digest *ret_digest,
+                                  struct err *err)
+{
+    const struct rank_manifest *m = reader->manifest;
+    struct chunk chunk;
+    uint32_t raw = chunk_raw_bytes(m->data_bytes, index);
+    enum tide_status status = chunk_parse(m->chunks.items[index], &chunk, err);
+    if (status == TIDE_OK && chunk.codec != CHUNK_ZERO)
+        status = load_pack(reader, chunk.pack, err);
+    if (status != TIDE_OK)
+        return status;
+    const char *key = chunk.codec == CHUNK_ZERO ? "nothing" : m->packs.items[chunk.pack].key;
+    struct err why;
+    status = decode_chunk(reader->encoder, chunk.codec, reader->pack + chunk.offset, chunk.length, to, raw, &why);
+    if (status == TIDE_OK && !digest_equal(chunk.digest, digest_of(to, raw)))
+        status = err_set(&why, TIDE_E_CORRUPT, "it does not match its digest");
+    if (status != TIDE_OK)
+        return err_set(err, TIDE_E_CORRUPT, "chunk %" PRIu64 " of rank %u in object %s: %s", index, m->rank, key, why.text);
+    *ret_digest = chunk.digest;
+    return TIDE_OK;
+}

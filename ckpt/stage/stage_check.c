@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "ckpt/base/mem.h"
+#include "ckpt/stage/shard.h"
+#include "ckpt/stage/stage.h"
+
+#define FAULTS_TOLD_MAX 16 /* of one rank; a lost disk would else tell a million lines */
+
+struct checker {
+    struct store *store;
+    void (*say)(void *context, const char *text);
+    void *context;
+    unsigned char *raw; /* CHUNK_BYTES */
+    struct stage_verdict verdict;
+};
+
+static void tell(struct checker *c, const char *text)
+{
+    if (c->say)
+        c->say(c->context, text);
+}
+
+/* Number of bad chunks; all are looked at, so that one verdict tells all. */
+static uint64_t check_chunks(struct checker *c, struct shard_reader *reader)
+{
+    uint64_t bad = 0;
+    struct err why;
+    struct digest digest;
+    char text[128];
+    for (uint64_t i = 0; i < reader->manifest->chunks.count; i++) {
+        c->verdict.chunks++;
+        if (shard_read_chunk(reader, i, c->raw, &digest, &why) == TIDE_OK)
+            continue;
+        if (bad++ < FAULTS_TOLD_MAX)
+            tell(c, why.text);
+    }
+    if (bad > FAULTS_TOLD_MAX) {
+        snprintf(text, sizeof text, "rank %u: %" PRIu64 " further chunks are bad", reader->manifest->rank, bad - FAULTS_TOLD_MAX);
+        tell(c, text);
+    }
+    return bad;
+}
+
+static void check_rank(struct checker *c, const struct manifest *whole, uint32_t rank)
+{
+    struct rank_manifest part;
+    struct shard_reader reader;
+    struct err why;
+    c->verdict.ranks++;
+    if (rank_manifest_read(c->store, whole, rank, &part, &why) != TIDE_OK) {
+        tell(c, why.text);
+        c->verdict.bad++;
+        return;
+    }
+    c->verdict.raw_bytes += part.data_bytes;
+    c->verdict.stored_bytes += whole->shards.items[rank].stored_bytes;
+    if (shard_reader_init(&reader, c->store, &part, &why) != TIDE_OK) {
+        tell(c, why.text);
+        c->verdict.bad++;
+    } else {
+        c->verdict.bad += check_chunks(c, &reader) > 0;
+        shard_reader_release(&reader);
+    }
+    codec_release(&rank_manifest_codec, &part);
+}
+
+enum tide_status stage_check(struct store *store, const char *manifest_key, const char *manifest_digest,
+                             void (*say)(void *context, const char *text), void *context, struct stage_verdict *ret_verdict,
+                             struct err *err)
+{
+    struct checker c = {.store = store, .say = say, .context = context};
+    struct manifest whole;
+    enum tide_status status = manifest_read(store, manifest_key, manifest_digest, &whole, err);
+    if (status != TIDE_OK)
+        return status;
+    c.raw = mem_try_alloc(CHUNK_BYTES);
+    if (c.raw == NULL)
+        status = err_set(err, TIDE_E_NOMEM, "no memory to check the checkpoint");
+    for (uint32_t i = 0; status == TIDE_OK && i < whole.world_size; i++)
+        check_rank(&c, &whole, i);
+    mem_free(c.raw);
+    codec_release(&manifest_codec, &whole);
+    if (status == TIDE_OK)
+        *ret_verdict = c.verdict;
+    return status;
+}

@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "ckpt/base/fsx.h"
+#include "ckpt/base/mem.h"
+#include "ckpt/stage/shard.h"
+#include "ckpt/stage/stage.h"
+
+static struct slot_header facts_of(const struct rank_manifest *m)
+{
+    struct slot_header h = {.rank = m->rank,
+                            .generation = m->generation,
+                            .cut = m->cut,
+                            .attempt = m->attempt,
+                            .world_size = m->world_size,
+                            .step = m->step,
+                            .collectives = m->collectives,
+                            .sent = m->sent,
+                            .received = m->received};
+    text_copy(h.job_uid, sizeof h.job_uid, m->uid);
+    return h;
+}
+
+static void lay_regions(const struct rank_manifest *m, struct slot *slot)
+{
+    for (size_t i = 0; i < m->regions.count; i++) {
+        const struct region_entry *from = &m->regions.items[i];
+        struct slot_region to = {.memory = from->memory, .dtype = from->dtype, .offset = from->offset, .bytes = from->bytes};
+        unsigned ndim = 0;
+        text_copy(to.name, sizeof to.name, from->name);
+        /* Checked when the manifest was parsed. */
+        if (shape_parse(from->shape, &ndim, to.shape))
+            ndim = 0;
+        to.ndim = ndim;
+        slot->regions[i] = to;
+    }
+}
+
+/* The data and, at the end, the digest file. The slot is not RECORDED before both are there. */
+static enum tide_status fill_data(struct shard_reader *reader, struct slot *slot, struct digest *chunks, struct err *err)
+{
+    enum tide_status status = TIDE_OK;
+    for (uint64_t i = 0; status == TIDE_OK && i < reader->manifest->chunks.count; i++)
+        status = shard_read_chunk(reader, i, slot->data + i * CHUNK_BYTES, &chunks[i], err);
+    return status;
+}
+
+static enum tide_status save_sum(const struct rank_manifest *m, const struct slot *slot, struct digest *chunks,
+                                 const char *sum_path, struct err *err)
+{
+    struct slot_sum sum;
+    char root[DIGEST_HEX_CHARS + 1];
+    struct slot_header facts = facts_of(m);
+    facts.region_count = slot->header->region_count;
+    facts.data_offset = slot->header->data_offset;
+    facts.data_bytes = slot->header->data_bytes;
+    enum tide_status status = slot_sum_assemble(&facts, slot->regions, chunks, &sum, err);
+    if (status != TIDE_OK)
+        return status;
+    digest_hex(sum.root, root);
+    if (strcmp(root, m->root) != 0)
+        status = err_set(err, TIDE_E_CORRUPT, "the rank manifest of rank %u does not match the root digest in it", m->rank);
+    if (status == TIDE_OK)
+        status = slot_sum_save(sum_path, &sum, err);
+    slot_sum_release(&sum);
+    return status;
+}
+
+static enum tide_status fill_slot(struct store *store, const struct rank_manifest *m, struct slot *slot, const char *sum_path,
+                                  struct err *err)
+{
+    struct shard_reader reader;
+    enum tide_status status = slot_start(slot, (uint32_t)m->regions.count, m->data_bytes, err);
+    if (status == TIDE_OK)
+        status = shard_reader_init(&reader, store, m, err);
+    if (status != TIDE_OK)
+        return status;
+    lay_regions(m, slot);
+    struct digest *chunks = mem_try_array(m->chunks.count, sizeof *chunks);
+    status = chunks ? fill_data(&reader, slot, chunks, err) : err_set(err, TIDE_E_NOMEM, "no memory for the digests");
+    if (status == TIDE_OK)
+        status = save_sum(m, slot, chunks, sum_path, err);
+    else
+        mem_free(chunks);
+    shard_reader_release(&reader);
+    return status;
+}
+
+/* Is it there already? A fetch that was asked for twice need not move the bytes twice. */
+static int already_there(const struct rank_manifest *m, const char *arena, uint32_t slot)
+{
+    arena_path path, sum_path;
+    struct slot mapped;
+    struct slot_sum sum = {0};
+    char root[DIGEST_HEX_CHARS + 1];
+    slot_path(arena, m->rank, slot, path);
+    slot_sum_path(arena, m->rank, slot, sum_path);
+    if (slot_map(path, 0, &mapped, NULL) != TIDE_OK)
+        return 0;
+    int there = 0;
+    if (slot_check(&mapped, m->uid, m->cut, m->rank, NULL) == TIDE_OK && slot_sum_load(sum_path, &sum, NULL) == TIDE_OK) {
+        digest_hex(sum.root, root);
+        there = strcmp(root, m->root) == 0 && slot_verify(&mapped, &sum, NULL) == TIDE_OK;
+    }
+    slot_unmap(&mapped);
+    slot_sum_release(&sum);
+    return there;
+}
+
+static enum tide_status fetch(struct store *store, const struct rank_manifest *m, const char *arena, uint32_t slot,
+                              struct err *err)
+{
+    arena_path path, sum_path;
+    struct slot mapped;
+    slot_path(arena, m->rank, slot, path);
+    slot_sum_path(arena, m->rank, slot, sum_path);
+    if (already_there(m, arena, slot))
+        return TIDE_OK;
+    uint64_t bytes = slot_bytes_needed((uint32_t)m->regions.count, m->data_bytes);
+    enum tide_status status = fsx_mkdirs(arena, 0700, err);
+    if (status == TIDE_OK)
+        status = slot_reserve(path, bytes, err);
+    if (status == TIDE_OK)
+        status = slot_map(path, 1, &mapped, err);
+    if (status != TIDE_OK)
+        return status;
+    /* From here to RECORDED nobody may take it for whole. */
+    slot_void(&mapped);
+    if (unlink(sum_path) != 0 && errno != ENOENT)
+        status = err_errno(err, "cannot remove %s", sum_path);
+    if (status == TIDE_OK)
+        status = fill_slot(store, m, &mapped, sum_path, err);
+    if (status == TIDE_OK) {
+        struct slot_header facts = facts_of(m);
+        slot_finish(&mapped, &facts);
+    } else {
+        slot_void(&mapped);
+    }
+    slot_unmap(&mapped);
+    return status;
+}
+
+enum tide_status stage_fetch(struct store *store, const char *manifest_key, const char *manifest_digest, const char *arena,
+                             uint32_t rank, uint32_t slot, struct err *err)
+{
+    struct manifest whole;
+    struct rank_manifest part;
+    enum tide_status status = manifest_read(store, manifest_key, manifest_digest, &whole, err);
+    if (status != TIDE_OK)
+        return status;
+    status = rank_manifest_read(store, &whole, rank, &part, err);
+    codec_release(&manifest_codec, &whole);
+    if (status != TIDE_OK)
+        return status;
+    status = fetch(store, &part, arena, slot, err);
+    codec_release(&rank_manifest_codec, &part);
+    return status;
+}

@@ -1,0 +1,254 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <inttypes.h>
+#include <string.h>
+
+#include "ckpt/base/mem.h"
+#include "ckpt/stage/shard.h"
+#include "ckpt/stage/stage.h"
+
+/* A shard on its way into the store: one pack being filled, the manifest growing beside it. */
+struct writer {
+    struct store *store;
+    const struct slot *slot;
+    const struct slot_sum *sum;
+    struct encoder *encoder;
+    unsigned char *raw; /* CHUNK_BYTES: the copy that was checked is the copy that is encoded */
+    unsigned char *pack;
+    uint32_t pack_used;
+    struct rank_manifest manifest;
+    uint64_t stored_bytes;
+};
+
+static enum tide_status writer_init(struct writer *w, struct store *store, const struct slot *slot, const struct slot_sum *sum,
+                                    struct err *err)
+{
+    *w = (struct writer){.store = store, .slot = slot, .sum = sum};
+    w->raw = mem_try_alloc(CHUNK_BYTES);
+    w->pack = mem_try_alloc(FORMAT_PACK_BYTES_MAX);
+    if (w->raw == NULL || w->pack == NULL)
+        return err_set(err, TIDE_E_NOMEM, "no memory to fill packs of %u bytes", FORMAT_PACK_BYTES_MAX);
+    return encoder_create(&w->encoder, err);
+}
+
+static void writer_release(struct writer *w)
+{
+    codec_release(&rank_manifest_codec, &w->manifest);
+    encoder_free(w->encoder);
+    mem_free(w->pack);
+    mem_free(w->raw);
+}
+
+static void describe(struct writer *w, const char *job)
+{
+    struct rank_manifest *m = &w->manifest;
+    struct slot_header h = *w->slot->header;
+    m->version = FORMAT_VERSION;
+    text_copy(m->job, sizeof m->job, job);
+    text_copy(m->uid, sizeof m->uid, h.job_uid);
+    m->cut = h.cut;
+    m->generation = h.generation;
+    m->attempt = h.attempt;
+    m->rank = h.rank;
+    m->world_size = h.world_size;
+    m->step = h.step;
+    m->collectives = h.collectives;
+    m->sent = h.sent;
+    m->received = h.received;
+    m->data_bytes = h.data_bytes;
+    m->chunk_bytes = CHUNK_BYTES;
+    digest_hex(w->sum->root, m->root);
+    for (uint32_t i = 0; i < h.region_count; i++) {
+        struct slot_region from = w->slot->regions[i];
+        struct region_entry *to = codec_list_add(&region_entry_codec, &m->regions);
+        text_copy(to->name, sizeof to->name, from.name);
+        to->memory = from.memory;
+        to->dtype = from.dtype;
+        shape_print(from.ndim, from.shape, to->shape);
+        to->offset = from.offset;
+        to->bytes = from.bytes;
+    }
+}
+
+static enum tide_status flush_pack(struct writer *w, struct err *err)
+{
+    if (w->pack_used == 0)
+        return TIDE_OK;
+    struct cut_name name = rank_manifest_name(&w->manifest);
+    uint64_t seq = w->manifest.packs.count;
+    struct pack_entry *pack = codec_list_add(&pack_entry_codec, &w->manifest.packs);
+    key_pack(&name, w->manifest.rank, seq, pack->key);
+    pack->bytes = w->pack_used;
+    w->stored_bytes += w->pack_used;
+    enum tide_status status = store_put_same(w->store, pack->key, w->pack, w->pack_used, err);
+    w->pack_used = 0;
+    return status;
+}
+
+static enum tide_status add_chunk(struct writer *w, uint64_t index, struct err *err)
+{
+    uint32_t raw;
+    enum tide_status status = slot_chunk_read(w->slot, w->sum, index, w->raw, &raw, err);
+    if (status == TIDE_OK && w->pack_used + raw > FORMAT_PACK_BYTES_MAX)
+        status = flush_pack(w, err);
+    if (status != TIDE_OK)
+        return status;
+    struct chunk chunk = {.digest = w->sum->chunks[index], .pack = (uint32_t)w->manifest.packs.count, .offset = w->pack_used};
+    encode_chunk(w->encoder, w->raw, raw, w->pack + w->pack_used, &chunk.codec, &chunk.length);
+    w->pack_used += chunk.length;
+    char line[CHUNK_TEXT_MAX];
+    chunk_print(&chunk, line);
+    strlist_add(&w->manifest.chunks, line);
+    return TIDE_OK;
+}
+
+/* Print a manifest and put it under its key; the digest of its bytes is what refers to it. */
+static enum tide_status put_object(struct store *store, const struct codec *codec, const void *from, const char *key,
+                                   char ret_digest[DIGEST_HEX_CHARS + 1], uint64_t *ret_bytes, struct err *err)
+{
+    char *text = codec_print(codec, from, CODEC_COMPACT);
+    size_t bytes = strlen(text);
+    enum tide_status status = bytes > MANIFEST_BYTES_MAX
+                                  ? err_set(err, TIDE_E_LIMIT, "object %s would have %zu bytes", key, bytes)
+                                  : store_put_same(store, key, text, bytes, err);
+    if (status == TIDE_OK) {
+        digest_hex(digest_of(text, bytes), ret_digest);
+        *ret_bytes = bytes;
+    }
+    mem_free(text);
+    return status;
+}
+
+static enum tide_status write_shard(struct writer *w, const char *job, struct stage_shard *ret_shard, struct err *err)
+{
+    struct stage_shard shard = {.raw_bytes = w->slot->header->data_bytes};
+    uint64_t manifest_bytes = 0;
+    describe(w, job);
+    enum tide_status status = TIDE_OK;
+    for (uint64_t i = 0; status == TIDE_OK && i < w->sum->chunk_count; i++)
+        status = add_chunk(w, i, err);
+    if (status == TIDE_OK)
+        status = flush_pack(w, err);
+    if (status == TIDE_OK)
+        status = rank_manifest_check(&w->manifest, err);
+    if (status != TIDE_OK)
+        return status;
+    struct cut_name name = rank_manifest_name(&w->manifest);
+    key_rank(&name, w->manifest.rank, shard.key);
+    status = put_object(w->store, &rank_manifest_codec, &w->manifest, shard.key, shard.digest, &manifest_bytes, err);
+    if (status != TIDE_OK)
+        return status;
+    shard.stored_bytes = w->stored_bytes + manifest_bytes;
+    *ret_shard = shard;
+    return TIDE_OK;
+}
+
+static enum tide_status store_mapped(struct store *store, const struct slot *slot, const struct slot_sum *sum, const char *job,
+                                     struct stage_shard *ret_shard, struct err *err)
+{
+    struct writer w;
+    enum tide_status status = slot_verify_table(slot, sum, err);
+    if (status != TIDE_OK)
+        return status;
+    status = writer_init(&w, store, slot, sum, err);
+    if (status == TIDE_OK)
+        status = write_shard(&w, job, ret_shard, err);
+    writer_release(&w);
+    return status;
+}
+
+enum tide_status stage_store(struct store *store, const char *arena, uint32_t rank, uint32_t slot, const char *job,
+                             const char *job_uid, uint64_t cut, struct stage_shard *ret_shard, struct err *err)
+{
+    arena_path path, sum_path;
+    struct slot mapped;
+    struct slot_sum sum = {0};
+    slot_path(arena, rank, slot, path);
+    slot_sum_path(arena, rank, slot, sum_path);
+    enum tide_status status = slot_map(path, 0, &mapped, err);
+    if (status != TIDE_OK)
+        return status;
+    status = slot_check(&mapped, job_uid, cut, rank, err);
+    if (status == TIDE_OK)
+        status = slot_sum_load(sum_path, &sum, err);
+    if (status == TIDE_OK)
+        status = store_mapped(store, &mapped, &sum, job, ret_shard, err);
+    slot_unmap(&mapped);
+    slot_sum_release(&sum);
+    return status == TIDE_OK ? TIDE_OK : err_wrap(err, "cannot store rank %u of cut %" PRIu64 " from %s", rank, cut, path);
+}
+
+/* ---- the manifest ---- */
+
+static enum tide_status gather(struct store *store, const struct cut_order *order, struct manifest *m, struct err *err)
+{
+    uint64_t bytes;
+    for (size_t i = 0; i < order->shards.count; i++) {
+        const struct shard_ref *from = &order->shards.items[i];
+        struct shard_entry *to = codec_list_add(&shard_entry_codec, &m->shards);
+        to->rank = from->rank;
+        text_copy(to->key, sizeof to->key, from->key);
+        text_copy(to->digest, sizeof to->digest, from->digest);
+        to->raw_bytes = from->raw_bytes;
+        to->stored_bytes = from->stored_bytes;
+    }
+    if (manifest_check(m, err) != TIDE_OK)
+        return err_set(err, TIDE_E_INVALID, "the order to commit cut %" PRIu64 " does not name one shard per rank", order->cut);
+    /* A commit that names what is not there would be a lie that lasts. */
+    for (size_t i = 0; i < m->shards.count; i++) {
+        enum tide_status status = store_size(store, m->shards.items[i].key, &bytes, err);
+        if (status != TIDE_OK)
+            return status;
+    }
+    return TIDE_OK;
+}
+
+enum tide_status stage_commit(struct store *store, const char *job, const char *job_uid, const struct cut_order *order,
+                              char ret_key[TIDE_PATH_MAX + 1], char ret_digest[DIGEST_HEX_CHARS + 1], struct err *err)
+{
+    struct manifest m = {.version = FORMAT_VERSION, .cut = order->cut, .generation = order->generation, .step = order->step,
+                         .world_size = (uint32_t)order->shards.count};
+    object_key key;
+    uint64_t bytes;
+    text_copy(m.job, sizeof m.job, job);
+    text_copy(m.uid, sizeof m.uid, job_uid);
+    struct cut_name name = manifest_name(&m);
+    key_commit(&name, key);
+    enum tide_status status = gather(store, order, &m, err);
+    if (status == TIDE_OK)
+        status = put_object(store, &manifest_codec, &m, key, ret_digest, &bytes, err);
+    if (status == TIDE_OK)
+        text_copy(ret_key, TIDE_PATH_MAX + 1, key);
+    codec_release(&manifest_codec, &m);
+    return status == TIDE_OK ? TIDE_OK : err_wrap(err, "cannot commit cut %" PRIu64 " of job %s", order->cut, job);
+}
+
+/* ---- deletion ---- */
+
+static enum tide_status remove_keys(struct store *store, const char *prefix, int commits, struct err *err)
+{
+    struct strlist keys;
+    enum tide_status status = store_list(store, prefix, &keys, err);
+    if (status != TIDE_OK)
+        return status;
+    for (size_t i = 0; status == TIDE_OK && i < keys.count; i++)
+        if (!commits || key_is_commit(keys.items[i]))
+            status = store_remove(store, keys.items[i], err);
+    strlist_release(&keys);
+    return status;
+}
+
+enum tide_status stage_purge(struct store *store, const char *job, const char *job_uid, uint64_t cut, struct err *err)
+{
+    object_key prefix;
+    key_prefix_manifests(job, job_uid, cut, prefix);
+    /* First what makes it a checkpoint, then what describes it, then the bytes: a purge that is cut short leaves nothing
+     * that looks whole, and the next one finishes it. */
+    enum tide_status status = remove_keys(store, prefix, 1, err);
+    if (status == TIDE_OK)
+        status = remove_keys(store, prefix, 0, err);
+    for (unsigned place = 0; status == TIDE_OK && place < KEY_PLACES; place++) {
+        key_prefix_packs(job, job_uid, cut, place, prefix);
+        status = remove_keys(store, prefix, 0, err);
+    }
+    return status == TIDE_OK ? TIDE_OK : err_wrap(err, "cannot delete cut %" PRIu64 " of job %s", cut, job);
+}

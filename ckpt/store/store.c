@@ -1,0 +1,199 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "ckpt/store/store.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <tidemark/types.h>
+
+#include "ckpt/base/mem.h"
+#include "ckpt/base/rng.h"
+#include "ckpt/store/store_dir.h"
+
+#define COMPARE_BYTES ((size_t)1 << 20)
+#define PROBE_WORDS "tidemark was here"
+
+static int key_char(char c)
+{
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '_' || c == '-';
+}
+
+int store_key_valid(const char *key)
+{
+    if (strnlen(key, TIDE_PATH_MAX + 1) > TIDE_PATH_MAX)
+        return 0;
+    for (;;) {
+        size_t n = 0;
+        while (key_char(key[n]))
+            n++;
+        /* "." and ".." would leave the store; nothing longer is special. */
+        if (n == 0 || (n == 1 && key[0] == '.') || (n == 2 && key[0] == '.' && key[1] == '.'))
+            return 0;
+        if (key[n] == '\0')
+            return 1;
+        if (key[n] != '/')
+            return 0;
+        key += n + 1;
+    }
+}
+
+static enum tide_status check_key(const char *key, struct err *err)
+{
+    if (store_key_valid(key))
+        return TIDE_OK;
+    return err_set(err, TIDE_E_INVALID, "\"%.200s\" is not an object key: use A-Z a-z 0-9 . _ - in parts joined by /", key);
+}
+
+/* ---- opening ---- */
+
+static enum tide_status path_of_url(const char *url, const char **ret_path, struct err *err)
+{
+    const char *path = strncmp(url, "file://", 7) == 0 ? url + 7 : url;
+    if (path == url && strstr(url, "://"))
+        return err_set(err, TIDE_E_UNSUPPORTED, "store %s: this build knows directories only; use file:///directory", url);
+    if (path[0] != '/')
+        return err_set(err, TIDE_E_INVALID, "store \"%s\" is not an absolute path; use file:///directory or /directory", url);
+    if (strlen(path) > TIDE_PATH_MAX)
+        return err_set(err, TIDE_E_INVALID, "store path has %zu bytes; at most %d are possible", strlen(path), TIDE_PATH_MAX);
+    *ret_path = path;
+    return TIDE_OK;
+}
+
+/* What opening promises, done once: write, read back, refuse a second writer, remove. */
+static enum tide_status prove(struct store *store, struct err *err)
+{
+    char key[32], back[sizeof PROBE_WORDS];
+    struct rng rng = {.state = rng_entropy()};
+    snprintf(key, sizeof key, "probe.");
+    rng_hex(&rng, key + 6, 16);
+    enum tide_status status = store_put(store, key, PROBE_WORDS, sizeof PROBE_WORDS, err);
+    if (status != TIDE_OK)
+        return status;
+    status = store_get(store, key, 0, back, sizeof back, err);
+    if (status == TIDE_OK && memcmp(back, PROBE_WORDS, sizeof back) != 0)
+        status = err_set(err, TIDE_E_CORRUPT, "a probe object reads back differently from what was written");
+    if (status == TIDE_OK && store_put(store, key, PROBE_WORDS, sizeof PROBE_WORDS, NULL) != TIDE_E_EXISTS)
+        status = err_set(err, TIDE_E_UNSUPPORTED, "an object could be written twice; this file system cannot be a store");
+    enum tide_status removed = store_remove(store, key, status == TIDE_OK ? err : NULL);
+    return status == TIDE_OK ? removed : status;
+}
+
+static const char *remedy(enum tide_status status)
+{
+    if (status == TIDE_E_NOSPACE)
+        return "free space there or name another directory";
+    if (status == TIDE_E_UNSUPPORTED)
+        return "name a directory on another file system";
+    return "create it, make it writable for this user, or name another directory";
+}
+
+enum tide_status store_open(const char *url, struct store **ret_store, struct err *err)
+{
+    const char *path = NULL;
+    struct store *store;
+    enum tide_status status = path_of_url(url, &path, err);
+    if (status != TIDE_OK)
+        return status;
+    struct err why = {.status = TIDE_OK};
+    status = store_dir_open(path, STORE_DIR_DEFAULT, &store, &why);
+    if (status == TIDE_OK) {
+        status = prove(store, &why);
+        if (status != TIDE_OK)
+            store_close(store);
+    }
+    if (status != TIDE_OK)
+        return err_set(err, status, "store directory %s cannot be used: %s; %s", path, why.text, remedy(status));
+    *ret_store = store;
+    return TIDE_OK;
+}
+
+void store_close(struct store *store)
+{
+    if (store)
+        store->ops->close(store);
+}
+
+/* ---- the verbs ---- */
+
+enum tide_status store_put(struct store *store, const char *key, const void *data, size_t bytes, struct err *err)
+{
+    enum tide_status status = check_key(key, err);
+    return status == TIDE_OK ? store->ops->put(store, key, data, bytes, err) : status;
+}
+
+enum tide_status store_get(struct store *store, const char *key, uint64_t offset, void *to, size_t bytes, struct err *err)
+{
+    enum tide_status status = check_key(key, err);
+    return status == TIDE_OK ? store->ops->get(store, key, offset, to, bytes, err) : status;
+}
+
+enum tide_status store_size(struct store *store, const char *key, uint64_t *ret_bytes, struct err *err)
+{
+    enum tide_status status = check_key(key, err);
+    return status == TIDE_OK ? store->ops->size(store, key, ret_bytes, err) : status;
+}
+
+enum tide_status store_list(struct store *store, const char *prefix, struct strlist *ret_keys, struct err *err)
+{
+    struct strlist keys = {0};
+    enum tide_status status = store->ops->list(store, prefix, &keys, err);
+    if (status == TIDE_OK)
+        *ret_keys = keys;
+    else
+        strlist_release(&keys);
+    return status;
+}
+
+enum tide_status store_remove(struct store *store, const char *key, struct err *err)
+{
+    enum tide_status status = check_key(key, err);
+    return status == TIDE_OK ? store->ops->remove(store, key, err) : status;
+}
+
+enum tide_status store_read(struct store *store, const char *key, size_t bytes_max, char **ret_data, size_t *ret_bytes,
+                            struct err *err)
+{
+    uint64_t bytes;
+    enum tide_status status = store_size(store, key, &bytes, err);
+    if (status != TIDE_OK)
+        return status;
+    if (bytes > bytes_max)
+        return err_set(err, TIDE_E_LIMIT, "object %s has %llu bytes; at most %zu are read", key, (unsigned long long)bytes,
+                       bytes_max);
+    char *data = mem_try_alloc((size_t)bytes + 1);
+    if (data == NULL)
+        return err_set(err, TIDE_E_NOMEM, "no memory for object %s of %llu bytes", key, (unsigned long long)bytes);
+    status = store_get(store, key, 0, data, (size_t)bytes, err);
+    if (status != TIDE_OK) {
+        mem_free(data);
+        return status;
+    }
+    *ret_data = data;
+    *ret_bytes = (size_t)bytes;
+    return TIDE_OK;
+}
+
+/* TIDE_OK when the object holds exactly these bytes, EXISTS when it holds others. */
+static enum tide_status compare(struct store *store, const char *key, const char *data, size_t bytes, struct err *err)
+{
+    uint64_t there;
+    enum tide_status status = store_size(store, key, &there, err);
+    if (status == TIDE_OK && there != bytes)
+        return err_set(err, TIDE_E_EXISTS, "object %s is there already with other contents; it was left alone", key);
+    char *piece = mem_try_alloc(COMPARE_BYTES);
+    if (piece == NULL)
+        return err_set(err, TIDE_E_NOMEM, "no memory to compare object %s", key);
+    for (size_t at = 0; status == TIDE_OK && at < bytes; at += COMPARE_BYTES) {
+        size_t n = bytes - at < COMPARE_BYTES ? bytes - at : COMPARE_BYTES;
+        status = store_get(store, key, at, piece, n, err);
+        if (status == TIDE_OK && memcmp(piece, data + at, n) != 0)
+            status = err_set(err, TIDE_E_EXISTS, "object %s is there already with other contents; it was left alone", key);
+    }
+    mem_free(piece);
+    return status;
+}
+
+enum tide_status store_put_same(struct store *store, const char *key, const void *data, size_t bytes, struct err *err)
+{
+    enum tide_status status = store_put(store, key, data, bytes, err);
+    return status == TIDE_E_EXISTS ? compare(store, key, data, bytes, err) : status;
+}
