@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <string.h>
+
+#include "ckpt/base/mem.h"
+#include "ckpt/client/client.h"
+
+#define REGIONS_ROOM_FIRST 16u
+
+struct region *region_named(const struct tide *tide, const char *name, uint32_t hint)
+{
+    if (hint < tide->region_count && strcmp(tide->regions[hint].entry.name, name) == 0)
+        return &tide->regions[hint];
+    for (uint32_t i = 0; i < tide->region_count; i++)
+        if (strcmp(tide->regions[i].entry.name, name) == 0)
+            return &tide->regions[i];
+    return NULL;
+}
+
+static enum tide_status check(struct tide *tide, const struct tide_region *region)
+{
+    struct err *err = &tide->err;
+    if (region == NULL || region->name == NULL || !region_name_valid(region->name))
+        return err_set(err, TIDE_E_INVALID, "a region needs a name of 1 to %d printable ASCII characters", TIDE_NAME_MAX);
+    const char *name = region->name;
+    if (region->data == NULL && region->bytes > 0)
+        return err_set(err, TIDE_E_INVALID, "region \"%s\" has %zu bytes and no address", name, region->bytes);
+    if (region->ndim > TIDE_DIMS_MAX || (unsigned)region->dtype > TIDE_I8 || (unsigned)region->memory > TIDE_DEVICE)
+        return err_set(err, TIDE_E_INVALID, "region \"%s\" has an impossible memory, dtype or number of dimensions", name);
+    if (device_for(region->memory) == NULL)
+        return err_set(err, TIDE_E_UNSUPPORTED, "region \"%s\" is device memory; this build of libtidemark knows host memory only",
+                       name);
+    if (region_named(tide, name, 0))
+        return err_set(err, TIDE_E_EXISTS, "a region \"%s\" is registered already; unregister it first", name);
+    if (tide->region_count == TIDE_REGIONS_MAX)
+        return err_set(err, TIDE_E_LIMIT, "region \"%s\" would be one more than the %d that are possible", name,
+                       TIDE_REGIONS_MAX);
+    if (region_end_aligned(0, region->bytes) > RANK_BYTES_MAX)
+        return err_set(err, TIDE_E_LIMIT, "region \"%s\" has %zu bytes; a rank may have %llu", name, region->bytes,
+                       (unsigned long long)RANK_BYTES_MAX);
+    return TIDE_OK;
+}
+
+static enum tide_status make_room(struct tide *tide)
+{
+    if (tide->region_count < tide->region_room)
+        return TIDE_OK;
+    uint32_t room = tide->region_room ? tide->region_room * 2 : REGIONS_ROOM_FIRST;
+    struct region *more = mem_try_array(room, sizeof *more);
+    if (more == NULL)
+        return err_set(&tide->err, TIDE_E_NOMEM, "no memory for a table of %u regions", room);
+    if (tide->region_count > 0)
+        memcpy(more, tide->regions, tide->region_count * sizeof *more);
+    mem_free(tide->regions);
+    tide->regions = more;
+    tide->region_room = room;
+    return TIDE_OK;
+}
+
+enum tide_status tide_register(struct tide *tide, const struct tide_region *region)
+{
+    if (tide == NULL)
+        return TIDE_E_INVALID;
+    enum tide_status status = check(tide, region);
+    if (status == TIDE_OK)
+        status = make_room(tide);
+    if (status != TIDE_OK)
+        return status;
+    struct region *to = &tide->regions[tide->region_count++];
+    *to = (struct region){.data = region->data, .ops = device_for(region->memory)};
+    text_copy(to->entry.name, sizeof to->entry.name, region->name);
+    to->entry.memory = region->memory;
+    to->entry.dtype = region->dtype;
+    to->entry.ndim = region->ndim;
+    memcpy(to->entry.shape, region->shape, region->ndim * sizeof region->shape[0]);
+    to->entry.bytes = region->bytes;
+    return TIDE_OK;
+}
+
+enum tide_status tide_unregister(struct tide *tide, const char *name)
+{
+    if (tide == NULL)
+        return TIDE_E_INVALID;
+    struct region *region = name ? region_named(tide, name, 0) : NULL;
+    if (region == NULL)
+        return err_set(&tide->err, TIDE_E_NOT_FOUND, "there is no region \"%.63s\"", name ? name : "");
+    struct region *end = tide->regions + --tide->region_count;
+    memmove(region, region + 1, (size_t)(end - region) * sizeof *region);
+    return TIDE_OK;
+}
+
+enum tide_status regions_lay(struct tide *tide, uint64_t *ret_data_bytes, struct err *err)
+{
+    uint64_t offset = 0;
+    for (uint32_t i = 0; i < tide->region_count; i++) {
+        tide->regions[i].entry.offset = offset;
+        offset = region_end_aligned(offset, tide->regions[i].entry.bytes);
+        if (offset > RANK_BYTES_MAX)
+            return err_set(err, TIDE_E_LIMIT, "the regions have more than %llu bytes together",
+                           (unsigned long long)RANK_BYTES_MAX);
+    }
+    *ret_data_bytes = offset;
+    return TIDE_OK;
+}

@@ -1,0 +1,215 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "ckpt/base/clock.h"
+#include "ckpt/base/mem.h"
+#include "ckpt/client/client.h"
+
+/* A slot on its way back into the program. */
+struct source {
+    struct slot slot;
+    struct slot_sum sum;
+    struct region **targets;       /* by the slot's region number */
+    struct slot_region *regions;   /* a copy, as it was verified */
+    uint32_t region_count;
+    unsigned char *chunk; /* CHUNK_BYTES: what is hashed is what is handed over, whatever becomes of shared memory */
+};
+
+static void source_release(struct source *s)
+{
+    slot_unmap(&s->slot);
+    slot_sum_release(&s->sum);
+    mem_free(s->targets);
+    mem_free(s->regions);
+    mem_free(s->chunk);
+}
+
+static enum tide_status source_open(struct tide *tide, const struct local_message *from, struct source *s, struct err *err)
+{
+    char path[TIDE_PATH_MAX + 64];
+    if (from->slot >= SLOTS)
+        return err_set(err, TIDE_E_CORRUPT, "the agent named slot %u of %u", from->slot, SLOTS);
+    snprintf(path, sizeof path, "%s/" SLOT_FILE_FORMAT, tide->arena, tide->rank, from->slot);
+    enum tide_status status = slot_map(path, 0, &s->slot, err);
+    if (status == TIDE_OK)
+        status = slot_check(&s->slot, tide->job_uid, from->cut, tide->rank, err);
+    snprintf(path, sizeof path, "%s/" SLOT_SUM_FILE_FORMAT, tide->arena, tide->rank, from->slot);
+    if (status == TIDE_OK)
+        status = slot_sum_load(path, &s->sum, err);
+    if (status == TIDE_OK)
+        status = slot_verify_table(&s->slot, &s->sum, err);
+    if (status != TIDE_OK)
+        return status;
+    s->region_count = s->slot.header->region_count;
+    s->regions = mem_try_array(s->region_count, sizeof *s->regions);
+    s->targets = mem_try_array(s->region_count, sizeof *s->targets);
+    s->chunk = mem_try_alloc(CHUNK_BYTES);
+    if (s->regions == NULL || s->targets == NULL || s->chunk == NULL)
+        return err_set(err, TIDE_E_NOMEM, "no memory to restore from cut %llu", (unsigned long long)from->cut);
+    memcpy(s->regions, s->slot.regions, s->region_count * sizeof *s->regions);
+    return TIDE_OK;
+}
+
+/* Every region of the checkpoint has its place in the program, and every place gets something. */
+static enum tide_status match(struct tide *tide, struct source *s, struct err *err)
+{
+    unsigned long long cut = s->sum.cut;
+    if (s->slot.header->world_size != tide->world_size)
+        return err_set(err, TIDE_E_MISMATCH, "checkpoint %llu was made by %u ranks and this job has %u", cut,
+                       s->slot.header->world_size, tide->world_size);
+    for (uint32_t i = 0; i < s->region_count; i++) {
+        const struct slot_region *had = &s->regions[i];
+        struct region *has = region_named(tide, had->name, i);
+        if (has == NULL)
+            return err_set(err, TIDE_E_MISMATCH, "checkpoint %llu holds region \"%.63s\", which is not registered", cut,
+                           had->name);
+        if (has->entry.bytes != had->bytes)
+            return err_set(err, TIDE_E_MISMATCH, "region \"%.63s\" has %llu bytes in checkpoint %llu and %llu here", had->name,
+                           (unsigned long long)had->bytes, cut, (unsigned long long)has->entry.bytes);
+        s->targets[i] = has;
+    }
+    /* Names are unique on both sides, so that equal counts leave none over. */
+    for (uint32_t i = 0; s->region_count < tide->region_count && i < tide->region_count; i++) {
+        uint32_t k = 0;
+        while (k < s->region_count && s->targets[k] != &tide->regions[i])
+            k++;
+        if (k == s->region_count)
+            return err_set(err, TIDE_E_MISMATCH, "region \"%s\" is registered and not in checkpoint %llu",
+                           tide->regions[i].entry.name, cut);
+    }
+    return TIDE_OK;
+}
+
+/* Hand `bytes` verified bytes, which begin at `start` of the shard, to the regions they belong to. */
+static enum tide_status scatter(struct source *s, uint64_t start, uint32_t bytes, uint32_t *cursor, struct err *err)
+{
+    enum tide_status status = TIDE_OK;
+    const struct device_ops *last = NULL;
+    for (uint32_t i = *cursor; status == TIDE_OK && i < s->region_count; i++) {
+        const struct slot_region *r = &s->regions[i];
+        if (r->offset >= start + bytes)
+            break;
+        *cursor = i;
+        uint64_t from = r->offset > start ? r->offset : start;
+        uint64_t end = r->offset + r->bytes < start + bytes ? r->offset + r->bytes : start + bytes;
+        if (from >= end)
+            continue;
+        /* The chunk's buffer is filled again next, so wait for a device that still reads it. */
+        if (last && last != s->targets[i]->ops)
+            status = last->synchronise(err);
+        last = s->targets[i]->ops;
+        if (status == TIDE_OK)
+            status = last->copy_in((char *)s->targets[i]->data + (from - r->offset), s->chunk + (from - start),
+                                   (size_t)(end - from), err);
+    }
+    return status == TIDE_OK && last ? last->synchronise(err) : status;
+}
+
+static enum tide_status copy_in(struct source *s, struct err *err)
+{
+    enum tide_status status = TIDE_OK;
+    uint32_t cursor = 0;
+    for (uint64_t i = 0; status == TIDE_OK && i < s->sum.chunk_count; i++) {
+        uint32_t bytes = 0;
+        status = slot_chunk_read(&s->slot, &s->sum, i, s->chunk, &bytes, err);
+        if (status == TIDE_OK)
+            status = scatter(s, i * CHUNK_BYTES, bytes, &cursor, err);
+    }
+    return status;
+}
+
+static enum tide_status restore_from(struct tide *tide, const struct local_message *from, uint64_t *ret_step, struct err *err)
+{
+    struct source s = {0};
+    enum tide_status status = source_open(tide, from, &s, err);
+    uint64_t step = status == TIDE_OK ? s.slot.header->step : 0;
+    if (status == TIDE_OK)
+        status = match(tide, &s, err);
+    if (status == TIDE_OK)
+        status = copy_in(&s, err);
+    source_release(&s);
+    if (status == TIDE_OK)
+        *ret_step = step;
+    return status;
+}
+
+/* ---- asking ---- */
+
+static enum tide_status ask(struct tide *tide, uint32_t attempt, struct local_message *ret_answer)
+{
+    struct local_message message = {.type = LOCAL_RESTORE_ASK, .attempt = attempt};
+    unsigned wanted = 1u << LOCAL_RESTORE_FROM | 1u << LOCAL_RESTORE_NONE;
+    return channel_ask(tide, &message, wanted, clock_mono_ns() + tide->deadline_ms * NS_PER_MS, ret_answer, &tide->err);
+}
+
+static enum tide_status tell_bad(struct tide *tide, const struct local_message *from, uint32_t attempt)
+{
+    struct local_message message = {.type = LOCAL_RESTORE_BAD, .slot = from->slot, .attempt = attempt, .cut = from->cut,
+                                    .status = tide->err.status};
+    struct err why;
+    text_copy(message.text, sizeof message.text, tide->err.text);
+    enum tide_status status = channel_send(tide, &message, clock_mono_ns() + tide->deadline_ms * NS_PER_MS, &why);
+    if (status != TIDE_OK)
+        tide->err = why;
+    return status;
+}
+
+/* Is another copy worth asking for? */
+static int is_bad_copy(enum tide_status status)
+{
+    return status == TIDE_E_CORRUPT || status == TIDE_E_NOT_FOUND || status == TIDE_E_IO;
+}
+
+static enum tide_status restore(struct tide *tide, uint64_t *ret_step, uint64_t *ret_cut)
+{
+    struct local_message answer = {.type = LOCAL_RESTORE_NONE};
+    enum tide_status status = TIDE_OK;
+    for (uint32_t attempt = 1; attempt <= RESTORE_ATTEMPTS_MAX; attempt++) {
+        status = ask(tide, attempt, &answer);
+        if (status != TIDE_OK)
+            return status;
+        if (answer.type == LOCAL_RESTORE_NONE)
+            return err_set(&tide->err, TIDE_E_NO_CHECKPOINT, "there is no checkpoint: start from the beginning");
+        *ret_cut = answer.cut;
+        status = restore_from(tide, &answer, ret_step, &tide->err);
+        if (!is_bad_copy(status))
+            return status;
+        status = tell_bad(tide, &answer, attempt);
+        if (status != TIDE_OK)
+            return status;
+    }
+    return err_set(&tide->err, TIDE_E_CORRUPT, "%u copies of checkpoint %llu were bad; the last one: %.400s", RESTORE_ATTEMPTS_MAX,
+                   (unsigned long long)answer.cut, tide->err.text);
+}
+
+static void publish(struct tide *tide, uint64_t cut, uint64_t step, uint64_t ns)
+{
+    tide->first_min = step + 1;
+    atomic_store(&tide->page->restored_step, step);
+    atomic_store(&tide->page->restore_ns, ns);
+    atomic_store(&tide->page->restored_cut, cut);
+    atomic_store(&tide->page->step, step);
+}
+
+enum tide_status tide_restore(struct tide *tide, uint64_t *ret_step)
+{
+    if (tide == NULL || ret_step == NULL)
+        return TIDE_E_INVALID;
+    if (!tide->in_job)
+        return err_set(&tide->err, TIDE_E_NO_CHECKPOINT, "not in a tidemark job: start from the beginning");
+    if (tide->stepping || getpid() != tide->pid)
+        return err_set(&tide->err, TIDE_E_STATE, "tide_restore comes before the first tide_step, in the process of tide_init");
+    uint64_t begin = clock_mono_ns(), step = 0, cut = 0;
+    atomic_store(&tide->page->phase, CONTROL_RESTORING);
+    enum tide_status status = restore(tide, &step, &cut);
+    if (status == TIDE_OK) {
+        publish(tide, cut, step, clock_mono_ns() - begin);
+        *ret_step = step;
+    }
+    atomic_store(&tide->page->phase, CONTROL_ATTACHED);
+    if (status == TIDE_OK || status == TIDE_E_NO_CHECKPOINT)
+        channel_nudge(tide, LOCAL_RESTORED);
+    return status;
+}
