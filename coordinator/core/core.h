@@ -23,6 +23,8 @@
 #define HEARTBEAT_MS_DEFAULT 250u
 #define CUT_ATTEMPTS_MAX 5u     /* armings of one cut before it is aborted */
 #define STORE_ATTEMPTS_MAX 3u   /* tries to store a sealed cut before it is left in memory only */
+#define STORE_DEADLINE_MS 600000u /* one such try */
+#define FENCE_DEADLINE_MS 60000u  /* a node that has not ended an old generation by then is declared lost */
 
 /* Where a job's newest generation stands. Beside job.state, which is for people. */
 enum gen_phase {
@@ -45,7 +47,9 @@ struct job_record {
     uint64_t rollback_cut;             /* forced restore point of the next launch; 0: none */
     uint64_t last_cut_ms;              /* leader's wall clock, when the last cut was opened or a generation launched */
     uint64_t store_cut;                /* sealed, to be stored; 0: none */
-    uint32_t store_attempts;
+    uint32_t store_attempts;           /* tries of store_cut that have failed */
+    bool shards_stored;                /* of store_cut, all: only its manifest is missing */
+    uint64_t launched_ms;              /* leader's wall clock, when this generation was launched; for people */
     struct strlist purge;              /* cut ids dropped whose objects still exist */
 };
 
@@ -64,9 +68,11 @@ struct state {
     LIST_OF(struct node) nodes;
     LIST_OF(struct session) sessions; /* a ring in order of use */
 };
+extern const struct codec job_record_codec, session_codec;
 extern const struct codec state_codec; /* codec_print of it is the snapshot image */
 
 void state_release(struct state *state);
+/* The newest job of that name, ended ones included; or the job of that uid. NULL: none. */
 struct job_record *state_job(const struct state *state, const char *name);
 struct node *state_node(const struct state *state, const char *name);
 
@@ -82,9 +88,10 @@ struct node *state_node(const struct state *state, const char *name);
     X(NODE_REGISTER, "node_register") /* hello */                                               \
     X(NODE_DRAIN, "node_drain")       /* node, text: why */                                     \
     X(NODE_RESUME, "node_resume")     /* node */                                                \
-    X(NODE_LOST, "node_lost")         /* node, incarnation, ms: silent for */                   \
-    X(GEN_FAIL, "gen_fail")           /* job, generation, event: who was first; ms: ago; step: largest seen; final: do not restart */ \
-    X(GEN_LAUNCH, "gen_launch")       /* job, generation, cut: restore from; token, port */     \
+    X(NODE_LOST, "node_lost")         /* node, incarnation, ms: silent for; text: why, if not for silence */ \
+    X(GEN_FAIL, "gen_fail")           /* job, generation, event: who was first; ms: ago; step: largest seen; exit_status; final: do not restart */ \
+    X(GEN_LAUNCH, "gen_launch")       /* job, generation (1 for the first), cut: restore from; token, port; ms: since the old one \
+                                         was gone; step: largest seen of the old one */         \
     X(GEN_STARTED, "gen_started")     /* job, generation */                                     \
     X(GEN_STEPPING, "gen_stepping")   /* job, generation, ms: longest restore */                \
     X(JOB_FINISH, "job_finish")       /* job, generation: every rank exited with 0 */           \
@@ -97,7 +104,8 @@ struct node *state_node(const struct state *state, const char *name);
     X(STORE_FAIL, "store_fail")       /* job, cut, event */                                     \
     X(CKPT_CORRUPT, "ckpt_corrupt")   /* job, cut, event: bad copy found; also ends the generation that restores from it */ \
     X(CKPT_PURGED, "ckpt_purged")     /* job, cut: its objects are gone */                      \
-    X(ARENA_LOST, "arena_lost")       /* job, cut: sealed but no longer whole in memory */
+    X(ARENA_LOST, "arena_lost")       /* job, cut, event: sealed but no longer whole in memory */ \
+    X(CKPT_STORED, "ckpt_stored")     /* job, cut: every shard is in the store, the manifest may be written */
 
 enum command_kind {
 #define X(symbol, name) CMD_##symbol,
@@ -107,7 +115,8 @@ enum command_kind {
 };
 extern const char *const command_kind_names[];
 
-/* One flat struct; each kind uses the fields its line above names, the rest is zero and not encoded. */
+/* One flat struct; each kind uses the fields its line above names, the rest is zero. Commands of the leader name the job's
+ * uid too. Encode it CODEC_COMPACT: what is empty is left out, and required fields of nouns that are not used are empty. */
 struct command {
     unsigned kind;                     /* enum command_kind */
     uint64_t at_ms;                    /* wall clock of the leader when it proposed */
@@ -124,7 +133,7 @@ struct command {
     char key[TIDE_PATH_MAX + 1];
     char store[TIDE_PATH_MAX + 1];
     uint64_t lease_ms, heartbeat_ms;
-    int32_t exit_status;
+    int32_t exit_status;               /* of a job that fails with it */
     struct event event;                /* kind, node, rank, text */
     char text[TIDE_TEXT_MAX + 1];
     struct job_spec spec;
@@ -149,13 +158,12 @@ struct book_entry {
     uint64_t lease_until_ns;     /* leader's monotonic clock */
     uint64_t heard_ns;           /* 0: never by this leader */
     struct heartbeat heartbeat;  /* the newest; empty before the first */
-    struct strlist observed;     /* internal to book.c */
 };
 
 struct book {
-    LIST_OF(struct book_entry) entries;
+    LIST_OF(struct book_entry) entries; /* by node name */
     uint64_t since_ns;           /* took office */
-    void *rates;                 /* internal: steps per second by job */
+    struct tracks *tracks;       /* internal: what the leader has seen of each job, and when */
 };
 
 /* Take office: every node of the state gets a full lease from now. */
@@ -168,8 +176,12 @@ MUST_USE enum tide_status book_heartbeat(struct book *book, const struct state *
 /* A node registered just now: its lease starts. */
 void book_registered(struct book *book, const struct state *state, const char *node, uint64_t now_ns);
 
-/* The verdicts due now, in the order to propose them. Call it again only when all of them were applied.
- * ret_next_ns: when it wants to be called again if nothing happens (deadline, lease, interval). */
+/* Largest step any rank of the job has reported in its present generation; 0: none. For JOB_ROLLBACK by steps. */
+uint64_t book_step(const struct book *book, const struct state *state, const char *job);
+
+/* The verdicts due now, in the order to propose them. Call it again only when all of them were applied (or refused).
+ * ret_next_ns: when it wants to be called again if nothing happens (deadline, lease, interval); now, when there are
+ * verdicts, since more may follow from them. */
 struct command_list {
     struct command *items;
     size_t count;

@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <assert.h>
+
+#include "coordinator/core/inner.h"
+
+/* What a command is about; apply() looks it up and refuses what is not there or no longer so. */
+enum target {
+    TARGET_NONE,       /* the cluster, a node, or a new job */
+    TARGET_JOB,        /* a job by name, and by uid if the command has one */
+    TARGET_VERDICT,    /* of the leader about a job: name and uid; an ended one is fine */
+    TARGET_GENERATION  /* … about the present generation of one that has not ended */
+};
+
+struct handler {
+    enum tide_status (*apply)(struct change *change);
+    enum target target;
+};
+
+static const struct handler handlers[COMMAND_KINDS] = {
+    [CMD_CLUSTER_INIT] = {apply_CLUSTER_INIT, TARGET_NONE},
+    [CMD_JOB_SUBMIT] = {apply_JOB_SUBMIT, TARGET_NONE},
+    [CMD_JOB_CANCEL] = {apply_JOB_CANCEL, TARGET_JOB},
+    [CMD_JOB_ROLLBACK] = {apply_JOB_ROLLBACK, TARGET_JOB},
+    [CMD_CKPT_REQUEST] = {apply_CKPT_REQUEST, TARGET_JOB},
+    [CMD_CKPT_DROP] = {apply_CKPT_DROP, TARGET_JOB},
+    [CMD_NODE_REGISTER] = {apply_NODE_REGISTER, TARGET_NONE},
+    [CMD_NODE_DRAIN] = {apply_NODE_DRAIN, TARGET_NONE},
+    [CMD_NODE_RESUME] = {apply_NODE_RESUME, TARGET_NONE},
+    [CMD_NODE_LOST] = {apply_NODE_LOST, TARGET_NONE},
+    [CMD_GEN_FAIL] = {apply_GEN_FAIL, TARGET_GENERATION},
+    [CMD_GEN_LAUNCH] = {apply_GEN_LAUNCH, TARGET_VERDICT},
+    [CMD_GEN_STARTED] = {apply_GEN_STARTED, TARGET_GENERATION},
+    [CMD_GEN_STEPPING] = {apply_GEN_STEPPING, TARGET_GENERATION},
+    [CMD_JOB_FINISH] = {apply_JOB_FINISH, TARGET_GENERATION},
+    [CMD_JOB_STOPPED] = {apply_JOB_STOPPED, TARGET_GENERATION},
+    [CMD_CUT_OPEN] = {apply_CUT_OPEN, TARGET_GENERATION},
+    [CMD_CUT_REARM] = {apply_CUT_REARM, TARGET_GENERATION},
+    [CMD_CUT_ABORT] = {apply_CUT_ABORT, TARGET_GENERATION},
+    [CMD_CUT_SEAL] = {apply_CUT_SEAL, TARGET_GENERATION},
+    [CMD_CKPT_COMMIT] = {apply_CKPT_COMMIT, TARGET_GENERATION},
+    [CMD_STORE_FAIL] = {apply_STORE_FAIL, TARGET_VERDICT},
+    [CMD_CKPT_CORRUPT] = {apply_CKPT_CORRUPT, TARGET_VERDICT},
+    [CMD_CKPT_PURGED] = {apply_CKPT_PURGED, TARGET_VERDICT},
+    [CMD_ARENA_LOST] = {apply_ARENA_LOST, TARGET_VERDICT},
+    [CMD_CKPT_STORED] = {apply_CKPT_STORED, TARGET_VERDICT},
+};
+
+static enum tide_status find_verdict_job(struct change *change, const struct command *command)
+{
+    struct job_record *record = state_job_uid(change->state, command->uid);
+    if (record == NULL || strcmp(record->job.spec.name, command->job) != 0)
+        return err_set(change->err, TIDE_E_STALE, "%s: there is no job %s with uid %s (any more)",
+                       command_kind_names[command->kind], command->job, command->uid);
+    change->job = record;
+    if (handlers[command->kind].target != TARGET_GENERATION)
+        return TIDE_OK;
+    if (!job_active(record) || record->job.generation != command->generation)
+        return err_set(change->err, TIDE_E_STALE, "%s: generation %" PRIu64 " of job %s is over; the present one is %" PRIu64,
+                       command_kind_names[command->kind], command->generation, command->job, record->job.generation);
+    return TIDE_OK;
+}
+
+static enum tide_status find_job(struct change *change, const struct command *command)
+{
+    struct job_record *record = state_job(change->state, command->job);
+    if (record == NULL)
+        return err_set(change->err, TIDE_E_NOT_FOUND, "there is no job named %s; tidemark job list shows all", command->job);
+    if (command->uid[0] && strcmp(record->job.uid, command->uid) != 0)
+        return err_set(change->err, TIDE_E_STALE, "job %s is a newer one now: its uid is %s, not %s", command->job,
+                       record->job.uid, command->uid);
+    change->job = record;
+    return TIDE_OK;
+}
+
+static enum tide_status dispatch(struct change *change)
+{
+    const struct command *command = change->command;
+    const struct handler *handler = &handlers[command->kind];
+    enum tide_status status = TIDE_OK;
+    if (handler->target == TARGET_JOB)
+        status = find_job(change, command);
+    else if (handler->target != TARGET_NONE)
+        status = find_verdict_job(change, command);
+    if (status == TIDE_OK)
+        status = handler->apply(change);
+    return status;
+}
+
+/* change->job is not valid any more: a command may have moved the list of jobs. */
+static void fill_outcome(struct change *change)
+{
+    const struct command *command = change->command;
+    const struct job_record *record = command->job[0] ? state_job(change->state, command->job) : NULL;
+    if (command->kind == CMD_JOB_SUBMIT)
+        record = state_job(change->state, command->spec.name);
+    change->outcome->revision = change->revision;
+    if (record == NULL)
+        return;
+    text_copy(change->outcome->job, sizeof change->outcome->job, record->job.spec.name);
+    text_copy(change->outcome->uid, sizeof change->outcome->uid, record->job.uid);
+    change->outcome->generation = record->job.generation;
+}
+
+static struct session *find_session(const struct state *state, const char *request)
+{
+    for (size_t i = state->sessions.count; i-- > 0;)
+        if (strcmp(state->sessions.items[i].request, request) == 0)
+            return &state->sessions.items[i];
+    return NULL;
+}
+
+static void remember(struct change *change, enum tide_status status)
+{
+    struct state *state = change->state;
+    if (state->sessions.count >= SESSIONS_MAX)
+        codec_list_remove(&session_codec, &state->sessions, 0);
+    struct session *session = codec_list_add(&session_codec, &state->sessions);
+    text_copy(session->request, sizeof session->request, change->command->request);
+    session->status = status;
+    session->outcome = *change->outcome;
+}
+
+enum tide_status apply(struct state *state, const struct command *command, uint64_t index, struct outcome *ret_outcome,
+                       struct err *err)
+{
+    assert(index == state->revision + 1);
+    assert(command->kind < COMMAND_KINDS);
+    state->revision = index;
+    *ret_outcome = (struct outcome){0};
+    const struct session *session = command->request[0] ? find_session(state, command->request) : NULL;
+    if (session != NULL) {
+        *ret_outcome = session->outcome;
+        enum tide_status first = (enum tide_status)session->status;
+        return first == TIDE_OK ? TIDE_OK : err_set(err, first, "%s", session->outcome.text);
+    }
+    struct err local = {0};
+    struct change change = {.state = state, .command = command, .revision = index, .outcome = ret_outcome, .err = &local};
+    enum tide_status status = dispatch(&change);
+    fill_outcome(&change);
+    if (status != TIDE_OK) {
+        TEXT(ret_outcome->text, "%s", local.text);
+        err_set(err, status, "%s", local.text);
+    }
+    if (command->request[0])
+        remember(&change, status);
+    return status;
+}
+
+enum tide_status apply_CLUSTER_INIT(struct change *change)
+{
+    struct state *state = change->state;
+    const struct command *command = change->command;
+    if (state->cluster[0] == '\0' && command->text[0] == '\0')
+        return err_set(change->err, TIDE_E_INVALID, "a new cluster needs a uid");
+    if (state->cluster[0] && command->text[0] && strcmp(state->cluster, command->text) != 0)
+        return err_set(change->err, TIDE_E_EXISTS, "this is cluster %s already; it cannot become %s", state->cluster,
+                       command->text);
+    if (state->cluster[0] == '\0')
+        text_copy(state->cluster, sizeof state->cluster, command->text);
+    /* The settings may be new at every start of the coordinator. */
+    state->lease_ms = command->lease_ms;
+    state->heartbeat_ms = command->heartbeat_ms;
+    text_copy(state->store, sizeof state->store, command->store);
+    TEXT(change->outcome->text, "cluster %s: lease %" PRIu64 " ms, heartbeat %" PRIu64 " ms", state->cluster,
+         state_lease_ms(state), state_heartbeat_ms(state));
+    return TIDE_OK;
+}

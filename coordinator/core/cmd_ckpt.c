@@ -1,0 +1,222 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "coordinator/core/inner.h"
+
+/* The state keeps every committed checkpoint a job asks for, but always leaves room to record new ones. */
+#define CKPT_KEEP_MAX (TIDE_CKPTS_MAX / 2)
+
+/* ---- leaving ---- */
+
+static void store_leave(struct job_record *record, uint64_t cut)
+{
+    if (record->store_cut != cut)
+        return;
+    record->store_cut = 0;
+    record->store_attempts = 0;
+    record->shards_stored = false;
+}
+
+void ckpt_drop(struct change *change, struct ckpt *ckpt, const char *reason)
+{
+    struct job_record *record = change->job;
+    store_leave(record, ckpt->cut);
+    if (record->rollback_cut == ckpt->cut)
+        record->rollback_cut = 0;
+    /* A sealed one may have left objects behind, too: shards that were stored before it was dropped. */
+    if (job_store(change->state, record)[0] != '\0')
+        strlist_add_number(&record->purge, ckpt->cut);
+    ckpt->state = TIDE_CKPT_DROPPED;
+    TEXT(ckpt->reason, "%s", reason);
+    event_add(change, EVENT_DROPPED, NULL, -1, ckpt->cut, "checkpoint %" PRIu64 " is dropped: %s", ckpt->cut, reason);
+}
+
+void ckpt_retain(struct change *change)
+{
+    struct job *job = &change->job->job;
+    uint32_t keep = job->spec.ckpt_keep < CKPT_KEEP_MAX ? job->spec.ckpt_keep : CKPT_KEEP_MAX;
+    uint32_t kept = 0;
+    char reason[TIDE_TEXT_MAX + 1];
+    TEXT(reason, "the %u newest are kept", keep);
+    for (size_t i = job->ckpts.count; i-- > 0;) {
+        struct ckpt *ckpt = &job->ckpts.items[i];
+        if (ckpt->state != TIDE_CKPT_COMMITTED || kept++ < keep || job_restoring_from(change->job, ckpt->cut) ||
+            change->job->rollback_cut == ckpt->cut)
+            continue;
+        ckpt_drop(change, ckpt, reason);
+    }
+}
+
+enum tide_status apply_CKPT_PURGED(struct change *change)
+{
+    struct job_record *record = change->job;
+    if (!strlist_has_number(&record->purge, change->command->cut))
+        return err_set(change->err, TIDE_E_STALE, "checkpoint %s/%" PRIu64 " has nothing left to delete", change->command->job,
+                       change->command->cut);
+    strlist_drop_number(&record->purge, change->command->cut);
+    return TIDE_OK;
+}
+
+/* ---- by hand ---- */
+
+enum tide_status apply_CKPT_REQUEST(struct change *change)
+{
+    struct job_record *record = change->job;
+    struct job *job = &record->job;
+    if (!job_active(record) || record->phase == GEN_PHASE_STOPPING)
+        return err_set(change->err, TIDE_E_STATE, "job %s is %s; no checkpoint can be taken", job->spec.name,
+                       job_state_names[job->state]);
+    struct ckpt *open = job_open_cut(job);
+    if (open != NULL) {
+        open->by_hand = true;
+        change->outcome->cut = open->cut;
+        TEXT(change->outcome->text, "checkpoint %s/%" PRIu64 " is being recorded already", job->spec.name, open->cut);
+        return TIDE_OK;
+    }
+    record->ckpt_requested = true;
+    change->outcome->cut = job->next_cut;
+    TEXT(change->outcome->text, "checkpoint %s/%" PRIu64 " opens as soon as the steps of all ranks are known", job->spec.name,
+         job->next_cut);
+    return TIDE_OK;
+}
+
+static enum tide_status check_drop(struct change *change, const struct ckpt *ckpt)
+{
+    const struct job_record *record = change->job;
+    const char *name = record->job.spec.name;
+    if (ckpt == NULL)
+        return err_set(change->err, TIDE_E_NOT_FOUND, "job %s has no checkpoint %" PRIu64 "; tidemark ckpt list %s", name,
+                       change->command->cut, name);
+    if (ckpt->state == TIDE_CKPT_OPEN)
+        return err_set(change->err, TIDE_E_STATE, "checkpoint %s/%" PRIu64 " is being recorded; drop it when it is sealed",
+                       name, ckpt->cut);
+    if (ckpt->state == TIDE_CKPT_ABORTED || ckpt->state == TIDE_CKPT_DROPPED)
+        return err_set(change->err, TIDE_E_STATE, "checkpoint %s/%" PRIu64 " is %s already: %s", name, ckpt->cut,
+                       ckpt_state_names[ckpt->state], ckpt->reason);
+    if (job_restoring_from(record, ckpt->cut) || record->rollback_cut == ckpt->cut)
+        return err_set(change->err, TIDE_E_STATE,
+                       "generation %" PRIu64 " of job %s starts from checkpoint %" PRIu64 "; drop it when all ranks make steps",
+                       record->job.generation, name, ckpt->cut);
+    return TIDE_OK;
+}
+
+static bool only_restorable(const struct job_record *record, const struct ckpt *ckpt)
+{
+    if (!job_active(record) || !ckpt_restorable(ckpt))
+        return false;
+    for (size_t i = 0; i < record->job.ckpts.count; i++)
+        if (&record->job.ckpts.items[i] != ckpt && ckpt_restorable(&record->job.ckpts.items[i]))
+            return false;
+    return true;
+}
+
+enum tide_status apply_CKPT_DROP(struct change *change)
+{
+    struct job_record *record = change->job;
+    struct ckpt *ckpt = job_ckpt(&record->job, change->command->cut);
+    enum tide_status status = check_drop(change, ckpt);
+    if (status != TIDE_OK)
+        return status;
+    if (only_restorable(record, ckpt) && !change->command->force)
+        return err_set(change->err, TIDE_E_STATE,
+                       "checkpoint %s/%" PRIu64 " is the only one job %s could restart from; take another first (tidemark ckpt "
+                       "save %s), or drop it with --force",
+                       record->job.spec.name, ckpt->cut, record->job.spec.name, record->job.spec.name);
+    ckpt_drop(change, ckpt, "dropped by hand");
+    change->outcome->cut = ckpt->cut;
+    TEXT(change->outcome->text, "checkpoint %s/%" PRIu64 " is dropped", record->job.spec.name, ckpt->cut);
+    return TIDE_OK;
+}
+
+/* ---- into the store ---- */
+
+static enum tide_status find_storing(struct change *change, struct ckpt **ret_ckpt)
+{
+    const struct command *command = change->command;
+    struct ckpt *ckpt = job_ckpt(&change->job->job, command->cut);
+    if (ckpt == NULL || ckpt->state != TIDE_CKPT_SEALED || change->job->store_cut != command->cut)
+        return err_set(change->err, TIDE_E_STALE, "checkpoint %s/%" PRIu64 " is not being stored (any more)", command->job,
+                       command->cut);
+    *ret_ckpt = ckpt;
+    return TIDE_OK;
+}
+
+enum tide_status apply_CKPT_STORED(struct change *change)
+{
+    struct ckpt *ckpt = NULL;
+    enum tide_status status = find_storing(change, &ckpt);
+    if (status == TIDE_OK)
+        change->job->shards_stored = true;
+    return status;
+}
+
+enum tide_status apply_STORE_FAIL(struct change *change)
+{
+    const struct event *event = &change->command->event;
+    struct job_record *record = change->job;
+    struct ckpt *ckpt = NULL;
+    enum tide_status status = find_storing(change, &ckpt);
+    if (status != TIDE_OK)
+        return status;
+    record->store_attempts++;
+    bool over = record->store_attempts >= STORE_ATTEMPTS_MAX;
+    event_add(change, EVENT_STORE_FAILED, event->node, event->rank, ckpt->cut,
+              "checkpoint %" PRIu64 " was not stored (try %u of %u%s): %s", ckpt->cut, record->store_attempts,
+              STORE_ATTEMPTS_MAX, over ? "; it stays in memory only" : "", event->text);
+    if (over)
+        store_leave(record, ckpt->cut);
+    return TIDE_OK;
+}
+
+enum tide_status apply_CKPT_COMMIT(struct change *change)
+{
+    const struct command *command = change->command;
+    struct ckpt *ckpt = NULL;
+    enum tide_status status = find_storing(change, &ckpt);
+    if (status != TIDE_OK)
+        return status;
+    if (command->key[0] == '\0' || command->digest[0] == '\0')
+        return err_set(change->err, TIDE_E_INVALID, "a commit needs the manifest's key and digest");
+    ckpt->state = TIDE_CKPT_COMMITTED;
+    ckpt->committed_ms = command->at_ms;
+    ckpt->stored_bytes = command->stored;
+    if (command->bytes != 0)
+        ckpt->raw_bytes = command->bytes;
+    text_copy(ckpt->manifest_key, sizeof ckpt->manifest_key, command->key);
+    text_copy(ckpt->manifest, sizeof ckpt->manifest, command->digest);
+    store_leave(change->job, ckpt->cut);
+    event_add(change, EVENT_COMMITTED, NULL, -1, ckpt->cut,
+              "checkpoint %" PRIu64 " (step %" PRIu64 ") is durable: %" PRIu64 " bytes stored", ckpt->cut, ckpt->step,
+              ckpt->stored_bytes);
+    ckpt_retain(change);
+    return TIDE_OK;
+}
+
+/* ---- bad copies ---- */
+
+enum tide_status apply_CKPT_CORRUPT(struct change *change)
+{
+    const struct command *command = change->command;
+    const struct event *event = &command->event;
+    struct job_record *record = change->job;
+    struct ckpt *ckpt = job_ckpt(&record->job, command->cut);
+    if (ckpt == NULL || !ckpt_restorable(ckpt) || record->job.generation != command->generation)
+        return err_set(change->err, TIDE_E_STALE, "checkpoint %s/%" PRIu64 ": not the present generation, or not restorable",
+                       command->job, command->cut);
+    bool in_use = job_restoring_from(record, command->cut);
+    store_leave(record, ckpt->cut);
+    if (record->rollback_cut == ckpt->cut)
+        record->rollback_cut = 0;
+    ckpt->state = TIDE_CKPT_CORRUPT;
+    TEXT(ckpt->reason, "%s", event->text);
+    event_add(change, EVENT_CORRUPT, event->node, event->rank, ckpt->cut, "checkpoint %" PRIu64 " is corrupt: %s", ckpt->cut,
+              event->text);
+    if (!in_use)
+        return TIDE_OK;
+    /* Not the program's fault: the budget of restarts is not touched, and every round uses up one checkpoint. */
+    struct recovery why = {.cause = EVENT_CORRUPT, .rank = event->rank, .detect_ms = command->ms, .from_step = command->step};
+    text_copy(why.node, sizeof why.node, event->node);
+    TEXT(why.text, "checkpoint %" PRIu64 " is corrupt: %s", command->cut, event->text);
+    gen_end(change, &why);
+    place_spares(change->state);
+    job_waiting_refresh(change);
+    return TIDE_OK;
+}

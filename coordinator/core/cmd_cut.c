@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "coordinator/core/inner.h"
+
+/*           CUT_OPEN            CUT_SEAL              CKPT_COMMIT
+ *   (none) ─────────► OPEN ─────────────────► SEALED ─────────────► COMMITTED
+ *                     │  ▲ CUT_REARM            │ │                   │  │
+ *                     │  └─┐ attempt + 1        │ │ CKPT_CORRUPT      │  │ CKPT_CORRUPT
+ *     CUT_ABORT, or   ▼                         │ └──► CORRUPT ◄──────┼──┘
+ *     its generation  ABORTED     ARENA_LOST,   ▼         │           ▼
+ *     ended                       ckpt drop,   DROPPED ◄──┴────── retention, ckpt drop, rollback
+ *                                 rollback, the job's end
+ *
+ * One cut is open at a time; a sealed one is stored before the next is opened, so that of a rank's two slots one holds
+ * the newest checkpoint and the other may be written. */
+
+static enum tide_status find_open(struct change *change, struct ckpt **ret_ckpt)
+{
+    const struct command *command = change->command;
+    struct ckpt *ckpt = job_open_cut(&change->job->job);
+    if (ckpt == NULL || ckpt->cut != command->cut)
+        return err_set(change->err, TIDE_E_STALE, "checkpoint %s/%" PRIu64 " is not being recorded (any more)", command->job,
+                       command->cut);
+    *ret_ckpt = ckpt;
+    return TIDE_OK;
+}
+
+static bool can_be_forgotten(const struct job_record *record, const struct ckpt *ckpt, unsigned state)
+{
+    return ckpt->state == state && ckpt->cut != record->job.restore_cut && !strlist_has_number(&record->purge, ckpt->cut);
+}
+
+/* The oldest that is of no use goes first. count: none may go. */
+static size_t least_useful(const struct job_record *record)
+{
+    static const unsigned states[] = {TIDE_CKPT_ABORTED, TIDE_CKPT_DROPPED, TIDE_CKPT_CORRUPT};
+    const struct job *job = &record->job;
+    for (size_t s = 0; s < sizeof states / sizeof states[0]; s++)
+        for (size_t i = 0; i < job->ckpts.count; i++)
+            if (can_be_forgotten(record, &job->ckpts.items[i], states[s]))
+                return i;
+    return job->ckpts.count;
+}
+
+bool cut_has_room(const struct job_record *record)
+{
+    return record->job.ckpts.count < TIDE_CKPTS_MAX || least_useful(record) < record->job.ckpts.count;
+}
+
+static enum tide_status check_open(struct change *change)
+{
+    const struct command *command = change->command;
+    const struct job_record *record = change->job;
+    if (record->phase != GEN_PHASE_LAUNCHED || !record->job.all_started)
+        return err_set(change->err, TIDE_E_STALE, "job %s: not every rank of generation %" PRIu64 " runs", command->job,
+                       command->generation);
+    if (job_open_cut(&record->job) != NULL || command->cut != record->job.next_cut)
+        return err_set(change->err, TIDE_E_STALE, "job %s: checkpoint %" PRIu64 " cannot be opened; the next is %" PRIu64,
+                       command->job, command->cut, record->job.next_cut);
+    if (command->step == 0)
+        return err_set(change->err, TIDE_E_INVALID, "a cut needs a step");
+    return TIDE_OK;
+}
+
+enum tide_status apply_CUT_OPEN(struct change *change)
+{
+    const struct command *command = change->command;
+    struct job_record *record = change->job;
+    enum tide_status status = check_open(change);
+    if (status != TIDE_OK)
+        return status;
+    if (!cut_has_room(record))
+        return err_set(change->err, TIDE_E_LIMIT, "job %s keeps %d checkpoints; drop some: tidemark ckpt drop", command->job,
+                       TIDE_CKPTS_MAX);
+    if (record->job.ckpts.count >= TIDE_CKPTS_MAX)
+        codec_list_remove(&ckpt_codec, &record->job.ckpts, least_useful(record));
+    struct ckpt *ckpt = codec_list_add(&ckpt_codec, &record->job.ckpts);
+    ckpt->cut = record->job.next_cut++;
+    ckpt->generation = record->job.generation;
+    ckpt->attempt = 1;
+    ckpt->state = TIDE_CKPT_OPEN;
+    ckpt->step = command->step;
+    ckpt->by_hand = record->ckpt_requested;
+    ckpt->opened_ms = record->last_cut_ms = command->at_ms;
+    strlist_assign(&ckpt->nodes, &record->job.nodes);
+    record->ckpt_requested = false;
+    event_add(change, EVENT_CUT_OPENED, NULL, -1, ckpt->cut, "checkpoint %" PRIu64 " is to be recorded at step %" PRIu64,
+              ckpt->cut, ckpt->step);
+    return TIDE_OK;
+}
+
+enum tide_status apply_CUT_REARM(struct change *change)
+{
+    const struct command *command = change->command;
+    struct ckpt *ckpt = NULL;
+    enum tide_status status = find_open(change, &ckpt);
+    if (status != TIDE_OK)
+        return status;
+    if (command->attempt != ckpt->attempt + 1 || command->attempt > CUT_ATTEMPTS_MAX || command->step <= ckpt->step)
+        return err_set(change->err, TIDE_E_STALE,
+                       "checkpoint %s/%" PRIu64 " is at attempt %u for step %" PRIu64 "; attempt %u for step %" PRIu64
+                       " does not follow",
+                       command->job, ckpt->cut, ckpt->attempt, ckpt->step, command->attempt, command->step);
+    ckpt->attempt = command->attempt;
+    ckpt->step = command->step;
+    event_add(change, EVENT_CUT_REARMED, NULL, -1, ckpt->cut, "%s; attempt %u at step %" PRIu64, command->text, ckpt->attempt,
+              ckpt->step);
+    return TIDE_OK;
+}
+
+void cut_abort(struct change *change, struct ckpt *ckpt, const char *node, int32_t rank, const char *reason)
+{
+    ckpt->state = TIDE_CKPT_ABORTED;
+    TEXT(ckpt->reason, "%s", reason);
+    event_add(change, EVENT_CUT_ABORTED, node, rank, ckpt->cut, "checkpoint %" PRIu64 " is aborted: %s", ckpt->cut, reason);
+}
+
+enum tide_status apply_CUT_ABORT(struct change *change)
+{
+    const struct event *event = &change->command->event;
+    struct ckpt *ckpt = NULL;
+    enum tide_status status = find_open(change, &ckpt);
+    if (status == TIDE_OK)
+        cut_abort(change, ckpt, event->node, event->rank, event->text);
+    return status;
+}
+
+enum tide_status apply_CUT_SEAL(struct change *change)
+{
+    const struct command *command = change->command;
+    struct job_record *record = change->job;
+    struct ckpt *ckpt = NULL;
+    enum tide_status status = find_open(change, &ckpt);
+    if (status != TIDE_OK)
+        return status;
+    if (command->attempt != ckpt->attempt)
+        return err_set(change->err, TIDE_E_STALE, "checkpoint %s/%" PRIu64 " is at attempt %u, not %u", command->job,
+                       ckpt->cut, ckpt->attempt, command->attempt);
+    ckpt->state = TIDE_CKPT_SEALED;
+    ckpt->sealed_ms = command->at_ms;
+    ckpt->raw_bytes = command->bytes;
+    ckpt->stall_us = command->us;
+    if (record->store_cut == 0 && job_store(change->state, record)[0] != '\0') {
+        record->store_cut = ckpt->cut;
+        record->store_attempts = 0;
+        record->shards_stored = false;
+    }
+    event_add(change, EVENT_SEALED, NULL, -1, ckpt->cut,
+              "checkpoint %" PRIu64 " (step %" PRIu64 ") is whole in memory: %" PRIu64 " bytes, longest stall %" PRIu64 " us",
+              ckpt->cut, ckpt->step, ckpt->raw_bytes, ckpt->stall_us);
+    return TIDE_OK;
+}
+
+enum tide_status apply_ARENA_LOST(struct change *change)
+{
+    const struct command *command = change->command;
+    struct ckpt *ckpt = job_ckpt(&change->job->job, command->cut);
+    if (ckpt == NULL || ckpt->state != TIDE_CKPT_SEALED || job_restoring_from(change->job, command->cut))
+        return err_set(change->err, TIDE_E_STALE, "checkpoint %s/%" PRIu64 " is not in memory only (any more), or is in use",
+                       command->job, command->cut);
+    ckpt_drop(change, ckpt, command->event.text);
+    return TIDE_OK;
+}

@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "coordinator/core/judge.h"
+
+/* Derived from the state, so that any leader says the same; only the references to stored shards come from the book. */
+
+struct part {
+    bool listed;
+    bool runs;          /* node_rank is meaningful */
+    uint32_t node_rank;
+    bool holds_store;   /* of the cut that is being stored */
+    bool commits;       /* writes its manifest */
+    bool purges;
+};
+
+static bool node_up(const struct state *state, const char *name)
+{
+    const struct node *node = state_node(state, name);
+    return node != NULL && node->state != TIDE_NODE_LOST;
+}
+
+/* The first node of the list that is not lost; NULL: none. */
+static const char *first_up(const struct state *state, const struct strlist *nodes)
+{
+    for (size_t i = 0; i < nodes->count; i++)
+        if (node_up(state, nodes->items[i]))
+            return nodes->items[i];
+    return NULL;
+}
+
+static const char *purger(const struct state *state, const struct job_record *record)
+{
+    if (record->purge.count == 0)
+        return NULL;
+    const char *name = first_up(state, &record->job.nodes);
+    for (size_t i = 0; name == NULL && i < state->nodes.count; i++)
+        if (state->nodes.items[i].state != TIDE_NODE_LOST)
+            name = state->nodes.items[i].name;
+    return name;
+}
+
+static struct part part_of(const struct state *state, const struct job_record *record, const char *node)
+{
+    struct part part = {0};
+    const char *who = purger(state, record);
+    part.purges = who != NULL && strcmp(who, node) == 0;
+    if (job_active(record) && record->phase != GEN_PHASE_NONE) {
+        const struct job *job = &record->job;
+        for (uint32_t i = 0; i < job->nodes.count && !part.runs; i++)
+            if (strcmp(job->nodes.items[i], node) == 0) {
+                part.runs = true;
+                part.node_rank = i;
+            }
+        const struct ckpt *stored = record->store_cut ? job_ckpt(job, record->store_cut) : NULL;
+        part.holds_store = stored != NULL && strlist_has(&stored->nodes, node);
+        const char *writer = stored != NULL ? first_up(state, &stored->nodes) : NULL;
+        part.commits = writer != NULL && strcmp(writer, node) == 0;
+        part.listed = part.runs || part.holds_store || strlist_has(&job->spares, node) || strlist_has(&record->fence, node);
+    }
+    part.listed = part.listed || part.purges;
+    return part;
+}
+
+static void fill_peers(const struct state *state, const struct job_record *record, struct assignment *to)
+{
+    for (size_t i = 0; i < record->job.nodes.count; i++) {
+        struct peer *peer = codec_list_add(&peer_codec, &to->peers);
+        const struct node *node = state_node(state, record->job.nodes.items[i]);
+        text_copy(peer->node, sizeof peer->node, record->job.nodes.items[i]);
+        if (node == NULL)
+            continue;
+        text_copy(peer->host, sizeof peer->host, node->host);
+        text_copy(peer->address, sizeof peer->address, node->address);
+        peer->mesh_port = node->mesh_port;
+    }
+    text_copy(to->master_address, sizeof to->master_address, to->peers.items[0].address);
+}
+
+static void fill_start(const struct state *state, const struct job_record *record, struct assignment *to)
+{
+    const struct job *job = &record->job;
+    fill_peers(state, record, to);
+    text_copy(to->token, sizeof to->token, record->token);
+    to->master_port = record->master_port;
+    to->restore_cut = job->restore_cut;
+    const struct ckpt *ckpt = job_ckpt(job, job->restore_cut);
+    if (ckpt == NULL)
+        return;
+    to->restore_generation = ckpt->generation;
+    text_copy(to->restore_manifest_key, sizeof to->restore_manifest_key, ckpt->manifest_key);
+    text_copy(to->restore_manifest, sizeof to->restore_manifest, ckpt->manifest);
+}
+
+static void fill_order(const struct ckpt *ckpt, unsigned phase, uint32_t attempt, struct cut_order *to)
+{
+    to->cut = ckpt->cut;
+    to->attempt = attempt;
+    to->phase = phase;
+    to->step = ckpt->step;
+    to->generation = ckpt->generation;
+}
+
+/* Nodes keep the order to store until the commit: only the one that writes the manifest is told of the next phase. */
+static void fill_store(const struct book *book, const struct job_record *record, const struct part *part, struct cut_order *to)
+{
+    const struct ckpt *ckpt = job_ckpt(&record->job, record->store_cut);
+    const struct track *track = book != NULL ? track_find(book, record->job.uid) : NULL;
+    bool commit = part->commits && record->shards_stored && track != NULL && track->refs_cut == ckpt->cut;
+    fill_order(ckpt, commit ? CUT_PHASE_COMMIT : CUT_PHASE_STORE, record->store_attempts + 1, to);
+    for (size_t i = 0; commit && i < track->refs.count; i++)
+        *(struct shard_ref *)codec_list_add(&shard_ref_codec, &to->shards) = track->refs.items[i];
+}
+
+static void fill_cut(const struct book *book, const struct job_record *record, const struct part *part, struct cut_order *to)
+{
+    const struct ckpt *open = job_open_cut(&record->job);
+    if (open != NULL && part->runs)
+        fill_order(open, CUT_PHASE_RECORD, open->attempt, to);
+    else if (open == NULL && part->holds_store)
+        fill_store(book, record, part, to);
+}
+
+static unsigned run_of(const struct job_record *record, const struct part *part)
+{
+    if (record->phase == GEN_PHASE_LAUNCHED && part->runs)
+        return RUN_START;
+    return record->phase == GEN_PHASE_STOPPING ? RUN_STOP : RUN_KILL;
+}
+
+static void fill(const struct state *state, const struct book *book, const struct job_record *record, const struct part *part,
+                 struct assignment *to)
+{
+    const struct job *job = &record->job;
+    codec_copy(&job_spec_codec, &job->spec, &to->spec);
+    text_copy(to->uid, sizeof to->uid, job->uid);
+    to->generation = job->generation;
+    to->run = run_of(record, part);
+    to->node_rank = part->node_rank;
+    to->restarts = job->restarts;
+    text_copy(to->store, sizeof to->store, job_store(state, record));
+    const struct ckpt *newest = job_newest_restorable(job, UINT64_MAX);
+    to->protect_cut = newest != NULL ? newest->cut : 0;
+    if (to->run == RUN_START)
+        fill_start(state, record, to);
+    fill_cut(book, record, part, &to->cut);
+    if (part->purges)
+        strlist_assign(&to->purge, &record->purge);
+}
+
+enum tide_status desired_build(const struct state *state, const struct book *book, const char *name, struct desired *ret_desired,
+                               struct err *err)
+{
+    const struct node *node = state_node(state, name);
+    if (node == NULL)
+        return err_set(err, TIDE_E_NOT_FOUND, "node %s is not registered; register first", name);
+    struct desired desired = {.revision = state->revision};
+    text_copy(desired.cluster, sizeof desired.cluster, state->cluster);
+    text_copy(desired.node, sizeof desired.node, node->name);
+    text_copy(desired.incarnation, sizeof desired.incarnation, node->incarnation);
+    for (size_t i = 0; i < state->jobs.count && desired.jobs.count < NODE_JOBS_MAX; i++) {
+        const struct job_record *record = &state->jobs.items[i];
+        struct part part = part_of(state, record, name);
+        if (part.listed)
+            fill(state, book, record, &part, codec_list_add(&assignment_codec, &desired.jobs));
+    }
+    *ret_desired = desired;
+    return TIDE_OK;
+}

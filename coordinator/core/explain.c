@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <stdarg.h>
+#include <stdio.h>
+
+#include "coordinator/core/judge.h"
+
+/* Sentences for `job explain`: why it is in this state, what it waits for, who is missing. */
+
+struct talk {
+    const struct state *state;
+    const struct book *book;
+    const struct job_record *record;
+    uint64_t now_ns;
+    struct strlist *to;
+};
+
+static void say(const struct talk *talk, const char *format, ...) PRINTF_LIKE(2, 3);
+
+static void say(const struct talk *talk, const char *format, ...)
+{
+    char words[ERR_TEXT_MAX], text[ERR_TEXT_MAX];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(words, sizeof words, format, args);
+    va_end(args);
+    TEXT(text, "%s", words);
+    strlist_add(talk->to, text);
+}
+
+static void explain_fencing(const struct talk *talk)
+{
+    const struct job *job = &talk->record->job;
+    char names[TIDE_TEXT_MAX + 1];
+    const struct recovery *last = job->recoveries.count ? &job->recoveries.items[job->recoveries.count - 1] : NULL;
+    if (last != NULL)
+        say(talk, "generation %" PRIu64 " ended: %s", last->generation, last->text);
+    scan_fence_names(talk->state, talk->book, talk->record, names, sizeof names);
+    if (names[0])
+        say(talk, "waits for %s to end the ranks of generation %" PRIu64 " and older", names, job->generation - 1);
+    else if (job->state == TIDE_JOB_PENDING)
+        say(talk, "generation %" PRIu64 " %s", job->generation, job->reason);
+    else
+        say(talk, "generation %" PRIu64 " is about to start: its nodes must say first which checkpoints they hold",
+            job->generation);
+}
+
+static void explain_cut(const struct talk *talk, const struct gen_scan *scan)
+{
+    const struct job_record *record = talk->record;
+    char names[TIDE_TEXT_MAX + 1];
+    const struct ckpt *open = job_open_cut(&record->job);
+    if (open != NULL) {
+        struct cut_scan cut;
+        scan_cut(talk->book, record, open, &cut);
+        scan_names(talk->book, record, &record->job.nodes, missing_record, open, names, sizeof names);
+        say(talk, "checkpoint %" PRIu64 " is being recorded at step %" PRIu64 ": %u of %u ranks; missing: %s", open->cut,
+            open->step, cut.recorded, cut.world, names[0] ? names : "none");
+    } else if (record->ckpt_requested && record->store_cut != 0) {
+        say(talk, "a checkpoint was asked for; it opens when checkpoint %" PRIu64 " is stored", record->store_cut);
+    } else if (record->ckpt_requested && scan->done > 0) {
+        say(talk, "a checkpoint was asked for, but rank %u has finished: it cannot be taken any more", scan->ended.report->rank);
+    } else if (record->ckpt_requested) {
+        scan_names(talk->book, record, &record->job.nodes, missing_step, NULL, names, sizeof names);
+        say(talk, "a checkpoint was asked for; it opens when every rank makes steps%s%s", names[0] ? "; missing: " : "", names);
+    }
+}
+
+static void explain_store(const struct talk *talk)
+{
+    const struct job_record *record = talk->record;
+    const struct ckpt *ckpt = record->store_cut ? job_ckpt(&record->job, record->store_cut) : NULL;
+    if (ckpt == NULL)
+        return;
+    struct shard_scan scan;
+    scan_shards(talk->book, record, ckpt, &scan);
+    if (record->shards_stored) {
+        say(talk, "checkpoint %" PRIu64 " is in the store but for its manifest", ckpt->cut);
+        return;
+    }
+    char names[TIDE_TEXT_MAX + 1];
+    scan_names(talk->book, record, &ckpt->nodes, missing_shard, ckpt, names, sizeof names);
+    say(talk, "checkpoint %" PRIu64 " is being stored: %u of %u ranks; missing: %s", ckpt->cut, scan.stored, scan.world,
+        names[0] ? names : "none");
+}
+
+static void explain_drained(const struct talk *talk)
+{
+    const struct job *job = &talk->record->job;
+    for (size_t i = 0; i < job->nodes.count; i++) {
+        const struct node *node = state_node(talk->state, job->nodes.items[i]);
+        if (node != NULL && node->cordoned)
+            say(talk, "node %s is drained (%s); its ranks stay until the job restarts or ends", node->name, node->reason);
+    }
+}
+
+static void explain_running(const struct talk *talk)
+{
+    const struct job *job = &talk->record->job;
+    char names[TIDE_TEXT_MAX + 1];
+    struct gen_scan scan;
+    scan_generation(talk->state, talk->book, talk->record, talk->now_ns, &scan);
+    const struct ckpt *from = job_ckpt(job, job->restore_cut);
+    if (from != NULL)
+        say(talk, "generation %" PRIu64 " started from checkpoint %" PRIu64 " (step %" PRIu64 ")", job->generation, from->cut,
+            from->step);
+    else
+        say(talk, "generation %" PRIu64 " started from the beginning", job->generation);
+    if (!job->all_started) {
+        scan_names(talk->book, talk->record, &job->nodes, missing_start, NULL, names, sizeof names);
+        say(talk, "%u of %u ranks are started; missing: %s", scan.started, scan.world, names[0] ? names : "none");
+    } else if (!job->all_stepped) {
+        scan_names(talk->book, talk->record, &job->nodes, missing_step, NULL, names, sizeof names);
+        say(talk, "all ranks are started, %u of %u have made a step; missing: %s", scan.stepped, scan.world,
+            names[0] ? names : "none");
+    } else {
+        say(talk, "all ranks make steps; the newest reported is %" PRIu64, scan.top_step);
+    }
+    if (scan.done > 0)
+        say(talk, "%u of %u ranks have finished", scan.done, scan.world);
+    explain_cut(talk, &scan);
+}
+
+static void explain_stopping(const struct talk *talk)
+{
+    char names[TIDE_TEXT_MAX + 1];
+    scan_fence_names(talk->state, talk->book, talk->record, names, sizeof names);
+    say(talk, "%s", talk->record->job.reason);
+    say(talk, "waits for %s to end the ranks; what is left after %" PRIu64 " ms is killed", names[0] ? names : "the nodes",
+        talk->record->job.spec.stop_grace_ms);
+}
+
+void explain(const struct state *state, const struct book *book, const struct job_record *record, uint64_t now_ns,
+             struct strlist *to)
+{
+    struct talk talk = {.state = state, .book = book, .record = record, .now_ns = now_ns, .to = to};
+    switch (record->phase) {
+    case GEN_PHASE_FENCING:
+        explain_fencing(&talk);
+        break;
+    case GEN_PHASE_LAUNCHED:
+        explain_running(&talk);
+        explain_drained(&talk);
+        break;
+    case GEN_PHASE_STOPPING:
+        explain_stopping(&talk);
+        break;
+    default:
+        say(&talk, "%s", record->job.reason[0] ? record->job.reason : "its first generation is about to start");
+        break;
+    }
+    if (job_active(record))
+        explain_store(&talk);
+    if (job_ended(record->job.state) && record->purge.count > 0)
+        say(&talk, "objects of %zu dropped checkpoints are still to be deleted", record->purge.count);
+}

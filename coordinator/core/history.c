@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <stdarg.h>
+#include <stdio.h>
+
+#include "coordinator/core/inner.h"
+
+/* Bytes of the last character of text that are there but not all of it; 0 when it is whole. */
+static size_t broken_tail(const char *text, size_t n)
+{
+    size_t back = 0;
+    while (back < n && back < 3 && ((unsigned char)text[n - 1 - back] & 0xc0) == 0x80)
+        back++;
+    if (back == n)
+        return back;
+    unsigned char lead = (unsigned char)text[n - 1 - back];
+    size_t want = lead >= 0xf0 ? 4 : lead >= 0xe0 ? 3 : lead >= 0xc0 ? 2 : 1;
+    return want == back + 1 ? 0 : back + 1;
+}
+
+void text_format(char *to, size_t size, const char *format, ...)
+{
+    /* Formatted aside: an argument may be the present text. */
+    char text[ERR_TEXT_MAX];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text < size ? sizeof text : size, format, args);
+    va_end(args);
+    size_t n = strlen(text);
+    text[n - broken_tail(text, n)] = '\0';
+    memcpy(to, text, strlen(text) + 1);
+}
+
+void event_add(struct change *change, unsigned kind, const char *node, int32_t rank, uint64_t cut, const char *format, ...)
+{
+    struct job *job = &change->job->job;
+    if (job->events.count >= TIDE_EVENTS_MAX)
+        codec_list_remove(&event_codec, &job->events, 0);
+    struct event *event = codec_list_add(&event_codec, &job->events);
+    event->revision = change->revision;
+    event->at_ms = change->command->at_ms;
+    event->kind = kind;
+    event->generation = job->generation;
+    event->cut = cut;
+    event->rank = rank;
+    if (node != NULL)
+        text_copy(event->node, sizeof event->node, node);
+    char text[TIDE_TEXT_MAX + 1];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    TEXT(event->text, "%s", text);
+}
+
+struct recovery *recovery_present(struct job *job)
+{
+    if (job->recoveries.count == 0)
+        return NULL;
+    struct recovery *last = &job->recoveries.items[job->recoveries.count - 1];
+    return last->generation + 1 == job->generation ? last : NULL;
+}
+
+uint64_t ms_between(uint64_t from, uint64_t to)
+{
+    return from != 0 && to > from ? to - from : 0;
+}

@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef COORDINATOR_CORE_INNER_H
+#define COORDINATOR_CORE_INNER_H
+
+/* Shared by the files of this room that change the state; nobody outside includes it. */
+
+#include <inttypes.h>
+#include <string.h>
+
+#include "ckpt/base/clock.h"
+#include "ckpt/base/mem.h"
+#include "coordinator/core/core.h"
+
+#define EXIT_STATUS_SIGNAL 128 /* exit status of what a signal ended, as in shells */
+#define SIGNAL_TERM 15
+
+/* One command on its way into the state. */
+struct change {
+    struct state *state;
+    const struct command *command;
+    uint64_t revision;
+    struct job_record *job; /* the command's; NULL for commands about nodes or the cluster */
+    struct outcome *outcome;
+    struct err *err;
+};
+
+/* ---- state.c ---- */
+
+struct job_record *state_job_uid(const struct state *state, const char *uid);
+/* Where the node is, or would have to be, in the sorted list. */
+size_t state_node_index(const struct state *state, const char *name, bool *ret_found);
+uint64_t state_lease_ms(const struct state *state);
+uint64_t state_heartbeat_ms(const struct state *state);
+
+static inline bool job_active(const struct job_record *record)
+{
+    return !job_ended(record->job.state);
+}
+
+static inline bool ckpt_restorable(const struct ckpt *ckpt)
+{
+    return ckpt->state == TIDE_CKPT_SEALED || ckpt->state == TIDE_CKPT_COMMITTED;
+}
+
+/* The cut that ranks are recording; NULL: none. */
+struct ckpt *job_open_cut(const struct job *job);
+/* Newest checkpoint with id <= most that is sealed or committed; NULL: none. */
+struct ckpt *job_newest_restorable(const struct job *job, uint64_t most);
+/* Where this job's checkpoints are stored; empty: in memory only. */
+const char *job_store(const struct state *state, const struct job_record *record);
+/* Does this generation still read the checkpoint it started from? */
+bool job_restoring_from(const struct job_record *record, uint64_t cut);
+
+bool strlist_has(const struct strlist *list, const char *text);
+void strlist_drop(struct strlist *list, const char *text);
+void strlist_assign(struct strlist *to, const struct strlist *from);
+void strlist_add_number(struct strlist *list, uint64_t number);
+bool strlist_has_number(const struct strlist *list, uint64_t number);
+void strlist_drop_number(struct strlist *list, uint64_t number);
+
+/* ---- history.c: what people read later ---- */
+
+/* Formatted into `to`, cut to its size at the end of a character: half a character would not survive the image. */
+void text_format(char *to, size_t size, const char *format, ...) PRINTF_LIKE(3, 4);
+#define TEXT(field, ...) text_format(field, sizeof(field), __VA_ARGS__)
+
+/* One more event of change->job; its generation is the job's. node NULL: none; rank -1: none; cut 0: none. */
+void event_add(struct change *change, unsigned kind, const char *node, int32_t rank, uint64_t cut, const char *format, ...)
+    PRINTF_LIKE(6, 7);
+/* The recovery that led to the present generation; NULL when it is the first. */
+struct recovery *recovery_present(struct job *job);
+/* Milliseconds from `from` to `to`; 0 if the clock was set back in between. */
+uint64_t ms_between(uint64_t from, uint64_t to);
+
+/* ---- place.c ---- */
+
+struct placement {
+    struct strlist nodes;  /* by node rank; complete only when missing is 0 */
+    struct strlist spares;
+    uint32_t missing;      /* nodes */
+};
+
+/* Where the job's next generation would run. True: everywhere. Release in either case. */
+bool place(const struct state *state, const struct job_record *job, struct placement *ret_placement);
+void placement_release(struct placement *placement);
+/* Give every job that runs its spares: lost and drained ones go, new ones come. */
+void place_spares(struct state *state);
+/* Ranks on a node, spares' reserved places included. */
+uint32_t place_used(const struct state *state, const char *node);
+/* "needs 4 nodes with 1 free slot each, 3 are there; lost: n3; drained: n4; full: n5" */
+void place_explain(const struct state *state, const struct job_record *job, char *to, size_t size);
+
+/* ---- commands, one function each; the dispatch table in apply.c has looked up change->job ---- */
+
+#define X(symbol, name) enum tide_status apply_##symbol(struct change *change);
+COMMAND_MAP(X)
+#undef X
+
+/* cmd_gen.c: end the present generation and go on with the next. */
+void gen_end(struct change *change, const struct recovery *why);
+/* cmd_gen.c: stop what runs; then the job is over and in `end_state`. */
+void gen_stop(struct change *change, unsigned end_state);
+/* cmd_job.c: the job is over. */
+void job_end(struct change *change, unsigned end_state);
+/* cmd_job.c: say which jobs wait for nodes and for what, after anything that may have changed that. */
+void job_waiting_refresh(struct change *change);
+/* cmd_cut.c */
+bool cut_has_room(const struct job_record *record);
+void cut_abort(struct change *change, struct ckpt *ckpt, const char *node, int32_t rank, const char *reason);
+/* cmd_ckpt.c: delete a checkpoint on purpose. */
+void ckpt_drop(struct change *change, struct ckpt *ckpt, const char *reason);
+/* cmd_ckpt.c: drop what the job's ckpt_keep does not keep. */
+void ckpt_retain(struct change *change);
+
+#endif

@@ -1,0 +1,247 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <stdlib.h>
+
+#include "coordinator/core/inner.h"
+
+/* Each rule says what must be true after every command. A broken one is a fault of this program, never of its input. */
+
+#define BROKEN(...) err_set(err, TIDE_E_STATE, __VA_ARGS__)
+
+static enum tide_status check_node(const struct node *node, const struct node *before, struct err *err)
+{
+    if (!name_valid(node->name) || node->uid[0] == '\0' || node->incarnation[0] == '\0')
+        return BROKEN("node \"%s\" has no valid name, uid or incarnation", node->name);
+    if (before != NULL && strcmp(before->name, node->name) >= 0)
+        return BROKEN("nodes %s and %s are not in order", before->name, node->name);
+    if (node->slots == 0)
+        return BROKEN("node %s has no slots", node->name);
+    if (node->state != TIDE_NODE_LOST && node->cordoned != (node->state == TIDE_NODE_DRAINED))
+        return BROKEN("node %s is %s, but cordoned is %d", node->name, node_state_names[node->state], node->cordoned);
+    return TIDE_OK;
+}
+
+static enum tide_status check_nodes(const struct state *state, struct err *err)
+{
+    if (state->nodes.count > TIDE_NODES_MAX)
+        return BROKEN("%zu nodes", state->nodes.count);
+    for (size_t i = 0; i < state->nodes.count; i++) {
+        enum tide_status status = check_node(&state->nodes.items[i], i ? &state->nodes.items[i - 1] : NULL, err);
+        if (status != TIDE_OK)
+            return status;
+    }
+    return TIDE_OK;
+}
+
+/* ---- jobs ---- */
+
+static enum tide_status check_phase(const struct job_record *record, struct err *err)
+{
+    const struct job *job = &record->job;
+    unsigned state = job->state;
+    bool fits = false;
+    switch (record->phase) {
+    case GEN_PHASE_NONE:
+        fits = job_ended(state) || (state == TIDE_JOB_PENDING && job->generation == 0);
+        break;
+    case GEN_PHASE_FENCING:
+        fits = (state == TIDE_JOB_RESTARTING || state == TIDE_JOB_PENDING) && job->generation >= 2;
+        break;
+    case GEN_PHASE_LAUNCHED:
+        fits = state == TIDE_JOB_RUNNING && job->generation >= 1 && record->token[0] != '\0' && record->master_port != 0;
+        break;
+    case GEN_PHASE_STOPPING:
+        fits = state == TIDE_JOB_STOPPING && job_ended(record->end_state) && job->generation >= 1;
+        break;
+    default:
+        break;
+    }
+    if (!fits)
+        return BROKEN("job %s: phase %u does not fit state %s in generation %" PRIu64, job->spec.name, record->phase,
+                      job_state_names[state], job->generation);
+    if (job->all_stepped && !job->all_started)
+        return BROKEN("job %s: all ranks made a step but not all were started", job->spec.name);
+    if (job->all_started && record->phase != GEN_PHASE_LAUNCHED && record->phase != GEN_PHASE_STOPPING)
+        return BROKEN("job %s: ranks are started while nothing is launched", job->spec.name);
+    if (job->restarts > job->spec.max_restarts)
+        return BROKEN("job %s was restarted %u times; %u are allowed", job->spec.name, job->restarts, job->spec.max_restarts);
+    if (job_ended(state) != (job->ended_ms != 0) && job->submitted_ms != 0)
+        return BROKEN("job %s is %s but ended_ms is %" PRIu64, job->spec.name, job_state_names[state], job->ended_ms);
+    return TIDE_OK;
+}
+
+static enum tide_status check_known(const struct state *state, const struct job *job, const struct strlist *list,
+                                    const char *what, bool *seen, struct err *err)
+{
+    for (size_t i = 0; i < list->count; i++) {
+        bool found;
+        size_t at = state_node_index(state, list->items[i], &found);
+        if (!found)
+            return BROKEN("job %s: %s holds \"%s\", which is no node", job->spec.name, what, list->items[i]);
+        if (seen[at])
+            return BROKEN("job %s: node %s has two places in it (%s)", job->spec.name, list->items[i], what);
+        seen[at] = true;
+    }
+    return TIDE_OK;
+}
+
+static enum tide_status check_placement(const struct state *state, const struct job_record *record, struct err *err)
+{
+    const struct job *job = &record->job;
+    bool placed = record->phase != GEN_PHASE_NONE;
+    if (placed && job->nodes.count != job->spec.nnodes)
+        return BROKEN("job %s runs on %zu nodes, not %u", job->spec.name, job->nodes.count, job->spec.nnodes);
+    if (job->spares.count > (placed ? job->spec.spares : 0))
+        return BROKEN("job %s holds %zu spares", job->spec.name, job->spares.count);
+    bool fences = record->phase == GEN_PHASE_FENCING || record->phase == GEN_PHASE_STOPPING;
+    if (!fences && record->fence.count > 0)
+        return BROKEN("job %s fences %zu nodes in phase %u", job->spec.name, record->fence.count, record->phase);
+    if (!placed)
+        return TIDE_OK;
+    bool *seen = mem_array(state->nodes.count, sizeof *seen);
+    enum tide_status status = check_known(state, job, &job->nodes, "nodes", seen, err);
+    if (status == TIDE_OK)
+        status = check_known(state, job, &job->spares, "spares", seen, err);
+    memset(seen, 0, state->nodes.count * sizeof *seen);
+    if (status == TIDE_OK)
+        status = check_known(state, job, &record->fence, "fence", seen, err);
+    mem_free(seen);
+    return status;
+}
+
+static enum tide_status check_ckpt(const struct job_record *record, const struct ckpt *ckpt, const struct ckpt *before,
+                                   struct err *err)
+{
+    const struct job *job = &record->job;
+    if (ckpt->cut == 0 || ckpt->cut >= job->next_cut || (before != NULL && before->cut >= ckpt->cut))
+        return BROKEN("job %s: checkpoint %" PRIu64 " is out of order", job->spec.name, ckpt->cut);
+    if (ckpt->generation == 0 || ckpt->generation > job->generation || ckpt->step == 0 || ckpt->attempt == 0 ||
+        ckpt->attempt > CUT_ATTEMPTS_MAX || ckpt->nodes.count != job->spec.nnodes)
+        return BROKEN("job %s: checkpoint %" PRIu64 " has generation %" PRIu64 ", step %" PRIu64 ", attempt %u, %zu nodes",
+                      job->spec.name, ckpt->cut, ckpt->generation, ckpt->step, ckpt->attempt, ckpt->nodes.count);
+    if (ckpt->state == TIDE_CKPT_OPEN &&
+        (record->phase != GEN_PHASE_LAUNCHED || ckpt->generation != job->generation || !job->all_started))
+        return BROKEN("job %s: checkpoint %" PRIu64 " is open outside its generation", job->spec.name, ckpt->cut);
+    if (ckpt->state == TIDE_CKPT_SEALED && !job_active(record))
+        return BROKEN("job %s has ended, checkpoint %" PRIu64 " is still in memory", job->spec.name, ckpt->cut);
+    if (ckpt->state == TIDE_CKPT_COMMITTED && (ckpt->manifest[0] == '\0' || ckpt->manifest_key[0] == '\0'))
+        return BROKEN("job %s: checkpoint %" PRIu64 " is committed without a manifest", job->spec.name, ckpt->cut);
+    return TIDE_OK;
+}
+
+static enum tide_status check_ckpts(const struct job_record *record, struct err *err)
+{
+    const struct job *job = &record->job;
+    size_t open = 0;
+    if (job->ckpts.count > TIDE_CKPTS_MAX || job->next_cut == 0)
+        return BROKEN("job %s: %zu checkpoints, next is %" PRIu64, job->spec.name, job->ckpts.count, job->next_cut);
+    for (size_t i = 0; i < job->ckpts.count; i++) {
+        const struct ckpt *ckpt = &job->ckpts.items[i];
+        enum tide_status status = check_ckpt(record, ckpt, i ? ckpt - 1 : NULL, err);
+        if (status != TIDE_OK)
+            return status;
+        open += ckpt->state == TIDE_CKPT_OPEN;
+    }
+    if (open > 1)
+        return BROKEN("job %s: %zu cuts are open", job->spec.name, open);
+    return TIDE_OK;
+}
+
+static enum tide_status check_references(const struct job_record *record, struct err *err)
+{
+    const struct job *job = &record->job;
+    const struct ckpt *stored = job_ckpt(job, record->store_cut), *target = job_ckpt(job, record->rollback_cut),
+                      *restored = job_ckpt(job, job->restore_cut);
+    if (record->store_cut != 0 && (stored == NULL || stored->state != TIDE_CKPT_SEALED || !job_active(record)))
+        return BROKEN("job %s: checkpoint %" PRIu64 " is being stored, but it is not sealed", job->spec.name, record->store_cut);
+    if (record->store_attempts >= STORE_ATTEMPTS_MAX || (record->store_cut == 0 && (record->store_attempts || record->shards_stored)))
+        return BROKEN("job %s: %u tries to store checkpoint %" PRIu64, job->spec.name, record->store_attempts, record->store_cut);
+    if (record->rollback_cut != 0 && (target == NULL || !ckpt_restorable(target) || record->phase != GEN_PHASE_FENCING))
+        return BROKEN("job %s: rolls back to checkpoint %" PRIu64 ", which cannot be", job->spec.name, record->rollback_cut);
+    if (job->restore_cut != 0 && job_restoring_from(record, job->restore_cut) && (restored == NULL || !ckpt_restorable(restored)))
+        return BROKEN("job %s: restores from checkpoint %" PRIu64 ", which cannot be", job->spec.name, job->restore_cut);
+    for (size_t i = 0; i < record->purge.count; i++) {
+        const struct ckpt *ckpt = job_ckpt(job, strtoull(record->purge.items[i], NULL, 10));
+        if (ckpt == NULL || ckpt->state != TIDE_CKPT_DROPPED)
+            return BROKEN("job %s: checkpoint %s is to be deleted but was not dropped", job->spec.name, record->purge.items[i]);
+    }
+    return TIDE_OK;
+}
+
+static enum tide_status check_history(const struct state *state, const struct job *job, struct err *err)
+{
+    if (job->events.count > TIDE_EVENTS_MAX || job->recoveries.count > RECOVERIES_MAX)
+        return BROKEN("job %s: %zu events, %zu recoveries", job->spec.name, job->events.count, job->recoveries.count);
+    uint64_t last = 0;
+    for (size_t i = 0; i < job->events.count; i++) {
+        uint64_t revision = job->events.items[i].revision;
+        if (revision < last || revision > state->revision)
+            return BROKEN("job %s: event %zu has revision %" PRIu64, job->spec.name, i, revision);
+        last = revision;
+    }
+    last = 0;
+    for (size_t i = 0; i < job->recoveries.count; i++) {
+        uint64_t generation = job->recoveries.items[i].generation;
+        if (generation <= last || generation >= job->generation)
+            return BROKEN("job %s: recovery %zu is of generation %" PRIu64, job->spec.name, i, generation);
+        last = generation;
+    }
+    return TIDE_OK;
+}
+
+static enum tide_status check_job(const struct state *state, size_t at, struct err *err)
+{
+    const struct job_record *record = &state->jobs.items[at];
+    for (size_t i = at + 1; i < state->jobs.count; i++) {
+        const struct job_record *later = &state->jobs.items[i];
+        if (strcmp(record->job.uid, later->job.uid) == 0)
+            return BROKEN("two jobs have uid %s", record->job.uid);
+        if (job_active(record) && strcmp(record->job.spec.name, later->job.spec.name) == 0)
+            return BROKEN("job %s was submitted again while it was active", record->job.spec.name);
+    }
+    enum tide_status status = check_phase(record, err);
+    if (status == TIDE_OK)
+        status = check_placement(state, record, err);
+    if (status == TIDE_OK)
+        status = check_ckpts(record, err);
+    if (status == TIDE_OK)
+        status = check_references(record, err);
+    if (status == TIDE_OK)
+        status = check_history(state, &record->job, err);
+    return status;
+}
+
+/* No node runs more ranks than it has slots; what waits to be fenced and what is held as a spare counts too. */
+static enum tide_status check_capacity(const struct state *state, struct err *err)
+{
+    for (size_t i = 0; i < state->nodes.count; i++) {
+        const struct node *node = &state->nodes.items[i];
+        uint32_t used = place_used(state, node->name);
+        if (node->state != TIDE_NODE_LOST && used > node->slots)
+            return BROKEN("node %s has %u slots; %u are given away", node->name, node->slots, used);
+    }
+    return TIDE_OK;
+}
+
+static enum tide_status check_sessions(const struct state *state, struct err *err)
+{
+    if (state->sessions.count > SESSIONS_MAX)
+        return BROKEN("%zu sessions", state->sessions.count);
+    for (size_t i = 0; i < state->sessions.count; i++)
+        if (state->sessions.items[i].request[0] == '\0' || state->sessions.items[i].outcome.revision > state->revision)
+            return BROKEN("session %zu has no request id, or is from the future", i);
+    return TIDE_OK;
+}
+
+enum tide_status state_check(const struct state *state, struct err *err)
+{
+    enum tide_status status = check_nodes(state, err);
+    if (status == TIDE_OK && state->jobs.count > TIDE_JOBS_MAX)
+        status = BROKEN("%zu jobs", state->jobs.count);
+    for (size_t i = 0; i < state->jobs.count && status == TIDE_OK; i++)
+        status = check_job(state, i, err);
+    if (status == TIDE_OK)
+        status = check_capacity(state, err);
+    if (status == TIDE_OK)
+        status = check_sessions(state, err);
+    return status;
+}

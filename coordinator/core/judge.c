@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "coordinator/core/judge.h"
+
+struct command *judge_add(struct judging *judging, enum command_kind kind, const struct job_record *record)
+{
+    struct command_list *list = judging->commands;
+    list->items = mem_grow(list->items, list->count + 1, sizeof *list->items);
+    struct command *command = &list->items[list->count++];
+    *command = (struct command){.kind = kind, .at_ms = judging->now_ms, .event = {.rank = -1}};
+    if (record != NULL) {
+        text_copy(command->job, sizeof command->job, record->job.spec.name);
+        text_copy(command->uid, sizeof command->uid, record->job.uid);
+        command->generation = record->job.generation;
+    }
+    return command;
+}
+
+void command_list_release(struct command_list *list)
+{
+    for (size_t i = 0; i < list->count; i++)
+        codec_release(&command_codec, &list->items[i]);
+    mem_free(list->items);
+    *list = (struct command_list){0};
+}
+
+void judge_want(struct judging *judging, uint64_t at_ns)
+{
+    if (at_ns < judging->next_ns)
+        judging->next_ns = at_ns;
+}
+
+bool judge_passed(struct judging *judging, uint64_t since_ns, uint64_t ms)
+{
+    uint64_t until_ns = since_ns + ms * NS_PER_MS;
+    if (judging->now_ns >= until_ns)
+        return true;
+    judge_want(judging, until_ns);
+    return false;
+}
+
+static void judge_nodes(struct judging *judging)
+{
+    const struct state *state = judging->state;
+    for (size_t i = 0; i < state->nodes.count; i++) {
+        const struct node *node = &state->nodes.items[i];
+        if (node->state == TIDE_NODE_LOST)
+            continue;
+        const struct book_entry *entry = book_find(judging->book, node->name);
+        if (entry == NULL) {
+            book_registered(judging->book, state, node->name, judging->now_ns);
+            entry = book_find(judging->book, node->name);
+        }
+        if (judging->now_ns < entry->lease_until_ns) {
+            judge_want(judging, entry->lease_until_ns);
+            continue;
+        }
+        struct command *lost = judge_add(judging, CMD_NODE_LOST, NULL);
+        text_copy(lost->node, sizeof lost->node, node->name);
+        text_copy(lost->incarnation, sizeof lost->incarnation, node->incarnation);
+        uint64_t heard_ns = entry->heard_ns ? entry->heard_ns : entry->lease_until_ns - state_lease_ms(state) * NS_PER_MS;
+        lost->ms = (judging->now_ns - heard_ns) / NS_PER_MS;
+    }
+}
+
+static void judge_job(struct judging *judging, const struct job_record *record)
+{
+    if (record->purge.count > 0)
+        judge_purge(judging, record);
+    if (!job_active(record))
+        return;
+    struct track *track = track_get(judging->book, record->job.uid);
+    track_look(track, record, judging->now_ns);
+    if (record->phase != GEN_PHASE_NONE)
+        judge_store(judging, record, track);
+    switch (record->phase) {
+    case GEN_PHASE_LAUNCHED:
+        judge_running(judging, record, track);
+        break;
+    case GEN_PHASE_STOPPING:
+        judge_stopping(judging, record, track);
+        break;
+    default:
+        judge_launch(judging, record, track);
+        break;
+    }
+}
+
+void judge(const struct state *state, struct book *book, uint64_t now_ns, uint64_t now_ms, struct rng *rng,
+           struct command_list *ret_commands, uint64_t *ret_next_ns)
+{
+    *ret_commands = (struct command_list){0};
+    struct judging judging = {.state = state, .book = book, .now_ns = now_ns, .now_ms = now_ms, .rng = rng,
+                              .commands = ret_commands, .next_ns = UINT64_MAX};
+    tracks_prune(book, state);
+    judge_nodes(&judging);
+    for (size_t i = 0; i < state->jobs.count; i++)
+        judge_job(&judging, &state->jobs.items[i]);
+    *ret_next_ns = ret_commands->count > 0 ? now_ns : judging.next_ns;
+}

@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef COORDINATOR_CORE_JUDGE_H
+#define COORDINATOR_CORE_JUDGE_H
+
+/* Shared by the files of this room that look at the book: tracks, scans of reports, and the parts of judge(). */
+
+#include "coordinator/core/inner.h"
+
+/* ---- track.c: what the leader has seen of a job, and when by its own clock ---- */
+
+/* All of it may be lost with the leader: a new one gives every wait its full time again. */
+struct track {
+    char uid[TIDE_UID_CHARS + 1];
+    uint64_t generation;
+    unsigned phase;
+    uint64_t phase_ns; /* this phase of this generation was first seen */
+    uint64_t gone_ns;  /* the old generation was first seen gone everywhere; 0: not yet */
+    uint64_t absent_ns; /* ranks that were started are not reported, since; 0: none */
+    uint64_t cut;
+    uint64_t cut_ns;   /* that cut was first seen open */
+    uint64_t next_cut;
+    uint64_t idle_ns;  /* a cut was last opened, or a generation launched */
+    uint64_t store_cut;
+    uint32_t store_attempts;
+    uint64_t store_ns; /* that try to store it was first seen */
+    uint64_t arena_cut;
+    uint64_t arena_ns; /* that sealed cut was first seen not whole; 0: it is */
+    /* Where the shards of refs_cut are in the store; kept because nodes forget them when they get their next order. */
+    uint64_t refs_cut;
+    LIST_OF(struct shard_ref) refs;
+    /* Steps of the newest generation that made any. */
+    uint64_t steps_generation, top_step, top_ns;
+    uint64_t sample_step, sample_ns;
+    uint64_t rate; /* steps in 1,000 s */
+    bool rated;    /* rate is a measurement */
+};
+
+struct tracks {
+    struct track *items;
+    size_t count;
+};
+
+struct track *track_find(const struct book *book, const char *uid); /* NULL: none */
+struct track *track_get(struct book *book, const char *uid);        /* made when missing */
+void track_steps(struct track *track, const struct state *state, const struct gen_report *report, uint64_t now_ns);
+/* Forget jobs that have ended. */
+void tracks_prune(struct book *book, const struct state *state);
+void tracks_release(struct book *book);
+/* Take note of what has changed in the state since the last look. */
+void track_look(struct track *track, const struct job_record *record, uint64_t now_ns);
+/* Steps that may have been made by `after_ms` from now, on top of those reported. */
+uint64_t track_ahead(const struct track *track, uint64_t now_ns, uint64_t after_ms);
+
+/* ---- book.c ---- */
+
+struct book_entry *book_find(const struct book *book, const char *node); /* NULL: none */
+/* What the node last said of the job; NULL: nothing. */
+const struct gen_report *book_report(const struct book *book, const char *node, const char *uid);
+/* The node's heartbeats arrive, and this leader has one. */
+bool book_heard(const struct state *state, const struct book *book, const char *node);
+
+/* ---- scan.c: one pass over the reports of a job ---- */
+
+struct rank_at {
+    const char *node; /* NULL: there is none */
+    const struct rank_report *report;
+    uint64_t age_ms;  /* since it ended */
+};
+
+struct gen_scan {
+    uint32_t world, started, attached, stepped, done;
+    uint32_t absent;            /* ranks that a node heard of does not report */
+    const char *lost;           /* a node of the generation that is lost; NULL: none */
+    struct rank_at failed;      /* the one that failed first */
+    struct rank_at final;       /* one that must not be restarted */
+    struct rank_at ended;       /* one that ended well */
+    const char *bad_node;       /* of the restore failure; NULL: none */
+    const struct restore_failure *bad;
+    uint64_t restore_us, top_step;
+};
+
+/* Of the present generation. */
+void scan_generation(const struct state *state, const struct book *book, const struct job_record *record, uint64_t now_ns,
+                     struct gen_scan *ret_scan);
+bool rank_done(const struct rank_report *report);
+bool rank_failed(const struct rank_report *report);
+bool rank_started(const struct rank_report *report);
+/* The report of a rank of the present generation; NULL: none. */
+const struct rank_report *scan_rank(const struct book *book, const struct job_record *record, uint32_t rank);
+
+struct cut_at {
+    const char *node; /* NULL: none */
+    const struct cut_report *report;
+};
+
+struct cut_scan {
+    uint32_t world, recorded;
+    struct cut_at missed;  /* with the largest step */
+    struct cut_at failed;
+    struct cut_at unequal; /* its collectives differ from those of `first` */
+    struct cut_at first;
+    uint64_t bytes, stall_us, sent, received;
+};
+
+void scan_cut(const struct book *book, const struct job_record *record, const struct ckpt *ckpt, struct cut_scan *ret_scan);
+
+struct shard_at {
+    const char *node; /* NULL: none */
+    const struct shard_report *report;
+};
+
+struct shard_scan {
+    uint32_t world, stored;
+    struct shard_at failed;
+    const char *manifest_node;
+    const struct manifest_report *manifest; /* NULL: none */
+};
+
+void scan_shards(const struct book *book, const struct job_record *record, const struct ckpt *ckpt, struct shard_scan *ret_scan);
+/* References to all shards, in rank order, into track->refs. False, and nothing, while one is missing. */
+bool scan_refs(const struct book *book, const struct job_record *record, const struct ckpt *ckpt, struct track *track);
+
+/* Does the node hold, in memory, all of the cut that its ranks recorded? False also while it was not heard. */
+bool scan_holds(const struct book *book, const struct job_record *record, const struct ckpt *ckpt, uint32_t node_rank);
+
+/* Has the node said that nothing up to `generation` is left on it? */
+bool scan_gone(const struct book *book, const struct job_record *record, const char *node);
+
+/* Names of ranks for which `is_missing` holds, as "rank 2 on n3, rank 5 on n4, …" and what the nodes say about it. */
+typedef bool (*rank_missing_fn)(const struct book *book, const struct job_record *record, uint32_t rank, const void *context);
+void scan_names(const struct book *book, const struct job_record *record, const struct strlist *nodes, rank_missing_fn is_missing,
+                const void *context, char *to, size_t size);
+bool missing_start(const struct book *book, const struct job_record *record, uint32_t rank, const void *context);
+bool missing_step(const struct book *book, const struct job_record *record, uint32_t rank, const void *context);
+bool missing_record(const struct book *book, const struct job_record *record, uint32_t rank, const void *ckpt);
+bool missing_shard(const struct book *book, const struct job_record *record, uint32_t rank, const void *ckpt);
+/* Nodes of the fence that are not known to be free of older generations. */
+void scan_fence_names(const struct state *state, const struct book *book, const struct job_record *record, char *to, size_t size);
+/* "rank 2 on n3 was killed by signal 9 (SIGKILL)" */
+void rank_text(const struct rank_at *rank, char *to, size_t size);
+
+/* explain.c: sentences about a job, added to `to`. */
+void explain(const struct state *state, const struct book *book, const struct job_record *record, uint64_t now_ns,
+             struct strlist *to);
+
+/* ---- judge ---- */
+
+struct judging {
+    const struct state *state;
+    struct book *book;
+    uint64_t now_ns, now_ms;
+    struct rng *rng;
+    struct command_list *commands;
+    uint64_t next_ns;
+};
+
+/* One more verdict, about a job (NULL: about a node). References end with the next one. */
+struct command *judge_add(struct judging *judging, enum command_kind kind, const struct job_record *record);
+void judge_want(struct judging *judging, uint64_t at_ns);
+/* Has `ms` passed since then? If not, judge wants to be called when it has. */
+bool judge_passed(struct judging *judging, uint64_t since_ns, uint64_t ms);
+
+void judge_launch(struct judging *judging, const struct job_record *record, struct track *track);
+void judge_running(struct judging *judging, const struct job_record *record, struct track *track);
+void judge_stopping(struct judging *judging, const struct job_record *record, struct track *track);
+void judge_cut(struct judging *judging, const struct job_record *record, struct track *track, const struct gen_scan *scan);
+void judge_store(struct judging *judging, const struct job_record *record, struct track *track);
+void judge_purge(struct judging *judging, const struct job_record *record);
+
+#endif

@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <stdlib.h>
+
+#include "coordinator/core/judge.h"
+
+/* After a failed try a node needs a moment to hear of the next one; until then it still reports the old failure. The
+ * pause doubles, so that a store that is briefly out of reach does not use up all tries at once. */
+#define STORE_RETRY_MS 1000u
+
+static struct command *add_store_fail(struct judging *judging, const struct job_record *record, const char *node, int32_t rank)
+{
+    struct command *fail = judge_add(judging, CMD_STORE_FAIL, record);
+    fail->cut = record->store_cut;
+    fail->event.kind = EVENT_STORE_FAILED;
+    fail->event.rank = rank;
+    if (node != NULL)
+        text_copy(fail->event.node, sizeof fail->event.node, node);
+    return fail;
+}
+
+static void add_commit(struct judging *judging, const struct job_record *record, const struct track *track,
+                       const struct manifest_report *manifest)
+{
+    struct command *commit = judge_add(judging, CMD_CKPT_COMMIT, record);
+    commit->cut = record->store_cut;
+    text_copy(commit->key, sizeof commit->key, manifest->key);
+    text_copy(commit->digest, sizeof commit->digest, manifest->digest);
+    for (size_t i = 0; track->refs_cut == record->store_cut && i < track->refs.count; i++) {
+        commit->bytes += track->refs.items[i].raw_bytes;
+        commit->stored += track->refs.items[i].stored_bytes;
+    }
+}
+
+static bool failures_count(struct judging *judging, const struct track *track)
+{
+    return track->store_attempts == 0 || judge_passed(judging, track->store_ns, STORE_RETRY_MS << track->store_attempts);
+}
+
+static bool judge_store_failed(struct judging *judging, const struct job_record *record, const struct track *track,
+                               const struct shard_scan *scan)
+{
+    bool manifest = scan->manifest != NULL && scan->manifest->progress == SHARD_FAILED;
+    if ((scan->failed.node == NULL && !manifest) || !failures_count(judging, track))
+        return false;
+    if (scan->failed.node != NULL) {
+        const struct shard_report *shard = scan->failed.report;
+        struct command *fail = add_store_fail(judging, record, scan->failed.node, (int32_t)shard->rank);
+        TEXT(fail->event.text, "rank %u on %s: %s", shard->rank, scan->failed.node, shard->detail);
+    } else {
+        struct command *fail = add_store_fail(judging, record, scan->manifest_node, -1);
+        TEXT(fail->event.text, "the manifest, on %s: %s", scan->manifest_node, scan->manifest->detail);
+    }
+    return true;
+}
+
+static void judge_store_progress(struct judging *judging, const struct job_record *record, struct track *track,
+                                 const struct ckpt *ckpt)
+{
+    struct shard_scan scan;
+    scan_shards(judging->book, record, ckpt, &scan);
+    bool gathered = track->refs_cut == ckpt->cut;
+    if (!gathered && scan.stored == scan.world)
+        gathered = scan_refs(judging->book, record, ckpt, track);
+    if (scan.manifest != NULL && scan.manifest->progress == SHARD_STORED) {
+        add_commit(judging, record, track, scan.manifest);
+    } else if (gathered && !record->shards_stored) {
+        judge_add(judging, CMD_CKPT_STORED, record)->cut = ckpt->cut;
+    } else if (!judge_store_failed(judging, record, track, &scan) && judge_passed(judging, track->store_ns, STORE_DEADLINE_MS)) {
+        char names[TIDE_TEXT_MAX + 1];
+        scan_names(judging->book, record, &ckpt->nodes, missing_shard, ckpt, names, sizeof names);
+        struct command *fail = add_store_fail(judging, record, NULL, -1);
+        TEXT(fail->event.text, "not done within %u s: %s", STORE_DEADLINE_MS / (unsigned)MS_PER_S,
+             names[0] ? names : "the manifest");
+    }
+}
+
+/* ---- what is in memory only may be gone ---- */
+
+/* Who does not hold its part of a sealed checkpoint; NULL: all do, or may. */
+static const char *hole(const struct judging *judging, const struct job_record *record, const struct ckpt *ckpt, uint32_t *ret_node_rank)
+{
+    for (uint32_t n = 0; n < ckpt->nodes.count; n++) {
+        const struct node *node = state_node(judging->state, ckpt->nodes.items[n]);
+        bool lost = node == NULL || node->state == TIDE_NODE_LOST;
+        if (!lost && !book_heard(judging->state, judging->book, node->name))
+            continue;
+        if (!lost && scan_holds(judging->book, record, ckpt, n))
+            continue;
+        *ret_node_rank = n;
+        return ckpt->nodes.items[n];
+    }
+    return NULL;
+}
+
+static bool may_be_lost(const struct job_record *record, const struct track *track, const struct ckpt *ckpt)
+{
+    /* Once every shard is in the store only the manifest is missing, and memory is not needed for that. */
+    bool stored = record->store_cut == ckpt->cut && track->refs_cut == ckpt->cut;
+    return ckpt->state == TIDE_CKPT_SEALED && !stored && !job_restoring_from(record, ckpt->cut);
+}
+
+static void judge_arena(struct judging *judging, const struct job_record *record, struct track *track)
+{
+    const struct ckpt *ckpt = NULL;
+    const char *node = NULL;
+    uint32_t node_rank = 0;
+    for (size_t i = 0; i < record->job.ckpts.count && node == NULL; i++) {
+        ckpt = &record->job.ckpts.items[i];
+        if (may_be_lost(record, track, ckpt))
+            node = hole(judging, record, ckpt, &node_rank);
+    }
+    if (node == NULL) {
+        track->arena_ns = 0;
+        return;
+    }
+    if (track->arena_ns == 0 || track->arena_cut != ckpt->cut) {
+        track->arena_cut = ckpt->cut;
+        track->arena_ns = judging->now_ns;
+    }
+    /* A node may say that it has recorded a little before it says what it holds. */
+    if (!judge_passed(judging, track->arena_ns, state_lease_ms(judging->state)))
+        return;
+    struct command *lost = judge_add(judging, CMD_ARENA_LOST, record);
+    lost->cut = ckpt->cut;
+    TEXT(lost->event.text, "it was in memory only, and node %s does not hold the part of rank %u (any more)", node,
+         node_rank * record->job.spec.nproc_per_node);
+}
+
+void judge_store(struct judging *judging, const struct job_record *record, struct track *track)
+{
+    const struct ckpt *ckpt = record->store_cut ? job_ckpt(&record->job, record->store_cut) : NULL;
+    size_t before = judging->commands->count;
+    if (ckpt != NULL)
+        judge_store_progress(judging, record, track, ckpt);
+    /* While a job waits for nodes, the one that holds the newest checkpoint may still come back. */
+    if (record->phase == GEN_PHASE_LAUNCHED && judging->commands->count == before)
+        judge_arena(judging, record, track);
+}
+
+void judge_purge(struct judging *judging, const struct job_record *record)
+{
+    const struct book *book = judging->book;
+    for (size_t i = 0; i < record->purge.count; i++) {
+        bool purged = false;
+        for (size_t n = 0; n < book->entries.count && !purged; n++) {
+            const struct gen_report *report = book_report(book, book->entries.items[n].node, record->job.uid);
+            purged = report != NULL && strlist_has(&report->purged, record->purge.items[i]);
+        }
+        if (purged)
+            judge_add(judging, CMD_CKPT_PURGED, record)->cut = strtoull(record->purge.items[i], NULL, 10);
+    }
+}

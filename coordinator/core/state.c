@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "coordinator/core/inner.h"
+
+static const char *const gen_phase_names[] = {"none", "fencing", "launched", "stopping", NULL};
+
+static const struct codec_field job_record_fields[] = {
+    CODEC_FIELD(job_record, job, CODEC_STRUCT, .of = &job_codec, .required = true),
+    CODEC_ENUM_OF(job_record, phase, gen_phase_names, .required = true),
+    CODEC_TEXT_OF(job_record, token),
+    CODEC_FIELD(job_record, master_port, CODEC_U32),
+    CODEC_FIELD(job_record, fence, CODEC_STRLIST, .size = TIDE_NODES_MAX),
+    CODEC_ENUM_OF(job_record, end_state, job_state_names),
+    CODEC_FIELD(job_record, ckpt_requested, CODEC_BOOL),
+    CODEC_FIELD(job_record, rollback_cut, CODEC_U64),
+    CODEC_FIELD(job_record, last_cut_ms, CODEC_U64),
+    CODEC_FIELD(job_record, store_cut, CODEC_U64),
+    CODEC_FIELD(job_record, store_attempts, CODEC_U32),
+    CODEC_FIELD(job_record, shards_stored, CODEC_BOOL),
+    CODEC_FIELD(job_record, launched_ms, CODEC_U64),
+    CODEC_FIELD(job_record, purge, CODEC_STRLIST, .size = TIDE_CKPTS_MAX),
+};
+CODEC_DEFINE(job_record_codec, job_record, "job record", job_record_fields);
+
+static const struct codec_field session_fields[] = {
+    CODEC_TEXT_OF(session, request, .required = true),
+    CODEC_FIELD(session, status, CODEC_U32),
+    CODEC_FIELD(session, outcome, CODEC_STRUCT, .of = &outcome_codec),
+};
+CODEC_DEFINE(session_codec, session, "session", session_fields);
+
+static const struct codec_field state_fields[] = {
+    CODEC_FIELD(state, revision, CODEC_U64, .required = true),
+    CODEC_TEXT_OF(state, cluster),
+    CODEC_FIELD(state, lease_ms, CODEC_U64),
+    CODEC_FIELD(state, heartbeat_ms, CODEC_U64),
+    CODEC_TEXT_OF(state, store),
+    CODEC_LIST_OF(state, jobs, job_record_codec, TIDE_JOBS_MAX),
+    CODEC_LIST_OF(state, nodes, node_codec, TIDE_NODES_MAX),
+    CODEC_LIST_OF(state, sessions, session_codec, SESSIONS_MAX),
+};
+CODEC_DEFINE(state_codec, state, "state", state_fields);
+
+void state_release(struct state *state)
+{
+    codec_release(&state_codec, state);
+}
+
+struct job_record *state_job_uid(const struct state *state, const char *uid)
+{
+    for (size_t i = state->jobs.count; i-- > 0;)
+        if (strcmp(state->jobs.items[i].job.uid, uid) == 0)
+            return &state->jobs.items[i];
+    return NULL;
+}
+
+struct job_record *state_job(const struct state *state, const char *name)
+{
+    for (size_t i = state->jobs.count; i-- > 0;)
+        if (strcmp(state->jobs.items[i].job.spec.name, name) == 0)
+            return &state->jobs.items[i];
+    return state_job_uid(state, name);
+}
+
+size_t state_node_index(const struct state *state, const char *name, bool *ret_found)
+{
+    size_t low = 0, high = state->nodes.count;
+    *ret_found = false;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        int order = strcmp(state->nodes.items[middle].name, name);
+        if (order == 0) {
+            *ret_found = true;
+            return middle;
+        }
+        if (order < 0)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+struct node *state_node(const struct state *state, const char *name)
+{
+    bool found;
+    size_t at = state_node_index(state, name, &found);
+    return found ? &state->nodes.items[at] : NULL;
+}
+
+uint64_t state_lease_ms(const struct state *state)
+{
+    return state->lease_ms ? state->lease_ms : LEASE_MS_DEFAULT;
+}
+
+uint64_t state_heartbeat_ms(const struct state *state)
+{
+    return state->heartbeat_ms ? state->heartbeat_ms : HEARTBEAT_MS_DEFAULT;
+}
+
+struct ckpt *job_open_cut(const struct job *job)
+{
+    for (size_t i = job->ckpts.count; i-- > 0;)
+        if (job->ckpts.items[i].state == TIDE_CKPT_OPEN)
+            return &job->ckpts.items[i];
+    return NULL;
+}
+
+struct ckpt *job_newest_restorable(const struct job *job, uint64_t most)
+{
+    for (size_t i = job->ckpts.count; i-- > 0;)
+        if (job->ckpts.items[i].cut <= most && ckpt_restorable(&job->ckpts.items[i]))
+            return &job->ckpts.items[i];
+    return NULL;
+}
+
+const char *job_store(const struct state *state, const struct job_record *record)
+{
+    return record->job.spec.store[0] ? record->job.spec.store : state->store;
+}
+
+bool job_restoring_from(const struct job_record *record, uint64_t cut)
+{
+    return record->phase == GEN_PHASE_LAUNCHED && record->job.restore_cut == cut && !record->job.all_stepped;
+}
+
+/* ---- lists of strings ---- */
+
+static size_t find(const struct strlist *list, const char *text)
+{
+    for (size_t i = 0; i < list->count; i++)
+        if (strcmp(list->items[i], text) == 0)
+            return i;
+    return list->count;
+}
+
+bool strlist_has(const struct strlist *list, const char *text)
+{
+    return find(list, text) < list->count;
+}
+
+void strlist_drop(struct strlist *list, const char *text)
+{
+    size_t at = find(list, text);
+    if (at == list->count)
+        return;
+    mem_free(list->items[at]);
+    /* The NULL behind the last one moves along. */
+    memmove(&list->items[at], &list->items[at + 1], (list->count - at) * sizeof *list->items);
+    list->count--;
+}
+
+void strlist_assign(struct strlist *to, const struct strlist *from)
+{
+    struct strlist copy = {0};
+    for (size_t i = 0; i < from->count; i++)
+        strlist_add(&copy, from->items[i]);
+    strlist_release(to);
+    *to = copy;
+}
+
+#define NUMBER_CHARS 24
+
+void strlist_add_number(struct strlist *list, uint64_t number)
+{
+    char text[NUMBER_CHARS];
+    snprintf(text, sizeof text, "%" PRIu64, number);
+    if (!strlist_has(list, text))
+        strlist_add(list, text);
+}
+
+bool strlist_has_number(const struct strlist *list, uint64_t number)
+{
+    char text[NUMBER_CHARS];
+    snprintf(text, sizeof text, "%" PRIu64, number);
+    return strlist_has(list, text);
+}
+
+void strlist_drop_number(struct strlist *list, uint64_t number)
+{
+    char text[NUMBER_CHARS];
+    snprintf(text, sizeof text, "%" PRIu64, number);
+    strlist_drop(list, text);
+}
