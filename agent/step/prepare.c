@@ -1,0 +1,228 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "agent/step/cgroup.h"
+#include "agent/step/step.h"
+#include "ckpt/base/fsx.h"
+#include "ckpt/base/log.h"
+#include "ckpt/base/mem.h"
+#include "ckpt/wire/local.h"
+
+#define SPEC_BYTES_MAX (64u << 20) /* a command line of any length, and 4096 peers */
+#define SHARED_MEMORY_PREFIX "mpi.g"
+
+/* ---- the spec ---- */
+
+static enum tide_status check_spec(struct step_spec *spec, struct err *err)
+{
+    enum tide_status status = job_spec_check(&spec->job, err);
+    if (status != TIDE_OK)
+        return status;
+    if (spec->peers.count == 0 || spec->peers.count > TIDE_NODES_MAX || spec->node_rank >= spec->peers.count)
+        return err_set(err, TIDE_E_INVALID, "step spec: node rank %u does not fit %zu peers", spec->node_rank,
+                       spec->peers.count);
+    if (spec->peers.count * spec->job.nproc_per_node > TIDE_RANKS_MAX)
+        return err_set(err, TIDE_E_LIMIT, "step spec: %zu nodes with %u ranks each are more than %d ranks", spec->peers.count,
+                       spec->job.nproc_per_node, TIDE_RANKS_MAX);
+    if (spec->generation == 0 || spec->uid[0] == '\0' || spec->token[0] == '\0')
+        return err_set(err, TIDE_E_INVALID, "step spec: generation, uid or token is empty");
+    if (spec->arena[0] != '/' || spec->logs[0] != '/')
+        return err_set(err, TIDE_E_INVALID, "step spec: arena \"%s\" and logs \"%s\" must be absolute paths", spec->arena,
+                       spec->logs);
+    return TIDE_OK;
+}
+
+static enum tide_status read_spec(struct step *step, struct err *err)
+{
+    char path[TIDE_PATH_MAX + 32], *text = NULL;
+    size_t bytes = 0;
+    snprintf(path, sizeof path, "%s/" STEP_SPEC_FILE, step->dir);
+    enum tide_status status = fsx_read(path, SPEC_BYTES_MAX, &text, &bytes, err);
+    if (status != TIDE_OK)
+        return status;
+    status = codec_parse(&step_spec_codec, text, bytes, CODEC_LENIENT, &step->spec, err);
+    mem_free(text);
+    if (status == TIDE_OK)
+        status = check_spec(&step->spec, err);
+    return status == TIDE_OK ? status : err_wrap(err, "%s", path);
+}
+
+enum tide_status prepare_spec(struct step *step, const char *dir, struct err *err)
+{
+    char *real = realpath(dir, NULL);
+    if (real == NULL)
+        return err_errno(err, "cannot enter %s", dir);
+    bool fits = strlen(real) <= TIDE_PATH_MAX;
+    text_copy(step->dir, sizeof step->dir, real);
+    mem_free(real);
+    if (!fits)
+        return err_set(err, TIDE_E_LIMIT, "%s: path longer than %d bytes", dir, TIDE_PATH_MAX);
+    /* Before libpmix's settings change it. */
+    for (char **entry = environ; *entry != NULL; entry++)
+        strlist_add(&step->inherited, *entry);
+    return read_spec(step, err);
+}
+
+/* ---- sockets ---- */
+
+/* A socket's address is short. A long directory gets a link in a place of our own, which works for ranks as well. */
+static enum tide_status make_alias(struct step *step, struct err *err)
+{
+    char name[] = "/tmp/tidemark-XXXXXX";
+    if (mkdtemp(name) == NULL)
+        return err_errno(err, "cannot create a directory in /tmp (%s is too long for a socket's address)", step->dir);
+    text_copy(step->alias_dir, sizeof step->alias_dir, name);
+    snprintf(step->socket_dir, sizeof step->socket_dir, "%s/d", name);
+    if (symlink(step->dir, step->socket_dir) != 0)
+        return err_errno(err, "cannot link %s to %s", step->socket_dir, step->dir);
+    return TIDE_OK;
+}
+
+enum tide_status prepare_sockets(struct step *step, struct err *err)
+{
+    text_copy(step->socket_dir, sizeof step->socket_dir, step->dir);
+    if (strlen(step->dir) + sizeof "/" STEP_SOCKET_FILE - 1 > STEP_SOCKET_PATH_MAX) {
+        enum tide_status status = make_alias(step, err);
+        if (status != TIDE_OK)
+            return status;
+    }
+    snprintf(step->rank_socket, sizeof step->rank_socket, "%.*s/" STEP_RANK_SOCKET_FILE, (int)STEP_SOCKET_PATH_MAX,
+             step->socket_dir);
+    return TIDE_OK;
+}
+
+/* ---- arena ---- */
+
+/* A new file, so that a rank of an older generation is left with a page that nobody reads. */
+static enum tide_status write_page(const struct step *step, uint32_t number, struct err *err)
+{
+    char path[TIDE_PATH_MAX + 64], temporary[TIDE_PATH_MAX + 64];
+    int n = snprintf(path, sizeof path, "%s/" CONTROL_FILE_FORMAT, step->spec.arena, number);
+    snprintf(temporary, sizeof temporary, "%.*s.tmp", n, path);
+    union {
+        struct control_page page;
+        char bytes[CONTROL_PAGE_BYTES];
+    } *whole = mem_alloc(sizeof *whole);
+    whole->page.magic = CONTROL_MAGIC;
+    whole->page.generation = step->spec.generation;
+    whole->page.rank = number;
+    whole->page.world_size = (uint32_t)step->spec.peers.count * step->spec.job.nproc_per_node;
+    atomic_init(&whole->page.armed_step, STEP_NONE);
+    int fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    enum tide_status status = fd < 0 ? err_errno(err, "cannot create %s", temporary)
+                                     : fsx_write_all(fd, whole->bytes, sizeof whole->bytes, temporary, err);
+    if (fd >= 0)
+        close(fd);
+    if (status == TIDE_OK && rename(temporary, path) != 0)
+        status = err_errno(err, "cannot replace %s", path);
+    mem_free(whole);
+    return status;
+}
+
+/* Shared-memory files of MPI: ours, and those an older generation's killed step could not remove. */
+static void remove_shared_memory(const struct step *step)
+{
+    DIR *arena = opendir(step->spec.arena);
+    if (arena == NULL)
+        return;
+    struct dirent *entry;
+    while ((entry = readdir(arena)) != NULL) {
+        char path[TIDE_PATH_MAX + 300];
+        if (strncmp(entry->d_name, SHARED_MEMORY_PREFIX, strlen(SHARED_MEMORY_PREFIX)) != 0)
+            continue;
+        snprintf(path, sizeof path, "%s/%s", step->spec.arena, entry->d_name);
+        fsx_remove_tree(path, NULL);
+    }
+    closedir(arena);
+}
+
+static enum tide_status make_arena(struct step *step, struct err *err)
+{
+    enum tide_status status = fsx_mkdirs(step->spec.arena, 0700, err);
+    for (uint32_t i = 0; i < step->rank_count && status == TIDE_OK; i++)
+        status = write_page(step, step->ranks[i].report.rank, err);
+    if (status != TIDE_OK || step->spec.job.launcher != LAUNCHER_PMIX)
+        return status;
+    remove_shared_memory(step);
+    int n = snprintf(step->shared_memory, sizeof step->shared_memory, "%s/" SHARED_MEMORY_PREFIX "%llu", step->spec.arena,
+                     (unsigned long long)step->spec.generation);
+    if ((size_t)n >= sizeof step->shared_memory)
+        return err_set(err, TIDE_E_LIMIT, "%s: path too long", step->spec.arena);
+    return fsx_mkdirs(step->shared_memory, 0700, err);
+}
+
+/* ---- logs and control groups ---- */
+
+static enum tide_status open_logs(struct step *step, struct err *err)
+{
+    enum tide_status status = fsx_mkdirs(step->spec.logs, 0750, err);
+    for (uint32_t i = 0; i < 2 * step->rank_count && status == TIDE_OK; i++) {
+        struct rank *rank = &step->ranks[i / 2];
+        struct stream *stream = i % 2 == 0 ? &rank->out : &rank->err;
+        char path[TIDE_PATH_MAX + 64];
+        snprintf(path, sizeof path, STEP_LOG_FORMAT, step->spec.logs, rank->report.rank, stream->name);
+        status = output_open(&stream->file, path, step->spec.log_bytes_max, err);
+    }
+    return status;
+}
+
+/* Without control groups process groups and the subreaper have to do. */
+static void make_cgroups(struct step *step)
+{
+    struct err err = {0};
+    int n = snprintf(step->cgroup, sizeof step->cgroup, STEP_CGROUP_FORMAT, step->spec.cgroup, step->spec.uid,
+                     (unsigned long long)step->spec.generation);
+    enum tide_status status = TIDE_OK;
+    if ((size_t)n >= sizeof step->cgroup)
+        status = err_set(&err, TIDE_E_LIMIT, "%s: path too long", step->spec.cgroup);
+    if (status == TIDE_OK)
+        status = cgroup_make(step->cgroup, &err);
+    for (uint32_t i = 0; i < step->rank_count && status == TIDE_OK; i++) {
+        struct rank *rank = &step->ranks[i];
+        char path[TIDE_PATH_MAX + 32];
+        snprintf(path, sizeof path, "%s/r%u", step->cgroup, rank->report.rank);
+        text_copy(rank->cgroup, sizeof rank->cgroup, path);
+        status = cgroup_make(rank->cgroup, &err);
+    }
+    if (status == TIDE_OK)
+        return;
+    log_warn("%s; ranks run in process groups only", err.text);
+    cgroup_remove(step->cgroup);
+    step->cgroup[0] = '\0';
+    for (uint32_t i = 0; i < step->rank_count; i++)
+        step->ranks[i].cgroup[0] = '\0';
+}
+
+enum tide_status prepare_host(struct step *step, struct err *err)
+{
+    enum tide_status status = make_arena(step, err);
+    if (status == TIDE_OK)
+        status = open_logs(step, err);
+    if (status == TIDE_OK && step->spec.cgroup[0] != '\0')
+        make_cgroups(step);
+    return status;
+}
+
+void prepare_undo(struct step *step)
+{
+    char path[TIDE_PATH_MAX + 32];
+    if (step->cgroup[0] != '\0')
+        cgroup_remove(step->cgroup);
+    if (step->shared_memory[0] != '\0')
+        fsx_remove_tree(step->shared_memory, NULL);
+    snprintf(path, sizeof path, "%s/pmix", step->dir);
+    fsx_remove_tree(path, NULL);
+    if (step->rank_socket[0] != '\0')
+        unlink(step->rank_socket);
+    if (step->alias_dir[0] != '\0') {
+        unlink(step->socket_dir);
+        rmdir(step->alias_dir);
+    }
+}

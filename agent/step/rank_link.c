@@ -1,0 +1,384 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "agent/step/step.h"
+#include "ckpt/base/log.h"
+#include "ckpt/base/mem.h"
+#include "ckpt/stage/arena.h"
+#include "ckpt/wire/local.h"
+
+#define RANK_LINKS_MAX (4 * TIDE_LOCAL_RANKS_MAX) /* connections, those that have not said hello included */
+
+/* A connection of libtidemark. */
+struct rank_link {
+    struct step *step;
+    struct rank *rank; /* NULL before its hello */
+    int fd;
+    int32_t pid;
+    uv_poll_t poll;
+    bool reserving; /* a worker uses it */
+    bool dead;      /* closed meanwhile */
+};
+
+struct reservation {
+    uv_work_t request;
+    struct rank_link *link;
+    char arena[TIDE_PATH_MAX + 1];
+    uint32_t number;
+    uint64_t bytes, before_bytes;
+    enum tide_status status;
+    struct err err;
+};
+
+/* ---- connections ---- */
+
+static void on_link_closed(uv_handle_t *handle)
+{
+    struct rank_link *link = handle->data;
+    close(link->fd);
+    link->step->rank_links--;
+    mem_free(link);
+}
+
+static void link_close(struct rank_link *link)
+{
+    if (link->dead)
+        return;
+    link->dead = true;
+    uv_poll_stop(&link->poll);
+    struct rank *rank = link->rank;
+    if (rank != NULL && rank->link == link) {
+        rank->link = NULL;
+        if (rank->asking)
+            status_changed(link->step);
+        rank->asking = false;
+    }
+    if (!link->reserving)
+        uv_close((uv_handle_t *)&link->poll, on_link_closed);
+}
+
+void rank_link_drop(struct rank *rank)
+{
+    if (rank->link != NULL)
+        link_close(rank->link);
+}
+
+/* A rank waits for every answer, so its buffer has room; one whose has not is not libtidemark. */
+static void link_send(struct rank_link *link, struct local_message *message)
+{
+    message->magic = LOCAL_MAGIC;
+    message->rank = link->rank != NULL ? link->rank->report.rank : message->rank;
+    message->generation = link->step->spec.generation;
+    if (link->dead)
+        return;
+    if (send(link->fd, message, sizeof *message, MSG_DONTWAIT | MSG_NOSIGNAL) != (ssize_t)sizeof *message)
+        link_close(link);
+}
+
+static void refuse(struct rank_link *link, enum tide_status status, const char *text)
+{
+    struct local_message message = {.type = LOCAL_REFUSED, .status = status};
+    text_copy(message.text, sizeof message.text, text);
+    link_send(link, &message);
+}
+
+/* ---- hello ---- */
+
+static bool alive(const struct rank_link *link)
+{
+    return link != NULL && (kill(link->pid, 0) == 0 || errno != ESRCH);
+}
+
+static void take_hello(struct rank_link *link, const struct local_message *message)
+{
+    struct step *step = link->step;
+    struct rank *rank = ranks_find(step, message->rank);
+    char text[TIDE_TEXT_MAX + 1] = "";
+    enum tide_status status = TIDE_E_INVALID;
+    if (message->generation != step->spec.generation) {
+        status = TIDE_E_STALE;
+        snprintf(text, sizeof text, "this is generation %" PRIu64 " of the job, not %" PRIu64 ": the process is a left-over",
+                 step->spec.generation, message->generation);
+    } else if (rank == NULL) {
+        snprintf(text, sizeof text, "rank %u does not run on this node", message->rank);
+    } else if (link->rank != NULL || (rank->link != NULL && rank->link != link && alive(rank->link))) {
+        status = TIDE_E_STATE;
+        snprintf(text, sizeof text, "rank %u has called tide_init already, in process %d", message->rank,
+                 rank->link != NULL ? rank->link->pid : link->pid);
+    }
+    if (text[0] != '\0') {
+        refuse(link, status, text);
+        return;
+    }
+    rank_link_drop(rank);
+    link->rank = rank;
+    rank->link = link;
+    rank->report.attached = true;
+    link_send(link, &(struct local_message){.type = LOCAL_WELCOME});
+    status_changed(step);
+    agent_link_nudge(step);
+}
+
+/* ---- reserving slots ---- */
+
+static void slot_path(const char *arena, uint32_t number, uint32_t slot, char to[TIDE_PATH_MAX + 64])
+{
+    int n = snprintf(to, TIDE_PATH_MAX + 64, "%s/", arena);
+    snprintf(to + n, TIDE_PATH_MAX + 64 - (size_t)n, SLOT_FILE_FORMAT, number, slot);
+}
+
+static uint64_t file_bytes(const char *path)
+{
+    struct stat info;
+    return stat(path, &info) == 0 ? (uint64_t)info.st_size : 0;
+}
+
+/* Slots of older generations are still there and count. */
+static uint64_t slot_bytes(const struct rank *rank)
+{
+    uint64_t most = rank->reserved_bytes;
+    for (uint32_t slot = 0; slot < SLOTS; slot++) {
+        char path[TIDE_PATH_MAX + 64];
+        slot_path(rank->step->spec.arena, rank->report.rank, slot, path);
+        uint64_t bytes = file_bytes(path);
+        most = bytes > most ? bytes : most;
+    }
+    return most;
+}
+
+/* On a worker: real blocks for gigabytes take seconds. */
+static void on_reserve(uv_work_t *request)
+{
+    struct reservation *want = (struct reservation *)request;
+    uint64_t before[SLOTS];
+    uint32_t slot = 0;
+    for (; slot < SLOTS; slot++) {
+        char path[TIDE_PATH_MAX + 64];
+        slot_path(want->arena, want->number, slot, path);
+        before[slot] = file_bytes(path);
+        if (before[slot] >= want->bytes)
+            continue;
+        want->status = slot_reserve(path, want->bytes, &want->err);
+        if (want->status != TIDE_OK)
+            break;
+    }
+    /* Half a reservation helps nobody: give back what was taken. */
+    for (uint32_t i = 0; want->status != TIDE_OK && i <= slot; i++) {
+        char path[TIDE_PATH_MAX + 64];
+        slot_path(want->arena, want->number, i, path);
+        if (before[i] == 0)
+            unlink(path);
+        else if (before[i] < want->bytes && truncate(path, (off_t)before[i]) != 0)
+            log_warn("cannot shorten %s", path);
+    }
+}
+
+static void on_reserved(uv_work_t *request, int status)
+{
+    (void)status; /* never cancelled */
+    struct reservation *want = (struct reservation *)request;
+    struct rank_link *link = want->link;
+    link->reserving = false;
+    if (want->status != TIDE_OK)
+        link->rank->reserved_bytes = want->before_bytes;
+    if (link->dead)
+        uv_close((uv_handle_t *)&link->poll, on_link_closed);
+    else if (want->status == TIDE_OK)
+        link_send(link, &(struct local_message){.type = LOCAL_GRANTED, .bytes = want->bytes});
+    else
+        refuse(link, want->status, want->err.text);
+    mem_free(want);
+}
+
+static uint64_t all_slot_bytes(struct step *step, const struct rank *but)
+{
+    uint64_t sum = 0;
+    for (uint32_t i = 0; i < step->rank_count; i++)
+        if (&step->ranks[i] != but)
+            sum += SLOTS * slot_bytes(&step->ranks[i]);
+    return sum;
+}
+
+static void take_reserve(struct rank_link *link, const struct local_message *message)
+{
+    struct step *step = link->step;
+    struct rank *rank = link->rank;
+    uint64_t max = step->spec.arena_bytes_max, others = all_slot_bytes(step, rank), own = slot_bytes(rank);
+    if (link->reserving || message->bytes == 0 || message->bytes > INT64_MAX / SLOTS) {
+        refuse(link, TIDE_E_INVALID, "a reservation of that size is not possible, or another is under way");
+        return;
+    }
+    uint64_t want_bytes = message->bytes > own ? message->bytes : own;
+    if (max != 0 && (others > max || SLOTS * want_bytes > max - others)) {
+        char text[TIDE_TEXT_MAX + 1];
+        snprintf(text, sizeof text,
+                 "rank %u needs two slots of %" PRIu64 " bytes, its neighbours hold %" PRIu64 ", and the agent's arena is limited to %" PRIu64
+                 " bytes: raise --arena-max or run fewer ranks here", rank->report.rank, message->bytes, others, max);
+        refuse(link, TIDE_E_LIMIT, text);
+        return;
+    }
+    struct reservation *want = mem_alloc(sizeof *want);
+    want->link = link;
+    want->number = rank->report.rank;
+    want->bytes = message->bytes;
+    want->before_bytes = rank->reserved_bytes;
+    text_copy(want->arena, sizeof want->arena, step->spec.arena);
+    rank->reserved_bytes = want_bytes;
+    link->reserving = true;
+    if (uv_queue_work(&step->loop, &want->request, on_reserve, on_reserved) == 0)
+        return;
+    link->reserving = false;
+    rank->reserved_bytes = want->before_bytes;
+    mem_free(want);
+    refuse(link, TIDE_E_IO, "no worker thread is to be had");
+}
+
+/* ---- restoring ---- */
+
+static void take_bad(struct rank_link *link, const struct local_message *message)
+{
+    struct rank *rank = link->rank;
+    rank->ask.bad_slot = (int32_t)message->slot;
+    text_copy(rank->ask.bad_detail, sizeof rank->ask.bad_detail, message->text);
+    log_warn("rank %u: the copy in slot %u is bad: %s", rank->report.rank, message->slot, message->text);
+}
+
+static void take_ask(struct rank_link *link, const struct local_message *message)
+{
+    struct rank *rank = link->rank;
+    rank->ask.rank = rank->report.rank;
+    rank->ask.attempt = message->attempt;
+    rank->asking = true;
+    status_changed(link->step);
+}
+
+void rank_link_answer(struct step *step, const struct step_answer *answer)
+{
+    struct rank *rank = ranks_find(step, answer->rank);
+    if (rank == NULL || !rank->asking || rank->ask.attempt != answer->attempt)
+        return; /* said before, or of an older question */
+    if (answer->result != LOCAL_RESTORE_FROM && answer->result != LOCAL_RESTORE_NONE && answer->result != LOCAL_REFUSED) {
+        log_warn("the agent's answer for rank %u is of no kind known here (%u)", answer->rank, answer->result);
+        return;
+    }
+    struct local_message message = {.type = answer->result, .slot = answer->slot, .attempt = answer->attempt,
+                                    .flags = answer->tier, .status = answer->status, .cut = answer->cut};
+    text_copy(message.text, sizeof message.text, answer->text);
+    rank->asking = false;
+    rank->ask.bad_slot = -1;
+    rank->ask.bad_detail[0] = '\0';
+    if (rank->link != NULL)
+        link_send(rank->link, &message);
+    status_changed(step);
+}
+
+/* ---- messages ---- */
+
+static void take_message(struct rank_link *link, const struct local_message *message)
+{
+    if (message->type == LOCAL_HELLO) {
+        take_hello(link, message);
+        return;
+    }
+    if (link->rank == NULL || message->rank != link->rank->report.rank) {
+        refuse(link, TIDE_E_INVALID, "say hello first, and keep to one rank");
+        link_close(link);
+        return;
+    }
+    switch (message->type) {
+    case LOCAL_RESERVE:
+        take_reserve(link, message);
+        break;
+    case LOCAL_RESTORE_ASK:
+        take_ask(link, message);
+        break;
+    case LOCAL_RESTORE_BAD:
+        take_bad(link, message);
+        break;
+    case LOCAL_RECORDED:
+    case LOCAL_RESTORED:
+    case LOCAL_GOODBYE:
+        agent_link_nudge(link->step);
+        break;
+    default:
+        refuse(link, TIDE_E_INVALID, "a message of a kind that ranks do not send");
+        break;
+    }
+}
+
+static void on_readable(uv_poll_t *poll, int status, int events)
+{
+    struct rank_link *link = poll->data;
+    (void)events;
+    if (status != 0) {
+        link_close(link);
+        return;
+    }
+    struct local_message message;
+    ssize_t n = recv(link->fd, &message, sizeof message, MSG_DONTWAIT | MSG_TRUNC);
+    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+        return;
+    if (n > 0 && (n != (ssize_t)sizeof message || message.magic != LOCAL_MAGIC))
+        log_warn("a message on %s is none of libtidemark's; is it of another version?", link->step->rank_socket);
+    if (n != (ssize_t)sizeof message || message.magic != LOCAL_MAGIC) {
+        link_close(link);
+        return;
+    }
+    message.text[sizeof message.text - 1] = '\0';
+    take_message(link, &message);
+}
+
+static void on_connection(uv_poll_t *poll, int status, int events)
+{
+    struct step *step = poll->data;
+    (void)events;
+    int fd = status == 0 ? accept4(step->rank_listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK) : -1;
+    struct ucred who = {0};
+    socklen_t bytes = sizeof who;
+    if (fd < 0)
+        return;
+    if (step->rank_links == RANK_LINKS_MAX || getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &bytes) != 0 ||
+        (who.uid != geteuid() && who.uid != 0)) {
+        close(fd);
+        return;
+    }
+    struct rank_link *link = mem_alloc(sizeof *link);
+    link->step = step;
+    link->fd = fd;
+    link->pid = who.pid;
+    step->rank_links++;
+    uv_poll_init(&step->loop, &link->poll, fd);
+    link->poll.data = link;
+    uv_poll_start(&link->poll, UV_READABLE | UV_DISCONNECT, on_readable);
+}
+
+enum tide_status rank_link_listen(struct step *step, struct err *err)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    text_copy(address.sun_path, sizeof address.sun_path, step->rank_socket);
+    unlink(step->rank_socket);
+    int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0)
+        return err_errno(err, "cannot create a socket");
+    if (bind(fd, (struct sockaddr *)&address, sizeof address) != 0 || chmod(step->rank_socket, 0600) != 0 ||
+        listen(fd, RANK_LINKS_MAX) != 0) {
+        enum tide_status status = err_errno(err, "cannot listen on %s", step->rank_socket);
+        close(fd);
+        return status;
+    }
+    step->rank_listen_fd = fd;
+    for (uint32_t i = 0; i < step->rank_count; i++)
+        step->ranks[i].ask.bad_slot = -1;
+    uv_poll_init(&step->loop, &step->rank_listener, fd);
+    step->rank_listener.data = step;
+    uv_poll_start(&step->rank_listener, UV_READABLE, on_connection);
+    return TIDE_OK;
+}

@@ -1,0 +1,173 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef AGENT_STEP_STEP_H
+#define AGENT_STEP_STEP_H
+
+/* The step process: parent of the ranks of one generation of a job on this node. One libuv loop, one thread of ours
+ * (libpmix has its own; a slot is reserved on a worker). Everything is reached from `struct step`; nothing is freed at the
+ * end, since the process ends by _exit: libpmix's clean-up can hang.
+ *
+ *   main.c        words of the command line, the end
+ *   step.c        from start to end: what follows what
+ *   prepare.c     spec, directories, sockets' place, control pages
+ *   ranks.c       start, standard output, reaping
+ *   status.c      what the agent is told, and the file that outlives us
+ *   agent_link.c  agent.sock
+ *   rank_link.c   rank.sock
+ *   mesh.c        between libpmix (host_pmix.h) and the other nodes (exchange.h) */
+
+#include <uv.h>
+
+#include "agent/step/exchange.h"
+#include "agent/step/host_pmix.h"
+#include "agent/step/link.h"
+#include "agent/step/output.h"
+
+#define STEP_PMIX_UP_MS 60000u     /* a libpmix that is not up by then has wedged */
+#define STEP_TICK_MS 20u           /* how often the end is looked at while it is near */
+#define STEP_DRAIN_MS 2000u        /* a pipe that somebody still holds that long after the rank's end is closed */
+#define STEP_SETTLE_MS 30000u      /* how long the end waits for other nodes to acknowledge what we said */
+#define STEP_FINAL_MS 2000u        /* how long an ended step waits for an agent to hear of it */
+#define STEP_ABORT_MS 500u         /* a rank that called MPI_Abort and is not gone by then is killed */
+#define STEP_SOCKET_PATH_MAX 107u  /* sun_path */
+#define STEP_STATUS_BYTES_MAX STEP_LINE_MAX
+
+struct step;
+struct rank_link;
+
+/* One standard stream of a rank: its pipe and its file. */
+struct stream {
+    struct rank *rank;
+    const char *name; /* "out", "err" */
+    uv_pipe_t pipe;
+    bool open;
+    struct output file;
+};
+
+struct rank {
+    struct step *step;
+    uint32_t local;
+    struct rank_report report;
+    uint64_t ended_ns; /* 0: not ended */
+    int failure_fd;    /* until it is known whether the program was executed; else -1 */
+    uv_poll_t failure_poll;
+    uv_timer_t abort_timer;
+    struct stream out, err;
+    char cgroup[TIDE_PATH_MAX + 1]; /* empty: none */
+    /* as told by libpmix */
+    bool connected, left, aborted;
+    int32_t abort_status;
+    char abort_text[TIDE_TEXT_MAX + 1];
+    /* libtidemark in it */
+    struct rank_link *link;  /* NULL: not connected */
+    bool asking;             /* its question `ask` is open */
+    struct step_ask ask;
+    uint64_t reserved_bytes; /* of one slot */
+};
+
+struct agent_link {
+    uv_pipe_t server;
+    uv_pipe_t *client; /* NULL: no agent is connected */
+    char *line;        /* what came of the next line */
+    size_t line_bytes, line_room;
+    uint64_t progress_ns; /* when the agent last took something, or nothing was waiting */
+    bool status_due, nudge_due;
+    uv_timer_t watch;
+};
+
+struct step {
+    uv_loop_t loop;
+    struct step_spec spec;
+    struct strlist inherited;                 /* environment as the agent gave it */
+    char dir[TIDE_PATH_MAX + 1];              /* absolute */
+    char socket_dir[TIDE_PATH_MAX + 1];       /* dir, or a short name for it */
+    char alias_dir[TIDE_PATH_MAX + 1];        /* holds the short name; empty: none */
+    char shared_memory[TIDE_PATH_MAX + 1];    /* for Open MPI; empty: not made */
+    char cgroup[TIDE_PATH_MAX + 1];           /* empty: process groups only */
+    char rank_socket[TIDE_PATH_MAX + 1];
+    struct rank ranks[TIDE_LOCAL_RANKS_MAX];
+    uint32_t rank_count;
+    char detail[TIDE_TEXT_MAX + 1];
+
+    bool spawned;        /* no further rank will be started */
+    bool told_to_end;
+    bool ended;
+    uint64_t kill_ns;    /* when told to end: SIGKILL from then on */
+    uint64_t gone_ns;    /* when the last rank was seen to be gone; 0: not yet */
+
+    struct agent_link agent;
+    uv_poll_t rank_listener;
+    int rank_listen_fd;
+    uint32_t rank_links; /* connections open */
+    uint64_t reserving_bytes_max;
+
+    struct host_pmix *pmix;     /* NULL: launcher none */
+    struct exchange *exchange;  /* NULL: launcher none */
+    uv_async_t pmix_wake;
+    uv_timer_t pmix_late;
+    uv_timer_t mesh_timer;
+
+    uv_timer_t status_timer, tick_timer, final_timer;
+    uv_signal_t on_child, on_term, on_int;
+    char read_buffer[1 << 16];
+};
+
+/* ---- step.c ---- */
+/* Listen, prepare, start; then the loop does the rest. Errors: IO, INVALID; nothing runs then. */
+MUST_USE enum tide_status step_start(struct step *step, const char *dir, struct err *err);
+/* End all ranks: SIGTERM, and SIGKILL grace_ms later. Said again with a shorter grace, the shorter one holds. */
+void step_end(struct step *step, uint64_t grace_ms);
+/* The ranks cannot be started: every one is reported as exited, with this reason. */
+void step_cannot_start(struct step *step, const char *reason);
+/* A rank's end, or an order, may have changed how near the end is. */
+void step_near_end(struct step *step);
+/* The final status went out. */
+void step_heard(struct step *step);
+
+/* ---- prepare.c ---- */
+MUST_USE enum tide_status prepare_spec(struct step *step, const char *dir, struct err *err);
+MUST_USE enum tide_status prepare_sockets(struct step *step, struct err *err); /* decides socket_dir */
+MUST_USE enum tide_status prepare_host(struct step *step, struct err *err);    /* arena, pages, logs, control groups */
+void prepare_undo(struct step *step);                                          /* all that must not outlive the ranks */
+
+/* ---- ranks.c ---- */
+void ranks_init(struct step *step);
+void ranks_start(struct step *step);
+void ranks_reap(struct step *step);
+void ranks_signal(struct step *step, int number);
+void ranks_kill_rest(struct step *step);    /* everything that was ever below us */
+bool ranks_resolved(const struct step *step); /* of every rank it is known whether its program was executed */
+bool ranks_gone(const struct step *step);   /* every rank has ended */
+bool ranks_drained(struct step *step, bool force); /* every pipe is closed; force: close them */
+bool ranks_alone(struct step *step);        /* no process is left below us */
+struct rank *ranks_find(struct step *step, uint32_t number); /* by global rank; NULL: not ours */
+
+/* ---- status.c ---- */
+void status_init(struct step *step);
+void status_changed(struct step *step); /* soon */
+void status_flush(struct step *step);   /* now */
+/* The lists are new and the caller's: status_release. */
+void status_fill(const struct step *step, struct step_status *ret_status);
+void status_release(struct step_status *status);
+
+/* ---- agent_link.c ---- */
+MUST_USE enum tide_status agent_link_listen(struct step *step, struct err *err);
+void agent_link_status(struct step *step);
+void agent_link_nudge(struct step *step);
+bool agent_link_send_frame(struct step *step, const struct mesh_frame *frame); /* false: not now */
+bool agent_link_idle(const struct step *step); /* an agent is connected and has taken everything */
+
+/* ---- rank_link.c ---- */
+MUST_USE enum tide_status rank_link_listen(struct step *step, struct err *err);
+void rank_link_answer(struct step *step, const struct step_answer *answer);
+void rank_link_drop(struct rank *rank); /* the rank has ended */
+
+/* ---- mesh.c ---- */
+MUST_USE enum tide_status mesh_start(struct step *step, struct err *err);
+void mesh_drain(struct step *step); /* take in what libpmix has said so far */
+void mesh_frame(struct step *step, const struct mesh_frame *frame);
+void mesh_reconnected(struct step *step);
+void mesh_pump(struct step *step);
+void mesh_rank_gone(struct step *step, uint32_t rank);
+bool mesh_settled(const struct step *step);
+
+#endif
