@@ -28,8 +28,12 @@ static void store_slot(struct agent_core *core, struct job_part *job, uint32_t r
     struct shard_part *shard = shard_make(job, order->cut, rank);
     if (!work_due(core, shard->state, &shard->retry, shard->attempt != order->attempt))
         return;
-    if (shard->attempt != order->attempt)
+    if (shard->attempt != order->attempt) {
+        /* The failure of the try before has been counted; this one has an outcome of its own. */
         shard->retry = (struct retry){0};
+        shard->report.progress = SHARD_STORED;
+        shard->report.detail[0] = '\0';
+    }
     shard->attempt = order->attempt;
     shard->slot = slot;
     shard->state = WORK_RUNNING;
@@ -74,6 +78,10 @@ static void drive_manifest(struct agent_core *core, struct job_part *job, bool w
         return; /* that of an earlier cut is still being written */
     if (!work_due(core, manifest->state, &manifest->retry, manifest->attempt != order->attempt))
         return;
+    if (manifest->attempt != order->attempt) {
+        manifest->report.progress = SHARD_STORED;
+        manifest->report.detail[0] = '\0';
+    }
     manifest->report.cut = order->cut;
     manifest->attempt = order->attempt;
     manifest->state = WORK_RUNNING;

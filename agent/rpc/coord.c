@@ -1,0 +1,355 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "agent/rpc/coord.h"
+
+#include <jansson.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "ckpt/base/clock.h"
+#include "ckpt/base/log.h"
+#include "ckpt/base/mem.h"
+#include "ckpt/wire/view.h"
+
+#define COORDINATORS_MAX 16u
+#define BACKOFF_MS_MIN 50u
+#define BACKOFF_MS_MAX 2000u
+#define REFUSED_CLUSTER_MS 5000u
+#define HEARTBEAT_MS_FALLBACK 250u
+#define REGISTER_TIMEOUT_MS 5000u
+#define HEARTBEAT_TIMEOUT_MS 2000u
+#define DESIRED_WAIT_MS 30000u
+#define DESIRED_TIMEOUT_MS (DESIRED_WAIT_MS + 10000u)
+#define DESIRED_PAUSE_MS 100u /* an answer without news that came at once: do not spin */
+#define SMALL_ANSWER_MAX 65536u
+#define DESIRED_ANSWER_MAX (128u << 20)
+#define URL_MAX (TIDE_PATH_MAX + 256)
+
+/* One kind of call: at most one in flight, its own pauses. */
+struct lane {
+    uv_timer_t timer;
+    struct coord *coord;
+    bool in_flight;
+    unsigned failures;
+    uint64_t began_ns;
+};
+
+struct coord {
+    struct http_client *client;
+    struct strlist urls;
+    size_t current; /* the one that answered last */
+    struct node_hello hello;
+    struct coord_hooks hooks;
+    struct rng rng;
+    struct lane join, beat, poll;
+    bool joined, ever_joined, closing;
+    bool beat_wanted; /* something changed while one was in flight */
+    bool unreachable_said;
+    uint64_t heartbeat_ms;
+};
+
+static void send_register(struct coord *coord);
+static void send_beat(struct coord *coord);
+static void send_poll(struct coord *coord);
+
+static bool url_plausible(const char *url)
+{
+    return (strncmp(url, "http://", 7) == 0 || strncmp(url, "https://", 8) == 0) && strlen(url) <= TIDE_PATH_MAX &&
+           strpbrk(url, " \t\n?#") == NULL;
+}
+
+static enum tide_status split_urls(const char *urls, struct strlist *list, struct err *err)
+{
+    char *copy = mem_strdup(urls), *rest = NULL;
+    enum tide_status status = TIDE_OK;
+    for (char *url = strtok_r(copy, ",", &rest); url != NULL && status == TIDE_OK; url = strtok_r(NULL, ",", &rest)) {
+        size_t n = strlen(url);
+        while (n > 0 && url[n - 1] == '/')
+            url[--n] = '\0';
+        if (!url_plausible(url))
+            status = err_set(err, TIDE_E_INVALID, "\"%.200s\" is no coordinator's URL; say http://host:port[,http://…]", url);
+        else if (list->count == COORDINATORS_MAX)
+            status = err_set(err, TIDE_E_LIMIT, "more than %u coordinators are named", COORDINATORS_MAX);
+        else
+            strlist_add(list, url);
+    }
+    mem_free(copy);
+    if (status == TIDE_OK && list->count == 0)
+        status = err_set(err, TIDE_E_INVALID, "no coordinator is named; say --coordinator http://host:port");
+    return status;
+}
+
+static void lane_init(struct coord *coord, struct lane *lane)
+{
+    lane->coord = coord;
+    uv_timer_init(coord->client->loop, &lane->timer);
+    lane->timer.data = lane;
+}
+
+enum tide_status coord_create(struct http_client *client, const char *urls, const struct node_hello *hello,
+                              const struct coord_hooks *hooks, struct coord **ret_coord, struct err *err)
+{
+    struct coord *coord = mem_alloc(sizeof *coord);
+    enum tide_status status = split_urls(urls, &coord->urls, err);
+    if (status != TIDE_OK) {
+        coord_free(coord);
+        return status;
+    }
+    coord->client = client;
+    coord->hello = *hello;
+    coord->hooks = *hooks;
+    coord->rng.state = rng_entropy();
+    coord->heartbeat_ms = HEARTBEAT_MS_FALLBACK;
+    lane_init(coord, &coord->join);
+    lane_init(coord, &coord->beat);
+    lane_init(coord, &coord->poll);
+    *ret_coord = coord;
+    return TIDE_OK;
+}
+
+void coord_close(struct coord *coord)
+{
+    coord->closing = true;
+    uv_close((uv_handle_t *)&coord->join.timer, NULL);
+    uv_close((uv_handle_t *)&coord->beat.timer, NULL);
+    uv_close((uv_handle_t *)&coord->poll.timer, NULL);
+}
+
+void coord_free(struct coord *coord)
+{
+    if (coord == NULL)
+        return;
+    strlist_release(&coord->urls);
+    mem_free(coord);
+}
+
+uint64_t coord_heartbeat_ms(const struct coord *coord)
+{
+    return coord->heartbeat_ms;
+}
+
+/* Full jitter: any pause up to the present cap, so that a thousand agents do not come back as one. */
+static uint64_t pause_ms(struct coord *coord, struct lane *lane)
+{
+    uint64_t cap = BACKOFF_MS_MIN << (lane->failures < 16 ? lane->failures : 16);
+    if (cap > BACKOFF_MS_MAX)
+        cap = BACKOFF_MS_MAX;
+    lane->failures++;
+    return 1 + rng_below(&coord->rng, cap);
+}
+
+static void call(struct coord *coord, struct lane *lane, const struct http_call *call_order)
+{
+    lane->in_flight = true;
+    lane->began_ns = clock_mono_ns();
+    http_client_start(coord->client, call_order);
+}
+
+/* What every answer means for whom to ask next. True: it is a 2xx. */
+static bool judge(struct coord *coord, struct lane *lane, const struct http_answer *answer, struct api_error *ret_error)
+{
+    lane->in_flight = false;
+    memset(ret_error, 0, sizeof *ret_error);
+    if (answer->status >= 200 && answer->status < 300) {
+        lane->failures = 0;
+        if (coord->unreachable_said)
+            log_info("the coordinator at %s answers again", coord->urls.items[coord->current]);
+        coord->unreachable_said = false;
+        return true;
+    }
+    json_error_t unused;
+    json_t *body = answer->status != 0 ? json_loadb(answer->body, answer->bytes, 0, &unused) : NULL;
+    json_t *error = json_object_get(body, "error");
+    struct err err = {0};
+    if (error == NULL || codec_decode(&api_error_codec, error, CODEC_LENIENT, ret_error, &err) != TIDE_OK)
+        snprintf(ret_error->message, sizeof ret_error->message, "%.200s",
+                 answer->status == 0 ? answer->error : "an answer that is none of a coordinator");
+    json_decref(body);
+    if (answer->status == 0 || answer->status >= 500) {
+        if (!coord->unreachable_said)
+            log_warn("no answer from the coordinator at %s: %.300s; ranks keep running, asking on", coord->urls.items[coord->current],
+                     ret_error->message);
+        coord->unreachable_said = true;
+        coord->current = (coord->current + 1) % coord->urls.count;
+    }
+    return false;
+}
+
+/* ---- registration ---- */
+
+static void rejoin(struct coord *coord)
+{
+    if (!coord->joined)
+        return;
+    coord->joined = false;
+    uv_timer_stop(&coord->beat.timer);
+    uv_timer_stop(&coord->poll.timer);
+    send_register(coord);
+}
+
+static void on_join_timer(uv_timer_t *timer)
+{
+    send_register(((struct lane *)timer->data)->coord);
+}
+
+static void register_refused(struct coord *coord, const struct api_error *error)
+{
+    if (!coord->ever_joined) {
+        char why[ERR_TEXT_MAX + TIDE_TEXT_MAX + 4];
+        snprintf(why, sizeof why, "%s%s%s", error->message, error->hint[0] != '\0' ? "; " : "", error->hint);
+        coord->hooks.refused(coord->hooks.context, why);
+        return;
+    }
+    log_error("the coordinator refuses this node: %s", error->message);
+    uv_timer_start(&coord->join.timer, on_join_timer, REFUSED_CLUSTER_MS, 0);
+}
+
+static void on_registered(void *context, const struct http_answer *answer)
+{
+    struct coord *coord = context;
+    struct api_error error;
+    if (!judge(coord, &coord->join, answer, &error)) {
+        if (answer->status >= 400 && answer->status < 500)
+            register_refused(coord, &error);
+        else
+            uv_timer_start(&coord->join.timer, on_join_timer, pause_ms(coord, &coord->join), 0);
+        return;
+    }
+    struct node_welcome welcome;
+    struct err err = {0};
+    if (codec_parse(&node_welcome_codec, answer->body, answer->bytes, CODEC_LENIENT, &welcome, &err) != TIDE_OK) {
+        log_error("the coordinator's welcome cannot be read: %s", err.text);
+        uv_timer_start(&coord->join.timer, on_join_timer, pause_ms(coord, &coord->join), 0);
+        return;
+    }
+    if (!coord->hooks.welcomed(coord->hooks.context, &welcome)) {
+        uv_timer_start(&coord->join.timer, on_join_timer, REFUSED_CLUSTER_MS, 0);
+        return;
+    }
+    coord->joined = coord->ever_joined = true;
+    if (welcome.heartbeat_ms > 0)
+        coord->heartbeat_ms = welcome.heartbeat_ms;
+    send_beat(coord);
+    send_poll(coord);
+}
+
+static void send_register(struct coord *coord)
+{
+    if (coord->closing || coord->join.in_flight)
+        return;
+    char url[URL_MAX];
+    snprintf(url, sizeof url, "%s/v1/agent/register", coord->urls.items[coord->current]);
+    char *body = codec_print(&node_hello_codec, &coord->hello, 0);
+    call(coord, &coord->join, &(struct http_call){.method = "POST", .url = url, .body = body, .timeout_ms = REGISTER_TIMEOUT_MS,
+         .answer_bytes_max = SMALL_ANSWER_MAX, .done = on_registered, .context = coord});
+    mem_free(body);
+}
+
+void coord_start(struct coord *coord)
+{
+    send_register(coord);
+}
+
+/* ---- heartbeats ---- */
+
+static bool forgotten(const struct http_answer *answer, const struct api_error *error)
+{
+    return answer->status >= 400 && answer->status < 500 &&
+           (strcmp(error->code, tide_status_name(TIDE_E_NOT_FOUND)) == 0 || strcmp(error->code, tide_status_name(TIDE_E_STALE)) == 0);
+}
+
+static void on_beat_timer(uv_timer_t *timer)
+{
+    send_beat(((struct lane *)timer->data)->coord);
+}
+
+static void on_beat(void *context, const struct http_answer *answer)
+{
+    struct coord *coord = context;
+    struct api_error error;
+    bool good = judge(coord, &coord->beat, answer, &error);
+    if (!coord->joined)
+        return;
+    if (forgotten(answer, &error)) {
+        log_warn("the coordinator does not know this incarnation (%s): registering again", error.message);
+        rejoin(coord);
+        return;
+    }
+    if (!good && answer->status >= 400 && answer->status < 500)
+        log_error("the coordinator does not take this heartbeat: %s", error.message);
+    if (good && coord->beat_wanted)
+        send_beat(coord);
+    else
+        uv_timer_start(&coord->beat.timer, on_beat_timer, good ? coord->heartbeat_ms : pause_ms(coord, &coord->beat), 0);
+}
+
+static void send_beat(struct coord *coord)
+{
+    if (coord->closing || !coord->joined || coord->beat.in_flight)
+        return;
+    coord->beat_wanted = false;
+    char url[URL_MAX];
+    snprintf(url, sizeof url, "%s/v1/agent/heartbeat", coord->urls.items[coord->current]);
+    char *body = coord->hooks.heartbeat(coord->hooks.context);
+    call(coord, &coord->beat, &(struct http_call){.method = "POST", .url = url, .body = body, .timeout_ms = HEARTBEAT_TIMEOUT_MS,
+         .answer_bytes_max = SMALL_ANSWER_MAX, .done = on_beat, .context = coord});
+    mem_free(body);
+}
+
+/* Sent from the loop's next turn: what one event changes in several places goes in one heartbeat. */
+void coord_beat_now(struct coord *coord)
+{
+    coord->beat_wanted = true;
+    if (!coord->closing && coord->joined && !coord->beat.in_flight && coord->beat.failures == 0)
+        uv_timer_start(&coord->beat.timer, on_beat_timer, 0, 0);
+}
+
+/* ---- desired state ---- */
+
+static void on_poll_timer(uv_timer_t *timer)
+{
+    send_poll(((struct lane *)timer->data)->coord);
+}
+
+static void take_desired(struct coord *coord, const struct http_answer *answer)
+{
+    struct desired desired;
+    struct err err = {0};
+    if (codec_parse(&desired_codec, answer->body, answer->bytes, CODEC_LENIENT, &desired, &err) != TIDE_OK) {
+        log_error("the desired state from %s cannot be read and is ignored: %s", coord->urls.items[coord->current], err.text);
+        return;
+    }
+    coord->hooks.desired(coord->hooks.context, &desired);
+    codec_release(&desired_codec, &desired);
+}
+
+static void on_poll(void *context, const struct http_answer *answer)
+{
+    struct coord *coord = context;
+    struct api_error error;
+    bool good = judge(coord, &coord->poll, answer, &error);
+    if (!coord->joined)
+        return;
+    /* An incarnation that is not known any more is noticed by the heartbeats. */
+    uint64_t pause = pause_ms(coord, &coord->poll);
+    if (good) {
+        uint64_t before = coord->hooks.revision(coord->hooks.context);
+        uint64_t took_ms = (clock_mono_ns() - coord->poll.began_ns) / NS_PER_MS;
+        take_desired(coord, answer);
+        bool news = coord->hooks.revision(coord->hooks.context) > before;
+        pause = news || took_ms >= DESIRED_PAUSE_MS ? 0 : DESIRED_PAUSE_MS;
+        coord->poll.failures = 0;
+    }
+    uv_timer_start(&coord->poll.timer, on_poll_timer, pause, 0);
+}
+
+static void send_poll(struct coord *coord)
+{
+    if (coord->closing || !coord->joined || coord->poll.in_flight)
+        return;
+    char url[URL_MAX];
+    snprintf(url, sizeof url, "%s/v1/agent/desired?node=%s&incarnation=%s&after=%llu&wait_ms=%u", coord->urls.items[coord->current],
+             coord->hello.name, coord->hello.incarnation, (unsigned long long)coord->hooks.revision(coord->hooks.context),
+             DESIRED_WAIT_MS);
+    call(coord, &coord->poll, &(struct http_call){.method = "GET", .url = url, .timeout_ms = DESIRED_TIMEOUT_MS,
+         .answer_bytes_max = DESIRED_ANSWER_MAX, .done = on_poll, .context = coord});
+}

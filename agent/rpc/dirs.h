@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef AGENT_RPC_DIRS_H
+#define AGENT_RPC_DIRS_H
+
+/* Where an agent keeps what outlives it. The node's uid names the state directory's agent for good; every shared place
+ * (arena, cgroup, short directory for sockets) carries it, so that several agents on one machine never meet. */
+
+#include <stdint.h>
+#include <tidemark/types.h>
+
+#include "ckpt/base/err.h"
+
+struct dirs {
+    char state[TIDE_PATH_MAX + 1];
+    char steps[TIDE_PATH_MAX + 1];  /* short enough for Unix sockets below it */
+    char logs[TIDE_PATH_MAX + 1];
+    char arena[TIDE_PATH_MAX + 1];
+    char cgroup[TIDE_PATH_MAX + 1]; /* empty: none can be written here */
+    char uid[TIDE_UID_CHARS + 1];
+    char cluster[TIDE_UID_CHARS + 1]; /* empty: never joined one */
+    int lock_fd;
+};
+
+/* Make what is missing, take the lock, read or make the uid. arena: NULL for the default.
+ * Errors: STATE (another agent uses the directory), IO, NOSPACE. */
+MUST_USE enum tide_status dirs_open(const char *state, const char *arena, struct dirs *ret_dirs, struct err *err);
+/* Give the lock back; remove arena and cgroup if nothing is left in them. */
+void dirs_close(struct dirs *dirs);
+/* Durable before the first desired state of that cluster is followed. */
+MUST_USE enum tide_status dirs_join(struct dirs *dirs, const char *cluster, struct err *err);
+
+/* Into `to` of TIDE_PATH_MAX + 1 bytes. Errors: LIMIT. */
+MUST_USE enum tide_status dirs_step(const struct dirs *dirs, const char *uid, uint64_t generation, char *to, struct err *err);
+MUST_USE enum tide_status dirs_arena(const struct dirs *dirs, const char *uid, char *to, struct err *err);
+MUST_USE enum tide_status dirs_log(const struct dirs *dirs, const char *job, const char *uid, uint64_t generation, char *to,
+                                   struct err *err);
+
+/* TIDE_UID_CHARS lower-case hex digits: what may become part of a path. */
+int uid_valid(const char *uid);
+
+/* The note in a job's arena: who it is and the newest generation begun, for an agent that comes back. */
+struct arena_note {
+    char job[TIDE_NAME_MAX + 1];
+    uint64_t generation;
+};
+MUST_USE enum tide_status arena_note_write(const char *arena, const struct arena_note *note, struct err *err);
+MUST_USE enum tide_status arena_note_read(const char *arena, struct arena_note *ret_note, struct err *err);
+
+#endif

@@ -1,0 +1,215 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "agent/rpc/http_client.h"
+
+#include <string.h>
+
+#include "ckpt/base/mem.h"
+
+#define CONNECT_TIMEOUT_MS 2000L
+#define REDIRECTS_MAX 4L
+
+struct call {
+    struct http_client *client;
+    CURL *easy;
+    struct curl_slist *headers;
+    char *body;
+    char *data;
+    size_t used, room, most;
+    bool too_long;
+    char error[CURL_ERROR_SIZE];
+    void (*done)(void *context, const struct http_answer *answer);
+    void *context;
+};
+
+/* One descriptor of curl's; freed when its poll handle is closed. */
+struct watch {
+    uv_poll_t poll;
+    curl_socket_t socket;
+    struct http_client *client;
+};
+
+static void call_free(struct call *call)
+{
+    curl_easy_cleanup(call->easy);
+    curl_slist_free_all(call->headers);
+    mem_free(call->body);
+    mem_free(call->data);
+    mem_free(call);
+}
+
+static void finish(struct call *call, CURLcode code)
+{
+    struct http_answer answer = {.body = "", .error = ""};
+    if (code == CURLE_OK) {
+        curl_easy_getinfo(call->easy, CURLINFO_RESPONSE_CODE, &answer.status);
+        if (call->data != NULL)
+            answer.body = call->data, answer.bytes = call->used;
+    } else if (call->too_long) {
+        answer.error = "the answer is longer than this agent accepts";
+    } else {
+        answer.error = call->error[0] != '\0' ? call->error : curl_easy_strerror(code);
+    }
+    call->done(call->context, &answer);
+}
+
+static void reap(struct http_client *client)
+{
+    int left = 0;
+    for (CURLMsg *message; !client->closing && (message = curl_multi_info_read(client->multi, &left)) != NULL;) {
+        if (message->msg != CURLMSG_DONE)
+            continue;
+        struct call *call = NULL;
+        CURLcode code = message->data.result;
+        curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, &call);
+        curl_multi_remove_handle(client->multi, call->easy);
+        finish(call, code);
+        call_free(call);
+    }
+}
+
+static void on_poll(uv_poll_t *poll, int status, int events)
+{
+    struct watch *watch = poll->data;
+    struct http_client *client = watch->client;
+    int flags = status < 0 ? CURL_CSELECT_ERR : 0, running = 0;
+    flags |= events & UV_READABLE ? CURL_CSELECT_IN : 0;
+    flags |= events & UV_WRITABLE ? CURL_CSELECT_OUT : 0;
+    curl_multi_socket_action(client->multi, watch->socket, flags, &running);
+    reap(client);
+}
+
+static void on_timer(uv_timer_t *timer)
+{
+    struct http_client *client = timer->data;
+    int running = 0;
+    curl_multi_socket_action(client->multi, CURL_SOCKET_TIMEOUT, 0, &running);
+    reap(client);
+}
+
+static int timer_wanted(CURLM *multi, long timeout_ms, void *context)
+{
+    (void)multi;
+    struct http_client *client = context;
+    if (client->closing)
+        return 0;
+    if (timeout_ms < 0)
+        uv_timer_stop(&client->timer);
+    else
+        uv_timer_start(&client->timer, on_timer, (uint64_t)timeout_ms, 0);
+    return 0;
+}
+
+static void watch_closed(uv_handle_t *handle)
+{
+    mem_free(handle->data);
+}
+
+static int socket_wanted(CURL *easy, curl_socket_t socket, int what, void *context, void *assigned)
+{
+    (void)easy;
+    struct http_client *client = context;
+    struct watch *watch = assigned;
+    if (what == CURL_POLL_REMOVE) {
+        if (watch != NULL) {
+            uv_poll_stop(&watch->poll);
+            uv_close((uv_handle_t *)&watch->poll, watch_closed);
+            curl_multi_assign(client->multi, socket, NULL);
+        }
+        return 0;
+    }
+    if (watch == NULL) {
+        watch = mem_alloc(sizeof *watch);
+        watch->socket = socket;
+        watch->client = client;
+        if (uv_poll_init_socket(client->loop, &watch->poll, socket) != 0) {
+            mem_free(watch);
+            return -1;
+        }
+        watch->poll.data = watch;
+        curl_multi_assign(client->multi, socket, watch);
+    }
+    int events = (what & CURL_POLL_IN ? UV_READABLE : 0) | (what & CURL_POLL_OUT ? UV_WRITABLE : 0);
+    uv_poll_start(&watch->poll, events, on_poll);
+    return 0;
+}
+
+enum tide_status http_client_init(struct http_client *client, uv_loop_t *loop, struct err *err)
+{
+    memset(client, 0, sizeof *client);
+    client->loop = loop;
+    if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK || (client->multi = curl_multi_init()) == NULL)
+        return err_set(err, TIDE_E_NOMEM, "libcurl cannot be initialized");
+    curl_multi_setopt(client->multi, CURLMOPT_SOCKETFUNCTION, socket_wanted);
+    curl_multi_setopt(client->multi, CURLMOPT_SOCKETDATA, client);
+    curl_multi_setopt(client->multi, CURLMOPT_TIMERFUNCTION, timer_wanted);
+    curl_multi_setopt(client->multi, CURLMOPT_TIMERDATA, client);
+    uv_timer_init(loop, &client->timer);
+    client->timer.data = client;
+    return TIDE_OK;
+}
+
+void http_client_close(struct http_client *client)
+{
+    client->closing = true;
+    uv_close((uv_handle_t *)&client->timer, NULL);
+    /* Calls still under way are abandoned with the process: their handles close with the multi. */
+    curl_multi_cleanup(client->multi);
+    client->multi = NULL;
+}
+
+static size_t on_data(char *data, size_t size, size_t count, void *context)
+{
+    struct call *call = context;
+    size_t bytes = size * count;
+    if (bytes > call->most - call->used) {
+        call->too_long = true;
+        return 0;
+    }
+    if (call->used + bytes + 1 > call->room) {
+        call->room = (call->used + bytes + 1) * 2;
+        call->data = mem_grow(call->data, call->room, 1);
+    }
+    memcpy(call->data + call->used, data, bytes);
+    call->used += bytes;
+    call->data[call->used] = '\0';
+    return bytes;
+}
+
+static void set_body(struct call *call, const char *body)
+{
+    call->body = mem_strdup(body);
+    call->headers = curl_slist_append(NULL, "Content-Type: application/json");
+    /* Bodies are small: waiting for "100 Continue" would only cost a round trip. */
+    call->headers = curl_slist_append(call->headers, "Expect:");
+    curl_easy_setopt(call->easy, CURLOPT_POST, 1L);
+    curl_easy_setopt(call->easy, CURLOPT_POSTFIELDS, call->body);
+    curl_easy_setopt(call->easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)strlen(call->body));
+    curl_easy_setopt(call->easy, CURLOPT_HTTPHEADER, call->headers);
+}
+
+void http_client_start(struct http_client *client, const struct http_call *order)
+{
+    struct call *call = mem_alloc(sizeof *call);
+    call->client = client;
+    call->most = order->answer_bytes_max;
+    call->done = order->done;
+    call->context = order->context;
+    call->easy = curl_easy_init();
+    curl_easy_setopt(call->easy, CURLOPT_URL, order->url);
+    curl_easy_setopt(call->easy, CURLOPT_PRIVATE, call);
+    curl_easy_setopt(call->easy, CURLOPT_WRITEFUNCTION, on_data);
+    curl_easy_setopt(call->easy, CURLOPT_WRITEDATA, call);
+    curl_easy_setopt(call->easy, CURLOPT_ERRORBUFFER, call->error);
+    curl_easy_setopt(call->easy, CURLOPT_NOSIGNAL, 1L);
+    curl_easy_setopt(call->easy, CURLOPT_PROXY, ""); /* coordinators are reached directly, whatever the environment says */
+    curl_easy_setopt(call->easy, CURLOPT_FOLLOWLOCATION, 1L);
+    curl_easy_setopt(call->easy, CURLOPT_MAXREDIRS, REDIRECTS_MAX);
+    curl_easy_setopt(call->easy, CURLOPT_POSTREDIR, (long)CURL_REDIR_POST_ALL);
+    curl_easy_setopt(call->easy, CURLOPT_PROTOCOLS_STR, "http,https");
+    curl_easy_setopt(call->easy, CURLOPT_REDIR_PROTOCOLS_STR, "http,https");
+    curl_easy_setopt(call->easy, CURLOPT_CONNECTTIMEOUT_MS, CONNECT_TIMEOUT_MS);
+    curl_easy_setopt(call->easy, CURLOPT_TIMEOUT_MS, (long)order->timeout_ms);
+    if (strcmp(order->method, "POST") == 0)
+        set_body(call, order->body);
+    curl_multi_add_handle(client->multi, call->easy);
+}

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef AGENT_RPC_HTTP_CLIENT_H
+#define AGENT_RPC_HTTP_CLIENT_H
+
+/* HTTP calls on the libuv loop: curl's multi interface driven by polls and one timer. */
+
+#include <curl/curl.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <uv.h>
+
+#include "ckpt/base/err.h"
+
+struct http_client {
+    uv_loop_t *loop;
+    CURLM *multi;
+    uv_timer_t timer;
+    bool closing;
+};
+
+MUST_USE enum tide_status http_client_init(struct http_client *client, uv_loop_t *loop, struct err *err);
+/* Calls under way end without a word; then the loop must run once more to close the handles. */
+void http_client_close(struct http_client *client);
+
+struct http_answer {
+    long status;       /* 0: no answer came; `error` says why */
+    const char *body;  /* NUL behind the last byte */
+    size_t bytes;
+    const char *error;
+};
+
+struct http_call {
+    const char *method; /* "GET" or "POST" */
+    const char *url;
+    const char *body;   /* POST; copied */
+    uint64_t timeout_ms;
+    size_t answer_bytes_max;
+    void (*done)(void *context, const struct http_answer *answer);
+    void *context;
+};
+
+/* Follows redirects (307: the leader is elsewhere). `done` is called exactly once, never from within this call; not at all
+ * after http_client_close. The strings are copied. */
+void http_client_start(struct http_client *client, const struct http_call *call);
+
+#endif

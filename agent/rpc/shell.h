@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef AGENT_RPC_SHELL_H
+#define AGENT_RPC_SHELL_H
+
+/* The agent's shell: one libuv loop that turns what happens into events of agent/core and does the actions that come out. */
+
+#include <tidemark/types.h>
+
+#include "ckpt/base/err.h"
+#include "ckpt/wire/node.h"
+
+struct shell_options {
+    char coordinators[4 * TIDE_PATH_MAX];
+    char name[TIDE_NAME_MAX + 1];
+    char state[TIDE_PATH_MAX + 1];
+    char address[ADDRESS_MAX + 1]; /* empty: found out */
+    char host[ADDRESS_MAX + 1];    /* empty: the host's */
+    char arena[TIDE_PATH_MAX + 1]; /* empty: /dev/shm */
+    char step[TIDE_PATH_MAX + 1];  /* the step program; empty: looked for */
+    uint64_t arena_bytes_max;      /* 0: half of the arena's file system */
+    uint32_t slots;                /* 0: one per processor */
+    uint32_t mesh_port, log_port;  /* 0: those of last time if free, else any */
+    bool kill_on_exit;             /* end the steps when told to end */
+};
+
+/* Runs until SIGTERM or SIGINT. Errors: everything that keeps an agent from starting. */
+MUST_USE enum tide_status shell_run(const struct shell_options *options, struct err *err);
+
+#endif

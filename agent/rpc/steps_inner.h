@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef AGENT_RPC_STEPS_INNER_H
+#define AGENT_RPC_STEPS_INNER_H
+
+/* Shared by steps.c (which there are), step_process.c (life and death) and step_socket.c (what is said). */
+
+#include "agent/rpc/frame.h"
+#include "agent/rpc/steps.h"
+
+struct step_socket; /* one connection; lives until libuv has closed it */
+
+struct step_process {
+    struct steps *steps;
+    struct step_process *next;
+    struct step_spec spec;
+    struct pages pages;
+    pid_t pid;
+    int pidfd;
+    uv_poll_t death;  /* on pidfd */
+    uv_timer_t timer; /* next connection try; after death: next look for what is left */
+    unsigned handles; /* open ones; freed with the last */
+    bool watched;     /* `death` is open */
+    bool dead, gone, dropped;
+    bool connected;
+    struct step_socket *socket; /* NULL: none */
+};
+
+struct kept_frame {
+    struct mesh_frame frame;
+    uint64_t until_ns;
+};
+
+struct steps {
+    uv_loop_t *loop;
+    const struct dirs *dirs;
+    char program[TIDE_PATH_MAX + 1];
+    struct steps_hooks hooks;
+    struct step_process *first;
+    LIST_OF(struct kept_frame) kept;
+    bool closing;
+};
+
+/* steps.c */
+struct step_process *process_of(struct steps *steps, const char *uid, uint64_t generation);
+void process_say(struct step_process *process, const struct step_status *status); /* EV_STEP_STATUS */
+void process_look(struct step_process *process);
+void kept_flush(struct step_process *process);
+
+/* step_process.c */
+struct step_process *process_make(struct steps *steps, struct step_spec *spec); /* the spec moves */
+MUST_USE enum tide_status process_spawn(struct step_process *process, struct err *err);
+void process_adopt(struct step_process *process);
+void process_kill(struct step_process *process);
+void process_drop(struct step_process *process); /* close handles, free when they are closed */
+
+/* step_socket.c */
+void socket_connect(struct step_process *process);
+void socket_close(struct step_process *process);
+/* False: not connected. */
+bool socket_send(struct step_process *process, const struct step_line *line);
+
+#endif

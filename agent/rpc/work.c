@@ -1,0 +1,326 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "agent/rpc/work.h"
+
+#include <dirent.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "agent/rpc/dirs.h"
+#include "ckpt/base/fsx.h"
+#include "ckpt/base/mem.h"
+#include "ckpt/stage/stage.h"
+
+#define STORES_MAX 16u
+#define ARENA_MODE 0755
+
+/* One action with copies of all it needs: the order it came from may change meanwhile. */
+struct item {
+    uv_work_t request;
+    struct item *next;
+    struct work *work;
+    unsigned kind;
+    struct agent_event event; /* the answer; uid, rank, slot and cut are set from the start */
+    char arena[TIDE_PATH_MAX + 1];
+    char job[TIDE_NAME_MAX + 1];
+    char store[TIDE_PATH_MAX + 1];
+    char manifest_key[TIDE_PATH_MAX + 1], manifest[DIGEST_HEX_CHARS + 1];
+    struct cut_order order; /* COMMIT only */
+    struct agent_held *held;
+};
+
+/* Opened once, used by all threads, never closed: jobs come back to the same store. */
+struct open_store {
+    char url[TIDE_PATH_MAX + 1];
+    struct store *store;
+};
+
+struct work {
+    uv_loop_t *loop;
+    void (*done)(void *context, const struct agent_event *event);
+    void *context;
+    bool closed;
+    unsigned storing;          /* items that touch the store on threads now */
+    struct item *first, *last; /* … and those that wait */
+    pthread_mutex_t lock;      /* stores */
+    struct open_store stores[STORES_MAX];
+    size_t store_count;
+};
+
+struct work *work_create(uv_loop_t *loop, void (*done)(void *context, const struct agent_event *event), void *context)
+{
+    struct work *work = mem_alloc(sizeof *work);
+    work->loop = loop;
+    work->done = done;
+    work->context = context;
+    pthread_mutex_init(&work->lock, NULL);
+    return work;
+}
+
+void work_close(struct work *work)
+{
+    work->closed = true;
+}
+
+/* ---- on a worker thread ---- */
+
+static enum tide_status open_store(struct work *work, const char *url, struct store **ret_store, struct err *err)
+{
+    enum tide_status status = TIDE_OK;
+    pthread_mutex_lock(&work->lock);
+    for (size_t i = 0; i < work->store_count; i++)
+        if (strcmp(work->stores[i].url, url) == 0) {
+            *ret_store = work->stores[i].store;
+            pthread_mutex_unlock(&work->lock);
+            return TIDE_OK;
+        }
+    if (work->store_count == STORES_MAX) {
+        status = err_set(err, TIDE_E_LIMIT, "this agent uses %u stores already; restart it to use %.200s", STORES_MAX, url);
+    } else {
+        struct open_store *slot = &work->stores[work->store_count];
+        status = store_open(url, &slot->store, err);
+        if (status == TIDE_OK) {
+            text_copy(slot->url, sizeof slot->url, url);
+            *ret_store = slot->store;
+            work->store_count++;
+        }
+    }
+    pthread_mutex_unlock(&work->lock);
+    return status;
+}
+
+static enum tide_status do_store(struct item *item, struct store *store, struct err *err)
+{
+    struct agent_event *event = &item->event;
+    struct stage_shard shard;
+    enum tide_status status =
+        stage_store(store, item->arena, event->rank, event->slot, item->job, event->uid, event->cut, &shard, err);
+    if (status != TIDE_OK)
+        return status;
+    text_copy(event->key, sizeof event->key, shard.key);
+    text_copy(event->digest, sizeof event->digest, shard.digest);
+    event->raw_bytes = shard.raw_bytes;
+    event->stored_bytes = shard.stored_bytes;
+    return TIDE_OK;
+}
+
+static enum tide_status do_fetch(struct item *item, struct store *store, struct err *err)
+{
+    enum tide_status status = fsx_mkdirs(item->arena, ARENA_MODE, err);
+    if (status != TIDE_OK)
+        return status;
+    return stage_fetch(store, item->manifest_key, item->manifest, item->arena, item->event.rank, item->event.slot, err);
+}
+
+static enum tide_status run_stored(struct item *item, struct err *err)
+{
+    struct agent_event *event = &item->event;
+    struct store *store = NULL;
+    enum tide_status status = open_store(item->work, item->store, &store, err);
+    if (status != TIDE_OK)
+        return status;
+    switch (item->kind) {
+    case ACT_STORE:
+        return do_store(item, store, err);
+    case ACT_FETCH:
+        return do_fetch(item, store, err);
+    case ACT_COMMIT:
+        return stage_commit(store, item->job, event->uid, &item->order, event->key, event->digest, err);
+    default:
+        return stage_purge(store, item->job, event->uid, event->cut, err);
+    }
+}
+
+static int rank_order(const void *a, const void *b)
+{
+    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+    return (x > y) - (x < y);
+}
+
+/* Ranks that have a slot with digests here; a slot without is not whole. */
+static size_t ranks_in(const char *arena, uint32_t *ranks, size_t most)
+{
+    size_t count = 0;
+    DIR *dir = opendir(arena);
+    for (struct dirent *entry; dir != NULL && count < most && (entry = readdir(dir)) != NULL;) {
+        unsigned rank = 0, slot = 0;
+        char name[64];
+        if (sscanf(entry->d_name, "r%u.slot%u.sum", &rank, &slot) != 2)
+            continue;
+        snprintf(name, sizeof name, SLOT_SUM_FILE_FORMAT, rank, slot);
+        if (strcmp(name, entry->d_name) == 0)
+            ranks[count++] = rank;
+    }
+    if (dir != NULL)
+        closedir(dir);
+    qsort(ranks, count, sizeof ranks[0], rank_order);
+    size_t unique = 0;
+    for (size_t i = 0; i < count; i++)
+        if (i == 0 || ranks[i] != ranks[i - 1])
+            ranks[unique++] = ranks[i];
+    return unique;
+}
+
+void work_look(const char *arena, const char *job_uid, struct agent_held **ret_held, size_t *ret_count)
+{
+    uint32_t ranks[TIDE_LOCAL_RANKS_MAX * SLOTS * 2];
+    size_t count = ranks_in(arena, ranks, sizeof ranks / sizeof ranks[0]), used = 0;
+    struct agent_held *held = mem_array(count * SLOTS, sizeof held[0]);
+    for (size_t i = 0; i < count; i++) {
+        uint64_t cuts[SLOTS] = {0};
+        char roots[SLOTS][DIGEST_HEX_CHARS + 1] = {{0}};
+        stage_held(arena, ranks[i], job_uid, cuts, roots);
+        for (uint32_t s = 0; s < SLOTS; s++) {
+            if (cuts[s] == 0)
+                continue;
+            held[used] = (struct agent_held){.rank = ranks[i], .slot = s, .cut = cuts[s]};
+            text_copy(held[used++].digest, sizeof held[0].digest, roots[s]);
+        }
+    }
+    *ret_held = held;
+    *ret_count = used;
+}
+
+static enum tide_status run(struct item *item, struct err *err)
+{
+    struct agent_event *event = &item->event;
+    switch (item->kind) {
+    case ACT_SUM:
+        return stage_sum(item->arena, event->rank, event->slot, event->uid, event->cut, event->digest, err);
+    case ACT_FIND:
+        return stage_find(item->arena, event->rank, event->uid, event->cut, 1, &event->slot, event->digest, err);
+    case ACT_LOOK:
+        work_look(item->arena, event->uid, &item->held, &event->held_count);
+        event->held = item->held;
+        return TIDE_OK;
+    default:
+        return run_stored(item, err);
+    }
+}
+
+static void on_thread(uv_work_t *request)
+{
+    struct item *item = request->data;
+    struct err err = {0};
+    item->event.status = run(item, &err);
+    if (item->event.status != TIDE_OK)
+        text_copy(item->event.text, sizeof item->event.text, err.text);
+}
+
+/* ---- on the loop's thread ---- */
+
+static bool stores(unsigned kind)
+{
+    return kind == ACT_STORE || kind == ACT_FETCH || kind == ACT_COMMIT || kind == ACT_PURGE;
+}
+
+static void item_free(struct item *item)
+{
+    codec_release(&cut_order_codec, &item->order);
+    mem_free(item->held);
+    mem_free(item);
+}
+
+static void begin_waiting(struct work *work);
+
+static void on_done(uv_work_t *request, int status)
+{
+    struct item *item = request->data;
+    struct work *work = item->work;
+    if (stores(item->kind))
+        work->storing--;
+    if (status == 0 && !work->closed)
+        work->done(work->context, &item->event);
+    item_free(item);
+    begin_waiting(work);
+}
+
+static void begin(struct item *item)
+{
+    item->request.data = item;
+    if (stores(item->kind))
+        item->work->storing++;
+    uv_queue_work(item->work->loop, &item->request, on_thread, on_done);
+}
+
+static void begin_waiting(struct work *work)
+{
+    while (!work->closed && work->first != NULL && work->storing < WORK_STORE_MAX) {
+        struct item *item = work->first;
+        work->first = item->next;
+        if (work->first == NULL)
+            work->last = NULL;
+        begin(item);
+    }
+}
+
+static void enqueue(struct work *work, struct item *item)
+{
+    if (item->kind == ACT_FETCH) { /* somebody waits for it: before uploads */
+        item->next = work->first;
+        work->first = item;
+        if (work->last == NULL)
+            work->last = item;
+    } else {
+        if (work->last != NULL)
+            work->last->next = item;
+        else
+            work->first = item;
+        work->last = item;
+    }
+    begin_waiting(work);
+}
+
+static unsigned answer_of(unsigned kind)
+{
+    switch (kind) {
+    case ACT_SUM:
+        return EV_SUMMED;
+    case ACT_FIND:
+        return EV_FOUND;
+    case ACT_FETCH:
+        return EV_FETCHED;
+    case ACT_LOOK:
+        return EV_LOOKED;
+    case ACT_STORE:
+        return EV_STORED;
+    case ACT_COMMIT:
+        return EV_COMMITTED;
+    default:
+        return EV_PURGED;
+    }
+}
+
+static void take_order(struct item *item, const struct assignment *order)
+{
+    text_copy(item->store, sizeof item->store, order->store);
+    text_copy(item->manifest_key, sizeof item->manifest_key, order->restore_manifest_key);
+    text_copy(item->manifest, sizeof item->manifest, order->restore_manifest);
+    if (item->kind == ACT_COMMIT)
+        codec_copy(&cut_order_codec, &order->cut, &item->order);
+}
+
+void work_start(struct work *work, const struct agent_action *action, const char *arena)
+{
+    if (work->closed)
+        return;
+    struct item *item = mem_alloc(sizeof *item);
+    item->work = work;
+    item->kind = action->kind;
+    text_copy(item->arena, sizeof item->arena, arena);
+    text_copy(item->job, sizeof item->job, action->job);
+    struct agent_event *event = &item->event;
+    event->kind = answer_of(action->kind);
+    text_copy(event->uid, sizeof event->uid, action->uid);
+    event->rank = action->rank;
+    event->slot = action->slot;
+    event->cut = action->cut;
+    event->generation = action->generation;
+    if (action->order != NULL)
+        take_order(item, action->order);
+    if (stores(item->kind))
+        enqueue(work, item);
+    else
+        begin(item);
+}

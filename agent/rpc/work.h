@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef AGENT_RPC_WORK_H
+#define AGENT_RPC_WORK_H
+
+/* What blocks, on libuv's worker threads: hashing slots, and all that touches the store. A store that hangs may hold up at
+ * most WORK_STORE_MAX threads; digests and looks into the arena always have the others. */
+
+#include <uv.h>
+
+#include "agent/core/core.h"
+
+#define WORK_THREADS "8"
+#define WORK_STORE_MAX 5u
+
+struct work;
+/* done: on the loop's thread, with the event that answers the action (borrowed). */
+struct work *work_create(uv_loop_t *loop, void (*done)(void *context, const struct agent_event *event), void *context);
+/* ACT_SUM, FIND, FETCH, LOOK, STORE, COMMIT or PURGE. arena: of the job on this node. */
+void work_start(struct work *work, const struct agent_action *action, const char *arena);
+/* Nothing new is begun; what runs is not waited for (it may hang in a store for ever). */
+void work_close(struct work *work);
+
+/* All that a job's arena holds; items are heap memory. Blocks. */
+void work_look(const char *arena, const char *job_uid, struct agent_held **ret_held, size_t *ret_count);
+
+#endif
