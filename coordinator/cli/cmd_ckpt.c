@@ -1,0 +1,359 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <inttypes.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "ckpt/base/clock.h"
+#include "ckpt/base/mem.h"
+#include "ckpt/stage/stage.h"
+#include "coordinator/cli/exits.h"
+#include "coordinator/cli/show.h"
+#include "coordinator/cli/units.h"
+#include "coordinator/cli/watch.h"
+
+/* ---- save ---- */
+
+struct saving {
+    uint64_t cut;      /* told by the coordinator; 0: the first by hand from `from` on */
+    uint64_t from;
+    bool until_open;   /* enough to know its id */
+    const struct ckpt *found;
+};
+
+static bool saved(const struct job_view *view, void *context)
+{
+    struct saving *s = context;
+    s->found = NULL;
+    for (size_t i = 0; i < view->job.ckpts.count && s->found == NULL; i++) {
+        const struct ckpt *k = &view->job.ckpts.items[i];
+        if (s->cut ? k->cut == s->cut : k->by_hand && k->cut >= s->from)
+            s->found = k;
+    }
+    if (s->found != NULL && (s->until_open || (s->found->state != TIDE_CKPT_OPEN && s->found->state != TIDE_CKPT_SEALED)))
+        return true;
+    return job_ended(view->job.state);
+}
+
+static int report_saved(const struct cli *cli, const struct saving *s, const struct job_view *view, json_t *json)
+{
+    const char *job = view->job.spec.name;
+    if (s->found == NULL) {
+        say_error("job %s is %s; no checkpoint was taken", job, job_state_names[view->job.state]);
+        return EXIT_CODE_REFUSED;
+    }
+    const struct ckpt *k = s->found;
+    if (wants_json(cli)) {
+        json_t *list = json_object_get(json_object_get(json, "job"), "ckpts");
+        show_json(json_array_get(list, (size_t)(k - view->job.ckpts.items)));
+    } else {
+        printf("%s/%" PRIu64 "\n", job, k->cut);
+    }
+    if (s->until_open || k->state == TIDE_CKPT_COMMITTED)
+        return EXIT_CODE_OK;
+    say_error("checkpoint %s/%" PRIu64 " is %s%s%s", job, k->cut, ckpt_state_names[k->state], k->reason[0] ? ": " : "", k->reason);
+    say_hint("training goes on; tidemark job events %s tells more", job);
+    return EXIT_CODE_CKPT_BAD;
+}
+
+int cmd_ckpt_save(struct cli *cli)
+{
+    struct fault fault = {0};
+    struct job_view view;
+    struct outcome outcome;
+    json_t *json = NULL;
+    char path[128], what[TIDE_NAME_MAX + 48];
+    const char *job = cli->args.items[0];
+    if (client_job(cli->client, job, 0, 0, &view, NULL, &fault) != TIDE_OK)
+        return fault_report(&fault);
+    struct saving saving = {.from = view.job.next_cut, .until_open = !cli->options.wait};
+    codec_release(&job_view_codec, &view);
+    snprintf(path, sizeof path, "/v1/jobs/%s/checkpoints", job);
+    if (client_outcome(cli->client, "POST", path, NULL, &outcome, NULL, &fault) != TIDE_OK)
+        return fault_report(&fault);
+    saving.cut = outcome.cut;
+    /* The id is told at once if the coordinator has given one; the rest may take until the next steps are made. */
+    if (saving.until_open && outcome.cut != 0 && !wants_json(cli)) {
+        printf("%s/%" PRIu64 "\n", job, outcome.cut);
+        return EXIT_CODE_OK;
+    }
+    snprintf(what, sizeof what, "a checkpoint of %.*s", TIDE_NAME_MAX, job);
+    if (watch_job(cli->client, job, cli->options.within_ms, what, saved, &saving, &view, &json, &fault) != TIDE_OK)
+        return fault_report(&fault);
+    int code = report_saved(cli, &saving, &view, json);
+    codec_release(&job_view_codec, &view);
+    json_decref(json);
+    return code;
+}
+
+/* ---- list, show ---- */
+
+int cmd_ckpt_list(struct cli *cli)
+{
+    struct fault fault = {0};
+    struct job_view view;
+    json_t *json = NULL;
+    if (client_job(cli->client, cli->args.items[0], 0, 0, &view, &json, &fault) != TIDE_OK)
+        return fault_report(&fault);
+    if (wants_json(cli)) {
+        show_json(json_object_get(json_object_get(json, "job"), "ckpts"));
+    } else if (cli->options.output == OUTPUT_NAME) {
+        for (size_t i = 0; i < view.job.ckpts.count; i++)
+            printf("%s/%" PRIu64 "\n", view.job.spec.name, view.job.ckpts.items[i].cut);
+    } else {
+        show_ckpts(&view.job, 0, cli->options.output == OUTPUT_WIDE);
+        if (view.job.ckpts.count == 0)
+            say_note("no checkpoints yet; tidemark ckpt save %s takes one", view.job.spec.name);
+    }
+    codec_release(&job_view_codec, &view);
+    json_decref(json);
+    return EXIT_CODE_OK;
+}
+
+/* A checkpoint with its job. On success the caller releases ret_view and ret_json. */
+static enum tide_status find(const struct cli *cli, struct job_view *ret_view, json_t **ret_json, const struct ckpt **ret_ckpt,
+                             struct fault *fault)
+{
+    char job[TIDE_NAME_MAX + 1];
+    uint64_t cut;
+    enum tide_status status = ckpt_id_parse(&cli->args, job, &cut, fault);
+    if (status == TIDE_OK)
+        status = client_job(cli->client, job, 0, 0, ret_view, ret_json, fault);
+    if (status != TIDE_OK)
+        return status;
+    *ret_ckpt = job_ckpt(&ret_view->job, cut);
+    if (*ret_ckpt != NULL)
+        return TIDE_OK;
+    char hint[TIDE_TEXT_MAX + 1];
+    snprintf(hint, sizeof hint, "tidemark ckpt list %s shows those there are", job);
+    codec_release(&job_view_codec, ret_view);
+    json_decref(*ret_json);
+    return fault_set(fault, TIDE_E_NOT_FOUND, hint, "job %s has no checkpoint %" PRIu64, job, cut);
+}
+
+int cmd_ckpt_show(struct cli *cli)
+{
+    struct fault fault = {0};
+    struct job_view view;
+    const struct ckpt *ckpt;
+    json_t *json = NULL;
+    if (find(cli, &view, &json, &ckpt, &fault) != TIDE_OK)
+        return fault_report(&fault);
+    if (wants_json(cli))
+        show_json(json_array_get(json_object_get(json_object_get(json, "job"), "ckpts"), (size_t)(ckpt - view.job.ckpts.items)));
+    else if (cli->options.output == OUTPUT_NAME)
+        printf("%s/%" PRIu64 "\n", view.job.spec.name, ckpt->cut);
+    else
+        show_ckpt(&view.job, ckpt);
+    codec_release(&job_view_codec, &view);
+    json_decref(json);
+    return EXIT_CODE_OK;
+}
+
+/* ---- verify ---- */
+
+static void say_bad(void *context, const char *text)
+{
+    (void)context;
+    say_error("%s", text);
+}
+
+/* --store, else the job's, else the cluster's. ret_url holds TIDE_PATH_MAX + 1 bytes. */
+static enum tide_status store_url(const struct cli *cli, const struct job *job, char *ret_url, struct fault *fault)
+{
+    struct cluster_view cluster;
+    if (cli->options.store != NULL || job->spec.store[0] != '\0') {
+        text_copy(ret_url, TIDE_PATH_MAX + 1, cli->options.store ? cli->options.store : job->spec.store);
+        return TIDE_OK;
+    }
+    enum tide_status status =
+        client_noun(cli->client, "GET", "/v1/cluster", NULL, 0, &cluster_view_codec, &cluster, NULL, fault);
+    if (status != TIDE_OK)
+        return status;
+    text_copy(ret_url, TIDE_PATH_MAX + 1, cluster.store);
+    codec_release(&cluster_view_codec, &cluster);
+    return TIDE_OK;
+}
+
+/* Opening creates a missing directory, which would only turn "not on this machine" into "no such object". */
+static enum tide_status open_store(const char *url, struct store **ret_store, struct fault *fault)
+{
+    static const char hint[] = "run it on a machine that sees the store, or name the store with --store URL";
+    const char *dir = strncmp(url, "file://", 7) == 0 ? url + 7 : url[0] == '/' ? url : NULL;
+    struct stat info;
+    if (dir != NULL && stat(dir, &info) != 0)
+        return fault_set(fault, TIDE_E_NOT_FOUND, hint, "the store's directory %s is not on this machine", dir);
+    enum tide_status status = store_open(url, ret_store, &fault->err);
+    if (status != TIDE_OK)
+        text_copy(fault->hint, sizeof fault->hint, hint);
+    return status;
+}
+
+static enum tide_status check(const struct cli *cli, const struct job *job, const struct ckpt *ckpt, struct stage_verdict *ret_verdict,
+                              struct fault *fault)
+{
+    char url[TIDE_PATH_MAX + 1];
+    struct store *store = NULL;
+    if (ckpt->state != TIDE_CKPT_COMMITTED && ckpt->state != TIDE_CKPT_CORRUPT)
+        return fault_set(fault, TIDE_E_STATE, "only committed checkpoints are in the store", "checkpoint %s/%" PRIu64 " is %s",
+                         job->spec.name, ckpt->cut, ckpt_state_names[ckpt->state]);
+    enum tide_status status = store_url(cli, job, url, fault);
+    if (status == TIDE_OK)
+        status = open_store(url, &store, fault);
+    if (status != TIDE_OK)
+        return status;
+    progress_show("reading %s/%" PRIu64 " from %s", job->spec.name, ckpt->cut, url);
+    status = stage_check(store, ckpt->manifest_key, ckpt->manifest, say_bad, NULL, ret_verdict, &fault->err);
+    progress_clear();
+    store_close(store);
+    if (status == TIDE_E_NOT_FOUND)
+        text_copy(fault->hint, sizeof fault->hint, "is this the store the job writes to? Name it with --store URL");
+    return status;
+}
+
+static void print_verdict(const struct cli *cli, const char *id, const struct stage_verdict *v)
+{
+    char raw[UNIT_TEXT_MAX], stored[UNIT_TEXT_MAX];
+    if (wants_json(cli)) {
+        json_t *json = json_pack("{s:s,s:b,s:I,s:I,s:I,s:I,s:I}", "checkpoint", id, "valid", v->bad == 0, "ranks",
+                                 (json_int_t)v->ranks, "chunks", (json_int_t)v->chunks, "raw_bytes", (json_int_t)v->raw_bytes,
+                                 "stored_bytes", (json_int_t)v->stored_bytes, "bad_ranks", (json_int_t)v->bad);
+        show_json(json);
+        json_decref(json);
+    } else if (v->bad == 0) {
+        printf("%s is valid: %" PRIu64 " rank%s, %" PRIu64 " chunk%s, %s (%s stored), every byte checked\n", id, v->ranks,
+               v->ranks == 1 ? "" : "s", v->chunks, v->chunks == 1 ? "" : "s", size_text(v->raw_bytes, raw),
+               size_text(v->stored_bytes, stored));
+    } else {
+        printf("%s is DAMAGED: %" PRIu64 " of %" PRIu64 " ranks\n", id, v->bad, v->ranks);
+    }
+}
+
+int cmd_ckpt_verify(struct cli *cli)
+{
+    struct fault fault = {0};
+    struct job_view view;
+    struct stage_verdict verdict = {0};
+    const struct ckpt *ckpt;
+    json_t *json = NULL;
+    if (find(cli, &view, &json, &ckpt, &fault) != TIDE_OK)
+        return fault_report(&fault);
+    char id[TIDE_NAME_MAX + UNIT_TEXT_MAX];
+    snprintf(id, sizeof id, "%s/%" PRIu64, view.job.spec.name, ckpt->cut);
+    int code;
+    if (check(cli, &view.job, ckpt, &verdict, &fault) != TIDE_OK) {
+        code = fault_report(&fault);
+    } else {
+        print_verdict(cli, id, &verdict);
+        code = verdict.bad ? EXIT_CODE_CKPT_BAD : EXIT_CODE_OK;
+    }
+    codec_release(&job_view_codec, &view);
+    json_decref(json);
+    return code;
+}
+
+/* ---- drop ---- */
+
+int cmd_ckpt_drop(struct cli *cli)
+{
+    struct fault fault = {0};
+    struct outcome outcome;
+    char job[TIDE_NAME_MAX + 1], path[160], id[TIDE_NAME_MAX + UNIT_TEXT_MAX];
+    uint64_t cut;
+    json_t *json = NULL;
+    enum tide_status status = ckpt_id_parse(&cli->args, job, &cut, &fault);
+    if (status == TIDE_OK) {
+        snprintf(path, sizeof path, "/v1/jobs/%s/checkpoints/%" PRIu64 "%s", job, cut, cli->options.force ? "?force=true" : "");
+        snprintf(id, sizeof id, "%s/%" PRIu64, job, cut);
+        status = client_outcome(cli->client, "DELETE", path, NULL, &outcome, &json, &fault);
+    }
+    return status == TIDE_OK ? show_outcome(cli, &outcome, json, id) : fault_report(&fault);
+}
+
+/* ---- rollback ---- */
+
+static enum tide_status rollback_ask(const struct cli *cli, struct rollback_request *ret_request, struct fault *fault)
+{
+    const struct options *o = &cli->options;
+    const char *job = cli->args.items[0];
+    *ret_request = (struct rollback_request){.steps = o->steps};
+    if (o->to == NULL)
+        return TIDE_OK;
+    if (o->steps != 0)
+        return fault_set(fault, TIDE_E_INVALID, "give one of them", "--to and --steps cannot be used together");
+    char named[TIDE_NAME_MAX + 1];
+    char *words[] = {cli->args.items[0], (char *)o->to};
+    struct strlist id = {.items = words, .count = 2};
+    char *own[] = {(char *)o->to};
+    if (strchr(o->to, '/') != NULL)
+        id = (struct strlist){.items = own, .count = 1};
+    enum tide_status status = ckpt_id_parse(&id, named, &ret_request->to, fault);
+    if (status == TIDE_OK && strcmp(named, job) != 0)
+        return fault_set(fault, TIDE_E_INVALID, NULL, "%s is a checkpoint of another job than %s", o->to, job);
+    return status;
+}
+
+static bool running_again(const struct job_view *view, void *context)
+{
+    const uint64_t *generation = context;
+    const struct job *job = &view->job;
+    if (job_ended(job->state))
+        return true;
+    return job->generation >= *generation && job->state == TIDE_JOB_RUNNING && job->all_stepped;
+}
+
+static int wait_rollback(struct cli *cli, const struct outcome *outcome, uint64_t begun_ns)
+{
+    struct fault fault = {0};
+    struct job_view view;
+    json_t *json = NULL;
+    char what[TIDE_NAME_MAX + 48], time[UNIT_TEXT_MAX];
+    uint64_t generation = outcome->generation;
+    snprintf(what, sizeof what, "%.*s to run again", TIDE_NAME_MAX, cli->args.items[0]);
+    if (watch_job(cli->client, cli->args.items[0], cli->options.within_ms, what, running_again, &generation, &view, &json, &fault) !=
+        TIDE_OK)
+        return fault_report(&fault);
+    const struct job *job = &view.job;
+    int code = job_ended(job->state) ? exit_of_job(job) : EXIT_CODE_OK;
+    const struct ckpt *ckpt = job_ckpt(job, outcome->cut ? outcome->cut : job->restore_cut);
+    if (wants_json(cli))
+        show_json(json);
+    else if (job_ended(job->state))
+        printf("%s: %s%s%s\n", job->spec.name, job_state_names[job->state], job->reason[0] ? ": " : "", job->reason);
+    else if (ckpt != NULL)
+        printf("%s: back at %s/%" PRIu64 " (step %" PRIu64 "), running again as generation %" PRIu64 " after %s\n", job->spec.name,
+               job->spec.name, ckpt->cut, ckpt->step, job->generation,
+               duration_text((clock_mono_ns() - begun_ns) / NS_PER_MS, time));
+    else
+        printf("%s: running again as generation %" PRIu64 "\n", job->spec.name, job->generation);
+    codec_release(&job_view_codec, &view);
+    json_decref(json);
+    return code;
+}
+
+int cmd_rollback(struct cli *cli)
+{
+    struct fault fault = {0};
+    struct rollback_request request;
+    struct job_view view;
+    struct outcome outcome;
+    char path[128];
+    json_t *json = NULL;
+    uint64_t begun_ns = clock_mono_ns();
+    if (rollback_ask(cli, &request, &fault) != TIDE_OK ||
+        client_job(cli->client, cli->args.items[0], 0, 0, &view, NULL, &fault) != TIDE_OK)
+        return fault_report(&fault);
+    uint64_t before = view.job.generation;
+    codec_release(&job_view_codec, &view);
+    char *body = codec_print(&rollback_request_codec, &request, CODEC_COMPACT);
+    snprintf(path, sizeof path, "/v1/jobs/%s/rollback", cli->args.items[0]);
+    enum tide_status status = client_outcome(cli->client, "POST", path, body, &outcome, &json, &fault);
+    mem_free(body);
+    if (status != TIDE_OK)
+        return fault_report(&fault);
+    if (cli->options.no_wait)
+        return show_outcome(cli, &outcome, json, cli->args.items[0]);
+    json_decref(json);
+    if (outcome.generation == 0)
+        outcome.generation = before + 1;
+    return wait_rollback(cli, &outcome, begun_ns);
+}

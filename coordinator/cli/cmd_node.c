@@ -1,0 +1,221 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <inttypes.h>
+#include <string.h>
+
+#include "ckpt/base/clock.h"
+#include "ckpt/base/mem.h"
+#include "coordinator/cli/exits.h"
+#include "coordinator/cli/show.h"
+#include "coordinator/cli/units.h"
+
+#define SILENT_NEVER_MS (UINT64_C(1) << 40) /* the leader has not heard of it at all */
+
+static const char *silent_text(uint64_t ms, char *to)
+{
+    if (ms < SILENT_NEVER_MS)
+        return duration_text(ms, to);
+    text_copy(to, UNIT_TEXT_MAX, "never");
+    return to;
+}
+
+static const char *shown_state(const struct node *node)
+{
+    return node->state == TIDE_NODE_READY && node->cordoned ? "drained" : node_state_names[node->state];
+}
+
+static void jobs_text(const struct strlist *jobs, char *to, size_t size)
+{
+    to[0] = '\0';
+    for (size_t i = 0; i < jobs->count; i++) {
+        size_t n = strlen(to);
+        snprintf(to + n, size - n, "%s%s", i ? "," : "", jobs->items[i]);
+    }
+}
+
+static void node_row(struct table *t, const struct node_view *v, bool wide)
+{
+    char text[512], silent[UNIT_TEXT_MAX];
+    const char *state = shown_state(&v->node);
+    table_cell(t, TINT_NONE, "%s", v->node.name);
+    table_cell(t, tint_of_state(state), "%s", state);
+    table_cell(t, TINT_NONE, "%u/%u", v->used_slots, v->node.slots);
+    table_cell(t, TINT_NONE, "%s", v->node.address);
+    table_cell(t, TINT_NONE, "%s", silent_text(v->silent_ms, silent));
+    jobs_text(&v->jobs, text, sizeof text);
+    table_cell(t, TINT_NONE, "%s", text);
+    if (wide) {
+        table_cell(t, TINT_NONE, "%s", v->node.host);
+        table_cell(t, TINT_NONE, "%s", v->node.uid);
+        table_cell(t, TINT_NONE, "%u", v->node.mesh_port);
+        table_cell(t, TINT_NONE, "%u", v->node.log_port);
+    }
+    table_cell(t, TINT_NONE, "%s", v->node.reason);
+}
+
+static void print_nodes(const struct node_list *list, bool wide)
+{
+    static const char *const more[] = {"HOST", "UID", "MESH", "LOGS"};
+    struct table t = {0};
+    table_column(&t, "NAME", false);
+    table_column(&t, "STATE", false);
+    table_column(&t, "SLOTS", true);
+    table_column(&t, "ADDRESS", false);
+    table_column(&t, "SILENT", true);
+    table_column(&t, "JOBS", false);
+    for (size_t i = 0; wide && i < sizeof more / sizeof more[0]; i++)
+        table_column(&t, more[i], i >= 2);
+    table_column(&t, "WHY", false);
+    for (size_t i = 0; i < list->nodes.count; i++)
+        node_row(&t, &list->nodes.items[i], wide);
+    table_print(&t, stdout, term_columns());
+    if (list->nodes.count == 0) {
+        say_note("no nodes");
+        say_hint("start an agent on each: tidemark-agent --coordinator URL --name NODE --state DIR");
+    }
+}
+
+int cmd_node_list(struct cli *cli)
+{
+    struct fault fault = {0};
+    struct node_list list;
+    json_t *json = NULL;
+    if (client_noun(cli->client, "GET", "/v1/nodes", NULL, 0, &node_list_codec, &list, &json, &fault) != TIDE_OK)
+        return fault_report(&fault);
+    if (wants_json(cli)) {
+        show_json(json);
+    } else if (cli->options.output == OUTPUT_NAME) {
+        for (size_t i = 0; i < list.nodes.count; i++)
+            puts(list.nodes.items[i].node.name);
+    } else {
+        print_nodes(&list, cli->options.output == OUTPUT_WIDE);
+    }
+    codec_release(&node_list_codec, &list);
+    json_decref(json);
+    return EXIT_CODE_OK;
+}
+
+static enum tide_status node_path(const char *node, const char *verb, char *to, size_t size, struct fault *fault)
+{
+    if (!name_valid(node))
+        return fault_set(fault, TIDE_E_NOT_FOUND, "tidemark node list shows all nodes", "\"%.80s\" is not the name of a node", node);
+    snprintf(to, size, "/v1/nodes/%s%s", node, verb);
+    return TIDE_OK;
+}
+
+static void print_node(const struct node_view *v)
+{
+    const struct node *n = &v->node;
+    char text[512], time[UNIT_TEXT_MAX];
+    const char *state = shown_state(n);
+    field_print("node", TINT_BOLD, "%s", n->name);
+    field_print("state", tint_of_state(state), "%s", state);
+    if (n->reason[0])
+        field_print("why", TINT_NONE, "%s", n->reason);
+    field_print("slots", TINT_NONE, "%u of %u used", v->used_slots, n->slots);
+    jobs_text(&v->jobs, text, sizeof text);
+    field_print("jobs", TINT_NONE, "%s", text[0] ? text : "none");
+    field_print("host", TINT_NONE, "%s", n->host);
+    field_print("address", TINT_NONE, "%s (mesh port %u, log port %u)", n->address, n->mesh_port, n->log_port);
+    field_print("silent for", TINT_NONE, "%s", silent_text(v->silent_ms, time));
+    field_print("registered", TINT_NONE, "%s", clock_text(n->registered_ms, time));
+    field_print("changed", TINT_NONE, "%s", clock_text(n->changed_ms, time));
+    field_print("uid", TINT_NONE, "%s", n->uid);
+    field_print("incarnation", TINT_NONE, "%s", n->incarnation);
+}
+
+int cmd_node_show(struct cli *cli)
+{
+    struct fault fault = {0};
+    struct node_view view;
+    char path[128];
+    json_t *json = NULL;
+    if (node_path(cli->args.items[0], "", path, sizeof path, &fault) != TIDE_OK ||
+        client_noun(cli->client, "GET", path, NULL, 0, &node_view_codec, &view, &json, &fault) != TIDE_OK)
+        return fault_report(&fault);
+    if (wants_json(cli))
+        show_json(json);
+    else if (cli->options.output == OUTPUT_NAME)
+        puts(view.node.name);
+    else
+        print_node(&view);
+    codec_release(&node_view_codec, &view);
+    json_decref(json);
+    return EXIT_CODE_OK;
+}
+
+static int change(struct cli *cli, const char *verb)
+{
+    struct fault fault = {0};
+    struct outcome outcome;
+    char path[128];
+    json_t *json = NULL;
+    if (node_path(cli->args.items[0], verb, path, sizeof path, &fault) != TIDE_OK ||
+        client_outcome(cli->client, "POST", path, NULL, &outcome, &json, &fault) != TIDE_OK)
+        return fault_report(&fault);
+    return show_outcome(cli, &outcome, json, cli->args.items[0]);
+}
+
+int cmd_node_drain(struct cli *cli)
+{
+    return change(cli, "/drain");
+}
+
+int cmd_node_resume(struct cli *cli)
+{
+    return change(cli, "/resume");
+}
+
+/* ---- cluster ---- */
+
+static void print_cluster(const struct cluster_view *c)
+{
+    char time[UNIT_TEXT_MAX], lease[UNIT_TEXT_MAX];
+    field_print("cluster", TINT_BOLD, "%s", c->cluster);
+    field_print("version", TINT_NONE, "%s", c->version);
+    field_print("up", TINT_NONE, "%s", duration_text(c->uptime_ms, time));
+    field_print("revision", TINT_NONE, "%" PRIu64, c->revision);
+    field_print("nodes", c->nodes_lost ? TINT_YELLOW : TINT_NONE, "%u ready, %u lost, %u drained", c->nodes_ready, c->nodes_lost,
+                c->nodes_drained);
+    field_print("jobs", TINT_NONE, "%u active, %u in all", c->jobs_active, c->jobs_total);
+    field_print("lease", TINT_NONE, "%s, heartbeat every %s", duration_text(c->lease_ms, lease), duration_text(c->heartbeat_ms, time));
+    field_print("store", TINT_NONE, "%s", c->store[0] ? c->store : "none; jobs name their own with --store");
+    if (c->members.count > 0)
+        putchar('\n');
+    struct table t = {0};
+    table_column(&t, "COORDINATOR", true);
+    table_column(&t, "ROLE", false);
+    table_column(&t, "TERM", true);
+    table_column(&t, "COMMIT", true);
+    table_column(&t, "APPLIED", true);
+    table_column(&t, "LOG", true);
+    table_column(&t, "ADDRESS", false);
+    for (size_t i = 0; i < c->members.count; i++) {
+        const struct member_view *m = &c->members.items[i];
+        table_cell(&t, TINT_NONE, "%" PRIu64, m->id);
+        table_cell(&t, m->leader ? TINT_GREEN : TINT_NONE, "%s", m->leader ? "leader" : "follower");
+        table_cell(&t, TINT_NONE, "%" PRIu64, m->term);
+        table_cell(&t, TINT_NONE, "%" PRIu64, m->commit_index);
+        table_cell(&t, TINT_NONE, "%" PRIu64, m->applied_index);
+        table_cell(&t, TINT_NONE, "%s", size_text(m->log_bytes, time));
+        table_cell(&t, TINT_NONE, "%s", m->address);
+    }
+    table_print(&t, stdout, term_columns());
+}
+
+int cmd_cluster_status(struct cli *cli)
+{
+    struct fault fault = {0};
+    struct cluster_view view;
+    json_t *json = NULL;
+    if (client_noun(cli->client, "GET", "/v1/cluster", NULL, 0, &cluster_view_codec, &view, &json, &fault) != TIDE_OK)
+        return fault_report(&fault);
+    if (wants_json(cli))
+        show_json(json);
+    else if (cli->options.output == OUTPUT_NAME)
+        puts(view.cluster);
+    else
+        print_cluster(&view);
+    codec_release(&cluster_view_codec, &view);
+    json_decref(json);
+    return EXIT_CODE_OK;
+}

@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef COORDINATOR_CLI_COMMAND_H
+#define COORDINATOR_CLI_COMMAND_H
+
+/* The commands, in one table that reads like --help. */
+
+#include <stdio.h>
+
+#include "coordinator/cli/option.h"
+
+struct client;
+
+/* One run of the program. */
+struct cli {
+    const struct command *command;
+    struct options options;
+    struct strlist args;
+    struct client *client; /* NULL for commands that need no coordinator */
+};
+
+struct command {
+    const char *group; /* "job"; NULL: none */
+    const char *name;
+    const char *brief; /* a sentence without a capital and full stop */
+    const char *args;  /* as in the usage line; NULL: none */
+    size_t args_min, args_max;
+    enum completion complete; /* of its arguments */
+    struct option_set set;
+    bool local;               /* needs no coordinator */
+    bool hidden;
+    const char *details;      /* more, for help and man page; may be NULL */
+    int (*run)(struct cli *cli);
+};
+
+extern const struct command commands[];
+extern const size_t command_count;
+
+/* Which command do these words name? ret_words: how many of them it took. NULL when none; then ret_words is 1 if the first
+ * word names a group. */
+const struct command *command_find(int argc, char *const *argv, int *ret_words);
+bool command_is_group(const char *word);
+/* Words that may stand at that place: names without a group and groups, or the names in a group. At most `most`. */
+size_t command_words(const char *group, const char **to, size_t most);
+/* "tidemark job list"; returns `to`. */
+const char *command_title(const struct command *command, char *to, size_t size);
+
+/* help.c */
+void help_overview(FILE *to);
+void help_group(FILE *to, const char *group);
+void help_command(FILE *to, const struct command *command);
+/* "-n, --nproc-per-node N"; returns `to`. Shared by help and man page. */
+const char *option_spelling(const struct option *row, char *to, size_t size);
+/* man.c: the page tidemark(1) in roff. */
+void man_page(FILE *to);
+/* complete.c: the script for a shell; nonzero if it is none of bash, zsh, fish. */
+int complete_script(FILE *to, const char *shell);
+/* One line "word<TAB>what it is" for each word that may stand at the end of words[0..count), whose last is the beginning
+ * typed so far and whose first is not the program. Lines ":files", ":dirs", ":jobs", ":ckpts" and ":nodes" ask the caller
+ * to look there. */
+void complete_words(FILE *to, int count, char *const *words);
+
+/* The commands themselves; each returns an exit status (exits.h). */
+int cmd_run(struct cli *cli);
+int cmd_job_list(struct cli *cli);
+int cmd_job_show(struct cli *cli);
+int cmd_job_logs(struct cli *cli);
+int cmd_job_wait(struct cli *cli);
+int cmd_job_cancel(struct cli *cli);
+int cmd_job_explain(struct cli *cli);
+int cmd_job_events(struct cli *cli);
+int cmd_ckpt_save(struct cli *cli);
+int cmd_ckpt_list(struct cli *cli);
+int cmd_ckpt_show(struct cli *cli);
+int cmd_ckpt_verify(struct cli *cli);
+int cmd_ckpt_drop(struct cli *cli);
+int cmd_rollback(struct cli *cli);
+int cmd_node_list(struct cli *cli);
+int cmd_node_show(struct cli *cli);
+int cmd_node_drain(struct cli *cli);
+int cmd_node_resume(struct cli *cli);
+int cmd_cluster_status(struct cli *cli);
+int cmd_completion(struct cli *cli);
+int cmd_complete(struct cli *cli);
+int cmd_help(struct cli *cli);
+int cmd_version(struct cli *cli);
+
+#endif

@@ -1,0 +1,233 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <string.h>
+
+#include "coordinator/cli/command.h"
+#include "coordinator/cli/tables.h"
+
+#define AT(member) .offset = offsetof(struct options, member)
+#define TABLE(variable, words, list) \
+    const struct option_table variable = {.title = words, .rows = list, .count = sizeof list / sizeof list[0]}
+
+/* ---- options of every command ---- */
+
+static const char *const output_choices[] = {"table", "json", "wide", "name", NULL};
+static const char *const stream_choices[] = {"out", "err", "both", NULL};
+static const char *const until_choices[] = {"ended", "running", "stepping", NULL};
+
+static const struct option common_rows[] = {
+    {.name = "coordinator", .kind = OPTION_TEXT, .value = "URL[,URL...]", AT(coordinator),
+     .help = "coordinators to ask (default: $TIDEMARK_COORDINATOR, else http://127.0.0.1:7070)"},
+    {.name = "timeout", .kind = OPTION_DURATION, .value = "DURATION", AT(timeout_ms), .preset = "30s",
+     .help = "longest time without an answer of any coordinator before the command gives up"},
+    {.name = "help", .letter = 'h', .kind = OPTION_FLAG, AT(help), .help = "print this help"},
+};
+TABLE(common_table, "Every command", common_rows);
+
+static const struct option output_rows[] = {
+    {.name = "output", .letter = 'o', .kind = OPTION_CHOICE, .value = "table|json|wide|name", AT(output), .choices = output_choices,
+     .preset = "table", .help = "json: the noun of the API as it came, stable for scripts; name: names alone, one a line"},
+};
+TABLE(output_table, "Output", output_rows);
+
+/* ---- options of one command each ---- */
+
+#define WITHIN(preset_, what) \
+    {.name = "within", .kind = OPTION_DURATION, .value = "DURATION", AT(within_ms), .preset = preset_, .help = what}
+
+static const struct option list_rows[] = {
+    {.name = "all", .letter = 'a', .kind = OPTION_FLAG, AT(all), .help = "ended jobs too"},
+};
+static TABLE(list_table, "Options", list_rows);
+
+static const struct option logs_rows[] = {
+    {.name = "follow", .letter = 'f', .kind = OPTION_FLAG, AT(follow),
+     .help = "go on across generations until the job has ended and all is printed; Ctrl-C detaches"},
+    {.name = "rank", .letter = 'r', .kind = OPTION_TEXT, .value = "R[,R|R-R...]", AT(ranks), .help = "only these ranks"},
+    {.name = "generation", .letter = 'g', .kind = OPTION_NUMBER, .value = "G", AT(generation), .min = 1,
+     .help = "that generation (default: the newest)"},
+    {.name = "all-generations", .kind = OPTION_FLAG, AT(all_generations), .help = "from the first generation on"},
+    {.name = "stream", .kind = OPTION_CHOICE, .value = "out|err|both", AT(stream), .choices = stream_choices, .preset = "both",
+     .help = "stdout, stderr or both of the ranks; all is printed on stdout"},
+    {.name = "tail", .kind = OPTION_NUMBER, .value = "N", AT(tail), .max = 1000000, .min = 1,
+     .help = "only the last N lines of each rank and stream"},
+};
+static TABLE(logs_table, "Options", logs_rows);
+
+static const struct option wait_rows[] = {
+    {.name = "for", .kind = OPTION_CHOICE, .value = "ended|running|stepping", AT(until), .choices = until_choices, .preset = "ended",
+     .help = "what to wait for; stepping: every rank has made a step"},
+    WITHIN("30d", "longest wait"),
+};
+static TABLE(wait_table, "Options", wait_rows);
+
+static const struct option cancel_rows[] = {
+    {.name = "wait", .kind = OPTION_FLAG, AT(wait), .help = "wait until its ranks are gone"},
+    WITHIN("5m", "longest wait of --wait"),
+};
+static TABLE(cancel_table, "Options", cancel_rows);
+
+static const struct option events_rows[] = {
+    {.name = "follow", .letter = 'f', .kind = OPTION_FLAG, AT(follow), .help = "print further events until the job has ended"},
+};
+static TABLE(events_table, "Options", events_rows);
+
+static const struct option save_rows[] = {
+    {.name = "wait", .kind = OPTION_FLAG, AT(wait), .help = "wait until it is durable in the store (committed)"},
+    WITHIN("10m", "longest wait"),
+};
+static TABLE(save_table, "Options", save_rows);
+
+static const struct option verify_rows[] = {
+    {.name = "store", .kind = OPTION_TEXT, .value = "URL", AT(store), .complete = COMPLETE_DIR,
+     .help = "read this store (default: the job's)"},
+};
+static TABLE(verify_table, "Options", verify_rows);
+
+static const struct option drop_rows[] = {
+    {.name = "force", .kind = OPTION_FLAG, AT(force), .help = "even if it is the newest one the job could restart from"},
+};
+static TABLE(drop_table, "Options", drop_rows);
+
+static const struct option rollback_rows[] = {
+    {.name = "to", .kind = OPTION_TEXT, .value = "CKPT", AT(to), .complete = COMPLETE_CKPT,
+     .help = "to this checkpoint: JOB/7 or 7 (default: the newest committed one)"},
+    {.name = "steps", .kind = OPTION_NUMBER, .value = "N", AT(steps), .min = 1,
+     .help = "at least N steps back from where it is now"},
+    {.name = "no-wait", .kind = OPTION_FLAG, AT(no_wait), .help = "do not wait until the job is running again"},
+    WITHIN("10m", "longest wait"),
+};
+static TABLE(rollback_table, "Options", rollback_rows);
+
+static const struct option help_rows[] = {
+    {.name = "man", .kind = OPTION_FLAG, AT(man), .hidden = true, .help = "print the man page in roff"},
+};
+static TABLE(help_table, "Options", help_rows);
+
+/* ---- the commands ---- */
+
+#define SET(...) .set = {.tables = {__VA_ARGS__ __VA_OPT__(,) &common_table}}
+#define JOB_ARG .args = "JOB", .args_min = 1, .args_max = 1, .complete = COMPLETE_JOB
+#define NODE_ARG .args = "NODE", .args_min = 1, .args_max = 1, .complete = COMPLETE_NODE
+/* "JOB/7" or "JOB 7" */
+#define CKPT_ARG .args = "JOB/CKPT", .args_min = 1, .args_max = 2, .complete = COMPLETE_CKPT
+
+const struct command commands[] = {
+    {.name = "run", .brief = "submit a program as a job of one or many ranks", .args = "[--] PROGRAM [ARG...]",
+     .args_min = 1, .args_max = TIDE_ARGS_MAX, .complete = COMPLETE_FILE, .run = cmd_run,
+     .set = {.tables = {&run_table, &run_job_table, &run_saving_table, &run_follow_table, &output_table, &common_table,
+                        &run_torch_table},
+             .stop_at_first = true},
+     .details = "Understands torchrun's command lines: both spellings (--nproc-per-node and --nproc_per_node) and PET_<FLAG> "
+                "in the environment. A script ending in .py is run with python3 -u, as torchrun does ($PYTHON_EXEC names another "
+                "interpreter). The command returns as soon as the job is accepted, unless --wait, --follow or --standalone is "
+                "given; then it ends with the job's exit status: 0, that of the first rank that failed, or 128+N for a rank "
+                "killed by signal N.\n"
+                "With --standalone no daemon has to be started before. Checkpoints go to $XDG_STATE_HOME/tidemark/store. The first "
+                "Ctrl-C cancels the job, which gives its ranks --stop-grace to end; the second kills them."},
+
+    {.group = "job", .name = "list", .brief = "the jobs and their states", .run = cmd_job_list, SET(&list_table, &output_table)},
+    {.group = "job", .name = "show", .brief = "a job, its ranks and newest checkpoints", JOB_ARG, .run = cmd_job_show,
+     SET(&output_table)},
+    {.group = "job", .name = "logs", .brief = "the output of a job's ranks", JOB_ARG, .run = cmd_job_logs, SET(&logs_table),
+     .details = "Reads from the nodes themselves. Lines are prefixed with the rank when there is more than one. A node that does "
+                "not answer is named in a warning and passed over."},
+    {.group = "job", .name = "wait", .brief = "wait for a job and end with its exit status", JOB_ARG, .run = cmd_job_wait,
+     SET(&wait_table, &output_table)},
+    {.group = "job", .name = "cancel", .brief = "stop a job for good", JOB_ARG, .run = cmd_job_cancel,
+     SET(&cancel_table, &output_table)},
+    {.group = "job", .name = "explain", .brief = "why a job is in its state, what it waits for, how it recovered", JOB_ARG,
+     .run = cmd_job_explain, SET(&output_table)},
+    {.group = "job", .name = "events", .brief = "the history of a job", JOB_ARG, .run = cmd_job_events,
+     SET(&events_table, &output_table)},
+
+    {.group = "ckpt", .name = "save", .brief = "take a checkpoint now; training does not stop", JOB_ARG, .run = cmd_ckpt_save,
+     SET(&save_table, &output_table)},
+    {.group = "ckpt", .name = "list", .brief = "the checkpoints of a job", JOB_ARG, .run = cmd_ckpt_list, SET(&output_table)},
+    {.group = "ckpt", .name = "show", .brief = "one checkpoint", CKPT_ARG, .run = cmd_ckpt_show, SET(&output_table)},
+    {.group = "ckpt", .name = "verify", .brief = "read a checkpoint from its store and check every byte", CKPT_ARG,
+     .run = cmd_ckpt_verify, SET(&verify_table, &output_table),
+     .details = "Reads the store from this machine and compares it with the digest in the coordinator's log."},
+    {.group = "ckpt", .name = "drop", .brief = "delete a checkpoint", CKPT_ARG, .run = cmd_ckpt_drop, SET(&drop_table, &output_table)},
+
+    {.name = "rollback", .brief = "send a running job back to a checkpoint", JOB_ARG, .run = cmd_rollback,
+     SET(&rollback_table, &output_table)},
+
+    {.group = "node", .name = "list", .brief = "the nodes and what they run", .run = cmd_node_list, SET(&output_table)},
+    {.group = "node", .name = "show", .brief = "one node", NODE_ARG, .run = cmd_node_show, SET(&output_table)},
+    {.group = "node", .name = "drain", .brief = "give a node no new ranks", NODE_ARG, .run = cmd_node_drain, SET(&output_table)},
+    {.group = "node", .name = "resume", .brief = "let a drained node run ranks again", NODE_ARG, .run = cmd_node_resume,
+     SET(&output_table)},
+
+    {.group = "cluster", .name = "status", .brief = "the coordinators, nodes and jobs in short", .run = cmd_cluster_status,
+     SET(&output_table)},
+
+    {.name = "completion", .brief = "print the completion script of a shell", .args = "bash|zsh|fish", .args_min = 1, .args_max = 1,
+     .complete = COMPLETE_SHELL, .local = true, .run = cmd_completion, SET(),
+     .details = "For example: source <(tidemark completion bash)"},
+    {.name = "help", .brief = "help on a command", .args = "[COMMAND...]", .args_max = 2, .complete = COMPLETE_COMMAND, .local = true,
+     .run = cmd_help, SET(&help_table)},
+    {.name = "version", .brief = "the version of this program", .local = true, .run = cmd_version, SET()},
+    {.name = "__complete", .brief = "the words that may come next", .args = "[WORD...]", .args_max = TIDE_ARGS_MAX, .local = true,
+     .hidden = true, .run = cmd_complete, .set = {.tables = {&common_table}, .stop_at_first = true}},
+};
+const size_t command_count = sizeof commands / sizeof commands[0];
+
+static bool named(const struct command *c, const char *group, const char *name)
+{
+    if ((c->group == NULL) != (group == NULL) || (group != NULL && strcmp(c->group, group) != 0))
+        return false;
+    return strcmp(c->name, name) == 0;
+}
+
+bool command_is_group(const char *word)
+{
+    for (size_t i = 0; i < command_count; i++)
+        if (commands[i].group != NULL && strcmp(commands[i].group, word) == 0)
+            return true;
+    return false;
+}
+
+const struct command *command_find(int argc, char *const *argv, int *ret_words)
+{
+    *ret_words = 0;
+    if (argc == 0)
+        return NULL;
+    bool group = command_is_group(argv[0]);
+    *ret_words = group;
+    for (size_t i = 0; i < command_count; i++) {
+        if (!group && named(&commands[i], NULL, argv[0])) {
+            *ret_words = 1;
+            return &commands[i];
+        }
+        if (group && argc > 1 && named(&commands[i], argv[0], argv[1])) {
+            *ret_words = 2;
+            return &commands[i];
+        }
+    }
+    return NULL;
+}
+
+size_t command_words(const char *group, const char **to, size_t most)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < command_count && count < most; i++) {
+        const struct command *c = &commands[i];
+        const char *word = NULL;
+        if (c->hidden)
+            continue;
+        if (group == NULL)
+            word = c->group ? c->group : c->name;
+        else if (c->group != NULL && strcmp(c->group, group) == 0)
+            word = c->name;
+        /* Commands of a group stand together, so a repeated group is the one before. */
+        if (word != NULL && (count == 0 || strcmp(to[count - 1], word) != 0))
+            to[count++] = word;
+    }
+    return count;
+}
+
+const char *command_title(const struct command *command, char *to, size_t size)
+{
+    snprintf(to, size, "tidemark %s%s%s", command->group ? command->group : "", command->group ? " " : "", command->name);
+    return to;
+}

@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "ckpt/base/log.h"
+#include "ckpt/base/mem.h"
+#include "coordinator/cli/exits.h"
+#include "coordinator/cli/show.h"
+#include "coordinator/cli/tables.h"
+
+#define WORDS_MAX 64
+
+static int unknown_command(int argc, char **argv, int taken)
+{
+    if (taken == argc) {
+        help_group(stderr, argv[0]);
+        return EXIT_CODE_USAGE;
+    }
+    const char *words[WORDS_MAX];
+    size_t n = command_words(taken ? argv[0] : NULL, words, WORDS_MAX);
+    const char *closest = closest_word(argv[taken], words, n);
+    const char *group = taken ? argv[0] : "";
+    say_error("unknown command \"%s%s%.40s\"%s%s%s%s%s", group, taken ? " " : "", argv[taken], closest ? "; did you mean " : "",
+              closest ? group : "", closest && taken ? " " : "", closest ? closest : "", closest ? "?" : "");
+    say_hint("tidemark help%s%s lists the commands", taken ? " " : "", group);
+    return EXIT_CODE_USAGE;
+}
+
+static int usage(const struct command *command, const char *text)
+{
+    char title[96];
+    say_error("%s", text);
+    say_hint("%s --help tells all options", command_title(command, title, sizeof title));
+    return EXIT_CODE_USAGE;
+}
+
+static int check_args(const struct cli *cli)
+{
+    const struct command *c = cli->command;
+    char title[96], text[256];
+    if (cli->args.count < c->args_min)
+        snprintf(text, sizeof text, "%s needs %s", command_title(c, title, sizeof title), c->args);
+    else if (cli->args.count > c->args_max)
+        snprintf(text, sizeof text, "%s: one word too many: \"%.80s\"", command_title(c, title, sizeof title),
+                 cli->args.items[c->args_max]);
+    else
+        return EXIT_CODE_OK;
+    return usage(c, text);
+}
+
+static int run(struct cli *cli)
+{
+    const struct options *o = &cli->options;
+    if (!cli->command->local && !o->standalone) {
+        struct fault fault = {0};
+        const char *urls = o->coordinator ? o->coordinator : getenv("TIDEMARK_COORDINATOR");
+        if (urls == NULL || urls[0] == '\0')
+            urls = COORDINATOR_DEFAULT;
+        if (client_create(urls, o->timeout_ms, &cli->client, &fault) != TIDE_OK)
+            return fault_report(&fault);
+    }
+    int code = cli->command->run(cli);
+    client_free(cli->client);
+    return code;
+}
+
+static const char *environment(const char *name)
+{
+    return getenv(name);
+}
+
+static int dispatch(int argc, char **argv, const struct command *command)
+{
+    struct cli cli = {.command = command};
+    struct strlist notes = {0};
+    struct err err = {0};
+    int code;
+    if (options_parse(&command->set, argc, argv, environment, &cli.options, &cli.args, &notes, &err) != TIDE_OK) {
+        code = usage(command, err.text);
+    } else if (cli.options.help) {
+        help_command(stdout, command);
+        code = EXIT_CODE_OK;
+    } else {
+        for (size_t i = 0; i < notes.count; i++)
+            say_note("%s", notes.items[i]);
+        code = check_args(&cli);
+        if (code == EXIT_CODE_OK)
+            code = run(&cli);
+    }
+    strlist_release(&notes);
+    strlist_release(&cli.args);
+    options_release(&cli.options);
+    return code;
+}
+
+/* How many words before the command are options that every command knows, with their values. */
+static int leading_options(int argc, char **argv)
+{
+    const struct option_set common = {.tables = {&common_table}};
+    int i = 0;
+    while (i < argc && strncmp(argv[i], "--", 2) == 0 && argv[i][2] != '\0') {
+        size_t n = strcspn(argv[i], "=");
+        const struct option *row = option_named(&common, argv[i] + 2, n - 2);
+        if (row == NULL)
+            break;
+        i += 1 + (row->value != NULL && argv[i][n] == '\0');
+    }
+    return i < argc ? i : argc;
+}
+
+static int start(int argc, char **argv)
+{
+    if (argc == 0) {
+        help_overview(stderr);
+        return EXIT_CODE_USAGE;
+    }
+    if (strcmp(argv[0], "--help") == 0 || strcmp(argv[0], "-h") == 0) {
+        help_overview(stdout);
+        return EXIT_CODE_OK;
+    }
+    if (strcmp(argv[0], "--version") == 0)
+        return cmd_version(NULL);
+    int taken, before = leading_options(argc, argv);
+    const struct command *command = command_find(argc - before, argv + before, &taken);
+    if (command != NULL) {
+        /* "tidemark --timeout 5s job list": what stands before the command is moved behind it. */
+        char **words = mem_array((size_t)argc + 1, sizeof *words);
+        memcpy(words, argv, (size_t)before * sizeof *words);
+        memcpy(words + before, argv + before + taken, (size_t)(argc - before - taken) * sizeof *words);
+        int code = dispatch(argc - taken, words, command);
+        mem_free(words);
+        return code;
+    }
+    argc -= before;
+    argv += before;
+    if (argc == 0) {
+        help_overview(stderr);
+        return EXIT_CODE_USAGE;
+    }
+    if (taken == 1 && argc > 1 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)) {
+        help_group(stdout, argv[0]);
+        return EXIT_CODE_OK;
+    }
+    return unknown_command(argc, argv, taken);
+}
+
+int main(int argc, char **argv)
+{
+    /* A reader that goes away (`| head`) is told to us by a failed write, below. */
+    signal(SIGPIPE, SIG_IGN);
+    log_init("tidemark", LOG_WARN);
+    term_init();
+    int code = start(argc - 1, argv + 1);
+    progress_clear();
+    if (fflush(stdout) != 0 || ferror(stdout)) {
+        /* Quiet when it was a pipe closed on purpose; the status tells. */
+        if (code == EXIT_CODE_OK)
+            code = EXIT_CODE_ERROR;
+    }
+    return code;
+}

@@ -1,0 +1,260 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "coordinator/cli/show.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "ckpt/base/clock.h"
+#include "ckpt/base/mem.h"
+#include "coordinator/cli/exits.h"
+#include "coordinator/cli/units.h"
+
+void show_json(const json_t *json)
+{
+    char *text = json ? json_dumps(json, JSON_INDENT(2)) : NULL;
+    puts(text ? text : "{}");
+    mem_free(text);
+}
+
+bool wants_json(const struct cli *cli)
+{
+    return cli->options.output == OUTPUT_JSON || cli->options.json;
+}
+
+bool steps_range(const struct job_view *view, uint64_t *ret_low, uint64_t *ret_high)
+{
+    bool any = false;
+    uint64_t low = UINT64_MAX, high = 0;
+    for (size_t i = 0; i < view->ranks.count; i++) {
+        const struct rank_report *r = &view->ranks.items[i].report;
+        if (!r->attached && !r->stepped)
+            continue;
+        any = true;
+        low = r->step < low ? r->step : low;
+        high = r->step > high ? r->step : high;
+    }
+    if (any) {
+        *ret_low = low;
+        *ret_high = high;
+    }
+    return any;
+}
+
+const char *steps_text(const struct job_view *view, char *to, size_t size)
+{
+    uint64_t low, high;
+    to[0] = '\0';
+    if (!steps_range(view, &low, &high))
+        return to;
+    if (low == high)
+        snprintf(to, size, "step %" PRIu64, low);
+    else
+        snprintf(to, size, "steps %" PRIu64 "-%" PRIu64, low, high);
+    return to;
+}
+
+const char *shape_text(const struct job_spec *spec, char *to, size_t size)
+{
+    snprintf(to, size, "%u (%u node%s x %u)", job_world_size(spec), spec->nnodes, spec->nnodes == 1 ? "" : "s", spec->nproc_per_node);
+    return to;
+}
+
+/* ---- checkpoints ---- */
+
+void show_ckpts(const struct job *job, size_t newest, bool wide)
+{
+    struct table t = {0};
+    char a[UNIT_TEXT_MAX], b[UNIT_TEXT_MAX], c[UNIT_TEXT_MAX], d[UNIT_TEXT_MAX];
+    uint64_t now = clock_wall_ms();
+    table_column(&t, "CHECKPOINT", false);
+    table_column(&t, "STATE", false);
+    table_column(&t, "STEP", true);
+    table_column(&t, "GEN", true);
+    table_column(&t, "SIZE", true);
+    table_column(&t, "STORED", true);
+    table_column(&t, "STALL", true);
+    table_column(&t, "OPENED", false);
+    if (wide)
+        table_column(&t, "MANIFEST", false);
+    table_column(&t, "NOTE", false);
+    size_t count = job->ckpts.count;
+    for (size_t i = newest && count > newest ? count - newest : 0; i < count; i++) {
+        const struct ckpt *k = &job->ckpts.items[i];
+        const char *state = ckpt_state_names[k->state];
+        table_cell(&t, TINT_NONE, "%s/%" PRIu64, job->spec.name, k->cut);
+        table_cell(&t, tint_of_state(state), "%s", state);
+        table_cell(&t, TINT_NONE, "%" PRIu64, k->step);
+        table_cell(&t, TINT_NONE, "%" PRIu64, k->generation);
+        table_cell(&t, TINT_NONE, "%s", k->raw_bytes ? size_text(k->raw_bytes, a) : "-");
+        table_cell(&t, TINT_NONE, "%s", k->stored_bytes ? size_text(k->stored_bytes, b) : "-");
+        table_cell(&t, TINT_NONE, "%s", k->sealed_ms ? stall_text(k->stall_us, c) : "-");
+        table_cell(&t, TINT_NONE, "%s", age_text(now, k->opened_ms, d));
+        if (wide)
+            table_cell(&t, TINT_NONE, "%s", k->manifest);
+        table_cell(&t, TINT_NONE, "%s%s%s", k->by_hand ? "by hand" : "", k->by_hand && k->reason[0] ? "; " : "", k->reason);
+    }
+    table_print(&t, stdout, term_columns());
+}
+
+void show_ckpt(const struct job *job, const struct ckpt *k)
+{
+    char a[UNIT_TEXT_MAX], b[UNIT_TEXT_MAX];
+    const char *state = ckpt_state_names[k->state];
+    field_print("checkpoint", TINT_BOLD, "%s/%" PRIu64, job->spec.name, k->cut);
+    field_print("state", tint_of_state(state), "%s", state);
+    if (k->reason[0])
+        field_print("reason", TINT_NONE, "%s", k->reason);
+    field_print("step", TINT_NONE, "%" PRIu64, k->step);
+    field_print("generation", TINT_NONE, "%" PRIu64, k->generation);
+    field_print("asked for", TINT_NONE, "%s", k->by_hand ? "by hand" : "by --ckpt-every");
+    field_print("opened", TINT_NONE, "%s", clock_text(k->opened_ms, a));
+    if (k->sealed_ms)
+        field_print("sealed", TINT_NONE, "%s after", duration_text(k->sealed_ms - k->opened_ms, a));
+    if (k->committed_ms)
+        field_print("committed", TINT_NONE, "%s after", duration_text(k->committed_ms - k->opened_ms, a));
+    if (k->sealed_ms)
+        field_print("stall", TINT_NONE, "%s at most", stall_text(k->stall_us, a));
+    if (k->raw_bytes)
+        field_print("size", TINT_NONE, "%s, %s stored", size_text(k->raw_bytes, a), size_text(k->stored_bytes, b));
+    if (k->manifest[0]) {
+        field_print("manifest", TINT_NONE, "%s", k->manifest);
+        field_print("key", TINT_NONE, "%s", k->manifest_key);
+    }
+    for (size_t i = 0; i < k->nodes.count; i++)
+        field_print(i ? "" : "nodes", TINT_NONE, "%s", k->nodes.items[i]);
+}
+
+/* ---- history ---- */
+
+static void show_recovery(const struct job *job, const struct recovery *r)
+{
+    char at[UNIT_TEXT_MAX], d[5][UNIT_TEXT_MAX];
+    printf("%s  %sgeneration %" PRIu64 " -> %" PRIu64 "%s: %s\n", clock_text(r->at_ms, at), tint_on(TINT_BOLD), r->generation,
+           r->generation + 1, tint_off(), r->text[0] ? r->text : event_kind_names[r->cause]);
+    printf("    detect %s, fence %s, start %s, restore %s", duration_text(r->detect_ms, d[0]), duration_text(r->fence_ms, d[1]),
+           r->start_ms ? duration_text(r->start_ms, d[2]) : "-", duration_text(r->restore_ms, d[3]));
+    printf("; %s%s\n", r->total_ms ? duration_text(r->total_ms, d[4]) : "not over yet", r->total_ms ? " in all" : "");
+    uint64_t lost = r->from_step > r->to_step ? r->from_step - r->to_step : 0;
+    if (r->cut)
+        printf("    restored %s/%" PRIu64 " (step %" PRIu64 "); %" PRIu64 " step%s lost\n", job->spec.name, r->cut, r->to_step, lost,
+               lost == 1 ? "" : "s");
+    else
+        printf("    from the beginning: there was no checkpoint; %" PRIu64 " step%s lost\n", lost, lost == 1 ? "" : "s");
+}
+
+void show_recoveries(const struct job *job)
+{
+    for (size_t i = 0; i < job->recoveries.count; i++)
+        show_recovery(job, &job->recoveries.items[i]);
+}
+
+void show_event(const struct event *event)
+{
+    char at[UNIT_TEXT_MAX], who[160] = "";
+    if (event->rank >= 0 && event->kind == EVENT_RANK_EXITED)
+        snprintf(who, sizeof who, "rank %d%s", event->rank, event->text[0] ? ": " : "");
+    printf("%s  g%-3" PRIu64 " %-12s %s%s\n", clock_text(event->at_ms, at), event->generation, event_kind_names[event->kind],
+           strncmp(event->text, "rank", 4) == 0 ? "" : who, event->text);
+}
+
+void show_events(const struct job *job, uint64_t after)
+{
+    for (size_t i = 0; i < job->events.count; i++)
+        if (job->events.items[i].revision > after)
+            show_event(&job->events.items[i]);
+}
+
+/* ---- ranks ---- */
+
+void show_ranks(const struct job_view *view)
+{
+    struct table t = {0};
+    char restore[UNIT_TEXT_MAX + 32], time[UNIT_TEXT_MAX];
+    table_column(&t, "RANK", true);
+    table_column(&t, "NODE", false);
+    table_column(&t, "STATE", false);
+    table_column(&t, "PID", true);
+    table_column(&t, "STEP", true);
+    table_column(&t, "RESTORED", false);
+    table_column(&t, "DETAIL", false);
+    for (size_t i = 0; i < view->ranks.count; i++) {
+        const struct rank_view *v = &view->ranks.items[i];
+        const struct rank_report *r = &v->report;
+        bool known = r->pid != 0 || r->state != 0 || r->attached;
+        const char *state = known ? rank_state_names[r->state] : "-";
+        restore[0] = '\0';
+        if (r->restored_cut)
+            snprintf(restore, sizeof restore, "/%" PRIu64 " from %s in %s", r->restored_cut, r->tier[0] ? r->tier : "?",
+                     stall_text(r->restore_us, time));
+        table_cell(&t, TINT_NONE, "%u", v->rank);
+        table_cell(&t, TINT_NONE, "%s", v->node);
+        table_cell(&t, tint_of_state(state), "%s", state);
+        table_cell(&t, TINT_NONE, r->pid ? "%d" : "-", r->pid);
+        table_cell(&t, TINT_NONE, r->attached || r->stepped ? "%" PRIu64 : "-", r->step);
+        table_cell(&t, TINT_NONE, "%s", restore);
+        if (r->state == TIDE_RANK_EXITED && r->detail[0] == '\0' && known)
+            table_cell(&t, TINT_NONE, r->signal ? "signal %d" : "exit status %d", r->signal ? r->signal : r->exit_code);
+        else
+            table_cell(&t, TINT_NONE, "%s", r->detail);
+    }
+    table_print(&t, stdout, term_columns());
+}
+
+/* ---- ends ---- */
+
+void show_end(const struct job *job)
+{
+    char ran[UNIT_TEXT_MAX] = "";
+    if (job->started_ms && job->ended_ms > job->started_ms)
+        duration_text(job->ended_ms - job->started_ms, ran);
+    say_note("job %s %s%s%s%s%s; %u restart%s", job->spec.name, job_state_names[job->state], ran[0] ? " after " : "", ran,
+             job->reason[0] ? ": " : "", job->reason, job->restarts, job->restarts == 1 ? "" : "s");
+}
+
+int exit_of_job(const struct job *job)
+{
+    switch (job->state) {
+    case TIDE_JOB_SUCCEEDED:
+        return EXIT_CODE_OK;
+    case TIDE_JOB_CANCELLED:
+        return EXIT_CODE_JOB_CANCELLED;
+    case TIDE_JOB_FAILED:
+        return job->exit_status > 0 && job->exit_status < 256 ? job->exit_status : EXIT_CODE_JOB_FAILED;
+    default:
+        return EXIT_CODE_ERROR;
+    }
+}
+
+int show_outcome(const struct cli *cli, const struct outcome *outcome, json_t *json, const char *name)
+{
+    if (wants_json(cli))
+        show_json(json);
+    else if (cli->options.output == OUTPUT_NAME)
+        puts(name);
+    else
+        printf("%s%s%s\n", name, outcome->text[0] ? ": " : "", outcome->text);
+    json_decref(json);
+    return EXIT_CODE_OK;
+}
+
+enum tide_status ckpt_id_parse(const struct strlist *args, char *ret_job, uint64_t *ret_cut, struct fault *fault)
+{
+    static const char hint[] = "write JOB/7 or JOB 7; tidemark ckpt list JOB shows them";
+    const char *first = args->items[0], *slash = strchr(first, '/');
+    const char *number = args->count > 1 ? args->items[1] : slash ? slash + 1 : NULL;
+    size_t n = slash && args->count == 1 ? (size_t)(slash - first) : strlen(first);
+    char job[TIDE_NAME_MAX + 1];
+    if (number == NULL)
+        return fault_set(fault, TIDE_E_INVALID, hint, "\"%.80s\" names no checkpoint", first);
+    snprintf(job, sizeof job, "%.*s", (int)n, first);
+    if (n > TIDE_NAME_MAX || !name_valid(job))
+        return fault_set(fault, TIDE_E_INVALID, hint, "\"%.80s\" is not the name of a job", first);
+    /* "JOB JOB/7" is what a script writes that got the id from ckpt save. */
+    if (strncmp(number, job, n) == 0 && number[n] == '/')
+        number += n + 1;
+    if (number_parse(number, 1, INT64_MAX, ret_cut, NULL) != TIDE_OK)
+        return fault_set(fault, TIDE_E_INVALID, hint, "\"%.80s\" is not the number of a checkpoint", number);
+    text_copy(ret_job, TIDE_NAME_MAX + 1, job);
+    return TIDE_OK;
+}
