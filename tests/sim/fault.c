@@ -1,0 +1,234 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What goes wrong, and when it stops. Ten times a second every enabled lie gets its chance. */
+#include "tests/sim/sim.h"
+
+#define MISCHIEF_MS 100u
+#define SIGNAL_KILL 9
+
+static struct host *some_host(struct world *w)
+{
+    return &w->hosts[rng_below(&w->rng, w->host_count)];
+}
+
+/* A rank that runs somewhere; NULL if none was met. */
+static struct rank_model *some_rank(struct world *w, struct host **ret_host, struct step_model **ret_step)
+{
+    struct host *h = some_host(w);
+    size_t from = rng_below(&w->rng, STEPS_MAX);
+    for (size_t i = 0; i < STEPS_MAX; i++) {
+        struct step_model *step = &h->steps[(from + i) % STEPS_MAX];
+        if (!step->there || !step->alive)
+            continue;
+        struct rank_model *rank = &step->ranks[rng_below(&w->rng, step->rank_count)];
+        *ret_host = h;
+        *ret_step = step;
+        return rank->alive ? rank : NULL;
+    }
+    return NULL;
+}
+
+static void hurt_rank(struct world *w)
+{
+    struct host *h;
+    struct step_model *step;
+    struct rank_model *rank = some_rank(w, &h, &step);
+    if (rank != NULL) {
+        bool by_itself = chance(w, 200000);
+        rank_end(w, h, step, rank, by_itself ? 1 : 0, by_itself ? 0 : SIGNAL_KILL);
+    }
+}
+
+static void rank_gives_up(struct world *w)
+{
+    struct host *h;
+    struct step_model *step;
+    struct rank_model *rank = some_rank(w, &h, &step);
+    if (rank == NULL)
+        return;
+    truth_of(w, step->uid)->exit93 = true;
+    rank_end(w, h, step, rank, TIDE_EXIT_DO_NOT_RESTART, 0);
+}
+
+static void wake_gang(struct world *w, struct args *args)
+{
+    gang_go(w, args->uid, args->generation);
+}
+
+static void hang_rank(struct world *w)
+{
+    struct host *h;
+    struct step_model *step;
+    struct rank_model *rank = some_rank(w, &h, &step);
+    if (rank == NULL || rank->hung_until > w->now)
+        return;
+    rank->hung_until = w->now + between(w, MS(300), SECONDS(6));
+    trace(w, "%s rank %u hangs", h->name, rank->rank);
+    if (!rank->moving && rank->ready)
+        gang_go(w, step->uid, step->generation);
+    struct args args = {.generation = step->generation};
+    text_copy(args.uid, sizeof args.uid, step->uid);
+    later(w, rank->hung_until - w->now, wake_gang, args);
+}
+
+static void agent_returns(struct world *w, struct args *args)
+{
+    agent_boot(w, &w->hosts[args->host]);
+}
+
+static void hurt_agent(struct world *w)
+{
+    struct host *h = some_host(w);
+    if (!h->agent_up)
+        return;
+    agent_crash(w, h);
+    uint64_t away = chance(w, 700000) ? between(w, MS(20), MS(1500)) : between(w, SECONDS(2), SECONDS(12));
+    later(w, away, agent_returns, (struct args){.host = host_index(w, h)});
+}
+
+static void hurt_step(struct world *w)
+{
+    struct host *h;
+    struct step_model *step;
+    if (some_rank(w, &h, &step) == NULL)
+        return;
+    trace(w, "%s step process of gen %" PRIu64 " killed", h->name, step->generation);
+    step_kill(w, h, step);
+}
+
+static void stop_agent(struct world *w)
+{
+    struct host *h = some_host(w);
+    if (!h->agent_up || h->stopped_until > w->now)
+        return;
+    h->stopped_until = w->now + between(w, MS(200), SECONDS(8));
+    trace(w, "agent of %s is stopped", h->name);
+}
+
+static void host_returns(struct world *w, struct args *args)
+{
+    if (!w->hosts[args->host].up)
+        host_boot(w, &w->hosts[args->host]);
+}
+
+static void hurt_host(struct world *w)
+{
+    struct host *h = some_host(w);
+    if (!h->up)
+        return;
+    host_lose(w, h, chance(w, 200000));
+    uint64_t away = chance(w, 400000) ? between(w, MS(200), MS(1800)) : between(w, SECONDS(3), SECONDS(25));
+    later(w, away, host_returns, (struct args){.host = host_index(w, h)});
+}
+
+static void partition(struct world *w)
+{
+    struct host *h = some_host(w);
+    uint64_t until = w->now + (chance(w, 500000) ? between(w, MS(100), MS(1900)) : between(w, SECONDS(2), SECONDS(15)));
+    uint64_t kind = rng_below(&w->rng, 4); /* mostly both ways, sometimes only one */
+    if (kind != 1)
+        h->to_leader_cut_until = until;
+    if (kind != 2)
+        h->from_leader_cut_until = until;
+    trace(w, "%s cannot talk to the coordinator, way %" PRIu64, h->name, kind);
+}
+
+static void leader_returns(struct world *w, struct args *args)
+{
+    (void)args;
+    if (!w->leader.up)
+        leader_boot(w);
+}
+
+static void hurt_leader(struct world *w)
+{
+    if (!w->leader.up)
+        return;
+    leader_crash(w);
+    later(w, chance(w, 700000) ? between(w, MS(50), MS(1000)) : between(w, SECONDS(1), SECONDS(10)), leader_returns,
+          (struct args){0});
+}
+
+static void spoil(struct world *w, const char *uid, uint64_t cut)
+{
+    struct job_truth *truth = truth_of(w, uid);
+    if (truth != NULL && cut < CUTS_MAX)
+        truth->cuts[cut].spoiled = true;
+    trace(w, "a copy of cut %" PRIu64 " is spoiled", cut);
+}
+
+static void spoil_slot(struct world *w)
+{
+    struct arena *arena = &some_host(w)->arenas[rng_below(&w->rng, JOBS_MAX)];
+    struct slot_model *slot = &arena->slots[rng_below(&w->rng, WORLD_MAX)][rng_below(&w->rng, SLOTS)];
+    if (!arena->there || slot->cut == 0 || !slot->summed || slot->content != slot->sum)
+        return;
+    slot->content ^= 1;
+    spoil(w, arena->uid, slot->cut);
+}
+
+static void spoil_object(struct world *w)
+{
+    if (w->depot.count == 0)
+        return;
+    struct object *object = &w->depot.items[rng_below(&w->rng, w->depot.count)];
+    object->corrupt = true;
+    spoil(w, object->uid, object->cut);
+}
+
+static void break_store(struct world *w)
+{
+    w->depot.failing_until = w->now + between(w, MS(100), SECONDS(6));
+    trace(w, "the store fails");
+}
+
+static void mischief(struct world *w, struct args *args)
+{
+    (void)args;
+    if (w->healed)
+        return;
+    const struct lies *l = &w->lies;
+    const struct {
+        uint32_t rate;
+        void (*fn)(struct world *w);
+    } kinds[] = {{l->kill_rank, hurt_rank},      {l->exit93, rank_gives_up},     {l->hang_rank, hang_rank},
+                 {l->kill_agent, hurt_agent},    {l->kill_step, hurt_step},      {l->stop_agent, stop_agent},
+                 {l->lose_host, hurt_host},      {l->partition, partition},      {l->kill_leader, hurt_leader},
+                 {l->store_fails, break_store},  {l->corrupt_slot, spoil_slot},  {l->corrupt_object, spoil_object},
+                 {l->person, person_does_something}};
+    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0] && !w->stop; i++)
+        if (chance(w, kinds[i].rate / (1000 / MISCHIEF_MS)))
+            kinds[i].fn(w);
+    later(w, MS(MISCHIEF_MS), mischief, (struct args){0});
+}
+
+void faults_begin(struct world *w)
+{
+    later(w, MS(MISCHIEF_MS), mischief, (struct args){0});
+}
+
+static void ask_all_again(struct world *w, struct args *args)
+{
+    (void)args;
+    persons_ask_all_again(w);
+}
+
+void faults_heal(struct world *w)
+{
+    trace(w, "all is well again");
+    w->healed = true;
+    w->depot.failing_until = 0;
+    if (!w->leader.up)
+        leader_boot(w);
+    for (uint32_t i = 0; i < w->host_count; i++) {
+        struct host *h = &w->hosts[i];
+        struct op op = {.kind = OP_RESUME};
+        h->to_leader_cut_until = h->from_leader_cut_until = h->stopped_until = 0;
+        if (!h->up)
+            host_boot(w, h);
+        else if (!h->agent_up)
+            agent_boot(w, h);
+        text_copy(op.node, sizeof op.node, h->name);
+        person_asks(w, op);
+    }
+    later(w, SECONDS(10), ask_all_again, (struct args){0});
+}

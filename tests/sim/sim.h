@@ -1,0 +1,371 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef TESTS_SIM_SIM_H
+#define TESTS_SIM_SIM_H
+
+/* A cluster of the real pure cores in an invented world: time, network, disks, machines, ranks and people come from one
+ * seed, and the same seed gives the same run bit for bit. The world lies as the real one does (messages are lost, doubled
+ * and late, processes die at the worst moment, disks forget what was not synced), and check.c knows the truth.
+ *
+ *   world.c    time, chance, the heap of things to come, the trace
+ *   leader.c   tidemarkd: log, fsync, apply, judge, requests
+ *   host.c     a machine with its agent's shell around the real agent core; agent_act.c does what the core asks for
+ *   step.c     step processes and ranks running a model program whose state is a function of (job, rank, step)
+ *   depot.c    the object store
+ *   user.c     people, who ask again under the same request id until they have an answer
+ *   fault.c    what goes wrong, and when it stops
+ *   check.c    what must be true, whatever went wrong */
+
+#include <inttypes.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "agent/core/core.h"
+#include "ckpt/base/clock.h"
+#include "ckpt/base/mem.h"
+#include "ckpt/base/rng.h"
+#include "coordinator/core/core.h"
+
+#define HOSTS_MAX 8u
+#define JOBS_MAX 6u
+#define WORLD_MAX 16u  /* ranks of a job */
+#define CUTS_MAX 512u  /* of a job in one run */
+#define GENS_MAX 512u
+#define STEPS_MAX 32u  /* step directories on one host */
+#define OPS_MAX 128u
+#define TRACE_LINE_MAX 400
+
+#define MS(n) ((uint64_t)(n) * NS_PER_MS)
+#define SECONDS(n) ((uint64_t)(n) * NS_PER_S)
+#define FOREVER UINT64_MAX
+
+struct world;
+
+/* What comes along with something that will happen; unused fields are zero. text and event are owned. */
+struct args {
+    uint32_t host, rank, slot, index;
+    uint64_t epoch, number, generation, cut, step;
+    char uid[TIDE_UID_CHARS + 1];
+    char *text;
+    struct agent_event *event;
+};
+typedef void (*happen_fn)(struct world *w, struct args *args);
+
+struct happening {
+    uint64_t at_ns, sequence;
+    happen_fn fn;
+    struct args args;
+};
+
+/* ---- the model program ---- */
+
+struct slot_model {
+    uint64_t cut, step, generation; /* cut 0: empty, or being written */
+    uint32_t attempt;
+    uint64_t content;
+    uint64_t sum;     /* content as it was when summed */
+    bool summed;
+};
+
+struct arena {
+    bool there;
+    char uid[TIDE_UID_CHARS + 1];
+    char job[TIDE_NAME_MAX + 1];
+    uint64_t generation; /* newest started here, noted before the start */
+    struct slot_model slots[WORLD_MAX][SLOTS];
+};
+
+struct rank_model {
+    uint32_t rank;
+    unsigned state; /* enum tide_rank_state */
+    bool alive, attached;
+    uint64_t hung_until;
+    int32_t exit_code, signal;
+    uint64_t content;
+    struct agent_page page;
+    bool asking;         /* a restore question stands */
+    uint32_t attempt;
+    int32_t bad_slot;
+    bool ready;          /* restored, or told to begin anew: may step */
+    bool moving;         /* the end of its next step is in the heap */
+    uint64_t page_step;  /* steps finished */
+};
+
+/* A step directory with, while `alive`, the process. */
+struct step_model {
+    bool there, alive, started, ended;
+    uint64_t epoch;      /* of this very directory: things to come for an earlier one are void */
+    char uid[TIDE_UID_CHARS + 1];
+    char token[TIDE_TOKEN_CHARS + 1];
+    uint64_t generation;
+    uint64_t restore_cut;
+    struct step_spec spec;
+    struct rank_model ranks[WORLD_MAX];
+    uint32_t rank_count;
+};
+
+struct host {
+    char name[TIDE_NAME_MAX + 1];
+    char uid[TIDE_UID_CHARS + 1];
+    char cluster[TIDE_UID_CHARS + 1]; /* on disk */
+    uint32_t slots;
+    bool up, agent_up;
+    uint64_t agent_epoch;
+    uint64_t stopped_until;       /* SIGSTOP of the agent */
+    uint64_t to_leader_cut_until, from_leader_cut_until;
+    char incarnation[TIDE_UID_CHARS + 1];
+    struct agent_core *core;
+    struct agent_actions actions;
+    bool registered, registering;
+    uint64_t register_number, poll_number, beat_number;
+    bool beat_in_flight, beat_due, polling_pages;
+    struct arena arenas[JOBS_MAX];
+    struct step_model *steps; /* STEPS_MAX */
+    uint64_t next_step_epoch;
+};
+
+/* ---- the truth, kept by check.c ---- */
+
+struct cut_truth {
+    uint64_t generation, step;
+    uint32_t attempt;
+    bool known;
+    unsigned state; /* enum tide_ckpt_state, as last applied */
+    bool barred;    /* given up by a rollback to an older one */
+    bool spoiled;   /* a copy of it was corrupted on purpose */
+    struct {
+        uint64_t generation, step, content;
+        uint32_t attempt;
+    } records[WORLD_MAX];
+};
+
+struct gen_truth {
+    bool launched;
+    uint64_t revision, cut;
+    char token[TIDE_TOKEN_CHARS + 1];
+    uint32_t starts[WORLD_MAX]; /* processes started, by rank */
+};
+
+struct job_truth {
+    char uid[TIDE_UID_CHARS + 1];
+    char name[TIDE_NAME_MAX + 1];
+    uint32_t world, nproc;
+    uint64_t total, step_ns;
+    uint32_t max_restarts;
+    uint64_t *model[WORLD_MAX]; /* model[rank][step], total + 1 of them */
+    struct cut_truth cuts[CUTS_MAX];
+    struct gen_truth gens[GENS_MAX];
+    uint64_t generation, next_cut;
+    uint64_t newest_restorable;
+    bool exit93, cancelled, ended;
+    unsigned end_state;
+    uint64_t finished_generation[WORLD_MAX];
+};
+
+/* ---- the coordinator ---- */
+
+enum waiter_kind { WAIT_NOBODY, WAIT_OP, WAIT_REGISTER, WAIT_JUDGE };
+
+struct entry {
+    char *text;
+    unsigned waiter; /* enum waiter_kind; means something to the life of the coordinator that took it */
+    uint32_t index;
+    uint64_t number, epoch, asker_epoch; /* asker_epoch: the asking agent's */
+};
+
+struct poll {
+    bool parked;
+    uint64_t number, host_epoch, after;
+    char incarnation[TIDE_UID_CHARS + 1];
+};
+
+struct leader {
+    bool up;
+    uint64_t epoch;
+    struct entry *log;
+    size_t log_count, log_room, durable;
+    char *image;          /* snapshot */
+    size_t image_index;
+    size_t applied;
+    struct state state;
+    struct book book;
+    struct rng rng;
+    bool syncing;
+    uint64_t wall_skew_ms, mono_base;
+    size_t verdicts;      /* proposed by judge, not applied */
+    bool judge_due;
+    uint64_t judge_number;
+    uint64_t refused_verdicts; /* in a row */
+    uint64_t busy_second, busy_count;
+    struct poll polls[HOSTS_MAX];
+};
+
+/* ---- store, people ---- */
+
+struct object {
+    char key[128];
+    uint64_t generation, cut, step, content, sum;
+    uint32_t rank, world;
+    bool manifest, corrupt;
+    char digest[DIGEST_HEX_CHARS + 1];
+    char uid[TIDE_UID_CHARS + 1];
+    char shard_keys[WORLD_MAX][128];
+    char shard_digests[WORLD_MAX][DIGEST_HEX_CHARS + 1];
+};
+
+struct depot {
+    struct object *items;
+    size_t count;
+    uint64_t failing_until;
+};
+
+enum op_kind { OP_SUBMIT, OP_SAVE, OP_ROLLBACK, OP_CANCEL, OP_DROP, OP_DRAIN, OP_RESUME };
+
+struct op {
+    unsigned kind;
+    char request[REQUEST_ID_MAX + 1];
+    char job[TIDE_NAME_MAX + 1];
+    char node[TIDE_NAME_MAX + 1];
+    uint64_t cut;
+    bool force;
+    uint32_t plan; /* OP_SUBMIT */
+    bool answered;
+    unsigned status;
+    char *answer;
+};
+
+struct plan { /* a job a person means to submit */
+    char name[TIDE_NAME_MAX + 1];
+    struct job_spec spec;
+    uint64_t total, step_ns;
+};
+
+/* What may go wrong in this run; all zero: nothing does. Chances per second of the whole cluster, in millionths. */
+struct lies {
+    uint32_t loss, doubled, late; /* of a message, in millionths */
+    uint32_t kill_rank, exit93, hang_rank, kill_agent, kill_step, stop_agent, lose_host, partition, kill_leader, store_fails,
+        corrupt_slot, corrupt_object, person;
+    uint32_t start_fails; /* of one start, in millionths */
+};
+
+struct world {
+    uint64_t seed;
+    struct rng rng;
+    uint64_t now, next_sequence, hash, events;
+    struct happening *heap;
+    size_t heap_count, heap_room;
+    bool verbose, stop;
+    unsigned violations;
+    bool healed;
+    struct lies lies;
+    uint32_t host_count;
+    struct host hosts[HOSTS_MAX];
+    struct leader leader;
+    struct depot depot;
+    struct op ops[OPS_MAX];
+    uint32_t op_count;
+    struct plan plans[JOBS_MAX];
+    uint32_t plan_count;
+    struct job_truth *truths[JOBS_MAX];
+    uint32_t truth_count;
+    uint64_t lost_revision[HOSTS_MAX]; /* of the last verdict "node lost" */
+    /* A story looks on. */
+    void (*on_applied)(struct world *w, const struct command *command, enum tide_status status);
+    void *story;
+    uint64_t applied_total, repeats;
+};
+
+/* ---- world.c ---- */
+struct world *world_create(uint64_t seed, bool verbose);
+void world_free(struct world *w);
+void later(struct world *w, uint64_t delay_ns, happen_fn fn, struct args args);
+/* Run until the condition holds (true) or the time has come (false). NULL: until the time. */
+bool world_run(struct world *w, uint64_t until_ns, bool (*done)(const struct world *w));
+void trace(struct world *w, const char *format, ...) PRINTF_LIKE(2, 3);
+/* Something that must never be was seen: told with its time, and the run stops. */
+void violation(struct world *w, const char *format, ...) PRINTF_LIKE(2, 3);
+bool chance(struct world *w, uint32_t millionths);
+uint64_t between(struct world *w, uint64_t low, uint64_t high);
+uint64_t mix(uint64_t a, uint64_t b);
+uint64_t text_hash(const char *text);
+/* The way of one message between a host and the coordinator; dropped, doubled, delayed or delivered. */
+void send_to_leader(struct world *w, struct host *h, happen_fn fn, struct args args);
+void send_to_host(struct world *w, struct host *h, happen_fn fn, struct args args);
+void send_person(struct world *w, happen_fn fn, struct args args);
+struct args args_copy(const struct args *args);
+void args_release(struct args *args);
+
+/* ---- leader.c ---- */
+void leader_boot(struct world *w);
+void leader_crash(struct world *w);
+void leader_on_register(struct world *w, struct args *args);
+void leader_on_heartbeat(struct world *w, struct args *args);
+void leader_on_desired(struct world *w, struct args *args);
+void leader_on_op(struct world *w, struct args *args);
+void leader_release(struct world *w);
+const struct job_record *leader_job(const struct world *w, const char *name);
+
+/* ---- host.c, agent_act.c ---- */
+uint32_t host_index(const struct world *w, const struct host *h);
+void host_boot(struct world *w, struct host *h);
+void host_lose(struct world *w, struct host *h, bool wipe_state);
+void agent_boot(struct world *w, struct host *h);
+void agent_crash(struct world *w, struct host *h);
+void agent_feed(struct world *w, struct host *h, const struct agent_event *event);
+/* Feed it later, if the agent is still the same then. */
+void agent_feed_later(struct world *w, struct host *h, uint64_t delay_ns, const struct agent_event *event);
+void agent_act(struct world *w, struct host *h, const struct agent_action *action);
+void agent_send_heartbeat(struct world *w, struct host *h);
+void agent_look_at_pages(struct world *w, struct host *h);
+struct arena *arena_of(struct host *h, const char *uid);
+void held_list(const struct arena *arena, struct agent_held **ret_items, size_t *ret_count);
+void slot_digest(const char *uid, uint32_t rank, const struct slot_model *slot, char to[DIGEST_HEX_CHARS + 1]);
+
+void host_on_registered(struct world *w, struct args *args);
+void host_on_beat_answer(struct world *w, struct args *args);
+void host_on_looked(struct world *w, struct args *args);
+void host_on_desired(struct world *w, struct args *args);
+
+/* ---- step.c ---- */
+struct step_model *step_find(struct host *h, const char *uid, uint64_t generation);
+void step_begin(struct world *w, struct host *h, struct step_model *step);
+void step_end(struct world *w, struct host *h, struct step_model *step, uint64_t grace_ms);
+void step_kill(struct world *w, struct host *h, struct step_model *step);
+void step_status(struct world *w, struct host *h, const struct step_model *step);
+void step_answer(struct world *w, struct host *h, struct step_model *step, const struct step_answer *answer);
+void rank_end(struct world *w, struct host *h, struct step_model *step, struct rank_model *rank, int32_t code, int32_t sig);
+void gang_go(struct world *w, const char *uid, uint64_t generation);
+struct rank_model *step_rank(struct step_model *step, uint32_t rank);
+
+/* ---- depot.c ---- */
+struct object *depot_find(struct world *w, const char *key);
+bool depot_up(struct world *w);
+/* As put_same: OK, or EXISTS when another object holds the key. */
+enum tide_status depot_put(struct world *w, const struct object *object);
+void depot_purge(struct world *w, const char *uid, uint64_t cut);
+
+/* ---- user.c, fault.c ---- */
+uint32_t person_asks(struct world *w, struct op op);
+void person_submits(struct world *w, uint32_t plan);
+void person_hears(struct world *w, uint32_t index, unsigned status, const char *answer);
+void person_does_something(struct world *w);
+void persons_ask_all_again(struct world *w);
+struct plan *plan_add(struct world *w, uint32_t nnodes, uint32_t nproc, uint64_t total, uint64_t step_ms, uint64_t ckpt_every_ms);
+void faults_begin(struct world *w);
+void faults_heal(struct world *w);
+
+/* ---- check.c: told of everything, says violation() ---- */
+struct job_truth *truth_of(struct world *w, const char *uid);
+void check_applied(struct world *w, const struct command *command, enum tide_status status, const char *before);
+void check_replay(struct world *w);
+void check_recorded(struct world *w, const struct step_model *step, const struct rank_model *rank, const struct slot_model *slot);
+void check_started(struct world *w, const struct host *h, const struct step_model *step);
+void check_restored(struct world *w, const struct step_model *step, const struct rank_model *rank);
+void check_finished(struct world *w, const struct step_model *step, const struct rank_model *rank);
+void check_armed(struct world *w, const struct step_model *step, const struct rank_model *rank, const struct slot_model *slot,
+                 uint64_t cut);
+void check_purge(struct world *w, const char *uid, uint64_t cut);
+void check_end(struct world *w);
+bool world_converged(const struct world *w);
+
+#endif
