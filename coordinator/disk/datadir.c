@@ -15,6 +15,7 @@
 
 #include "ckpt/base/fsx.h"
 #include "ckpt/base/mem.h"
+#include "coordinator/disk/segment.h"
 
 #define FORMAT_BYTES_MAX 256
 #define BALLOT_MAGIC "TIDEBAL\1"
@@ -117,19 +118,43 @@ static enum tide_status lock_take(struct datadir *dir, struct err *err)
 
 /* ---- format ---- */
 
-static enum tide_status format_missing(struct datadir *dir, const char *create, struct err *err)
+/* Is there anything in it that a first start which was cut short could not have left? That one leaves at most an empty
+ * first segment. */
+static enum tide_status holds_data(const char *dir, bool *ret_holds, struct err *err)
 {
     uint64_t *numbers = NULL;
-    size_t snaps = 0;
-    enum tide_status status = datadir_list(dir->path, "snap-", ".img", &numbers, &snaps, err);
+    size_t snaps = 0, logs = 0, bytes = 0;
+    char path[DATA_FILE_MAX], *data = NULL;
+    enum tide_status status = datadir_list(dir, "snap-", ".img", &numbers, &snaps, err);
     if (status != TIDE_OK)
         return status;
     mem_free(numbers);
-    /* A first start that was cut short leaves at most an empty segment, and datadir_commit was not reached; snapshots
-     * come much later. */
-    if (snaps > 0)
-        return err_set(err, TIDE_E_CORRUPT, "%s holds snapshots but its file \"format\" is missing; restore that file from a "
-                       "backup of the directory, or move the directory away to begin a new cluster", dir->path);
+    status = datadir_list(dir, "log-", ".wal", &numbers, &logs, err);
+    if (status != TIDE_OK)
+        return status;
+    bool holds = snaps > 0 || logs > 1;
+    if (logs == 1) {
+        datadir_numbered(dir, "log-", numbers[0], ".wal", path);
+        status = fsx_read(path, SEGMENT_BYTES_MAX, &data, &bytes, err);
+        for (size_t i = sizeof(struct segment_header); status == TIDE_OK && i < bytes && !holds; i++)
+            holds = data[i] != 0;
+        mem_free(data);
+    }
+    mem_free(numbers);
+    if (status == TIDE_OK)
+        *ret_holds = holds;
+    return status;
+}
+
+static enum tide_status format_missing(struct datadir *dir, const char *create, struct err *err)
+{
+    bool holds = false;
+    enum tide_status status = holds_data(dir->path, &holds, err);
+    if (status != TIDE_OK)
+        return status;
+    if (holds)
+        return err_set(err, TIDE_E_CORRUPT, "%s holds a log or snapshots but its file \"format\" is missing; restore that file from "
+                       "a backup of the directory, or move the directory away to begin a new cluster", dir->path);
     if (create == NULL)
         return err_set(err, TIDE_E_NOT_FOUND, "%s is not a data directory of tidemarkd: it has no file \"format\"", dir->path);
     dir->fresh = true;

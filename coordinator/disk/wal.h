@@ -47,7 +47,8 @@ uint64_t wal_term(const struct wal *wal, uint64_t index);
 MUST_USE enum tide_status wal_append(struct wal *wal, const struct wal_entry *entries, size_t count, struct err *err);
 MUST_USE enum tide_status wal_sync(struct wal *wal, struct err *err);
 
-/* Make the next segment ready, so that no append waits for it; worth calling when nobody waits for a sync. */
+/* Make the next segment ready, so that no append waits for it; worth calling when nobody waits for a sync.
+ * A failure does not close the log. */
 MUST_USE enum tide_status wal_prepare(struct wal *wal, struct err *err);
 
 /* Take back entry `index` and all behind it. Errors: STATE (not held), IO. */

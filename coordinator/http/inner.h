@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef COORDINATOR_HTTP_INNER_H
+#define COORDINATOR_HTTP_INNER_H
+
+#include <microhttpd.h>
+
+#include "coordinator/http/http.h"
+
+#define HTTP_ANSWER_HEADERS_MAX 4u
+
+struct connection {
+    struct http *http;
+    struct MHD_Connection *mhd;
+    int fd;
+    uint64_t deadline_ns; /* of the phase it is in; 0: none */
+    struct http_request *request;
+    struct connection *next, **link;
+};
+
+struct http {
+    struct http_options options;
+    char address[ADDRESS_MAX + 1];
+    struct MHD_Daemon *daemon;
+    uv_poll_t poll;
+    uv_timer_t turn;  /* when libmicrohttpd wants to be called without an event */
+    uv_timer_t sweep;
+    unsigned handles; /* still open */
+    bool again;       /* a connection was resumed: call MHD_run once more */
+    bool running;     /* inside MHD_run */
+    struct connection *connections;
+    size_t body_bytes; /* of all requests */
+};
+
+struct answer_header {
+    const char *name;
+    char value[TIDE_TEXT_MAX + 1];
+};
+
+struct http_request {
+    struct http *http;
+    struct connection *connection;
+    const struct http_route *route; /* NULL: none fits */
+    struct err refusal;             /* set before the body came: answered when it has gone by */
+    unsigned refusal_code;
+    char path[HTTP_PATH_MAX + 1];
+    char allow[64];                 /* methods the path knows, when the method does not fit */
+    const char *params[HTTP_PARAMS_MAX]; /* into `segments` */
+    char segments[HTTP_PATH_MAX + 1];
+    char *body;
+    size_t body_bytes, body_room;
+    size_t passed_over;             /* bytes of a body that is too large */
+    bool parked;
+    struct MHD_Response *answer;
+    unsigned code;
+    struct answer_header headers[HTTP_ANSWER_HEADERS_MAX];
+    size_t header_count;
+    http_gone *gone;
+    void *gone_arg;
+};
+
+/* listen.c: a listening socket, and the address it really has. */
+MUST_USE enum tide_status listen_open(const char *address, int *ret_fd, char ret_bound[ADDRESS_MAX + 1], struct err *err);
+
+/* request.c */
+void route_find(struct http_request *request, const char *method);
+void request_refuse(struct http_request *request, unsigned code, enum tide_status status, const char *format, ...)
+    PRINTF_LIKE(4, 5);
+void request_free(struct http_request *request);
+
+/* http.c: an answer is there; if the connection is parked, wake it. */
+void request_answered(struct http_request *request);
+
+#endif

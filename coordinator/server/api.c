@@ -1,0 +1,407 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The API: one table of routes at the end, and above it what each does. Reads look at the state and the book; what
+ * changes anything becomes a command and is answered when it has been applied. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <tidemark/version.h>
+
+#include "ckpt/base/clock.h"
+#include "ckpt/base/log.h"
+#include "ckpt/base/mem.h"
+#include "coordinator/server/inner.h"
+
+void api_stamp(void *context, struct http_request *request)
+{
+    struct server *server = context;
+    char revision[24];
+    snprintf(revision, sizeof revision, "%" PRIu64, server_state(server)->revision);
+    http_header(request, "Tidemark-Cluster", replica_cluster(server->replica));
+    http_header(request, "Tidemark-Revision", revision);
+}
+
+/* ---- commands ---- */
+
+static void asked_free(struct asked *asked)
+{
+    *asked->link = asked->next;
+    if (asked->next)
+        asked->next->link = asked->link;
+    mem_free(asked);
+}
+
+static void reply_welcome(struct server *server, struct http_request *request)
+{
+    const struct state *state = server_state(server);
+    struct node_welcome welcome = {.heartbeat_ms = state->heartbeat_ms, .lease_ms = state->lease_ms};
+    text_copy(welcome.cluster, sizeof welcome.cluster, state->cluster);
+    http_reply_noun(request, &node_welcome_codec, &welcome, 0);
+}
+
+static void command_done(void *arg, enum tide_status status, const struct outcome *outcome, const struct err *err)
+{
+    struct asked *asked = arg;
+    struct server *server = asked->server;
+    if (status == TIDE_OK && asked->kind == CMD_NODE_REGISTER)
+        book_registered(&server->book, server_state(server), asked->node, clock_mono_ns());
+    if (asked->request == NULL)
+        ; /* was told that the outcome is unknown */
+    else if (status != TIDE_OK)
+        http_reply_err(asked->request, err);
+    else if (asked->kind == CMD_NODE_REGISTER)
+        reply_welcome(server, asked->request);
+    else
+        http_reply_noun(asked->request, &outcome_codec, outcome, 0);
+    asked_free(asked);
+}
+
+/* 1..REQUEST_ID_MAX printable characters, or absent. */
+static enum tide_status take_request_id(const struct http_request *request, struct command *command, struct err *err)
+{
+    const char *key = http_header_of(request, "Idempotency-Key");
+    if (key == NULL)
+        return TIDE_OK;
+    size_t n = strlen(key);
+    bool good = n >= 1 && n <= REQUEST_ID_MAX;
+    for (size_t i = 0; i < n && good; i++)
+        good = key[i] >= ' ' && key[i] <= '~';
+    if (!good)
+        return err_set(err, TIDE_E_INVALID, "Idempotency-Key must be 1 to %d printable ASCII characters", REQUEST_ID_MAX);
+    memcpy(command->request, key, n + 1);
+    return TIDE_OK;
+}
+
+static void propose(struct server *server, struct http_request *request, struct command *command)
+{
+    struct err err = {0};
+    struct asked *asked = mem_alloc(sizeof *asked);
+    *asked = (struct asked){.server = server, .request = request, .kind = command->kind, .next = server->asked,
+                            .link = &server->asked, .deadline_ns = clock_mono_ns() + COMMAND_DEADLINE_MS * NS_PER_MS};
+    text_copy(asked->node, sizeof asked->node, command->hello.name);
+    if (asked->next)
+        asked->next->link = &asked->next;
+    server->asked = asked;
+    enum tide_status status = take_request_id(request, command, &err);
+    if (status == TIDE_OK)
+        status = replica_propose(server->replica, command, false, command_done, asked, &err);
+    if (status != TIDE_OK) {
+        asked_free(asked);
+        http_reply_err(request, &err);
+    }
+}
+
+void api_tick(struct server *server, uint64_t now_ns)
+{
+    struct err err = {0};
+    err_set(&err, TIDE_E_TIMEOUT, "the command is not durable after %u s: the disk of this coordinator does not answer; whether it "
+            "will be done is unknown", COMMAND_DEADLINE_MS / 1000);
+    for (struct asked *asked = server->asked; asked != NULL; asked = asked->next)
+        if (asked->request != NULL && now_ns > asked->deadline_ns) {
+            http_reply_err(asked->request, &err);
+            asked->request = NULL;
+        }
+}
+
+/* ---- reading what was asked ---- */
+
+static bool refused(struct http_request *request, enum tide_status status, const struct err *err)
+{
+    if (status != TIDE_OK)
+        http_reply_err(request, err);
+    return status != TIDE_OK;
+}
+
+static bool take_body(struct http_request *request, const struct codec *codec, unsigned flags, void *noun)
+{
+    struct err err = {0};
+    size_t bytes;
+    const char *body = http_body(request, &bytes);
+    return !refused(request, codec_parse(codec, body, bytes, flags, noun, &err), &err);
+}
+
+/* Calls that are all in their path: a body would be something we do not understand. */
+static bool no_body(struct http_request *request)
+{
+    struct err err = {0};
+    size_t bytes;
+    const char *body = http_body(request, &bytes);
+    if (bytes == 0 || (bytes <= 4 && body[0] == '{' && body[strspn(body, "{} \n")] == '\0'))
+        return true;
+    err_set(&err, TIDE_E_INVALID, "this call takes no body");
+    http_reply_err(request, &err);
+    return false;
+}
+
+static bool take_job(struct http_request *request, struct command *command)
+{
+    const char *name = http_param(request, "job");
+    struct err err = {0};
+    if (!name_valid(name)) {
+        err_set(&err, TIDE_E_NOT_FOUND, "there is no job \"%.80s\": that is no name a job can have", name);
+        http_reply_err(request, &err);
+        return false;
+    }
+    text_copy(command->job, sizeof command->job, name);
+    return true;
+}
+
+static bool take_node(struct http_request *request, struct command *command)
+{
+    const char *name = http_param(request, "node");
+    struct err err = {0};
+    if (!name_valid(name)) {
+        err_set(&err, TIDE_E_NOT_FOUND, "there is no node \"%.80s\": that is no name a node can have", name);
+        http_reply_err(request, &err);
+        return false;
+    }
+    text_copy(command->node, sizeof command->node, name);
+    return true;
+}
+
+/* ---- jobs ---- */
+
+static void post_job(void *context, struct http_request *request)
+{
+    struct server *server = context;
+    struct command command = {.kind = CMD_JOB_SUBMIT};
+    struct err err = {0};
+    if (!take_body(request, &job_spec_codec, CODEC_STRICT, &command.spec))
+        return;
+    if (!refused(request, job_spec_check(&command.spec, &err), &err)) {
+        rng_hex(&server->rng, command.uid, TIDE_UID_CHARS);
+        text_copy(command.job, sizeof command.job, command.spec.name);
+        propose(server, request, &command);
+    }
+    codec_release(&job_spec_codec, &command.spec);
+}
+
+static void get_jobs(void *context, struct http_request *request)
+{
+    watch_serve(context, request, WATCH_JOBS, "");
+}
+
+static void get_job(void *context, struct http_request *request)
+{
+    watch_serve(context, request, WATCH_JOB, http_param(request, "job"));
+}
+
+static void post_cancel(void *context, struct http_request *request)
+{
+    struct command command = {.kind = CMD_JOB_CANCEL};
+    if (no_body(request) && take_job(request, &command))
+        propose(context, request, &command);
+}
+
+/* "That many steps back" is said of what the leader sees now; the log gets the step it comes to. */
+static enum tide_status rollback_step(struct server *server, const struct rollback_request *asked, struct command *command,
+                                      struct err *err)
+{
+    if (asked->steps == 0)
+        return TIDE_OK;
+    if (asked->to != 0)
+        return err_set(err, TIDE_E_INVALID, "rollback request: give \"to\" or \"steps\", not both");
+    uint64_t newest = book_step(&server->book, server_state(server), command->job);
+    if (state_job(server_state(server), command->job) != NULL && newest <= asked->steps)
+        return err_set(err, TIDE_E_NO_CHECKPOINT, "job %s has reached step %" PRIu64 "; it cannot go back %" PRIu64 " steps",
+                       command->job, newest, asked->steps);
+    command->step = newest > asked->steps ? newest - asked->steps : 1;
+    return TIDE_OK;
+}
+
+static void post_rollback(void *context, struct http_request *request)
+{
+    struct server *server = context;
+    struct command command = {.kind = CMD_JOB_ROLLBACK};
+    struct rollback_request asked = {0};
+    struct err err = {0};
+    size_t bytes;
+    http_body(request, &bytes);
+    if (!take_job(request, &command))
+        return;
+    if (bytes > 0 && !take_body(request, &rollback_request_codec, CODEC_STRICT, &asked))
+        return;
+    command.cut = asked.to;
+    if (!refused(request, rollback_step(server, &asked, &command, &err), &err))
+        propose(server, request, &command);
+}
+
+static void post_ckpt(void *context, struct http_request *request)
+{
+    struct command command = {.kind = CMD_CKPT_REQUEST};
+    if (no_body(request) && take_job(request, &command))
+        propose(context, request, &command);
+}
+
+static enum tide_status parse_cut(const char *text, uint64_t *ret_cut, struct err *err)
+{
+    size_t n = strlen(text);
+    uint64_t cut = 0;
+    if (n == 0 || n > 18 || strspn(text, "0123456789") != n)
+        return err_set(err, TIDE_E_INVALID, "\"%.40s\" is not the number of a checkpoint", text);
+    for (const char *p = text; *p; p++)
+        cut = cut * 10 + (uint64_t)(*p - '0');
+    *ret_cut = cut;
+    return TIDE_OK;
+}
+
+static enum tide_status parse_flag(const char *name, const char *text, bool *ret_flag, struct err *err)
+{
+    if (text == NULL || strcmp(text, "false") == 0 || strcmp(text, "0") == 0)
+        *ret_flag = false;
+    else if (strcmp(text, "true") == 0 || strcmp(text, "1") == 0)
+        *ret_flag = true;
+    else
+        return err_set(err, TIDE_E_INVALID, "query parameter \"%s\" must be true or false", name);
+    return TIDE_OK;
+}
+
+static void delete_ckpt(void *context, struct http_request *request)
+{
+    struct command command = {.kind = CMD_CKPT_DROP};
+    struct err err = {0};
+    if (!no_body(request) || !take_job(request, &command))
+        return;
+    if (!refused(request, parse_cut(http_param(request, "cut"), &command.cut, &err), &err) &&
+        !refused(request, parse_flag("force", http_query(request, "force"), &command.force, &err), &err))
+        propose(context, request, &command);
+}
+
+/* ---- nodes ---- */
+
+static void get_nodes(void *context, struct http_request *request)
+{
+    watch_serve(context, request, WATCH_NODES, "");
+}
+
+static void get_node(void *context, struct http_request *request)
+{
+    watch_serve(context, request, WATCH_NODE, http_param(request, "node"));
+}
+
+static void post_drain(void *context, struct http_request *request)
+{
+    struct command command = {.kind = CMD_NODE_DRAIN, .text = "drained by hand"};
+    if (no_body(request) && take_node(request, &command))
+        propose(context, request, &command);
+}
+
+static void post_resume(void *context, struct http_request *request)
+{
+    struct command command = {.kind = CMD_NODE_RESUME};
+    if (no_body(request) && take_node(request, &command))
+        propose(context, request, &command);
+}
+
+/* ---- agents ---- */
+
+static void post_register(void *context, struct http_request *request)
+{
+    struct command command = {.kind = CMD_NODE_REGISTER};
+    if (!take_body(request, &node_hello_codec, CODEC_LENIENT, &command.hello))
+        return;
+    text_copy(command.node, sizeof command.node, command.hello.name);
+    propose(context, request, &command);
+    codec_release(&node_hello_codec, &command.hello);
+}
+
+static void post_heartbeat(void *context, struct http_request *request)
+{
+    struct server *server = context;
+    struct heartbeat heartbeat;
+    struct err err = {0};
+    bool changed = false;
+    char node[TIDE_NAME_MAX + 1];
+    if (!take_body(request, &heartbeat_codec, CODEC_LENIENT, &heartbeat))
+        return;
+    text_copy(node, sizeof node, heartbeat.node);
+    enum tide_status status =
+        book_heartbeat(&server->book, server_state(server), &heartbeat, clock_mono_ns(), &changed, &err);
+    if (status != TIDE_OK)
+        codec_release(&heartbeat_codec, &heartbeat);
+    if (refused(request, status, &err))
+        return;
+    if (changed) {
+        watch_changed(server);
+        server_judge_soon(server);
+    }
+    watch_live_changed(server);
+    http_reply_json(request, json_pack("{s:I}", "revision", (json_int_t)watch_version(server, WATCH_DESIRED, node)));
+}
+
+static void get_desired(void *context, struct http_request *request)
+{
+    struct server *server = context;
+    struct err err = {0};
+    const char *name = http_query(request, "node"), *incarnation = http_query(request, "incarnation");
+    const struct node *node = name ? state_node(server_state(server), name) : NULL;
+    if (name == NULL || incarnation == NULL)
+        err_set(&err, TIDE_E_INVALID, "query parameters \"node\" and \"incarnation\" are needed");
+    else if (node == NULL)
+        err_set(&err, TIDE_E_NOT_FOUND, "there is no node %.80s: register first", name);
+    else if (strcmp(node->incarnation, incarnation) != 0)
+        err_set(&err, TIDE_E_STALE, "node %s has registered again since, as incarnation %s", name, node->incarnation);
+    if (err.status != TIDE_OK)
+        http_reply_err(request, &err);
+    else
+        watch_serve(server, request, WATCH_DESIRED, name);
+}
+
+/* ---- the cluster ---- */
+
+static void get_cluster(void *context, struct http_request *request)
+{
+    struct server *server = context;
+    struct cluster_view view = {0};
+    struct replica_status self;
+    view_cluster(server_state(server), &view);
+    replica_status(server->replica, &self);
+    text_copy(view.version, sizeof view.version, TIDE_VERSION_STRING);
+    view.uptime_ms = (clock_mono_ns() - server->started_ns) / NS_PER_MS;
+    struct member_view *member = codec_list_add(&member_view_codec, &view.members);
+    *member = (struct member_view){.id = 1, .leader = true, .term = self.term, .commit_index = self.last_index,
+                                   .applied_index = self.applied_index, .log_bytes = self.log_bytes,
+                                   .snapshot_index = self.snapshot_index};
+    text_copy(member->address, sizeof member->address, http_address(server->http));
+    http_reply_noun(request, &cluster_view_codec, &view, 0);
+    codec_release(&cluster_view_codec, &view);
+}
+
+static void get_version(void *context, struct http_request *request)
+{
+    (void)context;
+    http_reply_json(request, json_pack("{s:s,s:s}", "version", TIDE_VERSION_STRING, "api", "v1"));
+}
+
+static void get_health(void *context, struct http_request *request)
+{
+    struct server *server = context;
+    struct err err = {0};
+    /* The log has been replayed before the port was opened; a new cluster still has to write its first record. */
+    if (server_state(server)->cluster[0] == '\0' || server->stopping) {
+        err_set(&err, TIDE_E_UNAVAILABLE, server->stopping ? "stopping" : "the cluster is being made");
+        http_reply_err(request, &err);
+        return;
+    }
+    http_reply(request, 200, "text/plain", mem_strdup("ok\n"));
+}
+
+const struct http_route api_routes[] = {
+    {"GET", "/healthz", get_health},
+    {"GET", "/v1/version", get_version},
+    {"GET", "/v1/cluster", get_cluster},
+    {"GET", "/v1/jobs", get_jobs},
+    {"POST", "/v1/jobs", post_job},
+    {"GET", "/v1/jobs/{job}", get_job},
+    {"POST", "/v1/jobs/{job}/cancel", post_cancel},
+    {"POST", "/v1/jobs/{job}/rollback", post_rollback},
+    {"POST", "/v1/jobs/{job}/checkpoints", post_ckpt},
+    {"DELETE", "/v1/jobs/{job}/checkpoints/{cut}", delete_ckpt},
+    {"GET", "/v1/nodes", get_nodes},
+    {"GET", "/v1/nodes/{node}", get_node},
+    {"POST", "/v1/nodes/{node}/drain", post_drain},
+    {"POST", "/v1/nodes/{node}/resume", post_resume},
+    {"POST", "/v1/agent/register", post_register},
+    {"POST", "/v1/agent/heartbeat", post_heartbeat},
+    {"GET", "/v1/agent/desired", get_desired},
+};
+const size_t api_route_count = sizeof api_routes / sizeof api_routes[0];

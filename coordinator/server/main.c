@@ -1,0 +1,215 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* tidemarkd: options, signals, the loop. */
+#include <errno.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <tidemark/version.h>
+
+#include "ckpt/base/log.h"
+#include "ckpt/base/mem.h"
+#include "coordinator/disk/check.h"
+#include "coordinator/server/inner.h"
+
+enum { EXIT_OK = 0, EXIT_ERROR = 1, EXIT_USAGE = 2 };
+
+#define LISTEN_DEFAULT "127.0.0.1:7070"
+#define LEASE_MS_MAX 600000u
+#define HEARTBEAT_MS_MIN 10u
+
+static const char help[] =
+    "usage: tidemarkd --data DIR [options]\n"
+    "       tidemarkd check-data DIR\n"
+    "\n"
+    "The coordinator of a Tidemark cluster: keeps what is decided in a write-ahead log, and serves the API.\n"
+    "\n"
+    "  --data DIR            everything it must not forget; made when it does not exist\n"
+    "  --listen HOST:PORT    where the API listens (default " LISTEN_DEFAULT "; port 0: any free one;\n"
+    "                        the address is written to DIR/address)\n"
+    "  --store URL           default store of jobs that name none, as file:///dir (new clusters only)\n"
+    "  --lease-ms N          a node silent for so long is lost (default 2000; new clusters only)\n"
+    "  --heartbeat-ms N      how often agents report (default 250; new clusters only)\n"
+    "  --snapshot-every N    records of the log between two snapshots (default 4096)\n"
+    "  --log-level LEVEL     error, warn, info or debug (default info)\n"
+    "  --help, --version\n"
+    "\n"
+    "check-data verifies a data directory that no tidemarkd uses, changes nothing, says a line per file, and ends\n"
+    "with 1 if anything is corrupt.\n";
+
+enum option_id { OPT_DATA = 256, OPT_LISTEN, OPT_STORE, OPT_LEASE, OPT_HEARTBEAT, OPT_SNAPSHOT, OPT_LOG, OPT_HELP, OPT_VERSION };
+
+static const struct option options[] = {
+    {"data", required_argument, NULL, OPT_DATA},         {"listen", required_argument, NULL, OPT_LISTEN},
+    {"store", required_argument, NULL, OPT_STORE},       {"lease-ms", required_argument, NULL, OPT_LEASE},
+    {"heartbeat-ms", required_argument, NULL, OPT_HEARTBEAT}, {"snapshot-every", required_argument, NULL, OPT_SNAPSHOT},
+    {"log-level", required_argument, NULL, OPT_LOG},     {"help", no_argument, NULL, OPT_HELP},
+    {"version", no_argument, NULL, OPT_VERSION},         {NULL, 0, NULL, 0},
+};
+
+static int usage(const char *what, const char *value)
+{
+    fprintf(stderr, "tidemarkd: %s%s\nTry: tidemarkd --help\n", what, value ? value : "");
+    return EXIT_USAGE;
+}
+
+/* Nonzero unless `text` is a whole number from min to max. */
+static int parse_number(const char *text, uint64_t min, uint64_t max, uint64_t *ret_number)
+{
+    char *end;
+    errno = 0;
+    unsigned long long n = strtoull(text, &end, 10);
+    if (errno != 0 || *text < '0' || *text > '9' || *end != '\0' || n < min || n > max)
+        return -1;
+    *ret_number = n;
+    return 0;
+}
+
+/* ---- check-data ---- */
+
+static void print_verdict(void *arg, const char *file, bool bad, const char *verdict)
+{
+    (void)arg, (void)bad;
+    printf("%s: %s\n", file, verdict);
+}
+
+static int check_data_main(int argc, char **argv)
+{
+    if (argc == 3 && strcmp(argv[2], "--help") == 0) {
+        fputs(help, stdout);
+        return EXIT_OK;
+    }
+    if (argc != 3 || argv[2][0] == '-')
+        return usage("check-data takes one directory", NULL);
+    struct err err = {0};
+    if (check_data(argv[2], print_verdict, NULL, &err) == TIDE_OK) {
+        printf("%s: all is well\n", argv[2]);
+        return EXIT_OK;
+    }
+    fflush(stdout);
+    fprintf(stderr, "tidemarkd: %s\n", err.text);
+    return EXIT_ERROR;
+}
+
+/* ---- the daemon ---- */
+
+static int parse_option(int option, struct server_options *o)
+{
+    enum log_level level;
+    switch (option) {
+    case OPT_DATA:
+        o->data = optarg;
+        return 0;
+    case OPT_LISTEN:
+        o->listen = optarg;
+        return 0;
+    case OPT_STORE:
+        o->store = optarg;
+        return strlen(optarg) <= TIDE_PATH_MAX ? 0 : usage("--store is too long", NULL);
+    case OPT_LEASE:
+        return parse_number(optarg, 1, LEASE_MS_MAX, &o->lease_ms) ? usage("--lease-ms must be 1 to 600000, not ", optarg) : 0;
+    case OPT_HEARTBEAT:
+        return parse_number(optarg, HEARTBEAT_MS_MIN, LEASE_MS_MAX, &o->heartbeat_ms)
+                   ? usage("--heartbeat-ms must be 10 to 600000, not ", optarg)
+                   : 0;
+    case OPT_SNAPSHOT:
+        return parse_number(optarg, 1, UINT32_MAX, &o->snapshot_every)
+                   ? usage("--snapshot-every must be a whole number of 1 or more, not ", optarg)
+                   : 0;
+    case OPT_LOG:
+        if (log_level_parse(optarg, &level) != 0)
+            return usage("--log-level must be error, warn, info or debug, not ", optarg);
+        log_init("tidemarkd", level);
+        return 0;
+    default:
+        return usage("see above", NULL);
+    }
+}
+
+static int check_options(const struct server_options *o)
+{
+    uint64_t lease = o->lease_ms ? o->lease_ms : LEASE_MS_DEFAULT;
+    uint64_t heartbeat = o->heartbeat_ms ? o->heartbeat_ms : HEARTBEAT_MS_DEFAULT;
+    if (o->data == NULL || o->data[0] == '\0')
+        return usage("--data DIR is missing", NULL);
+    if (heartbeat * 2 > lease)
+        return usage("--lease-ms must be at least twice --heartbeat-ms, or one late heartbeat loses a node", NULL);
+    return 0;
+}
+
+/* One descriptor per connection: take what the system allows. */
+static void raise_descriptors(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+        limit.rlim_cur = limit.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &limit);
+    }
+}
+
+struct daemon {
+    uv_loop_t loop;
+    uv_signal_t terminate, interrupt;
+    struct server *server;
+};
+
+static void on_signal(uv_signal_t *handle, int number)
+{
+    struct daemon *daemon = handle->data;
+    log_info("signal %d (%s): stopping", number, strsignal(number));
+    uv_close((uv_handle_t *)&daemon->terminate, NULL);
+    uv_close((uv_handle_t *)&daemon->interrupt, NULL);
+    server_stop(daemon->server);
+}
+
+static int serve(const struct server_options *o)
+{
+    struct daemon daemon = {0};
+    struct err err = {0};
+    uv_loop_init(&daemon.loop);
+    if (server_open(&daemon.loop, o, &daemon.server, &err) != TIDE_OK) {
+        log_error("%s", err.text);
+        return EXIT_ERROR;
+    }
+    uv_signal_init(&daemon.loop, &daemon.terminate);
+    uv_signal_init(&daemon.loop, &daemon.interrupt);
+    daemon.terminate.data = daemon.interrupt.data = &daemon;
+    uv_signal_start(&daemon.terminate, on_signal, SIGTERM);
+    uv_signal_start(&daemon.interrupt, on_signal, SIGINT);
+    log_info("version %s serves cluster %s on %s; data in %s, revision %" PRIu64, TIDE_VERSION_STRING,
+             replica_cluster(daemon.server->replica), http_address(daemon.server->http), o->data,
+             server_state(daemon.server)->revision);
+    uv_run(&daemon.loop, UV_RUN_DEFAULT);
+    server_free(daemon.server);
+    uv_loop_close(&daemon.loop);
+    log_info("stopped");
+    return EXIT_OK;
+}
+
+int main(int argc, char **argv)
+{
+    log_init("tidemarkd", LOG_INFO);
+    signal(SIGPIPE, SIG_IGN);
+    if (argc > 1 && strcmp(argv[1], "check-data") == 0)
+        return check_data_main(argc, argv);
+    struct server_options o = {.listen = LISTEN_DEFAULT, .store = ""};
+    for (int option; (option = getopt_long(argc, argv, "", options, NULL)) != -1;) {
+        if (option == OPT_HELP || option == OPT_VERSION) {
+            fputs(option == OPT_HELP ? help : "tidemarkd " TIDE_VERSION_STRING "\n", stdout);
+            return EXIT_OK;
+        }
+        int failed = parse_option(option, &o);
+        if (failed)
+            return failed;
+    }
+    if (optind < argc)
+        return usage("unknown word: ", argv[optind]);
+    int failed = check_options(&o);
+    if (failed)
+        return failed;
+    raise_descriptors();
+    return serve(&o);
+}

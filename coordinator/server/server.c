@@ -1,0 +1,206 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "coordinator/server/server.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "ckpt/base/clock.h"
+#include "ckpt/base/fsx.h"
+#include "ckpt/base/log.h"
+#include "ckpt/base/mem.h"
+#include "coordinator/disk/datadir.h"
+#include "coordinator/server/inner.h"
+
+#define VERDICT_PAUSE_MS 50u /* after one was refused: the state and the book need not agree at once */
+#define JUDGE_PAUSE_MS_MAX 1000u /* whatever the judge says: never longer without a look */
+
+/* ---- the judge ---- */
+
+static void on_judge(uv_timer_t *timer);
+
+static void judge_at(struct server *server, uint64_t ms)
+{
+    if (!server->stopping)
+        uv_timer_start(&server->judge_timer, on_judge, ms, 0);
+}
+
+void server_judge_soon(struct server *server)
+{
+    /* The verdicts in flight come first: their end calls the judge again. */
+    if (server->judging == 0)
+        judge_at(server, server->verdict_refused ? VERDICT_PAUSE_MS : 0);
+}
+
+static void verdict_done(void *arg, enum tide_status status, const struct outcome *outcome, const struct err *err)
+{
+    struct server *server = arg;
+    (void)outcome;
+    server->judging--;
+    if (status != TIDE_OK) {
+        log_warn("a verdict was refused: %s", err->text);
+        server->verdict_refused = true;
+    }
+}
+
+static void propose_verdicts(struct server *server, const struct command_list *list)
+{
+    for (size_t i = 0; i < list->count; i++) {
+        struct err err = {0};
+        log_debug("verdict: %s job %s generation %" PRIu64 " cut %" PRIu64, command_kind_names[list->items[i].kind],
+                  list->items[i].job, list->items[i].generation, list->items[i].cut);
+        if (replica_propose(server->replica, &list->items[i], true, verdict_done, server, &err) == TIDE_OK) {
+            server->judging++;
+            continue;
+        }
+        log_error("the verdict %s on job %s cannot be proposed: %s", command_kind_names[list->items[i].kind],
+                  list->items[i].job, err.text);
+        server->verdict_refused = true;
+    }
+}
+
+static void on_judge(uv_timer_t *timer)
+{
+    struct server *server = timer->data;
+    if (server->judging > 0 || server->stopping || server_state(server)->cluster[0] == '\0')
+        return;
+    struct command_list list = {0};
+    uint64_t now = clock_mono_ns(), next = UINT64_MAX;
+    server->verdict_refused = false;
+    judge(server_state(server), &server->book, now, clock_wall_ms(), &server->rng, &list, &next);
+    propose_verdicts(server, &list);
+    command_list_release(&list);
+    if (server->judging > 0)
+        return;
+    uint64_t wait = next <= now ? 1 : (next - now + NS_PER_MS - 1) / NS_PER_MS;
+    if (server->verdict_refused && wait < VERDICT_PAUSE_MS)
+        wait = VERDICT_PAUSE_MS;
+    judge_at(server, wait < JUDGE_PAUSE_MS_MAX ? wait : JUDGE_PAUSE_MS_MAX);
+}
+
+static void on_applied(void *context)
+{
+    struct server *server = context;
+    watch_changed(server);
+    server_judge_soon(server);
+}
+
+static void on_tick(uv_timer_t *timer)
+{
+    struct server *server = timer->data;
+    uint64_t now = clock_mono_ns();
+    watch_tick(server, now);
+    api_tick(server, now);
+}
+
+/* ---- open ---- */
+
+static void cluster_made(void *arg, enum tide_status status, const struct outcome *outcome, const struct err *err)
+{
+    struct server *server = arg;
+    (void)outcome;
+    if (status != TIDE_OK)
+        log_error("the cluster could not be made: %s", err->text);
+    else
+        log_info("made cluster %s", server_state(server)->cluster);
+}
+
+static enum tide_status make_cluster(struct server *server, struct err *err)
+{
+    const struct state *state = server_state(server);
+    const struct server_options *o = &server->options;
+    if (state->cluster[0] == '\0') {
+        struct command command = {.kind = CMD_CLUSTER_INIT, .lease_ms = o->lease_ms, .heartbeat_ms = o->heartbeat_ms};
+        text_copy(command.text, sizeof command.text, replica_cluster(server->replica));
+        text_copy(command.store, sizeof command.store, o->store);
+        command.lease_ms = o->lease_ms ? o->lease_ms : LEASE_MS_DEFAULT;
+        command.heartbeat_ms = o->heartbeat_ms ? o->heartbeat_ms : HEARTBEAT_MS_DEFAULT;
+        return replica_propose(server->replica, &command, true, cluster_made, server, err);
+    }
+    if ((o->store[0] && strcmp(o->store, state->store) != 0) || (o->lease_ms && o->lease_ms != state->lease_ms) ||
+        (o->heartbeat_ms && o->heartbeat_ms != state->heartbeat_ms))
+        log_warn("cluster %s was made with store \"%s\", lease %" PRIu64 " ms, heartbeat %" PRIu64 " ms; the options given now do "
+                 "not change that", state->cluster, state->store, state->lease_ms, state->heartbeat_ms);
+    return TIDE_OK;
+}
+
+static enum tide_status write_address(struct server *server, struct err *err)
+{
+    char path[DATA_FILE_MAX], line[ADDRESS_MAX + 2];
+    datadir_file(server->options.data, "address", path);
+    int n = snprintf(line, sizeof line, "%s\n", http_address(server->http));
+    return fsx_replace(path, line, (size_t)n, 0644, err);
+}
+
+static enum tide_status open_parts(struct server *server, struct err *err)
+{
+    enum tide_status status =
+        replica_open(&(struct replica_options){.loop = server->loop, .data = server->options.data, .applied = on_applied,
+                                               .snapshot_every = server->options.snapshot_every, .context = server},
+                     &server->replica, err);
+    if (status != TIDE_OK)
+        return status;
+    status = http_open(&(struct http_options){.loop = server->loop, .listen = server->options.listen, .routes = api_routes,
+                                              .route_count = api_route_count, .context = server, .stamp = api_stamp},
+                       &server->http, err);
+    return status == TIDE_OK ? write_address(server, err) : status;
+}
+
+enum tide_status server_open(uv_loop_t *loop, const struct server_options *options, struct server **ret_server,
+                             struct err *err)
+{
+    struct server *server = mem_alloc(sizeof *server);
+    server->loop = loop;
+    server->options = *options;
+    server->rng.state = rng_entropy();
+    server->started_ns = clock_mono_ns();
+    enum tide_status status = open_parts(server, err);
+    if (status != TIDE_OK) {
+        http_close(server->http);
+        replica_close(server->replica);
+        mem_free(server);
+        return status;
+    }
+    uv_timer_init(loop, &server->judge_timer);
+    uv_timer_init(loop, &server->tick);
+    server->judge_timer.data = server->tick.data = server;
+    uv_timer_start(&server->tick, on_tick, TICK_MS, TICK_MS);
+    watch_init(server);
+    /* Every node gets a full lease from now: a coordinator that was away must not take silence for loss. */
+    book_init(&server->book, server_state(server), server->started_ns);
+    judge_at(server, 0);
+    *ret_server = server;
+    return make_cluster(server, err);
+}
+
+/* ---- stop ---- */
+
+static void on_idle(void *context)
+{
+    struct server *server = context;
+    if (server->http == NULL)
+        return; /* told already */
+    watch_stop(server);
+    http_close(server->http);
+    server->http = NULL;
+    uv_close((uv_handle_t *)&server->judge_timer, NULL);
+    uv_close((uv_handle_t *)&server->tick, NULL);
+}
+
+void server_stop(struct server *server)
+{
+    if (server->stopping)
+        return;
+    server->stopping = true;
+    uv_timer_stop(&server->judge_timer);
+    replica_stop(server->replica, on_idle);
+}
+
+void server_free(struct server *server)
+{
+    if (server == NULL)
+        return;
+    book_release(&server->book);
+    replica_close(server->replica);
+    mem_free(server);
+}

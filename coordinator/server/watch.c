@@ -1,0 +1,273 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Long polls. Every watched thing has a version, a number of this server that grows whenever the bytes served of it
+ * change, whether the log changed them or a heartbeat did. A watch with another number than the present one is answered
+ * at once; so a client never misses a change, and never returns for nothing. Versions start from the wall clock and jump
+ * over any larger number a client brings, so that they also grow over a restart. */
+#include <string.h>
+#include <xxhash.h>
+
+#include "ckpt/base/clock.h"
+#include "ckpt/base/mem.h"
+#include "coordinator/server/inner.h"
+
+#define SWEEP_BUDGET_NS (5 * NS_PER_MS) /* one turn of the loop; the rest in the next */
+#define LIVE_DELAY_MS 100u              /* steps change all the time: at most ten answers a second for them */
+#define VERSIONS_PER_MS 1000u
+
+static void on_sweep(uv_timer_t *timer);
+
+void watch_init(struct server *server)
+{
+    struct watches *w = &server->watches;
+    w->epoch = 1;
+    w->version = clock_wall_ms() * VERSIONS_PER_MS;
+    uv_timer_init(server->loop, &w->sweep);
+    w->sweep.data = server;
+}
+
+/* ---- things ---- */
+
+static struct watched *thing(struct watches *w, unsigned kind, const char *key)
+{
+    struct watched **bucket = &w->buckets[XXH3_64bits_withSeed(key, strlen(key), kind) % WATCH_BUCKETS];
+    for (struct watched *t = *bucket; t != NULL; t = t->next)
+        if (t->kind == kind && strcmp(t->key, key) == 0)
+            return t;
+    struct watched *t = mem_alloc(sizeof *t);
+    t->kind = kind;
+    text_copy(t->key, sizeof t->key, key);
+    t->next = *bucket;
+    *bucket = t;
+    return t;
+}
+
+static void thing_drop(struct watches *w, struct watched *gone)
+{
+    struct watched **at = &w->buckets[XXH3_64bits_withSeed(gone->key, strlen(gone->key), gone->kind) % WATCH_BUCKETS];
+    while (*at != gone)
+        at = &(*at)->next;
+    *at = gone->next;
+    mem_free(gone->text);
+    mem_free(gone);
+}
+
+/* The number that changes whenever the thing may have. */
+static uint64_t epoch_of(const struct watches *w, const struct watched *t)
+{
+    bool live = t->kind == WATCH_JOB || t->kind == WATCH_NODE || t->kind == WATCH_NODES;
+    return live ? w->epoch + w->live : w->epoch;
+}
+
+/* Bring version and text up to date. Errors: NOT_FOUND. */
+static enum tide_status look(struct server *server, struct watched *t, struct err *err)
+{
+    struct watches *w = &server->watches;
+    if (t->epoch == epoch_of(w, t) && t->text != NULL)
+        return TIDE_OK;
+    json_t *json;
+    struct digest digest;
+    enum tide_status status = view_of(server, t->kind, t->key, &json, &digest, err);
+    if (status != TIDE_OK)
+        return status;
+    if (t->version == 0 || !digest_equal(digest, t->digest))
+        t->version = ++w->version;
+    t->digest = digest;
+    t->epoch = epoch_of(w, t);
+    json_object_set_new(json, "revision", json_integer((json_int_t)t->version));
+    char *line = json_dumps(json, JSON_COMPACT);
+    json_decref(json);
+    mem_free(t->text);
+    t->text = mem_format("%s\n", line ? line : "{}");
+    mem_free(line);
+    return TIDE_OK;
+}
+
+uint64_t watch_version(struct server *server, unsigned kind, const char *key)
+{
+    struct watched *t = thing(&server->watches, kind, key);
+    if (t->epoch == epoch_of(&server->watches, t))
+        return t->version;
+    if (look(server, t, NULL) == TIDE_OK)
+        return t->version;
+    if (t->watchers == NULL)
+        thing_drop(&server->watches, t);
+    return 0;
+}
+
+/* ---- watchers ---- */
+
+static void answer_one(struct server *server, struct watched *t, struct watcher **at, const struct err *err)
+{
+    struct watcher *watcher = *at;
+    *at = watcher->next;
+    server->watches.parked--;
+    if (err != NULL)
+        http_reply_err(watcher->request, err);
+    else
+        http_reply(watcher->request, 200, "application/json", mem_strdup(t->text));
+    mem_free(watcher);
+}
+
+/* Answer those for whom there is news, or whose time is over. Drops the thing if it is gone. */
+static void serve_watchers(struct server *server, struct watched *t, uint64_t now_ns)
+{
+    struct err err = {0};
+    bool gone = look(server, t, &err) != TIDE_OK;
+    for (struct watcher **at = &t->watchers; *at != NULL;) {
+        if (gone || (*at)->after != t->version || now_ns >= (*at)->deadline_ns)
+            answer_one(server, t, at, gone ? &err : NULL);
+        else
+            at = &(*at)->next;
+    }
+    if (gone) {
+        thing_drop(&server->watches, t);
+    } else if (t->watchers == NULL) {
+        mem_free(t->text);
+        t->text = NULL;
+    }
+}
+
+static void on_gone(void *arg, struct http_request *request)
+{
+    struct server *server = arg;
+    for (unsigned b = 0; b < WATCH_BUCKETS; b++)
+        for (struct watched *t = server->watches.buckets[b]; t != NULL; t = t->next)
+            for (struct watcher *watcher = t->watchers; watcher != NULL; watcher = watcher->next)
+                if (watcher->request == request) {
+                    watcher->deadline_ns = 0;
+                    serve_watchers(server, t, clock_mono_ns());
+                    return;
+                }
+}
+
+static void park(struct server *server, struct http_request *request, struct watched *t, uint64_t after, uint64_t wait_ms)
+{
+    struct watcher *watcher = mem_alloc(sizeof *watcher);
+    watcher->request = request;
+    watcher->after = after;
+    watcher->deadline_ns = clock_mono_ns() + (wait_ms < WATCH_MS_MAX ? wait_ms : WATCH_MS_MAX) * NS_PER_MS;
+    watcher->next = t->watchers;
+    t->watchers = watcher;
+    server->watches.parked++;
+    http_on_gone(request, on_gone, server);
+}
+
+void watch_serve(struct server *server, struct http_request *request, unsigned kind, const char *key)
+{
+    struct watches *w = &server->watches;
+    struct err err = {0};
+    uint64_t after = 0, wait_ms = 0;
+    enum tide_status status = http_query_u64(request, "after", 0, &after, &err);
+    if (status == TIDE_OK)
+        status = http_query_u64(request, "wait_ms", 0, &wait_ms, &err);
+    if (status == TIDE_OK && after > VERSION_MAX)
+        status = err_set(&err, TIDE_E_INVALID, "query parameter \"after\" is larger than any revision");
+    if (status == TIDE_OK && strlen(key) > TIDE_NAME_MAX)
+        status = err_set(&err, TIDE_E_NOT_FOUND, "a name has at most %d bytes", TIDE_NAME_MAX);
+    if (status != TIDE_OK) {
+        http_reply_err(request, &err);
+        return;
+    }
+    struct watched *t = thing(w, kind, key);
+    if (after > w->version) {
+        /* Of an earlier life of this coordinator, with a clock ahead of ours: what is newer must have a larger number. */
+        w->version = after;
+        t->version = 0;
+        t->epoch = 0;
+    }
+    status = look(server, t, &err);
+    if (status != TIDE_OK) {
+        http_reply_err(request, &err);
+        serve_watchers(server, t, clock_mono_ns());
+        return;
+    }
+    if (after == t->version && wait_ms > 0 && !server->stopping)
+        park(server, request, t, after, wait_ms);
+    else
+        http_reply(request, 200, "application/json", mem_strdup(t->text));
+    serve_watchers(server, t, clock_mono_ns());
+}
+
+/* ---- changes ---- */
+
+static void sweep_soon(struct watches *w)
+{
+    w->swept_soon = true;
+    uv_timer_start(&w->sweep, on_sweep, 0, 0);
+}
+
+static void on_sweep(uv_timer_t *timer)
+{
+    struct server *server = timer->data;
+    struct watches *w = &server->watches;
+    w->swept_soon = false;
+    uint64_t begun = clock_mono_ns(), now = begun;
+    while (w->cursor < WATCH_BUCKETS) {
+        for (struct watched *t = w->buckets[w->cursor], *next; t != NULL; t = next) {
+            next = t->next;
+            if (t->watchers != NULL && t->epoch != epoch_of(w, t))
+                serve_watchers(server, t, now);
+        }
+        w->cursor++;
+        now = clock_mono_ns();
+        if (now - begun > SWEEP_BUDGET_NS && w->cursor < WATCH_BUCKETS) {
+            /* Others want the loop, too. */
+            sweep_soon(w);
+            return;
+        }
+    }
+    w->cursor = 0;
+    if (w->sweep_again) {
+        w->sweep_again = false;
+        sweep_soon(w);
+    }
+}
+
+void watch_changed(struct server *server)
+{
+    struct watches *w = &server->watches;
+    w->epoch++;
+    /* A sweep under way is not begun again, or the last buckets would never have their turn. */
+    w->sweep_again = w->cursor > 0;
+    if (w->parked > 0 && !w->swept_soon && !server->stopping)
+        sweep_soon(w);
+}
+
+void watch_live_changed(struct server *server)
+{
+    struct watches *w = &server->watches;
+    w->live++;
+    if (w->parked > 0 && !uv_is_active((uv_handle_t *)&w->sweep) && !server->stopping)
+        uv_timer_start(&w->sweep, on_sweep, LIVE_DELAY_MS, 0);
+}
+
+void watch_tick(struct server *server, uint64_t now_ns)
+{
+    struct watches *w = &server->watches;
+    if (w->parked == 0)
+        return;
+    for (unsigned b = 0; b < WATCH_BUCKETS; b++)
+        for (struct watched *t = w->buckets[b], *next; t != NULL; t = next) {
+            next = t->next;
+            bool due = false;
+            for (struct watcher *watcher = t->watchers; watcher != NULL && !due; watcher = watcher->next)
+                due = now_ns >= watcher->deadline_ns;
+            if (due)
+                serve_watchers(server, t, now_ns);
+        }
+}
+
+void watch_stop(struct server *server)
+{
+    struct watches *w = &server->watches;
+    struct err err = {0};
+    err_set(&err, TIDE_E_UNAVAILABLE, "this coordinator is stopping");
+    for (unsigned b = 0; b < WATCH_BUCKETS; b++)
+        while (w->buckets[b] != NULL) {
+            struct watched *t = w->buckets[b];
+            while (t->watchers != NULL)
+                answer_one(server, t, &t->watchers, &err);
+            thing_drop(w, t);
+        }
+    uv_close((uv_handle_t *)&w->sweep, NULL);
+}
