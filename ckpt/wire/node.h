@@ -214,7 +214,7 @@ struct desired {
     char cluster[TIDE_UID_CHARS + 1];
     char node[TIDE_NAME_MAX + 1];
     char incarnation[TIDE_UID_CHARS + 1];
-    uint64_t revision; /* of the replicated state it was derived from */
+    uint64_t revision; /* version of what this node is told; see README.md, Watch */
     LIST_OF(struct assignment) jobs;
 };
 extern const struct codec desired_codec;

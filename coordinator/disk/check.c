@@ -15,12 +15,12 @@ struct checker {
     struct datadir dir;
     check_report *report;
     void *arg;
-    struct err first;    /* the first thing wrong */
-    uint64_t snapshot;   /* newest valid one; 0: none */
+    struct err first;  /* the first thing wrong */
+    uint64_t snapshot; /* newest valid one; 0: none */
     uint64_t log_first;
-    uint64_t log_last;   /* of the segments so far; 0 with log_first 0: none yet */
+    uint64_t log_last; /* of the segments so far; 0 with log_first 0: none yet */
     uint64_t last_sum;
-    bool unknown_end;    /* the segment before is corrupt: nothing can be said about how the next continues it */
+    bool unknown_end; /* the segment before is corrupt: nothing can be said about how the next continues it */
 };
 
 static void say(struct checker *c, const char *file, enum tide_status bad, const char *verdict)
@@ -44,7 +44,8 @@ static void check_snapshots(struct checker *c)
         enum tide_status status = snapshot_load(c->dir.path, c->dir.cluster, indexes[i], &snapshot, &err);
         if (status == TIDE_OK) {
             c->snapshot = snapshot.index;
-            snprintf(verdict, sizeof verdict, "ok: state after record %" PRIu64 ", %zu bytes", snapshot.index, snapshot.bytes);
+            snprintf(verdict, sizeof verdict, "ok: state after record %" PRIu64 ", %zu bytes", snapshot.index,
+                     snapshot.bytes);
         }
         say(c, file, status, status == TIDE_OK ? verdict : err.text);
         snapshot_release(&snapshot);
@@ -59,8 +60,10 @@ static void judge_segment(struct checker *c, const char *file, uint64_t first, c
         snprintf(verdict, sizeof verdict, "CORRUPT: %s", scan->why);
         say(c, file, TIDE_E_CORRUPT, verdict);
     } else if (c->log_first != 0 && !c->unknown_end && c->last_sum != scan->header.seed && first != c->snapshot + 1) {
-        snprintf(verdict, sizeof verdict, "CORRUPT: it begins with record %" PRIu64 " and does not continue the segment before "
-                 "it, which ends with record %" PRIu64, first, c->log_last);
+        snprintf(verdict, sizeof verdict,
+                 "CORRUPT: it begins with record %" PRIu64 " and does not continue the segment before "
+                 "it, which ends with record %" PRIu64,
+                 first, c->log_last);
         say(c, file, TIDE_E_CORRUPT, verdict);
     } else if (scan->verdict == SEGMENT_TORN) {
         snprintf(verdict, sizeof verdict, "ok, with a torn tail that the next start will cut: %s", scan->why);

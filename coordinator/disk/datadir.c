@@ -153,10 +153,13 @@ static enum tide_status format_missing(struct datadir *dir, const char *create, 
     if (status != TIDE_OK)
         return status;
     if (holds)
-        return err_set(err, TIDE_E_CORRUPT, "%s holds a log or snapshots but its file \"format\" is missing; restore that file from "
-                       "a backup of the directory, or move the directory away to begin a new cluster", dir->path);
+        return err_set(err, TIDE_E_CORRUPT,
+                       "%s holds a log or snapshots but its file \"format\" is missing; restore that file from "
+                       "a backup of the directory, or move the directory away to begin a new cluster",
+                       dir->path);
     if (create == NULL)
-        return err_set(err, TIDE_E_NOT_FOUND, "%s is not a data directory of tidemarkd: it has no file \"format\"", dir->path);
+        return err_set(err, TIDE_E_NOT_FOUND, "%s is not a data directory of tidemarkd: it has no file \"format\"",
+                       dir->path);
     dir->fresh = true;
     text_copy(dir->cluster, sizeof dir->cluster, create);
     return TIDE_OK;
@@ -177,11 +180,15 @@ static enum tide_status format_read(struct datadir *dir, const char *create, str
     int fields = sscanf(text, "tidemark-data %u %16[0-9a-f]", &version, cluster);
     mem_free(text);
     if (fields < 1)
-        return err_set(err, TIDE_E_CORRUPT, "%s is not readable as \"tidemark-data <version> <cluster>\"; restore it from a "
-                       "backup of the directory", path);
+        return err_set(err, TIDE_E_CORRUPT,
+                       "%s is not readable as \"tidemark-data <version> <cluster>\"; restore it from a "
+                       "backup of the directory",
+                       path);
     if (version != DATA_FORMAT)
-        return err_set(err, TIDE_E_VERSION, "%s was written in format %u; this tidemarkd knows format %u: start the newer "
-                       "version, nothing was changed", dir->path, version, DATA_FORMAT);
+        return err_set(err, TIDE_E_VERSION,
+                       "%s was written in format %u; this tidemarkd knows format %u: start the newer "
+                       "version, nothing was changed",
+                       dir->path, version, DATA_FORMAT);
     if (fields != 2 || strlen(cluster) != TIDE_UID_CHARS)
         return err_set(err, TIDE_E_CORRUPT, "%s names no cluster; restore it from a backup of the directory", path);
     memcpy(dir->cluster, cluster, sizeof cluster);
@@ -250,8 +257,10 @@ enum tide_status ballot_load(const char *dir, struct ballot *ret_ballot, struct 
     mem_free(data);
     if (memcmp(image.magic, BALLOT_MAGIC, sizeof image.magic) != 0 ||
         image.sum != XXH3_64bits(&image, offsetof(struct ballot_image, sum)))
-        return err_set(err, TIDE_E_CORRUPT, "%s does not match its checksum; do not guess a term: remove this member from its "
-                       "group and add it again, or restore the directory from a backup", path);
+        return err_set(err, TIDE_E_CORRUPT,
+                       "%s does not match its checksum; do not guess a term: remove this member from its "
+                       "group and add it again, or restore the directory from a backup",
+                       path);
     *ret_ballot = (struct ballot){.term = image.term, .vote = image.vote};
     return TIDE_OK;
 }

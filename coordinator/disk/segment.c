@@ -36,10 +36,11 @@ static uint64_t record_sum(const struct record_header *header, const char *paylo
     return XXH3_64bits_withSeed(payload, record_room(header->bytes) - sizeof *header, seed);
 }
 
-uint64_t record_write(char *to, uint64_t index, uint64_t term, uint64_t synced, uint64_t prev, const void *data, size_t bytes)
+uint64_t record_write(char *to, uint64_t index, uint64_t term, uint64_t synced, uint64_t prev, const void *data,
+                      size_t bytes)
 {
-    struct record_header header = {.magic = RECORD_MAGIC, .bytes = (uint32_t)bytes, .index = index, .term = term,
-                                   .synced = synced, .prev = prev};
+    struct record_header header = {
+        .magic = RECORD_MAGIC, .bytes = (uint32_t)bytes, .index = index, .term = term, .synced = synced, .prev = prev};
     memset(to, 0, record_room(bytes));
     memcpy(to + sizeof header, data, bytes);
     header.sum = record_sum(&header, to + sizeof header);
@@ -100,8 +101,10 @@ static void judge_bad(const char *data, uint64_t bytes, uint64_t index, bool las
             continue;
         }
         if (next.synced >= index || (behind == 0 && !has_hole(data, bad, at))) {
-            judge_as(scan, SEGMENT_CORRUPT, "record %" PRIu64 " at offset %" PRIu64 " does not match its checksum, and record %"
-                     PRIu64 " behind it is valid", index, bad, next.index);
+            judge_as(scan, SEGMENT_CORRUPT,
+                     "record %" PRIu64 " at offset %" PRIu64 " does not match its checksum, and record %" PRIu64
+                     " behind it is valid",
+                     index, bad, next.index);
             return;
         }
         behind = next.index;
@@ -110,8 +113,10 @@ static void judge_bad(const char *data, uint64_t bytes, uint64_t index, bool las
     if (last)
         judge_as(scan, SEGMENT_TORN, "record %" PRIu64 " at offset %" PRIu64 " was not written to its end", index, bad);
     else
-        judge_as(scan, SEGMENT_CORRUPT, "record %" PRIu64 " at offset %" PRIu64 " does not match its checksum, and a segment "
-                 "follows", index, bad);
+        judge_as(scan, SEGMENT_CORRUPT,
+                 "record %" PRIu64 " at offset %" PRIu64 " does not match its checksum, and a segment "
+                 "follows",
+                 index, bad);
 }
 
 static bool scan_header(const char *data, uint64_t bytes, uint64_t first, const char *cluster, struct segment_scan *scan)
@@ -171,9 +176,10 @@ void segment_scan(const char *data, uint64_t bytes, uint64_t first, const char *
     if (!all_zero(data, scan->end, bytes))
         judge_bad(data, bytes, first + scan->count, last, scan);
     else if (bytes != scan->header.bytes)
-        judge_as(scan, last ? SEGMENT_TORN : SEGMENT_CORRUPT, "the file has %" PRIu64 " bytes instead of %" PRIu64
-                 "; record %" PRIu64 " at offset %" PRIu64 " may be missing", bytes, scan->header.bytes, first + scan->count,
-                 scan->end);
+        judge_as(scan, last ? SEGMENT_TORN : SEGMENT_CORRUPT,
+                 "the file has %" PRIu64 " bytes instead of %" PRIu64 "; record %" PRIu64 " at offset %" PRIu64
+                 " may be missing",
+                 bytes, scan->header.bytes, first + scan->count, scan->end);
 }
 
 void segment_scan_release(struct segment_scan *scan)

@@ -14,19 +14,19 @@
 #include "ckpt/base/err.h"
 
 #define SEGMENT_FORMAT 1u
-#define SEGMENT_BYTES (UINT64_C(8) << 20)          /* of every segment */
-#define SEGMENT_BYTES_MAX (UINT64_C(256) << 20)    /* a longer file is not one of ours */
-#define RECORD_BYTES_MAX (UINT64_C(4) << 20)       /* payload of one record; must fit into an empty segment */
+#define SEGMENT_BYTES (UINT64_C(8) << 20)       /* of every segment */
+#define SEGMENT_BYTES_MAX (UINT64_C(256) << 20) /* a longer file is not one of ours */
+#define RECORD_BYTES_MAX (UINT64_C(4) << 20)    /* payload of one record; must fit into an empty segment */
 
 struct segment_header {
     char magic[8];
     uint32_t format;
     uint32_t zero;
-    uint64_t first;                 /* index of the first record */
-    uint64_t seed;                  /* sum of the record before it: segments are chained as records are */
+    uint64_t first; /* index of the first record */
+    uint64_t seed;  /* sum of the record before it: segments are chained as records are */
     char cluster[TIDE_UID_CHARS];
-    uint64_t bytes;                 /* of the file */
-    uint64_t sum;                   /* XXH3 of all above */
+    uint64_t bytes; /* of the file */
+    uint64_t sum;   /* XXH3 of all above */
 };
 
 /* `sum` covers this header and the padded payload, and `prev` is the sum of the record before: a record can be checked
@@ -50,7 +50,8 @@ static inline uint64_t record_room(uint64_t payload_bytes)
 void segment_header_fill(struct segment_header *header, const char *cluster, uint64_t first, uint64_t seed, uint64_t bytes);
 
 /* Write one record of record_room(bytes) bytes at `to`; returns its sum. */
-uint64_t record_write(char *to, uint64_t index, uint64_t term, uint64_t synced, uint64_t prev, const void *data, size_t bytes);
+uint64_t record_write(char *to, uint64_t index, uint64_t term, uint64_t synced, uint64_t prev, const void *data,
+                      size_t bytes);
 
 /* Is there a whole record at `offset` of these bytes that matches its checksum? Its place in the chain is not looked at. */
 bool record_valid(const char *data, uint64_t bytes, uint64_t offset, struct record_header *ret_header);
@@ -69,8 +70,8 @@ struct segment_scan {
     uint64_t *offsets; /* of the valid records; heap */
     uint64_t *terms;   /* beside it */
     size_t count;
-    uint64_t end;      /* offset behind the last valid record; where the bad one begins if there is one */
-    uint64_t last_sum; /* of the last valid record, or the seed */
+    uint64_t end;                /* offset behind the last valid record; where the bad one begins if there is one */
+    uint64_t last_sum;           /* of the last valid record, or the seed */
     char why[TIDE_TEXT_MAX + 1]; /* torn, corrupt: a sentence */
 };
 

@@ -24,7 +24,7 @@ struct snapshot_header {
     uint64_t index, term;
     uint64_t bytes; /* behind the header */
     char cluster[TIDE_UID_CHARS];
-    uint64_t sum;   /* XXH3 of all above, then of the bytes behind */
+    uint64_t sum; /* XXH3 of all above, then of the bytes behind */
 };
 _Static_assert(sizeof(struct snapshot_header) == 64, "the header is what is on the disk");
 
@@ -57,14 +57,18 @@ static enum tide_status check_image(const char *path, const char *image, size_t 
 {
     static const char advice[] = "remove it to start from the snapshot before it and the log";
     if (bytes < sizeof *header)
-        return err_set(err, TIDE_E_CORRUPT, "%s is corrupt: it has %zu bytes, fewer than its header; %s", path, bytes, advice);
+        return err_set(err, TIDE_E_CORRUPT, "%s is corrupt: it has %zu bytes, fewer than its header; %s", path, bytes,
+                       advice);
     memcpy(header, image, sizeof *header);
     if (memcmp(header->magic, SNAPSHOT_MAGIC, sizeof header->magic) != 0 || header->bytes != bytes - sizeof *header ||
         header->sum != image_sum(header, image + sizeof *header))
-        return err_set(err, TIDE_E_CORRUPT, "%s is corrupt: its %zu bytes do not match its checksum; %s", path, bytes, advice);
+        return err_set(err, TIDE_E_CORRUPT, "%s is corrupt: its %zu bytes do not match its checksum; %s", path, bytes,
+                       advice);
     if (header->format != SNAPSHOT_FORMAT)
-        return err_set(err, TIDE_E_VERSION, "%s was written in format %u; this tidemarkd knows format %u: start the newer "
-                       "version", path, header->format, SNAPSHOT_FORMAT);
+        return err_set(err, TIDE_E_VERSION,
+                       "%s was written in format %u; this tidemarkd knows format %u: start the newer "
+                       "version",
+                       path, header->format, SNAPSHOT_FORMAT);
     if (header->index != index || memcmp(header->cluster, cluster, sizeof header->cluster) != 0)
         return err_set(err, TIDE_E_CORRUPT, "%s is not what its name says: index %" PRIu64 " of cluster %.16s; %s", path,
                        header->index, header->cluster, advice);

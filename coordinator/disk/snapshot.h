@@ -20,15 +20,16 @@ struct snapshot {
     size_t bytes;
 };
 
-MUST_USE enum tide_status snapshot_save(const char *dir, const char *cluster, uint64_t index, uint64_t term, const void *data,
-                                        size_t bytes, struct err *err);
+MUST_USE enum tide_status snapshot_save(const char *dir, const char *cluster, uint64_t index, uint64_t term,
+                                        const void *data, size_t bytes, struct err *err);
 
 /* One image. Errors: NOT_FOUND, CORRUPT, VERSION, IO. */
 MUST_USE enum tide_status snapshot_load(const char *dir, const char *cluster, uint64_t index, struct snapshot *ret_snapshot,
                                         struct err *err);
 /* The newest valid one, or one with data NULL and index 0. Bad ones are passed over with a line in the log; whether the
  * log reaches back far enough without them is the caller's to check. Errors: VERSION, IO. */
-MUST_USE enum tide_status snapshot_newest(const char *dir, const char *cluster, struct snapshot *ret_snapshot, struct err *err);
+MUST_USE enum tide_status snapshot_newest(const char *dir, const char *cluster, struct snapshot *ret_snapshot,
+                                          struct err *err);
 void snapshot_release(struct snapshot *snapshot);
 
 /* Keep the newest SNAPSHOTS_KEPT, remove the rest and what a crash left half-written. ret_oldest: index of the oldest

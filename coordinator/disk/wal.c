@@ -21,7 +21,7 @@ struct segment {
     uint64_t *offsets; /* of its records, count + 1 used: the last is `end` */
     uint64_t *terms;
     size_t count, room;
-    uint64_t seed;     /* chain value before its first record */
+    uint64_t seed; /* chain value before its first record */
 };
 
 struct wal {
@@ -31,12 +31,12 @@ struct wal {
     uint64_t floor;           /* entries below it are in a snapshot */
     struct segment *segments; /* ascending; never none */
     size_t count;
-    int fd;                   /* of the newest */
+    int fd; /* of the newest */
     uint64_t last_sum;
     uint64_t synced;
-    bool dirty;               /* written since the last fdatasync */
-    bool spare;               /* spare.wal is ready */
-    struct err broken;        /* the first failed write; OK: none */
+    bool dirty;        /* written since the last fdatasync */
+    bool spare;        /* spare.wal is ready */
+    struct err broken; /* the first failed write; OK: none */
 };
 
 static struct segment *newest(const struct wal *wal)
@@ -128,8 +128,8 @@ static void segment_release(struct segment *segment)
 static struct segment *segment_push(struct wal *wal, uint64_t first, uint64_t seed, uint64_t bytes)
 {
     wal->segments = mem_grow(wal->segments, wal->count + 1, sizeof *wal->segments);
-    wal->segments[wal->count] = (struct segment){.first = first, .bytes = bytes, .end = sizeof(struct segment_header),
-                                                 .seed = seed};
+    wal->segments[wal->count] =
+        (struct segment){.first = first, .bytes = bytes, .end = sizeof(struct segment_header), .seed = seed};
     return &wal->segments[wal->count++];
 }
 
@@ -172,9 +172,8 @@ static enum tide_status begin_segment(struct wal *wal, uint64_t first, uint64_t 
     char path[DATA_FILE_MAX];
     segment_header_fill(&header, wal->cluster, first, seed, wal->segment_bytes);
     segment_path(wal, first, path);
-    enum tide_status status = wal->spare
-                                  ? spare_use(wal, &header, path, err)
-                                  : segment_create(wal->dir, path, wal->segment_bytes, &header, sizeof header, err);
+    enum tide_status status = wal->spare ? spare_use(wal, &header, path, err)
+                                         : segment_create(wal->dir, path, wal->segment_bytes, &header, sizeof header, err);
     if (status != TIDE_OK)
         return status;
     segment_push(wal, first, seed, wal->segment_bytes);
@@ -223,10 +222,12 @@ static enum tide_status drop_before(struct wal *wal, size_t count, struct err *e
 
 static enum tide_status corrupt(const char *path, const char *why, struct err *err)
 {
-    return err_set(err, TIDE_E_CORRUPT,
-                   "%s is corrupt: %s. Nothing was changed. What to do: check this disk and its logs; run \"tidemarkd check-data\" on "
-                   "the directory; then restore the directory from a backup, or in a group remove this member, move the "
-                   "directory away and add it again", path, why);
+    return err_set(
+        err, TIDE_E_CORRUPT,
+        "%s is corrupt: %s. Nothing was changed. What to do: check this disk and its logs; run \"tidemarkd check-data\" on "
+        "the directory; then restore the directory from a backup, or in a group remove this member, move the "
+        "directory away and add it again",
+        path, why);
 }
 
 /* Rewrite a file with only its first `keep` bytes, in one step: a crash leaves the old file or the new one. */
@@ -249,8 +250,10 @@ static enum tide_status load_scanned(struct wal *wal, const char *path, const ch
     }
     if (wal->count > 0 && (scan->header.first != wal_last(wal) + 1 || scan->header.seed != wal->last_sum)) {
         char why[TIDE_TEXT_MAX + 1];
-        snprintf(why, sizeof why, "at offset 0: it begins with record %" PRIu64 " and does not continue the segment before "
-                 "it, which ends with record %" PRIu64, scan->header.first, wal_last(wal));
+        snprintf(why, sizeof why,
+                 "at offset 0: it begins with record %" PRIu64 " and does not continue the segment before "
+                 "it, which ends with record %" PRIu64,
+                 scan->header.first, wal_last(wal));
         return corrupt(path, why, err);
     }
     if (scan->verdict == SEGMENT_TORN) {
@@ -293,8 +296,10 @@ static enum tide_status load_all(struct wal *wal, struct err *err)
         status = load_segment(wal, firsts[i], i + 1 == count, err);
     mem_free(firsts);
     if (status == TIDE_OK && count == 0)
-        status = err_set(err, TIDE_E_CORRUPT, "%s holds no log-*.wal: the log is gone; restore the directory from a backup, or "
-                         "move it away to begin a new cluster", wal->dir);
+        status = err_set(err, TIDE_E_CORRUPT,
+                         "%s holds no log-*.wal: the log is gone; restore the directory from a backup, or "
+                         "move it away to begin a new cluster",
+                         wal->dir);
     return status;
 }
 
@@ -395,8 +400,9 @@ static enum tide_status check_entries(const struct wal *wal, const struct wal_en
     uint64_t last = wal_last(wal), term = wal_term(wal, last);
     for (size_t i = 0; i < count; i++) {
         if (entries[i].index != last + 1 + i || entries[i].term < term)
-            return err_set(err, TIDE_E_STATE, "entry %" PRIu64 " of term %" PRIu64 " cannot follow entry %" PRIu64
-                           " of term %" PRIu64, entries[i].index, entries[i].term, last + i, term);
+            return err_set(err, TIDE_E_STATE,
+                           "entry %" PRIu64 " of term %" PRIu64 " cannot follow entry %" PRIu64 " of term %" PRIu64,
+                           entries[i].index, entries[i].term, last + i, term);
         if (entries[i].bytes > RECORD_BYTES_MAX ||
             record_room(entries[i].bytes) > wal->segment_bytes - sizeof(struct segment_header))
             return err_set(err, TIDE_E_LIMIT, "entry %" PRIu64 " has %zu bytes; a log record holds at most %" PRIu64,
@@ -458,8 +464,8 @@ static enum tide_status read_one(int fd, const char *path, const struct segment 
     } else if (!record_valid(data, (uint64_t)n, 0, &header) || header.index != segment->first + i) {
         status = corrupt(path, "a record changed after it had been verified", err);
     } else {
-        struct wal_entry entry = {.index = header.index, .term = header.term, .data = data + sizeof header,
-                                  .bytes = header.bytes};
+        struct wal_entry entry = {
+            .index = header.index, .term = header.term, .data = data + sizeof header, .bytes = header.bytes};
         status = each(arg, &entry, err);
     }
     mem_free(data);
@@ -486,8 +492,9 @@ enum tide_status wal_read(struct wal *wal, uint64_t first, uint64_t last, wal_re
 {
     enum tide_status status = usable(wal, err);
     if (status == TIDE_OK && first <= last && (first < wal_first(wal) || last > wal_last(wal)))
-        status = err_set(err, TIDE_E_STATE, "entries %" PRIu64 " to %" PRIu64 " are not in the log, which holds %" PRIu64
-                         " to %" PRIu64, first, last, wal_first(wal), wal_last(wal));
+        status = err_set(err, TIDE_E_STATE,
+                         "entries %" PRIu64 " to %" PRIu64 " are not in the log, which holds %" PRIu64 " to %" PRIu64, first,
+                         last, wal_first(wal), wal_last(wal));
     for (size_t i = 0; i < wal->count && status == TIDE_OK; i++)
         status = read_segment(wal, &wal->segments[i], first, last, each, arg, err);
     return status;

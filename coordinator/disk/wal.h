@@ -30,7 +30,8 @@ struct wal_entry {
 };
 
 /* Read and verify all segments of `dir`. `first`: the first entry that must come from the log, behind the newest snapshot.
- * A torn tail is cut, and said in the log. With `fresh` an empty log that begins with `first` is made. Errors: CORRUPT (file, offset, record and what to do), NOSPACE, IO. */
+ * A torn tail is cut, and said in the log. With `fresh` an empty log that begins with `first` is made. Errors: CORRUPT
+ * (file, offset, record and what to do), NOSPACE, IO. */
 MUST_USE enum tide_status wal_open(const char *dir, const char *cluster, const struct wal_options *options, bool fresh,
                                    uint64_t first, struct wal **ret_wal, struct err *err);
 void wal_close(struct wal *wal); /* NULL is legal */

@@ -15,11 +15,11 @@
 #include "coordinator/http/inner.h"
 
 #define SWEEP_MS 1000u
-#define DESCRIPTORS_KEPT 128u               /* of the process's limit, for everything but connections */
-#define PASS_OVER_MAX (8u * HTTP_BODY_MAX)  /* of a body that is too large, before the connection is cut */
+#define DESCRIPTORS_KEPT 128u              /* of the process's limit, for everything but connections */
+#define PASS_OVER_MAX (8u * HTTP_BODY_MAX) /* of a body that is too large, before the connection is cut */
 #define BODY_ROOM_MIN 4096u
-#define LENGTH_DIGITS 18                    /* of a Content-Length that surely fits */
-#define LAST_TURNS 8                        /* of libmicrohttpd at the end, to send what is ready */
+#define LENGTH_DIGITS 18 /* of a Content-Length that surely fits */
+#define LAST_TURNS 8     /* of libmicrohttpd at the end, to send what is ready */
 
 /* ---- the loop and libmicrohttpd ---- */
 
@@ -232,8 +232,7 @@ static enum MHD_Result on_request(void *arg, struct MHD_Connection *mhd, const c
     return MHD_YES;
 }
 
-static void on_completed(void *arg, struct MHD_Connection *mhd, void **request_context,
-                         enum MHD_RequestTerminationCode code)
+static void on_completed(void *arg, struct MHD_Connection *mhd, void **request_context, enum MHD_RequestTerminationCode code)
 {
     (void)arg, (void)mhd, (void)code;
     struct http_request *request = *request_context;

@@ -16,15 +16,15 @@
 #include "ckpt/base/err.h"
 #include "ckpt/wire/node.h"
 
-#define HTTP_BODY_MAX (1u << 20)           /* bytes of a request's body */
-#define HTTP_BODIES_MAX (256u << 20)       /* … of all requests at a time */
-#define HTTP_HEADERS_MAX (32u << 10)       /* request line and headers */
-#define HTTP_PATH_MAX 1024u                /* bytes of a path */
+#define HTTP_BODY_MAX (1u << 20)     /* bytes of a request's body */
+#define HTTP_BODIES_MAX (256u << 20) /* … of all requests at a time */
+#define HTTP_HEADERS_MAX (32u << 10) /* request line and headers */
+#define HTTP_PATH_MAX 1024u          /* bytes of a path */
 #define HTTP_CONNECTIONS_MAX 8192u
-#define HTTP_IDLE_S 15u                    /* a connection on which nothing moves is closed */
-#define HTTP_RECEIVE_DEADLINE_MS 20000u    /* first byte awaited -> request complete, however slowly it trickles */
-#define HTTP_SEND_DEADLINE_MS 60000u       /* answer ready -> taken by the client */
-#define HTTP_PARAMS_MAX 2u                 /* {words} in a route */
+#define HTTP_IDLE_S 15u                 /* a connection on which nothing moves is closed */
+#define HTTP_RECEIVE_DEADLINE_MS 20000u /* first byte awaited -> request complete, however slowly it trickles */
+#define HTTP_SEND_DEADLINE_MS 60000u    /* answer ready -> taken by the client */
+#define HTTP_PARAMS_MAX 2u              /* {words} in a route */
 
 struct http;
 struct http_request;
@@ -61,8 +61,8 @@ void http_close(struct http *http);
 
 /* The segment of the path that stands for {name}; never NULL for a name of the route. */
 const char *http_param(const struct http_request *request, const char *name);
-const char *http_query(const struct http_request *request, const char *name);      /* NULL: not given */
-const char *http_header_of(const struct http_request *request, const char *name);  /* NULL: not given */
+const char *http_query(const struct http_request *request, const char *name);     /* NULL: not given */
+const char *http_header_of(const struct http_request *request, const char *name); /* NULL: not given */
 const char *http_body(const struct http_request *request, size_t *ret_bytes);
 
 /* Who waits wants to know that its client has hung up: `gone` should answer at once, to whoever may still be there. */

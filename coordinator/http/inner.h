@@ -22,7 +22,7 @@ struct http {
     char address[ADDRESS_MAX + 1];
     struct MHD_Daemon *daemon;
     uv_poll_t poll;
-    uv_timer_t turn;  /* when libmicrohttpd wants to be called without an event */
+    uv_timer_t turn; /* when libmicrohttpd wants to be called without an event */
     uv_timer_t sweep;
     unsigned handles; /* still open */
     bool again;       /* a connection was resumed: call MHD_run once more */
@@ -43,12 +43,12 @@ struct http_request {
     struct err refusal;             /* set before the body came: answered when it has gone by */
     unsigned refusal_code;
     char path[HTTP_PATH_MAX + 1];
-    char allow[64];                 /* methods the path knows, when the method does not fit */
+    char allow[64];                      /* methods the path knows, when the method does not fit */
     const char *params[HTTP_PARAMS_MAX]; /* into `segments` */
     char segments[HTTP_PATH_MAX + 1];
     char *body;
     size_t body_bytes, body_room;
-    size_t passed_over;             /* bytes of a body that is too large */
+    size_t passed_over; /* bytes of a body that is too large */
     bool parked;
     struct MHD_Response *answer;
     unsigned code;

@@ -18,7 +18,8 @@ static enum tide_status split(const char *address, char host[ADDRESS_MAX + 1], c
     size_t n = colon ? (size_t)(colon - address) : 0;
     if (colon == NULL || n == 0 || n > ADDRESS_MAX || strlen(colon + 1) == 0 || strlen(colon + 1) > 5 ||
         strspn(colon + 1, "0123456789") != strlen(colon + 1))
-        return err_set(err, TIDE_E_INVALID, "\"%s\" is not host:port; for example --listen 127.0.0.1:7070 or [::1]:7070", address);
+        return err_set(err, TIDE_E_INVALID, "\"%s\" is not host:port; for example --listen 127.0.0.1:7070 or [::1]:7070",
+                       address);
     bool brackets = address[0] == '[' && n >= 2 && address[n - 1] == ']';
     memcpy(host, address + (brackets ? 1 : 0), n - (brackets ? 2 : 0));
     host[n - (brackets ? 2 : 0)] = '\0';
@@ -33,7 +34,8 @@ static enum tide_status bound_name(int fd, char ret_bound[ADDRESS_MAX + 1], stru
     char host[128], port[8];
     if (getsockname(fd, (struct sockaddr *)&name, &bytes) != 0)
         return err_errno(err, "cannot ask for the address of the listening socket");
-    if (getnameinfo((struct sockaddr *)&name, bytes, host, sizeof host, port, sizeof port, NI_NUMERICHOST | NI_NUMERICSERV) != 0)
+    if (getnameinfo((struct sockaddr *)&name, bytes, host, sizeof host, port, sizeof port,
+                    NI_NUMERICHOST | NI_NUMERICSERV) != 0)
         return err_set(err, TIDE_E_IO, "cannot write down the address of the listening socket");
     snprintf(ret_bound, ADDRESS_MAX + 1, strchr(host, ':') ? "[%s]:%s" : "%s:%s", host, port);
     return TIDE_OK;
@@ -53,8 +55,10 @@ static enum tide_status bind_one(const struct addrinfo *info, const char *addres
     int number = errno;
     close(fd);
     if (number == EADDRINUSE)
-        return err_set(err, TIDE_E_CONFLICT, "cannot listen on %s: the address is in use, perhaps by another tidemarkd; stop that "
-                       "one, or choose another address with --listen HOST:PORT", address);
+        return err_set(err, TIDE_E_CONFLICT,
+                       "cannot listen on %s: the address is in use, perhaps by another tidemarkd; stop that "
+                       "one, or choose another address with --listen HOST:PORT",
+                       address);
     errno = number;
     if (number == EACCES)
         return err_set(err, TIDE_E_DENIED, "cannot listen on %s: permission denied; choose a port above 1023 with --listen",

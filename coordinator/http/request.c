@@ -51,7 +51,8 @@ void route_find(struct http_request *request, const char *method)
         request_refuse(request, 405, TIDE_E_INVALID, "%s is not possible on %.200s; possible: %s", method, request->path,
                        request->allow);
     else
-        request_refuse(request, 404, TIDE_E_NOT_FOUND, "there is no %.200s; the paths of this API begin with /v1", request->path);
+        request_refuse(request, 404, TIDE_E_NOT_FOUND, "there is no %.200s; the paths of this API begin with /v1",
+                       request->path);
 }
 
 /* ---- what was asked ---- */
@@ -95,8 +96,8 @@ enum tide_status http_query_u64(const struct http_request *request, const char *
     for (size_t i = 0; good && i < n; i++)
         value = value * 10 + (uint64_t)(text[i] - '0');
     if (!good)
-        return err_set(err, TIDE_E_INVALID, "query parameter \"%s\" is \"%.40s\"; it must be a whole number of 0 or more", name,
-                       text);
+        return err_set(err, TIDE_E_INVALID, "query parameter \"%s\" is \"%.40s\"; it must be a whole number of 0 or more",
+                       name, text);
     *ret_value = value;
     return TIDE_OK;
 }

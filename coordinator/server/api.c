@@ -75,8 +75,12 @@ static void propose(struct server *server, struct http_request *request, struct 
 {
     struct err err = {0};
     struct asked *asked = mem_alloc(sizeof *asked);
-    *asked = (struct asked){.server = server, .request = request, .kind = command->kind, .next = server->asked,
-                            .link = &server->asked, .deadline_ns = clock_mono_ns() + COMMAND_DEADLINE_MS * NS_PER_MS};
+    *asked = (struct asked){.server = server,
+                            .request = request,
+                            .kind = command->kind,
+                            .next = server->asked,
+                            .link = &server->asked,
+                            .deadline_ns = clock_mono_ns() + COMMAND_DEADLINE_MS * NS_PER_MS};
     text_copy(asked->node, sizeof asked->node, command->hello.name);
     if (asked->next)
         asked->next->link = &asked->next;
@@ -93,8 +97,10 @@ static void propose(struct server *server, struct http_request *request, struct 
 void api_tick(struct server *server, uint64_t now_ns)
 {
     struct err err = {0};
-    err_set(&err, TIDE_E_TIMEOUT, "the command is not durable after %u s: the disk of this coordinator does not answer; whether it "
-            "will be done is unknown", COMMAND_DEADLINE_MS / 1000);
+    err_set(&err, TIDE_E_TIMEOUT,
+            "the command is not durable after %u s: the disk of this coordinator does not answer; whether it "
+            "will be done is unknown",
+            COMMAND_DEADLINE_MS / 1000);
     for (struct asked *asked = server->asked; asked != NULL; asked = asked->next)
         if (asked->request != NULL && now_ns > asked->deadline_ns) {
             http_reply_err(asked->request, &err);
@@ -358,8 +364,12 @@ static void get_cluster(void *context, struct http_request *request)
     text_copy(view.version, sizeof view.version, TIDE_VERSION_STRING);
     view.uptime_ms = (clock_mono_ns() - server->started_ns) / NS_PER_MS;
     struct member_view *member = codec_list_add(&member_view_codec, &view.members);
-    *member = (struct member_view){.id = 1, .leader = true, .term = self.term, .commit_index = self.last_index,
-                                   .applied_index = self.applied_index, .log_bytes = self.log_bytes,
+    *member = (struct member_view){.id = 1,
+                                   .leader = true,
+                                   .term = self.term,
+                                   .commit_index = self.last_index,
+                                   .applied_index = self.applied_index,
+                                   .log_bytes = self.log_bytes,
                                    .snapshot_index = self.snapshot_index};
     text_copy(member->address, sizeof member->address, http_address(server->http));
     http_reply_noun(request, &cluster_view_codec, &view, 0);

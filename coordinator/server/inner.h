@@ -4,11 +4,11 @@
 
 #include "coordinator/server/server.h"
 
-#define WATCH_MS_MAX 60000u          /* longest a watch is held */
+#define WATCH_MS_MAX 60000u /* longest a watch is held */
 #define WATCH_BUCKETS 1024u
 #define VERSION_MAX (UINT64_C(1) << 62) /* of a watched thing; larger ones are no answer of ours */
-#define COMMAND_DEADLINE_MS 30000u   /* a command that is not in the log by then is answered TIMEOUT: outcome unknown */
-#define TICK_MS 100u                 /* how often deadlines are looked at */
+#define COMMAND_DEADLINE_MS 30000u      /* a command that is not in the log by then is answered TIMEOUT: outcome unknown */
+#define TICK_MS 100u                    /* how often deadlines are looked at */
 
 /* What can be watched. Each thing has a version: a number that grows whenever what is served of it changes. */
 enum watch_kind { WATCH_JOBS, WATCH_JOB, WATCH_NODES, WATCH_NODE, WATCH_DESIRED, WATCH_KINDS };
@@ -22,7 +22,7 @@ struct watcher {
 struct watched {
     unsigned kind; /* enum watch_kind */
     char key[TIDE_NAME_MAX + 1];
-    uint64_t epoch;   /* of the server's knowledge when it was last looked at; 0: never */
+    uint64_t epoch; /* of the server's knowledge when it was last looked at; 0: never */
     uint64_t version;
     struct digest digest; /* of what is served, without the version and what changes by itself */
     char *text;           /* to answer with; only kept while it is watched */
@@ -61,8 +61,8 @@ struct server {
     struct rng rng;
     uint64_t started_ns;
     uv_timer_t judge_timer, tick;
-    size_t judging;           /* verdicts in flight */
-    bool verdict_refused;     /* one of them: do not come again at once */
+    size_t judging;       /* verdicts in flight */
+    bool verdict_refused; /* one of them: do not come again at once */
     struct watches watches;
     struct asked *asked;
     bool stopping;

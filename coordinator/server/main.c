@@ -40,14 +40,29 @@ static const char help[] =
     "check-data verifies a data directory that no tidemarkd uses, changes nothing, says a line per file, and ends\n"
     "with 1 if anything is corrupt.\n";
 
-enum option_id { OPT_DATA = 256, OPT_LISTEN, OPT_STORE, OPT_LEASE, OPT_HEARTBEAT, OPT_SNAPSHOT, OPT_LOG, OPT_HELP, OPT_VERSION };
+enum option_id {
+    OPT_DATA = 256,
+    OPT_LISTEN,
+    OPT_STORE,
+    OPT_LEASE,
+    OPT_HEARTBEAT,
+    OPT_SNAPSHOT,
+    OPT_LOG,
+    OPT_HELP,
+    OPT_VERSION
+};
 
 static const struct option options[] = {
-    {"data", required_argument, NULL, OPT_DATA},         {"listen", required_argument, NULL, OPT_LISTEN},
-    {"store", required_argument, NULL, OPT_STORE},       {"lease-ms", required_argument, NULL, OPT_LEASE},
-    {"heartbeat-ms", required_argument, NULL, OPT_HEARTBEAT}, {"snapshot-every", required_argument, NULL, OPT_SNAPSHOT},
-    {"log-level", required_argument, NULL, OPT_LOG},     {"help", no_argument, NULL, OPT_HELP},
-    {"version", no_argument, NULL, OPT_VERSION},         {NULL, 0, NULL, 0},
+    {"data", required_argument, NULL, OPT_DATA},
+    {"listen", required_argument, NULL, OPT_LISTEN},
+    {"store", required_argument, NULL, OPT_STORE},
+    {"lease-ms", required_argument, NULL, OPT_LEASE},
+    {"heartbeat-ms", required_argument, NULL, OPT_HEARTBEAT},
+    {"snapshot-every", required_argument, NULL, OPT_SNAPSHOT},
+    {"log-level", required_argument, NULL, OPT_LOG},
+    {"help", no_argument, NULL, OPT_HELP},
+    {"version", no_argument, NULL, OPT_VERSION},
+    {NULL, 0, NULL, 0},
 };
 
 static int usage(const char *what, const char *value)
@@ -108,9 +123,12 @@ static int parse_option(int option, struct server_options *o)
         return 0;
     case OPT_STORE:
         o->store = optarg;
-        return strlen(optarg) <= TIDE_PATH_MAX ? 0 : usage("--store is too long", NULL);
+        return strncmp(optarg, "file:///", 8) == 0 && strlen(optarg) <= TIDE_PATH_MAX
+                   ? 0
+                   : usage("--store must be file:///DIRECTORY, not ", optarg);
     case OPT_LEASE:
-        return parse_number(optarg, 1, LEASE_MS_MAX, &o->lease_ms) ? usage("--lease-ms must be 1 to 600000, not ", optarg) : 0;
+        return parse_number(optarg, 1, LEASE_MS_MAX, &o->lease_ms) ? usage("--lease-ms must be 1 to 600000, not ", optarg)
+                                                                   : 0;
     case OPT_HEARTBEAT:
         return parse_number(optarg, HEARTBEAT_MS_MIN, LEASE_MS_MAX, &o->heartbeat_ms)
                    ? usage("--heartbeat-ms must be 10 to 600000, not ", optarg)

@@ -14,7 +14,8 @@
 void replica_fatal(const char *what, const struct err *err)
 {
     log_error("fatal: %s: %s. The coordinator stops: everything acknowledged is in the log; make the disk good and start it "
-              "again", what, err->text);
+              "again",
+              what, err->text);
     abort();
 }
 
@@ -30,9 +31,11 @@ const char *replica_cluster(const struct replica *replica)
 
 void replica_status(const struct replica *replica, struct replica_status *ret_status)
 {
-    *ret_status = (struct replica_status){
-        .term = replica->ballot.term, .last_index = replica->last_index, .applied_index = replica->state.revision,
-        .log_bytes = replica->log_bytes, .snapshot_index = replica->snapshot_index};
+    *ret_status = (struct replica_status){.term = replica->ballot.term,
+                                          .last_index = replica->last_index,
+                                          .applied_index = replica->state.revision,
+                                          .log_bytes = replica->log_bytes,
+                                          .snapshot_index = replica->snapshot_index};
 }
 
 /* ---- propose ---- */
@@ -43,7 +46,8 @@ static enum tide_status refuse_full(const struct replica *replica, bool own, str
     uint64_t reserve = own ? DATA_RESERVE_BYTES / 2 : DATA_RESERVE_BYTES;
     if (replica->free_bytes >= reserve)
         return TIDE_OK;
-    return err_set(err, TIDE_E_UNAVAILABLE, "the file system of the data directory %s has only %" PRIu64 " MiB left, and %" PRIu64
+    return err_set(err, TIDE_E_UNAVAILABLE,
+                   "the file system of the data directory %s has only %" PRIu64 " MiB left, and %" PRIu64
                    " MiB are kept in reserve: no command is taken until there is more room; nothing that runs is touched",
                    replica->dir.path, replica->free_bytes >> 20, reserve >> 20);
 }
@@ -88,7 +92,8 @@ enum tide_status replica_propose(struct replica *replica, const struct command *
     if (replica->idle != NULL)
         return err_set(err, TIDE_E_UNAVAILABLE, "this coordinator is stopping");
     if (replica->proposals >= PROPOSALS_MAX)
-        return err_set(err, TIDE_E_UNAVAILABLE, "%u commands are being written already; ask again in a moment", PROPOSALS_MAX);
+        return err_set(err, TIDE_E_UNAVAILABLE, "%u commands are being written already; ask again in a moment",
+                       PROPOSALS_MAX);
     struct proposal *p = NULL;
     enum tide_status status = refuse_full(replica, own, err);
     if (status == TIDE_OK)
@@ -113,8 +118,10 @@ enum tide_status replica_apply(struct replica *replica, const struct command *co
     enum tide_status status = apply(&replica->state, command, index, ret_outcome, err);
     if (state_check(&replica->state, &broken) != TIDE_OK) {
         /* Better no coordinator than a wrong one: ranks run on without it, and the log still holds the truth. */
-        log_error("fatal: command %" PRIu64 " (%s) broke a rule of the state: %s. This is a defect of tidemarkd; keep %s and "
-                  "report it", index, command_kind_names[command->kind], broken.text, replica->dir.path);
+        log_error("fatal: command %" PRIu64
+                  " (%s) broke a rule of the state: %s. This is a defect of tidemarkd; keep %s and "
+                  "report it",
+                  index, command_kind_names[command->kind], broken.text, replica->dir.path);
         abort();
     }
     return status;
@@ -159,8 +166,10 @@ static enum tide_status replay_one(void *arg, const struct wal_entry *entry, str
     struct command command;
     enum tide_status status = codec_parse(&command_codec, entry->data, entry->bytes, CODEC_STRICT, &command, err);
     if (status != TIDE_OK) {
-        err_set(err, TIDE_E_VERSION, "record %" PRIu64 " in %s is whole, but no command of this version (%.300s); start the "
-                "version that wrote it", entry->index, replica->dir.path, err ? err->text : "");
+        err_set(err, TIDE_E_VERSION,
+                "record %" PRIu64 " in %s is whole, but no command of this version (%.300s); start the "
+                "version that wrote it",
+                entry->index, replica->dir.path, err ? err->text : "");
         return TIDE_E_VERSION;
     }
     struct outcome outcome = {0};
@@ -176,12 +185,14 @@ static enum tide_status replay(struct replica *replica, struct err *err)
 {
     uint64_t first = replica->state.revision + 1, last = wal_last(replica->wal);
     if (wal_first(replica->wal) > first)
-        return err_set(err, TIDE_E_CORRUPT, "the log in %s begins with record %" PRIu64 ", but the newest valid snapshot covers only "
-                       "the records up to %" PRIu64 "; restore the directory from a backup", replica->dir.path,
-                       wal_first(replica->wal), first - 1);
+        return err_set(err, TIDE_E_CORRUPT,
+                       "the log in %s begins with record %" PRIu64 ", but the newest valid snapshot covers only "
+                       "the records up to %" PRIu64 "; restore the directory from a backup",
+                       replica->dir.path, wal_first(replica->wal), first - 1);
     if (last + 1 < first) {
         /* The image proves that the missing records had been applied: it is as good as they were. */
-        log_warn("the log in %s ends with record %" PRIu64 ", before the snapshot of index %" PRIu64 "; going on from the snapshot",
+        log_warn("the log in %s ends with record %" PRIu64 ", before the snapshot of index %" PRIu64
+                 "; going on from the snapshot",
                  replica->dir.path, last, first - 1);
         return wal_reset(replica->wal, first, err);
     }

@@ -15,16 +15,16 @@
 
 #include "coordinator/core/core.h"
 
-#define PROPOSALS_MAX 1024u                /* waiting or being written; more are refused */
+#define PROPOSALS_MAX 1024u                 /* waiting or being written; more are refused */
 #define BATCH_BYTES_MAX (UINT64_C(4) << 20) /* of records that share one fdatasync */
-#define SNAPSHOT_EVERY 4096u               /* records */
+#define SNAPSHOT_EVERY 4096u                /* records */
 
 struct replica;
 
 struct replica_options {
     uv_loop_t *loop;
-    const char *data;        /* directory */
-    uint64_t snapshot_every; /* 0: SNAPSHOT_EVERY */
+    const char *data;               /* directory */
+    uint64_t snapshot_every;        /* 0: SNAPSHOT_EVERY */
     void (*applied)(void *context); /* after each batch, when all its proposers have been told */
     void *context;
 };
@@ -45,8 +45,8 @@ typedef void replica_done(void *arg, enum tide_status status, const struct outco
 /* `command` is read, stamped with the time and written down; it stays the caller's. `done` comes later, exactly once, if
  * this returns OK. With `own` the command is the leader's own verdict and may use the last of the disk's reserve.
  * Errors: UNAVAILABLE (too many in flight, disk nearly full, stopping), INVALID, LIMIT (does not fit into a record). */
-MUST_USE enum tide_status replica_propose(struct replica *replica, const struct command *command, bool own, replica_done *done,
-                                          void *arg, struct err *err);
+MUST_USE enum tide_status replica_propose(struct replica *replica, const struct command *command, bool own,
+                                          replica_done *done, void *arg, struct err *err);
 
 /* Take no more proposals; `idle` is called, later, when none is in flight and no worker runs. */
 void replica_stop(struct replica *replica, void (*idle)(void *context));

@@ -19,10 +19,10 @@ struct proposal {
 /* What the one worker of the log does in one go. It alone touches `wal` while it runs. */
 struct log_work {
     uv_work_t work;
-    struct proposal *batch;    /* in log order; NULL: housekeeping only */
+    struct proposal *batch; /* in log order; NULL: housekeeping only */
     struct wal_entry *entries;
     size_t count;
-    uint64_t compact_through;  /* 0: nothing to drop */
+    uint64_t compact_through;                   /* 0: nothing to drop */
     uint64_t last_index, log_bytes, free_bytes; /* afterwards */
 };
 
@@ -47,8 +47,8 @@ struct replica {
     bool writing, imaging;
     struct log_work log;
     struct image_work image;
-    uint64_t compact_through;  /* asked for by the last image */
-    bool prepare;              /* the next segment should be looked after */
+    uint64_t compact_through; /* asked for by the last image */
+    bool prepare;             /* the next segment should be looked after */
     uint64_t last_index, log_bytes, free_bytes, snapshot_index;
     void (*idle)(void *context); /* stopping */
 };

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "coordinator/server/server.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "ckpt/base/clock.h"
 #include "ckpt/base/fsx.h"
@@ -12,7 +14,7 @@
 #include "coordinator/disk/datadir.h"
 #include "coordinator/server/inner.h"
 
-#define VERDICT_PAUSE_MS 50u /* after one was refused: the state and the book need not agree at once */
+#define VERDICT_PAUSE_MS 50u     /* after one was refused: the state and the book need not agree at once */
 #define JUDGE_PAUSE_MS_MAX 1000u /* whatever the judge says: never longer without a look */
 
 /* ---- the judge ---- */
@@ -119,8 +121,10 @@ static enum tide_status make_cluster(struct server *server, struct err *err)
     }
     if ((o->store[0] && strcmp(o->store, state->store) != 0) || (o->lease_ms && o->lease_ms != state->lease_ms) ||
         (o->heartbeat_ms && o->heartbeat_ms != state->heartbeat_ms))
-        log_warn("cluster %s was made with store \"%s\", lease %" PRIu64 " ms, heartbeat %" PRIu64 " ms; the options given now do "
-                 "not change that", state->cluster, state->store, state->lease_ms, state->heartbeat_ms);
+        log_warn("cluster %s was made with store \"%s\", lease %" PRIu64 " ms, heartbeat %" PRIu64
+                 " ms; the options given now do "
+                 "not change that",
+                 state->cluster, state->store, state->lease_ms, state->heartbeat_ms);
     return TIDE_OK;
 }
 
@@ -132,16 +136,32 @@ static enum tide_status write_address(struct server *server, struct err *err)
     return fsx_replace(path, line, (size_t)n, 0644, err);
 }
 
+/* That of an earlier run would send those who wait for this one to nowhere. */
+static enum tide_status forget_address(struct server *server, struct err *err)
+{
+    char path[DATA_FILE_MAX];
+    datadir_file(server->options.data, "address", path);
+    return unlink(path) == 0 || errno == ENOENT ? TIDE_OK : err_errno(err, "cannot remove %s", path);
+}
+
 static enum tide_status open_parts(struct server *server, struct err *err)
 {
-    enum tide_status status =
-        replica_open(&(struct replica_options){.loop = server->loop, .data = server->options.data, .applied = on_applied,
-                                               .snapshot_every = server->options.snapshot_every, .context = server},
-                     &server->replica, err);
+    enum tide_status status = replica_open(&(struct replica_options){.loop = server->loop,
+                                                                     .data = server->options.data,
+                                                                     .applied = on_applied,
+                                                                     .snapshot_every = server->options.snapshot_every,
+                                                                     .context = server},
+                                           &server->replica, err);
+    if (status == TIDE_OK)
+        status = forget_address(server, err);
     if (status != TIDE_OK)
         return status;
-    status = http_open(&(struct http_options){.loop = server->loop, .listen = server->options.listen, .routes = api_routes,
-                                              .route_count = api_route_count, .context = server, .stamp = api_stamp},
+    status = http_open(&(struct http_options){.loop = server->loop,
+                                              .listen = server->options.listen,
+                                              .routes = api_routes,
+                                              .route_count = api_route_count,
+                                              .context = server,
+                                              .stamp = api_stamp},
                        &server->http, err);
     return status == TIDE_OK ? write_address(server, err) : status;
 }

@@ -14,9 +14,9 @@
 struct server_options {
     const char *data;
     const char *listen;
-    const char *store;                /* the cluster's default; used when the cluster is new */
-    uint64_t lease_ms, heartbeat_ms;  /* … */
-    uint64_t snapshot_every;          /* 0: the default */
+    const char *store;               /* the cluster's default; used when the cluster is new */
+    uint64_t lease_ms, heartbeat_ms; /* … */
+    uint64_t snapshot_every;         /* 0: the default */
 };
 
 struct server;

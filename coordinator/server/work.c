@@ -24,8 +24,8 @@ static void log_run(uv_work_t *work)
     struct replica *replica = work->data;
     struct log_work *log = &replica->log;
     struct err err = {0};
-    if (log->count > 0 && (wal_append(replica->wal, log->entries, log->count, &err) != TIDE_OK ||
-                           wal_sync(replica->wal, &err) != TIDE_OK))
+    if (log->count > 0 &&
+        (wal_append(replica->wal, log->entries, log->count, &err) != TIDE_OK || wal_sync(replica->wal, &err) != TIDE_OK))
         replica_fatal("the log cannot be written", &err);
     if (log->compact_through > 0 && wal_compact(replica->wal, log->compact_through, &err) != TIDE_OK)
         replica_fatal("the log cannot be compacted", &err);
@@ -99,7 +99,8 @@ void replica_work(struct replica *replica)
     uint64_t index = replica->last_index;
     size_t i = 0;
     for (struct proposal *p = log->batch; p != NULL; p = p->next)
-        log->entries[i++] = (struct wal_entry){.index = ++index, .term = replica->ballot.term, .data = p->text, .bytes = p->bytes};
+        log->entries[i++] =
+            (struct wal_entry){.index = ++index, .term = replica->ballot.term, .data = p->text, .bytes = p->bytes};
     replica->compact_through = 0;
     if (log->count == 0)
         replica->prepare = false;

@@ -145,9 +145,12 @@ int main(void)
     (void)err;
     dup2(null, STDERR_FILENO);
     const struct CMUnitTest tests[] = {
-        TEST(the_newest_valid_one_is_taken),     TEST(every_flipped_byte_costs_that_image_only),
-        TEST(two_are_kept),                      TEST(a_directory_serves_one_process),
-        TEST(a_newer_format_is_refused_by_name), TEST(the_ballot_survives_and_is_checked),
+        TEST(the_newest_valid_one_is_taken),
+        TEST(every_flipped_byte_costs_that_image_only),
+        TEST(two_are_kept),
+        TEST(a_directory_serves_one_process),
+        TEST(a_newer_format_is_refused_by_name),
+        TEST(the_ballot_survives_and_is_checked),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
