@@ -132,11 +132,12 @@ static enum tide_status build_name(const struct options *o, const struct strlist
     return TIDE_OK;
 }
 
-/* Relative to this directory, since the nodes know no other meaning of a relative path. */
+/* A path relative to this directory, with a scheme before it; a URL as it is. */
 static enum tide_status absolute(const char *option, const char *path, const char *scheme, const char *cwd, char *to,
                                  struct fault *fault)
 {
-    int n = snprintf(to, TIDE_PATH_MAX + 1, "%s%s%s%s", scheme, path[0] == '/' ? "" : cwd, path[0] == '/' ? "" : "/", path);
+    bool whole = path[0] == '/' || strstr(path, "://") != NULL;
+    int n = snprintf(to, TIDE_PATH_MAX + 1, "%s%s%s%s", strstr(path, "://") ? "" : scheme, whole ? "" : cwd, whole ? "" : "/", path);
     if (n > TIDE_PATH_MAX)
         return fault_set(fault, TIDE_E_LIMIT, NULL, "--%s: the path has %d bytes; at most %d are possible", option, n, TIDE_PATH_MAX);
     return TIDE_OK;
@@ -147,9 +148,7 @@ static enum tide_status build_paths(const struct options *o, const struct machin
     enum tide_status status = absolute("cwd", o->cwd ? o->cwd : m->cwd, "", m->cwd, spec->cwd, fault);
     if (status != TIDE_OK || o->store == NULL)
         return status;
-    if (strstr(o->store, "://") == NULL)
-        return absolute("store", o->store, "file://", m->cwd, spec->store, fault);
-    return absolute("store", o->store, "", "", spec->store, fault);
+    return absolute("store", o->store, "file://", m->cwd, spec->store, fault);
 }
 
 static enum tide_status check_alone(const struct options *o, const struct job_spec *spec, struct fault *fault)
