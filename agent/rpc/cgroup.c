@@ -109,8 +109,9 @@ void cgroup_kill(const char *path)
     int fd = open(file, O_WRONLY | O_CLOEXEC);
     if (fd < 0)
         return;
-    if (write(fd, "1", 1) != 1)
-        log_warn("cannot kill the processes of %s: %s", path, strerror(errno));
+    struct err err;
+    if (write(fd, "1", 1) != 1 && err_errno(&err, "cannot kill the processes of %s", path) != TIDE_OK)
+        log_warn("%s", err.text);
     close(fd);
 }
 
@@ -126,10 +127,24 @@ bool cgroup_populated(const char *path)
     return populated;
 }
 
+/* The step keeps one group per rank inside. */
+static void remove_children(const char *path)
+{
+    DIR *dir = opendir(path);
+    struct dirent *entry;
+    while (dir != NULL && (entry = readdir(dir)) != NULL)
+        if (entry->d_type == DT_DIR && entry->d_name[0] != '.')
+            unlinkat(dirfd(dir), entry->d_name, AT_REMOVEDIR);
+    if (dir != NULL)
+        closedir(dir);
+}
+
 void cgroup_remove(const char *path)
 {
-    if (rmdir(path) != 0 && errno != ENOENT)
-        log_warn("cannot remove cgroup %s: %s", path, strerror(errno));
+    struct err err;
+    remove_children(path);
+    if (rmdir(path) != 0 && errno != ENOENT && err_errno(&err, "cannot remove cgroup %s", path) != TIDE_OK)
+        log_warn("%s", err.text);
 }
 
 static bool has_word(const char *data, size_t bytes, const char *word)
