@@ -296,10 +296,10 @@ enum tide_status log_server_create(uv_loop_t *loop, const char *logs, const char
     server->context = context;
     server->daemon = start_daemon(server, (struct sockaddr *)&at, v4 ? 0 : MHD_USE_IPv6);
     if (server->daemon == NULL) {
-        int number = errno;
+        enum tide_status status = err_errno(err, "choose another with --address and --log-port; cannot serve logs on %s port %u",
+                                            address, *port);
         mem_free(server);
-        return err_set(err, TIDE_E_IO, "cannot serve logs on %s port %u: %s; choose another with --address and --log-port", address,
-                       *port, strerror(number));
+        return status;
     }
     *port = MHD_get_daemon_info(server->daemon, MHD_DAEMON_INFO_BIND_PORT)->port;
     int fd = MHD_get_daemon_info(server->daemon, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd;

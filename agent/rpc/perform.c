@@ -125,8 +125,9 @@ static void remove_arena(struct shell *shell, const char *uid)
     struct removal *removal = mem_alloc(sizeof *removal);
     snprintf(removal->path, sizeof removal->path, "%s/" GONE_PREFIX "%s.%u", shell->dirs.arena, uid, number++);
     if (!uid_valid(uid) || dirs_arena(&shell->dirs, uid, path, NULL) != TIDE_OK || rename(path, removal->path) != 0) {
-        if (errno != ENOENT)
-            log_warn("cannot remove the arena of job %s: %s", uid, strerror(errno));
+        struct err err;
+        if (errno != ENOENT && err_errno(&err, "cannot remove the arena of job %s", uid) != TIDE_OK)
+            log_warn("%s", err.text);
         mem_free(removal);
         return;
     }

@@ -239,8 +239,8 @@ static enum tide_status fork_step(struct step_process *process, struct err *err)
     const char *program = process->steps->program;
     snprintf(path, sizeof path, "%s/" STEP_LOG_FILE, process->spec.dir);
     if (access(program, X_OK) != 0)
-        return err_set(err, TIDE_E_EXEC, "%s cannot be executed: %s; install tidemark-step beside tidemark-agent", program,
-                       strerror(errno));
+        return err_set(err, TIDE_E_EXEC, "%s is not there or cannot be executed; install tidemark-step beside tidemark-agent",
+                       program);
     int null_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
     int log_fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, FILE_MODE);
     enum tide_status status = TIDE_OK;

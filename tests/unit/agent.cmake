@@ -1,1 +1,4 @@
 # SPDX-License-Identifier: Apache-2.0
+tide_unit(agent_step LINK tide_agent_core)
+tide_unit(agent_cut LINK tide_agent_core)
+tide_unit(agent_restore LINK tide_agent_core)

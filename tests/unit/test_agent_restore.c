@@ -1,0 +1,198 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "tests/unit/agent_story.h"
+
+/* Stories of a rank's way to its state: own arena, then the store, then nothing. */
+
+#define KEY "m/train/7.json"
+
+/* Generation 1 is ordered to start from checkpoint 7. */
+static void begin_from(struct story *s, const char *key)
+{
+    story_begin(s);
+    s->order.restore_cut = 7;
+    s->order.protect_cut = 7;
+    s->order.spec.nproc_per_node = 1;
+    text_copy(s->order.restore_manifest_key, sizeof s->order.restore_manifest_key, key);
+    ordered(s);
+}
+
+static void without_a_checkpoint_the_answer_is_none(void **state)
+{
+    (void)state;
+    struct story s;
+    story_begin(&s);
+    ordered(&s);
+    step_started(&s, 1);
+    step_says(&s, 1, TIDE_RANK_RUNNING, 1, -1);
+    assert_non_null(did(&s, ACT_ANSWER));
+    assert_int_equal(did(&s, ACT_ANSWER)->answer.result, LOCAL_RESTORE_NONE);
+    assert_int_equal(did(&s, ACT_ANSWER)->answer.attempt, 1);
+    passes_ms(&s, 100);
+    assert_null(did(&s, ACT_ANSWER));
+    step_says(&s, 1, TIDE_RANK_RUNNING, 1, -1); /* said again: it was lost on the way */
+    assert_non_null(did(&s, ACT_ANSWER));
+    story_end(&s);
+}
+
+static void the_arena_is_looked_at_before_the_rank_asks(void **state)
+{
+    (void)state;
+    struct story s;
+    begin_from(&s, KEY);
+    assert_non_null(did(&s, ACT_FIND));
+    assert_non_null(did(&s, ACT_START_STEP));
+    worked(&s, EV_FOUND, 0, 1, 7, TIDE_OK);
+    assert_null(did(&s, ACT_ANSWER));
+    step_started(&s, 1);
+    step_says(&s, 1, TIDE_RANK_RUNNING, 1, -1);
+    const struct step_answer *answer = &did(&s, ACT_ANSWER)->answer;
+    assert_int_equal(answer->result, LOCAL_RESTORE_FROM);
+    assert_int_equal(answer->tier, LOCAL_TIER_RAM);
+    assert_int_equal(answer->slot, 1);
+    assert_int_equal(answer->cut, 7);
+    assert_string_equal(says(&s)->ranks.items[0].tier, "ram");
+    story_end(&s);
+}
+
+static void what_is_not_here_is_fetched(void **state)
+{
+    (void)state;
+    struct story s;
+    begin_from(&s, KEY);
+    worked(&s, EV_FOUND, 0, 0, 7, TIDE_E_NOT_FOUND);
+    assert_non_null(did(&s, ACT_FETCH));
+    assert_string_equal(did(&s, ACT_FETCH)->order->restore_manifest_key, KEY);
+    uint32_t slot = did(&s, ACT_FETCH)->slot;
+    step_started(&s, 1);
+    step_says(&s, 1, TIDE_RANK_RUNNING, 1, -1);
+    assert_null(did(&s, ACT_ANSWER)); /* it waits */
+    worked(&s, EV_FETCHED, 0, slot, 7, TIDE_OK);
+    assert_int_equal(did(&s, ACT_ANSWER)->answer.result, LOCAL_RESTORE_FROM);
+    assert_int_equal(did(&s, ACT_ANSWER)->answer.tier, LOCAL_TIER_STORE);
+    assert_string_equal(says(&s)->ranks.items[0].tier, "store");
+    story_end(&s);
+}
+
+static void a_bad_copy_is_never_offered_again(void **state)
+{
+    (void)state;
+    struct story s;
+    begin_from(&s, KEY);
+    worked(&s, EV_FOUND, 0, 1, 7, TIDE_OK);
+    step_started(&s, 1);
+    step_says(&s, 1, TIDE_RANK_RUNNING, 1, -1);
+    assert_int_equal(did(&s, ACT_ANSWER)->answer.slot, 1);
+    step_says(&s, 1, TIDE_RANK_RUNNING, 2, 1);
+    assert_null(did(&s, ACT_FIND));
+    assert_non_null(did(&s, ACT_FETCH));
+    assert_int_equal(did(&s, ACT_FETCH)->slot, 1); /* over the bad copy */
+    worked(&s, EV_FETCHED, 0, 1, 7, TIDE_OK);
+    assert_int_equal(did(&s, ACT_ANSWER)->answer.attempt, 2);
+    assert_int_equal(did(&s, ACT_ANSWER)->answer.tier, LOCAL_TIER_STORE);
+    /* The store's is bad too: nothing is left, and the leader hears of it. */
+    step_says(&s, 1, TIDE_RANK_RUNNING, 3, 1);
+    assert_null(did(&s, ACT_FETCH));
+    assert_int_equal(did(&s, ACT_ANSWER)->answer.result, LOCAL_REFUSED);
+    assert_int_equal(did(&s, ACT_ANSWER)->answer.status, TIDE_E_CORRUPT);
+    assert_non_null(did(&s, ACT_HEARTBEAT));
+    assert_int_equal(says(&s)->restore_failures.count, 1);
+    assert_int_equal(says(&s)->restore_failures.items[0].cut, 7);
+    assert_non_null(strstr(says(&s)->restore_failures.items[0].detail, "chunk 3"));
+    story_end(&s);
+}
+
+static void what_was_never_stored_is_lost_with_the_arena(void **state)
+{
+    (void)state;
+    struct story s;
+    begin_from(&s, "");
+    worked(&s, EV_FOUND, 0, 0, 7, TIDE_E_CORRUPT);
+    assert_null(did(&s, ACT_FETCH));
+    assert_int_equal(says(&s)->restore_failures.count, 1);
+    step_started(&s, 1);
+    step_says(&s, 1, TIDE_RANK_RUNNING, 1, -1);
+    assert_int_equal(did(&s, ACT_ANSWER)->answer.result, LOCAL_REFUSED);
+    story_end(&s);
+}
+
+static void a_store_out_of_reach_condemns_no_checkpoint(void **state)
+{
+    (void)state;
+    struct story s;
+    begin_from(&s, KEY);
+    step_started(&s, 1);
+    step_says(&s, 1, TIDE_RANK_RUNNING, 1, -1);
+    worked(&s, EV_FOUND, 0, 0, 7, TIDE_E_NOT_FOUND);
+    uint64_t began_ns = s.now_ns;
+    const struct agent_action *answer = NULL;
+    unsigned tries = 0;
+    while (answer == NULL && s.now_ns < began_ns + 2 * AGENT_FETCH_DEADLINE_MS * NS_PER_MS) {
+        const struct agent_action *fetch = did(&s, ACT_FETCH);
+        if (fetch == NULL) {
+            passes_ms(&s, AGENT_TICK_MS);
+            continue;
+        }
+        tries++;
+        worked(&s, EV_FETCHED, 0, fetch->slot, 7, TIDE_E_UNAVAILABLE);
+        answer = did(&s, ACT_ANSWER);
+    }
+    assert_non_null(answer);
+    assert_int_equal(answer->answer.result, LOCAL_REFUSED);
+    assert_int_equal(answer->answer.status, TIDE_E_UNAVAILABLE);
+    assert_in_range(tries, 5, 50);
+    assert_in_range((s.now_ns - began_ns) / NS_PER_MS, AGENT_FETCH_DEADLINE_MS, AGENT_FETCH_DEADLINE_MS + AGENT_RETRY_MS_MAX + 200);
+    assert_int_equal(says(&s)->restore_failures.count, 0);
+    story_end(&s);
+}
+
+static void a_restarted_agent_answers_again(void **state)
+{
+    (void)state;
+    struct story s;
+    story_begin(&s);
+    s.order.spec.nproc_per_node = 1;
+    struct step_spec spec = {.generation = 1};
+    codec_copy(&job_spec_codec, &s.order.spec, &spec.job);
+    text_copy(spec.uid, sizeof spec.uid, JOB_UID);
+    happens(&s, &(struct agent_event){.kind = EV_STEP_FOUND, .spec = &spec});
+    codec_release(&step_spec_codec, &spec);
+    step_says(&s, 1, TIDE_RANK_RUNNING, 2, 1);
+    assert_null(did(&s, ACT_ANSWER)); /* nobody has said yet what it restores from */
+    s.order.restore_cut = s.order.protect_cut = 7;
+    text_copy(s.order.restore_manifest_key, sizeof s.order.restore_manifest_key, KEY);
+    ordered(&s);
+    assert_true(did(&s, ACT_FIND) != NULL || did(&s, ACT_FETCH) != NULL);
+    story_end(&s);
+}
+
+static void a_running_rank_is_not_prefetched_for(void **state)
+{
+    (void)state;
+    struct story s;
+    story_begin(&s);
+    struct step_spec spec = {.generation = 1};
+    codec_copy(&job_spec_codec, &s.order.spec, &spec.job);
+    text_copy(spec.uid, sizeof spec.uid, JOB_UID);
+    happens(&s, &(struct agent_event){.kind = EV_STEP_FOUND, .spec = &spec});
+    codec_release(&step_spec_codec, &spec);
+    s.order.restore_cut = 7;
+    ordered(&s);
+    assert_null(did(&s, ACT_FIND));
+    assert_null(did(&s, ACT_FETCH));
+    story_end(&s);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(without_a_checkpoint_the_answer_is_none),
+        cmocka_unit_test(the_arena_is_looked_at_before_the_rank_asks),
+        cmocka_unit_test(what_is_not_here_is_fetched),
+        cmocka_unit_test(a_bad_copy_is_never_offered_again),
+        cmocka_unit_test(what_was_never_stored_is_lost_with_the_arena),
+        cmocka_unit_test(a_store_out_of_reach_condemns_no_checkpoint),
+        cmocka_unit_test(a_restarted_agent_answers_again),
+        cmocka_unit_test(a_running_rank_is_not_prefetched_for),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
