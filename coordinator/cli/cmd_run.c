@@ -243,7 +243,7 @@ static int run_alone(struct cli *cli, const struct job_spec *spec)
     json_decref(json);
     client_free(cli->client);
     cli->client = NULL;
-    standalone_stop(&daemons);
+    standalone_stop(&daemons, signals_count() > 1);
     return code;
 }
 

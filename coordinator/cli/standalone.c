@@ -28,7 +28,7 @@
 #define COORDINATOR_STOP_MS 5000
 #define ORPHANS_MS 3000           /* until every process left over is gone */
 #define LAST_WORDS_BYTES 400
-#define ARGV_MAX 32
+#define CHILDREN_BYTES_MAX (1u << 20)
 #define NODE_NAME "local"
 
 static void nap(void)
@@ -311,7 +311,7 @@ enum tide_status standalone_start(struct standalone *s, uint32_t slots, bool kee
         status = wait_node(s, client, deadline_ns, fault);
     if (status != TIDE_OK) {
         client_free(client);
-        standalone_stop(s);
+        standalone_stop(s, true);
         return status;
     }
     *ret_client = client;
@@ -337,36 +337,59 @@ static void end_process(pid_t *pid, uint64_t grace_ms)
     *pid = 0;
 }
 
-/* Children we never started are orphans of our daemons: an agent that had to be killed leaves its steps to us. */
-static void end_orphans(void)
+/* What the kernel lists as children of one thread of `pid`; calls `each` for all of them. Returns how many. */
+static size_t each_child(pid_t pid, void (*each)(pid_t child, const struct standalone *s), const struct standalone *s)
 {
-    uint64_t deadline_ns = clock_mono_ns() + ORPHANS_MS * NS_PER_MS;
-    char path[64], *text = NULL, *rest, *word;
-    size_t bytes;
-    snprintf(path, sizeof path, "/proc/self/task/%d/children", (int)getpid());
-    while (clock_mono_ns() < deadline_ns) {
-        while (waitpid(-1, NULL, WNOHANG) > 0)
-            ;
-        if (fsx_read(path, 1u << 20, &text, &bytes, NULL) != TIDE_OK)
-            return;
-        bool any = false;
+    char path[96], *text = NULL, *rest, *word;
+    size_t bytes, count = 0;
+    snprintf(path, sizeof path, "/proc/%d/task", (int)pid);
+    DIR *dir = opendir(path);
+    struct dirent *entry;
+    while (dir != NULL && (entry = readdir(dir)) != NULL) {
+        snprintf(path, sizeof path, "/proc/%d/task/%.20s/children", (int)pid, entry->d_name);
+        if (entry->d_name[0] == '.' || fsx_read(path, CHILDREN_BYTES_MAX, &text, &bytes, NULL) != TIDE_OK)
+            continue;
         for (rest = text; (word = strsep(&rest, " \n")) != NULL;)
             if (word[0] != '\0') {
-                any = true;
-                kill((pid_t)strtol(word, NULL, 10), SIGKILL);
+                count++;
+                each((pid_t)strtol(word, NULL, 10), s);
             }
         mem_free(text);
-        if (!any)
-            return;
-        nap();
     }
+    if (dir != NULL)
+        closedir(dir);
+    return count;
 }
 
-void standalone_stop(struct standalone *s)
+static void kill_one(pid_t pid, const struct standalone *s)
 {
+    if (pid != s->agent && pid != s->coordinator)
+        kill(pid, SIGKILL);
+}
+
+/* Children we never started are orphans of our daemons: an agent that had to be killed leaves its steps to us. */
+static void end_orphans(const struct standalone *s)
+{
+    uint64_t deadline_ns = clock_mono_ns() + ORPHANS_MS * NS_PER_MS;
+    do {
+        while (waitpid(-1, NULL, WNOHANG) > 0)
+            ;
+        if (each_child(getpid(), kill_one, s) == 0)
+            return;
+        nap();
+    } while (clock_mono_ns() < deadline_ns);
+}
+
+void standalone_stop(struct standalone *s, bool now)
+{
+    /* Without its steps the agent has nothing to wait for, and still cleans up after them. */
+    if (now && s->agent > 0) {
+        each_child(s->agent, kill_one, s);
+        each_child(getpid(), kill_one, s);
+    }
     end_process(&s->agent, AGENT_STOP_MS);
     end_process(&s->coordinator, COORDINATOR_STOP_MS);
-    end_orphans();
+    end_orphans(s);
     if (s->keep)
         say_note("the state is kept in %s", s->dir);
     else if (s->dir[0] != '\0')

@@ -23,7 +23,7 @@ MUST_USE enum tide_status standalone_start(struct standalone *s, uint32_t slots,
                                            struct client **ret_client, struct fault *fault);
 /* Have both daemons been alive so far? Errors: UNAVAILABLE with the last words of the one that is not. */
 MUST_USE enum tide_status standalone_check(struct standalone *s, struct fault *fault);
-/* Ends both and every process they started, and removes the state unless it is to be kept. */
-void standalone_stop(struct standalone *s);
+/* Ends both and every process they started, and removes the state unless it is to be kept. `now`: ranks get no grace. */
+void standalone_stop(struct standalone *s, bool now);
 
 #endif
