@@ -13,6 +13,7 @@ struct part {
     bool member;
     bool got;   /* its contribution is here */
     bool acked; /* it has ours */
+    bool owed;  /* it waits for our acknowledgement, which found no room */
     char *data;
     size_t bytes;
     uint64_t due_ns; /* send ours (again) */
@@ -112,13 +113,12 @@ static bool send_fence(struct exchange *ex, const struct fence *fence, uint32_t 
     return ex->ops.send(ex->ops.context, &frame);
 }
 
-/* An acknowledgement that finds no room is not kept: the other side asks for it by sending again. */
-static void send_ack(struct exchange *ex, const struct mesh_frame *of)
+static bool send_ack(struct exchange *ex, uint32_t node, uint64_t list, uint64_t sequence)
 {
-    struct mesh_frame frame = frame_to(ex, of->from, MESH_FENCE_ACK);
-    frame.id = of->id;
-    frame.sequence = of->sequence;
-    ex->ops.send(ex->ops.context, &frame);
+    struct mesh_frame frame = frame_to(ex, node, MESH_FENCE_ACK);
+    frame.id = list;
+    frame.sequence = sequence;
+    return ex->ops.send(ex->ops.context, &frame);
 }
 
 static bool send_ask(struct exchange *ex, const struct modex_asked *asked)
@@ -205,7 +205,7 @@ static void fence_try(struct exchange *ex, struct fence *fence)
 static bool fence_acked(const struct exchange *ex, const struct fence *fence)
 {
     for (uint32_t n = 0; n < ex->nodes; n++)
-        if (fence->parts[n].member && !fence->parts[n].acked)
+        if ((fence->parts[n].member && !fence->parts[n].acked) || fence->parts[n].owed)
             return false;
     return true;
 }
@@ -292,7 +292,11 @@ static void take_contribution(struct exchange *ex, const struct mesh_frame *fram
             fence->status = frame->status;
         fence_try(ex, fence);
     }
-    send_ack(ex, frame);
+    /* Without room: of a fence that is over nobody waits for it, and who asks again gets it again. */
+    bool sent = send_ack(ex, frame->from, frame->id, frame->sequence);
+    fence = fence_find(ex, frame->id, frame->sequence);
+    if (fence != NULL)
+        fence->parts[frame->from].owed = !sent;
     fences_sweep(ex);
 }
 
@@ -418,7 +422,10 @@ static bool pump_fence(struct exchange *ex, struct fence *fence, uint64_t now_ns
 {
     for (uint32_t n = 0; n < ex->nodes; n++) {
         struct part *part = &fence->parts[n];
-        if (!part->member || part->acked || part->due_ns > now_ns)
+        if (part->owed && !send_ack(ex, n, fence->list, fence->sequence))
+            return false;
+        part->owed = false;
+        if (!fence->begun || !part->member || part->acked || part->due_ns > now_ns)
             continue;
         if (!send_fence(ex, fence, n))
             return false;
@@ -437,9 +444,8 @@ static void expire_asked(struct exchange *ex, uint64_t now_ns)
 void exchange_pump(struct exchange *ex, uint64_t now_ns)
 {
     expire_asked(ex, now_ns);
-    fences_sweep(ex);
     for (size_t i = 0; i < ex->fence_count; i++)
-        if (ex->fences[i]->begun && !pump_fence(ex, ex->fences[i], now_ns))
+        if (!pump_fence(ex, ex->fences[i], now_ns))
             return;
     for (size_t i = 0; i < ex->asked_count; i++) {
         struct modex_asked *asked = &ex->asked[i];
@@ -449,6 +455,7 @@ void exchange_pump(struct exchange *ex, uint64_t now_ns)
             return;
         asked->due_ns = now_ns + EXCHANGE_RESEND_MS * NS_PER_MS;
     }
+    fences_sweep(ex);
 }
 
 bool exchange_settled(const struct exchange *ex)

@@ -20,7 +20,7 @@
 #define STEP_LOG_OLD_SUFFIX ".1"
 #define STEP_LOG_BASE_SUFFIX ".base"
 /* spec.cgroup, uid, generation: where the step puts its ranks. The step makes and removes it; when the step has died the
- * agent kills and removes it by this name. */
+ * agent kills and removes it by this name. It holds one group per rank (r<R>); the step itself stays outside. */
 #define STEP_CGROUP_FORMAT "%s/%s.g%llu"
 
 /* Everything a step needs to know, once. */

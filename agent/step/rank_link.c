@@ -220,8 +220,9 @@ static void take_reserve(struct rank_link *link, const struct local_message *mes
     if (max != 0 && (others > max || SLOTS * want_bytes > max - others)) {
         char text[TIDE_TEXT_MAX + 1];
         snprintf(text, sizeof text,
-                 "rank %u needs two slots of %" PRIu64 " bytes, its neighbours hold %" PRIu64 ", and the agent's arena is limited to %" PRIu64
-                 " bytes: raise --arena-max or run fewer ranks here", rank->report.rank, message->bytes, others, max);
+                 "rank %u needs two slots of %" PRIu64 " bytes, its neighbours hold %" PRIu64
+                 " bytes, and the agent's arena is limited to %" PRIu64 ": raise --arena-max or run fewer ranks here",
+                 rank->report.rank, message->bytes, others, max);
         refuse(link, TIDE_E_LIMIT, text);
         return;
     }

@@ -25,7 +25,7 @@
 #define STEP_PMIX_UP_MS 60000u     /* a libpmix that is not up by then has wedged */
 #define STEP_TICK_MS 20u           /* how often the end is looked at while it is near */
 #define STEP_DRAIN_MS 2000u        /* a pipe that somebody still holds that long after the rank's end is closed */
-#define STEP_SETTLE_MS 30000u      /* how long the end waits for other nodes to acknowledge what we said */
+#define STEP_SETTLE_MS 10000u      /* how long the end waits for other nodes to acknowledge what we said */
 #define STEP_FINAL_MS 2000u        /* how long an ended step waits for an agent to hear of it */
 #define STEP_ABORT_MS 500u         /* a rank that called MPI_Abort and is not gone by then is killed */
 #define STEP_SOCKET_PATH_MAX 107u  /* sun_path */
