@@ -48,12 +48,12 @@ expect "the job succeeds" job_succeeds hand 40
 expect "its ranks computed what they would have alone" equal "$(job_hashes hand)" "$(pulse_hashes 2 "${LONG[@]}")"
 
 # ---- a rank that does not come to its armed step ----
-run slow --ckpt-every 300ms --cut-deadline 1s -- "$PULSE" --steps 300 --step-ms 5 --trouble stall --rank 1 --at 100 --for-ms 4000
+run slow --ckpt-every 300ms --cut-deadline 1s -- "$PULSE" --steps 1000 --step-ms 5 --trouble stall --rank 1 --at 100 --for-ms 4000
 expect "the cut is aborted" wait_for 30 "an aborted cut" cluster_job_is slow '[(.job.ckpts // [])[] | select(.state == "aborted")] | length > 0'
-expect "the rank is named" cluster_job_is slow '[.job.ckpts[] | select(.state == "aborted")][0].reason | test("rank 1|1")'
+expect "the rank is named" cluster_job_is slow '[.job.ckpts[] | select(.state == "aborted")][0].reason | test("rank 1")'
 expect "training goes on" job_succeeds slow 40
 expect "in the first generation" equal "$(cluster_job slow .job.generation)" 1
-expect "its ranks computed what they would have alone" equal "$(job_hashes slow)" "$(pulse_hashes 2 --steps 300)"
+expect "its ranks computed what they would have alone" equal "$(job_hashes slow)" "$(pulse_hashes 2 --steps 1000)"
 
 # ---- a damaged copy in the store ----
 # Both nodes lose their memory, so that the store is all there is, and its newest checkpoint is damaged.
@@ -90,7 +90,7 @@ expect "the job succeeds" job_succeeds rot 40
 expect "its ranks computed what they would have alone" equal "$(job_hashes rot)" "$(pulse_hashes 2 "${LONG[@]}")"
 
 # ---- a store that cannot be written ----
-run nowhere --store file:///proc/no-such-store --ckpt-every 300ms -- "$PULSE" --steps 300 --step-ms 5
+run nowhere --store file:///proc/no-such-store --ckpt-every 300ms -- "$PULSE" --steps 1000 --step-ms 5
 expect "training goes on without its store" job_succeeds nowhere 40
 expect "the trouble is told" cluster_job_is nowhere '[.job.events[] | select(.kind == "store_failed")] | length > 0'
 expect "and named" says "no-such-store" tide job events nowhere

@@ -5,7 +5,7 @@ set -uo pipefail
 # shellcheck source=tests/lib/scenario.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../lib/scenario.sh"
 
-STEPS=(--steps 600 --step-ms 5)
+STEPS=(--steps 1500 --step-ms 5)
 
 committed()
 {

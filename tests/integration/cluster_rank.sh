@@ -5,7 +5,7 @@ set -uo pipefail
 # shellcheck source=tests/lib/scenario.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../lib/scenario.sh"
 
-STEPS=(--steps 400 --step-ms 5)
+STEPS=(--steps 1000 --step-ms 5)
 
 sealed()
 {

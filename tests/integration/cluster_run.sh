@@ -6,6 +6,7 @@ set -uo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/../lib/scenario.sh"
 
 STEPS=(--steps 100 --step-ms 5)
+LONGER=(--steps 600 --step-ms 5)
 
 run()
 {
@@ -22,17 +23,18 @@ ends_as()
 scenario_cluster 2 --slots 8
 
 # ---- all goes well ----
-expect "a job of 2 x 2 ranks is taken" run good --ckpt-every 200ms -- "$PULSE" "${STEPS[@]}"
+expect "a job of 2 x 2 ranks is taken" run good --ckpt-every 200ms -- "$PULSE" "${LONGER[@]}"
+expect_status 8 "a second run with its name is refused" run good -- "$PULSE"
+expect "and the name is told" says "good" run good -- "$PULSE"
 expect "it succeeds" job_succeeds good 30
-expect "its ranks computed what they would have alone" equal "$(job_hashes good)" "$(pulse_hashes 4 "${STEPS[@]}")"
+expect "its ranks computed what they would have alone" equal "$(job_hashes good)" "$(pulse_hashes 4 "${LONGER[@]}")"
 expect "checkpoints were committed" cluster_job_is good '[.job.ckpts[] | select(.state == "committed")] | length > 0'
-expect "a committed checkpoint verifies" tide ckpt verify "good/$(cluster_job good '[.job.ckpts[] | select(.state == "committed")] | last | .cut')"
+expect "a committed checkpoint verifies" \
+    tide ckpt verify "good/$(cluster_job good '[.job.ckpts[] | select(.state == "committed")] | last | .cut')"
 expect "job wait passes the success on" tide job wait good
 expect "nothing is left of it" nothing_left
 
 # ---- what a user can do wrong ----
-expect_status 8 "a second run with the same name is refused" run good -- "$PULSE"
-expect "and says why" says "good" run good -- "$PULSE"
 expect_status 2 "an unknown flag is refused" tide run --no-such-flag -- "$PULSE"
 expect "and is named" says "no-such-flag" tide run --no-such-flag -- "$PULSE"
 expect_status 3 "an unknown job is not found" tide job show nobody

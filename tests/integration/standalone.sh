@@ -6,7 +6,7 @@ set -uo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/../lib/scenario.sh"
 
 STATE=$(mktemp -d "${TMPDIR:-/tmp}/tidemark-alone.XXXXXX")
-MARK=TIDEMARK_TEST_NODE=alone-$$
+MARK=CLUSTER_TEST_NODE=alone-$$
 trap 'rm -rf "$STATE"' EXIT
 
 alone()

@@ -10,10 +10,12 @@
 #     tide node list                      # the CLI, where it reaches the cluster
 #     cluster_node_kill 1                 # as if the plug were pulled
 #
-# Whatever a daemon starts inherits TIDEMARK_TEST_NODE=<cluster>/<node>. Processes are found by that mark, as orphans keep it.
+# Whatever a daemon starts inherits CLUSTER_TEST_NODE=<cluster>/<node> (not TIDEMARK_…: a step scrubs those). Processes are
+# found by that mark, as orphans keep it.
 # shellcheck shell=bash
 
 CLUSTER_READY_S=20     # a daemon that does not answer by then has failed
+CLUSTER_GONE_S=10      # a killed process that is still there by then is an error
 CLUSTER_PORT=7070
 CLUSTER_SUBNET=10.77.0 # private to the cluster's namespaces
 
@@ -86,7 +88,7 @@ cluster_in()
 {
     local node=$1
     shift
-    export TIDEMARK_TEST_NODE="$CLUSTER_ID/$node"
+    export CLUSTER_TEST_NODE="$CLUSTER_ID/$node"
     if cluster_is_root; then
         # shellcheck disable=SC2016 # the inner shell expands these
         exec nsenter --net="/run/netns/$(cluster_namespace "$node")" unshare --uts -- \
@@ -105,7 +107,7 @@ cluster_name()
 # Pids of all processes of node I, one per line; without an argument, of the whole cluster.
 cluster_pids()
 {
-    local file mark="TIDEMARK_TEST_NODE=$CLUSTER_ID/${1:-}"
+    local file mark="CLUSTER_TEST_NODE=$CLUSTER_ID/${1:-}"
     [ -z "${1:-}" ] || mark="$mark\$"
     grep -lsz "^$mark" /proc/[0-9]*/environ 2>/dev/null | while IFS=/ read -r _ _ file _; do
         # Zombies hold nothing; whoever must reap them is another matter.
@@ -143,7 +145,7 @@ cluster_ranks()
         environment=$(tr '\0' '\n' <"/proc/$pid/environ" 2>/dev/null) || continue
         grep -q "^TIDEMARK_JOB=$job\$" <<<"$environment" || continue
         sed -n "s|^RANK=\\([0-9]*\\)\$|$pid \\1|p" <<<"$environment" | tr '\n' ' '
-        sed -n "s|^TIDEMARK_TEST_NODE=$CLUSTER_ID/||p" <<<"$environment"
+        sed -n "s|^CLUSTER_TEST_NODE=$CLUSTER_ID/||p" <<<"$environment"
     done | sort -n -k2
 }
 
@@ -171,6 +173,7 @@ cluster_coordinator_start()
         --listen "$(cluster_address 0):$CLUSTER_PORT" "${CLUSTER_COORDINATOR_OPTIONS[@]}" \
         >>"$CLUSTER_DIR/coordinator.log" 2>&1) &
     CLUSTER_COORDINATOR_PID=$!
+    disown # bash would print a line when it is killed
     wait_for "$CLUSTER_READY_S" "the coordinator to answer" cluster_coordinator_settled
     if ! cluster_get healthz >/dev/null; then
         cluster_say "the coordinator does not run; the end of its log:"
@@ -185,11 +188,21 @@ cluster_coordinator_settled()
     cluster_get healthz || ! kill -0 "$CLUSTER_COORDINATOR_PID" 2>/dev/null
 }
 
+cluster_await_end()
+{
+    wait_for "$CLUSTER_GONE_S" "process $1 to end" cluster_ended "$1"
+}
+
+cluster_ended()
+{
+    ! kill -0 "$1"
+}
+
 # kill -9. The agents and the ranks go on.
 cluster_coordinator_kill()
 {
     kill -9 "$CLUSTER_COORDINATOR_PID"
-    wait "$CLUSTER_COORDINATOR_PID" 2>/dev/null
+    cluster_await_end "$CLUSTER_COORDINATOR_PID"
     CLUSTER_COORDINATOR_PID=
 }
 
@@ -207,6 +220,7 @@ cluster_agent_start()
         --host-name "$(cluster_name "$node")" --address "$(cluster_address "$node")" --state "$CLUSTER_DIR/n$node" \
         "${options[@]}" >>"$CLUSTER_DIR/n$node.log" 2>&1) &
     CLUSTER_AGENT_PID[$node]=$!
+    disown
 }
 
 # cluster_agents_start FIRST LAST [OPTION…], and wait until the coordinator has them all.
@@ -229,7 +243,7 @@ cluster_agents_start()
 cluster_agent_kill()
 {
     kill -9 "${CLUSTER_AGENT_PID[$1]}"
-    wait "${CLUSTER_AGENT_PID[$1]}" 2>/dev/null
+    cluster_await_end "${CLUSTER_AGENT_PID[$1]}"
     unset "CLUSTER_AGENT_PID[$1]"
 }
 
@@ -238,7 +252,6 @@ cluster_node_kill()
 {
     local uid
     cluster_kill_all "$1" || return 1
-    [ -z "${CLUSTER_AGENT_PID[$1]:-}" ] || wait "${CLUSTER_AGENT_PID[$1]}" 2>/dev/null
     unset "CLUSTER_AGENT_PID[$1]"
     uid=$(cat "$CLUSTER_DIR/n$1/node.uid" 2>/dev/null) || return 0
     [ -z "$uid" ] || rm -rf "/dev/shm/tidemark-$uid"

@@ -35,12 +35,12 @@ expect()
         return 0
     fi
     echo "not ok $SCENARIO_NAME/$name"
-    SCENARIO_FAILED=1
     {
         echo "# $SCENARIO_NAME/$name: failed: $*"
         echo "#   ${output//$'\n'/$'\n'#   }"
-        scenario_explain
+        [ $SCENARIO_FAILED -ne 0 ] || scenario_explain # once: the first failure is what matters
     } >&2
+    SCENARIO_FAILED=1
     return 1
 }
 
