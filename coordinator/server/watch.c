@@ -205,7 +205,8 @@ static void on_sweep(uv_timer_t *timer)
     while (w->cursor < WATCH_BUCKETS) {
         for (struct watched *t = w->buckets[w->cursor], *next; t != NULL; t = next) {
             next = t->next;
-            if (t->watchers != NULL && t->epoch != epoch_of(w, t))
+            /* Also when the thing is up to date: whoever brought it there (a heartbeat asking for the version) told nobody. */
+            if (t->watchers != NULL)
                 serve_watchers(server, t, now);
         }
         w->cursor++;
