@@ -1,0 +1,247 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <time.h>
+
+#include "core_dsl.h"
+
+/* Limits of what the state keeps, and the price of judging a large cluster. */
+
+struct raw {
+    struct state state;
+    struct outcome outcome;
+    struct err err;
+};
+
+static enum tide_status raw_apply(struct raw *raw, const struct command *command)
+{
+    return apply(&raw->state, command, raw->state.revision + 1, &raw->outcome, &raw->err);
+}
+
+static void raw_node(struct raw *raw, unsigned number)
+{
+    struct command command = {.kind = CMD_NODE_REGISTER, .at_ms = 1000, .event = {.rank = -1}};
+    snprintf(command.hello.name, sizeof command.hello.name, "n%05u", number);
+    snprintf(command.hello.uid, sizeof command.hello.uid, "u%u", number);
+    snprintf(command.hello.incarnation, sizeof command.hello.incarnation, "i%u", number);
+    TEXT_SET(command.hello.address, "10.0.0.1");
+    command.hello.slots = 8;
+    assert_int_equal(raw_apply(raw, &command), TIDE_OK);
+}
+
+static enum tide_status raw_submit(struct raw *raw, unsigned number, uint32_t nnodes)
+{
+    struct command command = {.kind = CMD_JOB_SUBMIT, .at_ms = 1000, .event = {.rank = -1}};
+    snprintf(command.spec.name, sizeof command.spec.name, "j%u", number);
+    snprintf(command.uid, sizeof command.uid, "%016u", number);
+    strlist_add(&command.spec.argv, "train");
+    command.spec.nnodes = nnodes;
+    command.spec.nproc_per_node = 8;
+    command.spec.max_restarts = 1000000;
+    enum tide_status status = raw_apply(raw, &command);
+    codec_release(&command_codec, &command);
+    return status;
+}
+
+static struct command raw_verdict(unsigned number, enum command_kind kind, uint64_t generation)
+{
+    struct command command = {.kind = kind, .at_ms = 2000, .generation = generation, .event = {.rank = -1}};
+    snprintf(command.job, sizeof command.job, "j%u", number);
+    snprintf(command.uid, sizeof command.uid, "%016u", number);
+    return command;
+}
+
+static void raw_launch(struct raw *raw, unsigned number, uint64_t generation)
+{
+    struct command launch = raw_verdict(number, CMD_GEN_LAUNCH, generation);
+    TEXT_SET(launch.token, "0123");
+    launch.port = 20000;
+    assert_int_equal(raw_apply(raw, &launch), TIDE_OK);
+}
+
+static void check(struct raw *raw)
+{
+    if (state_check(&raw->state, &raw->err) != TIDE_OK)
+        fail_msg("%s", raw->err.text);
+}
+
+static void ended_jobs_make_room(void **context)
+{
+    (void)context;
+    struct raw raw = {0};
+    for (unsigned i = 0; i < TIDE_JOBS_MAX; i++)
+        assert_int_equal(raw_submit(&raw, i, 1), TIDE_OK);
+    assert_int_equal(raw_submit(&raw, 5000, 1), TIDE_E_LIMIT);
+    assert_text(raw.err.text, "1024 jobs are active");
+    struct command cancel = {.kind = CMD_JOB_CANCEL, .event = {.rank = -1}};
+    TEXT_SET(cancel.job, "j7");
+    assert_int_equal(raw_apply(&raw, &cancel), TIDE_OK);
+    assert_int_equal(raw_submit(&raw, 5000, 1), TIDE_OK);
+    assert_null(state_job(&raw.state, "j7"));
+    assert_non_null(state_job(&raw.state, "j5000"));
+    assert_int_equal(raw.state.jobs.count, TIDE_JOBS_MAX);
+    state_release(&raw.state);
+}
+
+static void events_recoveries_and_checkpoints_are_bounded(void **context)
+{
+    (void)context;
+    struct raw raw = {0};
+    raw_node(&raw, 1);
+    raw_submit(&raw, 1, 1);
+    uint64_t generation = 1;
+    raw_launch(&raw, 1, generation);
+    for (unsigned i = 0; i < TIDE_CKPTS_MAX + 100; i++) {
+        struct command command = raw_verdict(1, CMD_GEN_STARTED, generation);
+        assert_int_equal(raw_apply(&raw, &command), TIDE_OK);
+        command = raw_verdict(1, CMD_CUT_OPEN, generation);
+        command.cut = i + 1;
+        command.step = i + 1;
+        assert_int_equal(raw_apply(&raw, &command), TIDE_OK);
+        if (i < 2) { /* the oldest two are good, and stay */
+            command = raw_verdict(1, CMD_CUT_SEAL, generation);
+            command.cut = i + 1;
+            command.attempt = 1;
+            assert_int_equal(raw_apply(&raw, &command), TIDE_OK);
+        }
+        command = raw_verdict(1, CMD_GEN_FAIL, generation++);
+        command.event.kind = EVENT_RANK_EXITED;
+        TEXT_SET(command.event.text, "rank 0 on n00001 exited with status 1");
+        assert_int_equal(raw_apply(&raw, &command), TIDE_OK);
+        raw_launch(&raw, 1, generation);
+    }
+    check(&raw);
+    const struct job *job = &state_job(&raw.state, "j1")->job;
+    assert_int_equal(job->ckpts.count, TIDE_CKPTS_MAX);
+    assert_int_equal(job->ckpts.items[0].cut, 1);
+    assert_int_equal(job->ckpts.items[1].cut, 2);
+    assert_int_equal(job->ckpts.items[2].cut, 103);
+    assert_int_equal(job->ckpts.items[0].state, TIDE_CKPT_SEALED);
+    assert_int_equal(job->events.count, TIDE_EVENTS_MAX);
+    assert_int_equal(job->events.items[TIDE_EVENTS_MAX - 1].revision, raw.state.revision);
+    assert_int_equal(job->recoveries.count, RECOVERIES_MAX);
+    char *image = codec_print(&state_codec, &raw.state, CODEC_STRICT);
+    struct state again;
+    assert_int_equal(codec_parse(&state_codec, image, strlen(image), CODEC_STRICT, &again, &raw.err), TIDE_OK);
+    mem_free(image);
+    state_release(&again);
+    state_release(&raw.state);
+}
+
+static void nodes_lost_long_ago_make_room(void **context)
+{
+    (void)context;
+    struct raw raw = {0};
+    for (unsigned i = 0; i < TIDE_NODES_MAX; i++)
+        raw_node(&raw, i);
+    struct command command = {.kind = CMD_NODE_REGISTER, .event = {.rank = -1}};
+    TEXT_SET(command.hello.name, "extra");
+    TEXT_SET(command.hello.uid, "u");
+    TEXT_SET(command.hello.incarnation, "i");
+    TEXT_SET(command.hello.address, "10.0.0.1");
+    command.hello.slots = 1;
+    assert_int_equal(raw_apply(&raw, &command), TIDE_E_LIMIT);
+    struct command lost = {.kind = CMD_NODE_LOST, .event = {.rank = -1}};
+    TEXT_SET(lost.node, "n00017");
+    TEXT_SET(lost.incarnation, "i17");
+    assert_int_equal(raw_apply(&raw, &lost), TIDE_OK);
+    assert_int_equal(raw_apply(&raw, &command), TIDE_OK);
+    assert_null(state_node(&raw.state, "n00017"));
+    assert_non_null(state_node(&raw.state, "extra"));
+    check(&raw);
+    state_release(&raw.state);
+}
+
+static void beat(struct raw *raw, struct book *book, unsigned number, uint64_t sequence, uint64_t now_ns)
+{
+    struct heartbeat heartbeat = {.sequence = sequence};
+    snprintf(heartbeat.node, sizeof heartbeat.node, "n%05u", number);
+    snprintf(heartbeat.uid, sizeof heartbeat.uid, "u%u", number);
+    snprintf(heartbeat.incarnation, sizeof heartbeat.incarnation, "i%u", number);
+    struct gen_report *report = codec_list_add(&gen_report_codec, &heartbeat.jobs);
+    TEXT_SET(report->job, "j1");
+    snprintf(report->uid, sizeof report->uid, "%016u", 1u);
+    report->generation = 1;
+    report->progress = GEN_RUNNING;
+    for (uint32_t i = 0; i < 8; i++) {
+        struct rank_report *rank = codec_list_add(&rank_report_codec, &report->ranks);
+        rank->rank = number * 8 + i;
+        rank->pid = 1;
+        rank->attached = rank->stepped = true;
+        rank->state = TIDE_RANK_RUNNING;
+        rank->step = 100 + sequence;
+    }
+    bool changed;
+    assert_int_equal(book_heartbeat(book, &raw->state, &heartbeat, now_ns, &changed, &raw->err), TIDE_OK);
+}
+
+static double seconds(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+static void apply_all(struct raw *raw, struct book *book, struct rng *rng, uint64_t now_ns)
+{
+    for (int i = 0; i < 10; i++) {
+        struct command_list list;
+        uint64_t next;
+        judge(&raw->state, book, now_ns, now_ns / NS_PER_MS, rng, &list, &next);
+        size_t count = list.count;
+        for (size_t k = 0; k < count; k++)
+            assert_int_equal(raw_apply(raw, &list.items[k]), TIDE_OK);
+        command_list_release(&list);
+        if (count == 0)
+            return;
+    }
+    fail_msg("judge does not come to rest");
+}
+
+#define LARGE 1000u
+
+static void a_thousand_nodes_are_judged_quickly(void **context)
+{
+    (void)context;
+    struct raw raw = {0};
+    struct rng rng = {1};
+    struct book book;
+    uint64_t now_ns = NS_PER_S;
+    for (unsigned i = 0; i < LARGE; i++)
+        raw_node(&raw, i);
+    book_init(&book, &raw.state, now_ns);
+    assert_int_equal(raw_submit(&raw, 1, LARGE), TIDE_OK);
+    apply_all(&raw, &book, &rng, now_ns);
+    for (uint64_t round = 1; round <= 4; round++) {
+        now_ns += 250 * NS_PER_MS;
+        for (unsigned i = 0; i < LARGE; i++)
+            beat(&raw, &book, i, round, now_ns);
+        apply_all(&raw, &book, &rng, now_ns);
+    }
+    const struct job *job = &state_job(&raw.state, "j1")->job;
+    assert_true(job->all_stepped);
+    double began = seconds();
+    for (int i = 0; i < 100; i++) {
+        struct command_list list;
+        uint64_t next;
+        judge(&raw.state, &book, now_ns, now_ns / NS_PER_MS, &rng, &list, &next);
+        assert_int_equal(list.count, 0);
+        assert_true(next > now_ns);
+        command_list_release(&list);
+    }
+    double each = (seconds() - began) / 100;
+    print_message("judge, %u nodes, %u ranks: %.3f ms\n", LARGE, LARGE * 8, each * 1e3);
+    assert_true(each < 0.1); /* generous: sanitizers and a busy machine; without them it is well below a millisecond */
+    check(&raw);
+    book_release(&book);
+    state_release(&raw.state);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(ended_jobs_make_room),
+        cmocka_unit_test(events_recoveries_and_checkpoints_are_bounded),
+        cmocka_unit_test(nodes_lost_long_ago_make_room),
+        cmocka_unit_test(a_thousand_nodes_are_judged_quickly),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
