@@ -90,11 +90,11 @@ void slot_unmap(struct slot *slot)
 
 /* ---- writing ---- */
 
+/* All that was written before is there when the new state is seen. What is written next cannot come before it either: an
+ * exchange, because a plain release would let it. */
 static void set_state(struct slot *slot, enum slot_state state)
 {
-    __atomic_store_n(&slot->header->state, (uint32_t)state, __ATOMIC_RELEASE);
-    /* What is written next must not be seen before the state it is written under. */
-    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    __atomic_exchange_n(&slot->header->state, (uint32_t)state, __ATOMIC_SEQ_CST);
 }
 
 void slot_void(struct slot *slot)

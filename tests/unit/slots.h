@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef TESTS_UNIT_SLOTS_H
+#define TESTS_UNIT_SLOTS_H
+
+/* Arenas for tests: a directory of its own, and slots whose contents follow from a seed. */
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "ckpt/base/fsx.h"
+#include "ckpt/base/mem.h"
+#include "ckpt/base/rng.h"
+#include "ckpt/stage/shard.h"
+#include "ckpt/stage/stage.h"
+
+#define TEST_UID "0123456789abcdef"
+
+static inline char *test_dir(void)
+{
+    char *dir = mem_strdup("/tmp/tide-test-XXXXXX");
+    assert_non_null(mkdtemp(dir));
+    return dir;
+}
+
+static inline void test_dir_remove(char *dir)
+{
+    struct err err = {0};
+    assert_int_equal(fsx_remove_tree(dir, &err), TIDE_OK);
+    mem_free(dir);
+}
+
+/* What region `index` of a rank holds: "noise" does not compress, "zeros" is nothing, the rest is in between. */
+static inline void test_fill(unsigned char *to, size_t bytes, const char *name, uint64_t seed)
+{
+    struct rng rng = {.state = seed};
+    for (size_t i = 0; i < bytes; i++) {
+        if (strncmp(name, "zeros", 5) == 0)
+            to[i] = 0;
+        else if (strncmp(name, "noise", 5) == 0)
+            to[i] = (unsigned char)rng_next(&rng);
+        else
+            to[i] = (unsigned char)(i / 97 + seed);
+    }
+}
+
+struct test_region {
+    const char *name;
+    uint64_t bytes;
+};
+
+/* A recorded slot of two or more regions, without digests. */
+static inline void test_record(const char *arena, uint32_t rank, uint32_t number, uint64_t cut, const struct test_region *regions,
+                               uint32_t count, uint32_t world_size)
+{
+    arena_path path;
+    struct err err = {0};
+    struct slot slot;
+    uint64_t end = 0;
+    for (uint32_t i = 0; i < count; i++)
+        end = region_end_aligned(end, regions[i].bytes);
+    slot_path(arena, rank, number, path);
+    assert_int_equal(slot_reserve(path, slot_bytes_needed(count, end), &err), TIDE_OK);
+    assert_int_equal(slot_map(path, 1, &slot, &err), TIDE_OK);
+    assert_int_equal(slot_start(&slot, count, end, &err), TIDE_OK);
+    memset(slot.data, 0, end);
+    uint64_t offset = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        struct slot_region r = {.dtype = TIDE_F32, .ndim = 2, .shape = {regions[i].bytes / 4, 1}, .offset = offset,
+                                .bytes = regions[i].bytes};
+        text_copy(r.name, sizeof r.name, regions[i].name);
+        slot.regions[i] = r;
+        test_fill(slot.data + offset, regions[i].bytes, regions[i].name, cut * 100 + rank);
+        offset = region_end_aligned(offset, regions[i].bytes);
+    }
+    struct slot_header facts = {.rank = rank, .job_uid = TEST_UID, .generation = 3, .cut = cut, .attempt = 1,
+                                .world_size = world_size, .step = cut * 10, .collectives = 42};
+    slot_finish(&slot, &facts);
+    slot_unmap(&slot);
+}
+
+/* One byte of a file changed; returns what it was. */
+static inline int test_flip(const char *path, long at, int mask)
+{
+    FILE *file = fopen(path, "r+b");
+    assert_non_null(file);
+    assert_int_equal(fseek(file, at, SEEK_SET), 0);
+    int was = fgetc(file);
+    assert_int_not_equal(was, EOF);
+    assert_int_equal(fseek(file, at, SEEK_SET), 0);
+    assert_int_equal(fputc(was ^ mask, file), was ^ mask);
+    assert_int_equal(fclose(file), 0);
+    return was;
+}
+
+#endif

@@ -1,0 +1,398 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "ckpt/store/store_dir.h"
+#include "tests/unit/slots.h"
+
+#define WORLD 2u
+#define CUT 6u
+
+static char *arena, *elsewhere, *root;
+static struct store *store;
+static const struct test_region regions[] = {{"weights", 2500000}, {"zeros", 3u << 20}, {"noise", 1300000}, {"empty", 0}, {"rng", 8}};
+#define REGIONS (sizeof regions / sizeof regions[0])
+
+static int setup(void **state)
+{
+    (void)state;
+    struct err err = {0};
+    arena = test_dir();
+    elsewhere = test_dir();
+    root = test_dir();
+    return store_open(root, &store, &err) == TIDE_OK ? 0 : -1;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    store_close(store);
+    test_dir_remove(arena);
+    test_dir_remove(elsewhere);
+    test_dir_remove(root);
+    return 0;
+}
+
+/* A cut of two ranks, recorded, summed, stored and committed. */
+static void order_of(struct cut_order *order)
+{
+    struct err err = {0};
+    char hex[DIGEST_HEX_CHARS + 1];
+    *order = (struct cut_order){.cut = CUT, .generation = 3, .step = CUT * 10};
+    for (uint32_t rank = 0; rank < WORLD; rank++) {
+        struct stage_shard shard;
+        test_record(arena, rank, 1, CUT, regions, REGIONS, WORLD);
+        assert_int_equal(stage_sum(arena, rank, 1, TEST_UID, CUT, hex, &err), TIDE_OK);
+        assert_int_equal(stage_store(store, arena, rank, 1, "job", TEST_UID, CUT, &shard, &err), TIDE_OK);
+        assert_true(shard.raw_bytes > 6000000 && shard.stored_bytes < 1500000 && shard.stored_bytes > 1300000);
+        struct shard_ref *ref = codec_list_add(&shard_ref_codec, &order->shards);
+        *ref = (struct shard_ref){.rank = rank, .raw_bytes = shard.raw_bytes, .stored_bytes = shard.stored_bytes};
+        memcpy(ref->key, shard.key, sizeof ref->key);
+        memcpy(ref->digest, shard.digest, sizeof ref->digest);
+    }
+}
+
+static char commit_key[TIDE_PATH_MAX + 1], commit_digest[DIGEST_HEX_CHARS + 1];
+
+static void save(void)
+{
+    struct cut_order order;
+    struct err err = {0};
+    order_of(&order);
+    assert_int_equal(stage_commit(store, "job", TEST_UID, &order, commit_key, commit_digest, &err), TIDE_OK);
+    codec_release(&cut_order_codec, &order);
+}
+
+static void slots_equal(const char *from, uint32_t slot, const char *to, uint32_t other, uint32_t rank)
+{
+    arena_path a_path, b_path;
+    struct slot a, b;
+    struct err err = {0};
+    slot_path(from, rank, slot, a_path);
+    slot_path(to, rank, other, b_path);
+    assert_int_equal(slot_map(a_path, 0, &a, &err), TIDE_OK);
+    assert_int_equal(slot_map(b_path, 0, &b, &err), TIDE_OK);
+    assert_int_equal(a.mapped_bytes, b.mapped_bytes);
+    assert_memory_equal(a.header, b.header, a.mapped_bytes);
+    slot_unmap(&a);
+    slot_unmap(&b);
+}
+
+static void what_was_recorded_comes_back(void **state)
+{
+    (void)state;
+    struct err err = {0};
+    char there[DIGEST_HEX_CHARS + 1], here[DIGEST_HEX_CHARS + 1];
+    uint32_t slot;
+    save();
+    for (uint32_t rank = 0; rank < WORLD; rank++) {
+        /* Twice: the second finds it there. */
+        for (int i = 0; i < 2; i++)
+            assert_int_equal(stage_fetch(store, commit_key, commit_digest, elsewhere, rank, 0, &err), TIDE_OK);
+        slots_equal(arena, 1, elsewhere, 0, rank);
+        assert_int_equal(stage_find(arena, rank, TEST_UID, CUT, 1, &slot, here, &err), TIDE_OK);
+        assert_int_equal(stage_find(elsewhere, rank, TEST_UID, CUT, 1, &slot, there, &err), TIDE_OK);
+        assert_string_equal(here, there);
+    }
+    assert_int_equal(stage_fetch(store, commit_key, commit_digest, elsewhere, WORLD, 0, &err), TIDE_E_NOT_FOUND);
+}
+
+static void everything_may_be_done_twice(void **state)
+{
+    (void)state;
+    struct err err = {0};
+    struct strlist before = {0}, after = {0};
+    char first[DIGEST_HEX_CHARS + 1];
+    save();
+    memcpy(first, commit_digest, sizeof first);
+    assert_int_equal(store_list(store, "", &before, &err), TIDE_OK);
+    assert_int_equal(before.count, 2 + WORLD + 1); /* a pack and a manifest each, and COMMIT */
+    /* The agent died after the first rank's packs: its manifest and the commit were never written. */
+    assert_int_equal(store_remove(store, "m/job." TEST_UID "/6-3/0.json", &err), TIDE_OK);
+    assert_int_equal(store_remove(store, commit_key, &err), TIDE_OK);
+    save();
+    assert_string_equal(first, commit_digest);
+    assert_int_equal(store_list(store, "", &after, &err), TIDE_OK);
+    assert_int_equal(after.count, before.count);
+    strlist_release(&before);
+    strlist_release(&after);
+}
+
+static void large_shards_have_several_packs(void **state)
+{
+    (void)state;
+    struct err err = {0};
+    struct stage_shard shard;
+    struct strlist keys = {0};
+    struct cut_order order = {.cut = CUT, .generation = 3, .step = CUT * 10};
+    char hex[DIGEST_HEX_CHARS + 1];
+    static const struct test_region large[] = {{"noise", (33u << 20) + 5}};
+    test_record(arena, 0, 0, CUT, large, 1, 1);
+    assert_int_equal(stage_sum(arena, 0, 0, TEST_UID, CUT, hex, &err), TIDE_OK);
+    assert_int_equal(stage_store(store, arena, 0, 0, "job", TEST_UID, CUT, &shard, &err), TIDE_OK);
+    assert_int_equal(store_list(store, "c/", &keys, &err), TIDE_OK);
+    assert_int_equal(keys.count, 2);
+    strlist_release(&keys);
+    struct shard_ref *ref = codec_list_add(&shard_ref_codec, &order.shards);
+    memcpy(ref->key, shard.key, sizeof ref->key);
+    memcpy(ref->digest, shard.digest, sizeof ref->digest);
+    assert_int_equal(stage_commit(store, "job", TEST_UID, &order, commit_key, commit_digest, &err), TIDE_OK);
+    codec_release(&cut_order_codec, &order);
+    assert_int_equal(stage_fetch(store, commit_key, commit_digest, elsewhere, 0, 0, &err), TIDE_OK);
+    slots_equal(arena, 0, elsewhere, 0, 0);
+}
+
+static void commits_are_whole_or_refused(void **state)
+{
+    (void)state;
+    struct cut_order order;
+    struct err err = {0};
+    order_of(&order);
+    order.shards.items[1].rank = 5;
+    assert_int_equal(stage_commit(store, "job", TEST_UID, &order, commit_key, commit_digest, &err), TIDE_E_INVALID);
+    order.shards.items[1].rank = 1;
+    assert_int_equal(store_remove(store, order.shards.items[1].key, &err), TIDE_OK);
+    assert_int_equal(stage_commit(store, "job", TEST_UID, &order, commit_key, commit_digest, &err), TIDE_E_NOT_FOUND);
+    codec_release(&cut_order_codec, &order);
+}
+
+static void an_arena_that_changed_is_not_stored(void **state)
+{
+    (void)state;
+    struct err err = {0};
+    struct stage_shard shard;
+    arena_path path;
+    char hex[DIGEST_HEX_CHARS + 1];
+    test_record(arena, 0, 1, CUT, regions, REGIONS, WORLD);
+    assert_int_equal(stage_sum(arena, 0, 1, TEST_UID, CUT, hex, &err), TIDE_OK);
+    slot_path(arena, 0, 1, path);
+    test_flip(path, 2 * SLOT_HEADER_BYTES + 12345, 4);
+    assert_int_equal(stage_store(store, arena, 0, 1, "job", TEST_UID, CUT, &shard, &err), TIDE_E_CORRUPT);
+    assert_non_null(strstr(err.text, "\"weights\""));
+    assert_int_equal(stage_store(store, arena, 0, 1, "job", TEST_UID, CUT + 1, &shard, &err), TIDE_E_NOT_FOUND);
+}
+
+/* ---- damage in the store ---- */
+
+struct said {
+    unsigned lines;
+    char last[1024];
+};
+
+static void listen_to(void *context, const char *text)
+{
+    struct said *said = context;
+    said->lines++;
+    snprintf(said->last, sizeof said->last, "%s", text);
+}
+
+static void make_writable(const char *key, char path[2048])
+{
+    snprintf(path, 2048, "%s/%s", root, key);
+    assert_int_equal(chmod(path, 0600), 0);
+}
+
+/* After damage to an object: a fetch of that rank either fails or gives the right bytes, and a check finds it. */
+static int damage_is_harmless(uint32_t rank)
+{
+    struct err err = {0};
+    struct stage_verdict verdict = {0};
+    struct said said = {0};
+    uint32_t slot;
+    char hex[DIGEST_HEX_CHARS + 1];
+    enum tide_status status = stage_fetch(store, commit_key, commit_digest, elsewhere, rank, 0, &err);
+    if (status == TIDE_OK) {
+        slots_equal(arena, 1, elsewhere, 0, rank);
+        return 0;
+    }
+    assert_true(status == TIDE_E_CORRUPT || status == TIDE_E_NOT_FOUND);
+    assert_int_not_equal(stage_find(elsewhere, rank, TEST_UID, CUT, 0, &slot, hex, &err), TIDE_OK);
+    status = stage_check(store, commit_key, commit_digest, listen_to, &said, &verdict, &err);
+    assert_true(status != TIDE_OK || (verdict.bad == 1 && said.lines > 0));
+    return 1;
+}
+
+static void damage_never_reaches_a_slot(void **state)
+{
+    (void)state;
+    struct err err = {0};
+    struct strlist keys = {0};
+    struct rng rng = {.state = 17};
+    unsigned found = 0, tried = 0;
+    save();
+    assert_int_equal(store_list(store, "", &keys, &err), TIDE_OK);
+    for (size_t i = 0; i < keys.count; i++) {
+        char path[2048];
+        uint64_t bytes = 0;
+        if (strstr(keys.items[i], "/1-0.pk") || strstr(keys.items[i], "/1.json"))
+            continue;
+        assert_int_equal(store_size(store, keys.items[i], &bytes, &err), TIDE_OK);
+        make_writable(keys.items[i], path);
+        for (int k = 0; k < 12; k++) {
+            long at = (long)rng_below(&rng, bytes);
+            int mask = 1 << rng_below(&rng, 8);
+            test_flip(path, at, mask);
+            found += (unsigned)damage_is_harmless(0);
+            tried++;
+            test_flip(path, at, mask);
+        }
+    }
+    strlist_release(&keys);
+    assert_int_equal(tried, 36);
+    assert_true(found >= 35);
+}
+
+static void short_and_lost_objects_are_told(void **state)
+{
+    (void)state;
+    struct err err = {0};
+    struct stage_verdict verdict = {0};
+    struct said said = {0};
+    char path[2048];
+    save();
+    assert_int_equal(stage_check(store, commit_key, commit_digest, listen_to, &said, &verdict, &err), TIDE_OK);
+    assert_int_equal(verdict.bad, 0);
+    assert_int_equal(said.lines, 0);
+    assert_int_equal(verdict.ranks, WORLD);
+    assert_true(verdict.chunks == 2 * chunks_of(verdict.raw_bytes / 2) && verdict.stored_bytes > 1000000);
+    make_writable("m/job." TEST_UID "/6-3/1.json", path);
+    assert_int_equal(truncate(path, 100), 0);
+    assert_int_equal(damage_is_harmless(1), 1);
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(damage_is_harmless(1), 1);
+    assert_int_equal(stage_check(store, commit_key, commit_digest, listen_to, &said, &verdict, &err), TIDE_OK);
+    assert_int_equal(verdict.bad, 1);
+    assert_non_null(strstr(said.last, "1.json"));
+    assert_int_equal(stage_fetch(store, commit_key, "00000000000000000000000000000000", elsewhere, 0, 0, &err), TIDE_E_CORRUPT);
+    assert_non_null(strstr(err.text, "COMMIT"));
+    assert_int_equal(stage_fetch(store, "m/none/COMMIT", "", elsewhere, 0, 0, &err), TIDE_E_NOT_FOUND);
+}
+
+static void a_fetch_that_was_cut_short_is_done_again(void **state)
+{
+    (void)state;
+    struct err err = {0};
+    arena_path path;
+    struct slot slot;
+    save();
+    assert_int_equal(stage_fetch(store, commit_key, commit_digest, elsewhere, 0, 0, &err), TIDE_OK);
+    slot_path(elsewhere, 0, 0, path);
+    assert_int_equal(slot_map(path, 1, &slot, &err), TIDE_OK);
+    slot.header->state = SLOT_RECORDING;
+    memset(slot.data + 100, 0x55, 5000);
+    slot_unmap(&slot);
+    assert_int_equal(stage_fetch(store, commit_key, commit_digest, elsewhere, 0, 0, &err), TIDE_OK);
+    slots_equal(arena, 1, elsewhere, 0, 0);
+    /* Damage under a header that says all is well is repaired too. */
+    test_flip(path, 2 * SLOT_HEADER_BYTES + 9, 1);
+    assert_int_equal(stage_fetch(store, commit_key, commit_digest, elsewhere, 0, 0, &err), TIDE_OK);
+    slots_equal(arena, 1, elsewhere, 0, 0);
+}
+
+static void memory_that_runs_out_is_an_error(void **state)
+{
+    (void)state;
+    struct err err = {0};
+    save();
+    unsigned failed = 0;
+    for (unsigned long n = 1; n < 60; n++) {
+        mem_fail_at(n);
+        enum tide_status status = stage_fetch(store, commit_key, commit_digest, elsewhere, 0, (uint32_t)n % 2, &err);
+        mem_fail_at(0);
+        assert_true(status == TIDE_OK || status == TIDE_E_NOMEM);
+        failed += status != TIDE_OK;
+    }
+    assert_true(failed >= 4);
+    assert_int_equal(stage_fetch(store, commit_key, commit_digest, elsewhere, 0, 0, &err), TIDE_OK);
+    slots_equal(arena, 1, elsewhere, 0, 0);
+}
+
+static void purging_leaves_the_others(void **state)
+{
+    (void)state;
+    struct err err = {0};
+    struct strlist keys = {0};
+    save();
+    assert_int_equal(store_put(store, "m/job." TEST_UID "/66-3/COMMIT", "x", 1, &err), TIDE_OK);
+    assert_int_equal(store_put(store, "c/7f/job." TEST_UID "/6-9/0-0.pk", "orphan", 6, &err), TIDE_OK);
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(stage_purge(store, "job", TEST_UID, CUT, &err), TIDE_OK);
+    assert_int_equal(store_list(store, "", &keys, &err), TIDE_OK);
+    assert_int_equal(keys.count, 1);
+    assert_string_equal(keys.items[0], "m/job." TEST_UID "/66-3/COMMIT");
+    strlist_release(&keys);
+}
+
+/* ---- the golden store: written once by version 1, to be read by every version to come ---- */
+
+#define GOLDEN TEST_DATA "/store-v1"
+#define GOLDEN_COMMIT "m/golden." TEST_UID "/5-3/COMMIT"
+static const struct test_region golden[] = {{"weights", 1u << 20}, {"zeros", 2u << 20}, {"noise", 20000}, {"counter", 8}};
+#define GOLDEN_REGIONS (sizeof golden / sizeof golden[0])
+
+static void the_golden_store_is_restored(void **state)
+{
+    (void)state;
+    struct err err = {0};
+    struct store *old = NULL;
+    struct stage_verdict verdict = {0};
+    assert_int_equal(store_dir_open(GOLDEN, STORE_DIR_DEFAULT, &old, &err), TIDE_OK);
+    for (uint32_t rank = 0; rank < 2; rank++) {
+        assert_int_equal(stage_fetch(old, GOLDEN_COMMIT, NULL, elsewhere, rank, 0, &err), TIDE_OK);
+        test_record(arena, rank, 0, 5, golden, GOLDEN_REGIONS, 2);
+        slots_equal(arena, 0, elsewhere, 0, rank);
+    }
+    assert_int_equal(stage_check(old, GOLDEN_COMMIT, NULL, NULL, NULL, &verdict, &err), TIDE_OK);
+    assert_int_equal(verdict.bad, 0);
+    store_close(old);
+}
+
+/* `test_stage --golden DIR` writes the golden store anew: only ever for a new format version, beside the old ones. */
+static int write_golden(const char *to)
+{
+    struct err err = {0};
+    struct cut_order order = {.cut = 5, .generation = 3, .step = 50};
+    char *from = test_dir(), hex[DIGEST_HEX_CHARS + 1];
+    assert_int_equal(store_open(to, &store, &err), TIDE_OK);
+    for (uint32_t rank = 0; rank < 2; rank++) {
+        struct stage_shard shard;
+        test_record(from, rank, 0, 5, golden, GOLDEN_REGIONS, 2);
+        assert_int_equal(stage_sum(from, rank, 0, TEST_UID, 5, hex, &err), TIDE_OK);
+        assert_int_equal(stage_store(store, from, rank, 0, "golden", TEST_UID, 5, &shard, &err), TIDE_OK);
+        struct shard_ref *ref = codec_list_add(&shard_ref_codec, &order.shards);
+        *ref = (struct shard_ref){.rank = rank, .raw_bytes = shard.raw_bytes, .stored_bytes = shard.stored_bytes};
+        memcpy(ref->key, shard.key, sizeof ref->key);
+        memcpy(ref->digest, shard.digest, sizeof ref->digest);
+    }
+    assert_int_equal(stage_commit(store, "golden", TEST_UID, &order, commit_key, commit_digest, &err), TIDE_OK);
+    codec_release(&cut_order_codec, &order);
+    store_close(store);
+    test_dir_remove(from);
+    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    if (argc == 3 && strcmp(argv[1], "--golden") == 0)
+        return write_golden(argv[2]);
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(what_was_recorded_comes_back, setup, teardown),
+        cmocka_unit_test_setup_teardown(everything_may_be_done_twice, setup, teardown),
+        cmocka_unit_test_setup_teardown(large_shards_have_several_packs, setup, teardown),
+        cmocka_unit_test_setup_teardown(commits_are_whole_or_refused, setup, teardown),
+        cmocka_unit_test_setup_teardown(an_arena_that_changed_is_not_stored, setup, teardown),
+        cmocka_unit_test_setup_teardown(damage_never_reaches_a_slot, setup, teardown),
+        cmocka_unit_test_setup_teardown(short_and_lost_objects_are_told, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_fetch_that_was_cut_short_is_done_again, setup, teardown),
+        cmocka_unit_test_setup_teardown(memory_that_runs_out_is_an_error, setup, teardown),
+        cmocka_unit_test_setup_teardown(purging_leaves_the_others, setup, teardown),
+        cmocka_unit_test_setup_teardown(the_golden_store_is_restored, setup, teardown),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
