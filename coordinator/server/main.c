@@ -211,6 +211,7 @@ int main(int argc, char **argv)
 {
     log_init("tidemarkd", LOG_INFO);
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN); /* a file-size limit is a failed write like another, and is reported as one */
     if (argc > 1 && strcmp(argv[1], "check-data") == 0)
         return check_data_main(argc, argv);
     struct server_options o = {.listen = LISTEN_DEFAULT, .store = ""};

@@ -40,12 +40,15 @@ void replica_status(const struct replica *replica, struct replica_status *ret_st
 
 /* ---- propose ---- */
 
-static enum tide_status refuse_full(const struct replica *replica, bool own, struct err *err)
+static enum tide_status refuse_full(struct replica *replica, bool own, struct err *err)
 {
     /* The leader's own verdicts may use half of the reserve: they end jobs and drop checkpoints, which is what helps. */
     uint64_t reserve = own ? DATA_RESERVE_BYTES / 2 : DATA_RESERVE_BYTES;
     if (replica->free_bytes >= reserve)
         return TIDE_OK;
+    /* Somebody may have made room: have the worker look, for the next one who asks. */
+    replica->prepare = true;
+    replica_work(replica);
     return err_set(err, TIDE_E_UNAVAILABLE,
                    "the file system of the data directory %s has only %" PRIu64 " MiB left, and %" PRIu64
                    " MiB are kept in reserve: no command is taken until there is more room; nothing that runs is touched",
