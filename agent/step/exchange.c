@@ -274,8 +274,18 @@ void exchange_fence(struct exchange *ex, void *request, uint64_t list, const boo
     exchange_pump(ex, now_ns);
 }
 
+/* Contributions to a fence leave when the node's earlier ones over the same list are answered (is_held). So a node that
+ * has come to this fence has all we said in those before, whether or not its acknowledgements were lost. */
+static void take_silent_acks(struct exchange *ex, const struct mesh_frame *frame)
+{
+    for (size_t i = 0; i < ex->fence_count; i++)
+        if (ex->fences[i]->list == frame->id && ex->fences[i]->sequence < frame->sequence && ex->fences[i]->begun)
+            ex->fences[i]->parts[frame->from].acked = true;
+}
+
 static void take_contribution(struct exchange *ex, const struct mesh_frame *frame)
 {
+    take_silent_acks(ex, frame);
     struct list_count *count = count_of(ex, frame->id);
     struct fence *fence = fence_find(ex, frame->id, frame->sequence);
     bool over = fence == NULL && count != NULL && frame->sequence <= count->begun;
@@ -418,14 +428,24 @@ void exchange_reconnected(struct exchange *ex)
         ex->asked[i].due_ns = 0;
 }
 
+static bool is_held(const struct exchange *ex, const struct fence *fence)
+{
+    for (size_t i = 0; i < ex->fence_count; i++)
+        if (ex->fences[i]->list == fence->list && ex->fences[i]->sequence < fence->sequence && ex->fences[i]->begun &&
+            !ex->fences[i]->done)
+            return true;
+    return false;
+}
+
 static bool pump_fence(struct exchange *ex, struct fence *fence, uint64_t now_ns)
 {
+    bool may_say = fence->begun && !is_held(ex, fence);
     for (uint32_t n = 0; n < ex->nodes; n++) {
         struct part *part = &fence->parts[n];
         if (part->owed && !send_ack(ex, n, fence->list, fence->sequence))
             return false;
         part->owed = false;
-        if (!fence->begun || !part->member || part->acked || part->due_ns > now_ns)
+        if (!may_say || !part->member || part->acked || part->due_ns > now_ns)
             continue;
         if (!send_fence(ex, fence, n))
             return false;

@@ -190,15 +190,13 @@ void ranks_start(struct step *step)
     status_changed(step);
 }
 
-/* ---- the end of a rank ---- */
+/* ---- the end of a rank: detail says only what exit_code and signal do not ---- */
 
 static void describe_exit(struct rank *rank, int code)
 {
     struct rank_report *report = &rank->report;
     report->exit_code = code;
-    if (code != 0) {
-        snprintf(report->detail, sizeof report->detail, "exited with status %d", code);
-    } else if (rank->connected && !rank->left) {
+    if (code == 0 && rank->connected && !rank->left) {
         report->exit_code = 1;
         snprintf(report->detail, sizeof report->detail,
                  "exited with status 0 after MPI_Init but without MPI_Finalize: the other ranks would wait for it");
@@ -208,10 +206,10 @@ static void describe_exit(struct rank *rank, int code)
 static void describe_signal(struct rank *rank, int number, bool dumped)
 {
     struct rank_report *report = &rank->report;
-    const char *name = sigabbrev_np(number);
+    bool told = rank->step->told_to_end;
     report->signal = number;
-    snprintf(report->detail, sizeof report->detail, "killed by signal %d (SIG%s)%s%s", number, name != NULL ? name : "?",
-             dumped ? "; core dumped" : "", rank->step->told_to_end ? " when the step was told to end" : "");
+    snprintf(report->detail, sizeof report->detail, "%s%s%s", told ? "its step was told to end" : "", told && dumped ? "; " : "",
+             dumped ? "core dumped" : "");
 }
 
 static void describe_abort(struct rank *rank)
@@ -239,7 +237,8 @@ static void rank_ended(struct rank *rank, int status)
         describe_exit(rank, WEXITSTATUS(status));
     bool good = executed && rank->report.exit_code == 0 && rank->report.signal == 0;
     rank->report.state = good ? TIDE_RANK_FINISHED : TIDE_RANK_EXITED;
-    log_info("rank %u (pid %d) has ended%s%s", rank->report.rank, rank->report.pid, good ? "" : ": ", rank->report.detail);
+    log_info("rank %u (pid %d) has ended: status %d, signal %d%s%s", rank->report.rank, rank->report.pid, rank->report.exit_code,
+             rank->report.signal, rank->report.detail[0] != '\0' ? ": " : "", rank->report.detail);
     rank_link_drop(rank);
     mesh_rank_gone(step, rank->report.rank);
     status_changed(step);

@@ -225,6 +225,38 @@ static void fence_waits_for_an_agent(void **state)
     world_free(w);
 }
 
+/* Two fences over one list at a time: the second does not overtake, so that it can stand for the first's acknowledgement. */
+static void later_fences_acknowledge_earlier_ones(void **state)
+{
+    (void)state;
+    struct world *w = world_make(10);
+    struct answer first[NODES] = {0}, second[NODES] = {0};
+    const bool two[NODES] = {true, true, false};
+    begin(w, 0, &first[0], two, 0, "a");
+    begin(w, 0, &second[0], two, 0, "c");
+    deliver(w);
+    assert_int_equal(w->sent[MESH_FENCE], 1);
+    w->loss_percent = 100; /* the acknowledgement of node 0's first is lost for ever */
+    begin(w, 1, &first[1], two, 0, "b");
+    w->loss_percent = 0;
+    assert_true(first[1].given);
+    w->nodes[0].connected = false;
+    for (unsigned n = 0; n < 10; n++)
+        tick(w); /* node 1 says "b" again */
+    expect_answer(&first[0], "ab");
+    expect_answer(&first[1], "ab");
+    begin(w, 1, &second[1], two, 0, "d");
+    deliver(w);
+    assert_false(second[1].given);
+    w->nodes[0].connected = true;
+    for (unsigned n = 0; n < 10; n++)
+        tick(w);
+    expect_answer(&second[0], "cd");
+    expect_answer(&second[1], "cd");
+    assert_true(exchange_settled(w->nodes[0].exchange) && exchange_settled(w->nodes[1].exchange));
+    world_free(w);
+}
+
 static void one_bad_contribution_fails_all(void **state)
 {
     (void)state;
@@ -368,6 +400,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(fence_gathers_in_node_order), cmocka_unit_test(fences_survive_loss),
+        cmocka_unit_test(later_fences_acknowledge_earlier_ones),
         cmocka_unit_test(fence_waits_for_an_agent),    cmocka_unit_test(one_bad_contribution_fails_all),
         cmocka_unit_test(only_members_take_part),      cmocka_unit_test(frames_of_others_are_passed_over),
         cmocka_unit_test(modex_asks_and_gets),         cmocka_unit_test(modex_of_the_dead_is_answered),
