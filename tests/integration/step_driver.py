@@ -262,9 +262,9 @@ def case_exit_codes():
     check(step.out(2) == "hello\n", "what rank 2 said")
     step = run_alone([RANK, "exit", "93"])
     check(step.rank()["state"] == "exited" and step.rank()["exit_code"] == 93, step.status)
-    check(step.rank()["detail"] == "exited with status 93", step.rank())
+    check(step.rank()["detail"] == "", "detail says only what the status does not: %s" % step.rank())
     step = run_alone([RANK, "signal", "11"])
-    check(step.rank()["signal"] == 11 and "SIGSEGV" in step.rank()["detail"], step.rank())
+    check(step.rank()["signal"] == 11 and step.rank()["exit_code"] == 0, step.rank())
 
 
 def case_cannot_execute():
@@ -309,13 +309,13 @@ def case_kill_rank():
     os.kill(step.rank(1)["pid"], signal.SIGKILL)
     world.wait("rank 1 reported", lambda: step.rank(1)["state"] == "exited")
     check(time.monotonic() - begin < 0.5, f"reported after {time.monotonic() - begin:.3f} s")
-    check(step.rank(1)["detail"] == "killed by signal 9 (SIGKILL)", step.rank(1))
+    check(step.rank(1)["signal"] == 9 and step.rank(1)["detail"] == "", step.rank(1))
     check(step.rank(0)["state"] == "running", "the other rank is not ours to kill")
     begin = time.monotonic()
     step.end(grace_ms=400)
     world.wait("the end", step.ended)
     check(0.3 < time.monotonic() - begin < 3, f"SIGTERM ignored, killed after {time.monotonic() - begin:.3f} s")
-    check("when the step was told to end" in step.rank(0)["detail"], step.rank(0))
+    check("its step was told to end" in step.rank(0)["detail"], step.rank(0))
     step.gone()
     world.close()
 
