@@ -8,8 +8,9 @@
 #define CONNECT_TIMEOUT_MS 2000L
 #define REDIRECTS_MAX 4L
 
-struct call {
+struct http_flight {
     struct http_client *client;
+    struct http_flight *next;
     CURL *easy;
     struct curl_slist *headers;
     char *body;
@@ -28,8 +29,13 @@ struct watch {
     struct http_client *client;
 };
 
-static void call_free(struct call *call)
+static void call_free(struct http_flight *call)
 {
+    for (struct http_flight **at = &call->client->first; *at != NULL; at = &(*at)->next)
+        if (*at == call) {
+            *at = call->next;
+            break;
+        }
     curl_easy_cleanup(call->easy);
     curl_slist_free_all(call->headers);
     mem_free(call->body);
@@ -37,7 +43,7 @@ static void call_free(struct call *call)
     mem_free(call);
 }
 
-static void finish(struct call *call, CURLcode code)
+static void finish(struct http_flight *call, CURLcode code)
 {
     struct http_answer answer = {.body = "", .error = ""};
     if (code == CURLE_OK) {
@@ -58,7 +64,7 @@ static void reap(struct http_client *client)
     for (CURLMsg *message; !client->closing && (message = curl_multi_info_read(client->multi, &left)) != NULL;) {
         if (message->msg != CURLMSG_DONE)
             continue;
-        struct call *call = NULL;
+        struct http_flight *call = NULL;
         CURLcode code = message->data.result;
         curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, &call);
         curl_multi_remove_handle(client->multi, call->easy);
@@ -71,7 +77,8 @@ static void on_poll(uv_poll_t *poll, int status, int events)
 {
     struct watch *watch = poll->data;
     struct http_client *client = watch->client;
-    int flags = status < 0 ? CURL_CSELECT_ERR : 0, running = 0;
+    /* On an error curl is to look for itself: what it then finds names the reason. */
+    int flags = status < 0 ? CURL_CSELECT_IN | CURL_CSELECT_OUT : 0, running = 0;
     flags |= events & UV_READABLE ? CURL_CSELECT_IN : 0;
     flags |= events & UV_WRITABLE ? CURL_CSELECT_OUT : 0;
     curl_multi_socket_action(client->multi, watch->socket, flags, &running);
@@ -152,14 +159,18 @@ void http_client_close(struct http_client *client)
 {
     client->closing = true;
     uv_close((uv_handle_t *)&client->timer, NULL);
-    /* Calls still under way are abandoned with the process: their handles close with the multi. */
+    while (client->first != NULL) {
+        curl_multi_remove_handle(client->multi, client->first->easy);
+        call_free(client->first);
+    }
     curl_multi_cleanup(client->multi);
     client->multi = NULL;
+    curl_global_cleanup();
 }
 
 static size_t on_data(char *data, size_t size, size_t count, void *context)
 {
-    struct call *call = context;
+    struct http_flight *call = context;
     size_t bytes = size * count;
     if (bytes > call->most - call->used) {
         call->too_long = true;
@@ -175,7 +186,7 @@ static size_t on_data(char *data, size_t size, size_t count, void *context)
     return bytes;
 }
 
-static void set_body(struct call *call, const char *body)
+static void set_body(struct http_flight *call, const char *body)
 {
     call->body = mem_strdup(body);
     call->headers = curl_slist_append(NULL, "Content-Type: application/json");
@@ -189,8 +200,10 @@ static void set_body(struct call *call, const char *body)
 
 void http_client_start(struct http_client *client, const struct http_call *order)
 {
-    struct call *call = mem_alloc(sizeof *call);
+    struct http_flight *call = mem_alloc(sizeof *call);
     call->client = client;
+    call->next = client->first;
+    client->first = call;
     call->most = order->answer_bytes_max;
     call->done = order->done;
     call->context = order->context;

@@ -15,6 +15,7 @@ struct http_client {
     uv_loop_t *loop;
     CURLM *multi;
     uv_timer_t timer;
+    struct http_flight *first; /* calls under way */
     bool closing;
 };
 

@@ -299,7 +299,10 @@ static void close_all(struct shell *shell)
         steps_close(shell->steps);
     for (unsigned i = 0; i < CLOSE_TURNS_MAX && uv_run(&shell->loop, UV_RUN_NOWAIT) != 0; i++)
         uv_walk(&shell->loop, close_rest, NULL);
+    uv_loop_close(&shell->loop);
     coord_free(shell->coord);
+    if (shell->work != NULL)
+        work_free(shell->work);
     if (shell->log_server != NULL)
         log_server_free(shell->log_server);
     if (shell->mesh != NULL)

@@ -41,6 +41,7 @@ struct work {
     void (*done)(void *context, const struct agent_event *event);
     void *context;
     bool closed;
+    unsigned running;          /* items on threads now */
     unsigned storing;          /* items that touch the store on threads now */
     struct item *first, *last; /* … and those that wait */
     pthread_mutex_t lock;      /* stores */
@@ -58,9 +59,32 @@ struct work *work_create(uv_loop_t *loop, void (*done)(void *context, const stru
     return work;
 }
 
+static void item_free(struct item *item)
+{
+    codec_release(&cut_order_codec, &item->order);
+    mem_free(item->held);
+    mem_free(item);
+}
+
 void work_close(struct work *work)
 {
     work->closed = true;
+    while (work->first != NULL) {
+        struct item *item = work->first;
+        work->first = item->next;
+        item_free(item);
+    }
+    work->last = NULL;
+}
+
+void work_free(struct work *work)
+{
+    if (work->running > 0)
+        return;
+    for (size_t i = 0; i < work->store_count; i++)
+        store_close(work->stores[i].store);
+    pthread_mutex_destroy(&work->lock);
+    mem_free(work);
 }
 
 /* ---- on a worker thread ---- */
@@ -215,19 +239,13 @@ static bool stores(unsigned kind)
     return kind == ACT_STORE || kind == ACT_FETCH || kind == ACT_COMMIT || kind == ACT_PURGE;
 }
 
-static void item_free(struct item *item)
-{
-    codec_release(&cut_order_codec, &item->order);
-    mem_free(item->held);
-    mem_free(item);
-}
-
 static void begin_waiting(struct work *work);
 
 static void on_done(uv_work_t *request, int status)
 {
     struct item *item = request->data;
     struct work *work = item->work;
+    work->running--;
     if (stores(item->kind))
         work->storing--;
     if (status == 0 && !work->closed)
@@ -239,6 +257,7 @@ static void on_done(uv_work_t *request, int status)
 static void begin(struct item *item)
 {
     item->request.data = item;
+    item->work->running++;
     if (stores(item->kind))
         item->work->storing++;
     uv_queue_work(item->work->loop, &item->request, on_thread, on_done);

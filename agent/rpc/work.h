@@ -19,6 +19,8 @@ struct work *work_create(uv_loop_t *loop, void (*done)(void *context, const stru
 void work_start(struct work *work, const struct agent_action *action, const char *arena);
 /* Nothing new is begun; what runs is not waited for (it may hang in a store for ever). */
 void work_close(struct work *work);
+/* After the loop's last turn. What a thread still uses is left to the end of the process. */
+void work_free(struct work *work);
 
 /* All that a job's arena holds; items are heap memory. Blocks. */
 void work_look(const char *arena, const char *job_uid, struct agent_held **ret_held, size_t *ret_count);
