@@ -1,0 +1,8 @@
+# SPDX-License-Identifier: Apache-2.0
+# What a training process pays (bench_step) and how fast a checkpoint moves (bench_stage).
+add_executable(bench_step ${CMAKE_CURRENT_LIST_DIR}/bench_step.c)
+target_link_libraries(bench_step PRIVATE tide_flags tidemark_client)
+
+pkg_check_modules(CMOCKA REQUIRED IMPORTED_TARGET cmocka)
+add_executable(bench_stage ${CMAKE_CURRENT_LIST_DIR}/bench_stage.c)
+target_link_libraries(bench_stage PRIVATE tide_client tide_stage PkgConfig::CMOCKA PkgConfig::ZSTD Threads::Threads)

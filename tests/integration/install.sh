@@ -1,0 +1,114 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# libtidemark as others get it: installed, found by pkg-config and by CMake, with and without MPI.
+set -uo pipefail
+# shellcheck source=tests/lib/scenario.sh
+. "$(dirname "${BASH_SOURCE[0]}")/../lib/scenario.sh"
+
+TMP=$(mktemp -d "${TMPDIR:-/tmp}/tidemark-install.XXXXXX")
+trap 'rm -rf "$TMP"' EXIT
+PREFIX=$TMP/prefix
+
+cat >"$TMP/plain.c" <<'END'
+#include <stdio.h>
+#include <tidemark/tidemark.h>
+int main(void)
+{
+    struct tide *t;
+    uint64_t step = 0;
+    float w[4] = {0};
+    struct tide_region region = {.name = "w", .data = w, .bytes = sizeof w, .dtype = TIDE_F32};
+    if (tide_init(&t, NULL) != TIDE_OK || tide_register(t, &region) != TIDE_OK)
+        return 1;
+    if (tide_restore(t, &step) != TIDE_E_NO_CHECKPOINT)
+        return 2;
+    if (tide_step(t, 1) != TIDE_OK || tide_step(t, 1) != TIDE_E_INVALID)
+        return 3;
+    puts(tide_error_text(t));
+    tide_finalize(t);
+    return 0;
+}
+END
+
+cat >"$TMP/counted.c" <<'END'
+#include <mpi.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include <tidemark/tidemark.h>
+struct tide_mpi_counters { _Atomic uint64_t collectives, sent, received; };
+const struct tide_mpi_counters *tide_mpi_counters(void);
+int main(int argc, char **argv)
+{
+    int x = 1, y = 0;
+    MPI_Request request;
+    struct tide *t;
+    MPI_Init(&argc, &argv);
+    if (tide_init(&t, NULL) != TIDE_OK)
+        return 1;
+    MPI_Barrier(MPI_COMM_WORLD);
+    MPI_Allreduce(&x, &y, 1, MPI_INT, MPI_SUM, MPI_COMM_WORLD);
+    MPI_Ibcast(&x, 1, MPI_INT, 0, MPI_COMM_WORLD, &request);
+    MPI_Wait(&request, MPI_STATUS_IGNORE);
+    MPI_Barrier(MPI_COMM_SELF); /* another communicator: not counted */
+    uint64_t counted = tide_mpi_counters()->collectives;
+    tide_finalize(t);
+    MPI_Finalize();
+    return counted == 3 && y == 1 ? 0 : 2;
+}
+END
+
+cat >"$TMP/CMakeLists.txt" <<'END'
+cmake_minimum_required(VERSION 3.25)
+project(outside LANGUAGES C)
+find_package(tidemark 0.1 REQUIRED)
+add_executable(plain plain.c)
+target_link_libraries(plain PRIVATE tidemark::tidemark)
+if(TARGET tidemark::mpi)
+  find_package(MPI REQUIRED COMPONENTS C)
+  add_executable(counted counted.c)
+  target_link_libraries(counted PRIVATE tidemark::tidemark tidemark::mpi MPI::MPI_C)
+endif()
+END
+
+refuses_newer()
+{
+    mkdir -p "$TMP/newer" && sed 's/tidemark 0.1/tidemark 9.0/' "$TMP/CMakeLists.txt" >"$TMP/newer/CMakeLists.txt"
+    ! cmake -S "$TMP/newer" -B "$TMP/newer/b" -DCMAKE_PREFIX_PATH="$PREFIX" >"$TMP/newer.log" 2>&1 && grep -q tidemark "$TMP/newer.log"
+}
+
+by_pkg_config()
+{
+    # shellcheck disable=SC2046 # words on purpose
+    cc -std=c17 -Wall -Werror -o "$TMP/by-pc" "$TMP/plain.c" $(pkg-config --cflags --libs tidemark) &&
+        [ "$(LD_LIBRARY_PATH=$LIBDIR "$TMP/by-pc")" = "step 1 follows step 1; steps must grow" ]
+}
+
+by_cmake()
+{
+    cmake -S "$TMP" -B "$TMP/b" -DCMAKE_PREFIX_PATH="$PREFIX" && cmake --build "$TMP/b" && "$TMP/b/plain"
+}
+
+as_cplusplus()
+{
+    echo '#include <tidemark/tidemark.h>' | c++ -std=c++17 -Wall -Werror -fsyntax-only -I"$PREFIX/include" -x c++ -
+}
+
+exports_only_ours()
+{
+    local strange
+    strange=$(nm -D --defined-only "$LIBDIR/libtidemark.so" | awk '{print $3}' | grep -v -E '^(tide_[a-z_]+@@TIDEMARK_0|TIDEMARK_0)$')
+    echo "$strange"
+    [ -z "$strange" ]
+}
+
+expect "it installs" cmake --install "$SCENARIO_BUILD" --prefix "$PREFIX"
+PC=$(find "$PREFIX" -name tidemark.pc)
+LIBDIR=$(dirname "$(dirname "${PC:-/none/none}")")
+export PKG_CONFIG_PATH=$LIBDIR/pkgconfig
+expect "a program builds by pkg-config and runs outside a job" by_pkg_config
+expect "a program builds by CMake and runs outside a job" by_cmake
+expect "a version that is not there is refused" refuses_newer
+expect "the library exports its own names only" exports_only_ours
+! command -v c++ >/dev/null || expect "C++ takes the header" as_cplusplus
+[ ! -x "$TMP/b/counted" ] || expect "collectives on MPI_COMM_WORLD are counted" timeout 60 "$TMP/b/counted"
+scenario_end
