@@ -21,7 +21,7 @@
 #include "model.h"
 
 #define SLICES 16u
-#define SLICE_IMAGES 16u
+#define SLICE_IMAGES 32u
 #define BATCH_IMAGES (SLICES * SLICE_IMAGES)
 #define FIXED_POINT 0x1p40  /* a gradient of 1.0 as an integer: sums stay exact below 2^23 */
 #define GRADIENT_MAX 0x1p18 /* a slice's sum beyond it means that training has diverged */
