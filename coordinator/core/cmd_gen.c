@@ -207,7 +207,10 @@ enum tide_status apply_GEN_LAUNCH(struct change *change)
     struct placement placement;
     if (!place(change->state, change->job, &placement)) {
         char text[TIDE_TEXT_MAX + 1];
-        place_explain(change->state, change->job, text, sizeof text);
+        struct room room;
+        room_init(&room, change->state);
+        place_explain(&room, change->job, text, sizeof text);
+        room_release(&room);
         status = err_set(change->err, TIDE_E_STALE, "job %s %s", change->command->job, text);
     } else {
         status = check_restore(change, &placement);

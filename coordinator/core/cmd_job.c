@@ -3,22 +3,19 @@
 
 /* ---- waiting for nodes ---- */
 
-static void waiting_refresh_one(struct change *change)
+static void waiting_refresh_one(struct change *change, struct room *room)
 {
     struct job_record *record = change->job;
     struct job *job = &record->job;
     bool fencing = record->phase == GEN_PHASE_FENCING;
     bool waited = fencing ? job->state == TIDE_JOB_PENDING : job->reason[0] != '\0';
-    struct placement placement;
-    bool placed = place(change->state, record, &placement);
-    placement_release(&placement);
-    if (placed) {
+    if (room_for(room, record)) {
         if (waited)
             job->reason[0] = '\0';
         job->state = fencing ? TIDE_JOB_RESTARTING : TIDE_JOB_PENDING;
         return;
     }
-    place_explain(change->state, record, job->reason, sizeof job->reason);
+    place_explain(room, record, job->reason, sizeof job->reason);
     job->state = TIDE_JOB_PENDING;
     if (!waited)
         event_add(change, EVENT_WAITING, NULL, -1, 0, "%s", job->reason);
@@ -27,12 +24,16 @@ static void waiting_refresh_one(struct change *change)
 void job_waiting_refresh(struct change *change)
 {
     struct job_record *own = change->job;
+    struct room room = {0};
     for (size_t i = 0; i < change->state->jobs.count; i++) {
         change->job = &change->state->jobs.items[i];
-        if (job_active(change->job) &&
-            (change->job->phase == GEN_PHASE_NONE || change->job->phase == GEN_PHASE_FENCING))
-            waiting_refresh_one(change);
+        if (!job_active(change->job) || (change->job->phase != GEN_PHASE_NONE && change->job->phase != GEN_PHASE_FENCING))
+            continue;
+        if (room.state == NULL)
+            room_init(&room, change->state);
+        waiting_refresh_one(change, &room);
     }
+    room_release(&room);
     change->job = own;
 }
 

@@ -89,7 +89,8 @@ struct node *state_node(const struct state *state, const char *name);
     X(NODE_DRAIN, "node_drain")       /* node, text: why */                                     \
     X(NODE_RESUME, "node_resume")     /* node */                                                \
     X(NODE_LOST, "node_lost")         /* node, incarnation, ms: silent for; text: why, if not for silence */ \
-    X(GEN_FAIL, "gen_fail")           /* job, generation, event: who was first; ms: ago; step: largest seen; exit_status; final: do not restart */ \
+    X(GEN_FAIL, "gen_fail")           /* job, generation, event: who was first; ms: ago; step: largest seen; exit_status; \
+                                         final: do not restart */                               \
     X(GEN_LAUNCH, "gen_launch")       /* job, generation (1 for the first), cut: restore from; token, port; ms: since the old one \
                                          was gone; step: largest seen of the old one */         \
     X(GEN_STARTED, "gen_started")     /* job, generation */                                     \

@@ -85,10 +85,23 @@ bool place(const struct state *state, const struct job_record *job, struct place
 void placement_release(struct placement *placement);
 /* Give every job that runs its spares: lost and drained ones go, new ones come. */
 void place_spares(struct state *state);
-/* Ranks on a node, spares' reserved places included. */
+/* Slots of a node that are given away: to ranks, spares, and ranks that still have to end. */
 uint32_t place_used(const struct state *state, const char *node);
-/* "needs 4 nodes with 1 free slot each, 3 are there; lost: n3; drained: n4; full: n5" */
-void place_explain(const struct state *state, const struct job_record *job, char *to, size_t size);
+
+/* Slots of all nodes, for questions about many jobs at once; good while the state does not change. */
+struct room {
+    const struct state *state;
+    uint32_t *slots; /* by node index; 0: gets no new ranks */
+    uint32_t *used;
+    uint32_t *seen, mark;
+};
+
+void room_init(struct room *room, const struct state *state);
+void room_release(struct room *room);
+/* Would place() find every node? */
+bool room_for(struct room *room, const struct job_record *record);
+/* "waits for nodes: needs 4 with 1 free slot each, 3 are there; lost: n3; drained: n4; without room: n5" */
+void place_explain(struct room *room, const struct job_record *record, char *to, size_t size);
 
 /* ---- commands, one function each; the dispatch table in apply.c has looked up change->job ---- */
 

@@ -213,13 +213,16 @@ static enum tide_status check_job(const struct state *state, size_t at, struct e
 /* No node runs more ranks than it has slots; what waits to be fenced and what is held as a spare counts too. */
 static enum tide_status check_capacity(const struct state *state, struct err *err)
 {
-    for (size_t i = 0; i < state->nodes.count; i++) {
+    struct room room;
+    enum tide_status status = TIDE_OK;
+    room_init(&room, state);
+    for (size_t i = 0; i < state->nodes.count && status == TIDE_OK; i++) {
         const struct node *node = &state->nodes.items[i];
-        uint32_t used = place_used(state, node->name);
-        if (node->state != TIDE_NODE_LOST && used > node->slots)
-            return BROKEN("node %s has %u slots; %u are given away", node->name, node->slots, used);
+        if (node->state != TIDE_NODE_LOST && room.used[i] > node->slots)
+            status = BROKEN("node %s has %u slots; %u are given away", node->name, node->slots, room.used[i]);
     }
-    return TIDE_OK;
+    room_release(&room);
+    return status;
 }
 
 static enum tide_status check_sessions(const struct state *state, struct err *err)

@@ -95,5 +95,6 @@ void judge(const struct state *state, struct book *book, uint64_t now_ns, uint64
     judge_nodes(&judging);
     for (size_t i = 0; i < state->jobs.count; i++)
         judge_job(&judging, &state->jobs.items[i]);
+    room_release(&judging.room);
     *ret_next_ns = ret_commands->count > 0 ? now_ns : judging.next_ns;
 }

@@ -152,6 +152,7 @@ struct judging {
     struct rng *rng;
     struct command_list *commands;
     uint64_t next_ns;
+    struct room room; /* made when first asked for */
 };
 
 /* One more verdict, about a job (NULL: about a node). References end with the next one. */

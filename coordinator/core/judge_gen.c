@@ -58,6 +58,10 @@ void judge_launch(struct judging *judging, const struct job_record *record, stru
 {
     if (!fenced(judging, record, track))
         return;
+    if (judging->room.state == NULL)
+        room_init(&judging->room, judging->state);
+    if (!room_for(&judging->room, record))
+        return;
     struct placement placement;
     uint64_t cut = 0;
     if (place(judging->state, record, &placement) && choose_cut(judging, record, &placement, &cut)) {

@@ -5,80 +5,97 @@
 #include "coordinator/core/inner.h"
 
 /* Placement is a function of the state alone. Ranks stay where they were: their arenas, page cache and logs are there.
- * The place of a node that cannot be used goes to a spare of the job, then to the node with the most room. */
+ * The place of a node that cannot be used goes to a spare of the job, then to the node with the most room. A node takes
+ * at most one node rank of a job; spares, and nodes that still have to end old ranks, count as taken. */
 
-/* Slots taken on each node of the state, by index. */
-static void take(const struct state *state, const char *name, uint32_t slots, uint32_t *seen, uint32_t mark, uint32_t *used)
-{
-    bool found;
-    size_t at = state_node_index(state, name, &found);
-    if (!found || seen[at] == mark)
-        return;
-    seen[at] = mark;
-    used[at] += slots;
-}
+/* ---- the room that is left ---- */
 
-static void take_job(const struct state *state, const struct job_record *record, uint32_t *seen, uint32_t mark, uint32_t *used)
+static void shift(struct room *room, const struct job_record *record, bool takes)
 {
     const struct strlist *lists[] = {&record->job.nodes, &record->job.spares, &record->fence};
+    uint32_t ranks = record->job.spec.nproc_per_node;
+    room->mark++;
     for (size_t l = 0; l < sizeof lists / sizeof lists[0]; l++)
-        for (size_t i = 0; i < lists[l]->count; i++)
-            take(state, lists[l]->items[i], record->job.spec.nproc_per_node, seen, mark, used);
+        for (size_t i = 0; i < lists[l]->count; i++) {
+            bool found;
+            size_t at = state_node_index(room->state, lists[l]->items[i], &found);
+            if (!found || room->seen[at] == room->mark)
+                continue;
+            room->seen[at] = room->mark;
+            room->used[at] += takes ? ranks : 0 - ranks;
+        }
 }
 
-static uint32_t *used_slots(const struct state *state, const struct job_record *but)
+void room_init(struct room *room, const struct state *state)
 {
-    uint32_t *used = mem_array(state->nodes.count, sizeof *used);
-    uint32_t *seen = mem_array(state->nodes.count, sizeof *seen);
+    size_t n = state->nodes.count;
+    *room = (struct room){.state = state, .slots = mem_array(n, sizeof *room->slots), .used = mem_array(n, sizeof *room->used),
+                          .seen = mem_array(n, sizeof *room->seen)};
+    for (size_t i = 0; i < n; i++) {
+        const struct node *node = &state->nodes.items[i];
+        room->slots[i] = node->state == TIDE_NODE_READY && !node->cordoned ? node->slots : 0;
+    }
     for (size_t i = 0; i < state->jobs.count; i++)
-        if (&state->jobs.items[i] != but && job_active(&state->jobs.items[i]))
-            take_job(state, &state->jobs.items[i], seen, (uint32_t)i + 1, used);
-    mem_free(seen);
-    return used;
+        if (job_active(&state->jobs.items[i]))
+            shift(room, &state->jobs.items[i], true);
+}
+
+void room_release(struct room *room)
+{
+    mem_free(room->slots);
+    mem_free(room->used);
+    mem_free(room->seen);
+    *room = (struct room){0};
+}
+
+/* Free slots of a node, 0 if they are too few for one node rank. */
+static uint32_t room_free(const struct room *room, size_t at, uint32_t need)
+{
+    uint32_t slots = room->slots[at], used = room->used[at];
+    return used <= slots && slots - used >= need ? slots - used : 0;
+}
+
+static uint32_t usable(const struct room *room, const struct job_spec *spec)
+{
+    uint32_t count = 0;
+    for (size_t i = 0; i < room->state->nodes.count; i++)
+        count += room_free(room, i, spec->nproc_per_node) > 0;
+    return count;
+}
+
+bool room_for(struct room *room, const struct job_record *record)
+{
+    shift(room, record, false);
+    bool enough = usable(room, &record->job.spec) >= record->job.spec.nnodes;
+    shift(room, record, true);
+    return enough;
 }
 
 uint32_t place_used(const struct state *state, const char *node)
 {
-    uint32_t used = 0;
-    for (size_t i = 0; i < state->jobs.count; i++) {
-        const struct job_record *record = &state->jobs.items[i];
-        if (job_active(record) && (strlist_has(&record->job.nodes, node) || strlist_has(&record->job.spares, node) ||
-                                   strlist_has(&record->fence, node)))
-            used += record->job.spec.nproc_per_node;
-    }
+    struct room room;
+    bool found;
+    size_t at = state_node_index(state, node, &found);
+    room_init(&room, state);
+    uint32_t used = found ? room.used[at] : 0;
+    room_release(&room);
     return used;
 }
 
-/* The nodes a job may use. */
+/* ---- choosing ---- */
+
+/* The nodes one job may use. */
 struct pool {
-    const struct state *state;
-    uint32_t *free; /* by index; 0: cannot take a node rank of this job */
+    const struct room *room;
+    uint32_t need;
     bool *taken;
 };
-
-static void pool_init(struct pool *pool, const struct state *state, const struct job_record *record)
-{
-    uint32_t need = record->job.spec.nproc_per_node;
-    *pool = (struct pool){.state = state, .free = used_slots(state, record), .taken = mem_array(state->nodes.count, sizeof(bool))};
-    for (size_t i = 0; i < state->nodes.count; i++) {
-        const struct node *node = &state->nodes.items[i];
-        uint32_t used = pool->free[i];
-        bool usable = node->state == TIDE_NODE_READY && !node->cordoned && used <= node->slots && node->slots - used >= need;
-        pool->free[i] = usable ? node->slots - used : 0;
-    }
-}
-
-static void pool_release(struct pool *pool)
-{
-    mem_free(pool->free);
-    mem_free(pool->taken);
-}
 
 static bool pool_take(struct pool *pool, const char *name)
 {
     bool found;
-    size_t at = state_node_index(pool->state, name, &found);
-    if (!found || pool->free[at] == 0 || pool->taken[at])
+    size_t at = state_node_index(pool->room->state, name, &found);
+    if (!found || room_free(pool->room, at, pool->need) == 0 || pool->taken[at])
         return false;
     pool->taken[at] = true;
     return true;
@@ -100,12 +117,14 @@ static int most_room_first(const void *a, const void *b)
 /* Nodes nobody has taken yet, best first: the preferred ones, then those with the most room, then by name. */
 static struct strlist pool_order(const struct pool *pool, const struct strlist *preferred)
 {
-    const struct state *state = pool->state;
+    const struct state *state = pool->room->state;
     struct candidate *list = mem_array(state->nodes.count, sizeof *list);
     size_t n = 0;
-    for (size_t i = 0; i < state->nodes.count; i++)
-        if (pool->free[i] > 0 && !pool->taken[i])
-            list[n++] = (struct candidate){.free = pool->free[i], .index = i};
+    for (size_t i = 0; i < state->nodes.count; i++) {
+        uint32_t free = room_free(pool->room, i, pool->need);
+        if (free > 0 && !pool->taken[i])
+            list[n++] = (struct candidate){.free = free, .index = i};
+    }
     qsort(list, n, sizeof *list, most_room_first);
     struct strlist order = {0};
     for (size_t i = 0; i < preferred->count; i++)
@@ -129,31 +148,38 @@ static struct strlist pool_spares(struct pool *pool, const struct job_record *re
     return spares;
 }
 
-bool place(const struct state *state, const struct job_record *record, struct placement *ret_placement)
+static void pool_nodes(struct pool *pool, const struct job *job, struct placement *to)
 {
-    const struct job *job = &record->job;
-    struct pool pool;
-    pool_init(&pool, state, record);
-    *ret_placement = (struct placement){0};
     bool *stays = mem_array(job->spec.nnodes, sizeof *stays);
     for (uint32_t i = 0; i < job->spec.nnodes && i < job->nodes.count; i++)
-        stays[i] = pool_take(&pool, job->nodes.items[i]);
-    struct strlist order = pool_order(&pool, &job->spares);
+        stays[i] = pool_take(pool, job->nodes.items[i]);
+    struct strlist order = pool_order(pool, &job->spares);
     size_t next = 0;
     for (uint32_t i = 0; i < job->spec.nnodes; i++) {
         const char *name = stays[i] ? job->nodes.items[i] : NULL;
         while (name == NULL && next < order.count) {
-            if (pool_take(&pool, order.items[next]))
+            if (pool_take(pool, order.items[next]))
                 name = order.items[next];
             next++;
         }
-        strlist_add(&ret_placement->nodes, name ? name : "");
-        ret_placement->missing += name == NULL;
+        strlist_add(&to->nodes, name ? name : "");
+        to->missing += name == NULL;
     }
     strlist_release(&order);
     mem_free(stays);
+}
+
+bool place(const struct state *state, const struct job_record *record, struct placement *ret_placement)
+{
+    struct room room;
+    room_init(&room, state);
+    shift(&room, record, false);
+    struct pool pool = {.room = &room, .need = record->job.spec.nproc_per_node, .taken = mem_array(state->nodes.count, sizeof(bool))};
+    *ret_placement = (struct placement){0};
+    pool_nodes(&pool, &record->job, ret_placement);
     ret_placement->spares = pool_spares(&pool, record);
-    pool_release(&pool);
+    mem_free(pool.taken);
+    room_release(&room);
     return ret_placement->missing == 0;
 }
 
@@ -163,6 +189,8 @@ void placement_release(struct placement *placement)
     strlist_release(&placement->spares);
     *placement = (struct placement){0};
 }
+
+/* ---- spares of jobs that run ---- */
 
 static bool spares_whole(const struct state *state, const struct job_record *record)
 {
@@ -176,21 +204,32 @@ static bool spares_whole(const struct state *state, const struct job_record *rec
     return true;
 }
 
+static void respare(struct room *room, struct job_record *record)
+{
+    shift(room, record, false);
+    struct pool pool = {.room = room, .need = record->job.spec.nproc_per_node,
+                        .taken = mem_array(room->state->nodes.count, sizeof(bool))};
+    for (size_t i = 0; i < record->job.nodes.count; i++)
+        pool_take(&pool, record->job.nodes.items[i]);
+    struct strlist spares = pool_spares(&pool, record);
+    strlist_release(&record->job.spares);
+    record->job.spares = spares;
+    mem_free(pool.taken);
+    shift(room, record, true);
+}
+
 void place_spares(struct state *state)
 {
+    struct room room = {0};
     for (size_t i = 0; i < state->jobs.count; i++) {
         struct job_record *record = &state->jobs.items[i];
         if ((record->phase != GEN_PHASE_LAUNCHED && record->phase != GEN_PHASE_FENCING) || spares_whole(state, record))
             continue;
-        struct pool pool;
-        pool_init(&pool, state, record);
-        for (size_t k = 0; k < record->job.nodes.count; k++)
-            pool_take(&pool, record->job.nodes.items[k]);
-        struct strlist spares = pool_spares(&pool, record);
-        strlist_release(&record->job.spares);
-        record->job.spares = spares;
-        pool_release(&pool);
+        if (room.state == NULL)
+            room_init(&room, state);
+        respare(&room, record);
     }
+    room_release(&room);
 }
 
 /* ---- for people ---- */
@@ -211,23 +250,20 @@ static void names_add(struct names *names, const char *name)
     names->count++;
 }
 
-void place_explain(const struct state *state, const struct job_record *record, char *to, size_t size)
+void place_explain(struct room *room, const struct job_record *record, char *to, size_t size)
 {
     const struct job_spec *spec = &record->job.spec;
-    struct pool pool;
-    pool_init(&pool, state, record);
     struct names lost = {0}, drained = {0}, full = {0};
-    unsigned usable = 0;
-    for (size_t i = 0; i < state->nodes.count; i++) {
-        const struct node *node = &state->nodes.items[i];
-        if (pool.free[i] > 0)
-            usable++;
-        else
+    shift(room, record, false);
+    uint32_t there = usable(room, spec);
+    for (size_t i = 0; i < room->state->nodes.count; i++) {
+        const struct node *node = &room->state->nodes.items[i];
+        if (room_free(room, i, spec->nproc_per_node) == 0)
             names_add(node->state == TIDE_NODE_LOST ? &lost : node->cordoned ? &drained : &full, node->name);
     }
-    pool_release(&pool);
+    shift(room, record, true);
     text_format(to, size, "waits for nodes: needs %u with %u free slot%s each, %u %s there%s%s%s%s%s%s", spec->nnodes,
-                spec->nproc_per_node, spec->nproc_per_node == 1 ? "" : "s", usable, usable == 1 ? "is" : "are",
+                spec->nproc_per_node, spec->nproc_per_node == 1 ? "" : "s", there, there == 1 ? "is" : "are",
                 lost.count ? "; lost: " : "", lost.text, drained.count ? "; drained: " : "", drained.text,
                 full.count ? "; without room: " : "", full.text);
 }
