@@ -112,8 +112,9 @@ static void write_step_dir(struct world *w, struct args *args)
                                 .rank_count = spec.job.nproc_per_node, .restore_cut = args->cut};
     text_copy(step->uid, sizeof step->uid, spec.uid);
     text_copy(step->token, sizeof step->token, spec.token);
-    struct args next = args_copy(args);
-    later(w, between(w, MS(2), MS(20)), start_process, next);
+    for (uint32_t i = 0; i < step->rank_count; i++)
+        step->ranks[i].rank = spec.node_rank * step->rank_count + i;
+    later(w, between(w, MS(2), MS(20)), start_process, args_copy(args));
 }
 
 static void act_start(struct world *w, struct host *h, const struct agent_action *action)

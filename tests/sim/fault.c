@@ -206,6 +206,17 @@ void faults_begin(struct world *w)
     later(w, MS(MISCHIEF_MS), mischief, (struct args){0});
 }
 
+/* By now every drain that somebody asked for before has been heard. */
+static void resume_all(struct world *w, struct args *args)
+{
+    (void)args;
+    for (uint32_t i = 0; i < w->host_count; i++) {
+        struct op op = {.kind = OP_RESUME};
+        text_copy(op.node, sizeof op.node, w->hosts[i].name);
+        person_asks(w, op);
+    }
+}
+
 static void ask_all_again(struct world *w, struct args *args)
 {
     (void)args;
@@ -221,14 +232,12 @@ void faults_heal(struct world *w)
         leader_boot(w);
     for (uint32_t i = 0; i < w->host_count; i++) {
         struct host *h = &w->hosts[i];
-        struct op op = {.kind = OP_RESUME};
         h->to_leader_cut_until = h->from_leader_cut_until = h->stopped_until = 0;
         if (!h->up)
             host_boot(w, h);
         else if (!h->agent_up)
             agent_boot(w, h);
-        text_copy(op.node, sizeof op.node, h->name);
-        person_asks(w, op);
     }
+    later(w, SECONDS(8), resume_all, (struct args){0});
     later(w, SECONDS(10), ask_all_again, (struct args){0});
 }

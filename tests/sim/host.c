@@ -4,6 +4,7 @@
 
 #define REQUEST_TIMEOUT_MS 2000u
 #define POLL_TIMEOUT_MS 8000u
+#define POLL_AGAIN_MS 250u
 #define REGISTER_AGAIN_MS 300u
 #define BEAT_MS 250u
 
@@ -265,6 +266,10 @@ void host_on_desired(struct world *w, struct args *args)
     struct err err = {0};
     if (!h->registered || args->number != h->poll_number)
         return; /* the request it answers was given up */
+    if (args->slot == TIDE_E_UNAVAILABLE) {
+        later(w, MS(POLL_AGAIN_MS), poll_timeout, (struct args){.host = args->host, .epoch = args->epoch, .number = args->number});
+        return;
+    }
     if (args->slot != TIDE_OK) {
         register_again(w, h);
         return;
@@ -355,7 +360,7 @@ void host_boot(struct world *w, struct host *h)
     agent_boot(w, h);
 }
 
-/* Power off: memory is gone, and with it arenas, processes and step directories; the disk stays, or is a new one. */
+/* Power off: memory is gone, and with it arenas and processes. The disk with the step directories stays, or is a new one. */
 void host_lose(struct world *w, struct host *h, bool wipe_state)
 {
     if (!h->up)
@@ -364,8 +369,14 @@ void host_lose(struct world *w, struct host *h, bool wipe_state)
     agent_crash(w, h);
     h->up = false;
     for (size_t s = 0; s < STEPS_MAX; s++) {
-        codec_release(&step_spec_codec, &h->steps[s].spec);
-        memset(&h->steps[s], 0, sizeof h->steps[s]);
+        struct step_model *step = &h->steps[s];
+        step->alive = false;
+        for (uint32_t r = 0; r < step->rank_count; r++)
+            step->ranks[r].alive = step->ranks[r].asking = false;
+        if (wipe_state) {
+            codec_release(&step_spec_codec, &step->spec);
+            memset(step, 0, sizeof *step);
+        }
     }
     memset(h->arenas, 0, sizeof h->arenas);
     if (!wipe_state)

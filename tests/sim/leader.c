@@ -104,7 +104,7 @@ void check_replay(struct world *w)
         }
     }
     mem_free(now);
-    w->repeats++;
+    w->replays++;
 }
 
 /* ---- answers ---- */
@@ -354,12 +354,21 @@ static void polls_wake(struct world *w)
             poll_answer(w, i);
 }
 
+/* The connection is refused or reset: the agent sees that at once. */
+static void poll_refused(struct world *w, uint32_t host, uint64_t host_epoch, uint64_t number)
+{
+    send_to_host(w, &w->hosts[host], host_on_desired,
+                 (struct args){.host = host, .epoch = host_epoch, .number = number, .slot = TIDE_E_UNAVAILABLE});
+}
+
 void leader_on_desired(struct world *w, struct args *args)
 {
     struct leader *l = &w->leader;
     struct poll *poll = &l->polls[args->host];
-    if (!l->up)
+    if (!l->up) {
+        poll_refused(w, args->host, args->epoch, args->number);
         return;
+    }
     *poll = (struct poll){.parked = true, .number = args->number, .host_epoch = args->epoch, .after = args->step};
     text_copy(poll->incarnation, sizeof poll->incarnation, args->uid);
     if (l->state.revision > poll->after)
@@ -458,6 +467,9 @@ void leader_crash(struct world *w)
           keep - l->durable, l->log_count - l->durable);
     while (l->log_count > keep)
         mem_free(l->log[--l->log_count].text);
+    for (uint32_t i = 0; i < w->host_count; i++)
+        if (l->polls[i].parked)
+            poll_refused(w, i, l->polls[i].host_epoch, l->polls[i].number);
     l->durable = keep;
     l->up = false;
     l->epoch++;

@@ -132,6 +132,7 @@ struct cut_truth {
     bool known;
     unsigned state; /* enum tide_ckpt_state, as last applied */
     bool barred;    /* given up by a rollback to an older one */
+    bool purged;    /* its objects were deleted at least once */
     bool spoiled;   /* a copy of it was corrupted on purpose */
     struct {
         uint64_t generation, step, content;
@@ -272,7 +273,7 @@ struct world {
     /* A story looks on. */
     void (*on_applied)(struct world *w, const struct command *command, enum tide_status status);
     void *story;
-    uint64_t applied_total, repeats;
+    uint64_t applied_total, replays, leaks;
 };
 
 /* ---- world.c ---- */

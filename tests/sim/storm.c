@@ -14,7 +14,7 @@
 #define CHILDREN_MAX 64
 
 struct result {
-    uint64_t seed, hash, virtual_ns, applied, events;
+    uint64_t seed, hash, virtual_ns, applied, replays, leaks;
     uint32_t violations;
 };
 
@@ -83,7 +83,8 @@ static struct result run_seed(uint64_t seed, bool verbose)
     world_run(w, w->now + SECONDS(15), NULL);
     world_run(w, w->now + SECONDS(SETTLE_S), world_converged);
     check_end(w);
-    struct result result = {.seed = seed, .hash = w->hash, .virtual_ns = w->now, .applied = w->applied_total, .events = w->events,
+    struct result result = {.seed = seed, .hash = w->hash, .virtual_ns = w->now, .applied = w->applied_total,
+                            .replays = w->replays, .leaks = w->leaks,
                             .violations = w->violations};
     trace(w, "end: hash %016" PRIx64 ", %" PRIu64 " events, %" PRIu64 " commands", w->hash, w->events, w->applied_total);
     world_free(w);
@@ -113,7 +114,7 @@ static pid_t spawn(uint64_t seed, bool verbose, int to)
 }
 
 struct tally {
-    uint64_t seeds, violations, virtual_ns, applied, hash;
+    uint64_t seeds, violations, virtual_ns, applied, replays, leaks, hash;
     pid_t pids[CHILDREN_MAX];
     uint64_t of[CHILDREN_MAX];
     unsigned running;
@@ -145,6 +146,8 @@ static void reap(struct tally *tally, int from)
         tally->violations += result.violations;
         tally->virtual_ns += result.virtual_ns;
         tally->applied += result.applied;
+        tally->replays += result.replays;
+        tally->leaks += result.leaks;
         tally->hash ^= mix(result.hash, result.seed);
         if (result.violations > 0)
             tell_replay(result.violations > 0 && WIFEXITED(status) && WEXITSTATUS(status) == 0 ? result.seed : seed);
@@ -194,7 +197,9 @@ int main(int argc, char **argv)
     }
     while (tally.running > 0)
         reap(&tally, pipes[0]);
-    printf("# %" PRIu64 " commands applied, hash of all runs %016" PRIx64 "\n", tally.applied, tally.hash);
+    printf("# %" PRIu64 " commands applied, %" PRIu64 " replays compared, %" PRIu64
+           " objects written after their checkpoint was deleted, hash of all runs %016" PRIx64 "\n",
+           tally.applied, tally.replays, tally.leaks, tally.hash);
     printf("seeds %" PRIu64 "  simulated_hours %.2f  violations %" PRIu64 "\n", tally.seeds,
            (double)tally.virtual_ns / (double)SECONDS(3600), tally.violations);
     return tally.violations > 0 ? 1 : 0;

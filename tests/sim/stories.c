@@ -1,0 +1,450 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Single stories with time stamps, each on a world that tells no other lie. All invariants of check.c hold throughout. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+
+#include "tests/sim/sim.h"
+
+#define STORY_SEED 7
+
+static struct world *begin(uint32_t hosts)
+{
+    struct world *w = world_create(STORY_SEED, false);
+    w->host_count = hosts;
+    leader_boot(w);
+    for (uint32_t i = 0; i < hosts; i++)
+        host_boot(w, &w->hosts[i]);
+    return w;
+}
+
+/* A job of 300 steps of 20 ms, one checkpoint a second. */
+static struct plan *submit(struct world *w, uint32_t nnodes, uint32_t spares)
+{
+    struct plan *plan = plan_add(w, nnodes, 1, 300, 20, 1000);
+    plan->spec.spares = spares;
+    world_run(w, MS(100), NULL);
+    person_submits(w, 0);
+    return plan;
+}
+
+static const struct job *job_now(const struct world *w)
+{
+    const struct job_record *record = leader_job(w, "job0");
+    assert_non_null(record);
+    return &record->job;
+}
+
+static void until(struct world *w, uint64_t limit_ns, bool (*done)(const struct world *w))
+{
+    bool came = world_run(w, w->now + limit_ns, done);
+    assert_int_equal(w->violations, 0);
+    assert_true(came);
+}
+
+static void after(struct world *w, uint64_t time_ns)
+{
+    world_run(w, w->now + time_ns, NULL);
+    assert_int_equal(w->violations, 0);
+}
+
+/* Everything was healed long ago: the rest must go by itself. */
+static void ends_well(struct world *w, unsigned state)
+{
+    w->healed = true;
+    until(w, SECONDS(60), world_converged);
+    assert_int_equal(job_now(w)->state, state);
+    check_end(w);
+    assert_int_equal(w->violations, 0);
+    world_free(w);
+}
+
+static uint64_t step_of(const struct world *w, uint32_t host)
+{
+    for (size_t s = 0; s < STEPS_MAX; s++)
+        if (w->hosts[host].steps[s].alive)
+            return w->hosts[host].steps[s].ranks[0].page_step;
+    return 0;
+}
+
+static size_t alive_on(const struct world *w, uint32_t host)
+{
+    size_t alive = 0;
+    for (size_t s = 0; s < STEPS_MAX; s++)
+        alive += w->hosts[host].steps[s].alive;
+    return alive;
+}
+
+static unsigned cut_state(const struct world *w, uint64_t cut)
+{
+    const struct ckpt *ckpt = job_ckpt(job_now(w), cut);
+    return ckpt != NULL ? ckpt->state : TIDE_CKPT_STATES;
+}
+
+/* ---- conditions ---- */
+
+static bool all_step(const struct world *w)
+{
+    const struct job_record *record = leader_job(w, "job0");
+    return record != NULL && record->job.all_stepped;
+}
+
+static bool second_generation_steps(const struct world *w)
+{
+    return all_step(w) && job_now(w)->generation == 2;
+}
+
+static bool cut_1_open(const struct world *w)
+{
+    return leader_job(w, "job0") != NULL && cut_state(w, 1) == TIDE_CKPT_OPEN;
+}
+
+static bool cut_1_sealed(const struct world *w)
+{
+    return leader_job(w, "job0") != NULL && cut_state(w, 1) == TIDE_CKPT_SEALED;
+}
+
+static bool cut_1_committed(const struct world *w)
+{
+    return leader_job(w, "job0") != NULL && cut_state(w, 1) == TIDE_CKPT_COMMITTED;
+}
+
+static bool cut_2_committed(const struct world *w)
+{
+    return leader_job(w, "job0") != NULL && cut_state(w, 2) == TIDE_CKPT_COMMITTED;
+}
+
+static bool cut_1_closed(const struct world *w)
+{
+    return leader_job(w, "job0") != NULL && cut_state(w, 1) != TIDE_CKPT_OPEN;
+}
+
+static bool n1_is_lost(const struct world *w)
+{
+    const struct node *node = w->leader.up ? state_node(&w->leader.state, "n1") : NULL;
+    return node != NULL && node->state == TIDE_NODE_LOST;
+}
+
+static bool n1_is_ready(const struct world *w)
+{
+    const struct node *node = w->leader.up ? state_node(&w->leader.state, "n1") : NULL;
+    return node != NULL && node->state == TIDE_NODE_READY;
+}
+
+static bool waits_for_nodes(const struct world *w)
+{
+    return leader_job(w, "job0") != NULL && job_now(w)->state == TIDE_JOB_PENDING;
+}
+
+/* ---- stories ---- */
+
+/* t=0 s four nodes, t=0.1 s a job of three: it runs through, every checkpoint but perhaps the last is committed. */
+static void nothing_happens(void **state)
+{
+    (void)state;
+    struct world *w = begin(4);
+    submit(w, 3, 0);
+    until(w, SECONDS(2), all_step);
+    until(w, SECONDS(4), cut_2_committed);
+    assert_int_equal(job_now(w)->generation, 1);
+    ends_well(w, TIDE_JOB_SUCCEEDED);
+}
+
+/* t=2 s a rank is killed. Within a second the next generation steps, from the newest checkpoint, on the same nodes. */
+static void a_rank_dies(void **state)
+{
+    (void)state;
+    struct world *w = begin(3);
+    submit(w, 3, 0);
+    until(w, SECONDS(4), cut_1_committed);
+    struct step_model *step = NULL;
+    for (size_t s = 0; s < STEPS_MAX && step == NULL; s++)
+        if (w->hosts[1].steps[s].alive)
+            step = &w->hosts[1].steps[s];
+    assert_non_null(step);
+    uint64_t died = w->now;
+    rank_end(w, &w->hosts[1], step, &step->ranks[0], 0, 9);
+    until(w, SECONDS(1), second_generation_steps);
+    assert_true(w->now - died < SECONDS(1));
+    assert_int_equal(job_now(w)->restore_cut, 1);
+    assert_int_equal(job_now(w)->restarts, 1);
+    assert_int_equal(job_now(w)->recoveries.items[0].cause, EVENT_RANK_EXITED);
+    ends_well(w, TIDE_JOB_SUCCEEDED);
+}
+
+/* t=3 s the plug of n1 is pulled. Lease + detection later the spare has its place. */
+static void a_node_is_lost(void **state)
+{
+    (void)state;
+    struct world *w = begin(4);
+    submit(w, 3, 1);
+    until(w, SECONDS(4), cut_1_committed);
+    uint64_t lost = w->now;
+    host_lose(w, &w->hosts[1], false);
+    until(w, SECONDS(3), n1_is_lost);
+    assert_true(w->now - lost >= MS(1500));
+    until(w, SECONDS(2), second_generation_steps);
+    assert_string_equal(job_now(w)->nodes.items[0], "n0");
+    assert_string_equal(job_now(w)->nodes.items[1], "n3");
+    assert_string_equal(job_now(w)->nodes.items[2], "n2");
+    host_boot(w, &w->hosts[1]);
+    ends_well(w, TIDE_JOB_SUCCEEDED);
+}
+
+/* The coordinator dies right after it has sealed a cut, and is away for three seconds. Training does not notice; the cut is
+ * stored and committed by the next life. */
+static void coordinator_dies_between_seal_and_commit(void **state)
+{
+    (void)state;
+    struct world *w = begin(3);
+    submit(w, 3, 0);
+    until(w, SECONDS(4), cut_1_sealed);
+    uint64_t before = step_of(w, 0);
+    leader_crash(w);
+    after(w, SECONDS(3));
+    assert_true(step_of(w, 0) > before + 100);
+    leader_boot(w);
+    assert_int_equal(cut_state(w, 1), TIDE_CKPT_SEALED);
+    until(w, SECONDS(3), cut_1_committed);
+    assert_int_equal(job_now(w)->generation, 1);
+    assert_int_equal(job_now(w)->restarts, 0);
+    ends_well(w, TIDE_JOB_SUCCEEDED);
+}
+
+/* The agent of n1 dies while a cut is armed there, and comes back after half a second: same generation, and the cut is either
+ * sealed or called off, never left open. */
+static void agent_restarts_within_a_cut(void **state)
+{
+    (void)state;
+    struct world *w = begin(3);
+    submit(w, 3, 0);
+    until(w, SECONDS(4), cut_1_open);
+    after(w, MS(20));
+    uint64_t before = step_of(w, 1);
+    agent_crash(w, &w->hosts[1]);
+    after(w, MS(500));
+    assert_true(step_of(w, 1) > before);
+    agent_boot(w, &w->hosts[1]);
+    until(w, SECONDS(6), cut_1_closed);
+    after(w, SECONDS(1));
+    assert_int_equal(job_now(w)->generation, 1);
+    assert_int_equal(job_now(w)->restarts, 0);
+    ends_well(w, TIDE_JOB_SUCCEEDED);
+}
+
+/* n1 is cut off for eight seconds. The spare takes over; n1's ranks live on as zombies, change nothing, and are ended when it
+ * is back. */
+static void zombie_node_returns(void **state)
+{
+    (void)state;
+    struct world *w = begin(4);
+    submit(w, 3, 1);
+    until(w, SECONDS(4), cut_1_committed);
+    w->hosts[1].to_leader_cut_until = w->hosts[1].from_leader_cut_until = w->now + SECONDS(8);
+    until(w, SECONDS(5), second_generation_steps);
+    assert_int_equal(alive_on(w, 1), 1);
+    uint64_t zombie = step_of(w, 1);
+    after(w, SECONDS(3));
+    assert_int_equal(step_of(w, 1), zombie);
+    until(w, SECONDS(10), n1_is_ready);
+    after(w, SECONDS(1));
+    assert_int_equal(alive_on(w, 1), 0);
+    assert_int_equal(job_now(w)->generation, 2);
+    ends_well(w, TIDE_JOB_SUCCEEDED);
+}
+
+static void spoil_arena(struct world *w, uint32_t host, uint32_t rank, uint64_t cut)
+{
+    for (uint32_t i = 0; i < JOBS_MAX; i++)
+        for (uint32_t s = 0; s < SLOTS; s++)
+            if (w->hosts[host].arenas[i].slots[rank][s].cut == cut)
+                w->hosts[host].arenas[i].slots[rank][s].content ^= 1;
+    w->truths[0]->cuts[cut].spoiled = true;
+}
+
+static void spoil_shard(struct world *w, uint32_t rank, uint64_t cut)
+{
+    for (size_t i = 0; i < w->depot.count; i++)
+        if (w->depot.items[i].cut == cut && !w->depot.items[i].manifest && w->depot.items[i].rank == rank)
+            w->depot.items[i].corrupt = true;
+    w->truths[0]->cuts[cut].spoiled = true;
+}
+
+static void kill_rank_0(struct world *w)
+{
+    for (size_t s = 0; s < STEPS_MAX; s++)
+        if (w->hosts[0].steps[s].alive) {
+            rank_end(w, &w->hosts[0], &w->hosts[0].steps[s], &w->hosts[0].steps[s].ranks[0], 0, 9);
+            return;
+        }
+    fail_msg("no rank runs on n0");
+}
+
+/* The copy in memory has rotted: the restart takes the store's, of the same checkpoint. */
+static void rotten_memory_falls_back_to_the_store(void **state)
+{
+    (void)state;
+    struct world *w = begin(3);
+    submit(w, 3, 0);
+    until(w, SECONDS(6), cut_2_committed);
+    spoil_arena(w, 2, 2, 2);
+    kill_rank_0(w);
+    until(w, SECONDS(3), second_generation_steps);
+    assert_int_equal(job_now(w)->restore_cut, 2);
+    assert_int_equal(cut_state(w, 2), TIDE_CKPT_COMMITTED);
+    ends_well(w, TIDE_JOB_SUCCEEDED);
+}
+
+static bool third_generation_steps(const struct world *w)
+{
+    return all_step(w) && job_now(w)->generation == 3;
+}
+
+/* Memory and store have rotted: checkpoint 2 is called corrupt, the job starts from 1. */
+static void rotten_checkpoint_falls_back_to_an_older_one(void **state)
+{
+    (void)state;
+    struct world *w = begin(3);
+    submit(w, 3, 0);
+    until(w, SECONDS(6), cut_2_committed);
+    spoil_arena(w, 2, 2, 2);
+    spoil_shard(w, 2, 2);
+    kill_rank_0(w);
+    until(w, SECONDS(6), third_generation_steps);
+    assert_int_equal(cut_state(w, 2), TIDE_CKPT_CORRUPT);
+    assert_int_equal(job_now(w)->restore_cut, 1);
+    ends_well(w, TIDE_JOB_SUCCEEDED);
+}
+
+/* A program that exits with 93 is not started again. */
+static void status_93_is_final(void **state)
+{
+    (void)state;
+    struct world *w = begin(2);
+    submit(w, 2, 0);
+    until(w, SECONDS(2), all_step);
+    for (size_t s = 0; s < STEPS_MAX; s++)
+        if (w->hosts[0].steps[s].alive)
+            rank_end(w, &w->hosts[0], &w->hosts[0].steps[s], &w->hosts[0].steps[s].ranks[0], TIDE_EXIT_DO_NOT_RESTART, 0);
+    w->truths[0]->exit93 = true;
+    w->healed = true;
+    until(w, SECONDS(10), world_converged);
+    assert_int_equal(job_now(w)->exit_status, TIDE_EXIT_DO_NOT_RESTART);
+    assert_int_equal(job_now(w)->generation, 1);
+    ends_well(w, TIDE_JOB_FAILED);
+}
+
+/* Back to checkpoint 1 by hand: 2 is given up, no restart is counted, and a later failure does not bring 2 back. */
+static void rollback_is_not_undone_by_a_failure(void **state)
+{
+    (void)state;
+    struct world *w = begin(3);
+    submit(w, 3, 0);
+    until(w, SECONDS(6), cut_2_committed);
+    struct op op = {.kind = OP_ROLLBACK, .cut = 1};
+    text_copy(op.job, sizeof op.job, "job0");
+    person_asks(w, op);
+    until(w, SECONDS(3), second_generation_steps);
+    assert_int_equal(job_now(w)->restore_cut, 1);
+    assert_int_equal(job_now(w)->restarts, 0);
+    assert_int_equal(cut_state(w, 2), TIDE_CKPT_DROPPED);
+    kill_rank_0(w);
+    until(w, SECONDS(3), third_generation_steps);
+    assert_true(job_now(w)->restore_cut == 1 || job_now(w)->restore_cut > 2);
+    assert_int_equal(job_now(w)->restarts, 1);
+    ends_well(w, TIDE_JOB_SUCCEEDED);
+}
+
+/* No spare: the job waits for its node for two minutes, longer than any fence may take, and goes on when it is back. */
+static void node_comes_back_late(void **state)
+{
+    (void)state;
+    struct world *w = begin(2);
+    submit(w, 2, 0);
+    until(w, SECONDS(4), cut_1_committed);
+    host_lose(w, &w->hosts[1], false);
+    until(w, SECONDS(5), waits_for_nodes);
+    after(w, SECONDS(120));
+    host_boot(w, &w->hosts[1]);
+    until(w, SECONDS(5), second_generation_steps);
+    assert_int_equal(job_now(w)->restore_cut, 1);
+    ends_well(w, TIDE_JOB_SUCCEEDED);
+}
+
+/* Cut off for two minutes while its job waits for it: the zombie ranks are ended first, then the job goes on there. */
+static void zombie_comes_back_late(void **state)
+{
+    (void)state;
+    struct world *w = begin(2);
+    submit(w, 2, 0);
+    until(w, SECONDS(4), cut_1_committed);
+    w->hosts[1].to_leader_cut_until = w->hosts[1].from_leader_cut_until = w->now + SECONDS(120);
+    until(w, SECONDS(5), waits_for_nodes);
+    until(w, SECONDS(150), second_generation_steps);
+    ends_well(w, TIDE_JOB_SUCCEEDED);
+}
+
+/* A leader that has just taken office has heard nobody yet: nobody is lost before a full lease has passed. */
+static void new_leader_gives_full_leases(void **state)
+{
+    (void)state;
+    struct world *w = begin(3);
+    submit(w, 3, 0);
+    until(w, SECONDS(2), all_step);
+    leader_crash(w);
+    after(w, SECONDS(30));
+    leader_boot(w);
+    after(w, SECONDS(3));
+    assert_int_equal(w->lost_revision[0] + w->lost_revision[1] + w->lost_revision[2], 0);
+    assert_int_equal(job_now(w)->restarts, 0);
+    ends_well(w, TIDE_JOB_SUCCEEDED);
+}
+
+/* An old heartbeat that was long on its way says nothing any more. */
+static void late_heartbeat_is_ignored(void **state)
+{
+    (void)state;
+    struct world *w = begin(2);
+    submit(w, 2, 0);
+    until(w, SECONDS(2), all_step);
+    struct heartbeat old;
+    agent_heartbeat(w->hosts[1].core, w->now, &old);
+    char *text = codec_print(&heartbeat_codec, &old, CODEC_COMPACT);
+    codec_release(&heartbeat_codec, &old);
+    after(w, SECONDS(1));
+    uint64_t seen = book_step(&w->leader.book, &w->leader.state, "job0");
+    uint64_t newest = 0;
+    for (size_t i = 0; i < w->leader.book.entries.count; i++)
+        if (strcmp(w->leader.book.entries.items[i].node, "n1") == 0)
+            newest = w->leader.book.entries.items[i].heartbeat.sequence;
+    leader_on_heartbeat(w, &(struct args){.host = 1, .epoch = w->hosts[1].agent_epoch, .text = text});
+    mem_free(text);
+    for (size_t i = 0; i < w->leader.book.entries.count; i++)
+        if (strcmp(w->leader.book.entries.items[i].node, "n1") == 0)
+            assert_int_equal(w->leader.book.entries.items[i].heartbeat.sequence, newest);
+    assert_true(book_step(&w->leader.book, &w->leader.state, "job0") >= seen);
+    ends_well(w, TIDE_JOB_SUCCEEDED);
+}
+
+int main(void)
+{
+    const struct CMUnitTest stories[] = {
+        cmocka_unit_test(nothing_happens),
+        cmocka_unit_test(a_rank_dies),
+        cmocka_unit_test(a_node_is_lost),
+        cmocka_unit_test(coordinator_dies_between_seal_and_commit),
+        cmocka_unit_test(agent_restarts_within_a_cut),
+        cmocka_unit_test(zombie_node_returns),
+        cmocka_unit_test(rotten_memory_falls_back_to_the_store),
+        cmocka_unit_test(rotten_checkpoint_falls_back_to_an_older_one),
+        cmocka_unit_test(status_93_is_final),
+        cmocka_unit_test(rollback_is_not_undone_by_a_failure),
+        cmocka_unit_test(node_comes_back_late),
+        cmocka_unit_test(zombie_comes_back_late),
+        cmocka_unit_test(new_leader_gives_full_leases),
+        cmocka_unit_test(late_heartbeat_is_ignored),
+    };
+    return cmocka_run_group_tests_name("sim/stories", stories, NULL, NULL);
+}
