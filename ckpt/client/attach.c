@@ -19,7 +19,8 @@ static enum tide_status env_number(const char *name, uint64_t max, uint64_t *ret
     const char *text = getenv(name);
     char *end;
     if (text == NULL)
-        return err_set(err, TIDE_E_INVALID, "%s is not set although " ENV_SOCKET " is; was the environment passed on?", name);
+        return err_set(err, TIDE_E_INVALID, "%s is not set although " ENV_SOCKET " is; was the environment passed on?",
+                       name);
     errno = 0;
     unsigned long long n = strtoull(text, &end, 10);
     if (errno || end == text || *end || text[0] < '0' || text[0] > '9' || n > max)
@@ -32,7 +33,8 @@ static enum tide_status env_text(const char *name, char *to, size_t size, struct
 {
     const char *text = getenv(name);
     if (text == NULL || text[0] == '\0')
-        return err_set(err, TIDE_E_INVALID, "%s is not set although " ENV_SOCKET " is; was the environment passed on?", name);
+        return err_set(err, TIDE_E_INVALID, "%s is not set although " ENV_SOCKET " is; was the environment passed on?",
+                       name);
     if (strlen(text) >= size)
         return err_set(err, TIDE_E_INVALID, "%s has %zu bytes; at most %zu are possible", name, strlen(text), size - 1);
     text_copy(to, size, text);
@@ -78,10 +80,11 @@ static enum tide_status check_page(const struct tide *tide, const struct control
     if (page->magic != CONTROL_MAGIC)
         return err_set(err, TIDE_E_VERSION, "the control page is of another version of tidemark than this library");
     if (page->generation != tide->generation || page->rank != tide->rank || page->world_size != tide->world_size)
-        return err_set(err, TIDE_E_UNAVAILABLE,
-                       "the control page is that of rank %u of %u in generation %llu, not of this process (rank %u of %u, %llu)",
-                       page->rank, page->world_size, (unsigned long long)page->generation, tide->rank, tide->world_size,
-                       (unsigned long long)tide->generation);
+        return err_set(
+            err, TIDE_E_UNAVAILABLE,
+            "the control page is that of rank %u of %u in generation %llu, not of this process (rank %u of %u, %llu)",
+            page->rank, page->world_size, (unsigned long long)page->generation, tide->rank, tide->world_size,
+            (unsigned long long)tide->generation);
     return TIDE_OK;
 }
 

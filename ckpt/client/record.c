@@ -24,8 +24,7 @@ static enum tide_status reserve(struct tide *tide, uint64_t bytes, struct err *e
         return TIDE_OK;
     uint64_t ms = tide->deadline_ms < RESERVE_DEADLINE_MS ? tide->deadline_ms : RESERVE_DEADLINE_MS;
     struct local_message ask = {.type = LOCAL_RESERVE, .bytes = bytes}, answer;
-    enum tide_status status =
-        channel_ask(tide, &ask, 1u << LOCAL_GRANTED, clock_mono_ns() + ms * NS_PER_MS, &answer, err);
+    enum tide_status status = channel_ask(tide, &ask, 1u << LOCAL_GRANTED, clock_mono_ns() + ms * NS_PER_MS, &answer, err);
     if (status != TIDE_OK)
         return err_wrap(err, "no room for a checkpoint of %llu bytes", (unsigned long long)bytes);
     for (unsigned s = 0; s < SLOTS; s++)
@@ -34,7 +33,8 @@ static enum tide_status reserve(struct tide *tide, uint64_t bytes, struct err *e
     return TIDE_OK;
 }
 
-static enum tide_status writable_slot(struct tide *tide, uint32_t number, uint64_t bytes, struct slot **ret_slot, struct err *err)
+static enum tide_status writable_slot(struct tide *tide, uint32_t number, uint64_t bytes, struct slot **ret_slot,
+                                      struct err *err)
 {
     char path[TIDE_PATH_MAX + 64];
     if (number >= SLOTS)
@@ -131,10 +131,16 @@ __attribute__((noinline)) static enum tide_status record(struct tide *tide, uint
         return TIDE_OK;
     if (!atomic_compare_exchange_strong(&page->armed_step, &expected, STEP_TAKEN))
         return TIDE_OK; /* disarmed between our look and our grasp */
-    struct order order = {.cut = atomic_load(&page->armed_cut), .step = step, .attempt = atomic_load(&page->armed_attempt),
+    struct order order = {.cut = atomic_load(&page->armed_cut),
+                          .step = step,
+                          .attempt = atomic_load(&page->armed_attempt),
                           .slot = atomic_load(&page->armed_slot)};
-    struct slot_header facts = {.rank = tide->rank, .generation = tide->generation, .cut = order.cut, .attempt = order.attempt,
-                                .world_size = tide->world_size, .step = step};
+    struct slot_header facts = {.rank = tide->rank,
+                                .generation = tide->generation,
+                                .cut = order.cut,
+                                .attempt = order.attempt,
+                                .world_size = tide->world_size,
+                                .step = step};
     struct err why = {.status = TIDE_OK, .text = ""};
     text_copy(facts.job_uid, sizeof facts.job_uid, tide->job_uid);
     count(&facts);

@@ -27,8 +27,8 @@ static enum tide_status check(struct tide *tide, const struct tide_region *regio
     if (region->ndim > TIDE_DIMS_MAX || (unsigned)region->dtype > TIDE_I8 || (unsigned)region->memory > TIDE_DEVICE)
         return err_set(err, TIDE_E_INVALID, "region \"%s\" has an impossible memory, dtype or number of dimensions", name);
     if (device_for(region->memory) == NULL)
-        return err_set(err, TIDE_E_UNSUPPORTED, "region \"%s\" is device memory; this build of libtidemark knows host memory only",
-                       name);
+        return err_set(err, TIDE_E_UNSUPPORTED,
+                       "region \"%s\" is device memory; this build of libtidemark knows host memory only", name);
     if (region_named(tide, name, 0))
         return err_set(err, TIDE_E_EXISTS, "a region \"%s\" is registered already; unregister it first", name);
     if (tide->region_count == TIDE_REGIONS_MAX)

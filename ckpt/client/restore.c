@@ -11,8 +11,8 @@
 struct source {
     struct slot slot;
     struct slot_sum sum;
-    struct region **targets;       /* by the slot's region number */
-    struct slot_region *regions;   /* a copy, as it was verified */
+    struct region **targets;     /* by the slot's region number */
+    struct slot_region *regions; /* a copy, as it was verified */
     uint32_t region_count;
     unsigned char *chunk; /* CHUNK_BYTES: what is hashed is what is handed over, whatever becomes of shared memory */
 };
@@ -66,8 +66,8 @@ static enum tide_status match(struct tide *tide, struct source *s, struct err *e
             return err_set(err, TIDE_E_MISMATCH, "checkpoint %llu holds region \"%.63s\", which is not registered", cut,
                            had->name);
         if (has->entry.bytes != had->bytes)
-            return err_set(err, TIDE_E_MISMATCH, "region \"%.63s\" has %llu bytes in checkpoint %llu and %llu here", had->name,
-                           (unsigned long long)had->bytes, cut, (unsigned long long)has->entry.bytes);
+            return err_set(err, TIDE_E_MISMATCH, "region \"%.63s\" has %llu bytes in checkpoint %llu and %llu here",
+                           had->name, (unsigned long long)had->bytes, cut, (unsigned long long)has->entry.bytes);
         s->targets[i] = has;
     }
     /* Names are unique on both sides, so that equal counts leave none over. */
@@ -120,7 +120,8 @@ static enum tide_status copy_in(struct source *s, struct err *err)
     return status;
 }
 
-static enum tide_status restore_from(struct tide *tide, const struct local_message *from, uint64_t *ret_step, struct err *err)
+static enum tide_status restore_from(struct tide *tide, const struct local_message *from, uint64_t *ret_step,
+                                     struct err *err)
 {
     struct source s = {0};
     enum tide_status status = source_open(tide, from, &s, err);
@@ -146,8 +147,8 @@ static enum tide_status ask(struct tide *tide, uint32_t attempt, struct local_me
 
 static enum tide_status tell_bad(struct tide *tide, const struct local_message *from, uint32_t attempt)
 {
-    struct local_message message = {.type = LOCAL_RESTORE_BAD, .slot = from->slot, .attempt = attempt, .cut = from->cut,
-                                    .status = tide->err.status};
+    struct local_message message = {
+        .type = LOCAL_RESTORE_BAD, .slot = from->slot, .attempt = attempt, .cut = from->cut, .status = tide->err.status};
     struct err why;
     text_copy(message.text, sizeof message.text, tide->err.text);
     enum tide_status status = channel_send(tide, &message, clock_mono_ns() + tide->deadline_ms * NS_PER_MS, &why);
@@ -180,8 +181,8 @@ static enum tide_status restore(struct tide *tide, uint64_t *ret_step, uint64_t 
         if (status != TIDE_OK)
             return status;
     }
-    return err_set(&tide->err, TIDE_E_CORRUPT, "%u copies of checkpoint %llu were bad; the last one: %.400s", RESTORE_ATTEMPTS_MAX,
-                   (unsigned long long)answer.cut, tide->err.text);
+    return err_set(&tide->err, TIDE_E_CORRUPT, "%u copies of checkpoint %llu were bad; the last one: %.400s",
+                   RESTORE_ATTEMPTS_MAX, (unsigned long long)answer.cut, tide->err.text);
 }
 
 static void publish(struct tide *tide, uint64_t cut, uint64_t step, uint64_t ns)
@@ -200,7 +201,8 @@ enum tide_status tide_restore(struct tide *tide, uint64_t *ret_step)
     if (!tide->in_job)
         return err_set(&tide->err, TIDE_E_NO_CHECKPOINT, "not in a tidemark job: start from the beginning");
     if (tide->stepping || getpid() != tide->pid)
-        return err_set(&tide->err, TIDE_E_STATE, "tide_restore comes before the first tide_step, in the process of tide_init");
+        return err_set(&tide->err, TIDE_E_STATE,
+                       "tide_restore comes before the first tide_step, in the process of tide_init");
     uint64_t begin = clock_mono_ns(), step = 0, cut = 0;
     atomic_store(&tide->page->phase, CONTROL_RESTORING);
     enum tide_status status = restore(tide, &step, &cut);

@@ -37,9 +37,11 @@ static enum tide_status deadline_of(const struct tide_options *options, uint64_t
     if (options == NULL)
         return TIDE_OK;
     if (options->size < sizeof options->size)
-        return err_set(err, TIDE_E_INVALID, "tide_options.size is %zu; set it to sizeof(struct tide_options)", options->size);
+        return err_set(err, TIDE_E_INVALID, "tide_options.size is %zu; set it to sizeof(struct tide_options)",
+                       options->size);
     /* A field the caller's struct does not reach has its default. */
-    if (options->size >= offsetof(struct tide_options, deadline_ms) + sizeof options->deadline_ms && options->deadline_ms > 0)
+    if (options->size >= offsetof(struct tide_options, deadline_ms) + sizeof options->deadline_ms &&
+        options->deadline_ms > 0)
         *ret_ms = options->deadline_ms > UINT32_MAX ? UINT32_MAX : options->deadline_ms;
     return TIDE_OK;
 }

@@ -18,8 +18,8 @@ void key_pack(const struct cut_name *name, uint32_t rank, uint64_t seq, object_k
 
 void key_rank(const struct cut_name *name, uint32_t rank, object_key ret_key)
 {
-    snprintf(ret_key, sizeof(object_key), "m/%s.%s/%" PRIu64 "-%" PRIu64 "/%" PRIu32 ".json", name->job, name->uid, name->cut,
-             name->generation, rank);
+    snprintf(ret_key, sizeof(object_key), "m/%s.%s/%" PRIu64 "-%" PRIu64 "/%" PRIu32 ".json", name->job, name->uid,
+             name->cut, name->generation, rank);
 }
 
 void key_commit(const struct cut_name *name, object_key ret_key)

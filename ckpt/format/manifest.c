@@ -47,10 +47,8 @@ static const struct codec_field rank_fields[] = {
 CODEC_DEFINE(rank_manifest_codec, rank_manifest, "rank manifest", rank_fields);
 
 static const struct codec_field shard_fields[] = {
-    CODEC_FIELD(shard_entry, rank, CODEC_U32, .required = true),
-    CODEC_TEXT_OF(shard_entry, key, .required = true),
-    CODEC_TEXT_OF(shard_entry, digest, .required = true),
-    CODEC_FIELD(shard_entry, raw_bytes, CODEC_U64),
+    CODEC_FIELD(shard_entry, rank, CODEC_U32, .required = true), CODEC_TEXT_OF(shard_entry, key, .required = true),
+    CODEC_TEXT_OF(shard_entry, digest, .required = true),        CODEC_FIELD(shard_entry, raw_bytes, CODEC_U64),
     CODEC_FIELD(shard_entry, stored_bytes, CODEC_U64),
 };
 CODEC_DEFINE(shard_entry_codec, shard_entry, "shard", shard_fields);
@@ -201,8 +199,8 @@ static const struct codec_field version_fields[] = {CODEC_FIELD(only_version, ve
 /* The version is read first: what else a newer one holds is not ours to judge. */
 static enum tide_status parse(const struct codec *codec, const char *text, size_t bytes, void *to, struct err *err)
 {
-    const struct codec version_codec = {.noun = codec->noun, .size = sizeof(struct only_version), .fields = version_fields,
-                                        .field_count = 1};
+    const struct codec version_codec = {
+        .noun = codec->noun, .size = sizeof(struct only_version), .fields = version_fields, .field_count = 1};
     struct only_version v;
     struct err why = {.status = TIDE_OK};
     json_error_t where;
@@ -212,8 +210,8 @@ static enum tide_status parse(const struct codec *codec, const char *text, size_
     enum tide_status status = codec_decode(&version_codec, json, CODEC_LENIENT, &v, &why);
     if (status == TIDE_OK && v.version > FORMAT_VERSION)
         status = err_set(&why, TIDE_E_VERSION,
-                         "%s has format version %u; this program reads up to %u: restore it with a newer tidemark", codec->noun,
-                         v.version, FORMAT_VERSION);
+                         "%s has format version %u; this program reads up to %u: restore it with a newer tidemark",
+                         codec->noun, v.version, FORMAT_VERSION);
     else if (status == TIDE_OK && v.version == 0)
         status = err_set(&why, TIDE_E_CORRUPT, "%s: format version 0 never was", codec->noun);
     if (status == TIDE_OK)

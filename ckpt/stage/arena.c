@@ -40,8 +40,8 @@ enum tide_status slot_reserve(const char *path, uint64_t bytes, struct err *err)
     enum tide_status status = TIDE_OK;
     if (failed) {
         errno = failed;
-        status = err_errno(err, "cannot reserve %llu bytes for slot %s; give the arena more memory", (unsigned long long)bytes,
-                           path);
+        status = err_errno(err, "cannot reserve %llu bytes for slot %s; give the arena more memory",
+                           (unsigned long long)bytes, path);
         /* What was allocated before memory ran out is given back. */
         if (ftruncate(fd, before.st_size) != 0)
             status = err_wrap(err, "and cannot give back the part that was allocated");
@@ -106,8 +106,8 @@ enum tide_status slot_start(struct slot *slot, uint32_t region_count, uint64_t d
 {
     uint64_t needed = slot_bytes_needed(region_count, data_bytes);
     if (needed == 0 || needed > slot->mapped_bytes)
-        return err_set(err, TIDE_E_LIMIT, "a slot of %zu bytes is too short for %u regions of %llu bytes", slot->mapped_bytes,
-                       region_count, (unsigned long long)data_bytes);
+        return err_set(err, TIDE_E_LIMIT, "a slot of %zu bytes is too short for %u regions of %llu bytes",
+                       slot->mapped_bytes, region_count, (unsigned long long)data_bytes);
     set_state(slot, SLOT_RECORDING);
     slot->header->magic = SLOT_MAGIC;
     slot->header->region_count = region_count;
@@ -144,7 +144,8 @@ static enum tide_status check_region(const struct slot_region *region, uint32_t 
     if (region->memory > TIDE_DEVICE || region->dtype > TIDE_I8 || region->ndim > TIDE_DIMS_MAX || region->reserved != 0)
         return err_set(err, TIDE_E_CORRUPT, "region %u of the slot (\"%.63s\") has an impossible type", index, region->name);
     if (region->offset != offset)
-        return err_set(err, TIDE_E_CORRUPT, "region %u of the slot (\"%.63s\") is not where it should be", index, region->name);
+        return err_set(err, TIDE_E_CORRUPT, "region %u of the slot (\"%.63s\") is not where it should be", index,
+                       region->name);
     return TIDE_OK;
 }
 
@@ -189,7 +190,7 @@ enum tide_status slot_check(const struct slot *slot, const char *job_uid, uint64
     if (strnlen(h.job_uid, sizeof h.job_uid) == sizeof h.job_uid)
         return err_set(err, TIDE_E_CORRUPT, "the slot's job uid has no end");
     if (strcmp(h.job_uid, job_uid) != 0 || h.rank != rank || (cut != 0 && h.cut != cut))
-        return err_set(err, TIDE_E_NOT_FOUND, "the slot holds cut %llu of rank %u of job %s", (unsigned long long)h.cut, h.rank,
-                       h.job_uid);
+        return err_set(err, TIDE_E_NOT_FOUND, "the slot holds cut %llu of rank %u of job %s", (unsigned long long)h.cut,
+                       h.rank, h.job_uid);
     return check_shape(slot, &h, err);
 }

@@ -127,7 +127,8 @@ static enum tide_status read_file(int fd, const char *path, struct sum_file **re
     if (fstat(fd, &info) != 0)
         return err_errno(err, "cannot stat %s", path);
     if (info.st_size < (off_t)sizeof(struct sum_file) || info.st_size > (off_t)file_bytes(RANK_CHUNKS_MAX))
-        return err_set(err, TIDE_E_CORRUPT, "%s has %lld bytes, which no file of digests has", path, (long long)info.st_size);
+        return err_set(err, TIDE_E_CORRUPT, "%s has %lld bytes, which no file of digests has", path,
+                       (long long)info.st_size);
     size_t bytes = (size_t)info.st_size, used = 0;
     struct sum_file *file = mem_try_alloc(bytes);
     if (file == NULL)
@@ -212,7 +213,8 @@ static const char *region_at(const struct slot *slot, uint64_t offset)
 
 static enum tide_status bad_chunk(const struct slot *slot, const struct slot_sum *sum, uint64_t index, struct err *err)
 {
-    return err_set(err, TIDE_E_CORRUPT, "chunk %llu of %llu of the slot of cut %llu (in region \"%.63s\") does not match its digest",
+    return err_set(err, TIDE_E_CORRUPT,
+                   "chunk %llu of %llu of the slot of cut %llu (in region \"%.63s\") does not match its digest",
                    (unsigned long long)index, (unsigned long long)sum->chunk_count, (unsigned long long)sum->cut,
                    region_at(slot, index * CHUNK_BYTES));
 }

@@ -20,8 +20,8 @@ void slot_sum_path(const char *arena, uint32_t rank, uint32_t slot, arena_path r
 
 /* ---- manifests ---- */
 
-static enum tide_status read_checked(struct store *store, const char *key, const char *hex, char **ret_text, size_t *ret_bytes,
-                                     struct err *err)
+static enum tide_status read_checked(struct store *store, const char *key, const char *hex, char **ret_text,
+                                     size_t *ret_bytes, struct err *err)
 {
     char *text, found[DIGEST_HEX_CHARS + 1];
     size_t bytes;
@@ -88,7 +88,8 @@ enum tide_status rank_manifest_read(struct store *store, const struct manifest *
         return err_wrap(err, "object %s", shard->key);
     if (!same_cut(whole, rank, &manifest)) {
         codec_release(&rank_manifest_codec, &manifest);
-        return err_set(err, TIDE_E_CORRUPT, "object %s is of another checkpoint than the manifest that names it", shard->key);
+        return err_set(err, TIDE_E_CORRUPT, "object %s is of another checkpoint than the manifest that names it",
+                       shard->key);
     }
     *ret_manifest = manifest;
     return TIDE_OK;

@@ -37,7 +37,8 @@ static uint64_t check_chunks(struct checker *c, struct shard_reader *reader)
             tell(c, why.text);
     }
     if (bad > FAULTS_TOLD_MAX) {
-        snprintf(text, sizeof text, "rank %u: %" PRIu64 " further chunks are bad", reader->manifest->rank, bad - FAULTS_TOLD_MAX);
+        snprintf(text, sizeof text, "rank %u: %" PRIu64 " further chunks are bad", reader->manifest->rank,
+                 bad - FAULTS_TOLD_MAX);
         tell(c, text);
     }
     return bad;

@@ -69,8 +69,8 @@ static enum tide_status save_sum(const struct rank_manifest *m, const struct slo
     return status;
 }
 
-static enum tide_status fill_slot(struct store *store, const struct rank_manifest *m, struct slot *slot, const char *sum_path,
-                                  struct err *err)
+static enum tide_status fill_slot(struct store *store, const struct rank_manifest *m, struct slot *slot,
+                                  const char *sum_path, struct err *err)
 {
     struct shard_reader reader;
     enum tide_status status = slot_start(slot, (uint32_t)m->regions.count, m->data_bytes, err);

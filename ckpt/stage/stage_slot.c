@@ -56,8 +56,8 @@ static enum tide_status look(const char *arena, uint32_t rank, uint32_t slot, co
     return status;
 }
 
-enum tide_status stage_find(const char *arena, uint32_t rank, const char *job_uid, uint64_t cut, int verify, uint32_t *ret_slot,
-                            char ret_root[DIGEST_HEX_CHARS + 1], struct err *err)
+enum tide_status stage_find(const char *arena, uint32_t rank, const char *job_uid, uint64_t cut, int verify,
+                            uint32_t *ret_slot, char ret_root[DIGEST_HEX_CHARS + 1], struct err *err)
 {
     enum tide_status worst = TIDE_E_NOT_FOUND;
     struct err why = {.status = TIDE_OK}, bad = {.status = TIDE_OK};

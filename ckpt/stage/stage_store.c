@@ -19,8 +19,8 @@ struct writer {
     uint64_t stored_bytes;
 };
 
-static enum tide_status writer_init(struct writer *w, struct store *store, const struct slot *slot, const struct slot_sum *sum,
-                                    struct err *err)
+static enum tide_status writer_init(struct writer *w, struct store *store, const struct slot *slot,
+                                    const struct slot_sum *sum, struct err *err)
 {
     *w = (struct writer){.store = store, .slot = slot, .sum = sum};
     w->raw = mem_try_alloc(CHUNK_BYTES);
@@ -92,7 +92,8 @@ static enum tide_status add_chunk(struct writer *w, uint64_t index, struct err *
         status = flush_pack(w, err);
     if (status != TIDE_OK)
         return status;
-    struct chunk chunk = {.digest = w->sum->chunks[index], .pack = (uint32_t)w->manifest.packs.count, .offset = w->pack_used};
+    struct chunk chunk = {
+        .digest = w->sum->chunks[index], .pack = (uint32_t)w->manifest.packs.count, .offset = w->pack_used};
     encode_chunk(w->encoder, w->raw, raw, w->pack + w->pack_used, &chunk.codec, &chunk.length);
     w->pack_used += chunk.length;
     char line[CHUNK_TEXT_MAX];
@@ -142,8 +143,8 @@ static enum tide_status write_shard(struct writer *w, const char *job, struct st
     return TIDE_OK;
 }
 
-static enum tide_status store_mapped(struct store *store, const struct slot *slot, const struct slot_sum *sum, const char *job,
-                                     struct stage_shard *ret_shard, struct err *err)
+static enum tide_status store_mapped(struct store *store, const struct slot *slot, const struct slot_sum *sum,
+                                     const char *job, struct stage_shard *ret_shard, struct err *err)
 {
     struct writer w;
     enum tide_status status = slot_verify_table(slot, sum, err);
@@ -192,7 +193,8 @@ static enum tide_status gather(struct store *store, const struct cut_order *orde
         to->stored_bytes = from->stored_bytes;
     }
     if (manifest_check(m, err) != TIDE_OK)
-        return err_set(err, TIDE_E_INVALID, "the order to commit cut %" PRIu64 " does not name one shard per rank", order->cut);
+        return err_set(err, TIDE_E_INVALID, "the order to commit cut %" PRIu64 " does not name one shard per rank",
+                       order->cut);
     /* A commit that names what is not there would be a lie that lasts. */
     for (size_t i = 0; i < m->shards.count; i++) {
         enum tide_status status = store_size(store, m->shards.items[i].key, &bytes, err);
@@ -205,7 +207,10 @@ static enum tide_status gather(struct store *store, const struct cut_order *orde
 enum tide_status stage_commit(struct store *store, const char *job, const char *job_uid, const struct cut_order *order,
                               char ret_key[TIDE_PATH_MAX + 1], char ret_digest[DIGEST_HEX_CHARS + 1], struct err *err)
 {
-    struct manifest m = {.version = FORMAT_VERSION, .cut = order->cut, .generation = order->generation, .step = order->step,
+    struct manifest m = {.version = FORMAT_VERSION,
+                         .cut = order->cut,
+                         .generation = order->generation,
+                         .step = order->step,
                          .world_size = (uint32_t)order->shards.count};
     object_key key;
     uint64_t bytes;

@@ -51,9 +51,11 @@ static enum tide_status path_of_url(const char *url, const char **ret_path, stru
     if (path == url && strstr(url, "://"))
         return err_set(err, TIDE_E_UNSUPPORTED, "store %s: this build knows directories only; use file:///directory", url);
     if (path[0] != '/')
-        return err_set(err, TIDE_E_INVALID, "store \"%s\" is not an absolute path; use file:///directory or /directory", url);
+        return err_set(err, TIDE_E_INVALID, "store \"%s\" is not an absolute path; use file:///directory or /directory",
+                       url);
     if (strlen(path) > TIDE_PATH_MAX)
-        return err_set(err, TIDE_E_INVALID, "store path has %zu bytes; at most %d are possible", strlen(path), TIDE_PATH_MAX);
+        return err_set(err, TIDE_E_INVALID, "store path has %zu bytes; at most %d are possible", strlen(path),
+                       TIDE_PATH_MAX);
     *ret_path = path;
     return TIDE_OK;
 }

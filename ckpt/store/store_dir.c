@@ -42,8 +42,7 @@ static enum tide_status make_parents(struct store_dir *dir, const char *key, str
     for (const char *slash = strchr(key, '/'); slash; slash = strchr(slash + 1, '/')) {
         text_copy(part, (size_t)(slash - key) + 1, key);
         if (mkdirat(dir->fd, part, 0777) != 0 && errno != EEXIST)
-            return errno == ENOENT ? TIDE_E_NOT_FOUND
-                                   : err_errno(err, "cannot create directory %s/%s", dir->root, part);
+            return errno == ENOENT ? TIDE_E_NOT_FOUND : err_errno(err, "cannot create directory %s/%s", dir->root, part);
     }
     return TIDE_OK;
 }
@@ -169,7 +168,8 @@ static enum tide_status dir_put(struct store *store, const char *key, const void
     for (int i = 0; i < PUT_TRIES_MAX && status == TIDE_E_NOT_FOUND; i++)
         status = put_once(dir, key, data, bytes, err);
     if (status == TIDE_E_NOT_FOUND)
-        return err_set(err, TIDE_E_IO, "store %s: the directory of %s is removed again and again by somebody", dir->root, key);
+        return err_set(err, TIDE_E_IO, "store %s: the directory of %s is removed again and again by somebody", dir->root,
+                       key);
     if (status != TIDE_OK && status != TIDE_E_EXISTS)
         return status;
     /* Also for EXISTS: who is told that the object is there may rely on it after a crash. */
@@ -179,7 +179,8 @@ static enum tide_status dir_put(struct store *store, const char *key, const void
 
 /* ---- the other verbs ---- */
 
-static enum tide_status open_object(struct store_dir *dir, const char *key, int *ret_fd, uint64_t *ret_bytes, struct err *err)
+static enum tide_status open_object(struct store_dir *dir, const char *key, int *ret_fd, uint64_t *ret_bytes,
+                                    struct err *err)
 {
     struct stat info;
     int fd = openat(dir->fd, key, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
@@ -215,7 +216,8 @@ static enum tide_status read_at(struct store_dir *dir, int fd, const char *key, 
     return TIDE_OK;
 }
 
-static enum tide_status dir_get(struct store *store, const char *key, uint64_t offset, void *to, size_t bytes, struct err *err)
+static enum tide_status dir_get(struct store *store, const char *key, uint64_t offset, void *to, size_t bytes,
+                                struct err *err)
 {
     int fd;
     uint64_t size;

@@ -162,7 +162,8 @@ static void restore(struct fake_step *step, struct tide **tide, uint64_t cut)
     fake_next_generation(step, 2);
     assert_int_equal(tide_init(tide, NULL), TIDE_OK);
     assert_int_equal(tide_register(*tide, &region), TIDE_OK);
-    step->answers[0] = (struct local_message){.type = LOCAL_RESTORE_FROM, .cut = cut, .step = cut, .slot = (uint32_t)cut % SLOTS};
+    step->answers[0] =
+        (struct local_message){.type = LOCAL_RESTORE_FROM, .cut = cut, .step = cut, .slot = (uint32_t)cut % SLOTS};
     step->answer_count = 1;
     assert_int_equal(tide_restore(*tide, &at), TIDE_OK);
 }
@@ -191,7 +192,8 @@ int main(void)
     result("stage", "sum", (double)BYTES / GB / sum_seconds(&step, last), "GB/s", (double)BYTES / GB / hash, -1);
     store_and_fetch(&step, last);
     restore(&step, &tide, last);
-    result("stage", "restore", (double)BYTES / GB / ((double)step.page->restore_ns * 1e-9), "GB/s", (double)BYTES / GB / copy, -1);
+    result("stage", "restore", (double)BYTES / GB / ((double)step.page->restore_ns * 1e-9), "GB/s",
+           (double)BYTES / GB / copy, -1);
     tide_finalize(tide);
     fake_stop(&step);
     mem_free(state);

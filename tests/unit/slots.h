@@ -52,8 +52,8 @@ struct test_region {
 };
 
 /* A recorded slot of two or more regions, without digests. */
-static inline void test_record(const char *arena, uint32_t rank, uint32_t number, uint64_t cut, const struct test_region *regions,
-                               uint32_t count, uint32_t world_size)
+static inline void test_record(const char *arena, uint32_t rank, uint32_t number, uint64_t cut,
+                               const struct test_region *regions, uint32_t count, uint32_t world_size)
 {
     arena_path path;
     struct err err = {0};
@@ -68,15 +68,21 @@ static inline void test_record(const char *arena, uint32_t rank, uint32_t number
     memset(slot.data, 0, end);
     uint64_t offset = 0;
     for (uint32_t i = 0; i < count; i++) {
-        struct slot_region r = {.dtype = TIDE_F32, .ndim = 2, .shape = {regions[i].bytes / 4, 1}, .offset = offset,
-                                .bytes = regions[i].bytes};
+        struct slot_region r = {
+            .dtype = TIDE_F32, .ndim = 2, .shape = {regions[i].bytes / 4, 1}, .offset = offset, .bytes = regions[i].bytes};
         text_copy(r.name, sizeof r.name, regions[i].name);
         slot.regions[i] = r;
         test_fill(slot.data + offset, regions[i].bytes, regions[i].name, cut * 100 + rank);
         offset = region_end_aligned(offset, regions[i].bytes);
     }
-    struct slot_header facts = {.rank = rank, .job_uid = TEST_UID, .generation = 3, .cut = cut, .attempt = 1,
-                                .world_size = world_size, .step = cut * 10, .collectives = 42};
+    struct slot_header facts = {.rank = rank,
+                                .job_uid = TEST_UID,
+                                .generation = 3,
+                                .cut = cut,
+                                .attempt = 1,
+                                .world_size = world_size,
+                                .step = cut * 10,
+                                .collectives = 42};
     slot_finish(&slot, &facts);
     slot_unmap(&slot);
 }

@@ -211,7 +211,8 @@ static void garbage_headers_are_survived(void **state)
         for (uint64_t k = 0; k <= rng_below(&rng, 4); k++) {
             size_t at = rng_below(&rng, 2) ? rng_below(&rng, sizeof(struct slot_header) / 8) * 8
                                            : SLOT_HEADER_BYTES + rng_below(&rng, 40) * 8;
-            static const uint64_t odd[] = {0, 1, UINT64_MAX, UINT64_MAX - 63, INT64_MAX, 1u << 20, UINT32_MAX, 4096, 1ull << 40};
+            static const uint64_t odd[] = {0,        1,          UINT64_MAX, UINT64_MAX - 63, INT64_MAX,
+                                           1u << 20, UINT32_MAX, 4096,       1ull << 40};
             uint64_t value = rng_below(&rng, 3) ? odd[rng_below(&rng, sizeof odd / sizeof odd[0])] : rng_next(&rng);
             if (at != offsetof(struct slot_header, magic))
                 memcpy(bytes + at, &value, sizeof value);

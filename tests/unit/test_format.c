@@ -59,7 +59,8 @@ static void chunk_lines_survive(void **state)
     struct rng rng = {.state = 5};
     for (int i = 0; i < 1000; i++) {
         struct chunk chunk = {.codec = (enum chunk_codec)rng_below(&rng, CHUNK_CODECS),
-                              .digest = {rng_next(&rng), rng_next(&rng)}}, back;
+                              .digest = {rng_next(&rng), rng_next(&rng)}},
+                     back;
         if (chunk.codec != CHUNK_ZERO) {
             chunk.pack = (uint32_t)rng_next(&rng);
             chunk.offset = rng_next(&rng) >> 1;
@@ -80,10 +81,25 @@ static void chunk_lines_survive(void **state)
 static void chunk_garbage_is_refused(void **state)
 {
     (void)state;
-    static const char *const bad[] = {"", "0", "0 ", "x " HEX, "0 " HEX " ", "0 " HEX " 1 2 3", "r " HEX, "r " HEX " 1", "r " HEX " 1 2",
-        "r " HEX " 1 2 3 4", "r " HEX " 1  2 3", "r " HEX " -1 2 3", "r " HEX " 01 2 3", "r " HEX " 4294967296 2 3",
-        "r " HEX " 1 9223372036854775808 3", "z " HEX " 1 2 99999999999999999999999", "z 0011 1 2 3", "r" HEX " 1 2 3",
-        "r 00112233445566778899aabbccddeefg 1 2 3"};
+    static const char *const bad[] = {"",
+                                      "0",
+                                      "0 ",
+                                      "x " HEX,
+                                      "0 " HEX " ",
+                                      "0 " HEX " 1 2 3",
+                                      "r " HEX,
+                                      "r " HEX " 1",
+                                      "r " HEX " 1 2",
+                                      "r " HEX " 1 2 3 4",
+                                      "r " HEX " 1  2 3",
+                                      "r " HEX " -1 2 3",
+                                      "r " HEX " 01 2 3",
+                                      "r " HEX " 4294967296 2 3",
+                                      "r " HEX " 1 9223372036854775808 3",
+                                      "z " HEX " 1 2 99999999999999999999999",
+                                      "z 0011 1 2 3",
+                                      "r" HEX " 1 2 3",
+                                      "r 00112233445566778899aabbccddeefg 1 2 3"};
     struct chunk chunk;
     struct err err = {0};
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
@@ -113,9 +129,18 @@ static void shapes_survive(void **state)
 
 static struct rank_manifest sample(void)
 {
-    struct rank_manifest m = {.version = FORMAT_VERSION, .job = "fashion", .uid = UID, .cut = 7, .generation = 2, .attempt = 1,
-                              .rank = 1, .world_size = 2, .step = 70, .data_bytes = FORMAT_CHUNK_BYTES + 128,
-                              .chunk_bytes = FORMAT_CHUNK_BYTES, .root = HEX};
+    struct rank_manifest m = {.version = FORMAT_VERSION,
+                              .job = "fashion",
+                              .uid = UID,
+                              .cut = 7,
+                              .generation = 2,
+                              .attempt = 1,
+                              .rank = 1,
+                              .world_size = 2,
+                              .step = 70,
+                              .data_bytes = FORMAT_CHUNK_BYTES + 128,
+                              .chunk_bytes = FORMAT_CHUNK_BYTES,
+                              .root = HEX};
     struct region_entry *r = codec_list_add(&region_entry_codec, &m.regions);
     *r = (struct region_entry){.name = "w [0]", .dtype = 2, .shape = "2x3", .bytes = FORMAT_CHUNK_BYTES};
     r = codec_list_add(&region_entry_codec, &m.regions);
@@ -154,14 +179,14 @@ static void rank_manifests_survive(void **state)
 }
 
 /* One change at a time, each of which must be found. */
-#define WRONG(change, words)                                      \
-    do {                                                          \
-        struct rank_manifest m = sample();                        \
-        struct err err = {0};                                     \
-        change;                                                   \
-        assert_int_equal(round_trip(&m, &err), TIDE_E_CORRUPT);   \
-        assert_non_null(strstr(err.text, words));                 \
-        codec_release(&rank_manifest_codec, &m);                  \
+#define WRONG(change, words)                                                                                                \
+    do {                                                                                                                    \
+        struct rank_manifest m = sample();                                                                                  \
+        struct err err = {0};                                                                                               \
+        change;                                                                                                             \
+        assert_int_equal(round_trip(&m, &err), TIDE_E_CORRUPT);                                                             \
+        assert_non_null(strstr(err.text, words));                                                                           \
+        codec_release(&rank_manifest_codec, &m);                                                                            \
     } while (0)
 
 static void rank_manifests_are_judged(void **state)
@@ -200,7 +225,8 @@ static void newer_versions_are_named(void **state)
 
 static struct manifest whole_sample(void)
 {
-    struct manifest m = {.version = FORMAT_VERSION, .job = "fashion", .uid = UID, .cut = 7, .generation = 2, .step = 70, .world_size = 2};
+    struct manifest m = {
+        .version = FORMAT_VERSION, .job = "fashion", .uid = UID, .cut = 7, .generation = 2, .step = 70, .world_size = 2};
     for (uint32_t rank = 0; rank < 2; rank++) {
         struct shard_entry *shard = codec_list_add(&shard_entry_codec, &m.shards);
         *shard = (struct shard_entry){.rank = rank, .digest = HEX, .raw_bytes = 10, .stored_bytes = 5};

@@ -16,7 +16,8 @@
 
 static char *arena, *elsewhere, *root;
 static struct store *store;
-static const struct test_region regions[] = {{"weights", 2500000}, {"zeros", 3u << 20}, {"noise", 1300000}, {"empty", 0}, {"rng", 8}};
+static const struct test_region regions[] = {
+    {"weights", 2500000}, {"zeros", 3u << 20}, {"noise", 1300000}, {"empty", 0}, {"rng", 8}};
 #define REGIONS (sizeof regions / sizeof regions[0])
 
 static int setup(void **state)
@@ -269,7 +270,8 @@ static void short_and_lost_objects_are_told(void **state)
     assert_int_equal(stage_check(store, commit_key, commit_digest, listen_to, &said, &verdict, &err), TIDE_OK);
     assert_int_equal(verdict.bad, 1);
     assert_non_null(strstr(said.last, "1.json"));
-    assert_int_equal(stage_fetch(store, commit_key, "00000000000000000000000000000000", elsewhere, 0, 0, &err), TIDE_E_CORRUPT);
+    assert_int_equal(stage_fetch(store, commit_key, "00000000000000000000000000000000", elsewhere, 0, 0, &err),
+                     TIDE_E_CORRUPT);
     assert_non_null(strstr(err.text, "COMMIT"));
     assert_int_equal(stage_fetch(store, "m/none/COMMIT", "", elsewhere, 0, 0, &err), TIDE_E_NOT_FOUND);
 }

@@ -61,7 +61,8 @@ static void keys_stay_inside(void **state)
     (void)state;
     char longest[TIDE_PATH_MAX + 2];
     static const char *const good[] = {"a", "a/b", "A-z_0.9/..b/.c", "m/job.0123/7-1/COMMIT"};
-    static const char *const bad[] = {"", "/", "/a", "a/", "a//b", ".", "..", "a/../b", "a/.", "a b", "a\n", "~put.1", "a\\b", "ä"};
+    static const char *const bad[] = {"",       "/",   "/a",  "a/",  "a//b",   ".",    "..",
+                                      "a/../b", "a/.", "a b", "a\n", "~put.1", "a\\b", "ä"};
     for (size_t i = 0; i < sizeof good / sizeof good[0]; i++)
         assert_true(store_key_valid(good[i]));
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
@@ -134,7 +135,8 @@ static void lists_are_sorted_and_by_prefix(void **state)
     (void)state;
     struct err err = {0};
     struct strlist keys = {0};
-    static const char *const all[] = {"m/j.1/10-1/COMMIT", "m/j.1/1-1/0.json", "m/j.1/1-1/COMMIT", "m/j.1/1-2/0.json", "m/j.2/1-1/0.json"};
+    static const char *const all[] = {"m/j.1/10-1/COMMIT", "m/j.1/1-1/0.json", "m/j.1/1-1/COMMIT", "m/j.1/1-2/0.json",
+                                      "m/j.2/1-1/0.json"};
     for (size_t i = 0; i < 5; i++)
         assert_int_equal(store_put(store, all[i], "x", 1, &err), TIDE_OK);
     char litter[128];
@@ -308,9 +310,11 @@ static void full_and_read_only_disks_are_told(void **state)
     assert_int_equal(WEXITSTATUS(status), 0);
 }
 
-#define BOTH(test)                                                                 \
-    cmocka_unit_test_setup_teardown(test, open_default, close_it),                 \
-        {#test " (named)", test, open_named, close_it, NULL}
+#define BOTH(test)                                                                                                          \
+    cmocka_unit_test_setup_teardown(test, open_default, close_it),                                                          \
+    {                                                                                                                       \
+#test " (named)", test, open_named, close_it, NULL                                                                  \
+    }
 
 int main(void)
 {
