@@ -250,11 +250,11 @@ static bool stream_open(const char *file, struct stream *ret_stream)
     return !moved;
 }
 
-static enum tide_status read_at(int fd, uint64_t offset, struct log_piece *piece, const char *file, struct err *err)
+static enum tide_status read_at(int fd, uint64_t offset, struct log_piece *piece, size_t room, const char *file, struct err *err)
 {
     if (fd < 0)
         return TIDE_OK;
-    ssize_t n = pread(fd, piece->data + piece->bytes, LOG_PIECE_MAX - piece->bytes, (off_t)offset);
+    ssize_t n = pread(fd, piece->data + piece->bytes, room - piece->bytes, (off_t)offset);
     if (n < 0)
         return err_errno(err, "cannot read %s", file);
     piece->bytes += (size_t)n;
@@ -271,11 +271,15 @@ static enum tide_status read_stream(const struct stream *stream, uint64_t offset
     uint64_t end = middle + (uint64_t)info.st_size;
     piece->exists = stream->fd >= 0;
     piece->offset = offset < stream->base ? stream->base : offset > end ? end : offset;
+    /* No more than there is: hundreds may follow a log that has nothing new. */
+    uint64_t left = end - piece->offset;
+    size_t room = left < LOG_PIECE_MAX ? (size_t)left : LOG_PIECE_MAX;
+    piece->data = mem_alloc(room);
     enum tide_status status = TIDE_OK;
     if (piece->offset < middle)
-        status = read_at(stream->old_fd, piece->offset - stream->base, piece, file, err);
+        status = read_at(stream->old_fd, piece->offset - stream->base, piece, room, file, err);
     if (status == TIDE_OK && piece->offset + piece->bytes >= middle)
-        status = read_at(stream->fd, piece->offset + piece->bytes - middle, piece, file, err);
+        status = read_at(stream->fd, piece->offset + piece->bytes - middle, piece, room, file, err);
     return status;
 }
 
@@ -288,7 +292,7 @@ enum tide_status logs_read(const char *logs, const struct log_query *query, stru
     for (unsigned i = 0; i < ROTATION_TRIES; i++) {
         if (!stream_open(file, &stream))
             continue;
-        struct log_piece piece = {.data = mem_alloc(LOG_PIECE_MAX)};
+        struct log_piece piece = {0};
         enum tide_status status = read_stream(&stream, query->offset, file, &piece, err);
         stream_close(&stream);
         if (status == TIDE_OK)
