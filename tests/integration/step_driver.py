@@ -366,7 +366,7 @@ def case_agent_comes_and_goes():
     step.close()
 
 
-def case_agent_that_does_not_read():
+def case_agent_says_nonsense():
     world = World()
     step = Step(world, [RANK, "sleep", "12500"]).start()
     deaf = step.socket
@@ -382,6 +382,36 @@ def case_agent_that_does_not_read():
     world.wait("a line without end closes it", lambda: step.socket is None)
     step.connect()
     world.wait("still there", lambda: step.all_in("running"))
+    step.end()
+    world.wait("the end", step.ended)
+    deaf.close()
+    step.gone()
+    world.close()
+
+
+def case_agent_that_does_not_read():
+    world = World()
+    step = Step(world, [RANK, "sleep", "30000"], nodes=2, launcher="pmix").start()
+    world.wait("running", lambda: step.all_in("running"))
+    deaf = step.socket
+    world.selector.unregister(deaf)
+    step.socket = None
+    frame = {"uid": world.uid, "generation": 1, "token": step.spec["token"], "from": 1, "to": 0, "kind": "fence", "id": 5, "sequence": 1}
+    asked = json.dumps({"kind": "mesh", "frame": frame}).encode() + b"\n"
+    for _ in range(300):  # each is acknowledged: far more than the socket and the step's queue hold
+        deaf.sendall(asked * 100)
+    pages = int(open(f"/proc/{step.process.pid}/statm", encoding="utf-8").read().split()[1])
+    check(pages * 4096 < 100 << 20, f"{pages} pages: the step buffers without bound")
+    begin = time.monotonic()
+    try:
+        while time.monotonic() - begin < WAIT_S:
+            deaf.sendall(b"\n")
+            time.sleep(0.1)
+        raise Failed("a deaf agent is never cut off")
+    except OSError:
+        pass
+    step.connect()
+    world.wait("a new connection is served", lambda: step.all_in("running"))
     step.end()
     world.wait("the end", step.ended)
     deaf.close()
