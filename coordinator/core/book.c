@@ -65,8 +65,11 @@ static uint64_t lease_end(const struct state *state, uint64_t now_ns)
 void book_init(struct book *book, const struct state *state, uint64_t now_ns)
 {
     *book = (struct book){.since_ns = now_ns};
-    for (size_t i = 0; i < state->nodes.count; i++)
-        entry_get(book, state->nodes.items[i].name)->lease_until_ns = lease_end(state, now_ns);
+    for (size_t i = 0; i < state->nodes.count; i++) {
+        struct book_entry *entry = entry_get(book, state->nodes.items[i].name);
+        entry->since_ns = now_ns;
+        entry->lease_until_ns = lease_end(state, now_ns);
+    }
 }
 
 void book_release(struct book *book)
@@ -86,6 +89,7 @@ void book_registered(struct book *book, const struct state *state, const char *n
     /* What an earlier incarnation said is not known to be so any more. */
     codec_release(&heartbeat_codec, &entry->heartbeat);
     entry->heard_ns = 0;
+    entry->since_ns = now_ns;
     entry->lease_until_ns = lease_end(state, now_ns);
 }
 

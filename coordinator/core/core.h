@@ -158,6 +158,7 @@ struct book_entry {
     char node[TIDE_NAME_MAX + 1];
     uint64_t lease_until_ns;     /* leader's monotonic clock */
     uint64_t heard_ns;           /* 0: never by this leader */
+    uint64_t since_ns;           /* registered, as this leader knows; or it took office then */
     struct heartbeat heartbeat;  /* the newest; empty before the first */
 };
 

@@ -16,7 +16,10 @@ static bool fenced(struct judging *judging, const struct job_record *record, str
         if (node == NULL || node->state == TIDE_NODE_LOST || scan_gone(judging->book, record, node->name))
             continue;
         all = false;
-        if (!judge_passed(judging, track->phase_ns, FENCE_DEADLINE_MS))
+        /* One that was lost meanwhile has its minute from when it was back. */
+        const struct book_entry *entry = book_find(judging->book, node->name);
+        uint64_t since_ns = entry != NULL && entry->since_ns > track->phase_ns ? entry->since_ns : track->phase_ns;
+        if (!judge_passed(judging, since_ns, FENCE_DEADLINE_MS))
             continue;
         /* A host that cannot end a process is not one to count on. */
         struct command *lost = judge_add(judging, CMD_NODE_LOST, NULL);

@@ -95,9 +95,13 @@ static void job_without_a_spare_waits_for_the_node_that_holds_the_newest(void **
     run(&w, 6000);
     assert_state(&w, "j", "pending");
     assert_int_equal(ckpt_of(&w, "j", 1)->state, TIDE_CKPT_SEALED);
+    /* Longer than a node may take to end its ranks: it was away, not slow. */
+    run(&w, FENCE_DEADLINE_MS + 1000);
+    unsigned lost = w.applied[CMD_NODE_LOST];
     fake_of(&w, "n2")->up = true;
     run(&w, 300);
     assert_state(&w, "j", "running");
+    assert_int_equal(w.applied[CMD_NODE_LOST], lost);
     assert_int_equal(job_of(&w, "j")->restore_cut, 1);
     world_release(&w);
 }
