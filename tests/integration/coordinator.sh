@@ -130,14 +130,14 @@ acked_are_there()
 survives_kills()
 {
     local round submitter begun=$SECONDS
-    daemon_start --snapshot-every 60 || return 1
+    daemon_start --snapshot-every 10 || return 1
     touch "$WORK/acked"
     submitter &
     submitter=$!
     for ((round = 1; round <= KILL_ROUNDS; round++)); do
         sleep "0.$((RANDOM % 3))$((RANDOM % 10))"
         daemon_kill
-        daemon_start --snapshot-every 60 && acked_are_there || { echo "round $round"; touch "$WORK/enough"; return 1; }
+        daemon_start --snapshot-every 10 && acked_are_there || { echo "round $round"; touch "$WORK/enough"; return 1; }
         [ $((SECONDS - begun)) -lt $KILL_SECONDS_MAX ] || { echo "only $round rounds in time"; touch "$WORK/enough"; return 1; }
     done
     touch "$WORK/enough"
@@ -230,13 +230,28 @@ deadline_holds()
     between 280 "$(took ask GET "/v1/jobs?after=$(jq .revision "$BODY")&wait_ms=300")" 1500
 }
 
+revision_of()
+{
+    ask GET "$1" >/dev/null
+    jq .revision "$BODY"
+}
+
+# What earlier cases set in motion has come to rest.
+settled()
+{
+    local before
+    before=$(revision_of "$1")
+    sleep 0.5
+    [ "$before" = "$(revision_of "$1")" ]
+}
+
 # A watch of $1 returns when $2… has run, not before.
 wakes()
 {
     local path=$1 revision code begun
     shift
-    ask GET "$path" >/dev/null
-    revision=$(jq .revision "$BODY")
+    wait_for 15 "$path to settle" settled "$path" || return 1
+    revision=$(revision_of "$path")
     begun=$(date +%s%3N)
     curl -sS -m 20 -o "$WORK/woken" "http://$ADDRESS$path${MORE:-?}after=$revision&wait_ms=10000" &
     local watch=$!
@@ -310,12 +325,11 @@ expect "300 watches wake together, though 300 others hung up" many_watches
 
 stop_with_watch()
 {
-    local revision
-    ask GET /v1/jobs >/dev/null
-    revision=$(jq .revision "$BODY")
-    curl -sS -m 20 -o "$WORK/left" -w '%{http_code}' "http://$ADDRESS/v1/jobs?after=$revision&wait_ms=15000" >"$WORK/left.code" &
+    # Of a job that has ended: nothing else wakes it.
+    curl -sS -m 20 -o "$WORK/left" -w '%{http_code}' "http://$ADDRESS/v1/jobs/w-1?after=$(revision_of /v1/jobs/w-1)&wait_ms=15000" \
+        >"$WORK/left.code" &
     local watch=$!
-    sleep 1
+    sleep 2
     daemon_stop || { echo "exit status $?"; return 1; }
     wait $watch
     equal "$(<"$WORK/left.code")" 503
