@@ -15,7 +15,7 @@
 #define ATTEMPT_MS_MAX 10000u /* for one answer of one coordinator, beside what it may hold it back */
 #define BACKOFF_MS_FIRST 50u
 #define BACKOFF_MS_MAX 2000u
-#define PATIENCE_MS 1000u     /* before the terminal is told that nobody answers */
+#define PATIENCE_MS 1000u /* before the terminal is told that nobody answers */
 #define REQUEST_KEY_CHARS 32
 
 enum tide_status fault_set(struct fault *fault, enum tide_status status, const char *hint, const char *format, ...)
@@ -230,8 +230,8 @@ static enum tide_status take_json(const struct http_call *call, json_t **ret_jso
         return TIDE_OK;
     *ret_json = json_loadb(call->answer, call->answer_bytes, 0, &where);
     if (*ret_json == NULL)
-        return fault_set(fault, TIDE_E_IO, "is that the address of a tidemark coordinator?", "%s did not answer with JSON: %s",
-                         call->url, where.text);
+        return fault_set(fault, TIDE_E_IO, "is that the address of a tidemark coordinator?",
+                         "%s did not answer with JSON: %s", call->url, where.text);
     return TIDE_OK;
 }
 
@@ -291,12 +291,13 @@ enum tide_status client_noun(struct client *client, const char *method, const ch
     return TIDE_OK;
 }
 
-enum tide_status client_job(struct client *client, const char *job, uint64_t after, uint64_t wait_ms, struct job_view *ret_view,
-                            json_t **ret_json, struct fault *fault)
+enum tide_status client_job(struct client *client, const char *job, uint64_t after, uint64_t wait_ms,
+                            struct job_view *ret_view, json_t **ret_json, struct fault *fault)
 {
     char path[256];
     if (!name_valid(job))
-        return fault_set(fault, TIDE_E_NOT_FOUND, "tidemark job list -a shows all jobs", "\"%.80s\" is not the name of a job", job);
+        return fault_set(fault, TIDE_E_NOT_FOUND, "tidemark job list -a shows all jobs",
+                         "\"%.80s\" is not the name of a job", job);
     int n = snprintf(path, sizeof path, "/v1/jobs/%s", job);
     if (after > 0)
         snprintf(path + n, sizeof path - (size_t)n, "?after=%" PRIu64 "&wait_ms=%" PRIu64, after, wait_ms);

@@ -23,15 +23,16 @@ struct fault {
 struct client {
     struct http *http;
     struct rng rng;
-    struct strlist urls;  /* "http://host:port", without a slash at the end */
-    size_t preferred;     /* that answered last */
+    struct strlist urls; /* "http://host:port", without a slash at the end */
+    size_t preferred;    /* that answered last */
     uint64_t timeout_ms;
-    int signals_seen;     /* calls end early when another one has come */
-    bool quiet;           /* no progress lines */
+    int signals_seen; /* calls end early when another one has come */
+    bool quiet;       /* no progress lines */
 };
 
 /* `list`: "a,b"; a missing scheme is http. Errors: INVALID. */
-MUST_USE enum tide_status client_create(const char *list, uint64_t timeout_ms, struct client **ret_client, struct fault *fault);
+MUST_USE enum tide_status client_create(const char *list, uint64_t timeout_ms, struct client **ret_client,
+                                        struct fault *fault);
 void client_free(struct client *client); /* NULL is legal */
 
 /* One call until it is answered or the deadline has passed. `path` begins with "/v1"; `body` may be NULL; wait_ms: how

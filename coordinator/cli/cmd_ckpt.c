@@ -14,9 +14,9 @@
 /* ---- save ---- */
 
 struct saving {
-    uint64_t cut;      /* told by the coordinator; 0: the first by hand from `from` on */
+    uint64_t cut; /* told by the coordinator; 0: the first by hand from `from` on */
     uint64_t from;
-    bool until_open;   /* enough to know its id */
+    bool until_open; /* enough to know its id */
     const struct ckpt *found;
 };
 
@@ -50,7 +50,8 @@ static int report_saved(const struct cli *cli, const struct saving *s, const str
     }
     if (s->until_open || k->state == TIDE_CKPT_COMMITTED)
         return EXIT_CODE_OK;
-    say_error("checkpoint %s/%" PRIu64 " is %s%s%s", job, k->cut, ckpt_state_names[k->state], k->reason[0] ? ": " : "", k->reason);
+    say_error("checkpoint %s/%" PRIu64 " is %s%s%s", job, k->cut, ckpt_state_names[k->state], k->reason[0] ? ": " : "",
+              k->reason);
     say_hint("training goes on; tidemark job events %s tells more", job);
     return EXIT_CODE_CKPT_BAD;
 }
@@ -98,9 +99,13 @@ int cmd_ckpt_list(struct cli *cli)
         show_json(json_object_get(json_object_get(json, "job"), "ckpts"));
     } else if (cli->options.output == OUTPUT_NAME) {
         for (size_t i = 0; i < view.job.ckpts.count; i++)
-            printf("%s/%" PRIu64 "\n", view.job.spec.name, view.job.ckpts.items[i].cut);
+            if (cli->options.all || view.job.ckpts.items[i].state != TIDE_CKPT_DROPPED)
+                printf("%s/%" PRIu64 "\n", view.job.spec.name, view.job.ckpts.items[i].cut);
     } else {
-        show_ckpts(&view.job, 0, cli->options.output == OUTPUT_WIDE);
+        struct ckpts_wish wish = {.wide = cli->options.output == OUTPUT_WIDE, .dropped = cli->options.all};
+        size_t hidden = show_ckpts(&view.job, wish);
+        if (hidden > 0)
+            say_note("%zu dropped checkpoint%s not shown; -a shows all", hidden, hidden == 1 ? " is" : "s are");
         if (view.job.ckpts.count == 0)
             say_note("no checkpoints yet; tidemark ckpt save %s takes one", view.job.spec.name);
     }
@@ -110,8 +115,8 @@ int cmd_ckpt_list(struct cli *cli)
 }
 
 /* A checkpoint with its job. On success the caller releases ret_view and ret_json. */
-static enum tide_status find(const struct cli *cli, struct job_view *ret_view, json_t **ret_json, const struct ckpt **ret_ckpt,
-                             struct fault *fault)
+static enum tide_status find(const struct cli *cli, struct job_view *ret_view, json_t **ret_json,
+                             const struct ckpt **ret_ckpt, struct fault *fault)
 {
     char job[TIDE_NAME_MAX + 1];
     uint64_t cut;
@@ -139,7 +144,8 @@ int cmd_ckpt_show(struct cli *cli)
     if (find(cli, &view, &json, &ckpt, &fault) != TIDE_OK)
         return fault_report(&fault);
     if (wants_json(cli))
-        show_json(json_array_get(json_object_get(json_object_get(json, "job"), "ckpts"), (size_t)(ckpt - view.job.ckpts.items)));
+        show_json(
+            json_array_get(json_object_get(json_object_get(json, "job"), "ckpts"), (size_t)(ckpt - view.job.ckpts.items)));
     else if (cli->options.output == OUTPUT_NAME)
         printf("%s/%" PRIu64 "\n", view.job.spec.name, ckpt->cut);
     else
@@ -188,14 +194,14 @@ static enum tide_status open_store(const char *url, struct store **ret_store, st
     return status;
 }
 
-static enum tide_status check(const struct cli *cli, const struct job *job, const struct ckpt *ckpt, struct stage_verdict *ret_verdict,
-                              struct fault *fault)
+static enum tide_status check(const struct cli *cli, const struct job *job, const struct ckpt *ckpt,
+                              struct stage_verdict *ret_verdict, struct fault *fault)
 {
     char url[TIDE_PATH_MAX + 1];
     struct store *store = NULL;
     if (ckpt->state != TIDE_CKPT_COMMITTED && ckpt->state != TIDE_CKPT_CORRUPT)
-        return fault_set(fault, TIDE_E_STATE, "only committed checkpoints are in the store", "checkpoint %s/%" PRIu64 " is %s",
-                         job->spec.name, ckpt->cut, ckpt_state_names[ckpt->state]);
+        return fault_set(fault, TIDE_E_STATE, "only committed checkpoints are in the store",
+                         "checkpoint %s/%" PRIu64 " is %s", job->spec.name, ckpt->cut, ckpt_state_names[ckpt->state]);
     enum tide_status status = store_url(cli, job, url, fault);
     if (status == TIDE_OK)
         status = open_store(url, &store, fault);
@@ -214,9 +220,10 @@ static void print_verdict(const struct cli *cli, const char *id, const struct st
 {
     char raw[UNIT_TEXT_MAX], stored[UNIT_TEXT_MAX];
     if (wants_json(cli)) {
-        json_t *json = json_pack("{s:s,s:b,s:I,s:I,s:I,s:I,s:I}", "checkpoint", id, "valid", v->bad == 0, "ranks",
-                                 (json_int_t)v->ranks, "chunks", (json_int_t)v->chunks, "raw_bytes", (json_int_t)v->raw_bytes,
-                                 "stored_bytes", (json_int_t)v->stored_bytes, "bad_ranks", (json_int_t)v->bad);
+        json_t *json =
+            json_pack("{s:s,s:b,s:I,s:I,s:I,s:I,s:I}", "checkpoint", id, "valid", v->bad == 0, "ranks", (json_int_t)v->ranks,
+                      "chunks", (json_int_t)v->chunks, "raw_bytes", (json_int_t)v->raw_bytes, "stored_bytes",
+                      (json_int_t)v->stored_bytes, "bad_ranks", (json_int_t)v->bad);
         show_json(json);
         json_decref(json);
     } else if (v->bad == 0) {
@@ -262,7 +269,8 @@ int cmd_ckpt_drop(struct cli *cli)
     json_t *json = NULL;
     enum tide_status status = ckpt_id_parse(&cli->args, job, &cut, &fault);
     if (status == TIDE_OK) {
-        snprintf(path, sizeof path, "/v1/jobs/%s/checkpoints/%" PRIu64 "%s", job, cut, cli->options.force ? "?force=true" : "");
+        snprintf(path, sizeof path, "/v1/jobs/%s/checkpoints/%" PRIu64 "%s", job, cut,
+                 cli->options.force ? "?force=true" : "");
         snprintf(id, sizeof id, "%s/%" PRIu64, job, cut);
         status = client_outcome(cli->client, "DELETE", path, NULL, &outcome, &json, &fault);
     }
@@ -309,8 +317,8 @@ static int wait_rollback(struct cli *cli, const struct outcome *outcome, uint64_
     char what[TIDE_NAME_MAX + 48], time[UNIT_TEXT_MAX];
     uint64_t generation = outcome->generation;
     snprintf(what, sizeof what, "%.*s to run again", TIDE_NAME_MAX, cli->args.items[0]);
-    if (watch_job(cli->client, cli->args.items[0], cli->options.within_ms, what, running_again, &generation, &view, &json, &fault) !=
-        TIDE_OK)
+    if (watch_job(cli->client, cli->args.items[0], cli->options.within_ms, what, running_again, &generation, &view, &json,
+                  &fault) != TIDE_OK)
         return fault_report(&fault);
     const struct job *job = &view.job;
     int code = job_ended(job->state) ? exit_of_job(job) : EXIT_CODE_OK;
@@ -320,8 +328,8 @@ static int wait_rollback(struct cli *cli, const struct outcome *outcome, uint64_
     else if (job_ended(job->state))
         printf("%s: %s%s%s\n", job->spec.name, job_state_names[job->state], job->reason[0] ? ": " : "", job->reason);
     else if (ckpt != NULL)
-        printf("%s: back at %s/%" PRIu64 " (step %" PRIu64 "), running again as generation %" PRIu64 " after %s\n", job->spec.name,
-               job->spec.name, ckpt->cut, ckpt->step, job->generation,
+        printf("%s: back at %s/%" PRIu64 " (step %" PRIu64 "), running again as generation %" PRIu64 " after %s\n",
+               job->spec.name, job->spec.name, ckpt->cut, ckpt->step, job->generation,
                duration_text((clock_mono_ns() - begun_ns) / NS_PER_MS, time));
     else
         printf("%s: running again as generation %" PRIu64 "\n", job->spec.name, job->generation);

@@ -51,7 +51,8 @@ static void list_row(struct table *t, const struct job *job, bool wide, uint64_t
     table_cell(t, TINT_NONE, "%u", job_world_size(&job->spec));
     table_cell(t, TINT_NONE, "%u", job->restarts);
     table_cell(t, TINT_NONE, "%s", age_text(now, job->submitted_ms, text));
-    table_cell(t, TINT_NONE, "%s", job->started_ms && end >= job->started_ms ? duration_text(end - job->started_ms, text) : "-");
+    table_cell(t, TINT_NONE, "%s",
+               job->started_ms && end >= job->started_ms ? duration_text(end - job->started_ms, text) : "-");
     if (wide) {
         join(&job->nodes, nodes, sizeof nodes);
         table_cell(t, TINT_NONE, "%s", job->uid);
@@ -162,7 +163,7 @@ int cmd_job_show(struct cli *cli)
         show_ranks(&view);
         if (view.job.ckpts.count > 0)
             putchar('\n');
-        show_ckpts(&view.job, CKPTS_SHOWN, cli->options.output == OUTPUT_WIDE);
+        show_ckpts(&view.job, (struct ckpts_wish){.newest = CKPTS_SHOWN, .wide = cli->options.output == OUTPUT_WIDE});
     }
     codec_release(&job_view_codec, &view);
     json_decref(json);
@@ -188,8 +189,8 @@ int cmd_job_wait(struct cli *cli)
     json_t *json = NULL;
     char what[TIDE_NAME_MAX + 32];
     snprintf(what, sizeof what, "%.*s %s", TIDE_NAME_MAX, cli->args.items[0], wishes[cli->options.until]);
-    if (watch_job(cli->client, cli->args.items[0], cli->options.within_ms, what, reached, &cli->options, &view, &json, &fault) !=
-        TIDE_OK)
+    if (watch_job(cli->client, cli->args.items[0], cli->options.within_ms, what, reached, &cli->options, &view, &json,
+                  &fault) != TIDE_OK)
         return fault_report(&fault);
     bool ended = job_ended(view.job.state);
     int code = ended ? exit_of_job(&view.job) : EXIT_CODE_OK;
@@ -259,7 +260,7 @@ static void explain(const struct job_view *view)
     char steps[64];
     const char *state = job_state_names[job->state];
     steps_text(view, steps, sizeof steps);
-    printf("%s%s%s is %s%s%s, generation %" PRIu64 "%s%s\n", tint_on(TINT_BOLD), job->spec.name, tint_off(),
+    printf("%s%s%s: %s%s%s, generation %" PRIu64 "%s%s\n", tint_on(TINT_BOLD), job->spec.name, tint_off(),
            tint_on(tint_of_state(state)), state, tint_off(), job->generation, steps[0] ? ", " : "", steps);
     if (job->reason[0])
         printf("  %s\n", job->reason);
@@ -267,7 +268,7 @@ static void explain(const struct job_view *view)
         if (strcmp(view->explain.items[i], job->reason) != 0)
             printf("  %s\n", view->explain.items[i]);
     if (job->recoveries.count > 0) {
-        printf("\ntimeline (%zu failure%s and rollbacks)\n", job->recoveries.count, job->recoveries.count == 1 ? "" : "s");
+        printf("\ntimeline\n");
         show_recoveries(job);
     }
     next_steps(job);
@@ -281,8 +282,8 @@ int cmd_job_explain(struct cli *cli)
     if (client_job(cli->client, cli->args.items[0], 0, 0, &view, &json, &fault) != TIDE_OK)
         return fault_report(&fault);
     if (wants_json(cli)) {
-        json_t *all = json_pack("{s:O?,s:O?,s:O?}", "state", json_object_get(json_object_get(json, "job"), "state"), "explain",
-                                json_object_get(json, "explain"), "recoveries",
+        json_t *all = json_pack("{s:O?,s:O?,s:O?}", "state", json_object_get(json_object_get(json, "job"), "state"),
+                                "explain", json_object_get(json, "explain"), "recoveries",
                                 json_object_get(json_object_get(json, "job"), "recoveries"));
         show_json(all);
         json_decref(all);

@@ -97,7 +97,8 @@ int cmd_node_list(struct cli *cli)
 static enum tide_status node_path(const char *node, const char *verb, char *to, size_t size, struct fault *fault)
 {
     if (!name_valid(node))
-        return fault_set(fault, TIDE_E_NOT_FOUND, "tidemark node list shows all nodes", "\"%.80s\" is not the name of a node", node);
+        return fault_set(fault, TIDE_E_NOT_FOUND, "tidemark node list shows all nodes",
+                         "\"%.80s\" is not the name of a node", node);
     snprintf(to, size, "/v1/nodes/%s%s", node, verb);
     return TIDE_OK;
 }
@@ -174,10 +175,11 @@ static void print_cluster(const struct cluster_view *c)
     field_print("version", TINT_NONE, "%s", c->version);
     field_print("up", TINT_NONE, "%s", duration_text(c->uptime_ms, time));
     field_print("revision", TINT_NONE, "%" PRIu64, c->revision);
-    field_print("nodes", c->nodes_lost ? TINT_YELLOW : TINT_NONE, "%u ready, %u lost, %u drained", c->nodes_ready, c->nodes_lost,
-                c->nodes_drained);
+    field_print("nodes", c->nodes_lost ? TINT_YELLOW : TINT_NONE, "%u ready, %u lost, %u drained", c->nodes_ready,
+                c->nodes_lost, c->nodes_drained);
     field_print("jobs", TINT_NONE, "%u active, %u in all", c->jobs_active, c->jobs_total);
-    field_print("lease", TINT_NONE, "%s, heartbeat every %s", duration_text(c->lease_ms, lease), duration_text(c->heartbeat_ms, time));
+    field_print("lease", TINT_NONE, "%s, heartbeat every %s", duration_text(c->lease_ms, lease),
+                duration_text(c->heartbeat_ms, time));
     field_print("store", TINT_NONE, "%s", c->store[0] ? c->store : "none; jobs name their own with --store");
     if (c->members.count > 0)
         putchar('\n');

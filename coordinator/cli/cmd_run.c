@@ -66,8 +66,8 @@ static enum tide_status build_spec(const struct cli *cli, struct job_spec *ret_s
     return run_spec_build(&cli->options, &cli->args, &machine, ret_spec, fault);
 }
 
-static enum tide_status submit(struct client *client, const struct job_spec *spec, struct outcome *ret_outcome, json_t **ret_json,
-                               struct fault *fault)
+static enum tide_status submit(struct client *client, const struct job_spec *spec, struct outcome *ret_outcome,
+                               json_t **ret_json, struct fault *fault)
 {
     char *body = codec_print(&job_spec_codec, spec, CODEC_COMPACT);
     enum tide_status status = client_outcome(client, "POST", "/v1/jobs", body, ret_outcome, ret_json, fault);
@@ -85,8 +85,8 @@ static int report_submitted(const struct cli *cli, const struct job_spec *spec, 
         puts(spec->name);
     else
         printf("%s submitted: %u rank%s on %u node%s. Next: tidemark job logs -f %s; tidemark job explain %s\n", spec->name,
-               job_world_size(spec), job_world_size(spec) == 1 ? "" : "s", spec->nnodes, spec->nnodes == 1 ? "" : "s", spec->name,
-               spec->name);
+               job_world_size(spec), job_world_size(spec) == 1 ? "" : "s", spec->nnodes, spec->nnodes == 1 ? "" : "s",
+               spec->name, spec->name);
     fflush(stdout);
     return EXIT_CODE_OK;
 }
@@ -127,7 +127,9 @@ static int detach_on_signal(void *context, const struct job_view *view)
 
 static struct follow follow_of(struct client *client, const struct job_spec *spec)
 {
-    return (struct follow){.client = client, .job = spec->name, .generation = 1,
+    return (struct follow){.client = client,
+                           .job = spec->name,
+                           .generation = 1,
                            .wish = {.stream = STREAM_BOTH, .follow = true, .err_to_stderr = true}};
 }
 
@@ -232,8 +234,8 @@ static int run_alone(struct cli *cli, const struct job_spec *spec)
     struct outcome outcome;
     json_t *json = NULL;
     signals_catch();
-    if (standalone_start(&daemons, spec->nproc_per_node, cli->options.keep_state, cli->options.timeout_ms, &cli->client, &fault) !=
-        TIDE_OK)
+    if (standalone_start(&daemons, spec->nproc_per_node, cli->options.keep_state, cli->options.timeout_ms, &cli->client,
+                         &fault) != TIDE_OK)
         return signals_count() > 0 ? signals_exit() : fault_report(&fault);
     int code;
     if (submit(cli->client, spec, &outcome, &json, &fault) != TIDE_OK)

@@ -26,9 +26,9 @@ struct command {
     size_t args_min, args_max;
     enum completion complete; /* of its arguments */
     struct option_set set;
-    bool local;               /* needs no coordinator */
+    bool local; /* needs no coordinator */
     bool hidden;
-    const char *details;      /* more, for help and man page; may be NULL */
+    const char *details; /* more, for help and man page; may be NULL */
     int (*run)(struct cli *cli);
 };
 

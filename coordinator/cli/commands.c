@@ -24,7 +24,8 @@ static const struct option common_rows[] = {
 TABLE(common_table, "Every command", common_rows);
 
 static const struct option output_rows[] = {
-    {.name = "output", .letter = 'o', .kind = OPTION_CHOICE, .value = "table|json|wide|name", AT(output), .choices = output_choices,
+    {.name = "output", .letter = 'o', .kind = OPTION_CHOICE, .value = "table|json|wide|name", AT(output),
+     .choices = output_choices,
      .preset = "table", .help = "json: the noun of the API as it came, stable for scripts; name: names alone, one a line"},
 };
 TABLE(output_table, "Output", output_rows);
@@ -46,7 +47,8 @@ static const struct option logs_rows[] = {
     {.name = "generation", .letter = 'g', .kind = OPTION_NUMBER, .value = "G", AT(generation), .min = 1,
      .help = "that generation (default: the newest)"},
     {.name = "all-generations", .kind = OPTION_FLAG, AT(all_generations), .help = "from the first generation on"},
-    {.name = "stream", .kind = OPTION_CHOICE, .value = "out|err|both", AT(stream), .choices = stream_choices, .preset = "both",
+    {.name = "stream", .kind = OPTION_CHOICE, .value = "out|err|both", AT(stream), .choices = stream_choices,
+     .preset = "both",
      .help = "stdout, stderr or both of the ranks; all is printed on stdout"},
     {.name = "tail", .kind = OPTION_NUMBER, .value = "N", AT(tail), .max = 1000000, .min = 1,
      .help = "only the last N lines of each rank and stream"},
@@ -54,7 +56,8 @@ static const struct option logs_rows[] = {
 static TABLE(logs_table, "Options", logs_rows);
 
 static const struct option wait_rows[] = {
-    {.name = "for", .kind = OPTION_CHOICE, .value = "ended|running|stepping", AT(until), .choices = until_choices, .preset = "ended",
+    {.name = "for", .kind = OPTION_CHOICE, .value = "ended|running|stepping", AT(until), .choices = until_choices,
+     .preset = "ended",
      .help = "what to wait for; stepping: every rank has made a step"},
     WITHIN("30d", "longest wait"),
 };
@@ -67,7 +70,8 @@ static const struct option cancel_rows[] = {
 static TABLE(cancel_table, "Options", cancel_rows);
 
 static const struct option events_rows[] = {
-    {.name = "follow", .letter = 'f', .kind = OPTION_FLAG, AT(follow), .help = "print further events until the job has ended"},
+    {.name = "follow", .letter = 'f', .kind = OPTION_FLAG, AT(follow),
+     .help = "print further events until the job has ended"},
 };
 static TABLE(events_table, "Options", events_rows);
 
@@ -76,6 +80,11 @@ static const struct option save_rows[] = {
     WITHIN("10m", "longest wait"),
 };
 static TABLE(save_table, "Options", save_rows);
+
+static const struct option ckpts_rows[] = {
+    {.name = "all", .letter = 'a', .kind = OPTION_FLAG, AT(all), .help = "dropped ones too"},
+};
+static TABLE(ckpts_table, "Options", ckpts_rows);
 
 static const struct option verify_rows[] = {
     {.name = "store", .kind = OPTION_TEXT, .value = "URL", AT(store), .complete = COMPLETE_DIR,
@@ -117,20 +126,22 @@ const struct command commands[] = {
      .set = {.tables = {&run_table, &run_job_table, &run_saving_table, &run_follow_table, &output_table, &common_table,
                         &run_torch_table},
              .stop_at_first = true},
-     .details = "Understands torchrun's command lines: both spellings (--nproc-per-node and --nproc_per_node) and PET_<FLAG> "
-                "in the environment. A script ending in .py is run with python3 -u, as torchrun does ($PYTHON_EXEC names another "
-                "interpreter). The command returns as soon as the job is accepted, unless --wait, --follow or --standalone is "
-                "given; then it ends with the job's exit status: 0, that of the first rank that failed, or 128+N for a rank "
-                "killed by signal N.\n"
-                "With --standalone no daemon has to be started before. Checkpoints go to $XDG_STATE_HOME/tidemark/store. The first "
-                "Ctrl-C cancels the job, which gives its ranks --stop-grace to end; the second kills them."},
+     .details = "Understands torchrun's command lines: both spellings (--nproc-per-node and --nproc_per_node) and "
+                "PET_<FLAG> in the environment. A script ending in .py is run with python3 -u, as torchrun does "
+                "($PYTHON_EXEC names another interpreter). The command returns as soon as the job is accepted, unless "
+                "--wait, --follow or --standalone is given; then it ends with the job's exit status: 0, that of the "
+                "first rank that failed, or 128+N for a rank killed by signal N.\n"
+                "With --standalone no daemon has to be started before. Checkpoints go to "
+                "$XDG_STATE_HOME/tidemark/store. The first Ctrl-C cancels the job, which gives its ranks --stop-grace "
+                "to end; the second kills them."},
 
-    {.group = "job", .name = "list", .brief = "the jobs and their states", .run = cmd_job_list, SET(&list_table, &output_table)},
+    {.group = "job", .name = "list", .brief = "the jobs and their states", .run = cmd_job_list,
+     SET(&list_table, &output_table)},
     {.group = "job", .name = "show", .brief = "a job, its ranks and newest checkpoints", JOB_ARG, .run = cmd_job_show,
      SET(&output_table)},
     {.group = "job", .name = "logs", .brief = "the output of a job's ranks", JOB_ARG, .run = cmd_job_logs, SET(&logs_table),
-     .details = "Reads from the nodes themselves. Lines are prefixed with the rank when there is more than one. A node that does "
-                "not answer is named in a warning and passed over."},
+     .details = "Reads from the nodes themselves. Lines are prefixed with the rank when there is more than one. A node "
+                "that does not answer is named in a warning and passed over."},
     {.group = "job", .name = "wait", .brief = "wait for a job and end with its exit status", JOB_ARG, .run = cmd_job_wait,
      SET(&wait_table, &output_table)},
     {.group = "job", .name = "cancel", .brief = "stop a job for good", JOB_ARG, .run = cmd_job_cancel,
@@ -140,34 +151,41 @@ const struct command commands[] = {
     {.group = "job", .name = "events", .brief = "the history of a job", JOB_ARG, .run = cmd_job_events,
      SET(&events_table, &output_table)},
 
-    {.group = "ckpt", .name = "save", .brief = "take a checkpoint now; training does not stop", JOB_ARG, .run = cmd_ckpt_save,
+    {.group = "ckpt", .name = "save", .brief = "take a checkpoint now; training does not stop", JOB_ARG,
+     .run = cmd_ckpt_save,
      SET(&save_table, &output_table)},
-    {.group = "ckpt", .name = "list", .brief = "the checkpoints of a job", JOB_ARG, .run = cmd_ckpt_list, SET(&output_table)},
+    {.group = "ckpt", .name = "list", .brief = "the checkpoints of a job", JOB_ARG, .run = cmd_ckpt_list,
+     SET(&ckpts_table, &output_table)},
     {.group = "ckpt", .name = "show", .brief = "one checkpoint", CKPT_ARG, .run = cmd_ckpt_show, SET(&output_table)},
     {.group = "ckpt", .name = "verify", .brief = "read a checkpoint from its store and check every byte", CKPT_ARG,
      .run = cmd_ckpt_verify, SET(&verify_table, &output_table),
      .details = "Reads the store from this machine and compares it with the digest in the coordinator's log."},
-    {.group = "ckpt", .name = "drop", .brief = "delete a checkpoint", CKPT_ARG, .run = cmd_ckpt_drop, SET(&drop_table, &output_table)},
+    {.group = "ckpt", .name = "drop", .brief = "delete a checkpoint", CKPT_ARG, .run = cmd_ckpt_drop,
+     SET(&drop_table, &output_table)},
 
     {.name = "rollback", .brief = "send a running job back to a checkpoint", JOB_ARG, .run = cmd_rollback,
      SET(&rollback_table, &output_table)},
 
     {.group = "node", .name = "list", .brief = "the nodes and what they run", .run = cmd_node_list, SET(&output_table)},
     {.group = "node", .name = "show", .brief = "one node", NODE_ARG, .run = cmd_node_show, SET(&output_table)},
-    {.group = "node", .name = "drain", .brief = "give a node no new ranks", NODE_ARG, .run = cmd_node_drain, SET(&output_table)},
+    {.group = "node", .name = "drain", .brief = "give a node no new ranks", NODE_ARG, .run = cmd_node_drain,
+     SET(&output_table)},
     {.group = "node", .name = "resume", .brief = "let a drained node run ranks again", NODE_ARG, .run = cmd_node_resume,
      SET(&output_table)},
 
     {.group = "cluster", .name = "status", .brief = "the coordinators, nodes and jobs in short", .run = cmd_cluster_status,
      SET(&output_table)},
 
-    {.name = "completion", .brief = "print the completion script of a shell", .args = "bash|zsh|fish", .args_min = 1, .args_max = 1,
+    {.name = "completion", .brief = "print the completion script of a shell", .args = "bash|zsh|fish", .args_min = 1,
+     .args_max = 1,
      .complete = COMPLETE_SHELL, .local = true, .run = cmd_completion, SET(),
      .details = "For example: source <(tidemark completion bash)"},
-    {.name = "help", .brief = "help on a command", .args = "[COMMAND...]", .args_max = 2, .complete = COMPLETE_COMMAND, .local = true,
+    {.name = "help", .brief = "help on a command", .args = "[COMMAND...]", .args_max = 2, .complete = COMPLETE_COMMAND,
+     .local = true,
      .run = cmd_help, SET(&help_table)},
     {.name = "version", .brief = "the version of this program", .local = true, .run = cmd_version, SET()},
-    {.name = "__complete", .brief = "the words that may come next", .args = "[WORD...]", .args_max = TIDE_ARGS_MAX, .local = true,
+    {.name = "__complete", .brief = "the words that may come next", .args = "[WORD...]", .args_max = TIDE_ARGS_MAX,
+     .local = true,
      .hidden = true, .run = cmd_complete, .set = {.tables = {&common_table}, .stop_at_first = true}},
 };
 const size_t command_count = sizeof commands / sizeof commands[0];

@@ -7,7 +7,7 @@ const struct exit_row exit_rows[] = {
 #define X(number, symbol, meaning) {number, meaning},
     EXIT_CODE_MAP(X)
 #undef X
-    {0, NULL}};
+        {0, NULL}};
 
 int exit_of_status(enum tide_status status)
 {

@@ -11,20 +11,20 @@
 #include "coordinator/cli/signals.h"
 #include "coordinator/cli/units.h"
 
-#define HOLD_MS 5000u    /* the coordinator holds a watch back that long */
-#define GAP_MS 200u      /* between two watches: the leader sees changes at every heartbeat */
-#define TICK_MS 100      /* how often everything is looked at */
+#define HOLD_MS 5000u /* the coordinator holds a watch back that long */
+#define GAP_MS 200u   /* between two watches: the leader sees changes at every heartbeat */
+#define TICK_MS 100   /* how often everything is looked at */
 
 struct following {
     const struct follow *ask;
     struct job_view view;
-    uint64_t generation;      /* being read; 0: none yet */
+    uint64_t generation; /* being read; 0: none yet */
     struct log_reader reader;
     bool reading;
     struct http_call watch;
     bool watching;
-    uint64_t watch_ns;        /* next one not before */
-    uint64_t answered_ns;     /* the coordinator's last answer */
+    uint64_t watch_ns;    /* next one not before */
+    uint64_t answered_ns; /* the coordinator's last answer */
 };
 
 static void start_watch(struct following *f)
@@ -36,8 +36,8 @@ static void start_watch(struct following *f)
         return;
     f->watch.method = "GET";
     f->watch.timeout_ms = HOLD_MS + 5000;
-    snprintf(f->watch.url, sizeof f->watch.url, "%s/v1/jobs/%s?after=%" PRIu64 "&wait_ms=%u", client->urls.items[client->preferred],
-             f->ask->job, f->view.revision ? f->view.revision : 1, HOLD_MS);
+    snprintf(f->watch.url, sizeof f->watch.url, "%s/v1/jobs/%s?after=%" PRIu64 "&wait_ms=%u",
+             client->urls.items[client->preferred], f->ask->job, f->view.revision ? f->view.revision : 1, HOLD_MS);
     f->watching = http_start(client->http, &f->watch, &err) == TIDE_OK;
     f->watch_ns = now + GAP_MS * NS_PER_MS;
 }
@@ -209,7 +209,8 @@ static int print_logs(struct cli *cli, const struct log_wish *wish)
     if (newest == 0)
         say_note("job %s has not been started yet%s%s", view.job.spec.name, view.job.reason[0] ? ": " : "", view.job.reason);
     else if (from > newest)
-        status = fault_set(&fault, TIDE_E_NOT_FOUND, NULL, "job %s has only reached generation %" PRIu64, view.job.spec.name, newest);
+        status = fault_set(&fault, TIDE_E_NOT_FOUND, NULL, "job %s has only reached generation %" PRIu64, view.job.spec.name,
+                           newest);
     for (uint64_t g = from; g > 0 && status == TIDE_OK && g <= to; g++) {
         fflush(stdout);
         if (o->all_generations && newest > 1)
@@ -238,7 +239,10 @@ int cmd_job_logs(struct cli *cli)
         return print_logs(cli, &wish);
     struct fault fault = {0};
     struct job_view view;
-    struct follow follow = {.client = cli->client, .job = cli->args.items[0], .wish = wish, .watch = stop_on_signal,
+    struct follow follow = {.client = cli->client,
+                            .job = cli->args.items[0],
+                            .wish = wish,
+                            .watch = stop_on_signal,
                             .generation = o->all_generations ? 1 : o->generation};
     signals_catch();
     enum tide_status status = follow_job(&follow, &view, &fault);

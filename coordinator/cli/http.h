@@ -20,26 +20,26 @@ struct http;
 
 /* A request and, once `done`, its answer. Caller-owned; must stay in place while it runs. */
 struct http_call {
-    const char *method;              /* "GET"; static */
+    const char *method; /* "GET"; static */
     char url[HTTP_URL_MAX];
-    const char *body;                /* JSON, or NULL; must live as long as the call */
-    char key[HTTP_KEY_MAX + 1];      /* Idempotency-Key; empty: none */
-    uint64_t timeout_ms;             /* of the whole request */
+    const char *body;           /* JSON, or NULL; must live as long as the call */
+    char key[HTTP_KEY_MAX + 1]; /* Idempotency-Key; empty: none */
+    uint64_t timeout_ms;        /* of the whole request */
 
     bool done;
-    bool reached;                    /* an HTTP answer came; else `error` says why not */
-    bool refused;                    /* nobody listens there */
+    bool reached; /* an HTTP answer came; else `error` says why not */
+    bool refused; /* nobody listens there */
     long status;
-    char *answer;                    /* owned by the call; NUL behind the last byte */
+    char *answer; /* owned by the call; NUL behind the last byte */
     size_t answer_bytes;
     char error[256];
-    uint64_t log_offset, log_next;   /* headers Tidemark-Offset and Tidemark-Next */
-    bool log_ended;                  /* header Tidemark-Ended: true */
+    uint64_t log_offset, log_next; /* headers Tidemark-Offset and Tidemark-Next */
+    bool log_ended;                /* header Tidemark-Ended: true */
 
-    void *easy, *headers;            /* internal */
+    void *easy, *headers; /* internal */
 };
 
-struct http *http_create(void); /* NULL when libcurl does not start */
+struct http *http_create(void);    /* NULL when libcurl does not start */
 void http_free(struct http *http); /* all its calls must have been released */
 
 /* Errors: IO when curl has no more handles. */
@@ -48,6 +48,5 @@ MUST_USE enum tide_status http_start(struct http *http, struct http_call *call, 
 void http_wait(struct http *http, int wait_ms);
 /* Cancels it if it is still running and frees the answer; it may be started again. */
 void http_release(struct http *http, struct http_call *call);
-
 
 #endif

@@ -10,28 +10,28 @@
 #include "coordinator/cli/term.h"
 #include "coordinator/cli/units.h"
 
-#define LINE_BYTES_MAX 65536u       /* a longer line is broken, so that one rank cannot fill the memory */
-#define HOLD_MS 2000u               /* an agent holds an answer back that long */
-#define HOLD_SOURCES_MAX 48u        /* with more of them connections would run out: ask again instead */
-#define AGAIN_MS 300u               /* … that often; and after a failure */
+#define LINE_BYTES_MAX 65536u /* a longer line is broken, so that one rank cannot fill the memory */
+#define HOLD_MS 2000u         /* an agent holds an answer back that long */
+#define HOLD_SOURCES_MAX 48u  /* with more of them connections would run out: ask again instead */
+#define AGAIN_MS 300u         /* … that often; and after a failure */
 #define ANSWER_MS 10000u
-#define NODES_AGE_MS 1000u          /* how often the addresses are asked for again at most */
-#define OVER_MS 5000u               /* silence after the end that is taken for the end of the log */
-#define FAILURES_MAX 5u             /* of a node, once its generation is over */
+#define NODES_AGE_MS 1000u /* how often the addresses are asked for again at most */
+#define OVER_MS 5000u      /* silence after the end that is taken for the end of the log */
+#define FAILURES_MAX 5u    /* of a node, once its generation is over */
 
 struct log_source {
     uint32_t rank;
     bool err;
     uint64_t offset;
-    size_t home, tried;      /* which of the places is asked: (home + tried) % count */
+    size_t home, tried;        /* which of the places is asked: (home + tried) % count */
     bool running, ended, seen; /* seen: some node has it */
-    bool caught_up;          /* all there is has been read once: the tail can be printed */
+    bool caught_up;            /* all there is has been read once: the tail can be printed */
     unsigned failures;
     uint64_t again_ns;
     struct http_call call;
-    char *line;              /* begun, without its newline */
+    char *line; /* begun, without its newline */
     size_t line_bytes;
-    struct strlist tail;     /* the last lines so far; a ring once it is full */
+    struct strlist tail; /* the last lines so far; a ring once it is full */
     size_t tail_first;
 };
 
@@ -64,8 +64,8 @@ enum tide_status ranks_parse(const char *text, uint32_t ranks, uint32_t **ret_ra
         uint64_t from, to;
         if (!take_range(&at, ranks, &from, &to) || count + (to - from) >= ranks) {
             mem_free(list);
-            return fault_set(fault, TIDE_E_INVALID, "write for example --rank 0,2-4", "\"%.80s\": the job has ranks 0 to %u", text,
-                             ranks - 1);
+            return fault_set(fault, TIDE_E_INVALID, "write for example --rank 0,2-4", "\"%.80s\": the job has ranks 0 to %u",
+                             text, ranks - 1);
         }
         for (uint64_t r = from; r <= to; r++)
             list[count++] = (uint32_t)r;
@@ -151,7 +151,8 @@ static FILE *stream_of(const struct log_reader *reader, const struct log_source 
     return reader->wish.all_to_stderr || (s->err && reader->wish.err_to_stderr) ? stderr : stdout;
 }
 
-static void put_line(const struct log_reader *reader, const struct log_source *s, const char *line, size_t bytes, bool newline)
+static void put_line(const struct log_reader *reader, const struct log_source *s, const char *line, size_t bytes,
+                     bool newline)
 {
     FILE *to = stream_of(reader, s);
     progress_clear();
@@ -194,6 +195,10 @@ static void take_bytes(struct log_reader *reader, struct log_source *s, const ch
     /* One rank alone is passed on byte for byte, as if it were in the foreground. */
     if (!reader->prefix && !in_tail(reader, s)) {
         progress_clear();
+        if (reader->open_line && reader->last != s && stream_of(reader, reader->last) == stream_of(reader, s))
+            fputc('\n', stream_of(reader, s));
+        reader->last = s;
+        reader->open_line = data[bytes - 1] != '\n';
         fwrite(data, 1, bytes, stream_of(reader, s));
         return;
     }
@@ -275,9 +280,9 @@ static void start_source(struct log_reader *reader, struct log_source *s, bool o
     s->call.method = "GET";
     s->call.timeout_ms = ANSWER_MS;
     snprintf(s->call.url, sizeof s->call.url,
-             "http://%s%s%s:%u/v1/logs?job=%s&uid=%s&generation=%" PRIu64 "&rank=%u&stream=%s&offset=%" PRIu64 "&wait_ms=%u", v6 ? "[" : "",
-             node->address, v6 ? "]" : "", node->log_port, reader->job, reader->uid, reader->generation, s->rank, s->err ? "err" : "out",
-             s->offset, hold ? HOLD_MS : 0);
+             "http://%s%s%s:%u/v1/logs?job=%s&uid=%s&generation=%" PRIu64 "&rank=%u&stream=%s&offset=%" PRIu64 "&wait_ms=%u",
+             v6 ? "[" : "", node->address, v6 ? "]" : "", node->log_port, reader->job, reader->uid, reader->generation,
+             s->rank, s->err ? "err" : "out", s->offset, hold ? HOLD_MS : 0);
     if (http_start(reader->client->http, &s->call, &err) == TIDE_OK)
         s->running = true;
     else

@@ -9,12 +9,12 @@
 
 /* What is wanted. */
 struct log_wish {
-    const char *ranks;     /* "0,2-4"; NULL: all */
-    unsigned stream;       /* enum log_stream */
-    uint64_t tail;         /* 0: all */
+    const char *ranks; /* "0,2-4"; NULL: all */
+    unsigned stream;   /* enum log_stream */
+    uint64_t tail;     /* 0: all */
     bool follow;
-    bool err_to_stderr;    /* a rank's stderr goes to ours; else all goes to stdout */
-    bool all_to_stderr;    /* stdout is kept for something else */
+    bool err_to_stderr; /* a rank's stderr goes to ours; else all goes to stdout */
+    bool all_to_stderr; /* stdout is kept for something else */
 };
 
 struct log_source;
@@ -26,18 +26,21 @@ struct log_reader {
     char job[TIDE_NAME_MAX + 1];
     char uid[TIDE_UID_CHARS + 1];
     uint64_t generation;
-    struct node_list nodes;     /* with their addresses; asked for again when one does not answer */
+    struct node_list nodes; /* with their addresses; asked for again when one does not answer */
     uint64_t nodes_at_ns;
-    struct strlist places;      /* names of nodes that may have logs of it */
-    struct strlist warned;      /* nodes already named in a warning */
+    struct strlist places; /* names of nodes that may have logs of it */
+    struct strlist warned; /* nodes already named in a warning */
     struct log_source *sources;
     size_t source_count;
-    bool prefix;                /* more than one rank */
-    uint64_t over_ns;           /* since when nothing new can come; 0: it can */
+    bool prefix;                   /* more than one rank */
+    const struct log_source *last; /* that printed, and whether its line is still open */
+    bool open_line;
+    uint64_t over_ns; /* since when nothing new can come; 0: it can */
 };
 
 /* "0,2-4" below `ranks`; ret_ranks: heap, ascending as written. Errors: INVALID. */
-MUST_USE enum tide_status ranks_parse(const char *text, uint32_t ranks, uint32_t **ret_ranks, size_t *ret_count, struct fault *fault);
+MUST_USE enum tide_status ranks_parse(const char *text, uint32_t ranks, uint32_t **ret_ranks, size_t *ret_count,
+                                      struct fault *fault);
 
 /* Begin to read `generation` of the job in `view`. Errors: INVALID (ranks), those of the API. */
 MUST_USE enum tide_status log_reader_init(struct log_reader *reader, struct client *client, const struct log_wish *wish,

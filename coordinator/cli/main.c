@@ -21,8 +21,9 @@ static int unknown_command(int argc, char **argv, int taken)
     size_t n = command_words(taken ? argv[0] : NULL, words, WORDS_MAX);
     const char *closest = closest_word(argv[taken], words, n);
     const char *group = taken ? argv[0] : "";
-    say_error("unknown command \"%s%s%.40s\"%s%s%s%s%s", group, taken ? " " : "", argv[taken], closest ? "; did you mean " : "",
-              closest ? group : "", closest && taken ? " " : "", closest ? closest : "", closest ? "?" : "");
+    say_error("unknown command \"%s%s%.40s\"%s%s%s%s%s", group, taken ? " " : "", argv[taken],
+              closest ? "; did you mean " : "", closest ? group : "", closest && taken ? " " : "", closest ? closest : "",
+              closest ? "?" : "");
     say_hint("tidemark help%s%s lists the commands", taken ? " " : "", group);
     return EXIT_CODE_USAGE;
 }

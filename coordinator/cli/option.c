@@ -7,8 +7,8 @@
 #include "ckpt/base/mem.h"
 #include "coordinator/cli/units.h"
 
-#define WORD_MAX 63       /* longer words are not typing errors of ours */
-#define OPTIONS_MAX 96    /* of a command, all tables together */
+#define WORD_MAX 63    /* longer words are not typing errors of ours */
+#define OPTIONS_MAX 96 /* of a command, all tables together */
 
 /* ---- looking up ---- */
 
@@ -20,25 +20,25 @@ static bool same_name(const char *name, const char *given, size_t bytes)
     return name[bytes] == '\0';
 }
 
-#define EACH_OPTION(set, row)                                                                    \
-    for (size_t t_ = 0; t_ < TABLES_MAX && (set)->tables[t_] != NULL; t_++)                      \
-        for (const struct option *row = (set)->tables[t_]->rows,                                 \
-                                 *end_ = (set)->tables[t_]->rows + (set)->tables[t_]->count;     \
+#define EACH_OPTION(set, row)                                                                                               \
+    for (size_t t_ = 0; t_ < TABLES_MAX && (set)->tables[t_] != NULL; t_++)                                                 \
+        for (const struct option *row = (set)->tables[t_]->rows,                                                            \
+                                 *end_ = (set)->tables[t_]->rows + (set)->tables[t_]->count;                                \
              row < end_; row++)
 
 const struct option *option_named(const struct option_set *set, const char *name, size_t bytes)
 {
     EACH_OPTION(set, row)
-        if (same_name(row->name, name, bytes))
-            return row;
+    if (same_name(row->name, name, bytes))
+        return row;
     return NULL;
 }
 
 const struct option *option_lettered(const struct option_set *set, char letter)
 {
     EACH_OPTION(set, row)
-        if (row->letter == letter)
-            return row;
+    if (row->letter == letter)
+        return row;
     return NULL;
 }
 
@@ -105,8 +105,8 @@ static enum tide_status unknown_option(const struct option_set *set, const char 
     const char *names[OPTIONS_MAX];
     size_t count = 0;
     EACH_OPTION(set, row)
-        if (!row->hidden && count < OPTIONS_MAX)
-            names[count++] = row->name;
+    if (!row->hidden && count < OPTIONS_MAX)
+        names[count++] = row->name;
     char given[WORD_MAX + 1] = "";
     for (size_t i = 2; i < bytes && i - 2 < WORD_MAX; i++)
         given[i - 2] = word[i] == '_' ? '-' : word[i];
@@ -190,7 +190,8 @@ struct line {
 static size_t place_of(const struct option_set *set, const struct option *wanted)
 {
     size_t place = 0;
-    EACH_OPTION(set, row) {
+    EACH_OPTION(set, row)
+    {
         if (row == wanted)
             return place < OPTIONS_MAX ? place : 0;
         place++;
@@ -284,7 +285,8 @@ static enum tide_status take_words(const struct option_set *set, struct line *li
 
 static enum tide_status take_presets(const struct option_set *set, struct options *options, struct err *err)
 {
-    EACH_OPTION(set, row) {
+    EACH_OPTION(set, row)
+    {
         enum tide_status status = TIDE_OK;
         if (row->preset != NULL && row->kind != OPTION_IGNORED)
             status = set_named(row, row->name, row->preset, options, NULL, err);
@@ -303,7 +305,8 @@ static bool flag_is_off(const struct option *row, const char *value)
 static enum tide_status take_environment(const struct option_set *set, const struct line *line, option_getenv environment,
                                          struct options *options, struct strlist *notes, struct err *err)
 {
-    EACH_OPTION(set, row) {
+    EACH_OPTION(set, row)
+    {
         if (!row->torch || line->given[place_of(set, row)])
             continue;
         char name[WORD_MAX + 1];

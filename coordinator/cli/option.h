@@ -25,22 +25,30 @@ enum option_kind {
 };
 
 /* What the shell offers in its place. */
-enum completion { COMPLETE_NONE, COMPLETE_JOB, COMPLETE_CKPT, COMPLETE_NODE, COMPLETE_FILE, COMPLETE_DIR, COMPLETE_SHELL,
-                  COMPLETE_COMMAND };
+enum completion {
+    COMPLETE_NONE,
+    COMPLETE_JOB,
+    COMPLETE_CKPT,
+    COMPLETE_NODE,
+    COMPLETE_FILE,
+    COMPLETE_DIR,
+    COMPLETE_SHELL,
+    COMPLETE_COMMAND
+};
 
 struct option {
-    const char *name;  /* with '-'; '_' is accepted for it everywhere */
-    char letter;       /* 0: none */
+    const char *name; /* with '-'; '_' is accepted for it everywhere */
+    char letter;      /* 0: none */
     enum option_kind kind;
     const char *value; /* what the help calls its value; NULL: it takes none */
     size_t offset;
-    uint64_t min, max;            /* COUNT, NUMBER; max 0: none */
-    const char *const *choices;   /* CHOICE; NULL-terminated */
-    const char *preset;           /* default, as one would write it; NULL: zero or empty */
-    bool torch;                   /* torchrun's flag: PET_<NAME> in the environment stands for it too */
+    uint64_t min, max;          /* COUNT, NUMBER; max 0: none */
+    const char *const *choices; /* CHOICE; NULL-terminated */
+    const char *preset;         /* default, as one would write it; NULL: zero or empty */
+    bool torch;                 /* torchrun's flag: PET_<NAME> in the environment stands for it too */
     bool hidden;
     enum completion complete;
-    const char *help;  /* a sentence without a capital and full stop; for IGNORED and REFUSED: why, and what instead */
+    const char *help; /* a sentence without a capital and full stop; for IGNORED and REFUSED: why, and what instead */
 };
 
 struct option_table {

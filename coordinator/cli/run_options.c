@@ -21,7 +21,8 @@ static const struct option run_rows[] = {
      .help = "restarts after failures before the job fails; rollbacks by hand do not count"},
     {.name = "standalone", .kind = OPTION_FLAG, AT(standalone), TORCH,
      .help = "bring a coordinator and an agent of its own on this machine, follow the job, take both down at the end"},
-    {.name = "module", .letter = 'm', .kind = OPTION_FLAG, AT(module), TORCH, .help = "the program is a Python module (python3 -m)"},
+    {.name = "module", .letter = 'm', .kind = OPTION_FLAG, AT(module), TORCH,
+     .help = "the program is a Python module (python3 -m)"},
     {.name = "no-python", .kind = OPTION_FLAG, AT(no_python), TORCH,
      .help = "execute the program as it is, even if its name ends in .py"},
 };
@@ -35,7 +36,8 @@ static const struct option job_rows[] = {
      .help = "set a variable for the ranks; without a value, the one it has here; may be given several times"},
     {.name = "cwd", .kind = OPTION_TEXT, .value = "DIR", AT(cwd), .complete = COMPLETE_DIR,
      .help = "directory the ranks start in, on every node (default: this one)"},
-    {.name = "launcher", .kind = OPTION_CHOICE, .value = "pmix|none", AT(launcher), .choices = launcher_choices, .preset = "pmix",
+    {.name = "launcher", .kind = OPTION_CHOICE, .value = "pmix|none", AT(launcher), .choices = launcher_choices,
+     .preset = "pmix",
      .help = "pmix: MPI programs find each other; none: only torchrun's environment"},
     {.name = "start-deadline", .kind = OPTION_DURATION, .value = "DURATION", AT(start_deadline_ms), .preset = "2m",
      .help = "a generation whose ranks are not all started by then has failed"},
@@ -46,7 +48,8 @@ static const struct option job_rows[] = {
 static const struct option saving_rows[] = {
     {.name = "ckpt-every", .kind = OPTION_DURATION, .value = "DURATION", AT(ckpt_every_ms),
      .help = "take a checkpoint that often, without stopping the training (default: only by hand)"},
-    {.name = "ckpt-keep", .kind = OPTION_COUNT, .value = "N", AT(ckpt_keep), .min = 1, .max = TIDE_CKPTS_MAX / 2, .preset = "3",
+    {.name = "ckpt-keep", .kind = OPTION_COUNT, .value = "N", AT(ckpt_keep), .min = 1, .max = TIDE_CKPTS_MAX / 2,
+     .preset = "3",
      .help = "committed checkpoints kept; older ones are deleted"},
     {.name = "store", .kind = OPTION_TEXT, .value = "URL", AT(store), .complete = COMPLETE_DIR,
      .help = "where checkpoints are durable: file:///DIR or a directory that every node sees (default: the cluster's)"},
@@ -60,7 +63,8 @@ static const struct option follow_rows[] = {
     {.name = "wait", .kind = OPTION_FLAG, AT(wait), .help = "wait for the end of the job and end with its exit status"},
     {.name = "within", .kind = OPTION_DURATION, .value = "DURATION", AT(within_ms), .preset = "30d",
      .help = "longest wait of --wait"},
-    {.name = "keep-state", .kind = OPTION_FLAG, AT(keep_state), .help = "with --standalone: keep its state directory and say where"},
+    {.name = "keep-state", .kind = OPTION_FLAG, AT(keep_state),
+     .help = "with --standalone: keep its state directory and say where"},
     {.name = "json", .kind = OPTION_FLAG, AT(json), .help = "the same as -o json: print the outcome as JSON"},
 };
 

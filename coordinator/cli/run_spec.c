@@ -18,7 +18,8 @@ enum tide_status nnodes_parse(const char *text, uint32_t *ret_nodes, struct faul
     snprintf(word, sizeof word, "%.*s", (int)(n < sizeof word ? n : sizeof word - 1), text);
     if (number_parse(word, 1, TIDE_NODES_MAX, &low, NULL) != TIDE_OK ||
         number_parse(colon ? colon + 1 : word, 1, TIDE_NODES_MAX, &high, NULL) != TIDE_OK)
-        return fault_set(fault, TIDE_E_INVALID, NULL, "--nnodes: \"%.40s\" is not a number from 1 to %d", text, TIDE_NODES_MAX);
+        return fault_set(fault, TIDE_E_INVALID, NULL, "--nnodes: \"%.40s\" is not a number from 1 to %d", text,
+                         TIDE_NODES_MAX);
     if (low != high)
         return fault_set(fault, TIDE_E_UNSUPPORTED, "give the number that is needed, and --spares for more to fall back on",
                          "--nnodes %.40s: a job cannot grow and shrink yet", text);
@@ -31,7 +32,8 @@ bool run_spec_wants_slots(const struct options *o)
     return !o->standalone && (strcmp(o->nproc, "cpu") == 0 || strcmp(o->nproc, "auto") == 0);
 }
 
-static enum tide_status nproc_parse(const struct options *o, const struct machine *m, uint32_t *ret_nproc, struct fault *fault)
+static enum tide_status nproc_parse(const struct options *o, const struct machine *m, uint32_t *ret_nproc,
+                                    struct fault *fault)
 {
     uint64_t number = 0;
     bool is_auto = strcmp(o->nproc, "auto") == 0, cpu = strcmp(o->nproc, "cpu") == 0, gpu = strcmp(o->nproc, "gpu") == 0;
@@ -39,11 +41,13 @@ static enum tide_status nproc_parse(const struct options *o, const struct machin
         return fault_set(fault, TIDE_E_UNSUPPORTED, "give the number of ranks per node",
                          "--nproc-per-node gpu: nodes do not tell how many GPUs they have");
     if (gpu && m->gpus == 0)
-        return fault_set(fault, TIDE_E_INVALID, "use --nproc-per-node cpu or a number", "--nproc-per-node gpu: this machine has none");
+        return fault_set(fault, TIDE_E_INVALID, "use --nproc-per-node cpu or a number",
+                         "--nproc-per-node gpu: this machine has none");
     if (!is_auto && !cpu && !gpu) {
         if (number_parse(o->nproc, 1, TIDE_LOCAL_RANKS_MAX, &number, NULL) != TIDE_OK)
-            return fault_set(fault, TIDE_E_INVALID, NULL, "--nproc-per-node: \"%.40s\" is not a number from 1 to %d, auto, cpu or gpu",
-                             o->nproc, TIDE_LOCAL_RANKS_MAX);
+            return fault_set(fault, TIDE_E_INVALID, NULL,
+                             "--nproc-per-node: \"%.40s\" is not a number from 1 to %d, auto, cpu or gpu", o->nproc,
+                             TIDE_LOCAL_RANKS_MAX);
     } else if (o->standalone) {
         number = gpu || (is_auto && m->gpus > 0) ? m->gpus : m->cpus;
     } else {
@@ -85,8 +89,8 @@ static enum tide_status build_env(const struct options *o, const struct machine 
     for (size_t i = 0; i < o->env.count; i++) {
         const char *word = o->env.items[i];
         if (word[0] == '\0' || word[0] == '=')
-            return fault_set(fault, TIDE_E_INVALID, "write NAME=VALUE, or NAME for the value it has here", "--env \"%.80s\" has no name",
-                             word);
+            return fault_set(fault, TIDE_E_INVALID, "write NAME=VALUE, or NAME for the value it has here",
+                             "--env \"%.80s\" has no name", word);
         if (strchr(word, '=') != NULL) {
             strlist_add(env, word);
             continue;
@@ -118,8 +122,8 @@ static void default_name(const char *program, const char *suffix, char *to, size
     snprintf(to, size, "%s-%s", used ? stem : "job", suffix);
 }
 
-static enum tide_status build_name(const struct options *o, const struct strlist *args, const struct machine *m, struct job_spec *spec,
-                                   struct fault *fault)
+static enum tide_status build_name(const struct options *o, const struct strlist *args, const struct machine *m,
+                                   struct job_spec *spec, struct fault *fault)
 {
     if (o->name == NULL) {
         default_name(args->items[0], m->suffix, spec->name, sizeof spec->name);
@@ -137,13 +141,16 @@ static enum tide_status absolute(const char *option, const char *path, const cha
                                  struct fault *fault)
 {
     bool whole = path[0] == '/' || strstr(path, "://") != NULL;
-    int n = snprintf(to, TIDE_PATH_MAX + 1, "%s%s%s%s", strstr(path, "://") ? "" : scheme, whole ? "" : cwd, whole ? "" : "/", path);
+    int n = snprintf(to, TIDE_PATH_MAX + 1, "%s%s%s%s", strstr(path, "://") ? "" : scheme, whole ? "" : cwd,
+                     whole ? "" : "/", path);
     if (n > TIDE_PATH_MAX)
-        return fault_set(fault, TIDE_E_LIMIT, NULL, "--%s: the path has %d bytes; at most %d are possible", option, n, TIDE_PATH_MAX);
+        return fault_set(fault, TIDE_E_LIMIT, NULL, "--%s: the path has %d bytes; at most %d are possible", option, n,
+                         TIDE_PATH_MAX);
     return TIDE_OK;
 }
 
-static enum tide_status build_paths(const struct options *o, const struct machine *m, struct job_spec *spec, struct fault *fault)
+static enum tide_status build_paths(const struct options *o, const struct machine *m, struct job_spec *spec,
+                                    struct fault *fault)
 {
     enum tide_status status = absolute("cwd", o->cwd ? o->cwd : m->cwd, "", m->cwd, spec->cwd, fault);
     if (status != TIDE_OK || o->store == NULL)
@@ -160,7 +167,8 @@ static enum tide_status check_alone(const struct options *o, const struct job_sp
         return fault_set(fault, TIDE_E_INVALID, "leave --standalone away to run on a cluster",
                          "--standalone has one node, this machine; --nnodes %u does not fit", spec->nnodes);
     if (o->standalone && spec->spares != 0)
-        return fault_set(fault, TIDE_E_INVALID, "leave --standalone away to run on a cluster", "--standalone has no spare nodes");
+        return fault_set(fault, TIDE_E_INVALID, "leave --standalone away to run on a cluster",
+                         "--standalone has no spare nodes");
     if (o->keep_state && !o->standalone)
         return fault_set(fault, TIDE_E_INVALID, NULL, "--keep-state belongs to --standalone");
     if (o->wait && o->follow)
@@ -171,9 +179,14 @@ static enum tide_status check_alone(const struct options *o, const struct job_sp
 enum tide_status run_spec_build(const struct options *o, const struct strlist *args, const struct machine *machine,
                                 struct job_spec *ret_spec, struct fault *fault)
 {
-    struct job_spec spec = {.spares = o->spares, .launcher = o->launcher, .ckpt_every_ms = o->ckpt_every_ms, .ckpt_keep = o->ckpt_keep,
-                            .max_restarts = o->max_restarts, .stop_grace_ms = o->stop_grace_ms,
-                            .cut_deadline_ms = o->cut_deadline_ms, .start_deadline_ms = o->start_deadline_ms};
+    struct job_spec spec = {.spares = o->spares,
+                            .launcher = o->launcher,
+                            .ckpt_every_ms = o->ckpt_every_ms,
+                            .ckpt_keep = o->ckpt_keep,
+                            .max_restarts = o->max_restarts,
+                            .stop_grace_ms = o->stop_grace_ms,
+                            .cut_deadline_ms = o->cut_deadline_ms,
+                            .start_deadline_ms = o->start_deadline_ms};
     enum tide_status status = nnodes_parse(o->nnodes, &spec.nnodes, fault);
     if (status == TIDE_OK)
         status = nproc_parse(o, machine, &spec.nproc_per_node, fault);

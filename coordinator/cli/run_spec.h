@@ -7,17 +7,17 @@
 
 /* What `--nproc-per-node cpu|auto|gpu` stands for; 0: it cannot be known here. */
 struct machine {
-    uint32_t cpus, gpus;    /* of this machine; standalone */
-    uint32_t slots;         /* of the cluster's nodes: the smallest */
+    uint32_t cpus, gpus; /* of this machine; standalone */
+    uint32_t slots;      /* of the cluster's nodes: the smallest */
     option_getenv environment;
-    const char *cwd;        /* of this process, absolute */
-    char suffix[8];         /* random, for default names */
+    const char *cwd; /* of this process, absolute */
+    char suffix[8];  /* random, for default names */
 };
 
 /* From a command line to the job it asks for. Pure but for what `machine` tells. Release with job_spec_codec.
  * Errors: INVALID, UNSUPPORTED, naming the option and what to use instead. */
-MUST_USE enum tide_status run_spec_build(const struct options *options, const struct strlist *args, const struct machine *machine,
-                                         struct job_spec *ret_spec, struct fault *fault);
+MUST_USE enum tide_status run_spec_build(const struct options *options, const struct strlist *args,
+                                         const struct machine *machine, struct job_spec *ret_spec, struct fault *fault);
 
 /* Must the cluster be asked for its slots? */
 bool run_spec_wants_slots(const struct options *options);

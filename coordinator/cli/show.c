@@ -56,45 +56,63 @@ const char *steps_text(const struct job_view *view, char *to, size_t size)
 
 const char *shape_text(const struct job_spec *spec, char *to, size_t size)
 {
-    snprintf(to, size, "%u (%u node%s x %u)", job_world_size(spec), spec->nnodes, spec->nnodes == 1 ? "" : "s", spec->nproc_per_node);
+    snprintf(to, size, "%u (%u node%s x %u)", job_world_size(spec), spec->nnodes, spec->nnodes == 1 ? "" : "s",
+             spec->nproc_per_node);
     return to;
 }
 
 /* ---- checkpoints ---- */
 
-void show_ckpts(const struct job *job, size_t newest, bool wide)
+static void ckpt_columns(struct table *t, bool wide)
+{
+    table_column(t, "CHECKPOINT", false);
+    table_column(t, "STATE", false);
+    table_column(t, "STEP", true);
+    table_column(t, "GEN", true);
+    table_column(t, "SIZE", true);
+    table_column(t, "STORED", true);
+    table_column(t, "STALL", true);
+    table_column(t, "OPENED", false);
+    if (wide)
+        table_column(t, "MANIFEST", false);
+    table_column(t, "NOTE", false);
+}
+
+static void ckpt_row(struct table *t, const struct job *job, const struct ckpt *k, bool wide, uint64_t now)
+{
+    char a[UNIT_TEXT_MAX], b[UNIT_TEXT_MAX], c[UNIT_TEXT_MAX], d[UNIT_TEXT_MAX];
+    const char *state = ckpt_state_names[k->state];
+    table_cell(t, TINT_NONE, "%s/%" PRIu64, job->spec.name, k->cut);
+    table_cell(t, tint_of_state(state), "%s", state);
+    table_cell(t, TINT_NONE, "%" PRIu64, k->step);
+    table_cell(t, TINT_NONE, "%" PRIu64, k->generation);
+    table_cell(t, TINT_NONE, "%s", k->raw_bytes ? size_text(k->raw_bytes, a) : "-");
+    table_cell(t, TINT_NONE, "%s", k->stored_bytes ? size_text(k->stored_bytes, b) : "-");
+    table_cell(t, TINT_NONE, "%s", k->sealed_ms ? stall_text(k->stall_us, c) : "-");
+    table_cell(t, TINT_NONE, "%s", age_text(now, k->opened_ms, d));
+    if (wide)
+        table_cell(t, TINT_NONE, "%s", k->manifest);
+    table_cell(t, TINT_NONE, "%s%s%s", k->by_hand ? "by hand" : "", k->by_hand && k->reason[0] ? "; " : "", k->reason);
+}
+
+size_t show_ckpts(const struct job *job, struct ckpts_wish wish)
 {
     struct table t = {0};
-    char a[UNIT_TEXT_MAX], b[UNIT_TEXT_MAX], c[UNIT_TEXT_MAX], d[UNIT_TEXT_MAX];
+    size_t from = job->ckpts.count, rows = 0, hidden = 0;
     uint64_t now = clock_wall_ms();
-    table_column(&t, "CHECKPOINT", false);
-    table_column(&t, "STATE", false);
-    table_column(&t, "STEP", true);
-    table_column(&t, "GEN", true);
-    table_column(&t, "SIZE", true);
-    table_column(&t, "STORED", true);
-    table_column(&t, "STALL", true);
-    table_column(&t, "OPENED", false);
-    if (wide)
-        table_column(&t, "MANIFEST", false);
-    table_column(&t, "NOTE", false);
-    size_t count = job->ckpts.count;
-    for (size_t i = newest && count > newest ? count - newest : 0; i < count; i++) {
-        const struct ckpt *k = &job->ckpts.items[i];
-        const char *state = ckpt_state_names[k->state];
-        table_cell(&t, TINT_NONE, "%s/%" PRIu64, job->spec.name, k->cut);
-        table_cell(&t, tint_of_state(state), "%s", state);
-        table_cell(&t, TINT_NONE, "%" PRIu64, k->step);
-        table_cell(&t, TINT_NONE, "%" PRIu64, k->generation);
-        table_cell(&t, TINT_NONE, "%s", k->raw_bytes ? size_text(k->raw_bytes, a) : "-");
-        table_cell(&t, TINT_NONE, "%s", k->stored_bytes ? size_text(k->stored_bytes, b) : "-");
-        table_cell(&t, TINT_NONE, "%s", k->sealed_ms ? stall_text(k->stall_us, c) : "-");
-        table_cell(&t, TINT_NONE, "%s", age_text(now, k->opened_ms, d));
-        if (wide)
-            table_cell(&t, TINT_NONE, "%s", k->manifest);
-        table_cell(&t, TINT_NONE, "%s%s%s", k->by_hand ? "by hand" : "", k->by_hand && k->reason[0] ? "; " : "", k->reason);
+    while (from > 0 && (wish.newest == 0 || rows < wish.newest)) {
+        from--;
+        rows += wish.dropped || job->ckpts.items[from].state != TIDE_CKPT_DROPPED;
+    }
+    ckpt_columns(&t, wish.wide);
+    for (size_t i = from; i < job->ckpts.count; i++) {
+        if (!wish.dropped && job->ckpts.items[i].state == TIDE_CKPT_DROPPED)
+            hidden++;
+        else
+            ckpt_row(&t, job, &job->ckpts.items[i], wish.wide, now);
     }
     table_print(&t, stdout, term_columns());
+    return hidden;
 }
 
 void show_ckpt(const struct job *job, const struct ckpt *k)
@@ -130,15 +148,16 @@ void show_ckpt(const struct job *job, const struct ckpt *k)
 static void show_recovery(const struct job *job, const struct recovery *r)
 {
     char at[UNIT_TEXT_MAX], d[5][UNIT_TEXT_MAX];
-    printf("%s  %sgeneration %" PRIu64 " -> %" PRIu64 "%s: %s\n", clock_text(r->at_ms, at), tint_on(TINT_BOLD), r->generation,
-           r->generation + 1, tint_off(), r->text[0] ? r->text : event_kind_names[r->cause]);
-    printf("    detect %s, fence %s, start %s, restore %s", duration_text(r->detect_ms, d[0]), duration_text(r->fence_ms, d[1]),
-           r->start_ms ? duration_text(r->start_ms, d[2]) : "-", duration_text(r->restore_ms, d[3]));
+    printf("%s  %sgeneration %" PRIu64 " -> %" PRIu64 "%s: %s\n", clock_text(r->at_ms, at), tint_on(TINT_BOLD),
+           r->generation, r->generation + 1, tint_off(), r->text[0] ? r->text : event_kind_names[r->cause]);
+    printf("    detect %s, fence %s, start %s, restore %s", duration_text(r->detect_ms, d[0]),
+           duration_text(r->fence_ms, d[1]), r->start_ms ? duration_text(r->start_ms, d[2]) : "-",
+           duration_text(r->restore_ms, d[3]));
     printf("; %s%s\n", r->total_ms ? duration_text(r->total_ms, d[4]) : "not over yet", r->total_ms ? " in all" : "");
     uint64_t lost = r->from_step > r->to_step ? r->from_step - r->to_step : 0;
     if (r->cut)
-        printf("    restored %s/%" PRIu64 " (step %" PRIu64 "); %" PRIu64 " step%s lost\n", job->spec.name, r->cut, r->to_step, lost,
-               lost == 1 ? "" : "s");
+        printf("    restored %s/%" PRIu64 " (step %" PRIu64 "); %" PRIu64 " step%s lost\n", job->spec.name, r->cut,
+               r->to_step, lost, lost == 1 ? "" : "s");
     else
         printf("    from the beginning: there was no checkpoint; %" PRIu64 " step%s lost\n", lost, lost == 1 ? "" : "s");
 }
@@ -170,7 +189,7 @@ void show_events(const struct job *job, uint64_t after)
 void show_ranks(const struct job_view *view)
 {
     struct table t = {0};
-    char restore[UNIT_TEXT_MAX + 32], time[UNIT_TEXT_MAX];
+    char restore[TIDE_NAME_MAX + 2 * UNIT_TEXT_MAX + 32], time[UNIT_TEXT_MAX];
     table_column(&t, "RANK", true);
     table_column(&t, "NODE", false);
     table_column(&t, "STATE", false);
@@ -185,8 +204,8 @@ void show_ranks(const struct job_view *view)
         const char *state = known ? rank_state_names[r->state] : "-";
         restore[0] = '\0';
         if (r->restored_cut)
-            snprintf(restore, sizeof restore, "/%" PRIu64 " from %s in %s", r->restored_cut, r->tier[0] ? r->tier : "?",
-                     stall_text(r->restore_us, time));
+            snprintf(restore, sizeof restore, "%s/%" PRIu64 " from %s in %s", view->job.spec.name, r->restored_cut,
+                     r->tier[0] ? r->tier : "?", stall_text(r->restore_us, time));
         table_cell(&t, TINT_NONE, "%u", v->rank);
         table_cell(&t, TINT_NONE, "%s", v->node);
         table_cell(&t, tint_of_state(state), "%s", state);

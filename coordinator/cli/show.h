@@ -19,7 +19,12 @@ bool steps_range(const struct job_view *view, uint64_t *ret_low, uint64_t *ret_h
 /* "4 nodes x 2" ; returns `to`. */
 const char *shape_text(const struct job_spec *spec, char *to, size_t size);
 
-void show_ckpts(const struct job *job, size_t newest, bool wide); /* the newest so many; 0: all */
+struct ckpts_wish {
+    size_t newest; /* only so many; 0: all */
+    bool wide, dropped;
+};
+/* Returns how many dropped ones were passed over. */
+size_t show_ckpts(const struct job *job, struct ckpts_wish wish);
 void show_ckpt(const struct job *job, const struct ckpt *ckpt);
 void show_recoveries(const struct job *job);
 void show_event(const struct event *event);

@@ -24,9 +24,9 @@
 
 #define RANDOM_CHARS 8
 #define POLL_MS 10
-#define AGENT_STOP_MS 15000       /* it ends its steps first */
+#define AGENT_STOP_MS 15000 /* it ends its steps first */
 #define COORDINATOR_STOP_MS 5000
-#define ORPHANS_MS 3000           /* until every process left over is gone */
+#define ORPHANS_MS 3000 /* until every process left over is gone */
 #define LAST_WORDS_BYTES 400
 #define CHILDREN_BYTES_MAX (1u << 20)
 #define NODE_NAME "local"
@@ -52,9 +52,11 @@ static enum tide_status state_home(char *to, struct fault *fault)
     else if (home != NULL && home[0] == '/')
         n = snprintf(to, TIDE_PATH_MAX + 1, "%s/.local/state/tidemark", home);
     else
-        return fault_set(fault, TIDE_E_IO, "set XDG_STATE_HOME to a directory of yours", "there is no home directory for the state");
+        return fault_set(fault, TIDE_E_IO, "set XDG_STATE_HOME to a directory of yours",
+                         "there is no home directory for the state");
     if (n > TIDE_PATH_MAX - 64)
-        return fault_set(fault, TIDE_E_LIMIT, "set XDG_STATE_HOME to a shorter path", "the path of the state directory has %d bytes", n);
+        return fault_set(fault, TIDE_E_LIMIT, "set XDG_STATE_HOME to a shorter path",
+                         "the path of the state directory has %d bytes", n);
     return TIDE_OK;
 }
 
@@ -160,7 +162,8 @@ static void become(const char *program, char *const *argv, int log_fd, pid_t par
     _exit(127);
 }
 
-static enum tide_status spawn(const struct standalone *s, const char *name, char *const *argv, pid_t *ret_pid, struct fault *fault)
+static enum tide_status spawn(const struct standalone *s, const char *name, char *const *argv, pid_t *ret_pid,
+                              struct fault *fault)
 {
     char program[TIDE_PATH_MAX + 64], path[TIDE_PATH_MAX + 64];
     find_program(name, program, sizeof program);
@@ -204,7 +207,8 @@ static enum tide_status daemon_ended(const struct standalone *s, const char *nam
         return fault_set(fault, TIDE_E_EXEC, "install it beside tidemark, or put it into PATH", "%s was not found", name);
     return fault_set(fault, TIDE_E_UNAVAILABLE, NULL, "%s ended early (%s %d)%s%s", name,
                      WIFSIGNALED(wait_status) ? "signal" : "exit status",
-                     WIFSIGNALED(wait_status) ? WTERMSIG(wait_status) : WEXITSTATUS(wait_status), words[0] ? ":\n" : "", words);
+                     WIFSIGNALED(wait_status) ? WTERMSIG(wait_status) : WEXITSTATUS(wait_status), words[0] ? ":\n" : "",
+                     words);
 }
 
 enum tide_status standalone_check(struct standalone *s, struct fault *fault)
@@ -247,8 +251,8 @@ static enum tide_status wait_address(struct standalone *s, uint64_t deadline_ns,
     }
 }
 
-static enum tide_status start_coordinator(struct standalone *s, uint64_t deadline_ns, uint64_t timeout_ms, struct client **ret_client,
-                                          struct fault *fault)
+static enum tide_status start_coordinator(struct standalone *s, uint64_t deadline_ns, uint64_t timeout_ms,
+                                          struct client **ret_client, struct fault *fault)
 {
     char data[TIDE_PATH_MAX + 32], *url = NULL;
     snprintf(data, sizeof data, "%s/coordinator", s->dir);
@@ -268,8 +272,23 @@ static enum tide_status start_agent(struct standalone *s, const struct client *c
     char state[TIDE_PATH_MAX + 32], count[16];
     snprintf(state, sizeof state, "%s/agent", s->dir);
     snprintf(count, sizeof count, "%u", slots);
-    char *argv[] = {"tidemark-agent", "--coordinator", client->urls.items[0], "--name", NODE_NAME, "--state", state,
-                    "--address", "127.0.0.1", "--slots", count, "--mesh-port", "0", "--log-port", "0", "--kill-on-exit", NULL};
+    char *argv[] = {"tidemark-agent",
+                    "--coordinator",
+                    client->urls.items[0],
+                    "--name",
+                    NODE_NAME,
+                    "--state",
+                    state,
+                    "--address",
+                    "127.0.0.1",
+                    "--slots",
+                    count,
+                    "--mesh-port",
+                    "0",
+                    "--log-port",
+                    "0",
+                    "--kill-on-exit",
+                    NULL};
     return spawn(s, "tidemark-agent", argv, &s->agent, fault);
 }
 
@@ -289,13 +308,14 @@ static enum tide_status wait_node(struct standalone *s, struct client *client, u
         if (ready)
             return TIDE_OK;
         if (clock_mono_ns() > deadline_ns)
-            return fault_set(fault, TIDE_E_TIMEOUT, NULL, "tidemark-agent has not registered in time; %s has its log", s->dir);
+            return fault_set(fault, TIDE_E_TIMEOUT, NULL, "tidemark-agent has not registered in time; %s has its log",
+                             s->dir);
         nap();
     }
 }
 
-enum tide_status standalone_start(struct standalone *s, uint32_t slots, bool keep, uint64_t timeout_ms, struct client **ret_client,
-                                  struct fault *fault)
+enum tide_status standalone_start(struct standalone *s, uint32_t slots, bool keep, uint64_t timeout_ms,
+                                  struct client **ret_client, struct fault *fault)
 {
     struct client *client = NULL;
     uint64_t deadline_ns = clock_mono_ns() + timeout_ms * NS_PER_MS;

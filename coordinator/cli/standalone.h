@@ -9,10 +9,10 @@
 /* A coordinator and an agent of our own, for one job. They are in a session of their own, so that Ctrl-C reaches only
  * us; they get SIGTERM from the kernel when we are killed, and end what they started. */
 struct standalone {
-    char dir[TIDE_PATH_MAX + 1];     /* …/tidemark/standalone/<random>, locked by lock_fd while we live */
-    char store[TIDE_PATH_MAX + 1];   /* URL */
+    char dir[TIDE_PATH_MAX + 1];   /* …/tidemark/standalone/<random>, locked by lock_fd while we live */
+    char store[TIDE_PATH_MAX + 1]; /* URL */
     int lock_fd;
-    pid_t coordinator, agent;        /* 0: not running */
+    pid_t coordinator, agent; /* 0: not running */
     bool keep;
 };
 

@@ -44,11 +44,12 @@ enum tint tint_of_state(const char *state)
     static const struct {
         const char *state;
         enum tint tint;
-    } tints[] = {{"running", TINT_GREEN},   {"succeeded", TINT_GREEN}, {"committed", TINT_GREEN}, {"ready", TINT_GREEN},
-                 {"finished", TINT_GREEN},  {"restarting", TINT_YELLOW}, {"stopping", TINT_YELLOW}, {"pending", TINT_YELLOW},
-                 {"sealed", TINT_YELLOW},   {"open", TINT_YELLOW},     {"starting", TINT_YELLOW}, {"restoring", TINT_YELLOW},
-                 {"drained", TINT_YELLOW},  {"failed", TINT_RED},      {"lost", TINT_RED},        {"corrupt", TINT_RED},
-                 {"aborted", TINT_RED},     {"exited", TINT_RED},      {"cancelled", TINT_DIM},   {"dropped", TINT_DIM}};
+    } tints[] = {
+        {"running", TINT_GREEN},  {"succeeded", TINT_GREEN},   {"committed", TINT_GREEN}, {"ready", TINT_GREEN},
+        {"finished", TINT_GREEN}, {"restarting", TINT_YELLOW}, {"stopping", TINT_YELLOW}, {"pending", TINT_YELLOW},
+        {"sealed", TINT_YELLOW},  {"open", TINT_YELLOW},       {"starting", TINT_YELLOW}, {"restoring", TINT_YELLOW},
+        {"drained", TINT_YELLOW}, {"failed", TINT_RED},        {"lost", TINT_RED},        {"corrupt", TINT_RED},
+        {"aborted", TINT_RED},    {"exited", TINT_RED},        {"cancelled", TINT_DIM},   {"dropped", TINT_DIM}};
     for (size_t i = 0; i < sizeof tints / sizeof tints[0]; i++)
         if (strcmp(tints[i].state, state) == 0)
             return tints[i].tint;
@@ -160,7 +161,8 @@ static size_t text_head(const char *text, size_t width)
     return at;
 }
 
-static void print_cell(FILE *to, const struct column *column, const char *text, enum tint tint, size_t width, size_t room, bool last)
+static void print_cell(FILE *to, const struct column *column, const char *text, enum tint tint, size_t width, size_t room,
+                       bool last)
 {
     size_t has = text_width(text), pad = width > has ? width - has : 0;
     if (column->right)

@@ -70,7 +70,8 @@ enum tide_status duration_parse(const char *text, uint64_t *ret_ms, struct err *
         return TIDE_OK;
     }
     if (*text != '\0' && strspn(text, "0123456789.") == strlen(text))
-        return err_set(err, TIDE_E_INVALID, "\"%.40s\" has no unit; write %.40ss, %.40sm or %.40sms", text, text, text, text);
+        return err_set(err, TIDE_E_INVALID, "\"%.40s\" has no unit; write %.40ss, %.40sm or %.40sms", text, text, text,
+                       text);
     do {
         uint64_t part;
         if (!take_part(&at, &part) || total + part > DURATION_MS_MAX)

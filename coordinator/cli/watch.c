@@ -20,8 +20,8 @@ static void tell(const struct job_view *view, const char *what, uint64_t begun_n
     char steps[64], time[UNIT_TEXT_MAX];
     const struct job *job = &view->job;
     steps_text(view, steps, sizeof steps);
-    progress_show("waiting for %s: %s, generation %" PRIu64 "%s%s%s%s, %s", what, job_state_names[job->state], job->generation,
-                  steps[0] ? ", " : "", steps, job->reason[0] ? " - " : "", job->reason,
+    progress_show("waiting for %s: %s, generation %" PRIu64 "%s%s%s%s, %s", what, job_state_names[job->state],
+                  job->generation, steps[0] ? ", " : "", steps, job->reason[0] ? " - " : "", job->reason,
                   duration_text((clock_mono_ns() - begun_ns) / NS_PER_MS, time));
 }
 
@@ -29,13 +29,13 @@ static enum tide_status too_late(const struct job_view *view, const char *what, 
 {
     char time[UNIT_TEXT_MAX], hint[TIDE_TEXT_MAX + 1];
     snprintf(hint, sizeof hint, "it may still happen; tidemark job explain %s tells what it waits for", view->job.spec.name);
-    return fault_set(fault, TIDE_E_TIMEOUT, hint, "waited %s for %s; the job is %s%s%s", duration_text(within_ms, time), what,
-                     job_state_names[view->job.state], view->job.reason[0] ? ": " : "", view->job.reason);
+    return fault_set(fault, TIDE_E_TIMEOUT, hint, "waited %s for %s; the job is %s%s%s", duration_text(within_ms, time),
+                     what, job_state_names[view->job.state], view->job.reason[0] ? ": " : "", view->job.reason);
 }
 
 enum tide_status watch_job(struct client *client, const char *job, uint64_t within_ms, const char *what,
-                           bool (*enough)(const struct job_view *view, void *context), void *context, struct job_view *ret_view,
-                           json_t **ret_json, struct fault *fault)
+                           bool (*enough)(const struct job_view *view, void *context), void *context,
+                           struct job_view *ret_view, json_t **ret_json, struct fault *fault)
 {
     uint64_t begun_ns = clock_mono_ns(), deadline_ns = begun_ns + within_ms * NS_PER_MS, after = 0;
     for (;;) {

@@ -22,13 +22,13 @@ static const char *offered(char **words)
     assert_non_null(to);
     complete_words(to, count, words);
     fclose(to);
+    size_t n = 0;
     all[0] = '\0';
     for (char *rest = text, *line; (line = strsep(&rest, "\n")) != NULL;) {
         line[strcspn(line, "\t")] = '\0';
         if (line[0] == '\0')
             continue;
-        strcat(all, all[0] ? " " : "");
-        strcat(all, line);
+        n += (size_t)snprintf(all + n, sizeof all - n, "%s%s", n ? " " : "", line);
     }
     free(text);
     return all;

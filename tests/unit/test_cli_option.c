@@ -132,7 +132,8 @@ static void a_bad_value_is_named_with_its_option(void **state)
 static void torchruns_flags_are_ignored_with_a_note_or_refused(void **state)
 {
     (void)state;
-    struct parsed p = RUN("--rdzv_backend=c10d", "--rdzv-endpoint", "h:1", "--master_port", "29500", "--monitor-interval=5", "x");
+    struct parsed p =
+        RUN("--rdzv_backend=c10d", "--rdzv-endpoint", "h:1", "--master_port", "29500", "--monitor-interval=5", "x");
     assert_int_equal(p.status, TIDE_OK);
     assert_int_equal(p.notes.count, 4);
     assert_non_null(strstr(p.notes.items[0], "--rdzv-backend changes nothing: the coordinator is the rendezvous"));
@@ -145,7 +146,7 @@ static void torchruns_flags_are_ignored_with_a_note_or_refused(void **state)
 static void the_environment_stands_for_torchruns_flags_only(void **state)
 {
     (void)state;
-    static const char *const pairs[] = {"PET_NPROC_PER_NODE", "4",   "PET_NNODES", "2:2", "PET_STANDALONE", "1",
+    static const char *const pairs[] = {"PET_NPROC_PER_NODE", "4",   "PET_NNODES", "2:2", "PET_STANDALONE",  "1",
                                         "PET_MODULE",         "0",   "PET_NAME",   "no",  "PET_MASTER_ADDR", "h",
                                         "PET_MAX_RESTARTS",   "100", NULL};
     environment_pairs = pairs;

@@ -15,7 +15,7 @@ static const char *environment(const char *name)
 }
 
 static struct machine machine = {
-    .cpus = 6, .gpus = 0, .slots = 3, .environment = environment, .cwd = "/home/me", .suffix = "ab12"};
+    .cpus = 6, .gpus = 0, .slots = 3, .environment = environment, .cwd = "/srv/me", .suffix = "ab12"};
 
 struct built {
     enum tide_status status;
@@ -64,8 +64,8 @@ static char *line_of(const struct job_spec *spec)
 static void a_command_line_becomes_a_job(void **state)
 {
     (void)state;
-    struct built b = BUILD("--name", "fashion", "--nnodes", "4:4", "--spares", "1", "-n", "2", "--ckpt-every", "5s", "--env", "A=1",
-                           "--env", "HERE", "--", "./train", "--epochs", "3");
+    struct built b = BUILD("--name", "fashion", "--nnodes", "4:4", "--spares", "1", "-n", "2", "--ckpt-every", "5s", "--env",
+                           "A=1", "--env", "HERE", "--", "./train", "--epochs", "3");
     assert_int_equal(b.status, TIDE_OK);
     assert_string_equal(b.spec.name, "fashion");
     assert_int_equal(b.spec.nnodes, 4);
@@ -77,7 +77,7 @@ static void a_command_line_becomes_a_job(void **state)
     assert_int_equal(b.spec.stop_grace_ms, SPEC_STOP_GRACE_MS_DEFAULT);
     assert_int_equal(b.spec.cut_deadline_ms, SPEC_CUT_DEADLINE_MS_DEFAULT);
     assert_int_equal(b.spec.start_deadline_ms, SPEC_START_DEADLINE_MS_DEFAULT);
-    assert_string_equal(b.spec.cwd, "/home/me");
+    assert_string_equal(b.spec.cwd, "/srv/me");
     assert_string_equal(b.spec.store, "");
     assert_string_equal(line_of(&b.spec), "./train --epochs 3");
     assert_string_equal(b.spec.env.items[1], "HERE=value");
@@ -107,8 +107,11 @@ static void scripts_and_modules_run_as_with_torchrun(void **state)
 static void a_job_without_a_name_gets_one(void **state)
 {
     (void)state;
-    static const char *const cases[][2] = {{"/opt/run/train.py", "train-ab12"}, {"./a b!c", "abc-ab12"}, {"...", "job-ab12"},
-                                           {"_x", "x-ab12"},                    {"/", "job-ab12"}};
+    static const char *const cases[][2] = {{"/opt/run/train.py", "train-ab12"},
+                                           {"./a b!c", "abc-ab12"},
+                                           {"...", "job-ab12"},
+                                           {"_x", "x-ab12"},
+                                           {"/", "job-ab12"}};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct built b = BUILD((char *)cases[i][0]);
         assert_int_equal(b.status, TIDE_OK);
@@ -171,8 +174,8 @@ static void relative_paths_are_meant_from_here(void **state)
     (void)state;
     struct built b = BUILD("--cwd", "sub", "--store", "ckpts", "x");
     assert_int_equal(b.status, TIDE_OK);
-    assert_string_equal(b.spec.cwd, "/home/me/sub");
-    assert_string_equal(b.spec.store, "file:///home/me/ckpts");
+    assert_string_equal(b.spec.cwd, "/srv/me/sub");
+    assert_string_equal(b.spec.store, "file:///srv/me/ckpts");
     codec_release(&job_spec_codec, &b.spec);
     b = BUILD("--cwd", "/abs", "--store", "/abs/c", "x");
     assert_string_equal(b.spec.cwd, "/abs");
@@ -190,8 +193,8 @@ static void relative_paths_are_meant_from_here(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_command_line_becomes_a_job), cmocka_unit_test(scripts_and_modules_run_as_with_torchrun),
-        cmocka_unit_test(a_job_without_a_name_gets_one), cmocka_unit_test(ranks_per_node_may_be_found_out),
+        cmocka_unit_test(a_command_line_becomes_a_job),          cmocka_unit_test(scripts_and_modules_run_as_with_torchrun),
+        cmocka_unit_test(a_job_without_a_name_gets_one),         cmocka_unit_test(ranks_per_node_may_be_found_out),
         cmocka_unit_test(what_does_not_fit_together_is_refused), cmocka_unit_test(relative_paths_are_meant_from_here)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

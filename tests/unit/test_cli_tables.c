@@ -136,7 +136,8 @@ static void help_and_man_page_name_every_option(void **state)
                 if (!row->hidden && strstr(man, roff) == NULL)
                     fail_msg("the man page does not tell %s", roff);
             }
-        for (const char *line = help; line != NULL && *line != '\0'; line = strchr(line, '\n') ? strchr(line, '\n') + 1 : NULL)
+        for (const char *line = help; line != NULL && *line != '\0';
+             line = strchr(line, '\n') ? strchr(line, '\n') + 1 : NULL)
             if (strcspn(line, "\n") > 110)
                 fail_msg("the help of %s has a line of %zu characters", commands[c].name, strcspn(line, "\n"));
         free(help);
@@ -165,9 +166,11 @@ static void commands_are_found_by_their_words(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(exit_codes_are_unique_and_explained), cmocka_unit_test(every_error_has_an_exit_code_of_the_list),
-        cmocka_unit_test(options_of_a_command_are_unique_and_explained), cmocka_unit_test(every_command_reads_an_empty_line),
-        cmocka_unit_test(help_and_man_page_name_every_option), cmocka_unit_test(commands_are_found_by_their_words)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(exit_codes_are_unique_and_explained),
+                                       cmocka_unit_test(every_error_has_an_exit_code_of_the_list),
+                                       cmocka_unit_test(options_of_a_command_are_unique_and_explained),
+                                       cmocka_unit_test(every_command_reads_an_empty_line),
+                                       cmocka_unit_test(help_and_man_page_name_every_option),
+                                       cmocka_unit_test(commands_are_found_by_their_words)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -42,8 +42,23 @@ static void durations_are_read_with_their_units(void **state)
 static void garbage_is_no_duration(void **state)
 {
     (void)state;
-    static const char *const bad[] = {"5", "", "s", "-5s", "5 s", "5sx", "1..5s", ".5s", "5.s", "1e3s", "366d", "99999999999999999999s",
-                                      "999999999999999d", "5s5", "0x10s", "inf", "1.00000s"};
+    static const char *const bad[] = {"5",
+                                      "",
+                                      "s",
+                                      "-5s",
+                                      "5 s",
+                                      "5sx",
+                                      "1..5s",
+                                      ".5s",
+                                      "5.s",
+                                      "1e3s",
+                                      "366d",
+                                      "99999999999999999999s",
+                                      "999999999999999d",
+                                      "5s5",
+                                      "0x10s",
+                                      "inf",
+                                      "1.00000s"};
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
         if (duration(bad[i]) != UINT64_MAX)
             fail_msg("\"%s\" was taken for a duration", bad[i]);
@@ -116,7 +131,7 @@ static void a_checkpoint_is_named_in_two_ways(void **state)
     assert_int_equal(ckpt_of("f2", "f2/9", job, &cut), TIDE_OK);
     assert_int_equal(cut, 9);
     static const char *const bad[][2] = {{"fashion", NULL}, {"fashion/", NULL}, {"fashion/0", NULL}, {"fashion/x", NULL},
-                                         {"/7", NULL},      {"../7", NULL},     {"f2", "other/9"},  {"f2", "-1"}};
+                                         {"/7", NULL},      {"../7", NULL},     {"f2", "other/9"},   {"f2", "-1"}};
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
         assert_int_equal(ckpt_of(bad[i][0], bad[i][1], job, &cut), TIDE_E_INVALID);
     assert_int_equal(cut, 9);
@@ -145,8 +160,8 @@ static void ranks_are_lists_and_ranges(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(durations_are_read_with_their_units), cmocka_unit_test(garbage_is_no_duration),
+        cmocka_unit_test(durations_are_read_with_their_units),    cmocka_unit_test(garbage_is_no_duration),
         cmocka_unit_test(numbers_are_digits_within_their_bounds), cmocka_unit_test(times_and_sizes_are_short_to_read),
-        cmocka_unit_test(a_checkpoint_is_named_in_two_ways), cmocka_unit_test(ranks_are_lists_and_ranges)};
+        cmocka_unit_test(a_checkpoint_is_named_in_two_ways),      cmocka_unit_test(ranks_are_lists_and_ranges)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
