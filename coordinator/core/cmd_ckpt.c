@@ -192,6 +192,29 @@ enum tide_status apply_CKPT_COMMIT(struct change *change)
 
 /* ---- bad copies ---- */
 
+static void mark_corrupt(struct change *change, struct ckpt *ckpt)
+{
+    const struct event *event = &change->command->event;
+    store_leave(change->job, ckpt->cut);
+    if (change->job->rollback_cut == ckpt->cut)
+        change->job->rollback_cut = 0;
+    ckpt->state = TIDE_CKPT_CORRUPT;
+    TEXT(ckpt->reason, "%s", event->text);
+    event_add(change, EVENT_CORRUPT, event->node, event->rank, ckpt->cut, "checkpoint %" PRIu64 " is corrupt: %s", ckpt->cut,
+              event->text);
+}
+
+/* The generation was to start from what nodes held in memory, and one of them does not: it was booted again since it last
+ * said so, for instance. What is in the store by now, or as good as, is as valid as before. */
+static void memory_lost(struct change *change, struct ckpt *ckpt)
+{
+    const struct event *event = &change->command->event;
+    event_add(change, EVENT_NOTE, event->node, event->rank, ckpt->cut, "checkpoint %" PRIu64 " is not whole in memory: %s",
+              ckpt->cut, event->text);
+    if (ckpt->state == TIDE_CKPT_SEALED && !(change->job->store_cut == ckpt->cut && change->job->shards_stored))
+        ckpt_drop(change, ckpt, event->text);
+}
+
 enum tide_status apply_CKPT_CORRUPT(struct change *change)
 {
     const struct command *command = change->command;
@@ -201,20 +224,19 @@ enum tide_status apply_CKPT_CORRUPT(struct change *change)
     if (ckpt == NULL || !ckpt_restorable(ckpt) || record->job.generation != command->generation)
         return err_set(change->err, TIDE_E_STALE, "checkpoint %s/%" PRIu64 ": not the present generation, or not restorable",
                        command->job, command->cut);
-    bool in_use = job_restoring_from(record, command->cut);
-    store_leave(record, ckpt->cut);
-    if (record->rollback_cut == ckpt->cut)
-        record->rollback_cut = 0;
-    ckpt->state = TIDE_CKPT_CORRUPT;
-    TEXT(ckpt->reason, "%s", event->text);
-    event_add(change, EVENT_CORRUPT, event->node, event->rank, ckpt->cut, "checkpoint %" PRIu64 " is corrupt: %s", ckpt->cut,
-              event->text);
-    if (!in_use)
+    if (!job_restoring_from(record, command->cut)) {
+        mark_corrupt(change, ckpt);
         return TIDE_OK;
-    /* Not the program's fault: the budget of restarts is not touched, and every round uses up one checkpoint. */
-    struct recovery why = {.cause = EVENT_CORRUPT, .rank = event->rank, .detect_ms = command->ms, .from_step = command->step};
+    }
+    /* Not the program's fault: the budget of restarts is not touched, and a round uses up one checkpoint or one copy. */
+    struct recovery why = {.cause = record->restore_stored ? EVENT_CORRUPT : EVENT_NOTE, .rank = event->rank,
+                           .detect_ms = command->ms, .from_step = command->step};
     text_copy(why.node, sizeof why.node, event->node);
-    TEXT(why.text, "checkpoint %" PRIu64 " is corrupt: %s", command->cut, event->text);
+    TEXT(why.text, "checkpoint %" PRIu64 ": %s", command->cut, event->text);
+    if (record->restore_stored)
+        mark_corrupt(change, ckpt);
+    else
+        memory_lost(change, ckpt);
     gen_end(change, &why);
     place_spares(change->state);
     job_waiting_refresh(change);

@@ -183,6 +183,8 @@ static void launch(struct change *change, struct placement *placement)
     job->generation = command->generation;
     job->state = TIDE_JOB_RUNNING;
     job->restore_cut = command->cut;
+    const struct ckpt *from = job_ckpt(job, command->cut);
+    record->restore_stored = from != NULL && from->state == TIDE_CKPT_COMMITTED;
     job->reason[0] = '\0';
     if (job->started_ms == 0)
         job->started_ms = command->at_ms;

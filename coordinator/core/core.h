@@ -49,6 +49,7 @@ struct job_record {
     uint64_t store_cut;                /* sealed, to be stored; 0: none */
     uint32_t store_attempts;           /* tries of store_cut that have failed */
     bool shards_stored;                /* of store_cut, all: only its manifest is missing */
+    bool restore_stored;               /* job.restore_cut was committed when this generation was launched */
     uint64_t launched_ms;              /* leader's wall clock, when this generation was launched; for people */
     struct strlist purge;              /* cut ids dropped whose objects still exist */
 };
@@ -103,7 +104,8 @@ struct node *state_node(const struct state *state, const char *name);
     X(CUT_SEAL, "cut_seal")           /* job, generation, cut, attempt, bytes, us: longest stall */ \
     X(CKPT_COMMIT, "ckpt_commit")     /* job, generation: present one; cut, key, digest, bytes, stored */ \
     X(STORE_FAIL, "store_fail")       /* job, cut, event */                                     \
-    X(CKPT_CORRUPT, "ckpt_corrupt")   /* job, cut, event: bad copy found; also ends the generation that restores from it */ \
+    X(CKPT_CORRUPT, "ckpt_corrupt")   /* job, generation, cut, event: a rank finds no valid copy; also ends the generation \
+                                         that restores from it */                               \
     X(CKPT_PURGED, "ckpt_purged")     /* job, cut: its objects are gone */                      \
     X(ARENA_LOST, "arena_lost")       /* job, cut, event: sealed but no longer whole in memory */ \
     X(CKPT_STORED, "ckpt_stored")     /* job, cut: every shard is in the store, the manifest may be written */

@@ -353,6 +353,31 @@ static void corrupt_checkpoint_falls_back_to_an_older_one(void **context)
     world_release(&w);
 }
 
+static void memory_that_is_gone_is_no_corruption(void **context)
+{
+    (void)context;
+    struct world w;
+    start(&w, 2, 2, 0);
+    save(&w);
+    fake_of(&w, "n1")->store_fails = fake_of(&w, "n2")->store_fails = true;
+    save(&w);
+    assert_int_equal(ckpt_of(&w, "j", 2)->state, TIDE_CKPT_SEALED);
+    /* n2 said that it holds its part, and does not by the time its rank asks for it. */
+    w.ranks[1].corrupt = w.ranks[0].stuck_step = true;
+    crash(&w, 0);
+    while (job_of(&w, "j")->generation < 3)
+        run(&w, TICK_MS);
+    w.ranks[1].corrupt = w.ranks[0].stuck_step = false;
+    run(&w, 300);
+    const struct job *job = job_of(&w, "j");
+    assert_int_equal(ckpt_of(&w, "j", 2)->state, TIDE_CKPT_DROPPED);
+    assert_int_equal(event_count(&w, "j", EVENT_CORRUPT), 0);
+    assert_int_equal(job->recoveries.items[1].cause, EVENT_NOTE);
+    assert_int_equal(job->restore_cut, 1);
+    assert_int_equal(job->restarts, 1);
+    world_release(&w);
+}
+
 static void storing_has_a_deadline_and_names_who_is_missing(void **context)
 {
     (void)context;
@@ -391,6 +416,7 @@ int main(void)
         cmocka_unit_test(rollback_goes_back_and_forgets_what_came_after),
         cmocka_unit_test(rollback_of_a_waiting_or_ended_job),
         cmocka_unit_test(corrupt_checkpoint_falls_back_to_an_older_one),
+        cmocka_unit_test(memory_that_is_gone_is_no_corruption),
         cmocka_unit_test(storing_has_a_deadline_and_names_who_is_missing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
