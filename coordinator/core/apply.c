@@ -55,7 +55,8 @@ static enum tide_status find_verdict_job(struct change *change, const struct com
     if (handlers[command->kind].target != TARGET_GENERATION)
         return TIDE_OK;
     if (!job_active(record) || record->job.generation != command->generation)
-        return err_set(change->err, TIDE_E_STALE, "%s: generation %" PRIu64 " of job %s is over; the present one is %" PRIu64,
+        return err_set(change->err, TIDE_E_STALE,
+                       "%s: generation %" PRIu64 " of job %s is over; the present one is %" PRIu64,
                        command_kind_names[command->kind], command->generation, command->job, record->job.generation);
     return TIDE_OK;
 }

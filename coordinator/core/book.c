@@ -188,7 +188,8 @@ static bool heartbeat_same(const struct heartbeat *a, const struct heartbeat *b)
     for (size_t i = 0; i < a->jobs.count; i++) {
         const struct gen_report *x = &a->jobs.items[i], *y = &b->jobs.items[i];
         if (strcmp(x->uid, y->uid) != 0 || x->generation != y->generation || x->progress != y->progress ||
-            strcmp(x->detail, y->detail) != 0 || !ranks_same(x, y) || !cuts_same(x, y) || !stored_same(x, y) || !rest_same(x, y))
+            strcmp(x->detail, y->detail) != 0 || !ranks_same(x, y) || !cuts_same(x, y) || !stored_same(x, y) ||
+            !rest_same(x, y))
             return false;
     }
     return true;

@@ -49,8 +49,8 @@ enum tide_status apply_CKPT_PURGED(struct change *change)
 {
     struct job_record *record = change->job;
     if (!strlist_has_number(&record->purge, change->command->cut))
-        return err_set(change->err, TIDE_E_STALE, "checkpoint %s/%" PRIu64 " has nothing left to delete", change->command->job,
-                       change->command->cut);
+        return err_set(change->err, TIDE_E_STALE, "checkpoint %s/%" PRIu64 " has nothing left to delete",
+                       change->command->job, change->command->cut);
     strlist_drop_number(&record->purge, change->command->cut);
     return TIDE_OK;
 }
@@ -73,8 +73,8 @@ enum tide_status apply_CKPT_REQUEST(struct change *change)
     }
     record->ckpt_requested = true;
     change->outcome->cut = job->next_cut;
-    TEXT(change->outcome->text, "checkpoint %s/%" PRIu64 " opens as soon as the steps of all ranks are known", job->spec.name,
-         job->next_cut);
+    TEXT(change->outcome->text, "checkpoint %s/%" PRIu64 " opens as soon as the steps of all ranks are known",
+         job->spec.name, job->next_cut);
     return TIDE_OK;
 }
 
@@ -93,7 +93,8 @@ static enum tide_status check_drop(struct change *change, const struct ckpt *ckp
                        ckpt_state_names[ckpt->state], ckpt->reason);
     if (job_restoring_from(record, ckpt->cut) || record->rollback_cut == ckpt->cut)
         return err_set(change->err, TIDE_E_STATE,
-                       "generation %" PRIu64 " of job %s starts from checkpoint %" PRIu64 "; drop it when all ranks make steps",
+                       "generation %" PRIu64 " of job %s starts from checkpoint %" PRIu64
+                       "; drop it when all ranks make steps",
                        record->job.generation, name, ckpt->cut);
     return TIDE_OK;
 }
@@ -117,7 +118,8 @@ enum tide_status apply_CKPT_DROP(struct change *change)
         return status;
     if (only_restorable(record, ckpt) && !change->command->force)
         return err_set(change->err, TIDE_E_STATE,
-                       "checkpoint %s/%" PRIu64 " is the only one job %s could restart from; take another first (tidemark ckpt "
+                       "checkpoint %s/%" PRIu64
+                       " is the only one job %s could restart from; take another first (tidemark ckpt "
                        "save %s), or drop it with --force",
                        record->job.spec.name, ckpt->cut, record->job.spec.name, record->job.spec.name);
     ckpt_drop(change, ckpt, "dropped by hand");
@@ -229,8 +231,10 @@ enum tide_status apply_CKPT_CORRUPT(struct change *change)
         return TIDE_OK;
     }
     /* Not the program's fault: the budget of restarts is not touched, and a round uses up one checkpoint or one copy. */
-    struct recovery why = {.cause = record->restore_stored ? EVENT_CORRUPT : EVENT_NOTE, .rank = event->rank,
-                           .detect_ms = command->ms, .from_step = command->step};
+    struct recovery why = {.cause = record->restore_stored ? EVENT_CORRUPT : EVENT_NOTE,
+                           .rank = event->rank,
+                           .detect_ms = command->ms,
+                           .from_step = command->step};
     text_copy(why.node, sizeof why.node, event->node);
     TEXT(why.text, "checkpoint %" PRIu64 ": %s", command->cut, event->text);
     if (record->restore_stored)

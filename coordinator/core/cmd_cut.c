@@ -102,8 +102,8 @@ enum tide_status apply_CUT_REARM(struct change *change)
                        command->job, ckpt->cut, ckpt->attempt, ckpt->step, command->attempt, command->step);
     ckpt->attempt = command->attempt;
     ckpt->step = command->step;
-    event_add(change, EVENT_CUT_REARMED, NULL, -1, ckpt->cut, "%s; attempt %u at step %" PRIu64, command->text, ckpt->attempt,
-              ckpt->step);
+    event_add(change, EVENT_CUT_REARMED, NULL, -1, ckpt->cut, "%s; attempt %u at step %" PRIu64, command->text,
+              ckpt->attempt, ckpt->step);
     return TIDE_OK;
 }
 
@@ -145,7 +145,8 @@ enum tide_status apply_CUT_SEAL(struct change *change)
         record->shards_stored = false;
     }
     event_add(change, EVENT_SEALED, NULL, -1, ckpt->cut,
-              "checkpoint %" PRIu64 " (step %" PRIu64 ") is whole in memory: %" PRIu64 " bytes, longest stall %" PRIu64 " us",
+              "checkpoint %" PRIu64 " (step %" PRIu64 ") is whole in memory: %" PRIu64 " bytes, longest stall %" PRIu64
+              " us",
               ckpt->cut, ckpt->step, ckpt->raw_bytes, ckpt->stall_us);
     return TIDE_OK;
 }

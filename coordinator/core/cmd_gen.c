@@ -3,11 +3,10 @@
 
 /*                      GEN_LAUNCH
  *   NONE (generation 0) ─────────► LAUNCHED ──── GEN_FAIL, JOB_ROLLBACK, CKPT_CORRUPT ───► FENCING (generation + 1)
- *   pending                        running ◄──────────────── GEN_LAUNCH ──────────────── restarting, or pending: waits for nodes
- *      │                              │  │
- *      │ JOB_CANCEL        JOB_FINISH │  │ JOB_CANCEL, final GEN_FAIL     (JOB_CANCEL from FENCING too)
- *      ▼                              ▼  ▼
- *   NONE: cancelled            succeeded  STOPPING ── JOB_STOPPED ──► NONE: cancelled, failed
+ *   pending                        running ◄──────────────── GEN_LAUNCH ──────────────── restarting, or pending: waits for
+ * nodes │                              │  │ │ JOB_CANCEL        JOB_FINISH │  │ JOB_CANCEL, final GEN_FAIL     (JOB_CANCEL
+ * from FENCING too) ▼                              ▼  ▼ NONE: cancelled            succeeded  STOPPING ── JOB_STOPPED ──►
+ * NONE: cancelled, failed
  *
  * A generation gets its number when the one before ends, not when it is launched: nodes that are told the new number end
  * everything older, and a report that names the new number cannot be about the old one. */
@@ -124,8 +123,8 @@ static enum tide_status check_restore(struct change *change, const struct placem
         return TIDE_OK;
     const struct ckpt *ckpt = job_ckpt(&change->job->job, command->cut);
     if (ckpt == NULL || !ckpt_restorable(ckpt))
-        return err_set(change->err, TIDE_E_STALE, "job %s: checkpoint %" PRIu64 " cannot be restored (any more)", command->job,
-                       command->cut);
+        return err_set(change->err, TIDE_E_STALE, "job %s: checkpoint %" PRIu64 " cannot be restored (any more)",
+                       command->job, command->cut);
     for (size_t i = 0; ckpt->state == TIDE_CKPT_SEALED && i < placement->nodes.count; i++)
         if (strcmp(placement->nodes.items[i], ckpt->nodes.items[i]) != 0)
             return err_set(change->err, TIDE_E_STALE,

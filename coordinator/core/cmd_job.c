@@ -79,8 +79,8 @@ static enum tide_status make_room(struct change *change)
                 codec_list_remove(&job_record_codec, &state->jobs, i);
                 return TIDE_OK;
             }
-    return err_set(change->err, TIDE_E_LIMIT, "%d jobs are active, more are not possible; wait for one to end, or cancel one",
-                   TIDE_JOBS_MAX);
+    return err_set(change->err, TIDE_E_LIMIT,
+                   "%d jobs are active, more are not possible; wait for one to end, or cancel one", TIDE_JOBS_MAX);
 }
 
 enum tide_status apply_JOB_SUBMIT(struct change *change)
@@ -176,7 +176,8 @@ enum tide_status apply_JOB_CANCEL(struct change *change)
     struct job_record *record = change->job;
     struct job *job = &record->job;
     if (!job_active(record))
-        return err_set(change->err, TIDE_E_STATE, "job %s has ended already (%s)", job->spec.name, job_state_names[job->state]);
+        return err_set(change->err, TIDE_E_STATE, "job %s has ended already (%s)", job->spec.name,
+                       job_state_names[job->state]);
     if (record->phase == GEN_PHASE_STOPPING) {
         TEXT(change->outcome->text, "job %s is stopping already", job->spec.name);
         return TIDE_OK;
@@ -267,8 +268,7 @@ enum tide_status apply_JOB_ROLLBACK(struct change *change)
     if (record->phase == GEN_PHASE_STOPPING)
         return err_set(change->err, TIDE_E_STATE, "job %s is stopping and cannot be rolled back", job->spec.name);
     struct ckpt *target = NULL;
-    enum tide_status status =
-        change->command->cut != 0 ? rollback_named(change, &target) : rollback_newest(change, &target);
+    enum tide_status status = change->command->cut != 0 ? rollback_named(change, &target) : rollback_newest(change, &target);
     if (status != TIDE_OK)
         return status;
     uint64_t cut = target->cut;

@@ -16,10 +16,11 @@ static enum tide_status check_hello(struct change *change)
                        hello->name, hello->slots, TIDE_LOCAL_RANKS_MAX);
     const struct node *other = state_node(change->state, hello->name);
     if (other != NULL && strcmp(other->uid, hello->uid) != 0 && other->state != TIDE_NODE_LOST)
-        return err_set(change->err, TIDE_E_CONFLICT,
-                       "another agent is node %s already (its uid is %s, at %s); start this one with another --name, or with "
-                       "that one's --state directory, or stop that one and wait until it is lost",
-                       hello->name, other->uid, other->address);
+        return err_set(
+            change->err, TIDE_E_CONFLICT,
+            "another agent is node %s already (its uid is %s, at %s); start this one with another --name, or with "
+            "that one's --state directory, or stop that one and wait until it is lost",
+            hello->name, other->uid, other->address);
     return TIDE_OK;
 }
 
@@ -128,7 +129,8 @@ enum tide_status apply_NODE_DRAIN(struct change *change)
     TEXT(node->reason, "%s", change->command->text[0] ? change->command->text : "drained by hand");
     place_spares(change->state);
     job_waiting_refresh(change);
-    TEXT(change->outcome->text, "node %s gets no new ranks; those it runs stay until their job restarts or ends", node->name);
+    TEXT(change->outcome->text, "node %s gets no new ranks; those it runs stay until their job restarts or ends",
+         node->name);
     return TIDE_OK;
 }
 

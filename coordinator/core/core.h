@@ -92,8 +92,8 @@ struct node *state_node(const struct state *state, const char *name);
     X(NODE_LOST, "node_lost")         /* node, incarnation, ms: silent for; text: why, if not for silence */ \
     X(GEN_FAIL, "gen_fail")           /* job, generation, event: who was first; ms: ago; step: largest seen; exit_status; \
                                          final: do not restart */                               \
-    X(GEN_LAUNCH, "gen_launch")       /* job, generation (1 for the first), cut: restore from; token, port; ms: since the old one \
-                                         was gone; step: largest seen of the old one */         \
+    X(GEN_LAUNCH, "gen_launch")       /* job, generation (1 for the first), cut: restore from; token, port; ms: since \
+                                         the old one was gone; step: largest seen of the old one */ \
     X(GEN_STARTED, "gen_started")     /* job, generation */                                     \
     X(GEN_STEPPING, "gen_stepping")   /* job, generation, ms: longest restore */                \
     X(JOB_FINISH, "job_finish")       /* job, generation: every rank exited with 0 */           \
@@ -175,8 +175,8 @@ void book_init(struct book *book, const struct state *state, uint64_t now_ns);
 void book_release(struct book *book);
 /* Take in a heartbeat; on success its contents have moved into the book. ret_changed: something but steps changed, so
  * judge should run now. Errors: NOT_FOUND (register first), STALE (another incarnation or uid holds the name). */
-MUST_USE enum tide_status book_heartbeat(struct book *book, const struct state *state, struct heartbeat *heartbeat, uint64_t now_ns,
-                                         bool *ret_changed, struct err *err);
+MUST_USE enum tide_status book_heartbeat(struct book *book, const struct state *state, struct heartbeat *heartbeat,
+                                         uint64_t now_ns, bool *ret_changed, struct err *err);
 /* A node registered just now: its lease starts. */
 void book_registered(struct book *book, const struct state *state, const char *node, uint64_t now_ns);
 

@@ -5,10 +5,10 @@
 
 struct part {
     bool listed;
-    bool runs;          /* node_rank is meaningful */
+    bool runs; /* node_rank is meaningful */
     uint32_t node_rank;
-    bool holds_store;   /* of the cut that is being stored */
-    bool commits;       /* writes its manifest */
+    bool holds_store; /* of the cut that is being stored */
+    bool commits;     /* writes its manifest */
     bool purges;
 };
 
@@ -100,7 +100,8 @@ static void fill_order(const struct ckpt *ckpt, unsigned phase, uint32_t attempt
 }
 
 /* Nodes keep the order to store until the commit: only the one that writes the manifest is told of the next phase. */
-static void fill_store(const struct book *book, const struct job_record *record, const struct part *part, struct cut_order *to)
+static void fill_store(const struct book *book, const struct job_record *record, const struct part *part,
+                       struct cut_order *to)
 {
     const struct ckpt *ckpt = job_ckpt(&record->job, record->store_cut);
     const struct track *track = book != NULL ? track_find(book, record->job.uid) : NULL;
@@ -126,8 +127,8 @@ static unsigned run_of(const struct job_record *record, const struct part *part)
     return record->phase == GEN_PHASE_STOPPING ? RUN_STOP : RUN_KILL;
 }
 
-static void fill(const struct state *state, const struct book *book, const struct job_record *record, const struct part *part,
-                 struct assignment *to)
+static void fill(const struct state *state, const struct book *book, const struct job_record *record,
+                 const struct part *part, struct assignment *to)
 {
     const struct job *job = &record->job;
     codec_copy(&job_spec_codec, &job->spec, &to->spec);
@@ -146,8 +147,8 @@ static void fill(const struct state *state, const struct book *book, const struc
         strlist_assign(&to->purge, &record->purge);
 }
 
-enum tide_status desired_build(const struct state *state, const struct book *book, const char *name, struct desired *ret_desired,
-                               struct err *err)
+enum tide_status desired_build(const struct state *state, const struct book *book, const char *name,
+                               struct desired *ret_desired, struct err *err)
 {
     const struct node *node = state_node(state, name);
     if (node == NULL)

@@ -58,10 +58,12 @@ static void explain_cut(const struct talk *talk, const struct gen_scan *scan)
     } else if (record->ckpt_requested && record->store_cut != 0) {
         say(talk, "a checkpoint was asked for; it opens when checkpoint %" PRIu64 " is stored", record->store_cut);
     } else if (record->ckpt_requested && scan->done > 0) {
-        say(talk, "a checkpoint was asked for, but rank %u has finished: it cannot be taken any more", scan->ended.report->rank);
+        say(talk, "a checkpoint was asked for, but rank %u has finished: it cannot be taken any more",
+            scan->ended.report->rank);
     } else if (record->ckpt_requested) {
         scan_names(talk->book, record, &record->job.nodes, missing_step, NULL, names, sizeof names);
-        say(talk, "a checkpoint was asked for; it opens when every rank makes steps%s%s", names[0] ? "; missing: " : "", names);
+        say(talk, "a checkpoint was asked for; it opens when every rank makes steps%s%s", names[0] ? "; missing: " : "",
+            names);
     }
 }
 
@@ -101,8 +103,8 @@ static void explain_running(const struct talk *talk)
     scan_generation(talk->state, talk->book, talk->record, talk->now_ns, &scan);
     const struct ckpt *from = job_ckpt(job, job->restore_cut);
     if (from != NULL)
-        say(talk, "generation %" PRIu64 " started from checkpoint %" PRIu64 " (step %" PRIu64 ")", job->generation, from->cut,
-            from->step);
+        say(talk, "generation %" PRIu64 " started from checkpoint %" PRIu64 " (step %" PRIu64 ")", job->generation,
+            from->cut, from->step);
     else
         say(talk, "generation %" PRIu64 " started from the beginning", job->generation);
     if (!job->all_started) {

@@ -63,7 +63,8 @@ static enum tide_status check_phase(const struct job_record *record, struct err 
     if (job->all_started && record->phase != GEN_PHASE_LAUNCHED && record->phase != GEN_PHASE_STOPPING)
         return BROKEN("job %s: ranks are started while nothing is launched", job->spec.name);
     if (job->restarts > job->spec.max_restarts)
-        return BROKEN("job %s was restarted %u times; %u are allowed", job->spec.name, job->restarts, job->spec.max_restarts);
+        return BROKEN("job %s was restarted %u times; %u are allowed", job->spec.name, job->restarts,
+                      job->spec.max_restarts);
     if (job_ended(state) != (job->ended_ms != 0) && job->submitted_ms != 0)
         return BROKEN("job %s is %s but ended_ms is %" PRIu64, job->spec.name, job_state_names[state], job->ended_ms);
     return TIDE_OK;
@@ -152,17 +153,22 @@ static enum tide_status check_references(const struct job_record *record, struct
     const struct ckpt *stored = job_ckpt(job, record->store_cut), *target = job_ckpt(job, record->rollback_cut),
                       *restored = job_ckpt(job, job->restore_cut);
     if (record->store_cut != 0 && (stored == NULL || stored->state != TIDE_CKPT_SEALED || !job_active(record)))
-        return BROKEN("job %s: checkpoint %" PRIu64 " is being stored, but it is not sealed", job->spec.name, record->store_cut);
-    if (record->store_attempts >= STORE_ATTEMPTS_MAX || (record->store_cut == 0 && (record->store_attempts || record->shards_stored)))
-        return BROKEN("job %s: %u tries to store checkpoint %" PRIu64, job->spec.name, record->store_attempts, record->store_cut);
+        return BROKEN("job %s: checkpoint %" PRIu64 " is being stored, but it is not sealed", job->spec.name,
+                      record->store_cut);
+    if (record->store_attempts >= STORE_ATTEMPTS_MAX ||
+        (record->store_cut == 0 && (record->store_attempts || record->shards_stored)))
+        return BROKEN("job %s: %u tries to store checkpoint %" PRIu64, job->spec.name, record->store_attempts,
+                      record->store_cut);
     if (record->rollback_cut != 0 && (target == NULL || !ckpt_restorable(target) || record->phase != GEN_PHASE_FENCING))
         return BROKEN("job %s: rolls back to checkpoint %" PRIu64 ", which cannot be", job->spec.name, record->rollback_cut);
-    if (job->restore_cut != 0 && job_restoring_from(record, job->restore_cut) && (restored == NULL || !ckpt_restorable(restored)))
+    if (job->restore_cut != 0 && job_restoring_from(record, job->restore_cut) &&
+        (restored == NULL || !ckpt_restorable(restored)))
         return BROKEN("job %s: restores from checkpoint %" PRIu64 ", which cannot be", job->spec.name, job->restore_cut);
     for (size_t i = 0; i < record->purge.count; i++) {
         const struct ckpt *ckpt = job_ckpt(job, strtoull(record->purge.items[i], NULL, 10));
         if (ckpt == NULL || ckpt->state != TIDE_CKPT_DROPPED)
-            return BROKEN("job %s: checkpoint %s is to be deleted but was not dropped", job->spec.name, record->purge.items[i]);
+            return BROKEN("job %s: checkpoint %s is to be deleted but was not dropped", job->spec.name,
+                          record->purge.items[i]);
     }
     return TIDE_OK;
 }

@@ -89,8 +89,13 @@ void judge(const struct state *state, struct book *book, uint64_t now_ns, uint64
            struct command_list *ret_commands, uint64_t *ret_next_ns)
 {
     *ret_commands = (struct command_list){0};
-    struct judging judging = {.state = state, .book = book, .now_ns = now_ns, .now_ms = now_ms, .rng = rng,
-                              .commands = ret_commands, .next_ns = UINT64_MAX};
+    struct judging judging = {.state = state,
+                              .book = book,
+                              .now_ns = now_ns,
+                              .now_ms = now_ms,
+                              .rng = rng,
+                              .commands = ret_commands,
+                              .next_ns = UINT64_MAX};
     tracks_prune(book, state);
     judge_nodes(&judging);
     for (size_t i = 0; i < state->jobs.count; i++)

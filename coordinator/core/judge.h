@@ -116,7 +116,8 @@ struct shard_scan {
     const struct manifest_report *manifest; /* NULL: none */
 };
 
-void scan_shards(const struct book *book, const struct job_record *record, const struct ckpt *ckpt, struct shard_scan *ret_scan);
+void scan_shards(const struct book *book, const struct job_record *record, const struct ckpt *ckpt,
+                 struct shard_scan *ret_scan);
 /* References to all shards, in rank order, into track->refs. False, and nothing, while one is missing. */
 bool scan_refs(const struct book *book, const struct job_record *record, const struct ckpt *ckpt, struct track *track);
 
@@ -127,15 +128,17 @@ bool scan_holds(const struct book *book, const struct job_record *record, const 
 bool scan_gone(const struct book *book, const struct job_record *record, const char *node);
 
 /* Names of ranks for which `is_missing` holds, as "rank 2 on n3, rank 5 on n4, …" and what the nodes say about it. */
-typedef bool (*rank_missing_fn)(const struct book *book, const struct job_record *record, uint32_t rank, const void *context);
-void scan_names(const struct book *book, const struct job_record *record, const struct strlist *nodes, rank_missing_fn is_missing,
-                const void *context, char *to, size_t size);
+typedef bool (*rank_missing_fn)(const struct book *book, const struct job_record *record, uint32_t rank,
+                                const void *context);
+void scan_names(const struct book *book, const struct job_record *record, const struct strlist *nodes,
+                rank_missing_fn is_missing, const void *context, char *to, size_t size);
 bool missing_start(const struct book *book, const struct job_record *record, uint32_t rank, const void *context);
 bool missing_step(const struct book *book, const struct job_record *record, uint32_t rank, const void *context);
 bool missing_record(const struct book *book, const struct job_record *record, uint32_t rank, const void *ckpt);
 bool missing_shard(const struct book *book, const struct job_record *record, uint32_t rank, const void *ckpt);
 /* Nodes of the fence that are not known to be free of older generations. */
-void scan_fence_names(const struct state *state, const struct book *book, const struct job_record *record, char *to, size_t size);
+void scan_fence_names(const struct state *state, const struct book *book, const struct job_record *record, char *to,
+                      size_t size);
 /* "rank 2 on n3 was killed by signal 9 (SIGKILL)" */
 void rank_text(const struct rank_at *rank, char *to, size_t size);
 

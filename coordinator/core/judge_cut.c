@@ -30,16 +30,23 @@ static bool due(struct judging *judging, const struct job_record *record, const 
     return judge_passed(judging, track->idle_ns, every_ms);
 }
 
+static bool can_open(const struct job_record *record, const struct track *track, const struct gen_scan *scan)
+{
+    /* One slot of each rank holds what is being stored; the rate tells how far ahead the ranks are by now. */
+    return scan->attached == scan->world && scan->stepped == scan->world && scan->done == 0 && record->store_cut == 0 &&
+           track->rated && track->steps_generation == record->job.generation && cut_has_room(record);
+}
+
 static void judge_open(struct judging *judging, const struct job_record *record, const struct track *track,
                        const struct gen_scan *scan)
 {
     if (!due(judging, record, track))
         return;
-    if (scan->attached != scan->world || scan->stepped != scan->world || scan->done > 0)
+    if (!can_open(record, track, scan)) {
+        /* That the rate is known by now is no change that a heartbeat would tell. */
+        judge_want(judging, judging->now_ns + state_heartbeat_ms(judging->state) * NS_PER_MS);
         return;
-    /* One slot of each rank holds what is being stored; the rate tells how far ahead the ranks are by now. */
-    if (record->store_cut != 0 || !track->rated || track->steps_generation != record->job.generation || !cut_has_room(record))
-        return;
+    }
     struct command *open = judge_add(judging, CMD_CUT_OPEN, record);
     open->cut = record->job.next_cut;
     open->step = cut_step(judging, track, scan->top_step > track->top_step ? scan->top_step : track->top_step, 1);
@@ -47,8 +54,8 @@ static void judge_open(struct judging *judging, const struct job_record *record,
 
 /* ---- open ---- */
 
-static struct command *add_abort(struct judging *judging, const struct job_record *record, const struct ckpt *ckpt, const char *node,
-                                 int32_t rank)
+static struct command *add_abort(struct judging *judging, const struct job_record *record, const struct ckpt *ckpt,
+                                 const char *node, int32_t rank)
 {
     struct command *aborted = judge_add(judging, CMD_CUT_ABORT, record);
     aborted->cut = ckpt->cut;
@@ -59,15 +66,16 @@ static struct command *add_abort(struct judging *judging, const struct job_recor
     return aborted;
 }
 
-static void abort_failed(struct judging *judging, const struct job_record *record, const struct ckpt *ckpt, const struct cut_at *who)
+static void abort_failed(struct judging *judging, const struct job_record *record, const struct ckpt *ckpt,
+                         const struct cut_at *who)
 {
     struct command *aborted = add_abort(judging, record, ckpt, who->node, (int32_t)who->report->rank);
     if (who->report->progress == CUT_FAILED)
         TEXT(aborted->event.text, "rank %u on %s could not record: %s", who->report->rank, who->node,
              who->report->detail[0] ? who->report->detail : "no reason given");
     else
-        TEXT(aborted->event.text, "rank %u on %s recorded at step %" PRIu64 " instead of %" PRIu64, who->report->rank, who->node,
-             who->report->step, ckpt->step);
+        TEXT(aborted->event.text, "rank %u on %s recorded at step %" PRIu64 " instead of %" PRIu64, who->report->rank,
+             who->node, who->report->step, ckpt->step);
 }
 
 /* Every rank has recorded. Is it one consistent state? */
@@ -102,8 +110,9 @@ static void judge_missed(struct judging *judging, const struct job_record *recor
     const struct cut_report *missed = scan->missed.report;
     if (ckpt->attempt >= CUT_ATTEMPTS_MAX) {
         struct command *aborted = add_abort(judging, record, ckpt, scan->missed.node, (int32_t)missed->rank);
-        TEXT(aborted->event.text, "rank %u on %s had passed step %" PRIu64 " before it could be armed, in each of %u attempts",
-             missed->rank, scan->missed.node, ckpt->step, ckpt->attempt);
+        TEXT(aborted->event.text,
+             "rank %u on %s had passed step %" PRIu64 " before it could be armed, in each of %u attempts", missed->rank,
+             scan->missed.node, ckpt->step, ckpt->attempt);
         return;
     }
     uint64_t top = track->top_step > missed->step ? track->top_step : missed->step;
@@ -142,8 +151,8 @@ static bool judge_finished(struct judging *judging, const struct job_record *rec
             continue;
         const char *node = record->job.nodes.items[rank / record->job.spec.nproc_per_node];
         struct command *aborted = add_abort(judging, record, ckpt, node, (int32_t)rank);
-        TEXT(aborted->event.text, "rank %u on %s finished at step %" PRIu64 ", before step %" PRIu64, rank, node, report->step,
-             ckpt->step);
+        TEXT(aborted->event.text, "rank %u on %s finished at step %" PRIu64 ", before step %" PRIu64, rank, node,
+             report->step, ckpt->step);
         return true;
     }
     return false;

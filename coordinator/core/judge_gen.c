@@ -83,8 +83,8 @@ void judge_launch(struct judging *judging, const struct job_record *record, stru
 
 /* ---- running ---- */
 
-static struct command *add_fail(struct judging *judging, const struct job_record *record, const struct gen_scan *scan, unsigned kind,
-                                const char *node, int32_t rank)
+static struct command *add_fail(struct judging *judging, const struct job_record *record, const struct gen_scan *scan,
+                                unsigned kind, const char *node, int32_t rank)
 {
     struct command *fail = judge_add(judging, CMD_GEN_FAIL, record);
     fail->event.kind = kind;

@@ -7,7 +7,8 @@
  * pause doubles, so that a store that is briefly out of reach does not use up all tries at once. */
 #define STORE_RETRY_MS 1000u
 
-static struct command *add_store_fail(struct judging *judging, const struct job_record *record, const char *node, int32_t rank)
+static struct command *add_store_fail(struct judging *judging, const struct job_record *record, const char *node,
+                                      int32_t rank)
 {
     struct command *fail = judge_add(judging, CMD_STORE_FAIL, record);
     fail->cut = record->store_cut;
@@ -65,7 +66,8 @@ static void judge_store_progress(struct judging *judging, const struct job_recor
         add_commit(judging, record, track, scan.manifest);
     } else if (gathered && !record->shards_stored) {
         judge_add(judging, CMD_CKPT_STORED, record)->cut = ckpt->cut;
-    } else if (!judge_store_failed(judging, record, track, &scan) && judge_passed(judging, track->store_ns, STORE_DEADLINE_MS)) {
+    } else if (!judge_store_failed(judging, record, track, &scan) &&
+               judge_passed(judging, track->store_ns, STORE_DEADLINE_MS)) {
         char names[TIDE_TEXT_MAX + 1];
         scan_names(judging->book, record, &ckpt->nodes, missing_shard, ckpt, names, sizeof names);
         struct command *fail = add_store_fail(judging, record, NULL, -1);
@@ -77,7 +79,8 @@ static void judge_store_progress(struct judging *judging, const struct job_recor
 /* ---- what is in memory only may be gone ---- */
 
 /* Who does not hold its part of a sealed checkpoint; NULL: all do, or may. */
-static const char *hole(const struct judging *judging, const struct job_record *record, const struct ckpt *ckpt, uint32_t *ret_node_rank)
+static const char *hole(const struct judging *judging, const struct job_record *record, const struct ckpt *ckpt,
+                        uint32_t *ret_node_rank)
 {
     for (uint32_t n = 0; n < ckpt->nodes.count; n++) {
         const struct node *node = state_node(judging->state, ckpt->nodes.items[n]);

@@ -29,7 +29,9 @@ static void shift(struct room *room, const struct job_record *record, bool takes
 void room_init(struct room *room, const struct state *state)
 {
     size_t n = state->nodes.count;
-    *room = (struct room){.state = state, .slots = mem_array(n, sizeof *room->slots), .used = mem_array(n, sizeof *room->used),
+    *room = (struct room){.state = state,
+                          .slots = mem_array(n, sizeof *room->slots),
+                          .used = mem_array(n, sizeof *room->used),
                           .seen = mem_array(n, sizeof *room->seen)};
     for (size_t i = 0; i < n; i++) {
         const struct node *node = &state->nodes.items[i];
@@ -174,7 +176,8 @@ bool place(const struct state *state, const struct job_record *record, struct pl
     struct room room;
     room_init(&room, state);
     shift(&room, record, false);
-    struct pool pool = {.room = &room, .need = record->job.spec.nproc_per_node, .taken = mem_array(state->nodes.count, sizeof(bool))};
+    struct pool pool = {
+        .room = &room, .need = record->job.spec.nproc_per_node, .taken = mem_array(state->nodes.count, sizeof(bool))};
     *ret_placement = (struct placement){0};
     pool_nodes(&pool, &record->job, ret_placement);
     ret_placement->spares = pool_spares(&pool, record);
@@ -207,8 +210,8 @@ static bool spares_whole(const struct state *state, const struct job_record *rec
 static void respare(struct room *room, struct job_record *record)
 {
     shift(room, record, false);
-    struct pool pool = {.room = room, .need = record->job.spec.nproc_per_node,
-                        .taken = mem_array(room->state->nodes.count, sizeof(bool))};
+    struct pool pool = {
+        .room = room, .need = record->job.spec.nproc_per_node, .taken = mem_array(room->state->nodes.count, sizeof(bool))};
     for (size_t i = 0; i < record->job.nodes.count; i++)
         pool_take(&pool, record->job.nodes.items[i]);
     struct strlist spares = pool_spares(&pool, record);

@@ -73,8 +73,8 @@ static uint64_t local_bit(const struct job_spec *spec, uint32_t node_rank, uint3
     return rank >= first && rank - first < spec->nproc_per_node ? UINT64_C(1) << (rank - first) : 0;
 }
 
-static void scan_node(const struct state *state, const struct book *book, const struct job_record *record, uint32_t node_rank,
-                      uint64_t now_ns, struct gen_scan *scan)
+static void scan_node(const struct state *state, const struct book *book, const struct job_record *record,
+                      uint32_t node_rank, uint64_t now_ns, struct gen_scan *scan)
 {
     const struct job_spec *spec = &record->job.spec;
     const char *name = record->job.nodes.items[node_rank];
@@ -178,13 +178,14 @@ void scan_cut(const struct book *book, const struct job_record *record, const st
 /* ---- shards in the store ---- */
 
 /* The reports of whoever held node rank n when the cut was recorded, under whatever generation they are told now. */
-static const struct gen_report *holder_report(const struct book *book, const struct job_record *record, const struct ckpt *ckpt,
-                                              uint32_t node_rank)
+static const struct gen_report *holder_report(const struct book *book, const struct job_record *record,
+                                              const struct ckpt *ckpt, uint32_t node_rank)
 {
     return book_report(book, ckpt->nodes.items[node_rank], record->job.uid);
 }
 
-void scan_shards(const struct book *book, const struct job_record *record, const struct ckpt *ckpt, struct shard_scan *ret_scan)
+void scan_shards(const struct book *book, const struct job_record *record, const struct ckpt *ckpt,
+                 struct shard_scan *ret_scan)
 {
     const struct job_spec *spec = &record->job.spec;
     *ret_scan = (struct shard_scan){.world = job_world_size(spec)};
@@ -266,8 +267,8 @@ bool scan_gone(const struct book *book, const struct job_record *record, const c
 
 #define NAMES_SHOWN 8
 
-void scan_names(const struct book *book, const struct job_record *record, const struct strlist *nodes, rank_missing_fn is_missing,
-                const void *context, char *to, size_t size)
+void scan_names(const struct book *book, const struct job_record *record, const struct strlist *nodes,
+                rank_missing_fn is_missing, const void *context, char *to, size_t size)
 {
     uint32_t world = job_world_size(&record->job.spec), shown = 0, more = 0;
     to[0] = '\0';
@@ -320,7 +321,8 @@ bool missing_shard(const struct book *book, const struct job_record *record, uin
     return shard_of(holder_report(book, record, ckpt, rank / record->job.spec.nproc_per_node), ckpt, rank) == NULL;
 }
 
-void scan_fence_names(const struct state *state, const struct book *book, const struct job_record *record, char *to, size_t size)
+void scan_fence_names(const struct state *state, const struct book *book, const struct job_record *record, char *to,
+                      size_t size)
 {
     uint32_t shown = 0;
     to[0] = '\0';

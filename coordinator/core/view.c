@@ -84,8 +84,10 @@ void view_nodes(const struct state *state, const struct book *book, uint64_t now
 
 void view_cluster(const struct state *state, struct cluster_view *ret_view)
 {
-    struct cluster_view view = {.revision = state->revision, .lease_ms = state_lease_ms(state),
-                                .heartbeat_ms = state_heartbeat_ms(state), .jobs_total = (uint32_t)state->jobs.count};
+    struct cluster_view view = {.revision = state->revision,
+                                .lease_ms = state_lease_ms(state),
+                                .heartbeat_ms = state_heartbeat_ms(state),
+                                .jobs_total = (uint32_t)state->jobs.count};
     text_copy(view.cluster, sizeof view.cluster, state->cluster);
     text_copy(view.store, sizeof view.store, state->store);
     for (size_t i = 0; i < state->nodes.count; i++) {

@@ -41,12 +41,12 @@ struct fake_job {
     char name[TIDE_NAME_MAX + 1];
     uint64_t generation, ran; /* newest told; newest started here */
     bool alive;
-    uint32_t first, count;    /* ranks of the generation that ran */
+    uint32_t first, count; /* ranks of the generation that ran */
     uint64_t started_ns;
     uint64_t base_step;
     bool reported[FAKE_RANKS_MAX];
     uint64_t ended_ns[FAKE_RANKS_MAX];
-    uint64_t held[2];         /* slots */
+    uint64_t held[2]; /* slots */
     struct cut_report cuts[FAKE_RANKS_MAX];
     uint64_t stored_cut, manifest_cut, failed_attempt;
     struct assignment order;
@@ -543,10 +543,10 @@ static inline unsigned event_count(struct world *w, const char *job, unsigned ki
     return count;
 }
 
-#define assert_text(text, part)                                                  \
-    do {                                                                         \
-        if (strstr((text), (part)) == NULL)                                      \
-            fail_msg("\"%s\" does not hold \"%s\"", (text), (part));             \
+#define assert_text(text, part)                                                                                             \
+    do {                                                                                                                    \
+        if (strstr((text), (part)) == NULL)                                                                                 \
+            fail_msg("\"%s\" does not hold \"%s\"", (text), (part));                                                        \
     } while (0)
 
 #define assert_state(w, job, word) assert_string_equal(job_state_names[job_of((w), (job))->state], (word))

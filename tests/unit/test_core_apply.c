@@ -118,9 +118,9 @@ static void a_name_may_be_used_again_when_the_job_has_ended(void **context)
 static void verdicts_of_older_generations_are_stale(void **context)
 {
     (void)context;
-    static const enum command_kind kinds[] = {CMD_GEN_FAIL,  CMD_GEN_LAUNCH, CMD_GEN_STARTED, CMD_GEN_STEPPING,
+    static const enum command_kind kinds[] = {CMD_GEN_FAIL,   CMD_GEN_LAUNCH,  CMD_GEN_STARTED, CMD_GEN_STEPPING,
                                               CMD_JOB_FINISH, CMD_JOB_STOPPED, CMD_CUT_OPEN,    CMD_CUT_REARM,
-                                              CMD_CUT_ABORT, CMD_CUT_SEAL,   CMD_CKPT_COMMIT, CMD_CKPT_CORRUPT};
+                                              CMD_CUT_ABORT,  CMD_CUT_SEAL,    CMD_CKPT_COMMIT, CMD_CKPT_CORRUPT};
     struct world w;
     world_init(&w);
     world_nodes(&w, 2, 1);
@@ -346,14 +346,14 @@ static void invariants_find_what_is_broken(void **context)
     struct job_record *record = record_of(&w, "j");
     struct err err;
     assert_int_equal(state_check(&w.state, &err), TIDE_OK);
-#define BREAK(what, broken, words)                               \
-    do {                                                         \
-        __typeof__(what) saved = what;                           \
-        what = broken;                                           \
-        assert_int_equal(state_check(&w.state, &err), TIDE_E_STATE); \
-        assert_text(err.text, words);                            \
-        what = saved;                                            \
-        assert_int_equal(state_check(&w.state, &err), TIDE_OK);  \
+#define BREAK(what, broken, words)                                                                                          \
+    do {                                                                                                                    \
+        __typeof__(what) saved = what;                                                                                      \
+        what = broken;                                                                                                      \
+        assert_int_equal(state_check(&w.state, &err), TIDE_E_STATE);                                                        \
+        assert_text(err.text, words);                                                                                       \
+        what = saved;                                                                                                       \
+        assert_int_equal(state_check(&w.state, &err), TIDE_OK);                                                             \
     } while (0)
     BREAK(record->phase, GEN_PHASE_STOPPING, "does not fit state");
     BREAK(record->job.state, TIDE_JOB_SUCCEEDED, "does not fit state");
