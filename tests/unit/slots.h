@@ -36,14 +36,11 @@ static inline void test_dir_remove(char *dir)
 static inline void test_fill(unsigned char *to, size_t bytes, const char *name, uint64_t seed)
 {
     struct rng rng = {.state = seed};
-    for (size_t i = 0; i < bytes; i++) {
-        if (strncmp(name, "zeros", 5) == 0)
-            to[i] = 0;
-        else if (strncmp(name, "noise", 5) == 0)
-            to[i] = (unsigned char)rng_next(&rng);
-        else
-            to[i] = (unsigned char)(i / 97 + seed);
-    }
+    int zeros = strncmp(name, "zeros", 5) == 0, noise = strncmp(name, "noise", 5) == 0;
+    for (size_t i = 0; i < bytes && !zeros; i++)
+        to[i] = noise ? (unsigned char)rng_next(&rng) : (unsigned char)(i / 97 + seed);
+    if (zeros && bytes > 0)
+        memset(to, 0, bytes);
 }
 
 struct test_region {
