@@ -72,6 +72,45 @@ static int lock_file(const char *dir)
     return -1;
 }
 
+/* Steps outlive an agent on purpose. One whose run is gone for good is found by the directory on its command line; its
+ * ranks end with it. */
+static void end_steps(const char *dir)
+{
+    DIR *proc = opendir("/proc");
+    struct dirent *entry;
+    char path[64], *line;
+    size_t bytes, n = strlen(dir);
+    while (proc != NULL && (entry = readdir(proc)) != NULL) {
+        snprintf(path, sizeof path, "/proc/%.20s/cmdline", entry->d_name);
+        if (strspn(entry->d_name, "0123456789") != strlen(entry->d_name) ||
+            fsx_read(path, CHILDREN_BYTES_MAX, &line, &bytes, NULL) != TIDE_OK)
+            continue;
+        const char *word = line + strlen(line) + 1;
+        if (strstr(line, "tidemark-step") != NULL && word < line + bytes && strncmp(word, dir, n) == 0 && word[n] == '/')
+            kill((pid_t)strtol(entry->d_name, NULL, 10), SIGKILL);
+        mem_free(line);
+    }
+    if (proc != NULL)
+        closedir(proc);
+}
+
+/* What a run has left: processes, shared memory, the state. */
+static void remove_state(const char *dir)
+{
+    char path[TIDE_PATH_MAX + 64], *uid = NULL;
+    size_t bytes;
+    end_steps(dir);
+    snprintf(path, sizeof path, "%s/agent/node.uid", dir);
+    if (fsx_read(path, TIDE_PATH_MAX, &uid, &bytes, NULL) == TIDE_OK) {
+        uid[strcspn(uid, "\n")] = '\0';
+        snprintf(path, sizeof path, "/dev/shm/tidemark-%s", uid);
+        if (strlen(uid) == TIDE_UID_CHARS && strspn(uid, "0123456789abcdef") == TIDE_UID_CHARS)
+            fsx_remove_tree(path, NULL);
+        mem_free(uid);
+    }
+    fsx_remove_tree(dir, NULL);
+}
+
 /* A run that was killed could not clean up; nobody holds its lock any more. Kept ones have a file "keep". */
 static void sweep(const char *parent)
 {
@@ -85,7 +124,7 @@ static void sweep(const char *parent)
         snprintf(keep, sizeof keep, "%s/keep", path);
         int fd = access(keep, F_OK) != 0 ? lock_file(path) : -1;
         if (fd >= 0) {
-            fsx_remove_tree(path, NULL);
+            remove_state(path);
             close(fd);
         }
     }
@@ -413,7 +452,7 @@ void standalone_stop(struct standalone *s, bool now)
     if (s->keep)
         say_note("the state is kept in %s", s->dir);
     else if (s->dir[0] != '\0')
-        fsx_remove_tree(s->dir, NULL);
+        remove_state(s->dir);
     if (s->lock_fd >= 0)
         close(s->lock_fd);
     *s = (struct standalone){.lock_fd = -1};
