@@ -402,6 +402,15 @@ static void remove_arena(struct world *w, struct host *h, const struct agent_act
         memset(arena, 0, sizeof *arena);
 }
 
+static void end_by_agent(struct world *w, struct host *h, struct step_model *step, const struct agent_action *action)
+{
+    check_ending(w, h, step);
+    if (action->kind == ACT_END_STEP)
+        step_end(w, h, step, action->grace_ms);
+    else
+        step_kill(w, h, step);
+}
+
 void agent_act(struct world *w, struct host *h, const struct agent_action *action)
 {
     struct step_model *step = step_find(h, action->uid, action->generation);
@@ -413,12 +422,9 @@ void agent_act(struct world *w, struct host *h, const struct agent_action *actio
     case ACT_SAY: trace(w, "%s says: %.300s", h->name, action->text); break;
     case ACT_START_STEP: act_start(w, h, action); break;
     case ACT_END_STEP:
-        if (step != NULL)
-            step_end(w, h, step, action->grace_ms);
-        break;
     case ACT_KILL_STEP:
         if (step != NULL)
-            step_kill(w, h, step);
+            end_by_agent(w, h, step, action);
         break;
     case ACT_ANSWER:
         if (step != NULL)

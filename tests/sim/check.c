@@ -175,6 +175,7 @@ static void watch_job(struct world *w, struct job_truth *truth, const struct job
         violation(w, "%s fell from cut %" PRIu64 " to %" PRIu64, truth->name, truth->next_cut, job->next_cut);
     watch_cuts(w, truth, job);
     truth->generation = job->generation;
+    truth->phase = record->phase;
     truth->next_cut = job->next_cut;
     if (truth->ended && job->state != truth->end_state)
         violation(w, "%s had ended as %s and is now %s", truth->name, job_state_names[truth->end_state],
@@ -342,6 +343,17 @@ void check_armed(struct world *w, const struct step_model *step, const struct ra
     if (slot->cut != 0 && slot->cut == truth->newest_restorable && slot->cut < cut && slot->summed && slot->content == slot->sum)
         violation(w, "rank %u of %s: cut %" PRIu64 " is to be recorded over cut %" PRIu64 ", the newest checkpoint", rank->rank,
                   truth->name, cut, slot->cut);
+}
+
+/* State only moves on: what it says should run was never said to end. */
+void check_ending(struct world *w, const struct host *h, const struct step_model *step)
+{
+    const struct job_truth *truth = truth_of(w, step->uid);
+    if (truth == NULL || truth->phase != GEN_PHASE_LAUNCHED || truth->generation != step->generation)
+        return;
+    for (uint32_t r = 0; r < step->rank_count; r++)
+        if (step->ranks[r].alive)
+            violation(w, "%s ends generation %" PRIu64 " of %s, which nobody has asked for", h->name, step->generation, truth->name);
 }
 
 void check_purge(struct world *w, const char *uid, uint64_t cut)

@@ -181,6 +181,7 @@ void host_on_registered(struct world *w, struct args *args)
         return;
     }
     h->registered = true;
+    h->first_poll = h->poll_number;
     text_copy(h->cluster, sizeof h->cluster, welcome.cluster);
     struct agent_event event = {.kind = EV_REGISTERED};
     text_copy(event.cluster, sizeof event.cluster, welcome.cluster);
@@ -264,8 +265,9 @@ void host_on_desired(struct world *w, struct args *args)
     struct host *h = &w->hosts[args->host];
     struct desired desired;
     struct err err = {0};
-    if (!h->registered || args->number != h->poll_number)
-        return; /* the request it answers was given up */
+    bool late = args->number != h->poll_number;
+    if (!h->registered || args->number <= h->first_poll || (late && args->slot != TIDE_OK))
+        return;
     if (args->slot == TIDE_E_UNAVAILABLE) {
         later(w, MS(POLL_AGAIN_MS), poll_timeout, (struct args){.host = args->host, .epoch = args->epoch, .number = args->number});
         return;
@@ -280,7 +282,8 @@ void host_on_desired(struct world *w, struct args *args)
     }
     agent_feed(w, h, &(struct agent_event){.kind = EV_DESIRED, .desired = &desired});
     codec_release(&desired_codec, &desired);
-    poll(w, h);
+    if (!late) /* else: an answer that was given up, or came twice */
+        poll(w, h);
 }
 
 /* ---- life ---- */

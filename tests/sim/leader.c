@@ -184,6 +184,7 @@ static void apply_next(struct world *w)
     char *old = known ? codec_print(&state_codec, &l->state, CODEC_STRICT) : NULL;
     enum tide_status status = apply_entry(w, &l->state, l->applied, &command, &outcome, &err);
     l->applied++;
+    l->seen = l->applied;
     w->applied_total++;
     trace(w, "apply %zu %s %s gen %" PRIu64 " cut %" PRIu64 " step %" PRIu64 " %s%s -> %s %.150s", l->applied,
           command_kind_names[command.kind], command.job, command.generation, command.cut, command.step,
@@ -377,6 +378,12 @@ void leader_on_desired(struct world *w, struct args *args)
         later(w, MS(POLL_MS), poll_over, (struct args){.host = args->host, .epoch = l->epoch, .number = args->number});
 }
 
+/* A story puts a verdict of its own into the log. */
+void leader_propose(struct world *w, struct command *command)
+{
+    append(w, command, (struct entry){.epoch = w->leader.epoch});
+}
+
 /* ---- requests of people ---- */
 
 static void op_command(struct world *w, const struct op *op, struct command *command)
@@ -446,10 +453,15 @@ void leader_boot(struct world *w)
         violation(w, "the snapshot cannot be read back: %s", err.text);
     if (l->image != NULL)
         l->applied = l->image_index;
-    replay(w, &l->state, l->applied, l->durable);
-    l->applied = l->durable;
-    trace(w, "coordinator up at revision %" PRIu64, l->state.revision);
+    replay(w, &l->state, l->applied, l->seen);
+    l->applied = l->seen;
     book_init(&l->book, &l->state, mono(w));
+    /* Entries that reached the disk without anybody knowing. */
+    while (l->applied < l->durable && !w->stop)
+        apply_next(w);
+    book_release(&l->book);
+    book_init(&l->book, &l->state, mono(w));
+    trace(w, "coordinator up at revision %" PRIu64, l->state.revision);
     if (l->log_count == 0)
         found_cluster(w);
     judge_soon(w, 0);

@@ -117,7 +117,7 @@ struct host {
     struct agent_core *core;
     struct agent_actions actions;
     bool registered, registering;
-    uint64_t register_number, poll_number, beat_number;
+    uint64_t register_number, first_poll, poll_number, beat_number;
     bool beat_in_flight, beat_due, polling_pages;
     struct arena arenas[JOBS_MAX];
     struct step_model *steps; /* STEPS_MAX */
@@ -158,6 +158,7 @@ struct job_truth {
     struct gen_truth gens[GENS_MAX];
     uint64_t generation, next_cut;
     uint64_t newest_restorable;
+    unsigned phase; /* enum gen_phase */
     bool exit93, cancelled, ended;
     unsigned end_state;
     uint64_t finished_generation[WORLD_MAX];
@@ -187,7 +188,7 @@ struct leader {
     size_t log_count, log_room, durable;
     char *image;          /* snapshot */
     size_t image_index;
-    size_t applied;
+    size_t applied, seen; /* seen: applied in some life, and checked */
     struct state state;
     struct book book;
     struct rng rng;
@@ -272,7 +273,7 @@ struct world {
     uint64_t lost_revision[HOSTS_MAX]; /* of the last verdict "node lost" */
     /* A story looks on. */
     void (*on_applied)(struct world *w, const struct command *command, enum tide_status status);
-    void *story;
+    uint64_t kill_takes_ns; /* not 0: a story's */
     uint64_t applied_total, replays, leaks;
 };
 
@@ -303,6 +304,7 @@ void leader_on_register(struct world *w, struct args *args);
 void leader_on_heartbeat(struct world *w, struct args *args);
 void leader_on_desired(struct world *w, struct args *args);
 void leader_on_op(struct world *w, struct args *args);
+void leader_propose(struct world *w, struct command *command);
 void leader_release(struct world *w);
 const struct job_record *leader_job(const struct world *w, const char *name);
 
@@ -365,6 +367,7 @@ void check_restored(struct world *w, const struct step_model *step, const struct
 void check_finished(struct world *w, const struct step_model *step, const struct rank_model *rank);
 void check_armed(struct world *w, const struct step_model *step, const struct rank_model *rank, const struct slot_model *slot,
                  uint64_t cut);
+void check_ending(struct world *w, const struct host *h, const struct step_model *step);
 void check_purge(struct world *w, const char *uid, uint64_t cut);
 void check_end(struct world *w);
 bool world_converged(const struct world *w);

@@ -158,6 +158,8 @@ void step_end(struct world *w, struct host *h, struct step_model *step, uint64_t
 void step_kill(struct world *w, struct host *h, struct step_model *step)
 {
     uint64_t wait = !w->healed && chance(w, 20000) ? between(w, MS(500), MS(4000)) : between(w, MS(1), MS(15));
+    if (w->kill_takes_ns != 0)
+        wait = w->kill_takes_ns;
     if (step->alive)
         later(w, wait, step_over, about(w, h, step, 0));
 }

@@ -96,6 +96,11 @@ static bool second_generation_steps(const struct world *w)
     return all_step(w) && job_now(w)->generation == 2;
 }
 
+static bool third_generation_steps(const struct world *w)
+{
+    return all_step(w) && job_now(w)->generation == 3;
+}
+
 static bool cut_1_open(const struct world *w)
 {
     return leader_job(w, "job0") != NULL && cut_state(w, 1) == TIDE_CKPT_OPEN;
@@ -136,6 +141,19 @@ static bool n1_is_ready(const struct world *w)
 static bool waits_for_nodes(const struct world *w)
 {
     return leader_job(w, "job0") != NULL && job_now(w)->state == TIDE_JOB_PENDING;
+}
+
+static bool cut_is_open(const struct world *w)
+{
+    const struct job_record *record = leader_job(w, "job0");
+    return record != NULL && record->job.ckpts.count > 0 &&
+           record->job.ckpts.items[record->job.ckpts.count - 1].state == TIDE_CKPT_OPEN;
+}
+
+static void must_be_refused(struct world *w, const struct command *command, enum tide_status status)
+{
+    if (command->generation == 1 && status == TIDE_OK)
+        violation(w, "%s of generation 1 was taken", command_kind_names[command->kind]);
 }
 
 /* ---- stories ---- */
@@ -297,11 +315,6 @@ static void rotten_memory_falls_back_to_the_store(void **state)
     ends_well(w, TIDE_JOB_SUCCEEDED);
 }
 
-static bool third_generation_steps(const struct world *w)
-{
-    return all_step(w) && job_now(w)->generation == 3;
-}
-
 /* Memory and store have rotted: checkpoint 2 is called corrupt, the job starts from 1. */
 static void rotten_checkpoint_falls_back_to_an_older_one(void **state)
 {
@@ -386,6 +399,59 @@ static void zombie_comes_back_late(void **state)
     ends_well(w, TIDE_JOB_SUCCEEDED);
 }
 
+/* n1 is a zombie of generation 1 that dies slowly. Just when it is back, generation 2 fails, its spare n3 was drained, and n1 gets
+ * a part in generation 3: its ranks start there only when the old ones are gone. */
+static void zombie_dies_slowly(void **state)
+{
+    (void)state;
+    struct world *w = begin(4);
+    submit(w, 3, 1)->total = 900;
+    until(w, SECONDS(4), cut_1_committed);
+    w->hosts[1].to_leader_cut_until = w->hosts[1].from_leader_cut_until = w->now + SECONDS(8);
+    until(w, SECONDS(5), second_generation_steps);
+    struct op op = {.kind = OP_DRAIN};
+    text_copy(op.node, sizeof op.node, "n3");
+    person_asks(w, op);
+    w->kill_takes_ns = MS(900);
+    until(w, SECONDS(10), n1_is_ready);
+    assert_int_equal(alive_on(w, 1), 1);
+    kill_rank_0(w);
+    after(w, MS(200));
+    w->kill_takes_ns = 0;
+    until(w, SECONDS(8), third_generation_steps);
+    assert_string_equal(job_now(w)->nodes.items[1], "n1");
+    op.kind = OP_RESUME;
+    person_asks(w, op);
+    ends_well(w, TIDE_JOB_SUCCEEDED);
+}
+
+/* Verdicts of generation 1 that were long on their way reach the log under generation 2: none may count. */
+static void verdicts_of_an_older_generation_are_refused(void **state)
+{
+    (void)state;
+    static const unsigned kinds[] = {CMD_GEN_FAIL, CMD_GEN_STARTED, CMD_GEN_STEPPING, CMD_JOB_FINISH, CMD_JOB_STOPPED, CMD_CUT_OPEN,
+                                     CMD_CUT_REARM, CMD_CUT_ABORT, CMD_CUT_SEAL, CMD_CKPT_COMMIT, CMD_GEN_LAUNCH};
+    struct world *w = begin(3);
+    submit(w, 3, 0);
+    until(w, SECONDS(4), cut_1_committed);
+    kill_rank_0(w);
+    until(w, SECONDS(3), second_generation_steps);
+    until(w, SECONDS(3), cut_is_open);
+    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
+        const struct ckpt *open = &job_now(w)->ckpts.items[job_now(w)->ckpts.count - 1];
+        struct command late = {.kind = kinds[i], .generation = 1, .cut = open->cut, .attempt = open->attempt, .step = open->step,
+                               .port = 20000, .token = "0123", .key = "x", .digest = "00"};
+        text_copy(late.job, sizeof late.job, "job0");
+        text_copy(late.uid, sizeof late.uid, job_now(w)->uid);
+        w->on_applied = must_be_refused;
+        leader_propose(w, &late);
+        after(w, MS(5));
+        w->on_applied = NULL;
+    }
+    assert_int_equal(job_now(w)->generation, 2);
+    ends_well(w, TIDE_JOB_SUCCEEDED);
+}
+
 /* A leader that has just taken office has heard nobody yet: nobody is lost before a full lease has passed. */
 static void new_leader_gives_full_leases(void **state)
 {
@@ -443,6 +509,8 @@ int main(void)
         cmocka_unit_test(rollback_is_not_undone_by_a_failure),
         cmocka_unit_test(node_comes_back_late),
         cmocka_unit_test(zombie_comes_back_late),
+        cmocka_unit_test(zombie_dies_slowly),
+        cmocka_unit_test(verdicts_of_an_older_generation_are_refused),
         cmocka_unit_test(new_leader_gives_full_leases),
         cmocka_unit_test(late_heartbeat_is_ignored),
     };
