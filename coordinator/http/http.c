@@ -14,36 +14,37 @@
 #include "ckpt/base/mem.h"
 #include "coordinator/http/inner.h"
 
-#define SWEEP_MS 1000u
 #define DESCRIPTORS_KEPT 128u              /* of the process's limit, for everything but connections */
 #define PASS_OVER_MAX (8u * HTTP_BODY_MAX) /* of a body that is too large, before the connection is cut */
 #define BODY_ROOM_MIN 4096u
-#define LENGTH_DIGITS 18 /* of a Content-Length that surely fits */
-#define LAST_TURNS 8     /* of libmicrohttpd at the end, to send what is ready */
+#define LENGTH_DIGITS 18  /* of a Content-Length that surely fits */
+#define RUNS_PER_RESUME 2 /* of libmicrohttpd: take the connection up, send its answer */
+#define LAST_TURNS 8      /* of libmicrohttpd at the end, to send what is ready */
 
 /* ---- the loop and libmicrohttpd ---- */
 
 static void on_turn(uv_timer_t *timer);
 
-/* Ask when libmicrohttpd wants to be called without an event. A resumed connection makes no event of its own in
- * external-epoll mode, and is not in MHD_get_timeout either: it needs one more MHD_run. */
+/* Ask when libmicrohttpd wants to be called without an event. A resumed connection makes no lasting event of its own in
+ * external-epoll mode, and MHD_get_timeout does not count it: one MHD_run takes it up, another sends its answer. Those runs
+ * are owed until they have happened; whoever else comes by here must not put them off. */
 static void plan(struct http *http)
 {
     MHD_UNSIGNED_LONG_LONG wait;
-    if (http->again) {
-        http->again = false;
+    if (http->owed > 0)
         uv_timer_start(&http->turn, on_turn, 0, 0);
-    } else if (MHD_get_timeout(http->daemon, &wait) == MHD_YES) {
+    else if (MHD_get_timeout(http->daemon, &wait) == MHD_YES)
         uv_timer_start(&http->turn, on_turn, wait, 0);
-    } else {
+    else
         uv_timer_stop(&http->turn);
-    }
 }
 
 static void run(struct http *http)
 {
     http->running = true;
-    MHD_run(http->daemon);
+    if (http->owed > 0)
+        http->owed--;
+    MHD_run(http->daemon); /* may resume others, and owe again */
     http->running = false;
     plan(http);
 }
@@ -135,7 +136,7 @@ void request_answered(struct http_request *request)
     struct http *http = request->http;
     request->parked = false;
     MHD_resume_connection(request->connection->mhd);
-    http->again = true;
+    http->owed = RUNS_PER_RESUME;
     if (!http->running)
         plan(http);
 }
@@ -298,7 +299,8 @@ enum tide_status http_open(const struct http_options *options, struct http **ret
     http->poll.data = http->turn.data = http->sweep.data = http;
     http->handles = 3;
     uv_poll_start(&http->poll, UV_READABLE, on_poll);
-    uv_timer_start(&http->sweep, on_sweep, SWEEP_MS, SWEEP_MS);
+    uint64_t sweep_ms = options->sweep_ms ? options->sweep_ms : HTTP_SWEEP_MS;
+    uv_timer_start(&http->sweep, on_sweep, sweep_ms, sweep_ms);
     plan(http);
     *ret_http = http;
     return TIDE_OK;

@@ -24,7 +24,8 @@
 #define HTTP_IDLE_S 15u                 /* a connection on which nothing moves is closed */
 #define HTTP_RECEIVE_DEADLINE_MS 20000u /* first byte awaited -> request complete, however slowly it trickles */
 #define HTTP_SEND_DEADLINE_MS 60000u    /* answer ready -> taken by the client */
-#define HTTP_PARAMS_MAX 2u              /* {words} in a route */
+#define HTTP_SWEEP_MS 1000u
+#define HTTP_PARAMS_MAX 2u /* {words} in a route */
 
 struct http;
 struct http_request;
@@ -43,6 +44,7 @@ struct http_options {
     const struct http_route *routes;
     size_t route_count;
     void *context;
+    uint64_t sweep_ms; /* how often deadlines and lost clients are looked for; 0: HTTP_SWEEP_MS */
     void (*stamp)(void *context, struct http_request *request); /* before every answer: http_header what each one carries */
 };
 

@@ -25,7 +25,7 @@ struct http {
     uv_timer_t turn; /* when libmicrohttpd wants to be called without an event */
     uv_timer_t sweep;
     unsigned handles; /* still open */
-    bool again;       /* a connection was resumed: call MHD_run once more */
+    unsigned owed;    /* MHD_runs that a resumed connection still needs */
     bool running;     /* inside MHD_run */
     struct connection *connections;
     size_t body_bytes; /* of all requests */
