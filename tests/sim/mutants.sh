@@ -23,7 +23,7 @@ starts_before_the_fence         coordinator/core/judge_gen.c    s/        all = 
 late_heartbeats_count           coordinator/core/book.c         s/heartbeat->sequence <= entry->heartbeat\.sequence/false/
 restarts_from_aborted_cuts      coordinator/core/inner.h        s/return ckpt->state == TIDE_CKPT_SEALED \|\|/return ckpt->state == TIDE_CKPT_ABORTED || ckpt->state == TIDE_CKPT_SEALED ||/
 forgets_request_ids             coordinator/core/apply.c        s/    if \(command->request\[0\]\)\n        remember/    if (false)\n        remember/
-no_lease_for_a_new_leader       coordinator/core/book.c         s/->lease_until_ns = lease_end\(state, now_ns\);\n\}\n\nvoid book_release/->lease_until_ns = now_ns;\n}\n\nvoid book_release/
+no_lease_for_a_new_leader       coordinator/core/book.c         s/->lease_until_ns = lease_end\(state, now_ns\);\n    \}\n\}/->lease_until_ns = now_ns;\n    }\n}/
 seals_other_steps               coordinator/core/scan.c         s/cut->cut != ckpt->cut \|\| cut->attempt != ckpt->attempt \|\|/cut->cut != ckpt->cut ||/; s/report->step != ckpt->step/false/
 uses_generations_again          coordinator/core/cmd_gen.c      s/    job->generation\+\+;\n//
 rollback_keeps_what_is_newer    coordinator/core/cmd_job.c      s/    drop_newer\(change, cut\);\n//

@@ -279,7 +279,7 @@ static void record_done(struct world *w, struct args *args)
     page->record_step = rank->page_step;
     page->record_bytes = 1000;
     page->record_stall_ns = 1000;
-    page->record_collectives = rank->page_step * 2;
+    page->record_collectives = step->spec.job.launcher == LAUNCHER_PMIX ? rank->page_step * 2 : 0;
     page->recorded_cut = page->armed_cut;
     page->recorded_attempt = page->armed_attempt;
     page->armed_step = STEP_NONE;
