@@ -408,6 +408,35 @@ static void gone_before_the_start_is_not_the_end(void **context)
     world_release(&w);
 }
 
+/* The book still holds what a node said of generation 1 when generation 2 has been launched. */
+static void late_reports_of_an_old_generation_count_for_nothing(void **context)
+{
+    (void)context;
+    struct world w;
+    world_init(&w);
+    world_nodes(&w, 2, 1);
+    submit(&w, "j", 2, 0, 1);
+    run(&w, 500);
+    bool changed;
+    w.ranks[0].exit_code = 1;
+    assert_int_equal(fake_beat(&w, fake_of(&w, "n1"), &changed), TIDE_OK);
+    struct command command = command_new(&w, CMD_GEN_FAIL, "j");
+    TEXT_SET(command.uid, job_of(&w, "j")->uid);
+    command.generation = 1;
+    command.event.kind = EVENT_RANK_EXITED;
+    assert_int_equal(world_apply(&w, &command), TIDE_OK);
+    command.kind = CMD_GEN_LAUNCH;
+    command.generation = 2;
+    command.port = 20000;
+    TEXT_SET(command.token, "0123");
+    assert_int_equal(world_apply(&w, &command), TIDE_OK);
+    settle(&w);
+    assert_int_equal(job_of(&w, "j")->generation, 2);
+    assert_state(&w, "j", "running");
+    assert_false(job_of(&w, "j")->all_started);
+    world_release(&w);
+}
+
 static void ranks_that_vanish_are_missed(void **context)
 {
     (void)context;
@@ -469,6 +498,7 @@ int main(void)
         cmocka_unit_test(cancel_does_not_wait_for_lost_nodes),
         cmocka_unit_test(a_node_that_cannot_end_its_ranks_is_given_up),
         cmocka_unit_test(gone_before_the_start_is_not_the_end),
+        cmocka_unit_test(late_reports_of_an_old_generation_count_for_nothing),
         cmocka_unit_test(ranks_that_vanish_are_missed),
         cmocka_unit_test(a_new_leader_gives_full_leases_and_goes_on),
     };

@@ -84,6 +84,109 @@ static void sealed_cut_of_a_lost_node_is_not_restored(void **context)
     world_release(&w);
 }
 
+static void what_a_node_does_not_hold_any_more_is_not_restored(void **context)
+{
+    (void)context;
+    struct world w;
+    start(&w, 2, 2, 0);
+    save(&w);
+    fake_of(&w, "n1")->store_fails = fake_of(&w, "n2")->store_fails = true;
+    save(&w);
+    memset(fake_of(&w, "n2")->jobs[0].held, 0, sizeof fake_of(&w, "n2")->jobs[0].held);
+    crash(&w, 0);
+    run(&w, 300);
+    assert_int_equal(job_of(&w, "j")->generation, 2);
+    assert_int_equal(job_of(&w, "j")->restore_cut, 1);
+    world_release(&w);
+}
+
+/* n2 was lost and is the spare now; what it holds is the newest again when n3, which took its place, is lost as well. */
+static void a_spare_that_may_hold_the_newest_is_heard_first(void **context)
+{
+    (void)context;
+    struct world w;
+    start(&w, 3, 2, 1);
+    for (int i = 1; i <= 3; i++)
+        w.fakes[i - 1].store_fails = true;
+    save(&w);
+    fake_of(&w, "n2")->up = false;
+    run(&w, 2200);
+    assert_string_equal(job_of(&w, "j")->nodes.items[1], "n3");
+    fake_of(&w, "n2")->up = true;
+    run(&w, 3000);
+    assert_string_equal(job_of(&w, "j")->spares.items[0], "n2");
+    assert_int_equal(ckpt_of(&w, "j", 1)->state, TIDE_CKPT_SEALED);
+    fake_of(&w, "n3")->up = false;
+    fake_of(&w, "n1")->deaf = true; /* so that the generation is still being ended when the leader dies */
+    run(&w, 2200);
+    assert_state(&w, "j", "restarting");
+    fake_of(&w, "n1")->deaf = fake_of(&w, "n2")->up = false;
+    new_leader(&w);
+    unsigned launches = w.applied[CMD_GEN_LAUNCH];
+    run(&w, 1000);
+    assert_int_equal(w.applied[CMD_GEN_LAUNCH], launches);
+    assert_true(explained(&w, "j", "its nodes must say first which checkpoints they hold"));
+    fake_of(&w, "n2")->up = true;
+    run(&w, 100);
+    assert_int_equal(job_of(&w, "j")->restore_cut, 1);
+    assert_string_equal(job_of(&w, "j")->nodes.items[1], "n2");
+    world_release(&w);
+}
+
+/* Generation 2 still reads checkpoint 1 when checkpoint 2, recorded before, becomes durable. */
+static void retention_spares_what_is_being_restored(void **context)
+{
+    (void)context;
+    struct world w;
+    world_init(&w);
+    world_nodes(&w, 2, 1);
+    struct command command = submission(&w, "j", 2, 0, 1);
+    command.spec.ckpt_keep = 1;
+    submit_this(&w, &command);
+    run(&w, 1000);
+    save(&w);
+    fake_of(&w, "n2")->store_fails = true;
+    assert_int_equal(order(&w, CMD_CKPT_REQUEST, "j", 0), TIDE_OK);
+    run(&w, 1000);
+    assert_int_equal(record_of(&w, "j")->store_cut, 2);
+    memset(fake_of(&w, "n1")->jobs[0].held, 0, sizeof fake_of(&w, "n1")->jobs[0].held);
+    w.ranks[0].stuck_step = true;
+    crash(&w, 0);
+    run(&w, 100);
+    assert_int_equal(job_of(&w, "j")->restore_cut, 1);
+    struct command commit = command_new(&w, CMD_CKPT_COMMIT, "j");
+    TEXT_SET(commit.uid, job_of(&w, "j")->uid);
+    TEXT_SET(commit.key, "m/2");
+    TEXT_SET(commit.digest, "feedfacefeedfacefeedfacefeedface");
+    commit.generation = commit.cut = 2;
+    assert_int_equal(world_apply(&w, &commit), TIDE_OK);
+    assert_int_equal(ckpt_of(&w, "j", 1)->state, TIDE_CKPT_COMMITTED);
+    /* When every rank has made a step it is not needed any more. */
+    w.ranks[0].stuck_step = false;
+    run(&w, 100);
+    assert_int_equal(ckpt_of(&w, "j", 1)->state, TIDE_CKPT_DROPPED);
+    world_release(&w);
+}
+
+static void nothing_is_left_in_memory_when_the_job_ends(void **context)
+{
+    (void)context;
+    struct world w;
+    start(&w, 2, 2, 0);
+    save(&w);
+    fake_of(&w, "n2")->store_fails = true;
+    save(&w);
+    assert_int_equal(order(&w, CMD_JOB_CANCEL, "j", 0), TIDE_OK);
+    run(&w, 500);
+    assert_state(&w, "j", "cancelled");
+    assert_int_equal(ckpt_of(&w, "j", 1)->state, TIDE_CKPT_COMMITTED);
+    assert_int_equal(ckpt_of(&w, "j", 2)->state, TIDE_CKPT_DROPPED);
+    assert_text(ckpt_of(&w, "j", 2)->reason, "in memory only when the job ended");
+    run(&w, 100);
+    assert_int_equal(record_of(&w, "j")->purge.count, 0);
+    world_release(&w);
+}
+
 static void job_without_a_spare_waits_for_the_node_that_holds_the_newest(void **context)
 {
     (void)context;
@@ -391,8 +494,10 @@ static void storing_has_a_deadline_and_names_who_is_missing(void **context)
     assert_true(explained(&w, "j", "is being stored: 1 of 2 ranks; missing: rank 1 on n2"));
     assert_int_equal(order(&w, CMD_CKPT_REQUEST, "j", 0), TIDE_OK);
     assert_true(explained(&w, "j", "it opens when checkpoint 1 is stored"));
-    w.now_ns += (uint64_t)STORE_DEADLINE_MS * NS_PER_MS - NS_PER_S / 2;
-    w.wall_ms += STORE_DEADLINE_MS - 500;
+    run(&w, 1000);
+    assert_int_equal(job_of(&w, "j")->next_cut, 2);
+    w.now_ns += (uint64_t)STORE_DEADLINE_MS * NS_PER_MS - 3 * NS_PER_S / 2;
+    w.wall_ms += STORE_DEADLINE_MS - 1500;
     bool changed;
     assert_int_equal(fake_beat(&w, fake_of(&w, "n1"), &changed), TIDE_OK);
     assert_int_equal(fake_beat(&w, fake_of(&w, "n2"), &changed), TIDE_OK);
@@ -406,6 +511,10 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(restart_takes_the_newest_from_memory),
         cmocka_unit_test(sealed_cut_of_a_lost_node_is_not_restored),
+        cmocka_unit_test(what_a_node_does_not_hold_any_more_is_not_restored),
+        cmocka_unit_test(a_spare_that_may_hold_the_newest_is_heard_first),
+        cmocka_unit_test(retention_spares_what_is_being_restored),
+        cmocka_unit_test(nothing_is_left_in_memory_when_the_job_ends),
         cmocka_unit_test(job_without_a_spare_waits_for_the_node_that_holds_the_newest),
         cmocka_unit_test(a_new_leader_hears_everybody_before_it_chooses),
         cmocka_unit_test(sealed_cut_of_the_old_generation_is_still_committed),
