@@ -117,7 +117,7 @@ static void every_late_answer_is_sent(void **state)
     assert_int_equal(http_open(&options, &world.http, &err), TIDE_OK);
     const char *port = strrchr(http_address(world.http), ':') + 1;
     world.to = (struct sockaddr_in){
-        .sin_family = AF_INET, .sin_port = htons((uint16_t)atoi(port)), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+        .sin_family = AF_INET, .sin_port = htons((uint16_t)strtoul(port, NULL, 10)), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     uv_async_init(&world.loop, &world.end, on_end);
     world.end.data = &world;
     pthread_t thread;
