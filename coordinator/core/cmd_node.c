@@ -3,6 +3,16 @@
 
 /* ---- register ---- */
 
+/* Until the verdict on its job follows that on the node, desired state still says: run this generation. An agent that
+ * does not know that it did so once must not be told. */
+static bool runs_a_generation(const struct state *state, const char *name)
+{
+    for (size_t i = 0; i < state->jobs.count; i++)
+        if (state->jobs.items[i].phase == GEN_PHASE_LAUNCHED && strlist_has(&state->jobs.items[i].job.nodes, name))
+            return true;
+    return false;
+}
+
 static enum tide_status check_hello(struct change *change)
 {
     const struct node_hello *hello = &change->command->hello;
@@ -15,12 +25,16 @@ static enum tide_status check_hello(struct change *change)
         return err_set(change->err, TIDE_E_INVALID, "node %s registers with %u slots; 1 to %d are possible: --slots",
                        hello->name, hello->slots, TIDE_LOCAL_RANKS_MAX);
     const struct node *other = state_node(change->state, hello->name);
-    if (other != NULL && strcmp(other->uid, hello->uid) != 0 && other->state != TIDE_NODE_LOST)
+    bool stranger = other != NULL && strcmp(other->uid, hello->uid) != 0;
+    if (stranger && other->state != TIDE_NODE_LOST)
         return err_set(
             change->err, TIDE_E_CONFLICT,
             "another agent is node %s already (its uid is %s, at %s); start this one with another --name, or with "
             "that one's --state directory, or stop that one and wait until it is lost",
             hello->name, other->uid, other->address);
+    if (stranger && runs_a_generation(change->state, hello->name))
+        return err_set(change->err, TIDE_E_UNAVAILABLE,
+                       "the loss of the earlier node %s is still being dealt with; register again in a moment", hello->name);
     return TIDE_OK;
 }
 
@@ -77,8 +91,10 @@ static void node_fill(struct change *change, struct node *node)
     /* An agent started again with fewer slots keeps those that are in use. */
     node->slots = hello->slots < used ? used : hello->slots;
     node->registered_ms = node->changed_ms = change->command->at_ms;
-    if (node->state == TIDE_NODE_LOST || node->reason[0] == '\0')
-        TEXT(node->reason, "%s", node->cordoned ? "drained by hand" : "");
+    if (!node->cordoned)
+        node->reason[0] = '\0';
+    else if (node->reason[0] == '\0')
+        TEXT(node->reason, "drained by hand");
     node->state = node->cordoned ? TIDE_NODE_DRAINED : TIDE_NODE_READY;
 }
 
@@ -195,10 +211,13 @@ enum tide_status apply_NODE_LOST(struct change *change)
         return err_set(change->err, TIDE_E_STALE, "node %s has registered again since, or is lost already", node->name);
     node->state = TIDE_NODE_LOST;
     node->changed_ms = command->at_ms;
-    if (command->text[0])
+    if (command->text[0]) {
+        /* Given up while it still answers: it would be back at once, take ranks of other jobs, and fail them in turn. */
+        node->cordoned = true;
         TEXT(node->reason, "%s", command->text);
-    else
+    } else {
         TEXT(node->reason, "silent for %" PRIu64 ".%03" PRIu64 " s", command->ms / MS_PER_S, command->ms % MS_PER_S);
+    }
     for (size_t i = 0; i < change->state->jobs.count; i++) {
         change->job = &change->state->jobs.items[i];
         tell_job(change, node);

@@ -4,7 +4,7 @@
 /* Derived from the state, so that any leader says the same; only the references to stored shards come from the book. */
 
 struct part {
-    bool listed;
+    bool lives; /* has a part in a job that has not ended */
     bool runs; /* node_rank is meaningful */
     uint32_t node_rank;
     bool holds_store; /* of the cut that is being stored */
@@ -53,10 +53,12 @@ static struct part part_of(const struct state *state, const struct job_record *r
         const struct ckpt *stored = record->store_cut ? job_ckpt(job, record->store_cut) : NULL;
         part.holds_store = stored != NULL && strlist_has(&stored->nodes, node);
         const char *writer = stored != NULL ? first_up(state, &stored->nodes) : NULL;
+        /* Its shards are durable: anybody can write the manifest when all who recorded it are gone. */
+        if (stored != NULL && writer == NULL && record->shards_stored)
+            writer = first_up(state, &job->nodes);
         part.commits = writer != NULL && strcmp(writer, node) == 0;
-        part.listed = part.runs || part.holds_store || strlist_has(&job->spares, node) || strlist_has(&record->fence, node);
+        part.lives = part.runs || part.holds_store || part.commits || strlist_has(&job->spares, node) || strlist_has(&record->fence, node);
     }
-    part.listed = part.listed || part.purges;
     return part;
 }
 
@@ -116,7 +118,7 @@ static void fill_cut(const struct book *book, const struct job_record *record, c
     const struct ckpt *open = job_open_cut(&record->job);
     if (open != NULL && part->runs)
         fill_order(open, CUT_PHASE_RECORD, open->attempt, to);
-    else if (open == NULL && part->holds_store)
+    else if (open == NULL && (part->holds_store || part->commits))
         fill_store(book, record, part, to);
 }
 
@@ -137,6 +139,7 @@ static void fill(const struct state *state, const struct book *book, const struc
     to->run = run_of(record, part);
     to->node_rank = part->node_rank;
     to->restarts = job->restarts;
+    to->started = to->run == RUN_START && job->all_started;
     text_copy(to->store, sizeof to->store, job_store(state, record));
     const struct ckpt *newest = job_newest_restorable(job, UINT64_MAX);
     to->protect_cut = newest != NULL ? newest->cut : 0;
@@ -145,6 +148,17 @@ static void fill(const struct state *state, const struct book *book, const struc
     fill_cut(book, record, part, &to->cut);
     if (part->purges)
         strlist_assign(&to->purge, &record->purge);
+}
+
+/* What is not listed is ended there: jobs of which only objects are to be deleted must not crowd out one that lives. */
+static void list_jobs(const struct state *state, const struct book *book, const char *node, bool leftovers, struct desired *to)
+{
+    for (size_t i = 0; i < state->jobs.count && to->jobs.count < NODE_JOBS_MAX; i++) {
+        const struct job_record *record = &state->jobs.items[i];
+        struct part part = part_of(state, record, node);
+        if ((part.lives && !leftovers) || (part.purges && !part.lives && leftovers))
+            fill(state, book, record, &part, codec_list_add(&assignment_codec, &to->jobs));
+    }
 }
 
 enum tide_status desired_build(const struct state *state, const struct book *book, const char *name,
@@ -157,12 +171,8 @@ enum tide_status desired_build(const struct state *state, const struct book *boo
     text_copy(desired.cluster, sizeof desired.cluster, state->cluster);
     text_copy(desired.node, sizeof desired.node, node->name);
     text_copy(desired.incarnation, sizeof desired.incarnation, node->incarnation);
-    for (size_t i = 0; i < state->jobs.count && desired.jobs.count < NODE_JOBS_MAX; i++) {
-        const struct job_record *record = &state->jobs.items[i];
-        struct part part = part_of(state, record, name);
-        if (part.listed)
-            fill(state, book, record, &part, codec_list_add(&assignment_codec, &desired.jobs));
-    }
+    list_jobs(state, book, name, false, &desired);
+    list_jobs(state, book, name, true, &desired);
     *ret_desired = desired;
     return TIDE_OK;
 }

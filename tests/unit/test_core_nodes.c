@@ -290,9 +290,17 @@ static void node_lost_and_back_before_the_verdict_on_its_job(void **context)
     TEXT_SET(lost.node, "n2");
     TEXT_SET(lost.incarnation, "inc-n2-1");
     assert_int_equal(world_apply(&w, &lost), TIDE_OK);
+    /* Another machine under its name must not be told to start generation 1, which n2 has started once. */
+    assert_int_equal(register_as(&w, "n2", "uid-other", "inc-other", 1), TIDE_E_UNAVAILABLE);
+    assert_text(w.err.text, "register again in a moment");
     run(&w, 1000);
     assert_int_equal(state_node(&w.state, "n2")->state, TIDE_NODE_READY);
     assert_state(&w, "j", "running");
+    assert_int_equal(job_of(&w, "j")->generation, 1);
+    fake_of(&w, "n2")->up = false;
+    run(&w, 2200);
+    assert_int_equal(job_of(&w, "j")->generation, 2);
+    assert_int_equal(register_as(&w, "n2", "uid-other", "inc-other", 1), TIDE_OK);
     world_release(&w);
 }
 
