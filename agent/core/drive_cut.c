@@ -3,13 +3,40 @@
 
 #include "agent/core/internal.h"
 
+/* A fetch may outlive the generation that wanted it. */
+static bool slot_fetched_into(const struct job_part *job, uint32_t rank, uint32_t slot)
+{
+    for (size_t i = 0; i < job->steps.count; i++) {
+        const struct rank_part *part = rank_of(&job->steps.items[i], rank);
+        if (part != NULL && part->restore.state == RESTORE_FETCHING && part->restore.slot == slot)
+            return true;
+    }
+    return false;
+}
+
 /* A rank still reading its state out of a slot, or a worker reading or writing it, must not meet a new recording there. */
 static bool slot_in_use(const struct job_part *job, const struct rank_part *part, uint32_t slot)
 {
     const struct restore_part *restore = &part->restore;
-    bool restoring = restore->state == RESTORE_FETCHING ||
-                     (restore->state == RESTORE_READY && part->page.phase < CONTROL_STEPPING);
-    return (restoring && restore->slot == slot) || slot_stored_from(job, part->rank, slot);
+    bool restoring = restore->state == RESTORE_READY && part->page.phase < CONTROL_STEPPING;
+    return (restoring && restore->slot == slot) || slot_fetched_into(job, part->rank, slot) ||
+           slot_stored_from(job, part->rank, slot);
+}
+
+/* Where the newest sealed cut is; where two slots hold it, the one this generation was restored from. SLOTS: nowhere. */
+static uint32_t protected_slot(struct job_part *job, const struct rank_part *part)
+{
+    const struct rank_slots *slots = slots_of(job, part->rank);
+    const struct restore_part *restore = &part->restore;
+    uint64_t cut = job->order.protect_cut;
+    if (cut == 0)
+        return SLOTS;
+    if (restore->state == RESTORE_READY && restore->cut == cut && slots->slots[restore->slot].cut == cut)
+        return restore->slot;
+    for (uint32_t s = 0; s < SLOTS; s++)
+        if (slots->slots[s].cut == cut)
+            return s;
+    return SLOTS;
 }
 
 /* The slot a cut may be recorded into: never that of the newest sealed cut. -1: none is free. */
@@ -19,7 +46,7 @@ static int choose_slot(struct job_part *job, const struct rank_part *part)
     int best = -1;
     for (uint32_t s = 0; s < SLOTS; s++) {
         uint64_t cut = slots->slots[s].cut;
-        if ((cut != 0 && cut == job->order.protect_cut) || slot_in_use(job, part, s))
+        if (s == protected_slot(job, part) || slot_in_use(job, part, s))
             continue;
         if (cut == job->order.cut.cut)
             return (int)s; /* an earlier attempt of the same cut */
@@ -29,10 +56,19 @@ static int choose_slot(struct job_part *job, const struct rank_part *part)
     return best;
 }
 
+/* This very attempt stands in the rank's page. */
+static bool armed_here(const struct rank_part *part)
+{
+    const struct agent_page *page = &part->page;
+    const struct cut_report *report = &part->cut.report;
+    return page->armed_step != STEP_NONE && page->armed_cut == report->cut && page->armed_attempt == report->attempt &&
+           page->armed_slot < SLOTS;
+}
+
 static void arm(struct agent_core *core, struct job_part *job, struct rank_part *part)
 {
     struct cut_part *cut = &part->cut;
-    int slot = choose_slot(job, part);
+    int slot = armed_here(part) ? (int)part->page.armed_slot : choose_slot(job, part);
     if (slot < 0) {
         cut->state = CUT_PART_FAILED;
         cut->report.progress = CUT_FAILED;
@@ -55,10 +91,9 @@ static void arm(struct agent_core *core, struct job_part *job, struct rank_part 
 /* A restarted agent may find armed what it armed before. */
 static bool armed_already(struct agent_core *core, struct job_part *job, struct rank_part *part)
 {
-    const struct agent_page *page = &part->page;
     struct cut_part *cut = &part->cut;
-    if (page->armed_step == STEP_NONE || page->armed_cut != cut->report.cut || page->armed_attempt != cut->report.attempt ||
-        page->armed_slot >= SLOTS)
+    const struct agent_page *page = &part->page;
+    if (!armed_here(part) || page->step >= page->armed_step)
         return false;
     cut->slot = page->armed_slot;
     cut->state = CUT_PART_ARMED;

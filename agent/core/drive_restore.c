@@ -81,7 +81,7 @@ static void drive_rank(struct agent_core *core, struct job_part *job, struct ran
         return;
     if (restore->cut != cut && restore->state != RESTORE_FINDING && restore->state != RESTORE_FETCHING)
         restore_begin(restore, cut);
-    if (cut != 0 && restore->state == RESTORE_IDLE) {
+    if (cut != 0 && restore->state == RESTORE_IDLE && retry_due(core, &restore->retry)) {
         if (restore->ram_bad) {
             restore->state = RESTORE_WANT_FETCH;
         } else {

@@ -61,7 +61,7 @@ static bool may_start(const struct agent_core *core, const struct job_part *job)
 {
     if (core->ending || !order_runs(job) || job->started_generation >= job->generation || !retry_due(core, &job->start_retry))
         return false;
-    if (job->order.node_rank >= job->order.peers.count)
+    if (job->order.node_rank >= job->order.peers.count || job->order.started)
         return false;
     for (size_t i = 0; i < job->steps.count; i++)
         if (job->steps.items[i].state != STEP_PART_GONE || job->steps.items[i].generation >= job->generation)

@@ -109,6 +109,15 @@ static struct purge_part *purge_make(struct job_part *job, uint64_t cut)
     return purge;
 }
 
+/* A worker is writing objects of that cut. */
+static bool stored_now(const struct job_part *job, uint64_t cut)
+{
+    for (size_t i = 0; i < job->shards.count; i++)
+        if (job->shards.items[i].report.cut == cut && job->shards.items[i].state == WORK_RUNNING)
+            return true;
+    return job->manifest.report.cut == cut && job->manifest.state == WORK_RUNNING;
+}
+
 static void drive_purges(struct agent_core *core, struct job_part *job, bool wanted)
 {
     for (size_t i = 0; i < job->purges.count;) {
@@ -122,6 +131,8 @@ static void drive_purges(struct agent_core *core, struct job_part *job, bool wan
         uint64_t cut = strtoull(job->order.purge.items[i], NULL, 10);
         if (cut == 0)
             continue;
+        if (stored_now(job, cut))
+            continue; /* or its objects would land behind the broom */
         struct purge_part *purge = purge_make(job, cut);
         if (!work_due(core, purge->state, &purge->retry, false))
             continue;

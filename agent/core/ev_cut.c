@@ -51,6 +51,11 @@ void cut_notice_page(struct agent_core *core, struct job_part *job, struct rank_
         return;
     if ((cut->state == CUT_PART_WANTED || cut->state == CUT_PART_ARMED) && recorded) {
         take_record(core, job, part);
+    } else if (cut->state == CUT_PART_ARMED && armed && page->armed_step != STEP_TAKEN && page->step >= page->armed_step) {
+        /* It went by: an agent before this one was killed while it armed, or steps are counted by more than one. Arming
+         * again settles it with the rank. */
+        cut->state = CUT_PART_WANTED;
+        slot_release(job, part->rank, cut->slot);
     } else if (cut->state == CUT_PART_DISARMING && !armed) {
         cut->state = CUT_PART_NONE;
         slot_release(job, part->rank, cut->slot);

@@ -64,6 +64,20 @@ static struct rank_part *part_waiting(struct job_part *job, const struct agent_e
     return NULL;
 }
 
+/* The slot that claims to hold the cut is the one to be written over, and is not held by any later look. */
+static void mark_found_bad(struct job_part *job, struct rank_part *part)
+{
+    struct rank_slots *slots = slots_of(job, part->rank);
+    for (uint32_t s = 0; s < SLOTS; s++)
+        if (slots->slots[s].cut == part->restore.cut && !slots->slots[s].busy) {
+            slots->slots[s].bad_cut = part->restore.cut;
+            slots->slots[s].cut = 0;
+            slots->slots[s].epoch = ++job->epoch;
+            part->restore.bad_slot = (int32_t)s;
+            return;
+        }
+}
+
 void ev_found(struct agent_core *core, const struct agent_event *event)
 {
     struct job_part *job = job_of(core, event->uid);
@@ -74,13 +88,22 @@ void ev_found(struct agent_core *core, const struct agent_event *event)
     if (part == NULL)
         return;
     struct restore_part *restore = &part->restore;
-    if (event->status == TIDE_OK && !restore->ram_bad && event->slot < SLOTS) {
+    bool found = event->status == TIDE_OK && !restore->ram_bad && event->slot < SLOTS;
+    bool known = event->status == TIDE_OK || event->status == TIDE_E_CORRUPT || event->status == TIDE_E_NOT_FOUND;
+    if (!known || (found && slots_of(job, part->rank)->slots[event->slot].busy)) {
+        /* Nothing is wrong with the copy: the look failed, or somebody is just writing there. Look once more. */
+        restore->state = RESTORE_IDLE;
+        retry_later(core, &restore->retry);
+        return;
+    }
+    if (found) {
         restore->state = RESTORE_READY;
         restore->slot = event->slot;
         restore->tier = LOCAL_TIER_RAM;
         return;
     }
-    if (event->status != TIDE_OK && event->status != TIDE_E_NOT_FOUND) {
+    if (event->status == TIDE_E_CORRUPT) {
+        mark_found_bad(job, part);
         say(core, LOG_WARN, "job %s: the arena's copy of checkpoint %llu for rank %u is not used: %.150s", job->name,
             (unsigned long long)event->cut, event->rank, event->text);
         job->look_wanted = true;

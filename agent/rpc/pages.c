@@ -109,8 +109,12 @@ enum agent_arm_outcome page_arm(struct control_page *page, uint64_t cut, uint32_
     uint64_t present = atomic_load(&page->armed_step);
     if (present == STEP_TAKEN)
         return armed_as(page, cut, attempt) ? ARM_ARMED : ARM_BUSY;
-    if (present != STEP_NONE && armed_as(page, cut, attempt))
-        return ARM_ARMED;
+    if (present != STEP_NONE && armed_as(page, cut, attempt)) {
+        *ret_step = atomic_load(&page->step);
+        if (*ret_step < present)
+            return ARM_ARMED;
+        return atomic_compare_exchange_strong(&page->armed_step, &present, STEP_NONE) ? ARM_MISSED : ARM_ARMED;
+    }
     /* What else is armed goes first; that fails only when the rank has just begun to record it. */
     if (present != STEP_NONE && !atomic_compare_exchange_strong(&page->armed_step, &present, STEP_NONE) && present != STEP_NONE)
         return ARM_BUSY;
