@@ -30,10 +30,12 @@ struct item {
     struct agent_held *held;
 };
 
-/* Opened once, used by all threads, never closed: jobs come back to the same store. */
+/* Opened once and used by all threads: jobs come back to the same store. One that nobody uses makes room for another. */
 struct open_store {
     char url[TIDE_PATH_MAX + 1];
-    struct store *store;
+    struct store *store; /* NULL: free */
+    unsigned users;
+    uint64_t used; /* when last, by work->uses */
 };
 
 struct work {
@@ -46,7 +48,7 @@ struct work {
     struct item *first, *last; /* … and those that wait */
     pthread_mutex_t lock;      /* stores */
     struct open_store stores[STORES_MAX];
-    size_t store_count;
+    uint64_t uses;
 };
 
 struct work *work_create(uv_loop_t *loop, void (*done)(void *context, const struct agent_event *event), void *context)
@@ -81,7 +83,7 @@ void work_free(struct work *work)
 {
     if (work->running > 0)
         return;
-    for (size_t i = 0; i < work->store_count; i++)
+    for (size_t i = 0; i < STORES_MAX; i++)
         store_close(work->stores[i].store);
     pthread_mutex_destroy(&work->lock);
     mem_free(work);
@@ -89,29 +91,47 @@ void work_free(struct work *work)
 
 /* ---- on a worker thread ---- */
 
-static enum tide_status open_store(struct work *work, const char *url, struct store **ret_store, struct err *err)
+/* The store of that URL, else a free place, else the one that was idle longest. NULL: all are in use. */
+static struct open_store *store_place(struct work *work, const char *url)
+{
+    struct open_store *best = NULL;
+    for (size_t i = 0; i < STORES_MAX; i++) {
+        struct open_store *open = &work->stores[i];
+        if (open->store != NULL && strcmp(open->url, url) == 0)
+            return open;
+        if (open->users == 0 && (best == NULL || open->used < best->used))
+            best = open;
+    }
+    return best;
+}
+
+static enum tide_status store_take(struct work *work, const char *url, struct open_store **ret_open, struct err *err)
 {
     enum tide_status status = TIDE_OK;
     pthread_mutex_lock(&work->lock);
-    for (size_t i = 0; i < work->store_count; i++)
-        if (strcmp(work->stores[i].url, url) == 0) {
-            *ret_store = work->stores[i].store;
-            pthread_mutex_unlock(&work->lock);
-            return TIDE_OK;
-        }
-    if (work->store_count == STORES_MAX) {
-        status = err_set(err, TIDE_E_LIMIT, "this agent uses %u stores already; restart it to use %.200s", STORES_MAX, url);
-    } else {
-        struct open_store *slot = &work->stores[work->store_count];
-        status = store_open(url, &slot->store, err);
-        if (status == TIDE_OK) {
-            text_copy(slot->url, sizeof slot->url, url);
-            *ret_store = slot->store;
-            work->store_count++;
-        }
+    struct open_store *open = store_place(work, url);
+    if (open == NULL) {
+        status = err_set(err, TIDE_E_UNAVAILABLE, "%u stores are in use at the moment; %.200s has to wait", STORES_MAX, url);
+    } else if (open->store == NULL || strcmp(open->url, url) != 0) {
+        store_close(open->store);
+        *open = (struct open_store){0};
+        status = store_open(url, &open->store, err);
+        text_copy(open->url, sizeof open->url, url);
+    }
+    if (status == TIDE_OK) {
+        open->users++;
+        open->used = ++work->uses;
+        *ret_open = open;
     }
     pthread_mutex_unlock(&work->lock);
     return status;
+}
+
+static void store_give(struct work *work, struct open_store *open)
+{
+    pthread_mutex_lock(&work->lock);
+    open->users--;
+    pthread_mutex_unlock(&work->lock);
 }
 
 static enum tide_status do_store(struct item *item, struct store *store, struct err *err)
@@ -129,21 +149,32 @@ static enum tide_status do_store(struct item *item, struct store *store, struct 
     return TIDE_OK;
 }
 
+/* A store without anything of the job is not the one its checkpoints went to: a file system that is not mounted looks so. */
+static bool holds_job(const struct item *item, struct store *store)
+{
+    struct strlist keys = {0};
+    char prefix[TIDE_PATH_MAX + 1];
+    snprintf(prefix, sizeof prefix, "m/%s.%s/", item->job, item->event.uid);
+    bool holds = store_list(store, prefix, &keys, NULL) == TIDE_OK && keys.count > 0;
+    strlist_release(&keys);
+    return holds;
+}
+
 static enum tide_status do_fetch(struct item *item, struct store *store, struct err *err)
 {
     enum tide_status status = fsx_mkdirs(item->arena, ARENA_MODE, err);
     if (status != TIDE_OK)
         return status;
-    return stage_fetch(store, item->manifest_key, item->manifest, item->arena, item->event.rank, item->event.slot, err);
+    status = stage_fetch(store, item->manifest_key, item->manifest, item->arena, item->event.rank, item->event.slot, err);
+    if (status == TIDE_E_NOT_FOUND && !holds_job(item, store))
+        return err_set(err, TIDE_E_UNAVAILABLE, "store %.200s holds nothing of job %s: is it mounted on this host?", item->store,
+                       item->job);
+    return status;
 }
 
-static enum tide_status run_stored(struct item *item, struct err *err)
+static enum tide_status use_store(struct item *item, struct store *store, struct err *err)
 {
     struct agent_event *event = &item->event;
-    struct store *store = NULL;
-    enum tide_status status = open_store(item->work, item->store, &store, err);
-    if (status != TIDE_OK)
-        return status;
     switch (item->kind) {
     case ACT_STORE:
         return do_store(item, store, err);
@@ -154,6 +185,17 @@ static enum tide_status run_stored(struct item *item, struct err *err)
     default:
         return stage_purge(store, item->job, event->uid, event->cut, err);
     }
+}
+
+static enum tide_status run_stored(struct item *item, struct err *err)
+{
+    struct open_store *open = NULL;
+    enum tide_status status = store_take(item->work, item->store, &open, err);
+    if (status != TIDE_OK)
+        return status;
+    status = use_store(item, open->store, err);
+    store_give(item->work, open);
+    return status;
 }
 
 static int rank_order(const void *a, const void *b)
