@@ -122,9 +122,10 @@ static void image_run(uv_work_t *work)
     mem_free(text);
     if (status == TIDE_OK)
         status = snapshot_prune(replica->dir.path, &image->compact_through, &err);
-    /* The log is whole without it. No room is something that passes; a disk that fails is not asked again. */
+    /* The log is whole without it. No room, and a state that is too large, may pass; a disk that fails is
+     * not asked again. */
     image->status = status;
-    if (status == TIDE_E_NOSPACE)
+    if (status == TIDE_E_NOSPACE || status == TIDE_E_LIMIT)
         log_error("no snapshot now: %s", err.text);
     else if (status != TIDE_OK)
         replica_fatal("a snapshot cannot be written", &err);
