@@ -33,8 +33,8 @@ agent_starts_over_older_ranks   agent/core/drive_step.c         s/if \(job->step
 agent_takes_old_orders          agent/core/ev_desired.c         s/if \(assignment->generation < job->generation\)/if (false)/
 agent_takes_old_states          agent/core/ev_desired.c         s/return desired->revision >= core->revision;/return true;/
 agent_records_over_the_newest   agent/core/drive_cut.c          s/\(cut != 0 && cut == job->order\.protect_cut\) \|\| //
-agent_believes_bad_copies       agent/core/ev_restore.c         s/    restore->ram_bad = true;\n    restore->bad_slot/    restore->bad_slot/
-agent_starts_twice              agent/core/drive_step.c         s/ \|\| job->started_generation >= job->generation//
+agent_tries_bad_stores_for_ever agent/core/ev_restore.c         s/        restore->store_bad = true;\n    \} else if/        retry_later(core, &restore->retry);\n    } else if/
+agent_forgets_running_steps     agent/core/ev_step.c            s/if \(job == NULL \|\| step_of\(job, spec->generation\) != NULL\)/if (true)/
 agent_ends_orphans_never        agent/core/drive_step.c         s/return core->desired_seen \? WISH_KILL : WISH_KEEP;/return WISH_KEEP;/
 END
 }
