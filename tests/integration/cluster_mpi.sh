@@ -5,7 +5,8 @@ set -uo pipefail
 # shellcheck source=tests/lib/scenario.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../lib/scenario.sh"
 
-STEPS=(--steps 250 --log-every 50)
+STEPS=(--steps 150 --log-every 50)
+YIELD=OMPI_MCA_mpi_yield_when_idle=1 # both nodes share the cores of this machine
 ORTE=(--oversubscribe --mca mpi_yield_when_idle 1)
 [ "$(id -u)" -ne 0 ] || ORTE+=(--allow-run-as-root)
 
@@ -23,11 +24,11 @@ WANTED=$(timeout 60 mpirun "${ORTE[@]}" -np 4 "$TRAIN" "${STEPS[@]}" | digest)
 expect "mpirun trains without tidemark" test -n "$WANTED"
 scenario_cluster 2 --slots 4
 
-tide run --name calm --nnodes 2 --nproc-per-node 2 -- "$TRAIN" "${STEPS[@]}"
+tide run --name calm --nnodes 2 --nproc-per-node 2 --env "$YIELD" -- "$TRAIN" "${STEPS[@]}"
 expect "tidemark launches an MPI job across two nodes" job_succeeds calm 60
 expect "the parameters are those of mpirun" equal "$(tide job logs calm --rank 0 | digest)" "$WANTED"
 
-tide run --name rough --nnodes 2 --nproc-per-node 2 --ckpt-every 500ms -- "$TRAIN" "${STEPS[@]}"
+tide run --name rough --nnodes 2 --nproc-per-node 2 --ckpt-every 500ms --env "$YIELD" -- "$TRAIN" "${STEPS[@]}"
 wait_for 20 "a checkpoint" sealed rough
 expect "a rank can be killed" cluster_rank_kill rough 1
 expect "the job succeeds all the same" job_succeeds rough 60
