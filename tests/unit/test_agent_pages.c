@@ -42,6 +42,17 @@ static void a_step_that_is_over_is_missed(void **state)
     assert_int_equal(page.armed_step, STEP_NONE);
 }
 
+/* Armed by an agent that was killed before it looked at the step. */
+static void an_arming_passed_by_is_missed(void **state)
+{
+    (void)state;
+    struct control_page page = {.armed_step = 20, .armed_cut = 1, .armed_attempt = 1, .step = 25};
+    uint64_t at = 0;
+    assert_int_equal(page_arm(&page, 1, 1, 0, 20, &at), ARM_MISSED);
+    assert_int_equal(at, 25);
+    assert_int_equal(page.armed_step, STEP_NONE);
+}
+
 static void a_record_under_way_is_left_alone(void **state)
 {
     (void)state;
@@ -116,6 +127,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(an_arming_ahead_of_the_rank_stands),
         cmocka_unit_test(a_step_that_is_over_is_missed),
+        cmocka_unit_test(an_arming_passed_by_is_missed),
         cmocka_unit_test(a_record_under_way_is_left_alone),
         cmocka_unit_test(every_arming_ends_recorded_or_missed),
     };

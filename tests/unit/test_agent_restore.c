@@ -101,6 +101,56 @@ static void a_bad_copy_is_never_offered_again(void **state)
     story_end(&s);
 }
 
+/* Slots hold checkpoints 6 and 7, and the bytes of 7 are bad: 6 must outlive the repair, and the next cut find a slot. */
+static void a_copy_found_bad_is_written_over(void **state)
+{
+    (void)state;
+    struct story s;
+    struct agent_held held[] = {{.rank = 0, .slot = 0, .cut = 6}, {.rank = 0, .slot = 1, .cut = 7}};
+    story_begin(&s);
+    struct agent_event found = of_job(EV_ARENA_FOUND, 0);
+    text_copy(found.job, sizeof found.job, "train");
+    found.held = held;
+    found.held_count = 2;
+    happens(&s, &found);
+    s.order.restore_cut = s.order.protect_cut = 7;
+    s.order.spec.nproc_per_node = 1;
+    text_copy(s.order.restore_manifest_key, sizeof s.order.restore_manifest_key, KEY);
+    ordered(&s);
+    worked(&s, EV_FOUND, 0, 0, 7, TIDE_E_CORRUPT);
+    assert_non_null(did(&s, ACT_FETCH));
+    assert_int_equal(did(&s, ACT_FETCH)->slot, 1);
+    worked(&s, EV_FETCHED, 0, 1, 7, TIDE_OK);
+    assert_int_equal(says(&s)->held.items[0].cut, 6);
+    story_end(&s);
+}
+
+static void a_look_that_fails_condemns_nothing(void **state)
+{
+    (void)state;
+    struct story s;
+    begin_from(&s, "");
+    worked(&s, EV_FOUND, 0, 0, 7, TIDE_E_IO);
+    assert_null(did(&s, ACT_FETCH));
+    assert_int_equal(says(&s)->restore_failures.count, 0);
+    passes_ms(&s, AGENT_RETRY_MS_MAX);
+    assert_non_null(did(&s, ACT_FIND));
+    story_end(&s);
+}
+
+/* The node lost its disk and its memory while the generation ran elsewhere. */
+static void what_was_started_is_not_started_again(void **state)
+{
+    (void)state;
+    struct story s;
+    story_begin(&s);
+    s.order.started = true;
+    ordered(&s);
+    assert_null(did(&s, ACT_START_STEP));
+    assert_int_equal(says(&s)->ranks.count, 0);
+    story_end(&s);
+}
+
 static void what_was_never_stored_is_lost_with_the_arena(void **state)
 {
     (void)state;
@@ -189,6 +239,9 @@ int main(void)
         cmocka_unit_test(the_arena_is_looked_at_before_the_rank_asks),
         cmocka_unit_test(what_is_not_here_is_fetched),
         cmocka_unit_test(a_bad_copy_is_never_offered_again),
+        cmocka_unit_test(a_copy_found_bad_is_written_over),
+        cmocka_unit_test(a_look_that_fails_condemns_nothing),
+        cmocka_unit_test(what_was_started_is_not_started_again),
         cmocka_unit_test(what_was_never_stored_is_lost_with_the_arena),
         cmocka_unit_test(a_store_out_of_reach_condemns_no_checkpoint),
         cmocka_unit_test(a_restarted_agent_answers_again),

@@ -235,12 +235,71 @@ static void a_thousand_nodes_are_judged_quickly(void **context)
     state_release(&raw.state);
 }
 
+/* Jobs that ended and wait only for their objects to be deleted must not crowd a running one out of a node's orders. */
+static void leftovers_crowd_nobody_out(void **state)
+{
+    (void)state;
+    struct state s = {.lease_ms = 2000};
+    struct node *node = codec_list_add(&node_codec, &s.nodes);
+    TEXT_SET(node->name, "n1");
+    for (unsigned i = 0; i <= NODE_JOBS_MAX; i++) {
+        struct job_record *record = codec_list_add(&job_record_codec, &s.jobs);
+        bool last = i == NODE_JOBS_MAX;
+        snprintf(record->job.spec.name, sizeof record->job.spec.name, "j%u", i);
+        record->job.spec.nnodes = record->job.spec.nproc_per_node = 1;
+        record->job.state = last ? TIDE_JOB_RUNNING : TIDE_JOB_SUCCEEDED;
+        record->phase = last ? GEN_PHASE_LAUNCHED : GEN_PHASE_NONE;
+        strlist_add(&record->job.nodes, "n1");
+        if (!last)
+            strlist_add(&record->purge, "1");
+    }
+    struct desired desired;
+    struct err err = {0};
+    assert_int_equal(desired_build(&s, NULL, "n1", &desired, &err), TIDE_OK);
+    assert_int_equal(desired.jobs.count, NODE_JOBS_MAX);
+    assert_string_equal(desired.jobs.items[0].spec.name, "j64");
+    assert_int_equal(desired.jobs.items[0].run, RUN_START);
+    codec_release(&desired_codec, &desired);
+    state_release(&s);
+}
+
+/* A node that cannot end old ranks is given up while it answers, and must not be trusted again at once. */
+static void a_node_given_up_stays_out(void **state)
+{
+    (void)state;
+    struct state s = {.lease_ms = 2000};
+    struct outcome outcome;
+    struct err err = {0};
+    struct command hello = {.kind = CMD_NODE_REGISTER, .at_ms = 1};
+    TEXT_SET(hello.hello.name, "n1");
+    TEXT_SET(hello.hello.uid, "aaaaaaaaaaaaaaaa");
+    TEXT_SET(hello.hello.incarnation, "bbbbbbbbbbbbbbbb");
+    TEXT_SET(hello.hello.address, "127.0.0.1");
+    hello.hello.slots = 4;
+    struct command lost = {.kind = CMD_NODE_LOST, .at_ms = 2};
+    TEXT_SET(lost.node, "n1");
+    TEXT_SET(lost.incarnation, "bbbbbbbbbbbbbbbb");
+    TEXT_SET(lost.text, "it did not end generation 1");
+    struct command resume = {.kind = CMD_NODE_RESUME, .at_ms = 3};
+    TEXT_SET(resume.node, "n1");
+    assert_int_equal(apply(&s, &hello, 1, &outcome, &err), TIDE_OK);
+    assert_int_equal(apply(&s, &lost, 2, &outcome, &err), TIDE_OK);
+    assert_int_equal(apply(&s, &hello, 3, &outcome, &err), TIDE_OK);
+    assert_int_equal(state_node(&s, "n1")->state, TIDE_NODE_DRAINED);
+    assert_string_equal(state_node(&s, "n1")->reason, "it did not end generation 1");
+    assert_int_equal(apply(&s, &resume, 4, &outcome, &err), TIDE_OK);
+    assert_int_equal(state_node(&s, "n1")->state, TIDE_NODE_READY);
+    state_release(&s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(ended_jobs_make_room),
         cmocka_unit_test(events_recoveries_and_checkpoints_are_bounded),
         cmocka_unit_test(nodes_lost_long_ago_make_room),
+        cmocka_unit_test(leftovers_crowd_nobody_out),
+        cmocka_unit_test(a_node_given_up_stays_out),
         cmocka_unit_test(a_thousand_nodes_are_judged_quickly),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
