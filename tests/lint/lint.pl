@@ -351,7 +351,7 @@ sub rule_machine_paths {
         my $number = 0;
         for (@{ $file->{lines} }) {
             ++$number;
-            push @found, "$file->{path}:$number: '$1' is a path of one machine" if m{(?<![\w.\$\}/])(/(?:work|home|root|Users|mnt)/[\w./-]+|/tmp/b-\w+)};
+            push @found, "$file->{path}:$number: '$1' is a path of one machine" if m{(?<![\w.\$\}/])(/(?:home|root|Users|mnt)/[\w./-]+)};
         }
     }
     return @found;
