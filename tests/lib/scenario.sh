@@ -137,7 +137,16 @@ scenario_clean()
     [ -z "$(cluster_leftovers)" ]
 }
 
+# In the logs of the daemons, of the steps and of the ranks.
+no_sanitizer_report()
+{
+    ! grep -rE -A 20 --exclude-dir=store 'ERROR: [A-Za-z]+Sanitizer|WARNING: ThreadSanitizer|runtime error:' "$CLUSTER_DIR"
+}
+
 scenario_end()
 {
+    if grep -qs '^TIDE_SANITIZE:[A-Z]*=.' "$SCENARIO_BUILD/CMakeCache.txt" && [ -n "${CLUSTER_DIR:-}" ]; then
+        expect "no sanitizer has anything to say" no_sanitizer_report
+    fi
     exit "$SCENARIO_FAILED"
 }
