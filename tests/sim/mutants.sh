@@ -32,7 +32,7 @@ any_placement_for_memory        coordinator/core/judge_gen.c    s/here = strcmp\
 agent_starts_over_older_ranks   agent/core/drive_step.c         s/if \(job->steps\.items\[i\]\.state != STEP_PART_GONE \|\|/if (/
 agent_takes_old_orders          agent/core/ev_desired.c         s/if \(assignment->generation < job->generation\)/if (false)/
 agent_takes_old_states          agent/core/ev_desired.c         s/return desired->revision >= core->revision;/return true;/
-agent_records_over_the_newest   agent/core/drive_cut.c          s/\(cut != 0 && cut == job->order\.protect_cut\) \|\| //
+agent_records_over_the_newest   agent/core/drive_cut.c          s/    if \(cut == 0\)\n        return SLOTS;/    if (true)\n        return SLOTS;/
 agent_tries_bad_stores_for_ever agent/core/ev_restore.c         s/        restore->store_bad = true;\n    \} else if/        retry_later(core, &restore->retry);\n    } else if/
 agent_forgets_running_steps     agent/core/ev_step.c            s/if \(job == NULL \|\| step_of\(job, spec->generation\) != NULL\)/if (true)/
 agent_ends_orphans_never        agent/core/drive_step.c         s/return core->desired_seen \? WISH_KILL : WISH_KEEP;/return WISH_KEEP;/
