@@ -39,6 +39,12 @@ static json_t *encode_strlist(const struct strlist *list)
     return array;
 }
 
+/* JSON's integers here are signed: what is beyond them is said as large as can be, never as a negative. */
+static json_t *encode_u64(uint64_t number)
+{
+    return json_integer(number > INT64_MAX ? INT64_MAX : (json_int_t)number);
+}
+
 static json_t *encode_field(const struct codec_field *f, const void *from, unsigned flags)
 {
     const void *p = at_const(from, f);
@@ -49,7 +55,7 @@ static json_t *encode_field(const struct codec_field *f, const void *from, unsig
     case CODEC_U32:
         return json_integer(*(const uint32_t *)p);
     case CODEC_U64:
-        return json_integer((json_int_t) * (const uint64_t *)p);
+        return encode_u64(*(const uint64_t *)p);
     case CODEC_I32:
         return json_integer(*(const int32_t *)p);
     case CODEC_BOOL:

@@ -222,6 +222,17 @@ static void text_that_is_not_utf8_costs_only_itself(void **state)
     mem_free(text);
 }
 
+static void a_number_beyond_json_is_as_large_as_can_be(void **state)
+{
+    (void)state;
+    struct held_report held = {.cut = UINT64_MAX}, back;
+    struct err err = {0};
+    char *text = codec_print(&held_report_codec, &held, CODEC_COMPACT);
+    assert_int_equal(codec_parse(&held_report_codec, text, strlen(text), CODEC_STRICT, &back, &err), TIDE_OK);
+    assert_true(back.cut == INT64_MAX);
+    mem_free(text);
+}
+
 static void a_spec_is_checked_and_filled(void **state)
 {
     (void)state;
@@ -263,6 +274,7 @@ int main(void)
         cmocka_unit_test(a_newer_neighbour_is_understood),
         cmocka_unit_test(text_too_long_is_refused_not_cut),
         cmocka_unit_test(text_that_is_not_utf8_costs_only_itself),
+        cmocka_unit_test(a_number_beyond_json_is_as_large_as_can_be),
         cmocka_unit_test(a_spec_is_checked_and_filled),
         cmocka_unit_test(lists_grow_and_shrink_in_order),
     };
