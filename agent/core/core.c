@@ -152,6 +152,30 @@ static bool job_cleaned(struct agent_core *core, struct job_part *job)
     return true;
 }
 
+/* Work that reads or writes the arena: all that is in flight but purges. */
+static bool arena_in_use(const struct job_part *job)
+{
+    unsigned purging = 0;
+    for (size_t i = 0; i < job->purges.count; i++)
+        purging += job->purges.items[i].state == WORK_RUNNING;
+    for (size_t i = 0; i < job->steps.count; i++)
+        if (job->steps.items[i].state != STEP_PART_GONE)
+            return true;
+    return job->in_flight > purging;
+}
+
+/* A store that cannot be reached keeps a job's purge on the list for as long as it likes, but not the job's memory. */
+static void drive_arena(struct agent_core *core, struct job_part *job)
+{
+    if (job->arena_removed || !job->assigned || !job->has_order || !job->order.ended || arena_in_use(job))
+        return;
+    act(core, ACT_REMOVE_ARENA, job)->order = NULL;
+    job->arena_removed = true;
+    job->slots.count = 0;
+    job->look_wanted = false;
+    core->dirty = true;
+}
+
 static void drive_look(struct agent_core *core, struct job_part *job)
 {
     if (!job->look_wanted || job->looking)
@@ -171,6 +195,7 @@ static void drive(struct agent_core *core)
         drive_restore(core, job);
         drive_cut(core, job);
         drive_store(core, job);
+        drive_arena(core, job);
         drive_look(core, job);
         if (job_cleaned(core, job))
             job_drop(core, i);

@@ -127,6 +127,7 @@ struct job_part {
     uint64_t epoch;      /* grows with every change to a slot */
     uint64_t look_epoch; /* when the present look began */
     bool look_wanted, looking;
+    bool arena_removed; /* the job is over; what is left to do needs no memory */
     unsigned in_flight;  /* worker-thread actions not answered yet */
 };
 

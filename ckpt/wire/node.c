@@ -183,6 +183,7 @@ static const struct codec_field assignment_fields[] = {
     CODEC_FIELD(assignment, master_port, CODEC_U32),
     CODEC_FIELD(assignment, restarts, CODEC_U32),
     CODEC_FIELD(assignment, started, CODEC_BOOL),
+    CODEC_FIELD(assignment, ended, CODEC_BOOL),
     CODEC_FIELD(assignment, restore_cut, CODEC_U64),
     CODEC_FIELD(assignment, restore_generation, CODEC_U64),
     CODEC_TEXT_OF(assignment, restore_manifest_key),

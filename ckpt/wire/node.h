@@ -201,6 +201,7 @@ struct assignment {
     uint32_t restarts;       /* TORCHELASTIC_RESTART_COUNT */
     bool started;            /* every rank of this generation was: a node that knows nothing of it has lost it, and must
                                 not start it once more */
+    bool ended;              /* the job is over, only `purge` is left to do: nothing of it need stay in memory */
     uint64_t restore_cut;    /* 0: none */
     uint64_t restore_generation; /* that recorded it */
     char restore_manifest_key[TIDE_PATH_MAX + 1]; /* empty: only in arenas */

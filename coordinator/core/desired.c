@@ -139,6 +139,7 @@ static void fill(const struct state *state, const struct book *book, const struc
     to->run = run_of(record, part);
     to->node_rank = part->node_rank;
     to->restarts = job->restarts;
+    to->ended = !part->lives;
     to->started = to->run == RUN_START && job->all_started;
     text_copy(to->store, sizeof to->store, job_store(state, record));
     const struct ckpt *newest = job_newest_restorable(job, UINT64_MAX);

@@ -255,6 +255,33 @@ static void purging_is_tried_until_done_and_said(void **state)
     story_end(&s);
 }
 
+/* The store is out of reach for good: the purge stays, the memory does not. */
+static void an_ended_job_gives_its_memory_back(void **state)
+{
+    (void)state;
+    struct story s;
+    story_runs(&s, 10);
+    open_cut(&s, 1, 1, 20);
+    armed(&s, 0, 1, 1, ARM_ARMED, 0);
+    record(&s, 0, 1, 0);
+    assert_int_equal(says(&s)->held.count, 1);
+    s.order.cut.phase = CUT_PHASE_NONE;
+    s.order.run = RUN_KILL;
+    strlist_add(&s.order.purge, "1");
+    ordered(&s);
+    assert_null(did(&s, ACT_REMOVE_ARENA)); /* a job that is only being fenced needs it */
+    s.order.ended = true;
+    ordered(&s);
+    assert_null(did(&s, ACT_REMOVE_ARENA)); /* ranks may still write there */
+    step_gone(&s, 1);
+    worked(&s, EV_PURGED, 0, 0, 1, TIDE_E_IO);
+    assert_int_equal(says(&s)->held.count, 0);
+    passes_ms(&s, AGENT_RETRY_MS_MAX);
+    assert_non_null(did(&s, ACT_PURGE));
+    assert_null(did(&s, ACT_REMOVE_ARENA)); /* once is enough */
+    story_end(&s);
+}
+
 static void an_arena_is_not_removed_under_a_worker(void **state)
 {
     (void)state;
@@ -289,6 +316,7 @@ int main(void)
         cmocka_unit_test(a_restarted_agent_finds_the_record),
         cmocka_unit_test(a_sealed_cut_is_stored_and_committed),
         cmocka_unit_test(purging_is_tried_until_done_and_said),
+        cmocka_unit_test(an_ended_job_gives_its_memory_back),
         cmocka_unit_test(an_arena_is_not_removed_under_a_worker),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -259,6 +259,8 @@ static void leftovers_crowd_nobody_out(void **state)
     assert_int_equal(desired.jobs.count, NODE_JOBS_MAX);
     assert_string_equal(desired.jobs.items[0].spec.name, "j64");
     assert_int_equal(desired.jobs.items[0].run, RUN_START);
+    assert_false(desired.jobs.items[0].ended);
+    assert_true(desired.jobs.items[1].ended);
     codec_release(&desired_codec, &desired);
     state_release(&s);
 }
