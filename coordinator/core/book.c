@@ -5,21 +5,8 @@
 
 static size_t entry_index(const struct book *book, const char *node, bool *ret_found)
 {
-    size_t low = 0, high = book->entries.count;
-    *ret_found = false;
-    while (low < high) {
-        size_t middle = low + (high - low) / 2;
-        int order = strcmp(book->entries.items[middle].node, node);
-        if (order == 0) {
-            *ret_found = true;
-            return middle;
-        }
-        if (order < 0)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low;
+    const struct book_entry *entries = book->entries.items;
+    return name_index(entries != NULL ? entries->node : NULL, book->entries.count, sizeof *entries, node, ret_found);
 }
 
 struct book_entry *book_find(const struct book *book, const char *node)

@@ -28,6 +28,8 @@ struct change {
 
 struct job_record *state_job_uid(const struct state *state, const char *uid);
 /* Where the node is, or would have to be, in the sorted list. */
+/* Where `name` is, or belongs, among `count` structs sorted by a name of theirs, `stride` bytes apart. */
+size_t name_index(const char *first_name, size_t count, size_t stride, const char *name, bool *ret_found);
 size_t state_node_index(const struct state *state, const char *name, bool *ret_found);
 uint64_t state_lease_ms(const struct state *state);
 uint64_t state_heartbeat_ms(const struct state *state);

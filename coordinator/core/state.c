@@ -65,13 +65,13 @@ struct job_record *state_job(const struct state *state, const char *name)
     return state_job_uid(state, name);
 }
 
-size_t state_node_index(const struct state *state, const char *name, bool *ret_found)
+size_t name_index(const char *first_name, size_t count, size_t stride, const char *name, bool *ret_found)
 {
-    size_t low = 0, high = state->nodes.count;
+    size_t low = 0, high = count;
     *ret_found = false;
     while (low < high) {
         size_t middle = low + (high - low) / 2;
-        int order = strcmp(state->nodes.items[middle].name, name);
+        int order = strcmp(first_name + middle * stride, name);
         if (order == 0) {
             *ret_found = true;
             return middle;
@@ -82,6 +82,12 @@ size_t state_node_index(const struct state *state, const char *name, bool *ret_f
             high = middle;
     }
     return low;
+}
+
+size_t state_node_index(const struct state *state, const char *name, bool *ret_found)
+{
+    const struct node *nodes = state->nodes.items;
+    return name_index(nodes != NULL ? nodes->name : NULL, state->nodes.count, sizeof *nodes, name, ret_found);
 }
 
 struct node *state_node(const struct state *state, const char *name)
