@@ -10,6 +10,7 @@
 
 #include "ckpt/base/mem.h"
 #include "ckpt/base/rng.h"
+#include "ckpt/wire/identity.h"
 #include "ckpt/wire/view.h"
 
 /* Every noun of the wire: what is true of one must be true of all. */
@@ -19,7 +20,7 @@ static const struct codec *const nouns[] = {
     &held_report_codec, &restore_failure_codec, &gen_report_codec, &heartbeat_codec, &peer_codec, &shard_ref_codec,
     &cut_order_codec, &assignment_codec, &desired_codec, &api_error_codec, &rank_view_codec, &job_view_codec,
     &job_list_codec, &node_view_codec, &node_list_codec, &member_view_codec, &cluster_view_codec, &outcome_codec,
-    &rollback_request_codec,
+    &rollback_request_codec, &token_codec, &member_address_codec, &identity_codec,
 };
 #define NOUNS (sizeof nouns / sizeof nouns[0])
 

@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef CKPT_WIRE_ACCESS_H
+#define CKPT_WIRE_ACCESS_H
+
+/* Who may do what: roles, and the bearer tokens that carry one. */
+
+#include "ckpt/wire/node.h"
+
+#define TOKENS_MAX 1024      /* of a cluster, expired ones included */
+#define TOKEN_HASH_CHARS 64  /* hex digits of a SHA-256 */
+
+/* A viewer looks, an operator runs jobs and drains nodes, an admin gives tokens and changes the group. An agent speaks for
+ * its node and reads nothing else: a role beside the others, not below them. */
+enum access_role { ROLE_NONE, ROLE_AGENT, ROLE_VIEWER, ROLE_OPERATOR, ROLE_ADMIN };
+extern const char *const role_names[];
+
+/* Whether a caller of role `has` may do what asks for at least `least`; ROLE_NONE is what everybody may do. */
+bool role_allows(unsigned has, unsigned least);
+/* A role by name, ROLE_NONE excepted; nonzero when it is none. */
+int role_parse(const char *name, unsigned *ret_role);
+
+/* What is kept of a token. The secret is 256 random bits, so that nobody finds it by trying and its plain SHA-256 gives
+ * nothing away: salts and slow hashes are for secrets that people choose. */
+struct token {
+    char name[TIDE_NAME_MAX + 1];
+    unsigned role;                   /* enum access_role */
+    char hash[TOKEN_HASH_CHARS + 1]; /* SHA-256 of the secret as text */
+    char node[TIDE_NAME_MAX + 1];    /* role agent: the one node it may speak for; empty: any */
+    uint64_t created_ms;             /* wall clock of the leader */
+    uint64_t expires_ms;             /* 0: never */
+};
+extern const struct codec token_codec;
+
+/* Hash as above: exactly TOKEN_HASH_CHARS lower-case hex digits. */
+bool token_hash_valid(const char *hash);
+/* Errors: INVALID with the field. For tokens that come from outside of the replicated state. */
+MUST_USE enum tide_status token_check(const struct token *token, struct err *err);
+
+#endif
