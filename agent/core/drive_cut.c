@@ -3,23 +3,13 @@
 
 #include "agent/core/internal.h"
 
-/* A fetch may outlive the generation that wanted it. */
-static bool slot_fetched_into(const struct job_part *job, uint32_t rank, uint32_t slot)
-{
-    for (size_t i = 0; i < job->steps.count; i++) {
-        const struct rank_part *part = rank_of(&job->steps.items[i], rank);
-        if (part != NULL && part->restore.state == RESTORE_FETCHING && part->restore.slot == slot)
-            return true;
-    }
-    return false;
-}
-
-/* A rank still reading its state out of a slot, or a worker reading or writing it, must not meet a new recording there. */
-static bool slot_in_use(const struct job_part *job, const struct rank_part *part, uint32_t slot)
+/* A rank still reading its state out of a slot, or a worker reading or writing it, must not meet a new recording there.
+ * Workers may outlive the generation they work for, and its ranks with all that is known of them: `busy` tells of those. */
+static bool slot_in_use(struct job_part *job, const struct rank_part *part, uint32_t slot)
 {
     const struct restore_part *restore = &part->restore;
     bool restoring = restore->state == RESTORE_READY && part->page.phase < CONTROL_STEPPING;
-    return (restoring && restore->slot == slot) || slot_fetched_into(job, part->rank, slot) ||
+    return (restoring && restore->slot == slot) || slots_of(job, part->rank)->slots[slot].busy ||
            slot_stored_from(job, part->rank, slot);
 }
 

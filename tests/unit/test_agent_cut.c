@@ -304,6 +304,76 @@ static void an_arena_is_not_removed_under_a_worker(void **state)
     story_end(&s);
 }
 
+/* Slot of the arming of rank 0 in the last event; SLOTS: none. */
+static uint32_t armed_slot(const struct story *s)
+{
+    for (size_t i = 0; i < s->did.count; i++)
+        if (s->did.items[i].kind == ACT_ARM && s->did.items[i].rank == 0)
+            return s->did.items[i].slot;
+    return SLOTS;
+}
+
+/* Generation 2 runs from the beginning while a worker of generation 1 still rebuilds checkpoint 7 in a slot. */
+static uint32_t outlived_by_a_fetch(struct story *s)
+{
+    story_begin(s);
+    s->order.spec.nproc_per_node = 1;
+    s->order.restore_cut = s->order.protect_cut = 7;
+    text_copy(s->order.restore_manifest_key, sizeof s->order.restore_manifest_key, "m/train/7.json");
+    ordered(s);
+    worked(s, EV_FOUND, 0, 0, 7, TIDE_E_NOT_FOUND);
+    assert_non_null(did(s, ACT_FETCH));
+    uint32_t slot = did(s, ACT_FETCH)->slot;
+    step_started(s, 1);
+    s->order.generation = 2;
+    s->order.restore_cut = s->order.protect_cut = 0;
+    ordered(s);
+    step_gone(s, 1);
+    assert_non_null(did(s, ACT_START_STEP));
+    step_started(s, 2);
+    struct agent_page page = page_at(10);
+    page_is(s, 2, 0, &page);
+    return slot;
+}
+
+static void a_slot_that_is_still_written_is_not_recorded_into(void **state)
+{
+    (void)state;
+    struct story s;
+    uint32_t fetched = outlived_by_a_fetch(&s);
+    open_cut(&s, 8, 1, 20);
+    s.order.cut.generation = 2;
+    ordered(&s);
+    assert_int_not_equal(armed_slot(&s), fetched);
+    assert_int_not_equal(armed_slot(&s), SLOTS);
+    story_end(&s);
+}
+
+static void a_slot_that_is_still_hashed_is_not_recorded_into(void **state)
+{
+    (void)state;
+    struct story s;
+    story_runs(&s, 10);
+    open_cut(&s, 1, 1, 20);
+    armed(&s, 0, 1, 1, ARM_ARMED, 0);
+    struct agent_page page = page_recorded(1, 1, 20, 0, RECORD_DONE);
+    page_is(&s, 1, 0, &page);
+    assert_non_null(did(&s, ACT_SUM));
+    s.order.generation = 2;
+    s.order.cut.phase = CUT_PHASE_NONE;
+    ordered(&s);
+    step_gone(&s, 1);
+    step_started(&s, 2);
+    page = page_at(10);
+    page_is(&s, 2, 0, &page);
+    s.order.cut.cut = 2;
+    s.order.cut.generation = 2;
+    s.order.cut.phase = CUT_PHASE_RECORD;
+    ordered(&s);
+    assert_int_equal(armed_slot(&s), 1);
+    story_end(&s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -318,6 +388,8 @@ int main(void)
         cmocka_unit_test(purging_is_tried_until_done_and_said),
         cmocka_unit_test(an_ended_job_gives_its_memory_back),
         cmocka_unit_test(an_arena_is_not_removed_under_a_worker),
+        cmocka_unit_test(a_slot_that_is_still_written_is_not_recorded_into),
+        cmocka_unit_test(a_slot_that_is_still_hashed_is_not_recorded_into),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
