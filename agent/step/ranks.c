@@ -255,12 +255,12 @@ static struct rank *rank_of_pid(struct step *step, pid_t pid)
 
 void ranks_reap(struct step *step)
 {
-    /* What a rank told libpmix before it ended decides how its end is judged. */
-    mesh_drain(step);
     for (;;) {
         siginfo_t info = {0};
         if (waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) != 0 || info.si_pid == 0)
             return;
+        /* What a rank told libpmix before it ended decides how its end is judged: all of it is queued by now. */
+        mesh_drain(step);
         struct rank *rank = rank_of_pid(step, info.si_pid);
         /* Its group goes while the zombie still keeps the number from being used again. */
         if (rank != NULL)

@@ -132,6 +132,7 @@ class Step:
                      "master_address": "127.0.0.1", "master_port": 29400, "restarts": 2,
                      "cgroup": self.group() if cgroup and CGROUP else "", **more}
         self.status, self.socket, self.buffer, self.nudges, self.status_lines = {}, None, b"", 0, 0
+        self.environ = {}
         world.steps.append(self)
 
     def group(self):
@@ -144,7 +145,7 @@ class Step:
         with open(f"{self.dir}/step.json", "w", encoding="utf-8") as out:
             json.dump(self.spec, out)
         command = (["ip", "netns", "exec", self.netns] if self.netns else []) + [STEP, self.dir]
-        environ = dict(os.environ, OMPI_MCA_pml="nonsense", SLURM_JOB_ID="77", PMIX_RANK="9", TIDEMARK_JOB="other")
+        environ = dict(os.environ, OMPI_MCA_pml="nonsense", SLURM_JOB_ID="77", PMIX_RANK="9", TIDEMARK_JOB="other", **self.environ)
         self.log = open(f"{self.dir}/log", "wb")
         self.process = subprocess.Popen(command, stderr=self.log, stdout=self.log, env=environ, stdin=subprocess.DEVNULL)
         return self.connect()
@@ -521,6 +522,16 @@ def case_mpi_one_node():
     all_finished(world, steps)
     check(steps[0].out() == "ring ok size 3\n" and steps[0].out(0, "err") == "", (steps[0].out(), steps[0].out(0, "err")))
     check(world.frames == 0, "one node needs no mesh")
+    world.close()
+
+
+def case_mpi_ranks_end_together():
+    """What a rank said to libpmix before it ended counts, also when it ended while another one was being reaped."""
+    world = World()
+    steps = job(world, [RING, "5"], nproc=4)
+    steps[0].environ["LD_PRELOAD"] = f"{PROGRAMS}/slow_reap.so"
+    steps[0].start()
+    all_finished(world, steps)
     world.close()
 
 
