@@ -6,9 +6,11 @@
 
 #include "coordinator/raft/entry.h"
 
+#ifndef RAFT_LIMITS /* as in raft.h */
 #define RAFT_APPEND_ENTRIES_MAX 512u
 #define RAFT_APPEND_BYTES_MAX (1u << 20) /* of one message, unless a single entry is larger */
 #define RAFT_CHUNK_BYTES (512u << 10)    /* of a snapshot in one message */
+#endif
 
 enum raft_message_kind {
     RAFT_MSG_VOTE = 1,       /* RequestVote; also its dress rehearsal, PreVote (dissertation 9.6) */

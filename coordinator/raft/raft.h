@@ -20,6 +20,7 @@
 #include "ckpt/base/rng.h"
 #include "coordinator/raft/message.h"
 
+#ifndef RAFT_LIMITS /* the simulator builds this with small ones, so that it meets each */
 #define RAFT_WINDOW_MESSAGES 64u               /* appends to one peer that wait for their answer */
 #define RAFT_WINDOW_BYTES (8u << 20)           /* … and their entries */
 #define RAFT_UNCOMMITTED_MAX 8192u             /* entries a leader holds before it refuses more */
@@ -31,6 +32,7 @@
 #define RAFT_HELD_MAX 4096u                    /* messages waiting for the disk; more are lost, as on a network */
 #define RAFT_WRITES_MAX 65536u                 /* under way to the disk */
 #define RAFT_PROMOTE_LAG_MAX 1024u             /* entries a learner may be behind to become a voter */
+#endif
 
 #define RAFT_TICK_MS 10u
 #define RAFT_ELECTION_TICKS_DEFAULT 30u /* 300 ms; each wait is drawn from [n, 2n) */
