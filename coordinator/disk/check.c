@@ -114,7 +114,7 @@ static void check_segments(struct checker *c)
 enum tide_status check_data(const char *path, check_report *report, void *arg, struct err *err)
 {
     struct checker c = {.report = report, .arg = arg};
-    enum tide_status status = datadir_open(path, NULL, &c.dir, err);
+    enum tide_status status = datadir_open(path, NULL, 0, false, &c.dir, err);
     if (status != TIDE_OK)
         return status;
     struct ballot ballot;

@@ -146,7 +146,14 @@ static enum tide_status holds_data(const char *dir, bool *ret_holds, struct err 
     return status;
 }
 
-static enum tide_status format_missing(struct datadir *dir, const char *create, struct err *err)
+/* What datadir_open was asked for. */
+struct wanted {
+    const char *cluster;
+    uint64_t member;
+    bool create;
+};
+
+static enum tide_status format_missing(struct datadir *dir, const struct wanted *wanted, struct err *err)
 {
     bool holds = false;
     enum tide_status status = holds_data(dir->path, &holds, err);
@@ -157,57 +164,76 @@ static enum tide_status format_missing(struct datadir *dir, const char *create, 
                        "%s holds a log or snapshots but its file \"format\" is missing; restore that file from "
                        "a backup of the directory, or move the directory away to begin a new cluster",
                        dir->path);
-    if (create == NULL)
+    if (!wanted->create)
         return err_set(err, TIDE_E_NOT_FOUND, "%s is not a data directory of tidemarkd: it has no file \"format\"",
                        dir->path);
     dir->fresh = true;
-    text_copy(dir->cluster, sizeof dir->cluster, create);
+    text_copy(dir->cluster, sizeof dir->cluster, wanted->cluster);
+    dir->member = wanted->member;
     return TIDE_OK;
 }
 
-static enum tide_status format_read(struct datadir *dir, const char *create, struct err *err)
+static enum tide_status format_parse(struct datadir *dir, const char *path, const char *text, struct err *err)
+{
+    unsigned version = 0;
+    char cluster[TIDE_UID_CHARS + 1] = "";
+    uint64_t member = 0;
+    int fields = sscanf(text, "tidemark-data %u %16[0-9a-f] %" SCNu64, &version, cluster, &member);
+    if (fields < 1)
+        return err_set(err, TIDE_E_CORRUPT,
+                       "%s is not readable as \"tidemark-data <version> <cluster> <member>\"; restore it from a "
+                       "backup of the directory",
+                       path);
+    if (version != DATA_FORMAT)
+        return err_set(err, TIDE_E_VERSION,
+                       "%s was written in format %u; this tidemarkd knows format %u: start the %s "
+                       "version, nothing was changed",
+                       dir->path, version, DATA_FORMAT, version > DATA_FORMAT ? "newer" : "older");
+    if (fields != 3 || strlen(cluster) != TIDE_UID_CHARS || member == 0)
+        return err_set(err, TIDE_E_CORRUPT, "%s names no cluster and member; restore it from a backup of the directory",
+                       path);
+    memcpy(dir->cluster, cluster, sizeof cluster);
+    dir->member = member;
+    return TIDE_OK;
+}
+
+static enum tide_status format_read(struct datadir *dir, const struct wanted *wanted, struct err *err)
 {
     char path[DATA_FILE_MAX], *text = NULL;
     size_t bytes = 0;
     datadir_file(dir->path, "format", path);
     enum tide_status status = fsx_read(path, FORMAT_BYTES_MAX, &text, &bytes, err);
     if (status == TIDE_E_NOT_FOUND)
-        return format_missing(dir, create, err);
+        return format_missing(dir, wanted, err);
     if (status != TIDE_OK)
         return status;
-    unsigned version = 0;
-    char cluster[TIDE_UID_CHARS + 1] = "";
-    int fields = sscanf(text, "tidemark-data %u %16[0-9a-f]", &version, cluster);
+    status = format_parse(dir, path, text, err);
     mem_free(text);
-    if (fields < 1)
-        return err_set(err, TIDE_E_CORRUPT,
-                       "%s is not readable as \"tidemark-data <version> <cluster>\"; restore it from a "
-                       "backup of the directory",
-                       path);
-    if (version != DATA_FORMAT)
-        return err_set(err, TIDE_E_VERSION,
-                       "%s was written in format %u; this tidemarkd knows format %u: start the newer "
-                       "version, nothing was changed",
-                       dir->path, version, DATA_FORMAT);
-    if (fields != 2 || strlen(cluster) != TIDE_UID_CHARS)
-        return err_set(err, TIDE_E_CORRUPT, "%s names no cluster; restore it from a backup of the directory", path);
-    memcpy(dir->cluster, cluster, sizeof cluster);
-    return TIDE_OK;
+    if (status == TIDE_OK && ((wanted->cluster != NULL && strcmp(wanted->cluster, dir->cluster) != 0) ||
+                              (wanted->member != 0 && wanted->member != dir->member)))
+        return err_set(err, TIDE_E_CONFLICT,
+                       "%s belongs to member %" PRIu64 " of cluster %s, not to member %" PRIu64
+                       " of cluster %s; use another --data",
+                       dir->path, dir->member, dir->cluster, wanted->member ? wanted->member : dir->member,
+                       wanted->cluster ? wanted->cluster : dir->cluster);
+    return status;
 }
 
-enum tide_status datadir_open(const char *path, const char *create, struct datadir *ret_dir, struct err *err)
+enum tide_status datadir_open(const char *path, const char *cluster, uint64_t member, bool create, struct datadir *ret_dir,
+                              struct err *err)
 {
     struct datadir dir = {.lock_fd = -1};
+    struct wanted wanted = {.cluster = cluster, .member = member, .create = create};
     if (strlen(path) > TIDE_PATH_MAX)
         return err_set(err, TIDE_E_LIMIT, "data directory: path longer than %d bytes", TIDE_PATH_MAX);
     text_copy(dir.path, sizeof dir.path, path);
-    if (create == NULL && access(path, F_OK) != 0)
+    if (!create && access(path, F_OK) != 0)
         return err_set(err, TIDE_E_NOT_FOUND, "data directory %s does not exist", path);
     enum tide_status status = create ? fsx_mkdirs(path, DATA_DIR_MODE, err) : TIDE_OK;
     if (status == TIDE_OK)
         status = lock_take(&dir, err);
     if (status == TIDE_OK)
-        status = format_read(&dir, create, err);
+        status = format_read(&dir, &wanted, err);
     if (status != TIDE_OK) {
         datadir_close(&dir);
         return status;
@@ -220,7 +246,7 @@ enum tide_status datadir_commit(struct datadir *dir, struct err *err)
 {
     char path[DATA_FILE_MAX], line[FORMAT_BYTES_MAX];
     datadir_file(dir->path, "format", path);
-    int n = snprintf(line, sizeof line, "tidemark-data %u %s\n", DATA_FORMAT, dir->cluster);
+    int n = snprintf(line, sizeof line, "tidemark-data %u %s %" PRIu64 "\n", DATA_FORMAT, dir->cluster, dir->member);
     return fsx_replace(path, line, (size_t)n, DATA_MODE, err);
 }
 
@@ -246,7 +272,7 @@ enum tide_status ballot_load(const char *dir, struct ballot *ret_ballot, struct 
     datadir_file(dir, "ballot", path);
     enum tide_status status = fsx_read(path, FORMAT_BYTES_MAX, &data, &bytes, err);
     if (status == TIDE_E_NOT_FOUND) {
-        *ret_ballot = (struct ballot){.term = 1};
+        *ret_ballot = (struct ballot){0};
         return TIDE_OK;
     }
     if (status != TIDE_OK)

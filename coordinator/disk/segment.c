@@ -13,8 +13,8 @@
 #include "coordinator/disk/datadir.h"
 
 #define SEGMENT_MAGIC "TIDEWAL\1"
-#define RECORD_MAGIC 0x31434552u /* "REC1" */
-#define SECTOR_BYTES 512u        /* the least a disk writes whole */
+#define RECORD_MAGIC 0x4352u /* "RC" */
+#define SECTOR_BYTES 512u    /* the least a disk writes whole */
 #define ZERO_BLOCK_BYTES (256u << 10)
 #define SEGMENT_MODE 0600
 
@@ -36,16 +36,16 @@ static uint64_t record_sum(const struct record_header *header, const char *paylo
     return XXH3_64bits_withSeed(payload, record_room(header->bytes) - sizeof *header, seed);
 }
 
-uint64_t record_write(char *to, uint64_t index, uint64_t term, uint64_t synced, uint64_t prev, const void *data,
-                      size_t bytes)
+uint64_t record_write(char *to, const struct record_header *header, const void *data)
 {
-    struct record_header header = {
-        .magic = RECORD_MAGIC, .bytes = (uint32_t)bytes, .index = index, .term = term, .synced = synced, .prev = prev};
-    memset(to, 0, record_room(bytes));
-    memcpy(to + sizeof header, data, bytes);
-    header.sum = record_sum(&header, to + sizeof header);
-    memcpy(to, &header, sizeof header);
-    return header.sum;
+    struct record_header written = *header;
+    written.magic = RECORD_MAGIC;
+    memset(to + record_room(header->bytes) - sizeof(uint64_t), 0, sizeof(uint64_t)); /* the padding lies there */
+    if (header->bytes > 0)
+        memcpy(to + sizeof written, data, header->bytes);
+    written.sum = record_sum(&written, to + sizeof written);
+    memcpy(to, &written, sizeof written);
+    return written.sum;
 }
 
 /* ---- scan ---- */

@@ -13,7 +13,7 @@
 
 #include "ckpt/base/err.h"
 
-#define SEGMENT_FORMAT 1u
+#define SEGMENT_FORMAT 2u
 #define SEGMENT_BYTES (UINT64_C(8) << 20)       /* of every segment */
 #define SEGMENT_BYTES_MAX (UINT64_C(256) << 20) /* a longer file is not one of ours */
 #define RECORD_BYTES_MAX (UINT64_C(4) << 20)    /* payload of one record; must fit into an empty segment */
@@ -33,7 +33,8 @@ struct segment_header {
  * alone, and can stand in one place only. `synced` was the newest index known to be on the disk when this record was
  * written: whatever lies at or below it was promised to somebody. */
 struct record_header {
-    uint32_t magic;
+    uint16_t magic;
+    uint16_t type;  /* the writer's */
     uint32_t bytes; /* of the payload, without padding */
     uint64_t index;
     uint64_t term;
@@ -49,9 +50,8 @@ static inline uint64_t record_room(uint64_t payload_bytes)
 
 void segment_header_fill(struct segment_header *header, const char *cluster, uint64_t first, uint64_t seed, uint64_t bytes);
 
-/* Write one record of record_room(bytes) bytes at `to`; returns its sum. */
-uint64_t record_write(char *to, uint64_t index, uint64_t term, uint64_t synced, uint64_t prev, const void *data,
-                      size_t bytes);
+/* Write one record of record_room(bytes) bytes at `to`: `header` says all but magic and sum. Returns its sum. */
+uint64_t record_write(char *to, const struct record_header *header, const void *data);
 
 /* Is there a whole record at `offset` of these bytes that matches its checksum? Its place in the chain is not looked at. */
 bool record_valid(const char *data, uint64_t bytes, uint64_t offset, struct record_header *ret_header);

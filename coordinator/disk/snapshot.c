@@ -3,96 +3,193 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
-#include <tidemark/types.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include <xxhash.h>
 
 #include "ckpt/base/fsx.h"
 #include "ckpt/base/log.h"
 #include "ckpt/base/mem.h"
-#include "coordinator/disk/datadir.h"
+#include "coordinator/disk/snapshot_inner.h"
 
 #define SNAPSHOT_MAGIC "TIDESNP\1"
-#define SNAPSHOT_MODE 0600
+#define ADVICE "remove it to start from the snapshot before it and the log"
 
-struct snapshot_header {
-    char magic[8];
-    uint32_t format;
-    uint32_t zero;
-    uint64_t index, term;
-    uint64_t bytes; /* behind the header */
-    char cluster[TIDE_UID_CHARS];
-    uint64_t sum; /* XXH3 of all above, then of the bytes behind */
-};
-_Static_assert(sizeof(struct snapshot_header) == 64, "the header is what is on the disk");
-
-static uint64_t image_sum(const struct snapshot_header *header, const char *data)
+uint64_t snapshot_data_seed(const struct snapshot_header *header, const char *config)
 {
-    return XXH3_64bits_withSeed(data, header->bytes, XXH3_64bits(header, offsetof(struct snapshot_header, sum)));
+    return XXH3_64bits_withSeed(config, header->config_bytes, XXH3_64bits(header, offsetof(struct snapshot_header, sum)));
 }
 
-enum tide_status snapshot_save(const char *dir, const char *cluster, uint64_t index, uint64_t term, const void *data,
-                               size_t bytes, struct err *err)
+void snapshot_path(const char *dir, uint64_t index, const char *suffix, char to[DATA_FILE_MAX])
 {
-    if (bytes > SNAPSHOT_BYTES_MAX - sizeof(struct snapshot_header))
-        return err_set(err, TIDE_E_LIMIT, "a snapshot of %zu bytes is larger than the limit of %" PRIu64, bytes,
-                       SNAPSHOT_BYTES_MAX);
-    struct snapshot_header header = {.format = SNAPSHOT_FORMAT, .index = index, .term = term, .bytes = bytes};
-    char path[DATA_FILE_MAX], *image = mem_alloc(sizeof header + bytes);
-    memcpy(header.magic, SNAPSHOT_MAGIC, sizeof header.magic);
-    memcpy(header.cluster, cluster, strnlen(cluster, sizeof header.cluster));
-    memcpy(image + sizeof header, data, bytes);
-    header.sum = image_sum(&header, image + sizeof header);
-    memcpy(image, &header, sizeof header);
-    datadir_numbered(dir, "snap-", index, ".img", path);
-    enum tide_status status = fsx_replace(path, image, sizeof header + bytes, SNAPSHOT_MODE, err);
-    mem_free(image);
+    datadir_numbered(dir, "snap-", index, suffix, to);
+}
+
+/* ---- save ---- */
+
+static enum tide_status write_image(const char *path, const struct snapshot_header *header, const struct snapshot *snapshot,
+                                    struct err *err)
+{
+    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, SNAPSHOT_MODE);
+    if (fd < 0)
+        return err_errno(err, "cannot create %s", path);
+    enum tide_status status = fsx_write_all(fd, header, sizeof *header, path, err);
+    if (status == TIDE_OK)
+        status = fsx_write_all(fd, snapshot->config, snapshot->config_bytes, path, err);
+    if (status == TIDE_OK)
+        status = fsx_write_all(fd, snapshot->data, snapshot->bytes, path, err);
+    if (status == TIDE_OK && fsync(fd) != 0)
+        status = err_errno(err, "cannot fsync %s", path);
+    close(fd);
     return status;
 }
 
-static enum tide_status check_image(const char *path, const char *image, size_t bytes, uint64_t index, const char *cluster,
-                                    struct snapshot_header *header, struct err *err)
+enum tide_status snapshot_save(const char *dir, const char *cluster, const struct snapshot *snapshot, uint64_t *ret_digest,
+                               struct err *err)
 {
-    static const char advice[] = "remove it to start from the snapshot before it and the log";
-    if (bytes < sizeof *header)
-        return err_set(err, TIDE_E_CORRUPT, "%s is corrupt: it has %zu bytes, fewer than its header; %s", path, bytes,
-                       advice);
-    memcpy(header, image, sizeof *header);
-    if (memcmp(header->magic, SNAPSHOT_MAGIC, sizeof header->magic) != 0 || header->bytes != bytes - sizeof *header ||
-        header->sum != image_sum(header, image + sizeof *header))
-        return err_set(err, TIDE_E_CORRUPT, "%s is corrupt: its %zu bytes do not match its checksum; %s", path, bytes,
-                       advice);
+    struct snapshot_header header = {.format = SNAPSHOT_FORMAT, .index = snapshot->index, .term = snapshot->term};
+    if (snapshot->config_bytes > SNAPSHOT_CONFIG_BYTES_MAX ||
+        snapshot->bytes > SNAPSHOT_BYTES_MAX - SNAPSHOT_CONFIG_BYTES_MAX - sizeof header)
+        return err_set(err, TIDE_E_LIMIT,
+                       "a snapshot of %zu bytes and a configuration of %zu is larger than the limit of %" PRIu64,
+                       snapshot->bytes, snapshot->config_bytes, SNAPSHOT_BYTES_MAX);
+    memcpy(header.magic, SNAPSHOT_MAGIC, sizeof header.magic);
+    memcpy(header.cluster, cluster, strnlen(cluster, sizeof header.cluster));
+    header.config_bytes = (uint32_t)snapshot->config_bytes;
+    header.bytes = snapshot->bytes;
+    header.sum = XXH3_64bits_withSeed(snapshot->data, snapshot->bytes, snapshot_data_seed(&header, snapshot->config));
+    char path[DATA_FILE_MAX], temporary[DATA_FILE_MAX];
+    snapshot_path(dir, snapshot->index, ".img", path);
+    snapshot_path(dir, snapshot->index, ".img.tmp", temporary);
+    enum tide_status status = write_image(temporary, &header, snapshot, err);
+    if (status == TIDE_OK && rename(temporary, path) != 0)
+        status = err_errno(err, "cannot rename %s to %s", temporary, path);
+    if (status != TIDE_OK) {
+        unlink(temporary);
+        return status;
+    }
+    status = fsx_sync_dir(dir, err);
+    if (status == TIDE_OK)
+        *ret_digest = header.sum;
+    return status;
+}
+
+/* ---- load ---- */
+
+enum tide_status snapshot_open(const char *path, int *ret_fd, uint64_t *ret_bytes, struct err *err)
+{
+    struct stat info;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0 && errno == ENOENT)
+        return err_set(err, TIDE_E_NOT_FOUND, "%s does not exist", path);
+    if (fd < 0)
+        return err_errno(err, "cannot open %s", path);
+    if (fstat(fd, &info) != 0) {
+        enum tide_status status = err_errno(err, "cannot examine %s", path);
+        close(fd);
+        return status;
+    }
+    *ret_fd = fd;
+    *ret_bytes = (uint64_t)info.st_size;
+    return TIDE_OK;
+}
+
+enum tide_status snapshot_read_at(int fd, const char *path, uint64_t offset, char *to, size_t bytes, size_t *ret_read,
+                                  struct err *err)
+{
+    size_t at = 0;
+    while (at < bytes) {
+        ssize_t n = pread(fd, to + at, bytes - at, (off_t)(offset + at));
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return err_errno(err, "cannot read %s", path);
+        if (n == 0)
+            break;
+        at += (size_t)n;
+    }
+    *ret_read = at;
+    return TIDE_OK;
+}
+
+bool snapshot_header_plausible(const struct snapshot_header *header, uint64_t bytes)
+{
+    return bytes >= sizeof *header && bytes <= SNAPSHOT_BYTES_MAX &&
+           memcmp(header->magic, SNAPSHOT_MAGIC, sizeof header->magic) == 0 &&
+           header->config_bytes <= SNAPSHOT_CONFIG_BYTES_MAX && header->bytes <= SNAPSHOT_BYTES_MAX &&
+           sizeof *header + header->config_bytes + header->bytes == bytes;
+}
+
+enum tide_status snapshot_corrupt(const char *path, uint64_t bytes, struct err *err)
+{
+    return err_set(err, TIDE_E_CORRUPT, "%s is corrupt: its %" PRIu64 " bytes do not match its checksum; " ADVICE, path,
+                   bytes);
+}
+
+enum tide_status snapshot_header_check(const char *path, const struct snapshot_header *header, uint64_t index,
+                                       const char *cluster, struct err *err)
+{
     if (header->format != SNAPSHOT_FORMAT)
         return err_set(err, TIDE_E_VERSION,
-                       "%s was written in format %u; this tidemarkd knows format %u: start the newer "
-                       "version",
-                       path, header->format, SNAPSHOT_FORMAT);
+                       "%s was written in format %u; this tidemarkd knows format %u: start the version that wrote it", path,
+                       header->format, SNAPSHOT_FORMAT);
     if (header->index != index || memcmp(header->cluster, cluster, sizeof header->cluster) != 0)
-        return err_set(err, TIDE_E_CORRUPT, "%s is not what its name says: index %" PRIu64 " of cluster %.16s; %s", path,
-                       header->index, header->cluster, advice);
+        return err_set(err, TIDE_E_CORRUPT, "%s is not what its name says: index %" PRIu64 " of cluster %.16s; " ADVICE,
+                       path, header->index, header->cluster);
     return TIDE_OK;
+}
+
+/* Whatever is read here is not trusted before the sum has been seen to match. */
+static enum tide_status load_open(int fd, const char *path, uint64_t bytes, struct snapshot_header *header,
+                                  struct snapshot *into, struct err *err)
+{
+    size_t read_bytes = 0, config_read = 0, data_read = 0;
+    enum tide_status status = snapshot_read_at(fd, path, 0, (char *)header, sizeof *header, &read_bytes, err);
+    if (status != TIDE_OK)
+        return status;
+    if (read_bytes < sizeof *header || !snapshot_header_plausible(header, bytes))
+        return snapshot_corrupt(path, bytes, err);
+    into->config = mem_alloc(header->config_bytes + 1);
+    into->data = mem_alloc(header->bytes + 1);
+    into->config_bytes = header->config_bytes;
+    into->bytes = header->bytes;
+    status = snapshot_read_at(fd, path, sizeof *header, into->config, into->config_bytes, &config_read, err);
+    if (status == TIDE_OK)
+        status = snapshot_read_at(fd, path, sizeof *header + config_read, into->data, into->bytes, &data_read, err);
+    if (status == TIDE_OK &&
+        (config_read != into->config_bytes || data_read != into->bytes ||
+         header->sum != XXH3_64bits_withSeed(into->data, into->bytes, snapshot_data_seed(header, into->config))))
+        status = snapshot_corrupt(path, bytes, err);
+    return status;
 }
 
 enum tide_status snapshot_load(const char *dir, const char *cluster, uint64_t index, struct snapshot *ret_snapshot,
                                struct err *err)
 {
-    char path[DATA_FILE_MAX], *image = NULL;
-    size_t bytes = 0;
+    char path[DATA_FILE_MAX];
+    int fd = -1;
+    uint64_t bytes = 0;
     struct snapshot_header header;
-    datadir_numbered(dir, "snap-", index, ".img", path);
-    enum tide_status status = fsx_read(path, SNAPSHOT_BYTES_MAX, &image, &bytes, err);
+    struct snapshot loaded = {.index = index};
+    snapshot_path(dir, index, ".img", path);
+    enum tide_status status = snapshot_open(path, &fd, &bytes, err);
     if (status != TIDE_OK)
         return status;
-    status = check_image(path, image, bytes, index, cluster, &header, err);
+    status = load_open(fd, path, bytes, &header, &loaded, err);
+    close(fd);
+    if (status == TIDE_OK)
+        status = snapshot_header_check(path, &header, index, cluster, err);
     if (status != TIDE_OK) {
-        mem_free(image);
+        snapshot_release(&loaded);
         return status;
     }
-    memmove(image, image + sizeof header, header.bytes);
-    image[header.bytes] = '\0';
-    *ret_snapshot = (struct snapshot){.index = header.index, .term = header.term, .data = image, .bytes = header.bytes};
+    loaded.term = header.term;
+    loaded.digest = header.sum;
+    *ret_snapshot = loaded;
     return TIDE_OK;
 }
 
@@ -122,41 +219,50 @@ enum tide_status snapshot_newest(const char *dir, const char *cluster, struct sn
 
 void snapshot_release(struct snapshot *snapshot)
 {
+    mem_free(snapshot->config);
     mem_free(snapshot->data);
     *snapshot = (struct snapshot){0};
 }
 
-static enum tide_status remove_leftovers(const char *dir, struct err *err)
+/* ---- prune ---- */
+
+/* Remove "snap-<index><suffix>" of all indexes up to `through`. */
+static enum tide_status remove_through(const char *dir, const char *suffix, uint64_t through, struct err *err)
 {
-    DIR *handle = opendir(dir);
-    if (handle == NULL)
-        return err_errno(err, "cannot list %s", dir);
-    for (struct dirent *entry; (entry = readdir(handle)) != NULL;)
-        if (strncmp(entry->d_name, "snap-", 5) == 0 && strstr(entry->d_name, ".img.tmp.") != NULL)
-            unlinkat(dirfd(handle), entry->d_name, 0);
-    closedir(handle);
-    return TIDE_OK;
+    uint64_t *indexes = NULL;
+    size_t count = 0;
+    enum tide_status status = datadir_list(dir, "snap-", suffix, &indexes, &count, err);
+    for (size_t i = 0; i < count && status == TIDE_OK && indexes[i] <= through; i++) {
+        char path[DATA_FILE_MAX];
+        snapshot_path(dir, indexes[i], suffix, path);
+        if (unlink(path) != 0 && errno != ENOENT)
+            status = err_errno(err, "cannot remove %s", path);
+    }
+    mem_free(indexes);
+    return status;
 }
 
 enum tide_status snapshot_prune(const char *dir, uint64_t *ret_oldest, struct err *err)
 {
-    uint64_t *indexes = NULL;
+    uint64_t *indexes = NULL, oldest = 0, newest = 0;
     size_t count = 0;
     enum tide_status status = datadir_list(dir, "snap-", ".img", &indexes, &count, err);
     if (status != TIDE_OK)
         return status;
-    for (size_t i = 0; i + SNAPSHOTS_KEPT < count && status == TIDE_OK; i++) {
-        char path[DATA_FILE_MAX];
-        datadir_numbered(dir, "snap-", indexes[i], ".img", path);
-        if (unlink(path) != 0 && errno != ENOENT)
-            status = err_errno(err, "cannot remove %s", path);
-    }
+    if (count > 0)
+        newest = indexes[count - 1];
+    if (count >= SNAPSHOTS_KEPT)
+        oldest = indexes[count - SNAPSHOTS_KEPT];
+    mem_free(indexes);
+    if (oldest > 0)
+        status = remove_through(dir, ".img", oldest - 1, err);
     if (status == TIDE_OK)
-        status = remove_leftovers(dir, err);
+        status = remove_through(dir, ".img.tmp", UINT64_MAX, err);
+    if (status == TIDE_OK)
+        status = remove_through(dir, ".img.part", newest, err);
     if (status == TIDE_OK)
         status = fsx_sync_dir(dir, err);
     if (status == TIDE_OK)
-        *ret_oldest = count >= SNAPSHOTS_KEPT ? indexes[count - SNAPSHOTS_KEPT] : 0;
-    mem_free(indexes);
+        *ret_oldest = oldest;
     return status;
 }

@@ -26,14 +26,17 @@ struct wal_options {
 struct wal_entry {
     uint64_t index, term;
     const void *data;
-    size_t bytes; /* <= RECORD_BYTES_MAX */
+    size_t bytes;  /* <= RECORD_BYTES_MAX */
+    uint16_t type; /* the caller's; kept, not looked at */
 };
 
-/* Read and verify all segments of `dir`. `first`: the first entry that must come from the log, behind the newest snapshot.
- * A torn tail is cut, and said in the log. With `fresh` an empty log that begins with `first` is made. Errors: CORRUPT
- * (file, offset, record and what to do), NOSPACE, IO. */
+/* Read and verify all segments of `dir`. `first`: the first entry that must come from the log, behind the newest snapshot,
+ * which is of `term` (1 and 0: there is none). A log that ends before the snapshot, or holds its last entry with another
+ * term, is of a history that the snapshot replaced: it is discarded, and begins with `first`. A torn tail is cut. Both are
+ * said in the log. With `fresh` an empty log that begins with `first` is made. Errors: CORRUPT (file, offset, record and
+ * what to do; or the log begins behind `first`), NOSPACE, IO. */
 MUST_USE enum tide_status wal_open(const char *dir, const char *cluster, const struct wal_options *options, bool fresh,
-                                   uint64_t first, struct wal **ret_wal, struct err *err);
+                                   uint64_t first, uint64_t term, struct wal **ret_wal, struct err *err);
 void wal_close(struct wal *wal); /* NULL is legal */
 
 uint64_t wal_first(const struct wal *wal);  /* index of the oldest entry, or of the next one when it holds none */
@@ -58,8 +61,10 @@ MUST_USE enum tide_status wal_truncate_from(struct wal *wal, uint64_t index, str
 /* Drop whole segments of which no entry is above `through`. */
 MUST_USE enum tide_status wal_compact(struct wal *wal, uint64_t through, struct err *err);
 
-/* Drop everything and begin again with entry `first`, behind wal_last: a snapshot has overtaken the log, and lies on the
- * disk already. Errors: STATE, NOSPACE, IO. */
+/* Drop everything and begin again with entry `first`, not before wal_first: a snapshot of index first - 1 that lies on the
+ * disk already has replaced the log, entries at and behind `first` included. Not for a log that holds the snapshot's last
+ * entry in its very term: what follows there was promised. A crash on the way is known by the snapshot's index and term
+ * (wal_open). Errors: STATE, NOSPACE, IO. */
 MUST_USE enum tide_status wal_reset(struct wal *wal, uint64_t first, struct err *err);
 
 /* Entries `first` to `last` in order; stops at the first answer of `each` that is not OK and returns it. The data is

@@ -146,7 +146,7 @@ void replica_apply_batch(struct replica *replica, struct proposal *batch)
 
 /* ---- open ---- */
 
-static enum tide_status load_image(struct replica *replica, struct err *err)
+static enum tide_status load_image(struct replica *replica, uint64_t *ret_term, struct err *err)
 {
     struct snapshot snapshot;
     enum tide_status status = snapshot_newest(replica->dir.path, replica->dir.cluster, &snapshot, err);
@@ -159,6 +159,7 @@ static enum tide_status load_image(struct replica *replica, struct err *err)
         err_wrap(err, "the snapshot of index %" PRIu64 " in %s is whole, but no state of this version", snapshot.index,
                  replica->dir.path);
     replica->snapshot_index = snapshot.index;
+    *ret_term = snapshot.term;
     snapshot_release(&snapshot);
     return status;
 }
@@ -187,18 +188,6 @@ static enum tide_status replay_one(void *arg, const struct wal_entry *entry, str
 static enum tide_status replay(struct replica *replica, struct err *err)
 {
     uint64_t first = replica->state.revision + 1, last = wal_last(replica->wal);
-    if (wal_first(replica->wal) > first)
-        return err_set(err, TIDE_E_CORRUPT,
-                       "the log in %s begins with record %" PRIu64 ", but the newest valid snapshot covers only "
-                       "the records up to %" PRIu64 "; restore the directory from a backup",
-                       replica->dir.path, wal_first(replica->wal), first - 1);
-    if (last + 1 < first) {
-        /* The image proves that the missing records had been applied: it is as good as they were. */
-        log_warn("the log in %s ends with record %" PRIu64 ", before the snapshot of index %" PRIu64
-                 "; going on from the snapshot",
-                 replica->dir.path, last, first - 1);
-        return wal_reset(replica->wal, first, err);
-    }
     return wal_read(replica->wal, first, last, replay_one, replica, err);
 }
 
@@ -207,14 +196,19 @@ static enum tide_status open_disk(struct replica *replica, const char *data, str
     struct rng rng = {.state = rng_entropy()};
     char uid[TIDE_UID_CHARS + 1];
     rng_hex(&rng, uid, TIDE_UID_CHARS);
-    enum tide_status status = datadir_open(data, uid, &replica->dir, err);
+    uint64_t term = 0;
+    enum tide_status status = datadir_open(data, NULL, 0, false, &replica->dir, err);
+    if (status == TIDE_E_NOT_FOUND)
+        status = datadir_open(data, uid, 1, true, &replica->dir, err);
     if (status == TIDE_OK)
         status = ballot_load(replica->dir.path, &replica->ballot, err);
     if (status == TIDE_OK)
-        status = load_image(replica, err);
+        status = load_image(replica, &term, err);
+    if (replica->ballot.term == 0)
+        replica->ballot.term = 1;
     if (status == TIDE_OK)
         status = wal_open(replica->dir.path, replica->dir.cluster, NULL, replica->dir.fresh, replica->state.revision + 1,
-                          &replica->wal, err);
+                          term, &replica->wal, err);
     if (status == TIDE_OK && replica->dir.fresh) {
         status = ballot_save(replica->dir.path, replica->ballot, err);
         if (status == TIDE_OK)

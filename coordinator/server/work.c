@@ -117,8 +117,10 @@ static void image_run(uv_work_t *work)
     struct image_work *image = &replica->image;
     struct err err = {0};
     char *text = codec_print(&state_codec, &image->state, CODEC_COMPACT);
-    enum tide_status status = snapshot_save(replica->dir.path, replica->dir.cluster, image->state.revision,
-                                            replica->ballot.term, text, strlen(text), &err);
+    struct snapshot snapshot = {
+        .index = image->state.revision, .term = replica->ballot.term, .data = text, .bytes = strlen(text)};
+    uint64_t digest = 0;
+    enum tide_status status = snapshot_save(replica->dir.path, replica->dir.cluster, &snapshot, &digest, &err);
     mem_free(text);
     if (status == TIDE_OK)
         status = snapshot_prune(replica->dir.path, &image->compact_through, &err);

@@ -101,7 +101,7 @@ int main(void)
     struct wal *wal = NULL;
     if (mkdtemp(dir) == NULL)
         give_up("the directory", &err);
-    if (wal_open(dir, "0123456789abcdef", NULL, true, 1, &wal, &err) != TIDE_OK)
+    if (wal_open(dir, "0123456789abcdef", NULL, true, 1, 0, &wal, &err) != TIDE_OK)
         give_up("the log", &err);
     double bare = bare_per_s(dir), bare_p50 = percentile_us(0.5), bare_p99 = percentile_us(0.99);
     static const unsigned depths[] = {1, 64, 256};

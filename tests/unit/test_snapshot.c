@@ -13,9 +13,15 @@
 
 #define CLUSTER "00112233445566aa"
 
-static void save(const char *dir, uint64_t index, const char *text)
+#define CONFIG "who is in it"
+
+static uint64_t save(const char *dir, uint64_t index, char *text)
 {
-    assert_int_equal(snapshot_save(dir, CLUSTER, index, 1, text, strlen(text), NULL), TIDE_OK);
+    struct snapshot snapshot = {
+        .index = index, .term = 1, .config = CONFIG, .config_bytes = strlen(CONFIG), .data = text, .bytes = strlen(text)};
+    uint64_t digest = 0;
+    assert_int_equal(snapshot_save(dir, CLUSTER, &snapshot, &digest, NULL), TIDE_OK);
+    return digest;
 }
 
 static void the_newest_valid_one_is_taken(void **dir)
@@ -24,11 +30,52 @@ static void the_newest_valid_one_is_taken(void **dir)
     assert_int_equal(snapshot_newest(*dir, CLUSTER, &snapshot, NULL), TIDE_OK);
     assert_null(snapshot.data);
     save(*dir, 7, "{\"seven\":true}");
-    save(*dir, 19, "{\"nineteen\":true}");
+    uint64_t digest = save(*dir, 19, "{\"nineteen\":true}");
     assert_int_equal(snapshot_newest(*dir, CLUSTER, &snapshot, NULL), TIDE_OK);
     assert_int_equal(snapshot.index, 19);
+    assert_int_equal(snapshot.term, 1);
+    assert_int_equal(snapshot.digest, digest);
     assert_string_equal(snapshot.data, "{\"nineteen\":true}");
+    assert_int_equal(snapshot.config_bytes, strlen(CONFIG));
+    assert_string_equal(snapshot.config, CONFIG);
     snapshot_release(&snapshot);
+}
+
+static void the_digest_names_the_content(void **dir)
+{
+    struct snapshot snapshot = {.index = 5, .term = 2, .config = "ab", .config_bytes = 2, .data = "cd", .bytes = 2};
+    uint64_t digests[6], again = 0;
+    assert_int_equal(snapshot_save(*dir, CLUSTER, &snapshot, &digests[0], NULL), TIDE_OK);
+    assert_int_equal(snapshot_save(*dir, CLUSTER, &snapshot, &again, NULL), TIDE_OK);
+    assert_int_equal(again, digests[0]);
+    assert_int_equal(snapshot_save(*dir, "ffffffffffffffff", &snapshot, &digests[1], NULL), TIDE_OK);
+    snapshot.term = 3;
+    assert_int_equal(snapshot_save(*dir, CLUSTER, &snapshot, &digests[2], NULL), TIDE_OK);
+    snapshot.config = "abc"; /* the same bytes in all, divided in another way */
+    snapshot.config_bytes = 3;
+    snapshot.data = "d";
+    snapshot.bytes = 1;
+    assert_int_equal(snapshot_save(*dir, CLUSTER, &snapshot, &digests[3], NULL), TIDE_OK);
+    snapshot.config = NULL;
+    snapshot.config_bytes = 0;
+    assert_int_equal(snapshot_save(*dir, CLUSTER, &snapshot, &digests[4], NULL), TIDE_OK);
+    snapshot.index = 6;
+    assert_int_equal(snapshot_save(*dir, CLUSTER, &snapshot, &digests[5], NULL), TIDE_OK);
+    for (size_t i = 0; i < 6; i++)
+        for (size_t k = 0; k < i; k++)
+            assert_int_not_equal(digests[i], digests[k]);
+}
+
+static void too_large_is_refused(void **dir)
+{
+    struct err err = {0};
+    uint64_t digest = 77;
+    struct snapshot snapshot = {.index = 5, .config = "", .config_bytes = SNAPSHOT_CONFIG_BYTES_MAX + 1, .data = ""};
+    assert_int_equal(snapshot_save(*dir, CLUSTER, &snapshot, &digest, &err), TIDE_E_LIMIT);
+    snapshot.config_bytes = 0;
+    snapshot.bytes = SNAPSHOT_BYTES_MAX;
+    assert_int_equal(snapshot_save(*dir, CLUSTER, &snapshot, &digest, &err), TIDE_E_LIMIT);
+    assert_int_equal(digest, 77);
 }
 
 static void every_flipped_byte_costs_that_image_only(void **dir)
@@ -68,7 +115,7 @@ static void two_are_kept(void **dir)
     assert_int_equal(oldest, 0); /* one alone is no reason to forget the log */
     save(*dir, 6, "{}");
     save(*dir, 8, "{}");
-    datadir_file(*dir, "snap-00000000000000000009.img.tmp.123", leftover);
+    datadir_file(*dir, "snap-00000000000000000009.img.tmp", leftover);
     file_write(leftover, "half", 4);
     assert_int_equal(snapshot_prune(*dir, &oldest, NULL), TIDE_OK);
     assert_int_equal(oldest, 6);
@@ -86,18 +133,38 @@ static void a_directory_serves_one_process(void **arg)
     struct err err = {0};
     char path[DATA_FILE_MAX];
     datadir_file(*arg, "a/b/data", path);
-    assert_int_equal(datadir_open(path, NULL, &first, &err), TIDE_E_NOT_FOUND);
-    assert_int_equal(datadir_open(path, CLUSTER, &first, &err), TIDE_OK);
+    assert_int_equal(datadir_open(path, NULL, 0, false, &first, &err), TIDE_E_NOT_FOUND);
+    assert_int_equal(datadir_open(path, CLUSTER, 3, true, &first, &err), TIDE_OK);
     assert_true(first.fresh);
+    assert_int_equal(datadir_open(path, NULL, 0, false, &second, &err), TIDE_E_CONFLICT);
     assert_int_equal(datadir_commit(&first, NULL), TIDE_OK);
-    assert_int_equal(datadir_open(path, CLUSTER, &second, &err), TIDE_E_CONFLICT);
+    assert_int_equal(datadir_open(path, CLUSTER, 3, true, &second, &err), TIDE_E_CONFLICT);
     assert_non_null(strstr(err.text, "in use"));
     datadir_close(&first);
-    /* Once made, the directory keeps its own uid whatever is offered. */
-    assert_int_equal(datadir_open(path, "ffffffffffffffff", &first, &err), TIDE_OK);
+    assert_int_equal(datadir_open(path, CLUSTER, 3, true, &first, &err), TIDE_OK);
     assert_false(first.fresh);
-    assert_string_equal(first.cluster, CLUSTER);
     datadir_close(&first);
+}
+
+static void a_directory_is_of_one_member_of_one_cluster(void **dir)
+{
+    struct datadir opened;
+    struct err err = {0};
+    assert_int_equal(datadir_open(*dir, CLUSTER, 18446744073709551615u, true, &opened, &err), TIDE_OK);
+    assert_int_equal(datadir_commit(&opened, NULL), TIDE_OK);
+    datadir_close(&opened);
+    assert_int_equal(datadir_open(*dir, NULL, 0, false, &opened, &err), TIDE_OK);
+    assert_string_equal(opened.cluster, CLUSTER);
+    assert_int_equal(opened.member, 18446744073709551615u);
+    datadir_close(&opened);
+    assert_int_equal(datadir_open(*dir, "ffffffffffffffff", 0, true, &opened, &err), TIDE_E_CONFLICT);
+    assert_non_null(strstr(err.text, "of cluster " CLUSTER));
+    assert_non_null(strstr(err.text, "of cluster ffffffffffffffff"));
+    assert_int_equal(datadir_open(*dir, CLUSTER, 2, true, &opened, &err), TIDE_E_CONFLICT);
+    assert_non_null(strstr(err.text, "member 18446744073709551615 "));
+    assert_non_null(strstr(err.text, "member 2 "));
+    assert_int_equal(datadir_open(*dir, CLUSTER, 18446744073709551615u, false, &opened, &err), TIDE_OK);
+    datadir_close(&opened);
 }
 
 static void a_newer_format_is_refused_by_name(void **dir)
@@ -107,13 +174,21 @@ static void a_newer_format_is_refused_by_name(void **dir)
     char path[DATA_FILE_MAX];
     datadir_file(*dir, "format", path);
     file_write(path, "tidemark-data 7 future things\n", 30);
-    assert_int_equal(datadir_open(*dir, CLUSTER, &opened, &err), TIDE_E_VERSION);
+    assert_int_equal(datadir_open(*dir, CLUSTER, 1, true, &opened, &err), TIDE_E_VERSION);
     assert_non_null(strstr(err.text, "format 7"));
+    assert_non_null(strstr(err.text, "start the newer version"));
+    file_write(path, "tidemark-data 1 " CLUSTER "\n", 33);
+    assert_int_equal(datadir_open(*dir, CLUSTER, 1, true, &opened, &err), TIDE_E_VERSION);
+    assert_non_null(strstr(err.text, "start the older version"));
+    file_write(path, "tidemark-data 2 " CLUSTER "\n", 33);
+    assert_int_equal(datadir_open(*dir, CLUSTER, 1, true, &opened, &err), TIDE_E_CORRUPT);
+    file_write(path, "tidemark-data 2 " CLUSTER " 0\n", 35);
+    assert_int_equal(datadir_open(*dir, CLUSTER, 1, true, &opened, &err), TIDE_E_CORRUPT);
     file_write(path, "rubbish\n", 8);
-    assert_int_equal(datadir_open(*dir, CLUSTER, &opened, &err), TIDE_E_CORRUPT);
+    assert_int_equal(datadir_open(*dir, CLUSTER, 1, true, &opened, &err), TIDE_E_CORRUPT);
     assert_int_equal(unlink(path), 0);
     save(*dir, 3, "{}");
-    assert_int_equal(datadir_open(*dir, CLUSTER, &opened, &err), TIDE_E_CORRUPT);
+    assert_int_equal(datadir_open(*dir, CLUSTER, 1, true, &opened, &err), TIDE_E_CORRUPT);
 }
 
 static void the_ballot_survives_and_is_checked(void **dir)
@@ -122,7 +197,8 @@ static void the_ballot_survives_and_is_checked(void **dir)
     struct err err = {0};
     char path[DATA_FILE_MAX];
     assert_int_equal(ballot_load(*dir, &ballot, NULL), TIDE_OK);
-    assert_int_equal(ballot.term, 1);
+    assert_int_equal(ballot.term, 0);
+    assert_int_equal(ballot.vote, 0);
     assert_int_equal(ballot_save(*dir, (struct ballot){.term = 9, .vote = 2}, NULL), TIDE_OK);
     assert_int_equal(ballot_load(*dir, &ballot, NULL), TIDE_OK);
     assert_int_equal(ballot.term, 9);
@@ -142,9 +218,12 @@ int main(void)
     log_init("test_snapshot", LOG_ERROR);
     const struct CMUnitTest tests[] = {
         TEST(the_newest_valid_one_is_taken),
+        TEST(the_digest_names_the_content),
+        TEST(too_large_is_refused),
         TEST(every_flipped_byte_costs_that_image_only),
         TEST(two_are_kept),
         TEST(a_directory_serves_one_process),
+        TEST(a_directory_is_of_one_member_of_one_cluster),
         TEST(a_newer_format_is_refused_by_name),
         TEST(the_ballot_survives_and_is_checked),
     };

@@ -31,7 +31,7 @@ static struct wal *open_ok(const char *dir, bool fresh)
 {
     struct wal *wal = NULL;
     struct err err = {0};
-    if (wal_open(dir, CLUSTER, &small, fresh, 1, &wal, &err) != TIDE_OK)
+    if (wal_open(dir, CLUSTER, &small, fresh, 1, 0, &wal, &err) != TIDE_OK)
         fail_msg("%s", err.text);
     return wal;
 }
@@ -40,7 +40,7 @@ static enum tide_status append_one(struct wal *wal, uint64_t index, uint64_t ter
 {
     char text[64];
     payload(index, text);
-    return wal_append(wal, &(struct wal_entry){index, term, text, strlen(text)}, 1, err);
+    return wal_append(wal, &(struct wal_entry){index, term, text, strlen(text), (uint16_t)(index % 3)}, 1, err);
 }
 
 static void append_synced(struct wal *wal, uint64_t from, uint64_t to)
@@ -58,6 +58,7 @@ static enum tide_status expect_next(void *arg, const struct wal_entry *entry, st
     char text[64];
     payload(*next, text);
     assert_int_equal(entry->index, *next);
+    assert_int_equal(entry->type, *next % 3);
     assert_int_equal(entry->bytes, strlen(text));
     assert_memory_equal(entry->data, text, entry->bytes);
     ++*next;
@@ -119,7 +120,7 @@ static void a_gap_or_an_older_term_is_refused(void **dir)
     assert_int_equal(wal_term(wal, 2), 3);
     assert_int_equal(wal_term(wal, 3), 0);
     char *large = mem_alloc(SMALL);
-    assert_int_equal(wal_append(wal, &(struct wal_entry){3, 3, large, SMALL}, 1, &err), TIDE_E_LIMIT);
+    assert_int_equal(wal_append(wal, &(struct wal_entry){3, 3, large, SMALL, 0}, 1, &err), TIDE_E_LIMIT);
     assert_int_equal(append_one(wal, 3, 3, NULL), TIDE_OK); /* a refusal breaks nothing */
     mem_free(large);
     wal_close(wal);
@@ -132,7 +133,7 @@ static void segments_roll_and_are_chained(void **dir)
     char texts[100][64];
     for (uint64_t i = 0; i < 100; i++) {
         payload(i + 1, texts[i]);
-        batch[i] = (struct wal_entry){i + 1, 1, texts[i], strlen(texts[i])};
+        batch[i] = (struct wal_entry){i + 1, 1, texts[i], strlen(texts[i]), (uint16_t)((i + 1) % 3)};
     }
     assert_int_equal(wal_append(wal, batch, 100, NULL), TIDE_OK);
     assert_int_equal(wal_sync(wal, NULL), TIDE_OK);
@@ -155,7 +156,7 @@ static void segments_roll_and_are_chained(void **dir)
     mem_free(firsts);
     assert_int_equal(unlink(path), 0);
     struct err err = {0};
-    assert_int_equal(wal_open(*dir, CLUSTER, &small, false, 1, &wal, &err), TIDE_E_CORRUPT);
+    assert_int_equal(wal_open(*dir, CLUSTER, &small, false, 1, 0, &wal, &err), TIDE_E_CORRUPT);
     assert_non_null(strstr(err.text, "does not continue"));
 }
 
@@ -217,7 +218,7 @@ static void expect_corrupt(const char *dir, const char *path, const char *words)
     struct err err = {0};
     size_t before, after;
     char *was = file_read(path, &before);
-    assert_int_equal(wal_open(dir, CLUSTER, &small, false, 1, &wal, &err), TIDE_E_CORRUPT);
+    assert_int_equal(wal_open(dir, CLUSTER, &small, false, 1, 0, &wal, &err), TIDE_E_CORRUPT);
     assert_null(wal);
     assert_non_null(strstr(err.text, path));
     assert_non_null(strstr(err.text, words));
@@ -328,7 +329,7 @@ static void a_bad_segment_in_the_middle_is_corruption(void **dir)
     expect_corrupt(*dir, path, "a segment follows");
     file_write(path, data, bytes - 100); /* shortened behind its last record */
     struct err err = {0};
-    assert_int_equal(wal_open(*dir, CLUSTER, &small, false, 1, &wal, &err), TIDE_E_CORRUPT);
+    assert_int_equal(wal_open(*dir, CLUSTER, &small, false, 1, 0, &wal, &err), TIDE_E_CORRUPT);
     mem_free(data);
 }
 
@@ -337,7 +338,7 @@ static void another_clusters_segment_is_refused(void **dir)
     struct wal *wal = open_ok(*dir, true);
     wal_close(wal);
     struct err err = {0};
-    assert_int_equal(wal_open(*dir, "ffffffffffffffff", &small, false, 1, &wal, &err), TIDE_E_CORRUPT);
+    assert_int_equal(wal_open(*dir, "ffffffffffffffff", &small, false, 1, 0, &wal, &err), TIDE_E_CORRUPT);
     assert_non_null(strstr(err.text, "belongs to cluster " CLUSTER));
 }
 
@@ -378,11 +379,13 @@ static void compaction_drops_whole_segments_only(void **dir)
     first = wal_first(wal);
     expect_entries(wal, first, 200);
     wal_close(wal);
-    wal = open_ok(*dir, false);
+    struct err err = {0};
+    assert_int_equal(wal_open(*dir, CLUSTER, &small, false, first - 1, 1, &wal, &err), TIDE_E_CORRUPT);
+    assert_non_null(strstr(err.text, "covers only the records up to"));
+    assert_int_equal(wal_open(*dir, CLUSTER, &small, false, first, 1, &wal, NULL), TIDE_OK);
     expect_entries(wal, first, 200);
     append_synced(wal, 201, 300);
     expect_entries(wal, first, 300);
-    struct err err = {0};
     uint64_t next = 1;
     assert_int_equal(wal_read(wal, 1, 5, expect_next, &next, &err), TIDE_E_STATE);
     wal_close(wal);
@@ -403,10 +406,70 @@ static void a_snapshot_may_overtake_the_log(void **dir)
     /* As if the process had died before the old segment was removed. */
     file_write(old, first_segment, bytes);
     mem_free(first_segment);
-    assert_int_equal(wal_open(*dir, CLUSTER, &small, false, 1001, &wal, NULL), TIDE_OK);
+    assert_int_equal(wal_open(*dir, CLUSTER, &small, false, 1001, 1, &wal, NULL), TIDE_OK);
     expect_entries(wal, 1001, 1003);
     wal_close(wal);
     assert_int_not_equal(access(old, F_OK), 0);
+}
+
+static struct wal *open_behind(const char *dir, uint64_t index, uint64_t term)
+{
+    struct wal *wal = NULL;
+    assert_int_equal(wal_open(dir, CLUSTER, &small, false, index + 1, term, &wal, NULL), TIDE_OK);
+    return wal;
+}
+
+static void a_snapshot_may_replace_the_end_of_the_log(void **dir)
+{
+    static const uint64_t covered[] = {1, 30, 100, 149, 150};
+    for (size_t i = 0; i < sizeof covered / sizeof covered[0]; i++) {
+        char path[DATA_FILE_MAX];
+        datadir_numbered(*dir, "of-", i, "", path);
+        assert_int_equal(fsx_mkdirs(path, 0700, NULL), TIDE_OK);
+        struct wal *wal = open_ok(path, true);
+        append_synced(wal, 1, 150);
+        assert_int_equal(wal_reset(wal, covered[i] + 1, NULL), TIDE_OK);
+        assert_int_equal(wal_first(wal), covered[i] + 1);
+        assert_int_equal(wal_last(wal), covered[i]);
+        assert_int_equal(wal_synced(wal), covered[i]);
+        append_synced(wal, covered[i] + 1, covered[i] + 80);
+        expect_entries(wal, covered[i] + 1, covered[i] + 80);
+        wal_close(wal);
+        wal = open_behind(path, covered[i], 9);
+        expect_entries(wal, covered[i] + 1, covered[i] + 80);
+        struct err err = {0};
+        if (covered[i] > 1)
+            assert_int_equal(wal_reset(wal, covered[i], &err), TIDE_E_STATE);
+        /* The first entry of the log may be its last one again. */
+        assert_int_equal(wal_reset(wal, covered[i] + 1, NULL), TIDE_OK);
+        append_synced(wal, covered[i] + 1, covered[i] + 2);
+        expect_entries(wal, covered[i] + 1, covered[i] + 2);
+        wal_close(wal);
+    }
+}
+
+static void a_log_of_a_replaced_history_is_discarded(void **dir)
+{
+    struct wal *wal = open_ok(*dir, true);
+    append_synced(wal, 1, 150); /* term 1 */
+    wal_close(wal);
+    wal = open_behind(*dir, 100, 1);
+    expect_entries(wal, 1, 150);
+    wal_close(wal);
+    wal = open_behind(*dir, 100, 2);
+    assert_int_equal(wal_first(wal), 101);
+    assert_int_equal(wal_last(wal), 100);
+    append_synced(wal, 101, 110);
+    wal_close(wal);
+    wal = open_behind(*dir, 200, 2); /* it ends before the snapshot */
+    assert_int_equal(wal_first(wal), 201);
+    assert_int_equal(wal_last(wal), 200);
+    append_synced(wal, 201, 300);
+    expect_entries(wal, 201, 300);
+    wal_close(wal);
+    wal = open_behind(*dir, 200, 2);
+    expect_entries(wal, 201, 300);
+    wal_close(wal);
 }
 
 /* A file-size limit stands in for a disk that refuses a write. */
@@ -478,7 +541,7 @@ static void check_data_finds_what_is_wrong(void **arg)
     char path[DATA_FILE_MAX], log[DATA_FILE_MAX];
     datadir_file(*arg, "data", path);
     struct datadir dir;
-    assert_int_equal(datadir_open(path, CLUSTER, &dir, NULL), TIDE_OK);
+    assert_int_equal(datadir_open(path, CLUSTER, 1, true, &dir, NULL), TIDE_OK);
     assert_true(dir.fresh);
     struct wal *wal = open_ok(path, true);
     assert_int_equal(datadir_commit(&dir, NULL), TIDE_OK);
@@ -517,6 +580,8 @@ int main(void)
         TEST(a_tail_can_be_taken_back),
         TEST(compaction_drops_whole_segments_only),
         TEST(a_snapshot_may_overtake_the_log),
+        TEST(a_snapshot_may_replace_the_end_of_the_log),
+        TEST(a_log_of_a_replaced_history_is_discarded),
         TEST(a_failed_write_closes_the_log),
         TEST(no_room_for_a_segment_is_an_error_not_a_hole),
         TEST(check_data_finds_what_is_wrong),
