@@ -29,7 +29,8 @@
 #define AGENT_RETRY_MS_MIN 200u       /* after a failed action; doubles … */
 #define AGENT_RETRY_MS_MAX 5000u      /* … up to this */
 #define AGENT_KILL_AFTER_MS 1000u     /* a step told to end that is not gone by then (plus its grace) is killed */
-#define AGENT_FETCH_DEADLINE_MS 45000u /* a store that cannot be reached for a restore is given up: below the library's 60 s */
+#define AGENT_FETCH_DEADLINE_MS 3600000u /* a restore that only fails (a store out of reach) is given up; that costs a restart */
+#define AGENT_FIND_TRIES_MAX 5u        /* looks into the arena that fail; then the store is asked */
 
 struct agent_identity {
     char node[TIDE_NAME_MAX + 1];

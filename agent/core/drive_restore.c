@@ -58,8 +58,6 @@ static void fetch(struct agent_core *core, struct job_part *job, struct rank_par
         core->dirty = true;
         return;
     }
-    if (restore->give_up_ns == 0)
-        restore->give_up_ns = core->now_ns + AGENT_FETCH_DEADLINE_MS * NS_PER_MS;
     int slot = fetch_slot(job, part);
     if (slot < 0 || !retry_due(core, &restore->retry))
         return;

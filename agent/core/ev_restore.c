@@ -78,6 +78,36 @@ static void mark_found_bad(struct job_part *job, struct rank_part *part)
         }
 }
 
+/* Another try, until it has been long enough. */
+static void again_later(struct agent_core *core, struct restore_part *restore, unsigned state, const struct agent_event *event)
+{
+    if (restore->give_up_ns == 0)
+        restore->give_up_ns = core->now_ns + AGENT_FETCH_DEADLINE_MS * NS_PER_MS;
+    text_copy(restore->text, sizeof restore->text, event->text);
+    core->dirty = true;
+    restore->state = state;
+    if (core->now_ns >= restore->give_up_ns) {
+        restore->state = RESTORE_FAILED;
+        restore->status = event->status;
+    } else {
+        retry_later(core, &restore->retry);
+    }
+}
+
+/* Nothing is wrong with the copy, the look failed. It is not condemned, but one in the store is as good. */
+static void find_failed(struct agent_core *core, struct job_part *job, struct restore_part *restore, const struct agent_event *event)
+{
+    again_later(core, restore, RESTORE_IDLE, event);
+    if (++restore->find_failures < AGENT_FIND_TRIES_MAX || job->order.restore_manifest_key[0] == '\0' ||
+        restore->state == RESTORE_FAILED)
+        return;
+    say(core, LOG_WARN, "job %s: the arena's copy of checkpoint %llu for rank %u cannot be looked at, the store is asked: %.150s",
+        job->name, (unsigned long long)event->cut, event->rank, event->text);
+    restore->ram_bad = true;
+    restore->state = RESTORE_WANT_FETCH;
+    restore->retry = (struct retry){0};
+}
+
 void ev_found(struct agent_core *core, const struct agent_event *event)
 {
     struct job_part *job = job_of(core, event->uid);
@@ -90,8 +120,12 @@ void ev_found(struct agent_core *core, const struct agent_event *event)
     struct restore_part *restore = &part->restore;
     bool found = event->status == TIDE_OK && !restore->ram_bad && event->slot < SLOTS;
     bool known = event->status == TIDE_OK || event->status == TIDE_E_CORRUPT || event->status == TIDE_E_NOT_FOUND;
-    if (!known || (found && slots_of(job, part->rank)->slots[event->slot].busy)) {
-        /* Nothing is wrong with the copy: the look failed, or somebody is just writing there. Look once more. */
+    if (!known) {
+        find_failed(core, job, restore, event);
+        return;
+    }
+    if (found && slots_of(job, part->rank)->slots[event->slot].busy) {
+        /* Somebody is just writing there. Look once more. */
         restore->state = RESTORE_IDLE;
         retry_later(core, &restore->retry);
         return;
@@ -119,15 +153,13 @@ static void fetch_failed(struct agent_core *core, struct job_part *job, struct r
 {
     say(core, LOG_WARN, "job %s: checkpoint %llu cannot be fetched for rank %u: %.150s", job->name, (unsigned long long)event->cut,
         event->rank, event->text);
-    text_copy(restore->text, sizeof restore->text, event->text);
-    restore->state = RESTORE_WANT_FETCH;
+    again_later(core, restore, RESTORE_WANT_FETCH, event);
     if (event->status == TIDE_E_CORRUPT || event->status == TIDE_E_NOT_FOUND) {
+        restore->state = RESTORE_WANT_FETCH;
         restore->store_bad = true;
-    } else if (event->status == TIDE_E_LIMIT || core->now_ns >= restore->give_up_ns) {
+    } else if (event->status == TIDE_E_LIMIT) {
         restore->state = RESTORE_FAILED;
         restore->status = event->status;
-    } else {
-        retry_later(core, &restore->retry);
     }
 }
 

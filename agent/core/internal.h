@@ -58,7 +58,8 @@ struct restore_part {
     enum tide_status status;  /* why it failed */
     char text[TIDE_TEXT_MAX + 1];
     struct retry retry;
-    uint64_t give_up_ns;
+    uint32_t find_failures;
+    uint64_t give_up_ns;      /* 0: nothing has failed yet */
 };
 
 struct rank_part {

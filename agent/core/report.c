@@ -74,6 +74,15 @@ static void report_cut(const struct rank_part *part, struct gen_report *to)
         report->progress = CUT_ARMED; /* recorded means that the digest is known */
 }
 
+/* The rank's question is open because something goes wrong: people should see what. */
+static void report_waiting(const struct rank_part *part, struct gen_report *to)
+{
+    const struct restore_part *restore = &part->restore;
+    bool waits = restore->give_up_ns != 0 && restore->state != RESTORE_READY && restore->state != RESTORE_FAILED;
+    if (waits && to->detail[0] == '\0')
+        snprintf(to->detail, sizeof to->detail, "waits for checkpoint %llu: %.200s", (unsigned long long)restore->cut, restore->text);
+}
+
 static void report_step(const struct agent_core *core, const struct step_part *step, struct gen_report *to)
 {
     if (step->detail[0] != '\0')
@@ -82,6 +91,7 @@ static void report_step(const struct agent_core *core, const struct step_part *s
         const struct rank_part *part = &step->ranks[i];
         report_rank(core, part, codec_list_add(&rank_report_codec, &to->ranks));
         report_cut(part, to);
+        report_waiting(part, to);
         if (part->restore.state == RESTORE_FAILED && part->restore.status == TIDE_E_CORRUPT) {
             struct restore_failure *failure = codec_list_add(&restore_failure_codec, &to->restore_failures);
             failure->cut = part->restore.cut;

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "agent/step/step.h"
+#include "ckpt/base/clock.h"
 #include "ckpt/base/log.h"
 #include "ckpt/base/mem.h"
 #include "ckpt/stage/arena.h"
@@ -252,12 +253,58 @@ static void take_bad(struct rank_link *link, const struct local_message *message
     log_warn("rank %u: the copy in slot %u is bad: %s", rank->report.rank, message->slot, message->text);
 }
 
+static void answer_rank(struct rank *rank, struct local_message *message)
+{
+    rank->asking = false;
+    rank->ask.bad_slot = -1;
+    rank->ask.bad_detail[0] = '\0';
+    if (rank->link != NULL)
+        link_send(rank->link, message);
+    status_changed(rank->step);
+}
+
+/* A rank that does not read is told by what it has not read yet. */
+static void say_wait(struct rank_link *link)
+{
+    struct local_message message = {.magic = LOCAL_MAGIC, .type = LOCAL_RESTORE_WAIT, .rank = link->rank->report.rank,
+                                    .generation = link->step->spec.generation, .attempt = link->rank->ask.attempt};
+    if (send(link->fd, &message, sizeof message, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 && errno != EAGAIN && errno != EINTR)
+        link_close(link);
+}
+
+static void on_restore_timer(uv_timer_t *timer)
+{
+    struct step *step = timer->data;
+    uint64_t now_ns = clock_mono_ns();
+    bool asking = false;
+    for (uint32_t i = 0; i < step->rank_count; i++) {
+        struct rank *rank = &step->ranks[i];
+        if (!rank->asking)
+            continue;
+        if (now_ns - rank->asked_ns >= STEP_RESTORE_MS * NS_PER_MS) {
+            struct local_message message = {.type = LOCAL_REFUSED, .status = TIDE_E_TIMEOUT, .attempt = rank->ask.attempt};
+            snprintf(message.text, sizeof message.text,
+                     "no answer within %u h: is tidemark-agent running on node %s, and its store reachable?",
+                     STEP_RESTORE_MS / 3600000u, step->spec.node);
+            answer_rank(rank, &message);
+        } else if (rank->link != NULL) {
+            say_wait(rank->link);
+        }
+        asking = asking || rank->asking;
+    }
+    if (!asking)
+        uv_timer_stop(timer);
+}
+
 static void take_ask(struct rank_link *link, const struct local_message *message)
 {
     struct rank *rank = link->rank;
     rank->ask.rank = rank->report.rank;
     rank->ask.attempt = message->attempt;
     rank->asking = true;
+    rank->asked_ns = clock_mono_ns();
+    if (!uv_is_active((uv_handle_t *)&link->step->restore_timer))
+        uv_timer_start(&link->step->restore_timer, on_restore_timer, STEP_RESTORE_SAY_MS, STEP_RESTORE_SAY_MS);
     status_changed(link->step);
 }
 
@@ -273,12 +320,7 @@ void rank_link_answer(struct step *step, const struct step_answer *answer)
     struct local_message message = {.type = answer->result, .slot = answer->slot, .attempt = answer->attempt,
                                     .flags = answer->tier, .status = answer->status, .cut = answer->cut};
     text_copy(message.text, sizeof message.text, answer->text);
-    rank->asking = false;
-    rank->ask.bad_slot = -1;
-    rank->ask.bad_detail[0] = '\0';
-    if (rank->link != NULL)
-        link_send(rank->link, &message);
-    status_changed(step);
+    answer_rank(rank, &message);
 }
 
 /* ---- messages ---- */
@@ -376,6 +418,8 @@ enum tide_status rank_link_listen(struct step *step, struct err *err)
         return status;
     }
     step->rank_listen_fd = fd;
+    uv_timer_init(&step->loop, &step->restore_timer);
+    step->restore_timer.data = step;
     for (uint32_t i = 0; i < step->rank_count; i++)
         step->ranks[i].ask.bad_slot = -1;
     uv_poll_init(&step->loop, &step->rank_listener, fd);

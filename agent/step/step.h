@@ -27,6 +27,8 @@
 #define STEP_DRAIN_MS 2000u        /* a pipe that somebody still holds that long after the rank's end is closed */
 #define STEP_SETTLE_MS 10000u      /* how long the end waits for other nodes to acknowledge what we said */
 #define STEP_FINAL_MS 2000u        /* how long an ended step waits for an agent to hear of it */
+#define STEP_RESTORE_SAY_MS 1000u  /* how often a rank is told that its question stands */
+#define STEP_RESTORE_MS (6u * 3600000u) /* the longest that one may stand: far above what the largest state takes */
 #define STEP_ABORT_MS 500u         /* a rank that called MPI_Abort and is not gone by then is killed */
 #define STEP_SOCKET_PATH_MAX 107u  /* sun_path */
 #define STEP_STATUS_BYTES_MAX STEP_LINE_MAX
@@ -59,7 +61,8 @@ struct rank {
     char abort_text[TIDE_TEXT_MAX + 1];
     /* libtidemark in it */
     struct rank_link *link;  /* NULL: not connected */
-    bool asking;             /* its question `ask` is open */
+    bool asking;             /* its question `ask` is open … */
+    uint64_t asked_ns;       /* … since then */
     struct step_ask ask;
     uint64_t reserved_bytes; /* of one slot */
 };
@@ -96,6 +99,7 @@ struct step {
 
     struct agent_link agent;
     uv_poll_t rank_listener;
+    uv_timer_t restore_timer; /* runs while a rank asks */
     int rank_listen_fd;
     uint32_t rank_links; /* connections open */
     uint64_t reserving_bytes_max;

@@ -133,13 +133,11 @@ static enum tide_status refused(const struct local_message *answer, struct err *
     return err_set(err, status, "%s", answer->text[0] ? answer->text : tide_status_text(status));
 }
 
-enum tide_status channel_ask(struct tide *tide, struct local_message *message, unsigned wanted, uint64_t deadline_ns,
-                             struct local_message *ret_answer, struct err *err)
+enum tide_status channel_wait(struct tide *tide, unsigned wanted, uint64_t deadline_ns, struct local_message *ret_answer,
+                              struct err *err)
 {
     struct local_message answer;
-    drain(tide->fd);
-    enum tide_status status = channel_send(tide, message, deadline_ns, err);
-    while (status == TIDE_OK) {
+    for (;;) {
         int number = await(tide->fd, POLLIN, deadline_ns);
         if (number == 0)
             number = receive(tide->fd, &answer);
@@ -156,5 +154,12 @@ enum tide_status channel_ask(struct tide *tide, struct local_message *message, u
         *ret_answer = answer;
         return TIDE_OK;
     }
-    return status;
+}
+
+enum tide_status channel_ask(struct tide *tide, struct local_message *message, unsigned wanted, uint64_t deadline_ns,
+                             struct local_message *ret_answer, struct err *err)
+{
+    drain(tide->fd);
+    enum tide_status status = channel_send(tide, message, deadline_ns, err);
+    return status == TIDE_OK ? channel_wait(tide, wanted, deadline_ns, ret_answer, err) : status;
 }

@@ -51,8 +51,11 @@ MUST_USE enum tide_status channel_connect(const char *path, uint64_t deadline_ns
 MUST_USE enum tide_status channel_send(struct tide *tide, struct local_message *message, uint64_t deadline_ns, struct err *err);
 /* Send without waiting; when that is not possible it is not sent: the page says the same. */
 void channel_nudge(struct tide *tide, enum local_type type);
-/* Ask and wait for an answer whose bit (1u << type) is in `wanted`. Errors: UNAVAILABLE, TIMEOUT, VERSION, and what a
- * LOCAL_REFUSED carries. */
+/* Wait for a message whose bit (1u << type) is in `wanted`. Errors: UNAVAILABLE, TIMEOUT, VERSION, and what a LOCAL_REFUSED
+ * carries. */
+MUST_USE enum tide_status channel_wait(struct tide *tide, unsigned wanted, uint64_t deadline_ns, struct local_message *ret_answer,
+                                       struct err *err);
+/* Ask, then wait. */
 MUST_USE enum tide_status channel_ask(struct tide *tide, struct local_message *message, unsigned wanted, uint64_t deadline_ns,
                                       struct local_message *ret_answer, struct err *err);
 

@@ -141,8 +141,13 @@ static enum tide_status restore_from(struct tide *tide, const struct local_messa
 static enum tide_status ask(struct tide *tide, uint32_t attempt, struct local_message *ret_answer)
 {
     struct local_message message = {.type = LOCAL_RESTORE_ASK, .attempt = attempt};
-    unsigned wanted = 1u << LOCAL_RESTORE_FROM | 1u << LOCAL_RESTORE_NONE;
-    return channel_ask(tide, &message, wanted, clock_mono_ns() + tide->deadline_ms * NS_PER_MS, ret_answer, &tide->err);
+    unsigned wanted = 1u << LOCAL_RESTORE_FROM | 1u << LOCAL_RESTORE_NONE | 1u << LOCAL_RESTORE_WAIT;
+    uint64_t silence_ns = tide->deadline_ms * NS_PER_MS;
+    enum tide_status status = channel_ask(tide, &message, wanted, clock_mono_ns() + silence_ns, ret_answer, &tide->err);
+    /* The step bounds the whole of it; we only bound its silence. */
+    while (status == TIDE_OK && ret_answer->type == LOCAL_RESTORE_WAIT)
+        status = channel_wait(tide, wanted, clock_mono_ns() + silence_ns, ret_answer, &tide->err);
+    return status;
 }
 
 static enum tide_status tell_bad(struct tide *tide, const struct local_message *from, uint32_t attempt)

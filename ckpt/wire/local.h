@@ -99,13 +99,15 @@ enum local_type {
                           (NOSPACE, LIMIT). The step creates or grows the files with real blocks behind them */
     LOCAL_GRANTED,
     LOCAL_RECORDED,    /* rank -> step: look at the page (good or bad) */
-    LOCAL_RESTORE_ASK, /* rank -> step: what do I restore from? attempt grows from 1. Answer RESTORE_FROM, RESTORE_NONE or REFUSED;
-                          may take as long as a fetch from the store takes */
+    LOCAL_RESTORE_ASK, /* rank -> step: what do I restore from? attempt grows from 1. Answer RESTORE_FROM, RESTORE_NONE or REFUSED,
+                          RESTORE_WAIT before it for as long as a fetch from the store takes */
     LOCAL_RESTORE_FROM, /* slot, cut, step; flags: tier (enum local_tier) */
     LOCAL_RESTORE_NONE, /* start from the beginning */
     LOCAL_RESTORE_BAD,  /* rank -> step: the slot named last has a bad chunk (text says which); then ask again */
     LOCAL_RESTORED,     /* rank -> step: done, look at the page */
-    LOCAL_GOODBYE       /* rank -> step: tide_finalize */
+    LOCAL_GOODBYE,      /* rank -> step: tide_finalize */
+    LOCAL_RESTORE_WAIT  /* step -> rank: your question stands, and what it asks for is not here yet. Said again and again, so
+                           that a fetch may take hours and a step that is gone is still noticed */
 };
 
 enum local_tier { LOCAL_TIER_RAM, LOCAL_TIER_STORE };

@@ -61,7 +61,8 @@ struct tide_region {
 /* Set size to sizeof(struct tide_options); fields are only ever added. NULL means all defaults. */
 struct tide_options {
     size_t size;
-    uint64_t deadline_ms; /* longest wait for the agent in init and restore; 0: 60,000 */
+    uint64_t deadline_ms; /* longest silence of tidemark's processes in init and restore; 0: 60,000. A state that takes long
+                             to come, from a slow store or one that is out of reach for a while, is no silence */
 };
 
 /* Join the job named by the environment. On failure *ret_tide is untouched.

@@ -449,6 +449,7 @@ def case_library():
     check(ask["bad_slot"] == -1 and ask["attempt"] == 1 and step.rank()["attached"], step.status)
     check(step.rank()["state"] == "restoring", step.rank())
     step.disconnect()
+    time.sleep(1.5)  # longer than the library waits in silence: the step says that the question stands
     step.connect()
     world.wait("asked again of a new agent", lambda: step.status_lines and step.status.get("asks"))
     answer = {"rank": 0, "attempt": 1, "result": 8, "slot": 1, "cut": 17, "tier": 0}
@@ -465,7 +466,8 @@ def case_library():
     check(out[1].startswith("hello: type 2"), out)
     check(out[2].startswith("reserve: type 5 status 0"), out)
     check(out[3].startswith("reserve: type 3 status 4") and "4000000" in out[3], out)
-    check(out[4].startswith("restore 1: type 8 slot 1 cut 17 tier 0") and out[5].startswith("restore 2: type 8 slot 0 cut 17 tier 1"), out)
+    check(out[4].startswith("restore 1: type 8 slot 1 cut 17 tier 0") and "after a while" in out[4], out)
+    check(out[5].startswith("restore 2: type 8 slot 0 cut 17 tier 1"), out)
     for slot in (0, 1):
         info = os.stat(f"{step.shm}/r0.slot{slot}")
         check(info.st_size == 1000000 and info.st_blocks * 512 >= 1000000, "real blocks")

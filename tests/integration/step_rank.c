@@ -44,6 +44,14 @@ static void leave_behind(bool daemon_too)
         pause();
 }
 
+static struct local_message hear(void)
+{
+    struct local_message reply = {0};
+    if (recv(step_fd, &reply, sizeof reply, 0) <= 0)
+        printf("no reply: %d\n", errno);
+    return reply;
+}
+
 static struct local_message talk(struct local_message message, bool want_reply)
 {
     message.magic = LOCAL_MAGIC;
@@ -52,9 +60,9 @@ static struct local_message talk(struct local_message message, bool want_reply)
     if (message.generation == 0)
         message.generation = (uint64_t)number(getenv(ENV_GENERATION));
     struct local_message reply = {0};
-    if (send(step_fd, &message, sizeof message, 0) < 0 || (want_reply && recv(step_fd, &reply, sizeof reply, 0) <= 0))
-        printf("no reply: %d\n", errno);
-    return reply;
+    if (send(step_fd, &message, sizeof message, 0) < 0)
+        printf("no send: %d\n", errno);
+    return want_reply ? hear() : reply;
 }
 
 static void hello(void)
@@ -80,8 +88,11 @@ static void restore(void)
 {
     for (uint32_t attempt = 1; attempt < 4; attempt++) {
         struct local_message reply = talk((struct local_message){.type = LOCAL_RESTORE_ASK, .attempt = attempt}, true);
-        printf("restore %u: type %u slot %u cut %llu tier %u %s\n", attempt, reply.type, reply.slot, (unsigned long long)reply.cut,
-               reply.flags, reply.text);
+        unsigned waits = 0;
+        for (; reply.type == LOCAL_RESTORE_WAIT && reply.attempt == attempt; waits++)
+            reply = hear();
+        printf("restore %u: type %u slot %u cut %llu tier %u %s%s\n", attempt, reply.type, reply.slot, (unsigned long long)reply.cut,
+               reply.flags, reply.text, waits > 0 ? "after a while" : "");
         if (reply.type != LOCAL_RESTORE_FROM || reply.slot != 1)
             return;
         struct local_message bad = {.type = LOCAL_RESTORE_BAD, .slot = reply.slot};

@@ -16,6 +16,8 @@
 #include "ckpt/wire/local.h"
 #include "tests/unit/slots.h"
 
+#define FAKE_WAIT_MS 100
+
 enum fake_mood { FAKE_KIND, FAKE_SILENT, FAKE_REFUSES_HELLO, FAKE_REFUSES_ROOM, FAKE_OTHER_VERSION, FAKE_HANGS_UP };
 
 struct fake_step {
@@ -27,6 +29,7 @@ struct fake_step {
     /* What RESTORE_ASK is answered, by attempt. */
     struct local_message answers[4];
     _Atomic unsigned answer_count;
+    _Atomic unsigned waits; /* times RESTORE_WAIT is said first, FAKE_WAIT_MS apart */
     /* What was seen. */
     _Atomic unsigned seen[LOCAL_GOODBYE + 1];
     struct local_message bad; /* the last RESTORE_BAD */
@@ -89,6 +92,10 @@ static inline void fake_answer(struct fake_step *step, int fd, const struct loca
         fake_reserve(step, fd, m);
         break;
     case LOCAL_RESTORE_ASK:
+        for (unsigned i = 0; i < step->waits; i++) {
+            fake_send(fd, LOCAL_RESTORE_WAIT, TIDE_OK, "");
+            poll(NULL, 0, FAKE_WAIT_MS);
+        }
         if (m->attempt > step->answer_count) {
             fake_send(fd, LOCAL_REFUSED, TIDE_E_CORRUPT, "no tier has a valid copy");
         } else {

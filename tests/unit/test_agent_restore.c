@@ -173,24 +173,67 @@ static void a_store_out_of_reach_condemns_no_checkpoint(void **state)
     step_started(&s, 1);
     step_says(&s, 1, TIDE_RANK_RUNNING, 1, -1);
     worked(&s, EV_FOUND, 0, 0, 7, TIDE_E_NOT_FOUND);
-    uint64_t began_ns = s.now_ns;
+    uint64_t began_ns = 0;
     const struct agent_action *answer = NULL;
     unsigned tries = 0;
-    while (answer == NULL && s.now_ns < began_ns + 2 * AGENT_FETCH_DEADLINE_MS * NS_PER_MS) {
+    while (answer == NULL && s.now_ns < began_ns + UINT64_C(2) * AGENT_FETCH_DEADLINE_MS * NS_PER_MS) {
         const struct agent_action *fetch = did(&s, ACT_FETCH);
         if (fetch == NULL) {
             passes_ms(&s, AGENT_TICK_MS);
             continue;
         }
-        tries++;
+        began_ns = tries++ == 0 ? s.now_ns : began_ns;
         worked(&s, EV_FETCHED, 0, fetch->slot, 7, TIDE_E_UNAVAILABLE);
+        if (tries == 2)
+            assert_string_equal(says(&s)->detail, "waits for checkpoint 7: it went wrong");
         answer = did(&s, ACT_ANSWER);
     }
     assert_non_null(answer);
     assert_int_equal(answer->answer.result, LOCAL_REFUSED);
     assert_int_equal(answer->answer.status, TIDE_E_UNAVAILABLE);
-    assert_in_range(tries, 5, 50);
+    assert_in_range(tries, AGENT_FETCH_DEADLINE_MS / AGENT_RETRY_MS_MAX / 2, AGENT_FETCH_DEADLINE_MS / AGENT_RETRY_MS_MAX + 10);
     assert_in_range((s.now_ns - began_ns) / NS_PER_MS, AGENT_FETCH_DEADLINE_MS, AGENT_FETCH_DEADLINE_MS + AGENT_RETRY_MS_MAX + 200);
+    assert_int_equal(says(&s)->restore_failures.count, 0);
+    story_end(&s);
+}
+
+static void an_arena_that_cannot_be_looked_at_is_passed_by(void **state)
+{
+    (void)state;
+    struct story s;
+    begin_from(&s, KEY);
+    step_started(&s, 1);
+    step_says(&s, 1, TIDE_RANK_RUNNING, 1, -1);
+    for (unsigned tries = 1; tries < AGENT_FIND_TRIES_MAX; tries++) {
+        worked(&s, EV_FOUND, 0, 0, 7, TIDE_E_IO);
+        assert_null(did(&s, ACT_FETCH));
+        passes_ms(&s, AGENT_RETRY_MS_MAX);
+        assert_non_null(did(&s, ACT_FIND));
+    }
+    worked(&s, EV_FOUND, 0, 0, 7, TIDE_E_IO);
+    assert_non_null(did(&s, ACT_FETCH));
+    worked(&s, EV_FETCHED, 0, did(&s, ACT_FETCH)->slot, 7, TIDE_OK);
+    assert_int_equal(did(&s, ACT_ANSWER)->answer.result, LOCAL_RESTORE_FROM);
+    assert_string_equal(says(&s)->detail, "");
+    story_end(&s);
+}
+
+/* The arena's is the only copy there is: looked for until the time is over, and not condemned then. */
+static void the_only_copy_is_looked_for_until_the_end(void **state)
+{
+    (void)state;
+    struct story s;
+    begin_from(&s, "");
+    step_started(&s, 1);
+    step_says(&s, 1, TIDE_RANK_RUNNING, 1, -1);
+    for (unsigned tries = 0; tries < 2 * AGENT_FETCH_DEADLINE_MS / AGENT_RETRY_MS_MAX && did(&s, ACT_ANSWER) == NULL; tries++) {
+        worked(&s, EV_FOUND, 0, 0, 7, TIDE_E_IO);
+        assert_null(did(&s, ACT_FETCH));
+        if (did(&s, ACT_ANSWER) == NULL)
+            passes_ms(&s, AGENT_RETRY_MS_MAX);
+    }
+    assert_non_null(did(&s, ACT_ANSWER));
+    assert_int_equal(did(&s, ACT_ANSWER)->answer.status, TIDE_E_IO);
     assert_int_equal(says(&s)->restore_failures.count, 0);
     story_end(&s);
 }
@@ -244,6 +287,8 @@ int main(void)
         cmocka_unit_test(what_was_started_is_not_started_again),
         cmocka_unit_test(what_was_never_stored_is_lost_with_the_arena),
         cmocka_unit_test(a_store_out_of_reach_condemns_no_checkpoint),
+        cmocka_unit_test(an_arena_that_cannot_be_looked_at_is_passed_by),
+        cmocka_unit_test(the_only_copy_is_looked_for_until_the_end),
         cmocka_unit_test(a_restarted_agent_answers_again),
         cmocka_unit_test(a_running_rank_is_not_prefetched_for),
     };

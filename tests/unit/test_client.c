@@ -340,6 +340,38 @@ static void a_new_generation_continues_where_the_cut_was(void **state)
     assert_int_equal(tide_restore(tide, &at), TIDE_E_STATE);
 }
 
+/* The state comes from a store that is slow or out of reach: as long as that is said, nobody gives up. */
+static void a_state_that_takes_long_to_come_is_waited_for(void **state)
+{
+    (void)state;
+    uint64_t at = 0;
+    begin();
+    checkpoint(7, 40, 1);
+    tide_finalize(tide);
+    tide = NULL;
+    fake_next_generation(&step, 4);
+    assert_int_equal(tide_init(&tide, &brief), TIDE_OK);
+    add("weights", weights, sizeof weights);
+    add("moments", moments, sizeof moments);
+    add("random state", &random_state, sizeof random_state);
+    train(41);
+    answer(1, LOCAL_RESTORE_FROM, 7, 40, 1);
+    step.waits = 3 * (unsigned)brief.deadline_ms / FAKE_WAIT_MS;
+    assert_int_equal(tide_restore(tide, &at), TIDE_OK);
+    assert_int_equal(at, 40);
+    assert_true(trained(40));
+}
+
+static void a_step_that_falls_silent_is_not_waited_for(void **state)
+{
+    (void)state;
+    uint64_t at = 0;
+    assert_int_equal(tide_init(&tide, &brief), TIDE_OK);
+    step.mood = FAKE_SILENT;
+    assert_int_equal(tide_restore(tide, &at), TIDE_E_TIMEOUT);
+    step.mood = FAKE_KIND;
+}
+
 static void there_may_be_nothing_to_restore(void **state)
 {
     (void)state;
@@ -546,6 +578,8 @@ int main(void)
         IN_A_JOB(a_failed_record_is_not_the_programs_trouble),
         IN_A_JOB(a_dead_step_process_does_not_kill_the_rank),
         IN_A_JOB(a_new_generation_continues_where_the_cut_was),
+        IN_A_JOB(a_state_that_takes_long_to_come_is_waited_for),
+        IN_A_JOB(a_step_that_falls_silent_is_not_waited_for),
         IN_A_JOB(there_may_be_nothing_to_restore),
         IN_A_JOB(a_bad_chunk_is_reported_and_another_copy_used),
         IN_A_JOB(no_good_copy_is_corrupt),
