@@ -174,6 +174,24 @@ static void removing_leaves_no_litter(void **state)
 static pthread_barrier_t barrier;
 static int winner[WRITERS][RACES];
 
+/* A directory of the same name in its place: what is open is no longer where the address leads. */
+static void another_directory_in_its_place_is_noticed(void **state)
+{
+    (void)state;
+    struct err err = {0};
+    char aside[80];
+    snprintf(aside, sizeof aside, "%s.aside", dir);
+    assert_false(store_moved(store));
+    assert_int_equal(rename(dir, aside), 0);
+    assert_true(store_moved(store));
+    assert_int_equal(mkdir(dir, 0700), 0);
+    assert_true(store_moved(store));
+    assert_int_equal(rmdir(dir), 0);
+    assert_int_equal(rename(aside, dir), 0);
+    assert_false(store_moved(store));
+    assert_int_equal(store_put(store, "a", "x", 1, &err), TIDE_OK);
+}
+
 static void *race(void *argument)
 {
     size_t me = (size_t)argument;
@@ -325,6 +343,7 @@ int main(void)
         BOTH(what_is_missing_or_short_is_named),
         BOTH(lists_are_sorted_and_by_prefix),
         BOTH(removing_leaves_no_litter),
+        BOTH(another_directory_in_its_place_is_noticed),
         BOTH(one_writer_wins_each_race),
         BOTH(writers_survive_a_purge_beside_them),
         cmocka_unit_test_setup_teardown(opening_proves_or_explains, open_default, close_it),
