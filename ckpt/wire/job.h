@@ -55,7 +55,7 @@ struct ckpt {
     char manifest[DIGEST_HEX_CHARS + 1];         /* digest of the manifest object, once committed */
     char manifest_key[TIDE_PATH_MAX + 1];
     struct strlist nodes; /* nodes[i] held the ranks of node rank i when it was recorded */
-    char reason[TIDE_TEXT_MAX + 1]; /* why aborted, corrupt or dropped */
+    char reason[TIDE_TEXT_MAX + 1]; /* why aborted, corrupt or dropped; of a sealed one: why it will not be stored */
 };
 extern const struct codec ckpt_codec;
 extern const char *const ckpt_state_names[];

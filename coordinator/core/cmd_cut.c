@@ -159,6 +159,8 @@ enum tide_status apply_CUT_SEAL(struct change *change)
         record->store_cut = ckpt->cut;
         record->store_attempts = 0;
         record->shards_stored = false;
+    } else if (record->store_cut == 0) {
+        TEXT(ckpt->reason, "it stays in memory only: there is no store");
     }
     event_add(change, EVENT_SEALED, NULL, -1, ckpt->cut,
               "checkpoint %" PRIu64 " (step %" PRIu64 ") is whole in memory: %" PRIu64 " bytes, longest stall %" PRIu64
