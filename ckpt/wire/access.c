@@ -17,6 +17,20 @@ static const struct codec_field token_fields[] = {
 };
 CODEC_DEFINE(token_codec, token, "token", token_fields);
 
+static const struct codec_field token_list_fields[] = {
+    CODEC_LIST_OF(token_list, tokens, token_codec, TOKENS_MAX, .required = true),
+};
+CODEC_DEFINE(token_list_codec, token_list, "token list", token_list_fields);
+
+static const struct codec_field token_request_fields[] = {
+    CODEC_NAME_OF(token_request, name, .required = true),
+    CODEC_ENUM_OF(token_request, role, role_names, .required = true),
+    CODEC_TEXT_OF(token_request, hash, .required = true),
+    CODEC_NAME_OF(token_request, node),
+    CODEC_FIELD(token_request, ttl_ms, CODEC_U64),
+};
+CODEC_DEFINE(token_request_codec, token_request, "token request", token_request_fields);
+
 bool role_allows(unsigned has, unsigned least)
 {
     if (least == ROLE_NONE)

@@ -31,6 +31,23 @@ struct token {
 };
 extern const struct codec token_codec;
 
+/* GET /v1/tokens; hashes are left out. */
+struct token_list {
+    LIST_OF(struct token) tokens;
+};
+extern const struct codec token_list_codec;
+
+/* POST /v1/tokens. Whoever asks chooses the secret and sends its hash: the secret itself travels only with the calls it is
+ * for, and an answer that was lost can be asked for again. */
+struct token_request {
+    char name[TIDE_NAME_MAX + 1];
+    unsigned role;
+    char hash[TOKEN_HASH_CHARS + 1];
+    char node[TIDE_NAME_MAX + 1];
+    uint64_t ttl_ms; /* 0: for ever */
+};
+extern const struct codec token_request_codec;
+
 /* Hash as above: exactly TOKEN_HASH_CHARS lower-case hex digits. */
 bool token_hash_valid(const char *hash);
 /* Errors: INVALID with the field. For tokens that come from outside of the replicated state. */

@@ -43,6 +43,8 @@ static const struct handler handlers[COMMAND_KINDS] = {
     [CMD_CKPT_PURGED] = {apply_CKPT_PURGED, TARGET_VERDICT},
     [CMD_ARENA_LOST] = {apply_ARENA_LOST, TARGET_VERDICT},
     [CMD_CKPT_STORED] = {apply_CKPT_STORED, TARGET_VERDICT},
+    [CMD_TOKEN_ADD] = {apply_TOKEN_ADD, TARGET_NONE},
+    [CMD_TOKEN_REMOVE] = {apply_TOKEN_REMOVE, TARGET_NONE},
 };
 
 static enum tide_status find_verdict_job(struct change *change, const struct command *command)
@@ -156,8 +158,12 @@ enum tide_status apply_CLUSTER_INIT(struct change *change)
     if (state->cluster[0] && command->text[0] && strcmp(state->cluster, command->text) != 0)
         return err_set(change->err, TIDE_E_EXISTS, "this is cluster %s already; it cannot become %s", state->cluster,
                        command->text);
-    if (state->cluster[0] == '\0')
+    if (state->cluster[0] == '\0') {
+        enum tide_status status = tokens_take(change);
+        if (status != TIDE_OK)
+            return status;
         text_copy(state->cluster, sizeof state->cluster, command->text);
+    }
     /* The settings may be new at every start of the coordinator. */
     state->lease_ms = command->lease_ms;
     state->heartbeat_ms = command->heartbeat_ms;

@@ -37,5 +37,6 @@ static const struct codec_field command_fields[] = {
     CODEC_TEXT_OF(command, text),
     CODEC_FIELD(command, spec, CODEC_STRUCT, .of = &job_spec_codec),
     CODEC_FIELD(command, hello, CODEC_STRUCT, .of = &node_hello_codec),
+    CODEC_LIST_OF(command, tokens, token_codec, TOKENS_MAX),
 };
 CODEC_DEFINE(command_codec, command, "command", command_fields);

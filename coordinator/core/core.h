@@ -15,6 +15,7 @@
  * Time, chance and identifiers come in with the call or the command. */
 
 #include "ckpt/base/rng.h"
+#include "ckpt/wire/access.h"
 #include "ckpt/wire/view.h"
 
 #define REQUEST_ID_MAX 64       /* bytes of an Idempotency-Key */
@@ -68,6 +69,7 @@ struct state {
     LIST_OF(struct job_record) jobs;
     LIST_OF(struct node) nodes;
     LIST_OF(struct session) sessions; /* a ring in order of use */
+    LIST_OF(struct token) tokens;     /* by name; expired ones stay until their place is needed */
 };
 extern const struct codec job_record_codec, session_codec;
 extern const struct codec state_codec; /* codec_print of it is the snapshot image */
@@ -76,11 +78,12 @@ void state_release(struct state *state);
 /* The newest job of that name, ended ones included; or the job of that uid. NULL: none. */
 struct job_record *state_job(const struct state *state, const char *name);
 struct node *state_node(const struct state *state, const char *name);
+struct token *state_token(const struct state *state, const char *name);
 
 /* ---- commands: the only way state changes ---- */
 
 #define COMMAND_MAP(X)                                                                          \
-    X(CLUSTER_INIT, "cluster_init")   /* text: uid; store, lease_ms, heartbeat_ms */            \
+    X(CLUSTER_INIT, "cluster_init")   /* text: uid; store, lease_ms, heartbeat_ms; tokens */    \
     X(JOB_SUBMIT, "job_submit")       /* spec, uid */                                           \
     X(JOB_CANCEL, "job_cancel")       /* job */                                                 \
     X(JOB_ROLLBACK, "job_rollback")   /* job, cut (0: newest restorable at or below step), step */ \
@@ -108,7 +111,9 @@ struct node *state_node(const struct state *state, const char *name);
                                          that restores from it */                               \
     X(CKPT_PURGED, "ckpt_purged")     /* job, cut: its objects are gone */                      \
     X(ARENA_LOST, "arena_lost")       /* job, cut, event: sealed but no longer whole in memory */ \
-    X(CKPT_STORED, "ckpt_stored")     /* job, cut: every shard is in the store, the manifest may be written */
+    X(CKPT_STORED, "ckpt_stored")     /* job, cut: every shard is in the store, the manifest may be written */ \
+    X(TOKEN_ADD, "token_add")         /* tokens: one, its created_ms unset */                   \
+    X(TOKEN_REMOVE, "token_remove")   /* text: name of the token */
 
 enum command_kind {
 #define X(symbol, name) CMD_##symbol,
@@ -141,6 +146,7 @@ struct command {
     char text[TIDE_TEXT_MAX + 1];
     struct job_spec spec;
     struct node_hello hello;
+    LIST_OF(struct token) tokens;
 };
 extern const struct codec command_codec;
 

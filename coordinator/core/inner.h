@@ -124,6 +124,8 @@ bool cut_has_room(const struct job_record *record);
 void cut_abort(struct change *change, struct ckpt *ckpt, const char *node, int32_t rank, const char *reason);
 /* cmd_ckpt.c: delete a checkpoint on purpose. */
 void ckpt_drop(struct change *change, struct ckpt *ckpt, const char *reason);
+/* cmd_token.c: the tokens a new cluster begins with; all or none. */
+enum tide_status tokens_take(struct change *change);
 /* cmd_ckpt.c: drop what the job's ckpt_keep does not keep. */
 void ckpt_retain(struct change *change);
 

@@ -241,6 +241,40 @@ static enum tide_status check_sessions(const struct state *state, struct err *er
     return TIDE_OK;
 }
 
+static int by_hash(const void *a, const void *b)
+{
+    return strcmp((*(const struct token *const *)a)->hash, (*(const struct token *const *)b)->hash);
+}
+
+/* One secret, one token: else which role it gives would be chance. */
+static enum tide_status check_secrets(const struct state *state, struct err *err)
+{
+    const struct token **sorted = mem_array(state->tokens.count, sizeof *sorted);
+    enum tide_status status = TIDE_OK;
+    for (size_t i = 0; i < state->tokens.count; i++)
+        sorted[i] = &state->tokens.items[i];
+    qsort(sorted, state->tokens.count, sizeof *sorted, by_hash);
+    for (size_t i = 1; i < state->tokens.count && status == TIDE_OK; i++)
+        if (strcmp(sorted[i - 1]->hash, sorted[i]->hash) == 0)
+            status = BROKEN("tokens %s and %s have the same secret", sorted[i - 1]->name, sorted[i]->name);
+    mem_free(sorted);
+    return status;
+}
+
+static enum tide_status check_tokens(const struct state *state, struct err *err)
+{
+    if (state->tokens.count > TOKENS_MAX)
+        return BROKEN("%zu tokens", state->tokens.count);
+    for (size_t i = 0; i < state->tokens.count; i++) {
+        const struct token *token = &state->tokens.items[i];
+        if (token_check(token, err) != TIDE_OK)
+            return err->status;
+        if (i > 0 && strcmp(state->tokens.items[i - 1].name, token->name) >= 0)
+            return BROKEN("token %s is not in its place", token->name);
+    }
+    return state->tokens.count > 1 ? check_secrets(state, err) : TIDE_OK;
+}
+
 enum tide_status state_check(const struct state *state, struct err *err)
 {
     enum tide_status status = check_nodes(state, err);
@@ -252,5 +286,7 @@ enum tide_status state_check(const struct state *state, struct err *err)
         status = check_capacity(state, err);
     if (status == TIDE_OK)
         status = check_sessions(state, err);
+    if (status == TIDE_OK)
+        status = check_tokens(state, err);
     return status;
 }

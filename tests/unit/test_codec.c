@@ -21,6 +21,7 @@ static const struct codec *const nouns[] = {
     &cut_order_codec, &assignment_codec, &desired_codec, &api_error_codec, &rank_view_codec, &job_view_codec,
     &job_list_codec, &node_view_codec, &node_list_codec, &member_view_codec, &cluster_view_codec, &outcome_codec,
     &rollback_request_codec, &token_codec, &member_address_codec, &identity_codec,
+    &token_list_codec, &token_request_codec,
 };
 #define NOUNS (sizeof nouns / sizeof nouns[0])
 
