@@ -10,6 +10,6 @@
 
 /* Shells only: pure code gets its time handed in. */
 uint64_t clock_mono_ns(void); /* CLOCK_MONOTONIC */
-uint64_t clock_wall_ms(void); /* since 1970, UTC; only ever shown to people */
+uint64_t clock_wall_ms(void); /* since 1970, UTC; shown to people, and what the expiry of tokens and certificates is measured by */
 
 #endif

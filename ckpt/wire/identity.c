@@ -107,6 +107,7 @@ static const struct codec_field identity_fields[] = {
     CODEC_FIELD(identity, format, CODEC_U32, .required = true),
     CODEC_TEXT_OF(identity, cluster, .required = true),
     CODEC_FIELD(identity, member, CODEC_U32),
+    CODEC_FIELD(identity, joining, CODEC_BOOL),
     CODEC_FIELD(identity, insecure, CODEC_BOOL),
     CODEC_LIST_OF(identity, members, member_address_codec, MEMBERS_MAX),
     CODEC_LIST_OF(identity, tokens, token_codec, TOKENS_MAX),
@@ -131,6 +132,16 @@ enum tide_status address_split(const char *address, char ret_host[ADDRESS_MAX + 
     ret_host[n] = '\0';
     *ret_port = port;
     return TIDE_OK;
+}
+
+bool address_loopback(const char *address)
+{
+    char host[ADDRESS_MAX + 1];
+    uint32_t port;
+    if (address_split(address, host, &port, NULL) != TIDE_OK)
+        return false;
+    bool v4 = strncmp(host, "127.", 4) == 0 && strspn(host, "0123456789.") == strlen(host);
+    return v4 || strcmp(host, "::1") == 0 || strcmp(host, "localhost") == 0;
 }
 
 const struct member_address *identity_member(const struct identity *identity, uint32_t id)

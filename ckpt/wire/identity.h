@@ -60,6 +60,7 @@ struct identity {
     uint32_t format;
     char cluster[TIDE_UID_CHARS + 1];
     uint32_t member; /* own id; 0: agent or client */
+    bool joining;    /* this member is added to a group that exists: it starts empty and waits to be contacted */
     bool insecure;   /* no certificates: plain connections, loopback only */
     LIST_OF(struct member_address) members; /* as known when the directory was made; the group's own list counts later */
     LIST_OF(struct token) tokens;           /* that the first state of the group has; members only */
@@ -74,6 +75,8 @@ MUST_USE enum tide_status identity_check(const struct identity *identity, struct
 /* NULL when there is no such member. */
 const struct member_address *identity_member(const struct identity *identity, uint32_t id);
 
+/* Is it on this host only, whoever asks: 127.x.x.x, ::1 or localhost, with a port? */
+bool address_loopback(const char *address);
 /* "host:port" or "[v6]:port" into its parts. Errors: INVALID. */
 MUST_USE enum tide_status address_split(const char *address, char ret_host[ADDRESS_MAX + 1], uint32_t *ret_port,
                                         struct err *err);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "coordinator/http/http.h"
 
-#include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,7 +19,9 @@
 #define BODY_ROOM_MIN 4096u
 #define LENGTH_DIGITS 18  /* of a Content-Length that surely fits */
 #define RUNS_PER_RESUME 2 /* of libmicrohttpd: take the connection up, send its answer */
-#define LAST_TURNS 8      /* of libmicrohttpd at the end, to send what is ready */
+/* Every client of ours speaks TLS 1.3, and there is nothing older to be talked down to. */
+#define TLS_PRIORITIES "SECURE128:-VERS-ALL:+VERS-TLS1.3"
+#define LAST_TURNS 8 /* of libmicrohttpd at the end, to send what is ready */
 
 /* ---- the loop and libmicrohttpd ---- */
 
@@ -106,9 +108,9 @@ static void look_for_gone(struct connection *c)
     struct http_request *request = c->request;
     if (request == NULL || !request->parked || request->gone == NULL)
         return;
-    char byte;
-    ssize_t n = recv(c->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
-    if (n == 0 || (n < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR))
+    /* Not a look at the next byte: with TLS the client's farewell stands before the end. */
+    struct pollfd end = {.fd = c->fd, .events = POLLRDHUP};
+    if (poll(&end, 1, 0) == 1 && (end.revents & (POLLRDHUP | POLLHUP | POLLERR)))
         request->gone(request->gone_arg, request);
 }
 
@@ -146,7 +148,23 @@ static enum MHD_Result queue_answer(struct http_request *request)
     struct MHD_Response *answer = request->answer;
     if (request->refusal_code == 405)
         MHD_add_response_header(answer, MHD_HTTP_HEADER_ALLOW, request->allow);
+    if (request->refusal_code == 401)
+        MHD_add_response_header(answer, MHD_HTTP_HEADER_WWW_AUTHENTICATE, "Bearer");
     return MHD_queue_response(request->connection->mhd, request->code, answer);
+}
+
+/* Whoever may not call this is told before a byte of a body is kept for it. */
+static void ask_admit(struct http_request *request)
+{
+    const struct http_options *options = &request->http->options;
+    struct err err = {0};
+    if (request->route == NULL || options->admit == NULL)
+        return;
+    if (options->tls != NULL)
+        peer_look(request->connection);
+    unsigned code = options->admit(options->context, request, request->route->least, &err);
+    if (code != 0)
+        request_refuse(request, code, err.status, "%s", err.text);
 }
 
 static enum MHD_Result begin(struct http *http, struct MHD_Connection *mhd, const char *url, const char *method,
@@ -161,7 +179,9 @@ static enum MHD_Result begin(struct http *http, struct MHD_Connection *mhd, cons
         request_refuse(request, 414, TIDE_E_LIMIT, "the path has more than %u bytes", HTTP_PATH_MAX);
     } else {
         text_copy(request->path, sizeof request->path, url);
+        request->method = method;
         route_find(request, method);
+        ask_admit(request);
     }
     const char *length = http_header_of(request, MHD_HTTP_HEADER_CONTENT_LENGTH);
     if (length == NULL || (strlen(length) <= LENGTH_DIGITS && strtoull(length, NULL, 10) <= PASS_OVER_MAX))
@@ -268,12 +288,23 @@ static unsigned connections_max(void)
 
 static struct MHD_Daemon *daemon_start(struct http *http, int fd)
 {
-    return MHD_start_daemon(MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG, 0, NULL, NULL, on_request, http,
-                            MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL, MHD_OPTION_LISTEN_SOCKET, fd,
+    const struct http_tls *tls = http->options.tls;
+    struct MHD_OptionItem secure[] = {{MHD_OPTION_HTTPS_MEM_CERT, 0, NULL},
+                                      {MHD_OPTION_HTTPS_MEM_KEY, 0, NULL},
+                                      {MHD_OPTION_HTTPS_MEM_TRUST, 0, NULL},
+                                      {MHD_OPTION_HTTPS_PRIORITIES, 0, NULL},
+                                      {MHD_OPTION_END, 0, NULL}};
+    const char *texts[] = {tls ? tls->cert : NULL, tls ? tls->key : NULL, tls ? tls->ca : NULL, TLS_PRIORITIES};
+    for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) /* libmicrohttpd reads them only */
+        memcpy(&secure[i].ptr_value, &texts[i], sizeof texts[i]);
+    if (tls == NULL)
+        secure[0] = secure[4];
+    return MHD_start_daemon(MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG | (tls ? MHD_USE_TLS : 0), 0, NULL,
+                            NULL, on_request, http, MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL, MHD_OPTION_LISTEN_SOCKET, fd,
                             MHD_OPTION_CONNECTION_LIMIT, connections_max(), MHD_OPTION_CONNECTION_MEMORY_LIMIT,
                             (size_t)HTTP_HEADERS_MAX, MHD_OPTION_CONNECTION_TIMEOUT, HTTP_IDLE_S,
                             MHD_OPTION_NOTIFY_COMPLETED, on_completed, http, MHD_OPTION_NOTIFY_CONNECTION, on_connection,
-                            http, MHD_OPTION_END);
+                            http, MHD_OPTION_ARRAY, secure, MHD_OPTION_END);
 }
 
 enum tide_status http_open(const struct http_options *options, struct http **ret_http, struct err *err)

@@ -14,7 +14,7 @@
 #include <uv.h>
 
 #include "ckpt/base/err.h"
-#include "ckpt/wire/node.h"
+#include "ckpt/wire/identity.h"
 
 #define HTTP_BODY_MAX (1u << 20)     /* bytes of a request's body */
 #define HTTP_BODIES_MAX (256u << 20) /* … of all requests at a time */
@@ -36,6 +36,13 @@ struct http_route {
     const char *method;
     const char *path; /* "/v1/jobs/{job}/cancel": a {word} stands for one segment */
     http_handler *handler;
+    unsigned least; /* what `admit` is asked for */
+};
+
+/* PEM texts; they must live as long as the http. */
+struct http_tls {
+    const char *cert, *key;
+    const char *ca; /* clients' certificates come from it */
 };
 
 struct http_options {
@@ -46,6 +53,10 @@ struct http_options {
     void *context;
     uint64_t sweep_ms; /* how often deadlines and lost clients are looked for; 0: HTTP_SWEEP_MS */
     void (*stamp)(void *context, struct http_request *request); /* before every answer: http_header what each one carries */
+    const struct http_tls *tls;                                 /* HTTPS, TLS 1.3; NULL: plain HTTP */
+    /* May this caller call a route with this `least`? Asked when the headers are there and before a body is taken in. 0, or
+     * the code of the refusal (401, 403) with its words. NULL: everybody may call everything. */
+    unsigned (*admit)(void *context, const struct http_request *request, unsigned least, struct err *err);
 };
 
 /* Bind, and answer from the next turn of the loop on. Errors: INVALID (address), CONFLICT (port in use), DENIED, IO. */
@@ -66,6 +77,15 @@ const char *http_param(const struct http_request *request, const char *name);
 const char *http_query(const struct http_request *request, const char *name);     /* NULL: not given */
 const char *http_header_of(const struct http_request *request, const char *name); /* NULL: not given */
 const char *http_body(const struct http_request *request, size_t *ret_bytes);
+
+/* The name in the client's certificate (ckpt/wire/identity.h), which has been verified; NULL: it brought none that counts,
+ * and ret_why, if it is not NULL, says so. */
+const char *http_peer(const struct http_request *request, const char **ret_why);
+/* host:port of the client's end. */
+void http_peer_address(const struct http_request *request, char ret_address[ADDRESS_MAX + 1]);
+/* "GET", and the path without its query; for log lines. */
+const char *http_method(const struct http_request *request);
+const char *http_path(const struct http_request *request);
 
 /* Who waits wants to know that its client has hung up: `gone` should answer at once, to whoever may still be there. */
 typedef void http_gone(void *arg, struct http_request *request);

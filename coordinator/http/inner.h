@@ -3,6 +3,7 @@
 #define COORDINATOR_HTTP_INNER_H
 
 #include <microhttpd.h>
+#include <sys/socket.h>
 
 #include "coordinator/http/http.h"
 
@@ -13,6 +14,9 @@ struct connection {
     struct MHD_Connection *mhd;
     int fd;
     uint64_t deadline_ns; /* of the phase it is in; 0: none */
+    bool peer_known;      /* the client's certificate has been looked at */
+    char peer[CERT_NAME_MAX + 1];
+    const char *peer_fault; /* why `peer` is empty; static storage */
     struct http_request *request;
     struct connection *next, **link;
 };
@@ -40,6 +44,7 @@ struct http_request {
     struct http *http;
     struct connection *connection;
     const struct http_route *route; /* NULL: none fits */
+    const char *method;             /* of libmicrohttpd; lives as long as the request */
     struct err refusal;             /* set before the body came: answered when it has gone by */
     unsigned refusal_code;
     char path[HTTP_PATH_MAX + 1];
@@ -60,6 +65,12 @@ struct http_request {
 
 /* listen.c: a listening socket, and the address it really has. */
 MUST_USE enum tide_status listen_open(const char *address, int *ret_fd, char ret_bound[ADDRESS_MAX + 1], struct err *err);
+
+/* tls.c: the name in the client's verified certificate, once per connection. */
+void peer_look(struct connection *connection);
+/* listen.c: an address as "host:port" or "[v6]:port". */
+MUST_USE enum tide_status address_text(const struct sockaddr *address, socklen_t bytes, char ret_text[ADDRESS_MAX + 1],
+                                       struct err *err);
 
 /* request.c */
 void route_find(struct http_request *request, const char *method);

@@ -27,18 +27,22 @@ static enum tide_status split(const char *address, char host[ADDRESS_MAX + 1], c
     return TIDE_OK;
 }
 
+enum tide_status address_text(const struct sockaddr *address, socklen_t bytes, char ret_text[ADDRESS_MAX + 1], struct err *err)
+{
+    char host[128], port[8];
+    if (getnameinfo(address, bytes, host, sizeof host, port, sizeof port, NI_NUMERICHOST | NI_NUMERICSERV) != 0)
+        return err_set(err, TIDE_E_IO, "cannot write down the address of a socket");
+    snprintf(ret_text, ADDRESS_MAX + 1, strchr(host, ':') ? "[%s]:%s" : "%s:%s", host, port);
+    return TIDE_OK;
+}
+
 static enum tide_status bound_name(int fd, char ret_bound[ADDRESS_MAX + 1], struct err *err)
 {
     struct sockaddr_storage name;
     socklen_t bytes = sizeof name;
-    char host[128], port[8];
     if (getsockname(fd, (struct sockaddr *)&name, &bytes) != 0)
         return err_errno(err, "cannot ask for the address of the listening socket");
-    if (getnameinfo((struct sockaddr *)&name, bytes, host, sizeof host, port, sizeof port,
-                    NI_NUMERICHOST | NI_NUMERICSERV) != 0)
-        return err_set(err, TIDE_E_IO, "cannot write down the address of the listening socket");
-    snprintf(ret_bound, ADDRESS_MAX + 1, strchr(host, ':') ? "[%s]:%s" : "%s:%s", host, port);
-    return TIDE_OK;
+    return address_text((struct sockaddr *)&name, bytes, ret_bound, err);
 }
 
 static enum tide_status bind_one(const struct addrinfo *info, const char *address, int *ret_fd, struct err *err)

@@ -102,6 +102,33 @@ enum tide_status http_query_u64(const struct http_request *request, const char *
     return TIDE_OK;
 }
 
+const char *http_peer(const struct http_request *request, const char **ret_why)
+{
+    const struct connection *c = request->connection;
+    if (ret_why != NULL)
+        *ret_why = c->peer_fault;
+    return c->peer[0] != '\0' ? c->peer : NULL;
+}
+
+void http_peer_address(const struct http_request *request, char ret_address[ADDRESS_MAX + 1])
+{
+    struct sockaddr_storage name;
+    socklen_t bytes = sizeof name;
+    if (getpeername(request->connection->fd, (struct sockaddr *)&name, &bytes) != 0 ||
+        address_text((struct sockaddr *)&name, bytes, ret_address, NULL) != TIDE_OK)
+        text_copy(ret_address, ADDRESS_MAX + 1, "(gone)");
+}
+
+const char *http_method(const struct http_request *request)
+{
+    return request->method ? request->method : "";
+}
+
+const char *http_path(const struct http_request *request)
+{
+    return request->path;
+}
+
 void http_on_gone(struct http_request *request, http_gone *gone, void *arg)
 {
     request->gone = gone;
@@ -164,7 +191,6 @@ unsigned http_code(enum tide_status status)
     case TIDE_E_STATE:
     case TIDE_E_CONFLICT:
     case TIDE_E_STALE:
-    case TIDE_E_NO_CHECKPOINT:
         return 409;
     case TIDE_E_UNAVAILABLE:
         return 503;
@@ -175,9 +201,13 @@ unsigned http_code(enum tide_status status)
     }
 }
 
-static const char *hint_of(enum tide_status status)
+static const char *hint_of(unsigned code, enum tide_status status)
 {
+    if (code == 401)
+        return "show who you are: --identity DIR or TIDEMARK_IDENTITY names an identity directory, TIDEMARK_TOKEN a token";
     switch (status) {
+    case TIDE_E_DENIED:
+        return "an admin of the cluster gives more: tidemark token create, or tidemark cluster issue";
     case TIDE_E_UNAVAILABLE:
     case TIDE_E_TIMEOUT:
         return "nothing is known to be lost; ask again under the same Idempotency-Key";
@@ -193,7 +223,7 @@ static void reply_error(struct http_request *request, unsigned code, const struc
     struct api_error error = {0};
     text_copy(error.code, sizeof error.code, tide_status_name(err->status));
     text_copy(error.message, sizeof error.message, err->text[0] ? err->text : tide_status_text(err->status));
-    text_copy(error.hint, sizeof error.hint, hint_of(err->status));
+    text_copy(error.hint, sizeof error.hint, hint_of(code, err->status));
     json_t *body = json_object();
     json_object_set_new(body, "error", codec_encode(&api_error_codec, &error, 0));
     char *line = json_dumps(body, JSON_COMPACT);

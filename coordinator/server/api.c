@@ -71,7 +71,7 @@ static enum tide_status take_request_id(const struct http_request *request, stru
     return TIDE_OK;
 }
 
-static void propose(struct server *server, struct http_request *request, struct command *command)
+void api_propose(struct server *server, struct http_request *request, struct command *command)
 {
     struct err err = {0};
     struct asked *asked = mem_alloc(sizeof *asked);
@@ -110,23 +110,23 @@ void api_tick(struct server *server, uint64_t now_ns)
 
 /* ---- reading what was asked ---- */
 
-static bool refused(struct http_request *request, enum tide_status status, const struct err *err)
+bool api_refused(struct http_request *request, enum tide_status status, const struct err *err)
 {
     if (status != TIDE_OK)
         http_reply_err(request, err);
     return status != TIDE_OK;
 }
 
-static bool take_body(struct http_request *request, const struct codec *codec, unsigned flags, void *noun)
+bool api_take_body(struct http_request *request, const struct codec *codec, unsigned flags, void *noun)
 {
     struct err err = {0};
     size_t bytes;
     const char *body = http_body(request, &bytes);
-    return !refused(request, codec_parse(codec, body, bytes, flags, noun, &err), &err);
+    return !api_refused(request, codec_parse(codec, body, bytes, flags, noun, &err), &err);
 }
 
 /* Calls that are all in their path: a body would be something we do not understand. */
-static bool no_body(struct http_request *request)
+bool api_no_body(struct http_request *request)
 {
     struct err err = {0};
     size_t bytes;
@@ -171,12 +171,12 @@ static void post_job(void *context, struct http_request *request)
     struct server *server = context;
     struct command command = {.kind = CMD_JOB_SUBMIT};
     struct err err = {0};
-    if (!take_body(request, &job_spec_codec, CODEC_STRICT, &command.spec))
+    if (!api_take_body(request, &job_spec_codec, CODEC_STRICT, &command.spec))
         return;
-    if (!refused(request, job_spec_check(&command.spec, &err), &err)) {
+    if (!api_refused(request, job_spec_check(&command.spec, &err), &err)) {
         rng_hex(&server->rng, command.uid, TIDE_UID_CHARS);
         text_copy(command.job, sizeof command.job, command.spec.name);
-        propose(server, request, &command);
+        api_propose(server, request, &command);
     }
     codec_release(&job_spec_codec, &command.spec);
 }
@@ -194,8 +194,8 @@ static void get_job(void *context, struct http_request *request)
 static void post_cancel(void *context, struct http_request *request)
 {
     struct command command = {.kind = CMD_JOB_CANCEL};
-    if (no_body(request) && take_job(request, &command))
-        propose(context, request, &command);
+    if (api_no_body(request) && take_job(request, &command))
+        api_propose(context, request, &command);
 }
 
 /* "That many steps back" is said of what the leader sees now; the log gets the step it comes to. */
@@ -224,18 +224,18 @@ static void post_rollback(void *context, struct http_request *request)
     http_body(request, &bytes);
     if (!take_job(request, &command))
         return;
-    if (bytes > 0 && !take_body(request, &rollback_request_codec, CODEC_STRICT, &asked))
+    if (bytes > 0 && !api_take_body(request, &rollback_request_codec, CODEC_STRICT, &asked))
         return;
     command.cut = asked.to;
-    if (!refused(request, rollback_step(server, &asked, &command, &err), &err))
-        propose(server, request, &command);
+    if (!api_refused(request, rollback_step(server, &asked, &command, &err), &err))
+        api_propose(server, request, &command);
 }
 
 static void post_ckpt(void *context, struct http_request *request)
 {
     struct command command = {.kind = CMD_CKPT_REQUEST};
-    if (no_body(request) && take_job(request, &command))
-        propose(context, request, &command);
+    if (api_no_body(request) && take_job(request, &command))
+        api_propose(context, request, &command);
 }
 
 static enum tide_status parse_cut(const char *text, uint64_t *ret_cut, struct err *err)
@@ -265,11 +265,11 @@ static void delete_ckpt(void *context, struct http_request *request)
 {
     struct command command = {.kind = CMD_CKPT_DROP};
     struct err err = {0};
-    if (!no_body(request) || !take_job(request, &command))
+    if (!api_no_body(request) || !take_job(request, &command))
         return;
-    if (!refused(request, parse_cut(http_param(request, "cut"), &command.cut, &err), &err) &&
-        !refused(request, parse_flag("force", http_query(request, "force"), &command.force, &err), &err))
-        propose(context, request, &command);
+    if (!api_refused(request, parse_cut(http_param(request, "cut"), &command.cut, &err), &err) &&
+        !api_refused(request, parse_flag("force", http_query(request, "force"), &command.force, &err), &err))
+        api_propose(context, request, &command);
 }
 
 /* ---- nodes ---- */
@@ -287,15 +287,15 @@ static void get_node(void *context, struct http_request *request)
 static void post_drain(void *context, struct http_request *request)
 {
     struct command command = {.kind = CMD_NODE_DRAIN, .text = "drained by hand"};
-    if (no_body(request) && take_node(request, &command))
-        propose(context, request, &command);
+    if (api_no_body(request) && take_node(request, &command))
+        api_propose(context, request, &command);
 }
 
 static void post_resume(void *context, struct http_request *request)
 {
     struct command command = {.kind = CMD_NODE_RESUME};
-    if (no_body(request) && take_node(request, &command))
-        propose(context, request, &command);
+    if (api_no_body(request) && take_node(request, &command))
+        api_propose(context, request, &command);
 }
 
 /* ---- agents ---- */
@@ -303,10 +303,12 @@ static void post_resume(void *context, struct http_request *request)
 static void post_register(void *context, struct http_request *request)
 {
     struct command command = {.kind = CMD_NODE_REGISTER};
-    if (!take_body(request, &node_hello_codec, CODEC_LENIENT, &command.hello))
+    struct err err = {0};
+    if (!api_take_body(request, &node_hello_codec, CODEC_LENIENT, &command.hello))
         return;
     text_copy(command.node, sizeof command.node, command.hello.name);
-    propose(context, request, &command);
+    if (!api_refused(request, access_node(context, request, command.node, &err), &err))
+        api_propose(context, request, &command);
     codec_release(&node_hello_codec, &command.hello);
 }
 
@@ -317,14 +319,15 @@ static void post_heartbeat(void *context, struct http_request *request)
     struct err err = {0};
     bool changed = false;
     char node[TIDE_NAME_MAX + 1];
-    if (!take_body(request, &heartbeat_codec, CODEC_LENIENT, &heartbeat))
+    if (!api_take_body(request, &heartbeat_codec, CODEC_LENIENT, &heartbeat))
         return;
     text_copy(node, sizeof node, heartbeat.node);
-    enum tide_status status =
-        book_heartbeat(&server->book, server_state(server), &heartbeat, clock_mono_ns(), &changed, &err);
+    enum tide_status status = access_node(server, request, node, &err);
+    if (status == TIDE_OK)
+        status = book_heartbeat(&server->book, server_state(server), &heartbeat, clock_mono_ns(), &changed, &err);
     if (status != TIDE_OK)
         codec_release(&heartbeat_codec, &heartbeat);
-    if (refused(request, status, &err))
+    if (api_refused(request, status, &err))
         return;
     if (changed) {
         watch_changed(server);
@@ -342,6 +345,8 @@ static void get_desired(void *context, struct http_request *request)
     const struct node *node = name ? state_node(server_state(server), name) : NULL;
     if (name == NULL || incarnation == NULL)
         err_set(&err, TIDE_E_INVALID, "query parameters \"node\" and \"incarnation\" are needed");
+    else if (access_node(server, request, name, &err) != TIDE_OK)
+        ; /* said already */
     else if (node == NULL)
         err_set(&err, TIDE_E_NOT_FOUND, "there is no node %.80s: register first", name);
     else if (strcmp(node->incarnation, incarnation) != 0)
@@ -395,23 +400,28 @@ static void get_health(void *context, struct http_request *request)
     http_reply(request, 200, "text/plain", mem_strdup("ok\n"));
 }
 
+/* Each with the least role that may call it (access.c). */
 const struct http_route api_routes[] = {
-    {"GET", "/healthz", get_health},
-    {"GET", "/v1/version", get_version},
-    {"GET", "/v1/cluster", get_cluster},
-    {"GET", "/v1/jobs", get_jobs},
-    {"POST", "/v1/jobs", post_job},
-    {"GET", "/v1/jobs/{job}", get_job},
-    {"POST", "/v1/jobs/{job}/cancel", post_cancel},
-    {"POST", "/v1/jobs/{job}/rollback", post_rollback},
-    {"POST", "/v1/jobs/{job}/checkpoints", post_ckpt},
-    {"DELETE", "/v1/jobs/{job}/checkpoints/{cut}", delete_ckpt},
-    {"GET", "/v1/nodes", get_nodes},
-    {"GET", "/v1/nodes/{node}", get_node},
-    {"POST", "/v1/nodes/{node}/drain", post_drain},
-    {"POST", "/v1/nodes/{node}/resume", post_resume},
-    {"POST", "/v1/agent/register", post_register},
-    {"POST", "/v1/agent/heartbeat", post_heartbeat},
-    {"GET", "/v1/agent/desired", get_desired},
+    {"GET", "/healthz", get_health, ROLE_NONE},
+    {"GET", "/v1/version", get_version, ROLE_NONE},
+    {"GET", "/v1/ca", get_ca, ROLE_NONE},
+    {"GET", "/v1/cluster", get_cluster, ROLE_VIEWER},
+    {"GET", "/v1/tokens", get_tokens, ROLE_ADMIN},
+    {"POST", "/v1/tokens", post_token, ROLE_ADMIN},
+    {"DELETE", "/v1/tokens/{token}", delete_token, ROLE_ADMIN},
+    {"GET", "/v1/jobs", get_jobs, ROLE_VIEWER},
+    {"POST", "/v1/jobs", post_job, ROLE_OPERATOR},
+    {"GET", "/v1/jobs/{job}", get_job, ROLE_VIEWER},
+    {"POST", "/v1/jobs/{job}/cancel", post_cancel, ROLE_OPERATOR},
+    {"POST", "/v1/jobs/{job}/rollback", post_rollback, ROLE_OPERATOR},
+    {"POST", "/v1/jobs/{job}/checkpoints", post_ckpt, ROLE_OPERATOR},
+    {"DELETE", "/v1/jobs/{job}/checkpoints/{cut}", delete_ckpt, ROLE_OPERATOR},
+    {"GET", "/v1/nodes", get_nodes, ROLE_VIEWER},
+    {"GET", "/v1/nodes/{node}", get_node, ROLE_VIEWER},
+    {"POST", "/v1/nodes/{node}/drain", post_drain, ROLE_OPERATOR},
+    {"POST", "/v1/nodes/{node}/resume", post_resume, ROLE_OPERATOR},
+    {"POST", "/v1/agent/register", post_register, ROLE_AGENT},
+    {"POST", "/v1/agent/heartbeat", post_heartbeat, ROLE_AGENT},
+    {"GET", "/v1/agent/desired", get_desired, ROLE_AGENT},
 };
 const size_t api_route_count = sizeof api_routes / sizeof api_routes[0];

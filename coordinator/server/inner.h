@@ -42,6 +42,16 @@ struct watches {
     unsigned cursor;  /* bucket at which an interrupted sweep goes on */
 };
 
+#define REFUSALS_LOGGED_MAX 10u /* lines about refused calls in … */
+#define REFUSALS_LOGGED_MS 1000u
+
+/* So that nobody fills the log with calls that are refused. */
+struct refusals {
+    uint64_t since_ns;
+    unsigned said;
+    uint64_t unsaid;
+};
+
 /* A command a client waits for. */
 struct asked {
     struct server *server;
@@ -57,6 +67,7 @@ struct server {
     struct server_options options;
     struct replica *replica;
     struct http *http;
+    struct http_tls tls; /* texts of options.identity */
     struct book book;
     struct rng rng;
     uint64_t started_ns;
@@ -65,6 +76,7 @@ struct server {
     bool verdict_refused; /* one of them: do not come again at once */
     struct watches watches;
     struct asked *asked;
+    struct refusals refusals;
     bool stopping;
 };
 
@@ -81,6 +93,22 @@ extern const struct http_route api_routes[];
 extern const size_t api_route_count;
 void api_stamp(void *context, struct http_request *request);
 void api_tick(struct server *server, uint64_t now_ns);
+/* For handlers: answer the error if there is one; read a body, or see that there is none; propose, and answer with what
+ * becomes of it. False, and answered, when it cannot be. */
+bool api_refused(struct http_request *request, enum tide_status status, const struct err *err);
+bool api_take_body(struct http_request *request, const struct codec *codec, unsigned flags, void *noun);
+bool api_no_body(struct http_request *request);
+void api_propose(struct server *server, struct http_request *request, struct command *command);
+
+/* access.c: who may do what. The table of routes says the least role of each. */
+unsigned access_admit(void *context, const struct http_request *request, unsigned least, struct err *err);
+/* May this caller, an agent, speak for that node? Errors: DENIED. */
+MUST_USE enum tide_status access_node(struct server *server, const struct http_request *request, const char *node,
+                                      struct err *err);
+void get_ca(void *context, struct http_request *request);
+void get_tokens(void *context, struct http_request *request);
+void post_token(void *context, struct http_request *request);
+void delete_token(void *context, struct http_request *request);
 
 /* watch.c */
 void watch_init(struct server *server);

@@ -28,8 +28,11 @@ static const char help[] =
     "The coordinator of a Tidemark cluster: keeps what is decided in a write-ahead log, and serves the API.\n"
     "\n"
     "  --data DIR            everything it must not forget; made when it does not exist\n"
-    "  --listen HOST:PORT    where the API listens (default " LISTEN_DEFAULT "; port 0: any free one;\n"
-    "                        the address is written to DIR/address)\n"
+    "  --identity DIR        who this member is, with certificate and key (tidemark cluster init makes it): the API\n"
+    "                        is HTTPS and asks everybody who they are; without it, everybody may do everything\n"
+    "  --insecure            serve without certificates even where others than this host reach it\n"
+    "  --listen HOST:PORT    where the API listens (default: the port that the identity names, else " LISTEN_DEFAULT ";\n"
+    "                        port 0: any free one; the address is written to DIR/address)\n"
     "  --store URL           default store of jobs that name none, as file:///dir (new clusters only)\n"
     "  --lease-ms N          a node silent for so long is lost (default 2000; new clusters only)\n"
     "  --heartbeat-ms N      how often agents report (default 250; new clusters only)\n"
@@ -42,6 +45,8 @@ static const char help[] =
 
 enum option_id {
     OPT_DATA = 256,
+    OPT_IDENTITY,
+    OPT_INSECURE,
     OPT_LISTEN,
     OPT_STORE,
     OPT_LEASE,
@@ -54,6 +59,8 @@ enum option_id {
 
 static const struct option options[] = {
     {"data", required_argument, NULL, OPT_DATA},
+    {"identity", required_argument, NULL, OPT_IDENTITY},
+    {"insecure", no_argument, NULL, OPT_INSECURE},
     {"listen", required_argument, NULL, OPT_LISTEN},
     {"store", required_argument, NULL, OPT_STORE},
     {"lease-ms", required_argument, NULL, OPT_LEASE},
@@ -111,12 +118,20 @@ static int check_data_main(int argc, char **argv)
 
 /* ---- the daemon ---- */
 
+static const char *identity_dir;
+
 static int parse_option(int option, struct server_options *o)
 {
     enum log_level level;
     switch (option) {
     case OPT_DATA:
         o->data = optarg;
+        return 0;
+    case OPT_IDENTITY:
+        identity_dir = optarg;
+        return 0;
+    case OPT_INSECURE:
+        o->insecure = true;
         return 0;
     case OPT_LISTEN:
         o->listen = optarg;
@@ -183,13 +198,56 @@ static void on_signal(uv_signal_t *handle, int number)
     server_stop(daemon->server);
 }
 
-static int serve(const struct server_options *o)
+/* Who this is, and where it listens unless told: on every address with the port that the others know, since a host's own
+ * name often is a loopback address to itself. */
+static enum tide_status take_identity(struct idir *idir, struct server_options *o, char listen[ADDRESS_MAX + 1],
+                                      struct err *err)
+{
+    enum tide_status status = idir_load(identity_dir, idir, err);
+    if (status != TIDE_OK)
+        return status;
+    o->identity = idir;
+    const struct member_address *self = identity_member(&idir->identity, idir->identity.member);
+    if (self == NULL)
+        return err_set(err, TIDE_E_INVALID,
+                       "%s is not the identity of a member; those are in member-1, member-2 … of tidemark "
+                       "cluster init",
+                       identity_dir);
+    if (!idir->identity.insecure && idir->days_left == 0)
+        return err_set(err, TIDE_E_DENIED, "the certificate in %s has expired; tidemark cluster issue makes another",
+                       identity_dir);
+    if (!idir->identity.insecure && idir->days_left < CERT_DAYS_WARN)
+        log_warn("the certificate in %s expires in %u days; tidemark cluster issue makes another", identity_dir,
+                 idir->days_left);
+    if (o->listen != NULL)
+        return TIDE_OK;
+    char host[ADDRESS_MAX + 1];
+    const char *address = strstr(self->api, "://") + 3;
+    uint32_t port;
+    status = address_split(address, host, &port, err);
+    if (address_loopback(address))
+        text_copy(listen, ADDRESS_MAX + 1, address);
+    else
+        snprintf(listen, ADDRESS_MAX + 1, strchr(host, ':') ? "[::]:%" PRIu32 : "0.0.0.0:%" PRIu32, port);
+    o->listen = listen;
+    return status;
+}
+
+static int serve(struct server_options *o)
 {
     struct daemon daemon = {0};
     struct err err = {0};
+    struct idir idir = {0};
+    char listen[ADDRESS_MAX + 1] = LISTEN_DEFAULT;
+    enum tide_status status = identity_dir ? take_identity(&idir, o, listen, &err) : TIDE_OK;
+    if (o->listen == NULL)
+        o->listen = listen;
     uv_loop_init(&daemon.loop);
-    if (server_open(&daemon.loop, o, &daemon.server, &err) != TIDE_OK) {
+    if (status == TIDE_OK)
+        status = server_open(&daemon.loop, o, &daemon.server, &err);
+    if (status != TIDE_OK) {
         log_error("%s", err.text);
+        idir_release(&idir);
         return EXIT_ERROR;
     }
     uv_signal_init(&daemon.loop, &daemon.terminate);
@@ -197,12 +255,14 @@ static int serve(const struct server_options *o)
     daemon.terminate.data = daemon.interrupt.data = &daemon;
     uv_signal_start(&daemon.terminate, on_signal, SIGTERM);
     uv_signal_start(&daemon.interrupt, on_signal, SIGINT);
-    log_info("version %s serves cluster %s on %s; data in %s, revision %" PRIu64, TIDE_VERSION_STRING,
-             replica_cluster(daemon.server->replica), http_address(daemon.server->http), o->data,
+    log_info("version %s serves cluster %s on %s%s; data in %s, revision %" PRIu64, TIDE_VERSION_STRING,
+             replica_cluster(daemon.server->replica), http_address(daemon.server->http),
+             daemon.server->tls.cert ? "" : " to everybody, without certificates", o->data,
              server_state(daemon.server)->revision);
     uv_run(&daemon.loop, UV_RUN_DEFAULT);
     server_free(daemon.server);
     uv_loop_close(&daemon.loop);
+    idir_release(&idir);
     log_info("stopped");
     return EXIT_OK;
 }
@@ -214,7 +274,7 @@ int main(int argc, char **argv)
     signal(SIGXFSZ, SIG_IGN); /* a file-size limit is a failed write like another, and is reported as one */
     if (argc > 1 && strcmp(argv[1], "check-data") == 0)
         return check_data_main(argc, argv);
-    struct server_options o = {.listen = LISTEN_DEFAULT, .store = ""};
+    struct server_options o = {.store = ""};
     for (int option; (option = getopt_long(argc, argv, "", options, NULL)) != -1;) {
         if (option == OPT_HELP || option == OPT_VERSION) {
             fputs(option == OPT_HELP ? help : "tidemarkd " TIDE_VERSION_STRING "\n", stdout);

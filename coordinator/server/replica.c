@@ -191,15 +191,15 @@ static enum tide_status replay(struct replica *replica, struct err *err)
     return wal_read(replica->wal, first, last, replay_one, replica, err);
 }
 
-static enum tide_status open_disk(struct replica *replica, const char *data, struct err *err)
+static enum tide_status open_disk(struct replica *replica, const struct replica_options *o, struct err *err)
 {
     struct rng rng = {.state = rng_entropy()};
     char uid[TIDE_UID_CHARS + 1];
     rng_hex(&rng, uid, TIDE_UID_CHARS);
     uint64_t term = 0;
-    enum tide_status status = datadir_open(data, NULL, 0, false, &replica->dir, err);
+    enum tide_status status = datadir_open(o->data, o->cluster, o->member, false, &replica->dir, err);
     if (status == TIDE_E_NOT_FOUND)
-        status = datadir_open(data, uid, 1, true, &replica->dir, err);
+        status = datadir_open(o->data, o->cluster ? o->cluster : uid, o->member ? o->member : 1, true, &replica->dir, err);
     if (status == TIDE_OK)
         status = ballot_load(replica->dir.path, &replica->ballot, err);
     if (status == TIDE_OK)
@@ -224,7 +224,7 @@ enum tide_status replica_open(const struct replica_options *options, struct repl
     replica->dir.lock_fd = -1;
     replica->waiting_end = &replica->waiting;
     replica->snapshot_every = options->snapshot_every ? options->snapshot_every : SNAPSHOT_EVERY;
-    enum tide_status status = open_disk(replica, options->data, err);
+    enum tide_status status = open_disk(replica, options, err);
     if (status == TIDE_OK)
         status = replay(replica, err);
     if (status == TIDE_OK)

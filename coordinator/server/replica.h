@@ -24,13 +24,15 @@ struct replica;
 struct replica_options {
     uv_loop_t *loop;
     const char *data;               /* directory */
+    const char *cluster;            /* uid; NULL: that of the directory, a random one if it is new */
+    uint32_t member;                /* id; 0: that of the directory, 1 if it is new */
     uint64_t snapshot_every;        /* 0: SNAPSHOT_EVERY */
     void (*applied)(void *context); /* after each batch, when all its proposers have been told */
     void *context;
 };
 
 /* Lock the directory, load the newest snapshot, replay the log behind it. A directory that is empty or not there becomes
- * that of a new cluster. Errors: CONFLICT (in use), VERSION, CORRUPT, IO, NOSPACE. */
+ * that of a new cluster. Errors: CONFLICT (in use, or of another cluster or member), VERSION, CORRUPT, IO, NOSPACE. */
 MUST_USE enum tide_status replica_open(const struct replica_options *options, struct replica **ret_replica, struct err *err);
 void replica_close(struct replica *replica); /* only when idle; NULL is legal */
 

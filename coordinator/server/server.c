@@ -117,6 +117,10 @@ static enum tide_status make_cluster(struct server *server, struct err *err)
         text_copy(command.store, sizeof command.store, o->store);
         command.lease_ms = o->lease_ms ? o->lease_ms : LEASE_MS_DEFAULT;
         command.heartbeat_ms = o->heartbeat_ms ? o->heartbeat_ms : HEARTBEAT_MS_DEFAULT;
+        if (o->identity != NULL) { /* replica_propose only reads them */
+            command.tokens.items = o->identity->identity.tokens.items;
+            command.tokens.count = o->identity->identity.tokens.count;
+        }
         return replica_propose(server->replica, &command, true, cluster_made, server, err);
     }
     if ((o->store[0] && strcmp(o->store, state->store) != 0) || (o->lease_ms && o->lease_ms != state->lease_ms) ||
@@ -144,25 +148,56 @@ static enum tide_status forget_address(struct server *server, struct err *err)
     return unlink(path) == 0 || errno == ENOENT ? TIDE_OK : err_errno(err, "cannot remove %s", path);
 }
 
+static enum tide_status open_replica(struct server *server, struct err *err)
+{
+    const struct idir *identity = server->options.identity;
+    struct replica_options options = {.loop = server->loop,
+                                      .data = server->options.data,
+                                      .applied = on_applied,
+                                      .snapshot_every = server->options.snapshot_every,
+                                      .context = server};
+    if (identity != NULL) {
+        options.cluster = identity->identity.cluster;
+        options.member = identity->identity.member;
+        /* Alone, each of several would think that it is the cluster. */
+        if (identity->identity.members.count != 1)
+            return err_set(err, TIDE_E_UNSUPPORTED,
+                           "this is member %" PRIu32 " of a group of %zu; only a group of one can run", options.member,
+                           identity->identity.members.count);
+    }
+    return replica_open(&options, &server->replica, err);
+}
+
+static enum tide_status open_http(struct server *server, struct err *err)
+{
+    const struct idir *identity = server->options.identity;
+    if (identity != NULL)
+        server->tls = (struct http_tls){.cert = identity->cert_pem, .key = identity->key_pem, .ca = identity->ca_pem};
+    enum tide_status status = http_open(&(struct http_options){.loop = server->loop,
+                                                               .listen = server->options.listen,
+                                                               .routes = api_routes,
+                                                               .route_count = api_route_count,
+                                                               .context = server,
+                                                               .stamp = api_stamp,
+                                                               .tls = server->tls.cert ? &server->tls : NULL,
+                                                               .admit = access_admit},
+                                        &server->http, err);
+    if (status == TIDE_OK && server->tls.cert == NULL && !server->options.insecure &&
+        !address_loopback(http_address(server->http)))
+        return err_set(err, TIDE_E_DENIED,
+                       "without certificates whoever reaches %s could do everything; give --identity DIR (tidemark cluster "
+                       "init makes it), listen on 127.0.0.1, or say --insecure if everybody there may",
+                       http_address(server->http));
+    return status;
+}
+
 static enum tide_status open_parts(struct server *server, struct err *err)
 {
-    enum tide_status status = replica_open(&(struct replica_options){.loop = server->loop,
-                                                                     .data = server->options.data,
-                                                                     .applied = on_applied,
-                                                                     .snapshot_every = server->options.snapshot_every,
-                                                                     .context = server},
-                                           &server->replica, err);
+    enum tide_status status = open_replica(server, err);
     if (status == TIDE_OK)
         status = forget_address(server, err);
-    if (status != TIDE_OK)
-        return status;
-    status = http_open(&(struct http_options){.loop = server->loop,
-                                              .listen = server->options.listen,
-                                              .routes = api_routes,
-                                              .route_count = api_route_count,
-                                              .context = server,
-                                              .stamp = api_stamp},
-                       &server->http, err);
+    if (status == TIDE_OK)
+        status = open_http(server, err);
     return status == TIDE_OK ? write_address(server, err) : status;
 }
 

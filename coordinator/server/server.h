@@ -5,8 +5,10 @@
 /* The leader at work: the replica's state, the leader's own book, the judge between them, and the API in front. All on
  * one loop's thread. */
 
+#include <stdbool.h>
 #include <uv.h>
 
+#include "ckpt/secure/idir.h"
 #include "coordinator/core/core.h"
 #include "coordinator/http/http.h"
 #include "coordinator/server/replica.h"
@@ -14,6 +16,8 @@
 struct server_options {
     const char *data;
     const char *listen;
+    const struct idir *identity;     /* who this member is; NULL: a cluster of its own, open to everybody who reaches it */
+    bool insecure;                   /* serve without certificates on an address that others reach */
     const char *store;               /* the cluster's default; used when the cluster is new */
     uint64_t lease_ms, heartbeat_ms; /* … */
     uint64_t snapshot_every;         /* 0: the default */

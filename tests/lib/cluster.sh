@@ -170,7 +170,7 @@ CLUSTER_COORDINATOR_OPTIONS=()
 cluster_coordinator_start()
 {
     (cluster_in 0 "$CLUSTER_BUILD/bin/tidemarkd" --data "$CLUSTER_DIR/coordinator" --store "file://$CLUSTER_DIR/store" \
-        --listen "$(cluster_address 0):$CLUSTER_PORT" "${CLUSTER_COORDINATOR_OPTIONS[@]}" \
+        --listen "$(cluster_address 0):$CLUSTER_PORT" --insecure "${CLUSTER_COORDINATOR_OPTIONS[@]}" \
         >>"$CLUSTER_DIR/coordinator.log" 2>&1) &
     CLUSTER_COORDINATOR_PID=$!
     disown # bash would print a line when it is killed

@@ -4,7 +4,7 @@
 # shellcheck shell=bash
 
 # To compile the daemons, the libraries and the examples.
-DEPS_BUILD=(gcc make cmake ninja-build pkg-config libuv1-dev libmicrohttpd-dev libjansson-dev libxxhash-dev libzstd-dev
+DEPS_BUILD=(gcc make cmake ninja-build pkg-config libuv1-dev libmicrohttpd-dev libgnutls28-dev libjansson-dev libxxhash-dev libzstd-dev
     libcurl4-openssl-dev libpmix-dev libopenmpi-dev libssl-dev zlib1g-dev libcmocka-dev)
 # To run examples/quickstart.
 DEPS_RUN=(openmpi-bin dataset-fashion-mnist iproute2 procps util-linux jq curl)

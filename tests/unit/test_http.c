@@ -61,7 +61,7 @@ static void get_later(void *context, struct http_request *request)
     uv_queue_work(&world->loop, &slow->work, slow_run, slow_done);
 }
 
-static const struct http_route routes[] = {{"GET", "/later", get_later}};
+static const struct http_route routes[] = {{"GET", "/later", get_later, 0}};
 
 static void on_end(uv_async_t *end)
 {

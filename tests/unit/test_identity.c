@@ -189,6 +189,15 @@ static void addresses_are_split(void **state)
     assert_int_equal(address_split("[::1]:65535", host, &port, NULL), TIDE_OK);
     assert_string_equal(host, "::1");
     assert_int_equal(port, 65535);
+    assert_true(address_loopback("127.0.0.1:1"));
+    assert_true(address_loopback("127.9.9.9:1"));
+    assert_true(address_loopback("[::1]:1"));
+    assert_true(address_loopback("localhost:1"));
+    assert_false(address_loopback("127.evil.example:1"));
+    assert_false(address_loopback("10.127.0.1:1"));
+    assert_false(address_loopback("0.0.0.0:1"));
+    assert_false(address_loopback("[::]:1"));
+    assert_false(address_loopback("127.0.0.1"));
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
         if (address_split(bad[i], host, &port, NULL) != TIDE_E_INVALID)
             fail_msg("\"%s\" was taken for an address", bad[i]);
