@@ -33,8 +33,9 @@ struct item {
 /* Opened once and used by all threads: jobs come back to the same store. One that nobody uses makes room for another. */
 struct open_store {
     char url[TIDE_PATH_MAX + 1];
-    struct store *store; /* NULL: free */
+    struct store *store; /* NULL: free, or being opened */
     unsigned users;
+    bool stale;    /* its URL leads somewhere else by now: closed with its last user */
     uint64_t used; /* when last, by work->uses */
 };
 
@@ -91,47 +92,86 @@ void work_free(struct work *work)
 
 /* ---- on a worker thread ---- */
 
-/* The store of that URL, else a free place, else the one that was idle longest. NULL: all are in use. */
-static struct open_store *store_place(struct work *work, const char *url)
+/* The store of that URL. NULL: it is not open. */
+static struct open_store *store_known(struct work *work, const char *url)
+{
+    for (size_t i = 0; i < STORES_MAX; i++)
+        if (work->stores[i].store != NULL && !work->stores[i].stale && strcmp(work->stores[i].url, url) == 0)
+            return &work->stores[i];
+    return NULL;
+}
+
+/* A free place, else that of the one that was idle longest. NULL: all are in use. */
+static struct open_store *store_place(struct work *work)
 {
     struct open_store *best = NULL;
     for (size_t i = 0; i < STORES_MAX; i++) {
         struct open_store *open = &work->stores[i];
-        if (open->store != NULL && strcmp(open->url, url) == 0)
-            return open;
-        if (open->users == 0 && (best == NULL || open->used < best->used))
+        if (open->users == 0 && (best == NULL || (best->store != NULL && (open->store == NULL || open->used < best->used))))
             best = open;
     }
     return best;
 }
 
-static enum tide_status store_take(struct work *work, const char *url, struct open_store **ret_open, struct err *err)
-{
-    enum tide_status status = TIDE_OK;
-    pthread_mutex_lock(&work->lock);
-    struct open_store *open = store_place(work, url);
-    if (open == NULL) {
-        status = err_set(err, TIDE_E_UNAVAILABLE, "%u stores are in use at the moment; %.200s has to wait", STORES_MAX, url);
-    } else if (open->store == NULL || strcmp(open->url, url) != 0) {
-        store_close(open->store);
-        *open = (struct open_store){0};
-        status = store_open(url, &open->store, err);
-        text_copy(open->url, sizeof open->url, url);
-    }
-    if (status == TIDE_OK) {
-        open->users++;
-        open->used = ++work->uses;
-        *ret_open = open;
-    }
-    pthread_mutex_unlock(&work->lock);
-    return status;
-}
-
 static void store_give(struct work *work, struct open_store *open)
 {
+    struct store *done = NULL;
     pthread_mutex_lock(&work->lock);
-    open->users--;
+    if (--open->users == 0 && open->stale) {
+        done = open->store;
+        *open = (struct open_store){0};
+    }
     pthread_mutex_unlock(&work->lock);
+    store_close(done);
+}
+
+/* In use from here on, or NULL. */
+static struct open_store *store_borrow(struct work *work, const char *url)
+{
+    pthread_mutex_lock(&work->lock);
+    struct open_store *open = store_known(work, url);
+    if (open != NULL) {
+        open->users++;
+        open->used = ++work->uses;
+    }
+    pthread_mutex_unlock(&work->lock);
+    if (open == NULL || !store_moved(open->store))
+        return open;
+    pthread_mutex_lock(&work->lock);
+    open->stale = true;
+    pthread_mutex_unlock(&work->lock);
+    store_give(work, open);
+    return NULL;
+}
+
+/* Nothing that may hang happens under the lock: a store that does holds up only those who want it. */
+static enum tide_status store_take(struct work *work, const char *url, struct open_store **ret_open, struct err *err)
+{
+    struct store *idle = NULL, *store = NULL;
+    struct open_store *open = store_borrow(work, url);
+    if (open != NULL) {
+        *ret_open = open;
+        return TIDE_OK;
+    }
+    pthread_mutex_lock(&work->lock);
+    open = store_place(work);
+    if (open != NULL) {
+        idle = open->store;
+        *open = (struct open_store){.users = 1, .used = ++work->uses};
+        text_copy(open->url, sizeof open->url, url);
+    }
+    pthread_mutex_unlock(&work->lock);
+    if (open == NULL)
+        return err_set(err, TIDE_E_UNAVAILABLE, "%u stores are in use at the moment; %.200s has to wait", STORES_MAX, url);
+    store_close(idle);
+    enum tide_status status = store_open(url, &store, err);
+    pthread_mutex_lock(&work->lock);
+    open->store = store;
+    open->users = status == TIDE_OK;
+    pthread_mutex_unlock(&work->lock);
+    if (status == TIDE_OK)
+        *ret_open = open;
+    return status;
 }
 
 static enum tide_status do_store(struct item *item, struct store *store, struct err *err)

@@ -151,6 +151,11 @@ enum tide_status store_remove(struct store *store, const char *key, struct err *
     return status == TIDE_OK ? store->ops->remove(store, key, err) : status;
 }
 
+int store_moved(struct store *store)
+{
+    return store->ops->moved(store);
+}
+
 enum tide_status store_read(struct store *store, const char *key, size_t bytes_max, char **ret_data, size_t *ret_bytes,
                             struct err *err)
 {

@@ -27,6 +27,7 @@ struct store_ops {
     enum tide_status (*list)(struct store *store, const char *prefix, struct strlist *ret_keys, struct err *err);
     /* A key that is not there is fine. */
     enum tide_status (*remove)(struct store *store, const char *key, struct err *err);
+    int (*moved)(struct store *store);
     void (*close)(struct store *store);
 };
 
@@ -51,6 +52,10 @@ MUST_USE enum tide_status store_read(struct store *store, const char *key, size_
 /* put that is content with an equal object being there already: what makes an upload repeatable. Errors: EXISTS only when
  * the object there differs. */
 MUST_USE enum tide_status store_put_same(struct store *store, const char *key, const void *data, size_t bytes, struct err *err);
+
+/* Nonzero when the store's address leads to another place by now than when it was opened: a file system was mounted over
+ * the directory, or it was removed and made anew. What is open is then not the store any more; open it again. */
+int store_moved(struct store *store);
 
 int store_key_valid(const char *key);
 

@@ -273,6 +273,15 @@ static enum tide_status dir_remove(struct store *store, const char *key, struct 
     return TIDE_OK;
 }
 
+static int dir_moved(struct store *store)
+{
+    struct stat here, there;
+    const struct store_dir *dir = dir_of(store);
+    if (fstat(dir->fd, &here) != 0 || stat(dir->root, &there) != 0)
+        return 1; /* opening it again finds out why */
+    return here.st_dev != there.st_dev || here.st_ino != there.st_ino;
+}
+
 static void dir_close(struct store *store)
 {
     close(dir_of(store)->fd);
@@ -286,6 +295,7 @@ static const struct store_ops dir_ops = {
     .size = dir_size,
     .list = dir_list,
     .remove = dir_remove,
+    .moved = dir_moved,
     .close = dir_close,
 };
 

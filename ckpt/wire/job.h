@@ -27,7 +27,7 @@ struct job_spec {
     char store[TIDE_PATH_MAX + 1]; /* "file:///dir"; empty: the cluster's default */
     uint32_t max_restarts;        /* after failures; rollbacks by hand do not count */
     uint64_t stop_grace_ms;       /* between SIGTERM and SIGKILL when a job is cancelled; 0: the default */
-    uint64_t cut_deadline_ms;     /* a cut not sealed by then is aborted; 0: the default */
+    uint64_t cut_deadline_ms;     /* a cut not sealed by then, slow steps not counted, is aborted; 0: the default */
     uint64_t start_deadline_ms;   /* a generation whose ranks are not all started by then has failed; 0: the default */
 };
 
@@ -55,7 +55,7 @@ struct ckpt {
     char manifest[DIGEST_HEX_CHARS + 1];         /* digest of the manifest object, once committed */
     char manifest_key[TIDE_PATH_MAX + 1];
     struct strlist nodes; /* nodes[i] held the ranks of node rank i when it was recorded */
-    char reason[TIDE_TEXT_MAX + 1]; /* why aborted, corrupt or dropped */
+    char reason[TIDE_TEXT_MAX + 1]; /* why aborted, corrupt or dropped; of a sealed one: why it will not be stored */
 };
 extern const struct codec ckpt_codec;
 extern const char *const ckpt_state_names[];

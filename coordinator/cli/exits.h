@@ -17,7 +17,7 @@
     X(6, JOB_FAILED, "the job failed and no rank left an exit status that could be passed on")             \
     X(7, JOB_CANCELLED, "the job was cancelled")                                                           \
     X(8, REFUSED, "not possible in the present state: name taken, job ended, checkpoint in use")           \
-    X(9, CKPT_BAD, "the checkpoint is damaged, or it was aborted")                                         \
+    X(9, CKPT_BAD, "the checkpoint is damaged, was aborted, or could not be stored")                       \
     X(130, INTERRUPTED, "interrupted (Ctrl-C); a followed job goes on, a standalone job was stopped")      \
     X(143, TERMINATED, "ended by SIGTERM or SIGHUP; as above")
 

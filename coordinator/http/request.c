@@ -191,6 +191,7 @@ unsigned http_code(enum tide_status status)
     case TIDE_E_STATE:
     case TIDE_E_CONFLICT:
     case TIDE_E_STALE:
+    case TIDE_E_NO_CHECKPOINT:
         return 409;
     case TIDE_E_UNAVAILABLE:
         return 503;

@@ -111,7 +111,7 @@ struct raft_write {
     uint64_t reset_to;         /* not 0: drop the whole log, the next entry will be this index (a snapshot covers the rest) */
     uint64_t truncate_from;    /* not 0: take back this entry and all behind it */
     struct raft_entry *entries; /* then append these; owned by the update, blobs referenced */
-    size_t count;
+    size_t count, room;
 };
 
 struct raft_read {

@@ -76,6 +76,7 @@ struct world {
     struct fake fakes[FAKES_MAX];
     struct fake_rank ranks[FAKE_RANKS_MAX];
     uint64_t steps_per_s, total_steps;
+    uint64_t step_ms; /* 0: steps_per_s counts */
     unsigned applied[COMMAND_KINDS];
     unsigned commands, requests;
     bool no_store;
@@ -265,7 +266,8 @@ static inline void fake_start(struct world *w, struct fake_job *job, const struc
 
 static inline uint64_t fake_step(const struct world *w, const struct fake_job *job)
 {
-    uint64_t step = job->base_step + 1 + (w->now_ns - job->started_ns) / NS_PER_MS * w->steps_per_s / MS_PER_S;
+    uint64_t ms = (w->now_ns - job->started_ns) / NS_PER_MS;
+    uint64_t step = job->base_step + 1 + (w->step_ms ? ms / w->step_ms : ms * w->steps_per_s / MS_PER_S);
     return w->total_steps && step > w->total_steps ? w->total_steps : step;
 }
 

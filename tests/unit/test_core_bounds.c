@@ -126,6 +126,39 @@ static void events_recoveries_and_checkpoints_are_bounded(void **context)
     state_release(&raw.state);
 }
 
+/* A store from which nothing can be deleted keeps every dropped checkpoint on the list of those to be deleted. */
+static void what_cannot_be_deleted_does_not_end_the_checkpoints(void **context)
+{
+    (void)context;
+    struct raw raw = {0};
+    raw_node(&raw, 1);
+    TEXT_SET(raw.state.store, "file:///worm");
+    raw_submit(&raw, 1, 1);
+    raw_launch(&raw, 1, 1);
+    struct command command = raw_verdict(1, CMD_GEN_STARTED, 1);
+    assert_int_equal(raw_apply(&raw, &command), TIDE_OK);
+    for (unsigned i = 1; i <= TIDE_CKPTS_MAX + 10; i++) {
+        static const enum command_kind kinds[] = {CMD_CUT_OPEN, CMD_CUT_SEAL, CMD_ARENA_LOST};
+        for (size_t k = 0; k < sizeof kinds / sizeof kinds[0]; k++) {
+            command = raw_verdict(1, kinds[k], 1);
+            command.cut = command.step = i;
+            command.attempt = 1;
+            assert_int_equal(raw_apply(&raw, &command), TIDE_OK);
+        }
+    }
+    check(&raw);
+    const struct job_record *record = state_job(&raw.state, "j1");
+    assert_int_equal(record->job.ckpts.count, TIDE_CKPTS_MAX);
+    assert_int_equal(record->purge.count, TIDE_CKPTS_MAX);
+    assert_int_equal(record->job.ckpts.items[0].cut, 11);
+    assert_string_equal(record->purge.items[0], "11");
+    bool told = false;
+    for (size_t i = 0; i < record->job.events.count; i++)
+        told = told || (record->job.events.items[i].cut == 10 && record->job.events.items[i].kind == EVENT_NOTE);
+    assert_true(told);
+    state_release(&raw.state);
+}
+
 static void nodes_lost_long_ago_make_room(void **context)
 {
     (void)context;
@@ -299,6 +332,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(ended_jobs_make_room),
         cmocka_unit_test(events_recoveries_and_checkpoints_are_bounded),
+        cmocka_unit_test(what_cannot_be_deleted_does_not_end_the_checkpoints),
         cmocka_unit_test(nodes_lost_long_ago_make_room),
         cmocka_unit_test(leftovers_crowd_nobody_out),
         cmocka_unit_test(a_node_given_up_stays_out),

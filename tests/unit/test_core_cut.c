@@ -291,6 +291,28 @@ static void fast_and_slow_programs_are_both_hit(void **context)
     }
 }
 
+/* Steps of a large model take half a minute: the deadline is for ranks that do not come, not for the steps until then. */
+static void a_program_whose_steps_are_slow_gets_its_checkpoints(void **context)
+{
+    (void)context;
+    struct world w;
+    world_init(&w);
+    w.step_ms = 25000;
+    world_nodes(&w, 2, 1);
+    struct command command = submission(&w, "j", 2, 0, 1);
+    command.spec.ckpt_every_ms = 120000;
+    submit_this(&w, &command);
+    run(&w, 400000);
+    assert_int_equal(event_count(&w, "j", EVENT_CUT_ABORTED), 0);
+    assert_true(event_count(&w, "j", EVENT_COMMITTED) >= 2);
+    /* A rank that does not come is still found out. */
+    w.ranks[1].deaf_cut = true;
+    run(&w, 400000);
+    assert_non_null(event_last(&w, "j", EVENT_CUT_ABORTED));
+    assert_text(event_last(&w, "j", EVENT_CUT_ABORTED)->text, "rank 1 on n2");
+    world_release(&w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -308,6 +330,7 @@ int main(void)
         cmocka_unit_test(failure_aborts_the_open_cut),
         cmocka_unit_test(a_new_leader_goes_on_with_the_open_cut),
         cmocka_unit_test(fast_and_slow_programs_are_both_hit),
+        cmocka_unit_test(a_program_whose_steps_are_slow_gets_its_checkpoints),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -268,6 +268,8 @@ static void failing_store_is_tried_again_and_training_goes_on(void **context)
     assert_int_equal(event_count(&w, "j", EVENT_STORE_FAILED), 3);
     assert_int_equal(record_of(&w, "j")->store_cut, 0);
     assert_int_equal(ckpt_of(&w, "j", 1)->state, TIDE_CKPT_SEALED);
+    /* Whoever waits for it learns that it will not be stored. */
+    assert_text(ckpt_of(&w, "j", 1)->reason, "memory only: rank 1 on n2: no space left on device");
     assert_state(&w, "j", "running");
     assert_int_equal(job_of(&w, "j")->generation, 1);
     /* The next one succeeds on its second try. */
@@ -276,6 +278,7 @@ static void failing_store_is_tried_again_and_training_goes_on(void **context)
     fake_of(&w, "n2")->store_fails = false;
     run(&w, 3000);
     assert_int_equal(ckpt_of(&w, "j", 2)->state, TIDE_CKPT_COMMITTED);
+    assert_string_equal(ckpt_of(&w, "j", 2)->reason, "");
     world_release(&w);
 }
 
@@ -296,6 +299,7 @@ static void without_a_store_checkpoints_are_in_memory_only(void **context)
     run(&w, 3000);
     assert_int_equal(w.applied[CMD_CKPT_STORED], 0);
     assert_int_equal(ckpt_of(&w, "j", 3)->state, TIDE_CKPT_SEALED);
+    assert_text(ckpt_of(&w, "j", 3)->reason, "there is no store");
     assert_int_equal(ckpt_of(&w, "j", 1)->state, TIDE_CKPT_DROPPED);
     assert_int_equal(record_of(&w, "j")->purge.count, 0);
     crash(&w, 0);

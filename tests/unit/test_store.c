@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -174,6 +175,24 @@ static void removing_leaves_no_litter(void **state)
 static pthread_barrier_t barrier;
 static int winner[WRITERS][RACES];
 
+/* A directory of the same name in its place: what is open is no longer where the address leads. */
+static void another_directory_in_its_place_is_noticed(void **state)
+{
+    (void)state;
+    struct err err = {0};
+    char aside[80];
+    snprintf(aside, sizeof aside, "%s.aside", dir);
+    assert_false(store_moved(store));
+    assert_int_equal(rename(dir, aside), 0);
+    assert_true(store_moved(store));
+    assert_int_equal(mkdir(dir, 0700), 0);
+    assert_true(store_moved(store));
+    assert_int_equal(rmdir(dir), 0);
+    assert_int_equal(rename(aside, dir), 0);
+    assert_false(store_moved(store));
+    assert_int_equal(store_put(store, "a", "x", 1, &err), TIDE_OK);
+}
+
 static void *race(void *argument)
 {
     size_t me = (size_t)argument;
@@ -272,12 +291,31 @@ static void opening_proves_or_explains(void **state)
     store_close(opened);
 }
 
+static bool write_line(const char *path, const char *format, unsigned id)
+{
+    FILE *to = fopen(path, "w");
+    if (to == NULL)
+        return false;
+    fprintf(to, format, id, id);
+    return fclose(to) == 0;
+}
+
+/* Who is not root is it in a user namespace, where that is allowed. */
+static bool own_mounts(void)
+{
+    unsigned uid = getuid(), gid = getgid();
+    if (uid == 0)
+        return unshare(CLONE_NEWNS) == 0;
+    return unshare(CLONE_NEWUSER | CLONE_NEWNS) == 0 && write_line("/proc/self/uid_map", "%u %u 1", uid) &&
+           write_line("/proc/self/setgroups", "deny", 0) && write_line("/proc/self/gid_map", "%u %u 1", gid);
+}
+
 /* In a mount namespace of its own; exit status 77 when that is not allowed. */
 static int on_small_disk(void)
 {
     struct err err = {0};
     struct store *opened = NULL;
-    if (unshare(CLONE_NEWNS) || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) ||
+    if (!own_mounts() || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) ||
         mount("small", dir, "tmpfs", 0, "size=1m"))
         return 77;
     if (store_open(dir, &opened, &err) != TIDE_OK)
@@ -325,6 +363,7 @@ int main(void)
         BOTH(what_is_missing_or_short_is_named),
         BOTH(lists_are_sorted_and_by_prefix),
         BOTH(removing_leaves_no_litter),
+        BOTH(another_directory_in_its_place_is_noticed),
         BOTH(one_writer_wins_each_race),
         BOTH(writers_survive_a_purge_beside_them),
         cmocka_unit_test_setup_teardown(opening_proves_or_explains, open_default, close_it),

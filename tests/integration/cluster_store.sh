@@ -1,0 +1,72 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# The store goes away while a rank needs it, and comes back; another file system takes its place under the agents.
+set -uo pipefail
+# shellcheck source=tests/lib/scenario.sh
+. "$(dirname "${BASH_SOURCE[0]}")/../lib/scenario.sh"
+
+STEPS=(--steps 1500 --step-ms 5)
+OUTAGE_S=4 # long enough for several tries
+
+newest()
+{
+    cluster_job "$1" '[(.job.ckpts // [])[] | select(.state == "committed") | .cut] | max // 0'
+}
+
+committed_after()
+{
+    [ "$(newest "$1")" -gt "$2" ]
+}
+
+# A file where the directory was: nothing can be opened there.
+store_away()
+{
+    mv "$CLUSTER_DIR/store" "$CLUSTER_DIR/store.away" && echo "not mounted" >"$CLUSTER_DIR/store"
+}
+
+store_back()
+{
+    rm "$CLUSTER_DIR/store" && mv "$CLUSTER_DIR/store.away" "$CLUSTER_DIR/store"
+}
+
+scenario_cluster 3 --slots 2
+
+# ---- out of reach ----
+tide run --name far --nnodes 2 --spares 1 --nproc-per-node 2 --launcher none --ckpt-every 300ms -- "$PULSE" "${STEPS[@]}"
+wait_for 20 "a committed checkpoint" committed_after far 0
+LOST=$(cluster_job far '.job.nodes[1]')
+expect "the store goes out of reach" store_away
+cluster_node_kill "${LOST#n}"
+expect "the ranks on the spare wait, and it is said for what" \
+    wait_for 20 "the spare to wait" says "waits for checkpoint" tide job explain far
+sleep "$OUTAGE_S"
+expect "they still wait" cluster_job_is far '.job.restarts == 1 and (.job.all_stepped | not)'
+expect "the store comes back" store_back
+expect "the job succeeds" job_succeeds far 60
+expect "the outage cost no restart" equal "$(cluster_job far .job.restarts)" 1
+expect "it went on from a checkpoint" cluster_job_is far '.job.recoveries[0] | .cut > 0 and .to_step > 0'
+expect "its ranks computed what they would have alone" equal "$(job_hashes far)" "$(pulse_hashes 4 "${STEPS[@]}")"
+cluster_agent_start "${LOST#n}"
+wait_for 10 "$LOST to be back" cluster_node_is "$LOST" ready
+
+# ---- another place under the same name ----
+store_replace()
+{
+    cp -a "$CLUSTER_DIR/store" "$CLUSTER_DIR/store.new" && mv "$CLUSTER_DIR/store" "$CLUSTER_DIR/store.old" &&
+        mv "$CLUSTER_DIR/store.new" "$CLUSTER_DIR/store"
+}
+
+stored_there()
+{
+    [ -n "$(find "$CLUSTER_DIR/store/m" -path "*/$(newest moved)-*/COMMIT")" ]
+}
+
+tide run --name moved --nnodes 2 --nproc-per-node 1 --launcher none --ckpt-every 300ms -- "$PULSE" --steps 3000 --step-ms 5
+wait_for 20 "a committed checkpoint" committed_after moved 0
+expect "another file system takes the store's place" store_replace
+BEFORE=$(newest moved)
+expect "checkpoints are still committed" wait_for 30 "later checkpoints" committed_after moved $((BEFORE + 2))
+expect "into the new place" stored_there
+tide job cancel moved >/dev/null
+expect "nothing is left of it" nothing_left
+scenario_end
