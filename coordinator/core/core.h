@@ -150,7 +150,8 @@ struct command {
 };
 extern const struct codec command_codec;
 
-/* The one entry. `index` is the log index and must be state->revision + 1. A command that does not fit the state (older
+/* The one entry. `index` is the log index and must be above state->revision: entries of the log that are no commands take
+ * indexes too, and leave the state as it is. A command that does not fit the state (older
  * generation, name taken, no such job) changes nothing but the revision and the session, says why in `err` and returns
  * its status: that is an answer, not a fault. A repeated request id returns the first answer and changes nothing else.
  * ret_outcome is filled in every case. */
