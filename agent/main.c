@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <stdio.h>
 #include <tidemark/version.h>
+#include <unistd.h>
 
 #include "agent/options.h"
 
@@ -21,9 +22,13 @@ int main(int argc, char **argv)
         return EXIT_CODE_OK;
     }
     log_init("tidemark-agent", options.log_level);
-    if (shell_run(&options.shell, &err) != TIDE_OK) {
+    bool hung = false;
+    enum exit_code code = EXIT_CODE_OK;
+    if (shell_run(&options.shell, &hung, &err) != TIDE_OK) {
         log_error("%s", err.text);
-        return EXIT_CODE_ERROR;
+        code = EXIT_CODE_ERROR;
     }
-    return EXIT_CODE_OK;
+    if (hung)
+        _exit(code);
+    return code;
 }

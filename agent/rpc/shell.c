@@ -282,8 +282,9 @@ static void close_rest(uv_handle_t *handle, void *context)
         uv_close(handle, NULL);
 }
 
-/* What is open is closed in the reverse order; a worker that hangs in a store is left to the end of the process. */
-static void close_all(struct shell *shell)
+/* What is open is closed in the reverse order. False: a worker still runs; it is left to the end of the process, and so is the
+ * loop that it will report to. */
+static bool close_all(struct shell *shell)
 {
     if (shell->work != NULL)
         work_close(shell->work);
@@ -299,7 +300,7 @@ static void close_all(struct shell *shell)
         steps_close(shell->steps);
     for (unsigned i = 0; i < CLOSE_TURNS_MAX && uv_run(&shell->loop, UV_RUN_NOWAIT) != 0; i++)
         uv_walk(&shell->loop, close_rest, NULL);
-    uv_loop_close(&shell->loop);
+    bool quiet = uv_loop_close(&shell->loop) == 0;
     coord_free(shell->coord);
     if (shell->work != NULL)
         work_free(shell->work);
@@ -314,9 +315,10 @@ static void close_all(struct shell *shell)
     mem_free(shell->queue);
     if (shell->dirs.state[0] != '\0')
         dirs_close(&shell->dirs);
+    return quiet;
 }
 
-enum tide_status shell_run(const struct shell_options *options, struct err *err)
+enum tide_status shell_run(const struct shell_options *options, bool *ret_hung, struct err *err)
 {
     struct shell *shell = mem_alloc(sizeof *shell);
     shell->options = *options;
@@ -336,7 +338,8 @@ enum tide_status shell_run(const struct shell_options *options, struct err *err)
         if (shell->refusal[0] != '\0')
             status = err_set(err, TIDE_E_CONFLICT, "the coordinator refuses this node: %.900s", shell->refusal);
     }
-    close_all(shell);
-    mem_free(shell);
+    *ret_hung = !close_all(shell);
+    if (!*ret_hung)
+        mem_free(shell);
     return status;
 }

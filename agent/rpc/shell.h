@@ -4,6 +4,7 @@
 
 /* The agent's shell: one libuv loop that turns what happens into events of agent/core and does the actions that come out. */
 
+#include <stdbool.h>
 #include <tidemark/types.h>
 
 #include "ckpt/base/err.h"
@@ -23,7 +24,9 @@ struct shell_options {
     bool kill_on_exit;             /* end the steps when told to end */
 };
 
-/* Runs until SIGTERM or SIGINT. Errors: everything that keeps an agent from starting. */
-MUST_USE enum tide_status shell_run(const struct shell_options *options, struct err *err);
+/* Runs until SIGTERM or SIGINT. *ret_hung is always set: true when a worker thread is still at something that may never end,
+ * a store that hangs for one. Then the process must end by _exit, since exit handlers wait for all threads.
+ * Errors: everything that keeps an agent from starting. */
+MUST_USE enum tide_status shell_run(const struct shell_options *options, bool *ret_hung, struct err *err);
 
 #endif

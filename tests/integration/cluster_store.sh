@@ -69,4 +69,32 @@ expect "checkpoints are still committed" wait_for 30 "later checkpoints" committ
 expect "into the new place" stored_there
 tide job cancel moved >/dev/null
 expect "nothing is left of it" nothing_left
+
+# ---- an agent that is told to end while a store hangs ----
+sealed()
+{
+    cluster_job_is "$1" '[(.job.ckpts // [])[] | select(.state == "sealed")] | length > 0'
+}
+
+hung_agent_start()
+{
+    export LD_PRELOAD="$CLUSTER_BUILD/tests/slow_disk.so"
+    cluster_agent_start 3
+    unset LD_PRELOAD
+}
+
+cluster_agent_kill 3
+hung_agent_start
+wait_for 10 "n3 to be back" cluster_node_is n3 ready
+tide node drain n1 >/dev/null
+tide node drain n2 >/dev/null
+tide run --name hangs --nproc-per-node 1 --launcher none --ckpt-every 300ms -- "$PULSE" --steps 4000 --step-ms 5
+wait_for 20 "a checkpoint on its way to the store" sealed hangs
+kill -TERM "${CLUSTER_AGENT_PID[3]}"
+expect "it ends all the same" wait_for 5 "the agent to end" cluster_ended "${CLUSTER_AGENT_PID[3]}"
+unset "CLUSTER_AGENT_PID[3]"
+cluster_agent_start 3
+expect "its ranks were left alone" wait_for 20 "the job to go on" cluster_job_is hangs '.job.generation == 1 and .job.all_stepped'
+tide job cancel hangs >/dev/null
+expect "nothing is left of it" nothing_left
 scenario_end
