@@ -113,10 +113,15 @@ static enum tide_status make_places(struct dirs *dirs, const char *arena, struct
         status = path_of(dirs->logs, err, "%s/logs", dirs->state);
     if (status == TIDE_OK)
         status = path_of(dirs->steps, err, "%s/steps", dirs->state);
-    if (status == TIDE_OK && strlen(dirs->steps) > STEPS_PATH_MAX)
-        status = path_of(dirs->steps, err, "%s/tidemark-%s/steps", RUN_ROOT, dirs->uid);
+    if (status == TIDE_OK && strlen(dirs->steps) > STEPS_PATH_MAX) {
+        status = path_of(dirs->steps, err, "%s/tidemark-%s", RUN_ROOT, dirs->uid);
+        if (status == TIDE_OK)
+            status = fsx_mkdir_own(dirs->steps, DIR_MODE, err);
+        if (status == TIDE_OK)
+            status = path_of(dirs->steps, err, "%s/tidemark-%s/steps", RUN_ROOT, dirs->uid);
+    }
     if (status == TIDE_OK)
-        status = fsx_mkdirs(dirs->arena, DIR_MODE, err);
+        status = fsx_mkdir_own(dirs->arena, DIR_MODE, err);
     if (status == TIDE_OK)
         status = fsx_mkdirs(dirs->logs, DIR_MODE, err);
     if (status == TIDE_OK)
