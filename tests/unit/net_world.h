@@ -207,12 +207,12 @@ static void pass(uv_timer_t *timer)
 }
 
 /* Turn the loop until `holds`, or WAIT_MS have passed. Its value is that of the condition. */
-#define UNTIL(holds)                                                                                  \
-    ({                                                                                                \
-        uint64_t begin_ns_ = clock_mono_ns();                                                         \
-        while (!(holds) && clock_mono_ns() - begin_ns_ < WAIT_MS * NS_PER_MS)                         \
-            uv_run(&loop, UV_RUN_ONCE);                                                               \
-        (holds);                                                                                      \
+#define UNTIL(holds)                                                                                                        \
+    ({                                                                                                                      \
+        uint64_t begin_ns_ = clock_mono_ns();                                                                               \
+        while (!(holds) && clock_mono_ns() - begin_ns_ < WAIT_MS * NS_PER_MS)                                               \
+            uv_run(&loop, UV_RUN_ONCE);                                                                                     \
+        (holds);                                                                                                            \
     })
 
 static uv_timer_t waker; /* so that a turn of the loop ends */

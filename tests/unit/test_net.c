@@ -310,9 +310,9 @@ int main(void)
 {
     log_init("test_net", getenv("NET_TRACE") ? LOG_DEBUG : LOG_ERROR);
     const struct CMUnitTest tests[] = {
-        STORY(talk_plain), STORY(talk_tls),  STORY(order_plain), STORY(order_tls), STORY(sizes_plain),
-        STORY(sizes_tls),  STORY(reconnect), STORY(idle),        STORY(forget),    STORY(five),
-        STORY(names),      STORY(close_in_callback),
+        STORY(talk_plain),  STORY(talk_tls),  STORY(order_plain), STORY(order_tls),
+        STORY(sizes_plain), STORY(sizes_tls), STORY(reconnect),   STORY(idle),
+        STORY(forget),      STORY(five),      STORY(names),       STORY(close_in_callback),
     };
     return cmocka_run_group_tests(tests, begin, end);
 }
