@@ -72,6 +72,7 @@ tide_floor(tide_wire SOURCES ${wire} LINK tide_base PkgConfig::JANSSON)
 tide_floor(tide_step_link SOURCES agent/step/link.c LINK tide_wire)
 add_subdirectory(agent/core)
 add_subdirectory(coordinator/core)
+add_subdirectory(coordinator/raft)
 add_subdirectory(tests/sim)
 END
 }
