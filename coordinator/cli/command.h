@@ -79,6 +79,8 @@ int cmd_rollback(struct cli *cli);
 int cmd_node_list(struct cli *cli);
 int cmd_node_show(struct cli *cli);
 int cmd_node_drain(struct cli *cli);
+/* drain.c: move every job that runs there. Returns an exit status. */
+int drain_now(struct cli *cli, const char *node);
 int cmd_node_resume(struct cli *cli);
 int cmd_cluster_status(struct cli *cli);
 int cmd_cluster_init(struct cli *cli);

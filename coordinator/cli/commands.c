@@ -147,6 +147,13 @@ static const struct option token_rows[] = {
 };
 static TABLE(token_table, "Options", token_rows);
 
+static const struct option drain_rows[] = {
+    {.name = "now", .kind = OPTION_FLAG, AT(now),
+     .help = "do not wait for its jobs to restart or end: take a checkpoint of each and start it again from there elsewhere"},
+    WITHIN("10m", "longest wait of --now, for a checkpoint and for a new start"),
+};
+static TABLE(drain_table, "Options", drain_rows);
+
 static const struct option help_rows[] = {
     {.name = "man", .kind = OPTION_FLAG, AT(man), .hidden = true, .help = "print the man page in roff"},
 };
@@ -209,7 +216,10 @@ const struct command commands[] = {
     {.group = "node", .name = "list", .brief = "the nodes and what they run", .run = cmd_node_list, SET(&output_table)},
     {.group = "node", .name = "show", .brief = "one node", NODE_ARG, .run = cmd_node_show, SET(&output_table)},
     {.group = "node", .name = "drain", .brief = "give a node no new ranks", NODE_ARG, .run = cmd_node_drain,
-     SET(&output_table)},
+     SET(&drain_table, &output_table),
+     .details = "Ranks that run there stay until their job restarts or ends; the node is then drained, before that it is "
+                "draining. With --now its jobs leave at once. A job that finds no other node waits for one; tidemark node "
+                "resume lets it come back."},
     {.group = "node", .name = "resume", .brief = "let a drained node run ranks again", NODE_ARG, .run = cmd_node_resume,
      SET(&output_table)},
 

@@ -79,7 +79,7 @@ struct options {
     unsigned until;     /* enum wait_until */
     const char *ranks, *to;
     uint64_t generation, tail, steps;
-    bool all_generations, force, no_wait, all;
+    bool all_generations, force, no_wait, all, now;
     unsigned stream; /* enum log_stream */
 
     /* cluster init, cluster issue, token create */
