@@ -93,11 +93,11 @@ mutate()
 caught_by()
 {
     local story
-    if ! cmake --build "$BUILD/build" --target sim_storm sim_stories >"$BUILD/log" 2>&1; then
+    if ! cmake --build "$BUILD/build" --target sim_storm sim_stories sim_stories_group >"$BUILD/log" 2>&1; then
         echo "BUILD"
         return
     fi
-    if ! CMOCKA_MESSAGE_OUTPUT=TAP timeout 120 "$BUILD/build/bin/sim_stories" >"$BUILD/log" 2>&1; then
+    if ! CMOCKA_MESSAGE_OUTPUT=TAP timeout 120 sh -c "$BUILD/build/bin/sim_stories && $BUILD/build/bin/sim_stories_group" >"$BUILD/log" 2>&1; then
         story=$(sed -n 's/^not ok [0-9]* - //p' "$BUILD/log" | head -n 1)
         echo "story ${story:-that died}"
         return

@@ -8,6 +8,7 @@
  *
  *   world.c    time, chance, the heap of things to come, the trace
  *   coord.c    a member of the group of coordinators: the real Raft core, its disk, its network; what is committed is applied
+ *   truth.c    what is committed, by whomever, and replays of it
  *   leader.c   what the member that leads does: judge, requests of agents and people
  *   host.c     a machine with its agent's shell around the real agent core; agent_act.c does what the core asks for
  *   step.c     step processes and ranks running a model program whose state is a function of (job, rank, step)
@@ -349,6 +350,11 @@ void send_person(struct world *w, happen_fn fn, struct args args);
 void send_between_coords(struct world *w, const struct coord *from, uint32_t to, happen_fn fn, struct args args);
 struct args args_copy(const struct args *args);
 void args_release(struct args *args);
+
+/* ---- truth.c ---- */
+void truth_commit(struct world *w, const struct raft_entry *entry);
+bool truth_parse(struct world *w, const char *text, struct command *ret_command);
+void truth_expect(struct world *w, const struct state *a, const char *b_text, const char *what);
 
 /* ---- coord.c ---- */
 void coord_boot(struct world *w, struct coord *c);
