@@ -232,8 +232,9 @@ static void bury(struct net *net, struct link *link)
         peer_lost(link->peer, link);
         return;
     }
-    if (link->state != LINK_LINGERING)
-        voice_say(&net->voice, net_now_ms(), LOG_DEBUG, "a connection from %s ended: %s", link->remote, link->why);
+    if (link->state != LINK_LINGERING) /* one that said nothing is no news: something looks whether the port is open */
+        voice_say(&net->voice, net_now_ms(), link->state == LINK_WAITING ? LOG_DEBUG : LOG_WARN,
+                  "a connection from %s ended: %s", link->remote, link->why);
     link_close(link);
 }
 

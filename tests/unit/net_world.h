@@ -217,7 +217,7 @@ static void pass(uv_timer_t *timer)
 
 static uv_timer_t waker; /* so that a turn of the loop ends */
 
-static void for_ms(uint64_t ms)
+static inline void for_ms(uint64_t ms)
 {
     uint64_t begin_ns = clock_mono_ns();
     while (clock_mono_ns() - begin_ns < ms * NS_PER_MS)
