@@ -16,7 +16,8 @@
 #define REFUSED_CLUSTER_MS 5000u
 #define HEARTBEAT_MS_FALLBACK 250u
 #define REGISTER_TIMEOUT_MS 5000u
-#define HEARTBEAT_TIMEOUT_MS 2000u
+#define HEARTBEAT_TIMEOUT_MS_MIN 250u
+#define HEARTBEAT_TIMEOUT_MS_MAX 2000u
 #define DESIRED_WAIT_MS 30000u
 #define DESIRED_TIMEOUT_MS (DESIRED_WAIT_MS + 10000u)
 #define DESIRED_PAUSE_MS 100u /* an answer without news that came at once: do not spin */
@@ -44,7 +45,7 @@ struct coord {
     bool joined, ever_joined, closing;
     bool beat_wanted; /* something changed while one was in flight */
     bool unreachable_said;
-    uint64_t heartbeat_ms;
+    uint64_t heartbeat_ms, beat_timeout_ms;
 };
 
 static void send_register(struct coord *coord);
@@ -99,6 +100,7 @@ enum tide_status coord_create(struct http_client *client, const char *urls, cons
     coord->hooks = *hooks;
     coord->rng.state = rng_entropy();
     coord->heartbeat_ms = HEARTBEAT_MS_FALLBACK;
+    coord->beat_timeout_ms = HEARTBEAT_TIMEOUT_MS_MAX;
     lane_init(coord, &coord->join);
     lane_init(coord, &coord->beat);
     lane_init(coord, &coord->poll);
@@ -203,6 +205,15 @@ static void register_refused(struct coord *coord, const struct api_error *error)
     uv_timer_start(&coord->join.timer, on_join_timer, REFUSED_CLUSTER_MS, 0);
 }
 
+/* One heartbeat that gets lost on its way must leave time for another within the lease. */
+static uint64_t beat_timeout_ms(uint64_t lease_ms)
+{
+    uint64_t half_ms = lease_ms > 0 ? lease_ms / 2 : HEARTBEAT_TIMEOUT_MS_MAX;
+    if (half_ms < HEARTBEAT_TIMEOUT_MS_MIN)
+        return HEARTBEAT_TIMEOUT_MS_MIN;
+    return half_ms < HEARTBEAT_TIMEOUT_MS_MAX ? half_ms : HEARTBEAT_TIMEOUT_MS_MAX;
+}
+
 static void on_registered(void *context, const struct http_answer *answer)
 {
     struct coord *coord = context;
@@ -228,6 +239,7 @@ static void on_registered(void *context, const struct http_answer *answer)
     coord->joined = coord->ever_joined = true;
     if (welcome.heartbeat_ms > 0)
         coord->heartbeat_ms = welcome.heartbeat_ms;
+    coord->beat_timeout_ms = beat_timeout_ms(welcome.lease_ms);
     send_beat(coord);
     send_poll(coord);
 }
@@ -290,7 +302,7 @@ static void send_beat(struct coord *coord)
     char url[URL_MAX];
     snprintf(url, sizeof url, "%s/v1/agent/heartbeat", coord->urls.items[coord->current]);
     char *body = coord->hooks.heartbeat(coord->hooks.context);
-    call(coord, &coord->beat, &(struct http_call){.method = "POST", .url = url, .body = body, .timeout_ms = HEARTBEAT_TIMEOUT_MS,
+    call(coord, &coord->beat, &(struct http_call){.method = "POST", .url = url, .body = body, .timeout_ms = coord->beat_timeout_ms,
          .answer_bytes_max = SMALL_ANSWER_MAX, .done = on_beat, .context = coord});
     mem_free(body);
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "agent/rpc/dirs.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -112,13 +113,22 @@ static enum tide_status make_places(struct dirs *dirs, const char *arena, struct
     if (status == TIDE_OK)
         status = path_of(dirs->logs, err, "%s/logs", dirs->state);
     if (status == TIDE_OK)
-        status = path_of(dirs->steps, err, "%s/steps", dirs->state);
-    if (status == TIDE_OK && strlen(dirs->steps) > STEPS_PATH_MAX)
-        status = path_of(dirs->steps, err, "%s/tidemark-%s/steps", RUN_ROOT, dirs->uid);
+        status = path_of(dirs->begun, err, "%s/begun", dirs->state);
     if (status == TIDE_OK)
-        status = fsx_mkdirs(dirs->arena, DIR_MODE, err);
+        status = path_of(dirs->steps, err, "%s/steps", dirs->state);
+    if (status == TIDE_OK && strlen(dirs->steps) > STEPS_PATH_MAX) {
+        status = path_of(dirs->steps, err, "%s/tidemark-%s", RUN_ROOT, dirs->uid);
+        if (status == TIDE_OK)
+            status = fsx_mkdir_own(dirs->steps, DIR_MODE, err);
+        if (status == TIDE_OK)
+            status = path_of(dirs->steps, err, "%s/tidemark-%s/steps", RUN_ROOT, dirs->uid);
+    }
+    if (status == TIDE_OK)
+        status = fsx_mkdir_own(dirs->arena, DIR_MODE, err);
     if (status == TIDE_OK)
         status = fsx_mkdirs(dirs->logs, DIR_MODE, err);
+    if (status == TIDE_OK)
+        status = fsx_mkdirs(dirs->begun, DIR_MODE, err);
     if (status == TIDE_OK)
         status = fsx_mkdirs(dirs->steps, DIR_MODE, err);
     return status;
@@ -183,6 +193,68 @@ enum tide_status dirs_arena(const struct dirs *dirs, const char *uid, char *to, 
 enum tide_status dirs_log(const struct dirs *dirs, const char *job, const char *uid, uint64_t generation, char *to, struct err *err)
 {
     return path_of(to, err, "%s/%s.%s/%llu", dirs->logs, job, uid, (unsigned long long)generation);
+}
+
+/* "<uid>.g<generation>" */
+static bool begun_parse(const char *name, char uid[TIDE_UID_CHARS + 1], uint64_t *ret_generation)
+{
+    char *end = NULL;
+    if (strlen(name) < TIDE_UID_CHARS + 3 || strncmp(name + TIDE_UID_CHARS, ".g", 2) != 0)
+        return false;
+    text_copy(uid, TIDE_UID_CHARS + 1, name);
+    errno = 0;
+    *ret_generation = strtoull(name + TIDE_UID_CHARS + 2, &end, 10);
+    return uid_valid(uid) && errno == 0 && *end == '\0' && *ret_generation != 0;
+}
+
+void begun_each(const struct dirs *dirs, void (*visit)(void *context, const char *uid, uint64_t generation), void *context)
+{
+    DIR *dir = opendir(dirs->begun);
+    for (struct dirent *entry; dir != NULL && (entry = readdir(dir)) != NULL;) {
+        char uid[TIDE_UID_CHARS + 1];
+        uint64_t generation = 0;
+        if (begun_parse(entry->d_name, uid, &generation))
+            visit(context, uid, generation);
+    }
+    if (dir != NULL)
+        closedir(dir);
+}
+
+struct begun_removal {
+    const struct dirs *dirs;
+    const char *uid;
+    uint64_t below;
+};
+
+static void remove_begun(void *context, const char *uid, uint64_t generation)
+{
+    const struct begun_removal *removal = context;
+    char path[TIDE_PATH_MAX + 64];
+    if (strcmp(uid, removal->uid) != 0 || generation >= removal->below)
+        return;
+    snprintf(path, sizeof path, "%s/%s.g%llu", removal->dirs->begun, uid, (unsigned long long)generation);
+    unlink(path);
+}
+
+enum tide_status begun_note(const struct dirs *dirs, const char *uid, uint64_t generation, struct err *err)
+{
+    char path[TIDE_PATH_MAX + 1];
+    enum tide_status status = path_of(path, err, "%s/%s.g%llu", dirs->begun, uid, (unsigned long long)generation);
+    if (status != TIDE_OK)
+        return status;
+    int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, FILE_MODE);
+    if (fd < 0)
+        return err_errno(err, "cannot create %s", path);
+    close(fd);
+    struct begun_removal removal = {.dirs = dirs, .uid = uid, .below = generation};
+    begun_each(dirs, remove_begun, &removal);
+    return TIDE_OK;
+}
+
+void begun_forget(const struct dirs *dirs, const char *uid)
+{
+    struct begun_removal removal = {.dirs = dirs, .uid = uid, .below = UINT64_MAX};
+    begun_each(dirs, remove_begun, &removal);
 }
 
 enum tide_status arena_note_write(const char *arena, const struct arena_note *note, struct err *err)

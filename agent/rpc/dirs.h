@@ -14,6 +14,7 @@ struct dirs {
     char state[TIDE_PATH_MAX + 1];
     char steps[TIDE_PATH_MAX + 1];  /* short enough for Unix sockets below it */
     char logs[TIDE_PATH_MAX + 1];
+    char begun[TIDE_PATH_MAX + 1];
     char arena[TIDE_PATH_MAX + 1];
     char cgroup[TIDE_PATH_MAX + 1]; /* empty: none can be written here */
     char uid[TIDE_UID_CHARS + 1];
@@ -37,6 +38,12 @@ MUST_USE enum tide_status dirs_log(const struct dirs *dirs, const char *job, con
 
 /* TIDE_UID_CHARS lower-case hex digits: what may become part of a path. */
 int uid_valid(const char *uid);
+
+/* Which generations were begun here, in the state directory: a second memory for a node that loses its arena. One empty file
+ * per job, named by uid and generation. Not synced: a host that goes down within seconds took the ranks along. */
+MUST_USE enum tide_status begun_note(const struct dirs *dirs, const char *uid, uint64_t generation, struct err *err);
+void begun_forget(const struct dirs *dirs, const char *uid);
+void begun_each(const struct dirs *dirs, void (*visit)(void *context, const char *uid, uint64_t generation), void *context);
 
 /* The note in a job's arena: who it is and the newest generation begun, for an agent that comes back. */
 struct arena_note {

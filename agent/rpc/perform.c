@@ -32,6 +32,8 @@ static enum tide_status prepare_places(struct shell *shell, const struct assignm
     text_copy(note.job, sizeof note.job, order->spec.name);
     /* Before anything of the generation runs: so an agent that comes back never starts it a second time. */
     if (status == TIDE_OK)
+        status = begun_note(&shell->dirs, order->uid, order->generation, err);
+    if (status == TIDE_OK)
         status = arena_note_write(spec->arena, &note, err);
     return status;
 }
@@ -123,6 +125,7 @@ static void remove_arena(struct shell *shell, const char *uid)
     static unsigned number;
     char path[TIDE_PATH_MAX + 1];
     struct removal *removal = mem_alloc(sizeof *removal);
+    begun_forget(&shell->dirs, uid);
     snprintf(removal->path, sizeof removal->path, "%s/" GONE_PREFIX "%s.%u", shell->dirs.arena, uid, number++);
     if (!uid_valid(uid) || dirs_arena(&shell->dirs, uid, path, NULL) != TIDE_OK || rename(path, removal->path) != 0) {
         struct err err;
@@ -155,8 +158,16 @@ static void arena_found(struct shell *shell, const char *path, const char *uid)
     mem_free(held);
 }
 
+static void begun_found(void *context, const char *uid, uint64_t generation)
+{
+    struct agent_event event = {.kind = EV_ARENA_FOUND, .generation = generation};
+    text_copy(event.uid, sizeof event.uid, uid);
+    shell_event(context, &event);
+}
+
 void arenas_found(struct shell *shell)
 {
+    begun_each(&shell->dirs, begun_found, shell);
     DIR *dir = opendir(shell->dirs.arena);
     for (struct dirent *entry; dir != NULL && (entry = readdir(dir)) != NULL;) {
         char path[TIDE_PATH_MAX + 1];

@@ -32,6 +32,25 @@ enum tide_status fsx_mkdirs(const char *path, mode_t mode, struct err *err)
     return TIDE_OK;
 }
 
+enum tide_status fsx_mkdir_own(const char *path, mode_t mode, struct err *err)
+{
+    struct stat info;
+    enum tide_status status = fsx_mkdirs(path, mode, err);
+    if (status != TIDE_OK)
+        return status;
+    /* Not followed: a link is as good as a directory of whoever made it. */
+    if (lstat(path, &info) != 0)
+        return err_errno(err, "cannot examine %s", path);
+    if (!S_ISDIR(info.st_mode))
+        return err_set(err, TIDE_E_DENIED, "%s is there and is no directory; remove it", path);
+    if (info.st_uid != geteuid() || (info.st_mode & (S_IWGRP | S_IWOTH)) != 0)
+        return err_set(err, TIDE_E_DENIED,
+                       "%s is there already, belongs to user %u (this is user %u) and has mode %o: what others can write is not "
+                       "trusted; remove it",
+                       path, (unsigned)info.st_uid, (unsigned)geteuid(), (unsigned)info.st_mode & 07777);
+    return TIDE_OK;
+}
+
 static enum tide_status read_open(int fd, const char *path, size_t bytes_max, char **ret_data, size_t *ret_bytes,
                                   struct err *err)
 {

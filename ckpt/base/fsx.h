@@ -12,6 +12,10 @@
 /* mkdir -p; existing directories are fine. */
 MUST_USE enum tide_status fsx_mkdirs(const char *path, mode_t mode, struct err *err);
 
+/* The same for a directory in a place where others may write too (/tmp, /dev/shm): one that was there already is only taken
+ * if it is this user's and nobody else can write into it. Errors: DENIED (it is not; the text says whose it is), LIMIT, IO. */
+MUST_USE enum tide_status fsx_mkdir_own(const char *path, mode_t mode, struct err *err);
+
 /* A whole file into heap memory with a NUL after the last byte. Errors: NOT_FOUND, LIMIT (longer than bytes_max), IO. */
 MUST_USE enum tide_status fsx_read(const char *path, size_t bytes_max, char **ret_data, size_t *ret_bytes, struct err *err);
 

@@ -100,6 +100,7 @@ static const struct codec_field member_address_fields[] = {
     CODEC_FIELD(member_address, id, CODEC_U32, .required = true),
     CODEC_TEXT_OF(member_address, peer, .required = true),
     CODEC_TEXT_OF(member_address, api, .required = true),
+    CODEC_FIELD(member_address, added, CODEC_BOOL),
 };
 CODEC_DEFINE(member_address_codec, member_address, "member", member_address_fields);
 

@@ -53,6 +53,7 @@ struct member_address {
     uint32_t id;
     char peer[ADDRESS_MAX + 1]; /* "host:port" or "[v6]:port": other members reach it at */
     char api[API_URL_MAX + 1];  /* "https://host:port", or http:// in an insecure group: clients reach it at */
+    bool added;                 /* after the group was made: it is not one of those that founded it */
 };
 extern const struct codec member_address_codec;
 

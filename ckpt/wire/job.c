@@ -107,6 +107,28 @@ static const struct codec_field job_fields[] = {
 };
 CODEC_DEFINE(job_codec, job, "job", job_fields);
 
+/* JSON carries nothing else; it would be left out without a word. */
+static bool is_utf8(const char *text)
+{
+    json_t *json = json_string(text);
+    json_decref(json);
+    return json != NULL;
+}
+
+static enum tide_status check_text(const struct job_spec *spec, struct err *err)
+{
+    for (size_t i = 0; i < spec->argv.count; i++)
+        if (!is_utf8(spec->argv.items[i]))
+            return err_set(err, TIDE_E_INVALID, "job spec: word %zu of the command is not UTF-8; rename what it names", i);
+    for (size_t i = 0; i < spec->env.count; i++)
+        if (!is_utf8(spec->env.items[i]))
+            return err_set(err, TIDE_E_INVALID, "job spec: environment entry %zu is not UTF-8", i);
+    if (!is_utf8(spec->cwd) || !is_utf8(spec->store))
+        return err_set(err, TIDE_E_INVALID, "job spec: %s is not UTF-8; rename the directory",
+                       is_utf8(spec->cwd) ? "the store's address" : "the working directory");
+    return TIDE_OK;
+}
+
 static enum tide_status check_env(const struct strlist *env, struct err *err)
 {
     for (size_t i = 0; i < env->count; i++) {
@@ -153,6 +175,8 @@ static void fill_defaults(struct job_spec *spec)
 enum tide_status job_spec_check(struct job_spec *spec, struct err *err)
 {
     enum tide_status status = check_sizes(spec, err);
+    if (status == TIDE_OK)
+        status = check_text(spec, err);
     if (status == TIDE_OK)
         status = check_env(&spec->env, err);
     if (status == TIDE_OK)

@@ -57,10 +57,11 @@ static enum tide_status add_url(struct client *client, const char *text, size_t 
     return TIDE_OK;
 }
 
-enum tide_status client_create(const char *list, uint64_t timeout_ms, struct client **ret_client, struct fault *fault)
+enum tide_status client_create(const char *list, const struct http_creds *creds, uint64_t timeout_ms,
+                               struct client **ret_client, struct fault *fault)
 {
     struct client *client = mem_alloc(sizeof *client);
-    client->http = http_create();
+    client->http = http_create(creds);
     client->rng.state = rng_entropy();
     client->timeout_ms = timeout_ms;
     enum tide_status status = TIDE_OK;
@@ -108,6 +109,7 @@ static enum tide_status status_named(const char *code)
 static enum tide_status status_of_http(long status)
 {
     return status == 400   ? TIDE_E_INVALID
+           : status == 401 ? TIDE_E_DENIED
            : status == 403 ? TIDE_E_DENIED
            : status == 404 ? TIDE_E_NOT_FOUND
            : status == 409 ? TIDE_E_STATE
@@ -135,7 +137,7 @@ enum tide_status fault_from_answer(const struct http_call *call, struct fault *f
 
 static bool worth_a_retry(const struct http_call *call)
 {
-    return !call->reached || call->status == 502 || call->status == 503 || call->status == 504;
+    return (!call->reached && !call->untrusted) || call->status == 502 || call->status == 503 || call->status == 504;
 }
 
 struct attempt {
@@ -222,6 +224,13 @@ static enum tide_status give_up(struct client *client, const struct attempt *a, 
                      "no coordinator answered within %s; tried %s", duration_text(client->timeout_ms, time), a->reasons);
 }
 
+static enum tide_status untrusted(const struct http_call *call, struct fault *fault)
+{
+    return fault_set(fault, TIDE_E_DENIED,
+                     "name the cluster's own CA: --identity DIR or TIDEMARK_IDENTITY, --cacert FILE or TIDEMARK_CACERT",
+                     "no trust in %.200s: %s", call->url, call->error);
+}
+
 static enum tide_status take_json(const struct http_call *call, json_t **ret_json, struct fault *fault)
 {
     json_error_t where;
@@ -254,7 +263,9 @@ enum tide_status client_call(struct client *client, const char *method, const ch
             progress_clear();
             client->preferred = (client->preferred + a.number) % client->urls.count;
             bool fine = call.status >= 200 && call.status < 300;
-            status = fine ? take_json(&call, ret_json, fault) : fault_from_answer(&call, fault);
+            status = call.untrusted ? untrusted(&call, fault)
+                     : fine         ? take_json(&call, ret_json, fault)
+                                    : fault_from_answer(&call, fault);
             break;
         }
         remember_failure(client, &a, &call);

@@ -30,9 +30,9 @@ struct client {
     bool quiet;       /* no progress lines */
 };
 
-/* `list`: "a,b"; a missing scheme is http. Errors: INVALID. */
-MUST_USE enum tide_status client_create(const char *list, uint64_t timeout_ms, struct client **ret_client,
-                                        struct fault *fault);
+/* `list`: "a,b"; a missing scheme is http. creds NULL: none; they must outlive the client. Errors: INVALID. */
+MUST_USE enum tide_status client_create(const char *list, const struct http_creds *creds, uint64_t timeout_ms,
+                                        struct client **ret_client, struct fault *fault);
 void client_free(struct client *client); /* NULL is legal */
 
 /* One call until it is answered or the deadline has passed. `path` begins with "/v1"; `body` may be NULL; wait_ms: how

@@ -20,12 +20,6 @@ struct saving {
     const struct ckpt *found;
 };
 
-/* Nothing more will become of it: a sealed one that says why is not going to be stored. */
-static bool settled(const struct ckpt *k)
-{
-    return k->state == TIDE_CKPT_SEALED ? k->reason[0] != '\0' : k->state != TIDE_CKPT_OPEN;
-}
-
 static bool saved(const struct job_view *view, void *context)
 {
     struct saving *s = context;
@@ -35,7 +29,7 @@ static bool saved(const struct job_view *view, void *context)
         if (s->cut ? k->cut == s->cut : k->by_hand && k->cut >= s->from)
             s->found = k;
     }
-    if (s->found != NULL && (s->until_open || settled(s->found)))
+    if (s->found != NULL && (s->until_open || ckpt_settled(s->found)))
         return true;
     return job_ended(view->job.state);
 }

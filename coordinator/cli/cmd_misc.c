@@ -5,6 +5,7 @@
 #include <tidemark/version.h>
 
 #include "ckpt/base/mem.h"
+#include "coordinator/cli/creds.h"
 #include "coordinator/cli/exits.h"
 #include "coordinator/cli/show.h"
 
@@ -106,6 +107,11 @@ static void offer_nodes(struct client *client, const char *begin)
     codec_release(&node_list_codec, &list);
 }
 
+static const char *environment(const char *name)
+{
+    return getenv(name);
+}
+
 static void offer_line(const char *line, const char *begin)
 {
     bool jobs = strcmp(line, ":jobs") == 0, ckpts = strcmp(line, ":ckpts") == 0, nodes = strcmp(line, ":nodes") == 0;
@@ -115,9 +121,13 @@ static void offer_line(const char *line, const char *begin)
     }
     struct client *client;
     struct fault fault = {0};
-    const char *urls = getenv("TIDEMARK_COORDINATOR");
-    if (client_create(urls && urls[0] ? urls : COORDINATOR_DEFAULT, COMPLETE_TIMEOUT_MS, &client, &fault) != TIDE_OK)
+    struct creds creds;
+    if (creds_load(NULL, environment, &creds, &fault) != TIDE_OK)
         return;
+    if (client_create(creds.urls, &creds.http, COMPLETE_TIMEOUT_MS, &client, &fault) != TIDE_OK) {
+        creds_release(&creds);
+        return;
+    }
     client->quiet = true;
     if (jobs)
         offer_jobs(client, begin);
@@ -126,6 +136,7 @@ static void offer_line(const char *line, const char *begin)
     else
         offer_nodes(client, begin);
     client_free(client);
+    creds_release(&creds);
 }
 
 int cmd_complete(struct cli *cli)

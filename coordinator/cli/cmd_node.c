@@ -18,9 +18,11 @@ static const char *silent_text(uint64_t ms, char *to)
     return to;
 }
 
-static const char *shown_state(const struct node *node)
+/* Whoever reads "drained" switches the host off: not while ranks are there. */
+static const char *shown_state(const struct node_view *v)
 {
-    return node->state == TIDE_NODE_READY && node->cordoned ? "drained" : node_state_names[node->state];
+    bool away = v->node.state == TIDE_NODE_DRAINED || (v->node.state == TIDE_NODE_READY && v->node.cordoned);
+    return !away ? node_state_names[v->node.state] : v->used_slots > 0 ? "draining" : "drained";
 }
 
 static void jobs_text(const struct strlist *jobs, char *to, size_t size)
@@ -35,7 +37,7 @@ static void jobs_text(const struct strlist *jobs, char *to, size_t size)
 static void node_row(struct table *t, const struct node_view *v, bool wide)
 {
     char text[512], silent[UNIT_TEXT_MAX];
-    const char *state = shown_state(&v->node);
+    const char *state = shown_state(v);
     table_cell(t, TINT_NONE, "%s", v->node.name);
     table_cell(t, tint_of_state(state), "%s", state);
     table_cell(t, TINT_NONE, "%u/%u", v->used_slots, v->node.slots);
@@ -107,7 +109,7 @@ static void print_node(const struct node_view *v)
 {
     const struct node *n = &v->node;
     char text[512], time[UNIT_TEXT_MAX];
-    const char *state = shown_state(n);
+    const char *state = shown_state(v);
     field_print("node", TINT_BOLD, "%s", n->name);
     field_print("state", tint_of_state(state), "%s", state);
     if (n->reason[0])
@@ -158,7 +160,9 @@ static int change(struct cli *cli, const char *verb)
 
 int cmd_node_drain(struct cli *cli)
 {
-    return change(cli, "/drain");
+    int code = change(cli, "/drain");
+    fflush(stdout);
+    return code == EXIT_CODE_OK && cli->options.now ? drain_now(cli, cli->args.items[0]) : code;
 }
 
 int cmd_node_resume(struct cli *cli)

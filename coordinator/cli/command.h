@@ -9,6 +9,7 @@
 #include "coordinator/cli/option.h"
 
 struct client;
+struct creds;
 
 /* One run of the program. */
 struct cli {
@@ -16,6 +17,7 @@ struct cli {
     struct options options;
     struct strlist args;
     struct client *client; /* NULL for commands that need no coordinator */
+    struct creds *creds;   /* … */
 };
 
 struct command {
@@ -77,8 +79,15 @@ int cmd_rollback(struct cli *cli);
 int cmd_node_list(struct cli *cli);
 int cmd_node_show(struct cli *cli);
 int cmd_node_drain(struct cli *cli);
+/* drain.c: move every job that runs there. Returns an exit status. */
+int drain_now(struct cli *cli, const char *node);
 int cmd_node_resume(struct cli *cli);
 int cmd_cluster_status(struct cli *cli);
+int cmd_cluster_init(struct cli *cli);
+int cmd_cluster_issue(struct cli *cli);
+int cmd_token_create(struct cli *cli);
+int cmd_token_list(struct cli *cli);
+int cmd_token_revoke(struct cli *cli);
 int cmd_completion(struct cli *cli);
 int cmd_complete(struct cli *cli);
 int cmd_help(struct cli *cli);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <string.h>
 
+#include "ckpt/secure/certs.h"
 #include "coordinator/cli/command.h"
 #include "coordinator/cli/tables.h"
 
@@ -16,7 +17,13 @@ static const char *const until_choices[] = {"ended", "running", "stepping", NULL
 
 static const struct option common_rows[] = {
     {.name = "coordinator", .kind = OPTION_TEXT, .value = "URL[,URL...]", AT(coordinator),
-     .help = "coordinators to ask (default: $TIDEMARK_COORDINATOR, else http://127.0.0.1:7070)"},
+     .help = "coordinators to ask (default: $TIDEMARK_COORDINATOR, else the identity's, else http://127.0.0.1:7070)"},
+    {.name = "identity", .kind = OPTION_TEXT, .value = "DIR", AT(identity), .complete = COMPLETE_DIR,
+     .help = "who you are: a directory of tidemark cluster init or issue (default: $TIDEMARK_IDENTITY)"},
+    {.name = "token", .kind = OPTION_TEXT, .value = "SECRET", AT(token),
+     .help = "show this token instead of a certificate; better in $TIDEMARK_TOKEN, where nobody sees it"},
+    {.name = "cacert", .kind = OPTION_TEXT, .value = "FILE", AT(cacert), .complete = COMPLETE_FILE,
+     .help = "the CA of the coordinators (default: $TIDEMARK_CACERT, else the identity's, else the system's)"},
     {.name = "timeout", .kind = OPTION_DURATION, .value = "DURATION", AT(timeout_ms), .preset = "30s",
      .help = "longest time without an answer of any coordinator before the command gives up"},
     {.name = "help", .letter = 'h', .kind = OPTION_FLAG, AT(help), .help = "print this help"},
@@ -107,6 +114,46 @@ static const struct option rollback_rows[] = {
 };
 static TABLE(rollback_table, "Options", rollback_rows);
 
+static const char *const role_choices[] = {"agent", "viewer", "operator", "admin", NULL};
+
+static const struct option init_rows[] = {
+    {.name = "dir", .kind = OPTION_TEXT, .value = "DIR", AT(dir), .preset = "tidemark-cluster", .complete = COMPLETE_DIR,
+     .help = "make this directory"},
+    {.name = "insecure", .kind = OPTION_FLAG, AT(insecure),
+     .help = "no certificates: whoever reaches a port may do everything; for one machine alone"},
+    {.name = "force", .kind = OPTION_FLAG, AT(force), .help = "an even number of members, or more than five, all the same"},
+};
+static TABLE(init_table, "Options", init_rows);
+
+static const struct option issue_rows[] = {
+    {.name = "dir", .kind = OPTION_TEXT, .value = "DIR", AT(dir), .preset = "tidemark-cluster", .complete = COMPLETE_DIR,
+     .help = "the directory of tidemark cluster init, with ca.key"},
+    {.name = "role", .kind = OPTION_CHOICE, .value = "viewer|operator|admin", AT(role), .choices = role_choices,
+     .preset = "viewer", .help = "what a client may do: look; run jobs and drain nodes; everything"},
+    {.name = "days", .kind = OPTION_NUMBER, .value = "N", AT(days), .min = 1, .max = CERT_DAYS_CA,
+     .help = "the certificate is good for N days (default: 3650, a client's 365)"},
+};
+static TABLE(issue_table, "Options", issue_rows);
+
+static const struct option token_rows[] = {
+    {.name = "role", .kind = OPTION_CHOICE, .value = "agent|viewer|operator|admin", AT(role), .choices = role_choices,
+     .preset = "viewer", .help = "what its holder may do: look; run jobs and drain nodes; everything; or be an agent"},
+    {.name = "node", .kind = OPTION_TEXT, .value = "NODE", AT(node), .complete = COMPLETE_NODE,
+     .help = "role agent: it may speak for this node only"},
+    {.name = "expires", .kind = OPTION_DURATION, .value = "DURATION", AT(expires_ms), .preset = "30d",
+     .help = "good for so long; 0: until it is revoked"},
+    {.name = "join", .kind = OPTION_FLAG, AT(join),
+     .help = "print a join token for tidemark-agent --join-token: the CA's pin with it (role agent)"},
+};
+static TABLE(token_table, "Options", token_rows);
+
+static const struct option drain_rows[] = {
+    {.name = "now", .kind = OPTION_FLAG, AT(now),
+     .help = "do not wait for its jobs to restart or end: take a checkpoint of each and start it again from there elsewhere"},
+    WITHIN("10m", "longest wait of --now, for a checkpoint and for a new start"),
+};
+static TABLE(drain_table, "Options", drain_rows);
+
 static const struct option help_rows[] = {
     {.name = "man", .kind = OPTION_FLAG, AT(man), .hidden = true, .help = "print the man page in roff"},
 };
@@ -169,12 +216,36 @@ const struct command commands[] = {
     {.group = "node", .name = "list", .brief = "the nodes and what they run", .run = cmd_node_list, SET(&output_table)},
     {.group = "node", .name = "show", .brief = "one node", NODE_ARG, .run = cmd_node_show, SET(&output_table)},
     {.group = "node", .name = "drain", .brief = "give a node no new ranks", NODE_ARG, .run = cmd_node_drain,
-     SET(&output_table)},
+     SET(&drain_table, &output_table),
+     .details = "Ranks that run there stay until their job restarts or ends; the node is then drained, before that it is "
+                "draining. With --now its jobs leave at once. A job that finds no other node waits for one; tidemark node "
+                "resume lets it come back."},
     {.group = "node", .name = "resume", .brief = "let a drained node run ranks again", NODE_ARG, .run = cmd_node_resume,
      SET(&output_table)},
 
     {.group = "cluster", .name = "status", .brief = "the coordinators, nodes and jobs in short", .run = cmd_cluster_status,
      SET(&output_table)},
+
+    {.group = "cluster", .name = "init", .brief = "make the certificates and join token of a new cluster",
+     .args = "HOST[:API_PORT[:PEER_PORT]]...", .args_min = 1, .args_max = MEMBERS_MAX, .local = true,
+     .run = cmd_cluster_init, SET(&init_table),
+     .details = "One word per coordinator: one, three or five. HOST is how the others and the clients reach it; the ports "
+                "are 7070 and 7071 if not given. Nothing is started and no network is used: it says what to copy where and "
+                "what to run. Whoever has ca.key can make more identities; no daemon needs it."},
+    {.group = "cluster", .name = "issue", .brief = "make one more identity, or renew one, with a cluster's CA",
+     .args = "member|agent|client NAME [HOST...]", .args_min = 2, .args_max = 3, .local = true, .run = cmd_cluster_issue,
+     SET(&issue_table),
+     .details = "client NAME: for a person or a program. agent NODE: for that node's agent alone. member ID HOST[:PORT[:PORT]]: "
+                "for a coordinator that is to be added; without HOST: a new certificate for a member that there is. The "
+                "identity is made in DIR/KIND-NAME."},
+
+    {.group = "token", .name = "create", .brief = "let somebody in with a secret; prints it, once", .args = "NAME",
+     .args_min = 1, .args_max = 1, .run = cmd_token_create, SET(&token_table),
+     .details = "For example: TIDEMARK_TOKEN=$(tidemark token create ci --role operator). The coordinators keep only its hash."},
+    {.group = "token", .name = "list", .brief = "the tokens, without their secrets", .run = cmd_token_list,
+     SET(&output_table)},
+    {.group = "token", .name = "revoke", .brief = "let a token's holder in no more", .args = "NAME", .args_min = 1,
+     .args_max = 1, .run = cmd_token_revoke, SET(&output_table)},
 
     {.name = "completion", .brief = "print the completion script of a shell", .args = "bash|zsh|fish", .args_min = 1,
      .args_max = 1,

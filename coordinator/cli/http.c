@@ -14,13 +14,18 @@
 
 #define CONNECTIONS_MAX 128L
 
+#define TOKEN_LINE_MAX 512
+
 struct http {
     CURLM *multi;
+    struct http_creds creds;
 };
 
-struct http *http_create(void)
+struct http *http_create(const struct http_creds *creds)
 {
     struct http *http = mem_alloc(sizeof *http);
+    if (creds != NULL)
+        http->creds = *creds;
     if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK || (http->multi = curl_multi_init()) == NULL) {
         mem_free(http);
         return NULL;
@@ -83,10 +88,41 @@ static size_t take_header(char *data, size_t size, size_t count, void *context)
     return size * count;
 }
 
-static void set_headers(struct http_call *call)
+static bool is_https(const struct http_call *call)
+{
+    return strncmp(call->url, "https://", 8) == 0;
+}
+
+/* A redirect leads to another member: it may see the token and the certificate once its own has been verified, and a
+ * connection that is not https sees nothing. */
+static void set_creds(const struct http *http, struct http_call *call)
+{
+    const struct http_creds *creds = &http->creds;
+    CURL *easy = call->easy;
+    curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, is_https(call) ? "https" : "http");
+    curl_easy_setopt(easy, CURLOPT_REDIR_PROTOCOLS_STR, is_https(call) ? "https" : "http");
+    if (!is_https(call))
+        return;
+    curl_easy_setopt(easy, CURLOPT_SSLVERSION, CURL_SSLVERSION_TLSv1_2);
+    curl_easy_setopt(easy, CURLOPT_UNRESTRICTED_AUTH, 1L);
+    if (creds->ca_file != NULL) {
+        curl_easy_setopt(easy, CURLOPT_CAINFO, creds->ca_file);
+        curl_easy_setopt(easy, CURLOPT_CAPATH, NULL); /* nobody else's word counts */
+    }
+    if (creds->cert_file != NULL) {
+        curl_easy_setopt(easy, CURLOPT_SSLCERT, creds->cert_file);
+        curl_easy_setopt(easy, CURLOPT_SSLKEY, creds->key_file);
+    }
+}
+
+static void set_headers(const struct http *http, struct http_call *call)
 {
     struct curl_slist *list = NULL;
-    char line[HTTP_KEY_MAX + 32];
+    char line[TOKEN_LINE_MAX];
+    if (http->creds.token != NULL && is_https(call)) {
+        snprintf(line, sizeof line, "Authorization: Bearer %s", http->creds.token);
+        list = curl_slist_append(list, line);
+    }
     if (call->key[0] != '\0') {
         snprintf(line, sizeof line, "Idempotency-Key: %s", call->key);
         list = curl_slist_append(list, line);
@@ -97,15 +133,13 @@ static void set_headers(struct http_call *call)
     curl_easy_setopt(call->easy, CURLOPT_HTTPHEADER, list);
 }
 
-static void set_up(struct http_call *call)
+static void set_up(const struct http *http, struct http_call *call)
 {
     CURL *easy = call->easy;
     curl_easy_setopt(easy, CURLOPT_PRIVATE, call);
     curl_easy_setopt(easy, CURLOPT_URL, call->url);
     curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, call->method);
     curl_easy_setopt(easy, CURLOPT_USERAGENT, "tidemark/" TIDE_VERSION_STRING);
-    curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
-    curl_easy_setopt(easy, CURLOPT_REDIR_PROTOCOLS_STR, "http,https");
     curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 1L);
     curl_easy_setopt(easy, CURLOPT_MAXREDIRS, (long)HTTP_REDIRECTS_MAX);
     curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
@@ -121,19 +155,20 @@ static void set_up(struct http_call *call)
         curl_easy_setopt(easy, CURLOPT_POSTFIELDS, call->body ? call->body : "");
         curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)(call->body ? strlen(call->body) : 0));
     }
-    set_headers(call);
+    set_creds(http, call);
+    set_headers(http, call);
 }
 
 enum tide_status http_start(struct http *http, struct http_call *call, struct err *err)
 {
-    call->done = call->reached = call->refused = call->log_ended = false;
+    call->done = call->reached = call->refused = call->untrusted = call->log_ended = false;
     call->status = 0;
     call->error[0] = '\0';
     call->log_offset = call->log_next = 0;
     call->easy = curl_easy_init();
     if (call->easy == NULL)
         return err_set(err, TIDE_E_IO, "libcurl gave no handle for %s", call->url);
-    set_up(call);
+    set_up(http, call);
     if (curl_multi_add_handle(http->multi, call->easy) != CURLM_OK) {
         http_release(http, call);
         return err_set(err, TIDE_E_IO, "libcurl did not take the request to %s", call->url);
@@ -149,6 +184,8 @@ static void finish(struct http *http, CURL *easy, CURLcode result)
     call->done = true;
     call->reached = result == CURLE_OK;
     call->refused = result == CURLE_COULDNT_CONNECT || result == CURLE_COULDNT_RESOLVE_HOST;
+    call->untrusted = result == CURLE_PEER_FAILED_VERIFICATION || result == CURLE_SSL_CACERT_BADFILE ||
+                      result == CURLE_SSL_CERTPROBLEM;
     if (!call->reached && call->error[0] == '\0')
         snprintf(call->error, sizeof call->error, "%s", curl_easy_strerror(result));
     if (result == CURLE_COULDNT_CONNECT)

@@ -18,6 +18,13 @@
 
 struct http;
 
+/* What is shown to https:// URLs, and only to them. Paths and texts; NULL: none. Must outlive the http. */
+struct http_creds {
+    const char *ca_file; /* NULL: those the system trusts */
+    const char *cert_file, *key_file;
+    const char *token;
+};
+
 /* A request and, once `done`, its answer. Caller-owned; must stay in place while it runs. */
 struct http_call {
     const char *method; /* "GET"; static */
@@ -29,6 +36,7 @@ struct http_call {
     bool done;
     bool reached; /* an HTTP answer came; else `error` says why not */
     bool refused; /* nobody listens there */
+    bool untrusted; /* its certificate is not to be trusted, or ours cannot be used: asking again changes nothing */
     long status;
     char *answer; /* owned by the call; NUL behind the last byte */
     size_t answer_bytes;
@@ -39,7 +47,8 @@ struct http_call {
     void *easy, *headers; /* internal */
 };
 
-struct http *http_create(void);    /* NULL when libcurl does not start */
+/* `creds` may be NULL. NULL when libcurl does not start. */
+struct http *http_create(const struct http_creds *creds);
 void http_free(struct http *http); /* all its calls must have been released */
 
 /* Errors: IO when curl has no more handles. */

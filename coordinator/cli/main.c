@@ -5,6 +5,7 @@
 
 #include "ckpt/base/log.h"
 #include "ckpt/base/mem.h"
+#include "coordinator/cli/creds.h"
 #include "coordinator/cli/exits.h"
 #include "coordinator/cli/show.h"
 #include "coordinator/cli/tables.h"
@@ -50,25 +51,29 @@ static int check_args(const struct cli *cli)
     return usage(c, text);
 }
 
-static int run(struct cli *cli)
-{
-    const struct options *o = &cli->options;
-    if (!cli->command->local && !o->standalone) {
-        struct fault fault = {0};
-        const char *urls = o->coordinator ? o->coordinator : getenv("TIDEMARK_COORDINATOR");
-        if (urls == NULL || urls[0] == '\0')
-            urls = COORDINATOR_DEFAULT;
-        if (client_create(urls, o->timeout_ms, &cli->client, &fault) != TIDE_OK)
-            return fault_report(&fault);
-    }
-    int code = cli->command->run(cli);
-    client_free(cli->client);
-    return code;
-}
-
 static const char *environment(const char *name)
 {
     return getenv(name);
+}
+
+static int run(struct cli *cli)
+{
+    const struct options *o = &cli->options;
+    struct creds creds = {0};
+    struct fault fault = {0};
+    if (!cli->command->local && !o->standalone) {
+        cli->creds = &creds;
+        if (creds_load(o, environment, &creds, &fault) != TIDE_OK)
+            return fault_report(&fault);
+        if (client_create(creds.urls, &creds.http, o->timeout_ms, &cli->client, &fault) != TIDE_OK) {
+            creds_release(&creds);
+            return fault_report(&fault);
+        }
+    }
+    int code = cli->command->run(cli);
+    client_free(cli->client);
+    creds_release(&creds);
+    return code;
 }
 
 static int dispatch(int argc, char **argv, const struct command *command)

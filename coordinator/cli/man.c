@@ -103,6 +103,9 @@ static void man_environment(FILE *to)
 {
     static const char *const rows[][2] = {
         {"TIDEMARK_COORDINATOR", "Coordinators to ask, when --coordinator is not given."},
+        {"TIDEMARK_IDENTITY", "The identity directory, when --identity is not given."},
+        {"TIDEMARK_TOKEN", "The secret of a token, which then stands before the certificate."},
+        {"TIDEMARK_CACERT", "The CA of the coordinators, when --cacert is not given."},
         {"PET_<FLAG>", "Stands for a flag of torchrun in tidemark run, as with torchrun: PET_NPROC_PER_NODE=4."},
         {"PYTHON_EXEC", "The interpreter of scripts and modules; python3 if not set."},
         {"XDG_STATE_HOME", "Holds tidemark/store and tidemark/standalone of --standalone; ~/.local/state if not set."},

@@ -61,6 +61,7 @@ struct option_table {
 struct options {
     bool help;
     const char *coordinator;
+    const char *identity, *token, *cacert;
     uint64_t timeout_ms;
     unsigned output; /* enum output */
     bool json;
@@ -78,8 +79,14 @@ struct options {
     unsigned until;     /* enum wait_until */
     const char *ranks, *to;
     uint64_t generation, tail, steps;
-    bool all_generations, force, no_wait, all;
+    bool all_generations, force, no_wait, all, now;
     unsigned stream; /* enum log_stream */
+
+    /* cluster init, cluster issue, token create */
+    const char *dir, *node;
+    bool insecure, join;
+    unsigned role; /* enum access_role - 1 */
+    uint64_t expires_ms, days;
 
     /* help */
     bool man;

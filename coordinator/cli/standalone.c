@@ -301,7 +301,7 @@ static enum tide_status start_coordinator(struct standalone *s, uint64_t deadlin
         status = wait_address(s, deadline_ns, &url, fault);
     if (status != TIDE_OK)
         return status;
-    status = client_create(url, timeout_ms, ret_client, fault);
+    status = client_create(url, NULL, timeout_ms, ret_client, fault);
     mem_free(url);
     return status;
 }

@@ -44,12 +44,13 @@ enum tint tint_of_state(const char *state)
     static const struct {
         const char *state;
         enum tint tint;
-    } tints[] = {
-        {"running", TINT_GREEN},  {"succeeded", TINT_GREEN},   {"committed", TINT_GREEN}, {"ready", TINT_GREEN},
-        {"finished", TINT_GREEN}, {"restarting", TINT_YELLOW}, {"stopping", TINT_YELLOW}, {"pending", TINT_YELLOW},
-        {"sealed", TINT_YELLOW},  {"open", TINT_YELLOW},       {"starting", TINT_YELLOW}, {"restoring", TINT_YELLOW},
-        {"drained", TINT_YELLOW}, {"failed", TINT_RED},        {"lost", TINT_RED},        {"corrupt", TINT_RED},
-        {"aborted", TINT_RED},    {"exited", TINT_RED},        {"cancelled", TINT_DIM},   {"dropped", TINT_DIM}};
+    } tints[] = {{"running", TINT_GREEN},   {"succeeded", TINT_GREEN}, {"committed", TINT_GREEN},
+                 {"ready", TINT_GREEN},     {"finished", TINT_GREEN},  {"restarting", TINT_YELLOW},
+                 {"stopping", TINT_YELLOW}, {"pending", TINT_YELLOW},  {"sealed", TINT_YELLOW},
+                 {"open", TINT_YELLOW},     {"starting", TINT_YELLOW}, {"restoring", TINT_YELLOW},
+                 {"drained", TINT_YELLOW},  {"draining", TINT_YELLOW}, {"failed", TINT_RED},
+                 {"lost", TINT_RED},        {"corrupt", TINT_RED},     {"aborted", TINT_RED},
+                 {"exited", TINT_RED},      {"cancelled", TINT_DIM},   {"dropped", TINT_DIM}};
     for (size_t i = 0; i < sizeof tints / sizeof tints[0]; i++)
         if (strcmp(tints[i].state, state) == 0)
             return tints[i].tint;

@@ -9,6 +9,11 @@
 
 #define GAP_MS 100 /* between two questions */
 
+bool ckpt_settled(const struct ckpt *ckpt)
+{
+    return ckpt->state == TIDE_CKPT_SEALED ? ckpt->reason[0] != '\0' : ckpt->state != TIDE_CKPT_OPEN;
+}
+
 bool watch_ended(const struct job_view *view, void *context)
 {
     (void)context;

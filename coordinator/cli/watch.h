@@ -12,6 +12,8 @@ MUST_USE enum tide_status watch_job(struct client *client, const char *job, uint
                                     bool (*enough)(const struct job_view *view, void *context), void *context,
                                     struct job_view *ret_view, json_t **ret_json, struct fault *fault);
 
+/* Nothing more will become of it: a sealed one that says why is not going to be stored. */
+bool ckpt_settled(const struct ckpt *ckpt);
 bool watch_ended(const struct job_view *view, void *context);
 
 #define WATCH_MS_TERMINAL 500 /* how often the elapsed time on a terminal moves */

@@ -163,8 +163,10 @@ enum tide_status apply_STORE_FAIL(struct change *change)
     event_add(change, EVENT_STORE_FAILED, event->node, event->rank, ckpt->cut,
               "checkpoint %" PRIu64 " was not stored (try %u of %u%s): %s", ckpt->cut, record->store_attempts,
               STORE_ATTEMPTS_MAX, over ? "; it stays in memory only" : "", event->text);
-    if (over)
+    if (over) {
         store_leave(record, ckpt->cut);
+        TEXT(ckpt->reason, "it stays in memory only: %s", event->text);
+    }
     return TIDE_OK;
 }
 

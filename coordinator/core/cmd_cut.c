@@ -24,21 +24,37 @@ static enum tide_status find_open(struct change *change, struct ckpt **ret_ckpt)
     return TIDE_OK;
 }
 
-static bool can_be_forgotten(const struct job_record *record, const struct ckpt *ckpt, unsigned state)
-{
-    return ckpt->state == state && ckpt->cut != record->job.restore_cut && !strlist_has_number(&record->purge, ckpt->cut);
-}
+/* Who may be forgotten, in this order; a store that lets nothing be deleted must not be the end of the checkpoints. */
+static const struct {
+    unsigned state;
+    bool purged; /* its objects are gone */
+} useless[] = {{TIDE_CKPT_ABORTED, true}, {TIDE_CKPT_DROPPED, true}, {TIDE_CKPT_CORRUPT, true}, {TIDE_CKPT_DROPPED, false}};
 
 /* The oldest that is of no use goes first. count: none may go. */
 static size_t least_useful(const struct job_record *record)
 {
-    static const unsigned states[] = {TIDE_CKPT_ABORTED, TIDE_CKPT_DROPPED, TIDE_CKPT_CORRUPT};
     const struct job *job = &record->job;
-    for (size_t s = 0; s < sizeof states / sizeof states[0]; s++)
-        for (size_t i = 0; i < job->ckpts.count; i++)
-            if (can_be_forgotten(record, &job->ckpts.items[i], states[s]))
+    for (size_t u = 0; u < sizeof useless / sizeof useless[0]; u++)
+        for (size_t i = 0; i < job->ckpts.count; i++) {
+            const struct ckpt *ckpt = &job->ckpts.items[i];
+            if (ckpt->state == useless[u].state && ckpt->cut != job->restore_cut &&
+                strlist_has_number(&record->purge, ckpt->cut) != useless[u].purged)
                 return i;
+        }
     return job->ckpts.count;
+}
+
+static void forget_one(struct change *change)
+{
+    struct job_record *record = change->job;
+    size_t at = least_useful(record);
+    uint64_t cut = record->job.ckpts.items[at].cut;
+    codec_list_remove(&ckpt_codec, &record->job.ckpts, at);
+    if (!strlist_has_number(&record->purge, cut))
+        return;
+    strlist_drop_number(&record->purge, cut);
+    event_add(change, EVENT_NOTE, NULL, -1, cut,
+              "the objects of checkpoint %" PRIu64 " could not be deleted; they are given up, and left in the store", cut);
 }
 
 bool cut_has_room(const struct job_record *record)
@@ -72,7 +88,7 @@ enum tide_status apply_CUT_OPEN(struct change *change)
         return err_set(change->err, TIDE_E_LIMIT, "job %s keeps %d checkpoints; drop some: tidemark ckpt drop", command->job,
                        TIDE_CKPTS_MAX);
     if (record->job.ckpts.count >= TIDE_CKPTS_MAX)
-        codec_list_remove(&ckpt_codec, &record->job.ckpts, least_useful(record));
+        forget_one(change);
     struct ckpt *ckpt = codec_list_add(&ckpt_codec, &record->job.ckpts);
     ckpt->cut = record->job.next_cut++;
     ckpt->generation = record->job.generation;
@@ -143,6 +159,8 @@ enum tide_status apply_CUT_SEAL(struct change *change)
         record->store_cut = ckpt->cut;
         record->store_attempts = 0;
         record->shards_stored = false;
+    } else if (record->store_cut == 0) {
+        TEXT(ckpt->reason, "it stays in memory only: there is no store");
     }
     event_add(change, EVENT_SEALED, NULL, -1, ckpt->cut,
               "checkpoint %" PRIu64 " (step %" PRIu64 ") is whole in memory: %" PRIu64 " bytes, longest stall %" PRIu64

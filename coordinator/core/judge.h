@@ -18,6 +18,7 @@ struct track {
     uint64_t absent_ns; /* ranks that were started are not reported, since; 0: none */
     uint64_t cut;
     uint64_t cut_ns;   /* that cut was first seen open */
+    uint64_t cut_from; /* the largest step reported by then */
     uint64_t next_cut;
     uint64_t idle_ns;  /* a cut was last opened, or a generation launched */
     uint64_t store_cut;
@@ -33,6 +34,7 @@ struct track {
     uint64_t sample_step, sample_ns;
     uint64_t rate; /* steps in 1,000 s */
     bool rated;    /* rate is a measurement */
+    uint64_t grew_ns, step_ns; /* top_step last grew; how long one step took then; 0: not known */
 };
 
 struct tracks {

@@ -5,6 +5,8 @@
  * a moment, and the agent looks at the page once more before it arms. */
 #define MARGIN_HEARTBEATS_X2 5u /* two and a half */
 #define MARGIN_STEPS 2u
+#define SLOW_STEP_NS NS_PER_S
+#define CUT_STEPS_MS_MAX UINT64_C(86400000) /* a program whose steps take longer than a day is not waited for */
 
 static uint64_t cut_step(const struct judging *judging, const struct track *track, uint64_t top, uint32_t attempt)
 {
@@ -124,10 +126,19 @@ static void judge_missed(struct judging *judging, const struct job_record *recor
     TEXT(rearm->text, "rank %u on %s was at step %" PRIu64 " already", missed->rank, scan->missed.node, missed->step);
 }
 
+/* The deadline is for ranks that do not come. Where the steps until then take seconds, it begins when they are made. */
+static uint64_t deadline_of(const struct job_record *record, const struct track *track, const struct ckpt *ckpt)
+{
+    bool slow = track->step_ns >= SLOW_STEP_NS && ckpt->step > track->cut_from;
+    uint64_t steps = slow ? ckpt->step - track->cut_from : 0;
+    unsigned __int128 ms = (unsigned __int128)steps * track->step_ns / NS_PER_MS;
+    return record->job.spec.cut_deadline_ms + (ms < CUT_STEPS_MS_MAX ? (uint64_t)ms : CUT_STEPS_MS_MAX);
+}
+
 static void judge_cut_deadline(struct judging *judging, const struct job_record *record, const struct track *track,
                                const struct ckpt *ckpt)
 {
-    uint64_t deadline_ms = record->job.spec.cut_deadline_ms;
+    uint64_t deadline_ms = deadline_of(record, track, ckpt);
     if (!judge_passed(judging, track->cut_ns, deadline_ms))
         return;
     int32_t first = -1;

@@ -207,31 +207,73 @@ static bool spares_whole(const struct state *state, const struct job_record *rec
     return true;
 }
 
-static void respare(struct room *room, struct job_record *record)
+/* Jobs that wait and could be launched now: what they need is not taken for a reserve. */
+struct waiting {
+    struct job_record **items;
+    size_t count;
+};
+
+static void waiting_init(struct waiting *waiting, struct room *room, const struct state *state)
 {
-    shift(room, record, false);
+    *waiting = (struct waiting){.items = mem_array(state->jobs.count, sizeof(struct job_record *))};
+    for (size_t i = 0; i < state->jobs.count; i++) {
+        struct job_record *record = &state->jobs.items[i];
+        bool waits = record->phase == GEN_PHASE_NONE || record->phase == GEN_PHASE_FENCING;
+        if (job_active(record) && waits && room_for(room, record))
+            waiting->items[waiting->count++] = record;
+    }
+}
+
+static bool all_have_room(const struct waiting *waiting, struct room *room)
+{
+    for (size_t i = 0; i < waiting->count; i++)
+        if (!room_for(room, waiting->items[i]))
+            return false;
+    return true;
+}
+
+static struct strlist spares_chosen(const struct room *room, const struct job_record *record)
+{
     struct pool pool = {
         .room = room, .need = record->job.spec.nproc_per_node, .taken = mem_array(room->state->nodes.count, sizeof(bool))};
     for (size_t i = 0; i < record->job.nodes.count; i++)
         pool_take(&pool, record->job.nodes.items[i]);
     struct strlist spares = pool_spares(&pool, record);
-    strlist_release(&record->job.spares);
-    record->job.spares = spares;
     mem_free(pool.taken);
+    return spares;
+}
+
+static void respare(struct room *room, struct job_record *record, const struct waiting *waiting)
+{
+    shift(room, record, false);
+    struct strlist before = record->job.spares;
+    record->job.spares = spares_chosen(room, record);
     shift(room, record, true);
+    if (!all_have_room(waiting, room)) {
+        shift(room, record, false);
+        for (size_t i = record->job.spares.count; i-- > 0;)
+            if (!strlist_has(&before, record->job.spares.items[i]))
+                strlist_drop(&record->job.spares, record->job.spares.items[i]);
+        shift(room, record, true);
+    }
+    strlist_release(&before);
 }
 
 void place_spares(struct state *state)
 {
     struct room room = {0};
+    struct waiting waiting = {0};
     for (size_t i = 0; i < state->jobs.count; i++) {
         struct job_record *record = &state->jobs.items[i];
         if ((record->phase != GEN_PHASE_LAUNCHED && record->phase != GEN_PHASE_FENCING) || spares_whole(state, record))
             continue;
-        if (room.state == NULL)
+        if (room.state == NULL) {
             room_init(&room, state);
-        respare(&room, record);
+            waiting_init(&waiting, &room, state);
+        }
+        respare(&room, record, &waiting);
     }
+    mem_free(waiting.items);
     room_release(&room);
 }
 

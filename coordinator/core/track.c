@@ -84,6 +84,7 @@ void track_look(struct track *track, const struct job_record *record, uint64_t n
     if (track->cut != cut) {
         track->cut = cut;
         track->cut_ns = now_ns;
+        track->cut_from = track->top_step;
     }
     look_at_store(track, record, now_ns);
 }
@@ -108,6 +109,16 @@ static void sample_rate(struct track *track, uint64_t window_ns, uint64_t now_ns
     track->sample_step = track->top_step;
 }
 
+/* A step may take longer than any window of the rate. One that was quicker than the others is not taken for the rule. */
+static void sample_step(struct track *track, uint64_t top, uint64_t now_ns)
+{
+    if (track->grew_ns != 0) {
+        uint64_t took_ns = (now_ns - track->grew_ns) / (top - track->top_step);
+        track->step_ns = took_ns > track->step_ns / 2 ? took_ns : track->step_ns / 2;
+    }
+    track->grew_ns = now_ns;
+}
+
 void track_steps(struct track *track, const struct state *state, const struct gen_report *report, uint64_t now_ns)
 {
     uint64_t top = 0;
@@ -122,9 +133,11 @@ void track_steps(struct track *track, const struct state *state, const struct ge
     if (report->generation > track->steps_generation) {
         track->steps_generation = report->generation;
         track->top_step = track->sample_step = track->rate = 0;
-        track->sample_ns = 0;
+        track->sample_ns = track->grew_ns = track->step_ns = 0;
         track->rated = false;
     }
+    if (top > track->top_step)
+        sample_step(track, top, now_ns);
     if (top >= track->top_step) {
         track->top_step = top;
         track->top_ns = now_ns;

@@ -17,6 +17,9 @@ struct checker {
     void *arg;
     struct err first;  /* the first thing wrong */
     uint64_t snapshot; /* newest valid one; 0: none */
+    uint64_t snapshot_term;
+    uint64_t snapshot_term_in_log; /* of the entry of that index; 0: not held */
+    uint64_t term;                 /* of the newest record */
     uint64_t log_first;
     uint64_t log_last; /* of the segments so far; 0 with log_first 0: none yet */
     uint64_t last_sum;
@@ -44,13 +47,39 @@ static void check_snapshots(struct checker *c)
         enum tide_status status = snapshot_load(c->dir.path, c->dir.cluster, indexes[i], &snapshot, &err);
         if (status == TIDE_OK) {
             c->snapshot = snapshot.index;
-            snprintf(verdict, sizeof verdict, "ok: state after record %" PRIu64 ", %zu bytes", snapshot.index,
-                     snapshot.bytes);
+            c->snapshot_term = snapshot.term;
+            snprintf(verdict, sizeof verdict,
+                     "ok: state after record %" PRIu64 " of term %" PRIu64 ", %zu bytes, digest %016" PRIx64, snapshot.index,
+                     snapshot.term, snapshot.bytes, snapshot.digest);
         }
         say(c, file, status, status == TIDE_OK ? verdict : err.text);
         snapshot_release(&snapshot);
     }
     mem_free(indexes);
+}
+
+/* Images that are not there yet. */
+static void check_parts(struct checker *c, const char *suffix, const char *what)
+{
+    uint64_t *indexes = NULL;
+    size_t count = 0;
+    struct err err = {0};
+    if (datadir_list(c->dir.path, "snap-", suffix, &indexes, &count, &err) != TIDE_OK)
+        say(c, c->dir.path, err.status, err.text);
+    for (size_t i = 0; i < count; i++) {
+        char file[DATA_FILE_MAX];
+        datadir_numbered(c->dir.path, "snap-", indexes[i], suffix, file);
+        say(c, file, TIDE_OK, what);
+    }
+    mem_free(indexes);
+}
+
+static void note_terms(struct checker *c, uint64_t first, const struct segment_scan *scan)
+{
+    if (scan->count > 0)
+        c->term = scan->terms[scan->count - 1];
+    if (c->snapshot >= first && c->snapshot - first < scan->count)
+        c->snapshot_term_in_log = scan->terms[c->snapshot - first];
 }
 
 static void judge_segment(struct checker *c, const char *file, uint64_t first, const struct segment_scan *scan)
@@ -101,6 +130,7 @@ static void check_segments(struct checker *c)
         struct segment_scan scan;
         segment_scan(data, bytes, firsts[i], c->dir.cluster, i + 1 == count, &scan);
         judge_segment(c, file, firsts[i], &scan);
+        note_terms(c, firsts[i], &scan);
         segment_scan_release(&scan);
         mem_free(data);
     }
@@ -109,6 +139,30 @@ static void check_segments(struct checker *c)
         say(c, c->dir.path, TIDE_E_CORRUPT, "CORRUPT: it holds no log-*.wal: the log is gone");
     else if (c->log_first > c->snapshot + 1)
         say(c, c->dir.path, TIDE_E_CORRUPT, "CORRUPT: records between the newest valid snapshot and the log are missing");
+    else if (c->log_last < c->snapshot || (c->snapshot_term_in_log != 0 && c->snapshot_term_in_log != c->snapshot_term))
+        say(c, c->dir.path, TIDE_OK, "ok, with a log that the newest snapshot has replaced: the next start will discard it");
+}
+
+/* After the log: no record is ever written before the ballot is of its term. */
+static void check_ballot(struct checker *c)
+{
+    struct ballot ballot;
+    struct err err = {0};
+    char file[DATA_FILE_MAX], verdict[TIDE_TEXT_MAX];
+    datadir_file(c->dir.path, "ballot", file);
+    enum tide_status status = ballot_load(c->dir.path, &ballot, &err);
+    if (status != TIDE_OK) {
+        say(c, file, status, err.text);
+    } else if (ballot.term < c->term) {
+        snprintf(verdict, sizeof verdict,
+                 "CORRUPT: it %s term %" PRIu64 ", but the log has a record of term %" PRIu64
+                 ": a vote may have been forgotten",
+                 ballot.term == 0 ? "is missing or of" : "is of", ballot.term, c->term);
+        say(c, file, TIDE_E_CORRUPT, verdict);
+    } else {
+        snprintf(verdict, sizeof verdict, "ok: term %" PRIu64 ", vote for member %" PRIu64, ballot.term, ballot.vote);
+        say(c, file, TIDE_OK, ballot.vote ? verdict : "ok: no vote in the present term");
+    }
 }
 
 enum tide_status check_data(const char *path, check_report *report, void *arg, struct err *err)
@@ -117,14 +171,15 @@ enum tide_status check_data(const char *path, check_report *report, void *arg, s
     enum tide_status status = datadir_open(path, NULL, 0, false, &c.dir, err);
     if (status != TIDE_OK)
         return status;
-    struct ballot ballot;
-    struct err why = {0};
-    char file[DATA_FILE_MAX];
-    datadir_file(path, "ballot", file);
-    status = ballot_load(path, &ballot, &why);
-    say(&c, file, status, status == TIDE_OK ? "ok" : why.text);
+    char file[DATA_FILE_MAX], verdict[TIDE_TEXT_MAX];
+    datadir_file(path, "format", file);
+    snprintf(verdict, sizeof verdict, "ok: member %" PRIu64 " of cluster %s", c.dir.member, c.dir.cluster);
+    say(&c, file, TIDE_OK, verdict);
     check_snapshots(&c);
+    check_parts(&c, ".img.part", "ok: a snapshot that is being received from another member");
+    check_parts(&c, ".img.tmp", "ok: a snapshot that was not finished; the next start does without it");
     check_segments(&c);
+    check_ballot(&c);
     datadir_close(&c.dir);
     return c.first.status == TIDE_OK ? TIDE_OK : err_set(err, c.first.status, "%s", c.first.text);
 }

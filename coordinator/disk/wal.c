@@ -9,6 +9,9 @@
 #include "ckpt/base/mem.h"
 #include "coordinator/disk/wal_inner.h"
 
+#define RUN_BYTES_MIN (64u << 10)
+#define RUN_KEPT_BYTES_MAX (1u << 20) /* a larger one is not kept */
+
 void wal_segment_path(const struct wal *wal, uint64_t first, char to[DATA_FILE_MAX])
 {
     datadir_numbered(wal->dir, "log-", first, ".wal", to);
@@ -104,6 +107,7 @@ void wal_close(struct wal *wal)
     for (size_t i = 0; i < wal->count; i++)
         wal_segment_release(&wal->segments[i]);
     mem_free(wal->segments);
+    mem_free(wal->run);
     if (wal->fd >= 0)
         close(wal->fd);
     mem_free(wal);
@@ -138,12 +142,22 @@ static enum tide_status write_at(struct wal *wal, const char *data, uint64_t byt
     return TIDE_OK;
 }
 
+static char *run_room(struct wal *wal, size_t bytes)
+{
+    if (wal->run_bytes < bytes || wal->run_bytes > RUN_KEPT_BYTES_MAX) {
+        mem_free(wal->run);
+        wal->run_bytes = bytes > RUN_BYTES_MIN ? bytes : RUN_BYTES_MIN;
+        wal->run = mem_alloc(wal->run_bytes);
+    }
+    return wal->run;
+}
+
 /* As many entries as fit into the newest segment, with one write. */
 static enum tide_status append_run(struct wal *wal, const struct wal_entry *entries, size_t count, uint64_t bytes,
                                    struct err *err)
 {
     struct segment *segment = wal_newest(wal);
-    char *run = mem_alloc(bytes);
+    char *run = run_room(wal, bytes);
     uint64_t begin = segment->end, at = 0, synced = wal->synced;
     for (size_t i = 0; i < count; i++) {
         const struct wal_entry *e = &entries[i];
@@ -157,9 +171,7 @@ static enum tide_status append_run(struct wal *wal, const struct wal_entry *entr
         wal_segment_add(segment, begin + at, e->term, begin + at + record_room(e->bytes));
         at += record_room(e->bytes);
     }
-    enum tide_status status = write_at(wal, run, bytes, begin, err);
-    mem_free(run);
-    return status;
+    return write_at(wal, run, bytes, begin, err);
 }
 
 static enum tide_status check_entries(const struct wal *wal, const struct wal_entry *entries, size_t count, struct err *err)

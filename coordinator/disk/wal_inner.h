@@ -28,6 +28,8 @@ struct wal {
     int fd; /* of the newest */
     uint64_t last_sum;
     uint64_t synced;
+    char *run; /* where records are put together; kept from one append to the next */
+    size_t run_bytes;
     bool dirty;        /* written since the last fdatasync */
     bool spare;        /* spare.wal is ready */
     struct err broken; /* the first failed write; OK: none */

@@ -61,13 +61,14 @@ cluster_namespace()
     echo "tidemark-$CLUSTER_ID-$1"
 }
 
-# Where the coordinator and the CLI live; in it the bridge.
+# Where the coordinator and the CLI live; in it the bridge. Its address is set: else it is that of one of its ports, and changes
+# when a node is added, so that packets of the others go astray for seconds.
 cluster_hub_create()
 {
     local hub
     hub=$(cluster_namespace 0)
     ip netns add "$hub" && ip -n "$hub" link set lo up && ip -n "$hub" link add br0 type bridge &&
-        ip -n "$hub" addr add "$(cluster_address 0)/24" dev br0 && ip -n "$hub" link set br0 up
+        ip -n "$hub" link set br0 address 02:00:00:00:00:01 && ip -n "$hub" addr add "$(cluster_address 0)/24" dev br0 && ip -n "$hub" link set br0 up
 }
 
 cluster_node_create()

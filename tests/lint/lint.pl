@@ -123,6 +123,7 @@ my @FLOORS = (
     ['coordinator/raft',    [@BASE, 'coordinator/raft']],
     ['coordinator/disk',    [@KNOWLEDGE, 'coordinator/disk']],
     ['coordinator/http',    [@KNOWLEDGE, 'coordinator/http']],
+    ['coordinator/net',     [@BASE, 'ckpt/wire', 'ckpt/secure', 'coordinator/net']],
     ['coordinator/cli',     [@KNOWLEDGE, 'ckpt/secure', 'ckpt/store', 'ckpt/stage', 'coordinator/cli']],
     ['coordinator/server',  [@KNOWLEDGE, 'coordinator/core', 'coordinator/raft', 'coordinator/disk', 'coordinator/http',
                              'coordinator/net', 'coordinator/server', 'ckpt/secure', 'ckpt/store']],
@@ -435,7 +436,7 @@ sub rule_target_links {
     my ($files) = @_;
     my @found;
     my $agent = qr/\b(tide_agent\w*|tidemark-agent|tidemark-step|tide_link|tide_rpc)\b/;
-    my $coordinator = qr/\b(tide_core|tide_disk|tide_http|tide_server|tidemarkd)\b/;
+    my $coordinator = qr/\b(tide_core|tide_disk|tide_http|tide_net|tide_raft|tide_server|tidemarkd)\b/;
     for my $file (grep { $_->{path} =~ m{CMakeLists\.txt$} } @$files) {
         (my $text = $file->{text}) =~ s/#[^\n]*//g;
         push @found, "$file->{path}: an agent target names $1" if $file->{path} =~ m{^agent/} && $text =~ $coordinator;

@@ -434,6 +434,7 @@ void check_end(struct world *w)
         return;
     }
     check_replay(w);
+    check_coords_agree(w);
     /* A corrupt checkpoint is kept to be looked at. A dropped one is gone, but for what a slow node wrote after that. */
     for (size_t i = 0; i < w->depot.count; i++) {
         const struct object *object = &w->depot.items[i];

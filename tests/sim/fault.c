@@ -132,20 +132,54 @@ static void partition(struct world *w)
     trace(w, "%s cannot talk to the coordinator, way %" PRIu64, h->name, kind);
 }
 
-static void leader_returns(struct world *w, struct args *args)
+static struct coord *some_coord(struct world *w)
 {
-    (void)args;
-    if (!w->leader.up)
-        leader_boot(w);
+    struct coord *leader = coord_in_office(w);
+    return leader != NULL && chance(w, 500000) ? leader : &w->coords[rng_below(&w->rng, w->coord_count)];
 }
 
+static void coord_returns(struct world *w, struct args *args)
+{
+    coord_boot(w, &w->coords[args->coord]);
+}
+
+static void kill_coord(struct world *w, struct coord *c)
+{
+    uint64_t away = chance(w, 700000) ? between(w, MS(50), MS(1000)) : between(w, SECONDS(1), SECONDS(10));
+    if (!c->up)
+        return;
+    coord_crash(w, c);
+    later(w, away, coord_returns, (struct args){.coord = c->slot});
+}
+
+/* Now and then all of them: the power is gone. */
 static void hurt_leader(struct world *w)
 {
-    if (!w->leader.up)
-        return;
-    leader_crash(w);
-    later(w, chance(w, 700000) ? between(w, MS(50), MS(1000)) : between(w, SECONDS(1), SECONDS(10)), leader_returns,
-          (struct args){0});
+    bool all = chance(w, 100000);
+    struct coord *one = some_coord(w);
+    for (uint32_t i = 0; i < w->coord_count; i++)
+        if (all || one == &w->coords[i])
+            kill_coord(w, &w->coords[i]);
+}
+
+static void stop_leader(struct world *w)
+{
+    struct coord *c = some_coord(w);
+    if (c->up && c->paused_until <= w->now)
+        coord_pause(w, c, chance(w, 700000) ? between(w, MS(100), MS(1500)) : between(w, SECONDS(2), SECONDS(8)));
+}
+
+/* One member hears nobody, is heard by nobody, or both; or the group falls in two. */
+static void part_leaders(struct world *w)
+{
+    uint64_t until = w->now + (chance(w, 700000) ? between(w, MS(100), MS(1500)) : between(w, SECONDS(2), SECONDS(10)));
+    uint32_t one = some_coord(w)->slot;
+    uint64_t kind = rng_below(&w->rng, 4), side = rng_below(&w->rng, 1u << COORDS_MAX);
+    trace(w, "coordinator %u is cut off, way %" PRIu64, one + 1, kind);
+    for (uint32_t a = 0; a < w->coord_count; a++)
+        for (uint32_t b = 0; b < w->coord_count; b++)
+            if (kind == 3 ? ((side >> a) & 1) != ((side >> b) & 1) : (a == one && kind != 1) || (b == one && kind != 2))
+                w->coords[a].cut_until[b] = until;
 }
 
 static void spoil(struct world *w, const char *uid, uint64_t cut)
@@ -193,6 +227,7 @@ static void mischief(struct world *w, struct args *args)
     } kinds[] = {{l->kill_rank, hurt_rank},      {l->exit93, rank_gives_up},     {l->hang_rank, hang_rank},
                  {l->kill_agent, hurt_agent},    {l->kill_step, hurt_step},      {l->stop_agent, stop_agent},
                  {l->lose_host, hurt_host},      {l->partition, partition},      {l->kill_leader, hurt_leader},
+                 {l->stop_leader, stop_leader},  {l->part_leaders, part_leaders},
                  {l->store_fails, break_store},  {l->corrupt_slot, spoil_slot},  {l->corrupt_object, spoil_object},
                  {l->person, person_does_something}};
     for (size_t i = 0; i < sizeof kinds / sizeof kinds[0] && !w->stop; i++)
@@ -228,8 +263,11 @@ void faults_heal(struct world *w)
     trace(w, "all is well again");
     w->healed = true;
     w->depot.failing_until = 0;
-    if (!w->leader.up)
-        leader_boot(w);
+    for (uint32_t i = 0; i < w->coord_count; i++) {
+        coord_boot(w, &w->coords[i]);
+        w->coords[i].paused_until = 0;
+        memset(w->coords[i].cut_until, 0, sizeof w->coords[i].cut_until);
+    }
     for (uint32_t i = 0; i < w->host_count; i++) {
         struct host *h = &w->hosts[i];
         h->to_leader_cut_until = h->from_leader_cut_until = h->stopped_until = 0;

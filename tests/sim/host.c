@@ -27,7 +27,25 @@ static bool stale(struct world *w, struct args *args, happen_fn again)
 
 static struct args mine(const struct world *w, const struct host *h)
 {
-    return (struct args){.host = host_index(w, h), .epoch = h->agent_epoch};
+    return (struct args){.host = host_index(w, h), .epoch = h->agent_epoch, .coord = h->coord};
+}
+
+static void poll(struct world *w, struct host *h);
+
+/* What waits at the one asked before may wait there for long: it is asked for again where answers come from. */
+static void turn_to(struct world *w, struct host *h, uint32_t coord)
+{
+    bool moved = h->coord != coord;
+    h->coord = coord;
+    if (moved && h->registered && !h->registering)
+        poll(w, h);
+}
+
+/* Nobody answers there, or not as a leader would: the next one, another time. */
+static void ask_another(struct world *w, struct host *h, uint32_t asked)
+{
+    if (h->coord == asked)
+        turn_to(w, h, (h->coord + 1) % w->coord_count);
 }
 
 /* ---- feeding the core ---- */
@@ -117,8 +135,10 @@ static void register_timeout(struct world *w, struct args *args)
     if (stale(w, args, register_timeout))
         return;
     struct host *h = &w->hosts[args->host];
-    if (h->registering && h->register_number == args->number)
-        register_now(w, args);
+    if (!h->registering || h->register_number != args->number)
+        return;
+    ask_another(w, h, args->coord);
+    register_now(w, args);
 }
 
 static void register_now(struct world *w, struct args *args)
@@ -150,8 +170,6 @@ static void register_again(struct world *w, struct host *h)
     later(w, MS(REGISTER_AGAIN_MS), register_now, mine(w, h));
 }
 
-static void poll(struct world *w, struct host *h);
-
 static void beat_timer(struct world *w, struct args *args)
 {
     if (stale(w, args, beat_timer))
@@ -171,6 +189,9 @@ void host_on_registered(struct world *w, struct args *args)
     if (!h->registering || h->register_number != args->number)
         return;
     h->registering = false;
+    h->coord = args->coord;
+    if (args->slot == TIDE_E_UNAVAILABLE)
+        ask_another(w, h, args->coord);
     if (args->slot != TIDE_OK) {
         trace(w, "%s is not let in: %s", h->name, tide_status_name((enum tide_status)args->slot));
         register_again(w, h);
@@ -199,6 +220,7 @@ static void beat_timeout(struct world *w, struct args *args)
     if (!h->beat_in_flight || h->beat_number != args->number)
         return;
     h->beat_in_flight = false;
+    ask_another(w, h, args->coord);
     agent_send_heartbeat(w, h);
 }
 
@@ -231,6 +253,10 @@ void host_on_beat_answer(struct world *w, struct args *args)
     if (!h->beat_in_flight || h->beat_number != args->number)
         return;
     h->beat_in_flight = false;
+    if (args->slot == TIDE_E_UNAVAILABLE)
+        ask_another(w, h, args->coord); /* with the next beat of the timer */
+    else
+        turn_to(w, h, args->coord);
     if (args->slot == TIDE_E_NOT_FOUND || args->slot == TIDE_E_STALE)
         register_again(w, h);
     else if (h->beat_due)
@@ -244,8 +270,11 @@ static void poll_timeout(struct world *w, struct args *args)
     if (stale(w, args, poll_timeout))
         return;
     struct host *h = &w->hosts[args->host];
-    if (h->registered && h->poll_number == args->number)
-        poll(w, h);
+    if (!h->registered || h->poll_number != args->number)
+        return;
+    if (h->coord == args->coord)
+        h->coord = (h->coord + 1) % w->coord_count;
+    poll(w, h);
 }
 
 static void poll(struct world *w, struct host *h)
@@ -269,7 +298,8 @@ void host_on_desired(struct world *w, struct args *args)
     if (!h->registered || args->number <= h->first_poll || (late && args->slot != TIDE_OK))
         return;
     if (args->slot == TIDE_E_UNAVAILABLE) {
-        later(w, MS(POLL_AGAIN_MS), poll_timeout, (struct args){.host = args->host, .epoch = args->epoch, .number = args->number});
+        later(w, MS(POLL_AGAIN_MS), poll_timeout,
+              (struct args){.host = args->host, .epoch = args->epoch, .number = args->number, .coord = args->coord});
         return;
     }
     if (args->slot != TIDE_OK) {

@@ -72,6 +72,7 @@ tide_floor(tide_wire SOURCES ${wire} LINK tide_base PkgConfig::JANSSON)
 tide_floor(tide_step_link SOURCES agent/step/link.c LINK tide_wire)
 add_subdirectory(agent/core)
 add_subdirectory(coordinator/core)
+add_subdirectory(coordinator/raft)
 add_subdirectory(tests/sim)
 END
 }
@@ -92,11 +93,11 @@ mutate()
 caught_by()
 {
     local story
-    if ! cmake --build "$BUILD/build" --target sim_storm sim_stories >"$BUILD/log" 2>&1; then
+    if ! cmake --build "$BUILD/build" --target sim_storm sim_stories sim_stories_group >"$BUILD/log" 2>&1; then
         echo "BUILD"
         return
     fi
-    if ! CMOCKA_MESSAGE_OUTPUT=TAP timeout 120 "$BUILD/build/bin/sim_stories" >"$BUILD/log" 2>&1; then
+    if ! CMOCKA_MESSAGE_OUTPUT=TAP timeout 120 sh -c "$BUILD/build/bin/sim_stories && $BUILD/build/bin/sim_stories_group" >"$BUILD/log" 2>&1; then
         story=$(sed -n 's/^not ok [0-9]* - //p' "$BUILD/log" | head -n 1)
         echo "story ${story:-that died}"
         return

@@ -7,7 +7,9 @@
  * and late, processes die at the worst moment, disks forget what was not synced), and check.c knows the truth.
  *
  *   world.c    time, chance, the heap of things to come, the trace
- *   leader.c   tidemarkd: log, fsync, apply, judge, requests
+ *   coord.c    a member of the group of coordinators: the real Raft core, its disk, its network; what is committed is applied
+ *   truth.c    what is committed, by whomever, and replays of it
+ *   leader.c   what the member that leads does: judge, requests of agents and people
  *   host.c     a machine with its agent's shell around the real agent core; agent_act.c does what the core asks for
  *   step.c     step processes and ranks running a model program whose state is a function of (job, rank, step)
  *   depot.c    the object store
@@ -25,7 +27,9 @@
 #include "ckpt/base/mem.h"
 #include "ckpt/base/rng.h"
 #include "coordinator/core/core.h"
+#include "coordinator/raft/raft.h"
 
+#define COORDS_MAX 5u
 #define HOSTS_MAX 8u
 #define JOBS_MAX 6u
 #define WORLD_MAX 16u  /* ranks of a job */
@@ -41,13 +45,14 @@
 
 struct world;
 
-/* What comes along with something that will happen; unused fields are zero. text and event are owned. */
+/* What comes along with something that will happen; unused fields are zero. text, event and message are owned. */
 struct args {
-    uint32_t host, rank, slot, index;
+    uint32_t host, rank, slot, index, coord;
     uint64_t epoch, number, generation, cut, step;
     char uid[TIDE_UID_CHARS + 1];
     char *text;
     struct agent_event *event;
+    struct raft_message *message;
 };
 typedef void (*happen_fn)(struct world *w, struct args *args);
 
@@ -117,6 +122,7 @@ struct host {
     struct agent_core *core;
     struct agent_actions actions;
     bool registered, registering;
+    uint32_t coord; /* the coordinator it asks next */
     uint64_t register_number, first_poll, poll_number, beat_number;
     bool beat_in_flight, beat_due, polling_pages;
     struct arena arenas[JOBS_MAX];
@@ -164,15 +170,16 @@ struct job_truth {
     uint64_t finished_generation[WORLD_MAX];
 };
 
-/* ---- the coordinator ---- */
+/* ---- the coordinators ---- */
 
 enum waiter_kind { WAIT_NOBODY, WAIT_OP, WAIT_REGISTER, WAIT_JUDGE };
 
-struct entry {
-    char *text;
-    unsigned waiter; /* enum waiter_kind; means something to the life of the coordinator that took it */
+/* Who is told what becomes of a proposal; means something to the office that took it. */
+struct waiter {
+    unsigned kind; /* enum waiter_kind */
     uint32_t index;
-    uint64_t number, epoch, asker_epoch; /* asker_epoch: the asking agent's */
+    uint64_t number, asker_epoch; /* asker_epoch: the asking agent's */
+    uint64_t entry, term;         /* of the proposal */
 };
 
 struct poll {
@@ -181,25 +188,68 @@ struct poll {
     char incarnation[TIDE_UID_CHARS + 1];
 };
 
-struct leader {
-    bool up;
-    uint64_t epoch;
-    struct entry *log;
-    size_t log_count, log_room, durable;
-    char *image;          /* snapshot */
-    size_t image_index;
-    size_t applied, seen; /* seen: applied in some life, and checked */
-    struct state state;
+struct image {
+    uint64_t index, term;
+    struct raft_config config;
+    char *text; /* of the state; NULL: none */
+};
+
+/* What is on a member's disk, and under way to it. */
+struct coord_disk {
+    struct raft_ballot ballot;
+    struct raft_entry *log; /* entries first, first + 1, … */
+    uint64_t first;
+    size_t count, room;
+    struct image images[2]; /* newest first */
+    struct raft_write *queue;
+    size_t queued, queue_room, syncing; /* syncing: of the queue, those of the fsync that runs */
+    struct image receiving;
+    uint64_t receiving_total, receiving_digest, received; /* lost with the process */
+};
+
+/* What only the member that leads has, for as long as it does. */
+struct office {
+    bool taken;
+    uint64_t epoch; /* of all offices this member had */
     struct book book;
-    struct rng rng;
-    bool syncing;
-    uint64_t wall_skew_ms, mono_base;
-    size_t verdicts;      /* proposed by judge, not applied */
+    struct waiter *waiters;
+    size_t waiter_count, waiter_room;
+    size_t verdicts; /* proposed by judge, not applied */
     bool judge_due;
     uint64_t judge_number;
     uint64_t refused_verdicts; /* in a row */
     uint64_t busy_second, busy_count;
     struct poll polls[HOSTS_MAX];
+};
+
+struct coord {
+    uint32_t slot; /* its id, less one */
+    bool up;
+    uint64_t epoch, paused_until;
+    struct raft *raft;
+    struct raft_status status; /* after the last step */
+    struct coord_disk disk;
+    struct state state;
+    uint64_t applied;
+    struct rng rng;
+    uint64_t tick_ns, wall_skew_ms, mono_base;
+    struct office office;
+    uint64_t cut_until[COORDS_MAX]; /* way to that member */
+};
+
+/* What is committed, from whoever applied it first; all members must agree. */
+struct truth_log {
+    bool up; /* some coordinator is */
+    struct entry {
+        uint64_t index, term;
+        uint32_t type;
+        char *text; /* NULL: no command */
+    } *log;         /* entry i + 1 */
+    size_t count, room;
+    struct state state;
+    char *image; /* of the state at image_index, to replay from */
+    size_t image_index;
+    uint64_t offices, installs; /* leaders that took office, images received */
 };
 
 /* ---- store, people ---- */
@@ -245,7 +295,8 @@ struct plan { /* a job a person means to submit */
 /* What may go wrong in this run; all zero: nothing does. Chances per second of the whole cluster, in millionths. */
 struct lies {
     uint32_t loss, doubled, late; /* of a message, in millionths */
-    uint32_t kill_rank, exit93, hang_rank, kill_agent, kill_step, stop_agent, lose_host, partition, kill_leader, store_fails,
+    uint32_t kill_rank, exit93, hang_rank, kill_agent, kill_step, stop_agent, lose_host, partition, kill_leader,
+        stop_leader, part_leaders, store_fails,
         corrupt_slot, corrupt_object, person;
     uint32_t start_fails; /* of one start, in millionths */
 };
@@ -262,7 +313,9 @@ struct world {
     struct lies lies;
     uint32_t host_count;
     struct host hosts[HOSTS_MAX];
-    struct leader leader;
+    uint32_t coord_count; /* 0: one */
+    struct coord coords[COORDS_MAX];
+    struct truth_log leader;
     struct depot depot;
     struct op ops[OPS_MAX];
     uint32_t op_count;
@@ -294,18 +347,42 @@ uint64_t text_hash(const char *text);
 void send_to_leader(struct world *w, struct host *h, happen_fn fn, struct args args);
 void send_to_host(struct world *w, struct host *h, happen_fn fn, struct args args);
 void send_person(struct world *w, happen_fn fn, struct args args);
+void send_between_coords(struct world *w, const struct coord *from, uint32_t to, happen_fn fn, struct args args);
 struct args args_copy(const struct args *args);
 void args_release(struct args *args);
 
-/* ---- leader.c ---- */
+/* ---- truth.c ---- */
+void truth_commit(struct world *w, const struct raft_entry *entry);
+bool truth_parse(struct world *w, const char *text, struct command *ret_command);
+void truth_expect(struct world *w, const struct state *a, const char *b_text, const char *what);
+
+/* ---- coord.c ---- */
+void coord_boot(struct world *w, struct coord *c);
+void coord_crash(struct world *w, struct coord *c);
+void coord_pause(struct world *w, struct coord *c, uint64_t time_ns);
+/* Errors: as RAFT_EV_PROPOSE. ret_entry: index and term. */
+MUST_USE enum tide_status coord_propose(struct world *w, struct coord *c, const char *text, struct raft_entry *ret_entry,
+                                        struct err *err);
+/* The member in office with the highest term; NULL: nobody is. */
+struct coord *coord_in_office(struct world *w);
+/* All of them at once: a group of one in most stories. */
 void leader_boot(struct world *w);
 void leader_crash(struct world *w);
+void leader_release(struct world *w);
+void check_coords_agree(struct world *w);
+
+/* ---- leader.c ---- */
+void office_take(struct world *w, struct coord *c);
+void office_leave(struct world *w, struct coord *c);
+/* An entry was applied at a member in office. */
+void office_applied(struct world *w, struct coord *c, const struct raft_entry *entry, enum tide_status status,
+                    const struct outcome *outcome);
+void office_batch_applied(struct world *w, struct coord *c);
 void leader_on_register(struct world *w, struct args *args);
 void leader_on_heartbeat(struct world *w, struct args *args);
 void leader_on_desired(struct world *w, struct args *args);
 void leader_on_op(struct world *w, struct args *args);
 void leader_propose(struct world *w, struct command *command);
-void leader_release(struct world *w);
 const struct job_record *leader_job(const struct world *w, const char *name);
 
 /* ---- host.c, agent_act.c ---- */

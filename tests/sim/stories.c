@@ -1,173 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Single stories with time stamps, each on a world that tells no other lie. All invariants of check.c hold throughout. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdlib.h>
-
-#include <cmocka.h>
-
-#include "tests/sim/sim.h"
-
-#define STORY_SEED 7
-
-static struct world *begin(uint32_t hosts)
-{
-    struct world *w = world_create(STORY_SEED, getenv("SIM_TRACE") != NULL);
-    w->host_count = hosts;
-    leader_boot(w);
-    for (uint32_t i = 0; i < hosts; i++)
-        host_boot(w, &w->hosts[i]);
-    return w;
-}
-
-/* A job of 300 steps of 20 ms, one checkpoint a second. */
-static struct plan *submit(struct world *w, uint32_t nnodes, uint32_t spares)
-{
-    struct plan *plan = plan_add(w, nnodes, 1, 300, 20, 1000);
-    plan->spec.spares = spares;
-    world_run(w, MS(100), NULL);
-    person_submits(w, 0);
-    return plan;
-}
-
-static const struct job *job_now(const struct world *w)
-{
-    const struct job_record *record = leader_job(w, "job0");
-    assert_non_null(record);
-    return &record->job;
-}
-
-static void until(struct world *w, uint64_t limit_ns, bool (*done)(const struct world *w))
-{
-    bool came = world_run(w, w->now + limit_ns, done);
-    assert_int_equal(w->violations, 0);
-    assert_true(came);
-}
-
-static void after(struct world *w, uint64_t time_ns)
-{
-    world_run(w, w->now + time_ns, NULL);
-    assert_int_equal(w->violations, 0);
-}
-
-/* Everything was healed long ago: the rest must go by itself. */
-static void ends_well(struct world *w, unsigned state)
-{
-    w->healed = true;
-    until(w, SECONDS(60), world_converged);
-    assert_int_equal(job_now(w)->state, state);
-    check_end(w);
-    assert_int_equal(w->violations, 0);
-    world_free(w);
-}
-
-static uint64_t step_of(const struct world *w, uint32_t host)
-{
-    for (size_t s = 0; s < STEPS_MAX; s++)
-        if (w->hosts[host].steps[s].alive)
-            return w->hosts[host].steps[s].ranks[0].page_step;
-    return 0;
-}
-
-static size_t alive_on(const struct world *w, uint32_t host)
-{
-    size_t alive = 0;
-    for (size_t s = 0; s < STEPS_MAX; s++)
-        alive += w->hosts[host].steps[s].alive;
-    return alive;
-}
-
-static unsigned cut_state(const struct world *w, uint64_t cut)
-{
-    const struct ckpt *ckpt = job_ckpt(job_now(w), cut);
-    return ckpt != NULL ? ckpt->state : TIDE_CKPT_STATES;
-}
-
-/* ---- conditions ---- */
-
-static bool all_step(const struct world *w)
-{
-    const struct job_record *record = leader_job(w, "job0");
-    return record != NULL && record->job.all_stepped;
-}
-
-static bool second_generation_steps(const struct world *w)
-{
-    return all_step(w) && job_now(w)->generation == 2;
-}
-
-static bool third_generation_steps(const struct world *w)
-{
-    return all_step(w) && job_now(w)->generation == 3;
-}
-
-static bool cut_1_open(const struct world *w)
-{
-    return leader_job(w, "job0") != NULL && cut_state(w, 1) == TIDE_CKPT_OPEN;
-}
-
-static bool cut_1_sealed(const struct world *w)
-{
-    return leader_job(w, "job0") != NULL && cut_state(w, 1) == TIDE_CKPT_SEALED;
-}
-
-static bool cut_1_committed(const struct world *w)
-{
-    return leader_job(w, "job0") != NULL && cut_state(w, 1) == TIDE_CKPT_COMMITTED;
-}
-
-static bool cut_2_committed(const struct world *w)
-{
-    return leader_job(w, "job0") != NULL && cut_state(w, 2) == TIDE_CKPT_COMMITTED;
-}
-
-static bool cut_1_closed(const struct world *w)
-{
-    return leader_job(w, "job0") != NULL && cut_state(w, 1) != TIDE_CKPT_OPEN;
-}
-
-static bool n1_is_lost(const struct world *w)
-{
-    const struct node *node = w->leader.up ? state_node(&w->leader.state, "n1") : NULL;
-    return node != NULL && node->state == TIDE_NODE_LOST;
-}
-
-static bool n1_is_ready(const struct world *w)
-{
-    const struct node *node = w->leader.up ? state_node(&w->leader.state, "n1") : NULL;
-    return node != NULL && node->state == TIDE_NODE_READY;
-}
-
-static bool waits_for_nodes(const struct world *w)
-{
-    return leader_job(w, "job0") != NULL && job_now(w)->state == TIDE_JOB_PENDING;
-}
-
-static bool cut_is_open(const struct world *w)
-{
-    const struct job_record *record = leader_job(w, "job0");
-    return record != NULL && record->job.ckpts.count > 0 &&
-           record->job.ckpts.items[record->job.ckpts.count - 1].state == TIDE_CKPT_OPEN;
-}
-
-static bool cut_1_again(const struct world *w)
-{
-    return cut_1_open(w) && job_ckpt(job_now(w), 1)->attempt == 2;
-}
-
-static bool n0_is_about_to_record(const struct world *w)
-{
-    return step_of(w, 0) + 2 >= job_ckpt(job_now(w), 1)->step;
-}
-
-static void must_be_refused(struct world *w, const struct command *command, enum tide_status status)
-{
-    if (command->generation == 1 && status == TIDE_OK)
-        violation(w, "%s of generation 1 was taken", command_kind_names[command->kind]);
-}
-
-/* ---- stories ---- */
+#include "tests/sim/story.h"
 
 /* t=0 s four nodes, t=0.1 s a job of three: it runs through, every checkpoint but perhaps the last is committed. */
 static void nothing_happens(void **state)
@@ -299,16 +132,6 @@ static void spoil_shard(struct world *w, uint32_t rank, uint64_t cut)
         if (w->depot.items[i].cut == cut && !w->depot.items[i].manifest && w->depot.items[i].rank == rank)
             w->depot.items[i].corrupt = true;
     w->truths[0]->cuts[cut].spoiled = true;
-}
-
-static void kill_rank_0(struct world *w)
-{
-    for (size_t s = 0; s < STEPS_MAX; s++)
-        if (w->hosts[0].steps[s].alive) {
-            rank_end(w, &w->hosts[0], &w->hosts[0].steps[s], &w->hosts[0].steps[s].ranks[0], 0, 9);
-            return;
-        }
-    fail_msg("no rank runs on n0");
 }
 
 /* The copy in memory has rotted: the restart takes the store's, of the same checkpoint. */
@@ -472,7 +295,7 @@ static void order_of_an_older_generation_is_refused(void **state)
     struct err err = {0};
     submit(w, 3, 0);
     until(w, SECONDS(4), cut_1_committed);
-    assert_int_equal(desired_build(&w->leader.state, &w->leader.book, "n1", &old, &err), TIDE_OK);
+    assert_int_equal(desired_build(&w->leader.state, &coord_in_office(w)->office.book, "n1", &old, &err), TIDE_OK);
     kill_rank_0(w);
     until(w, SECONDS(3), second_generation_steps);
     old.revision = w->leader.state.revision;
@@ -532,17 +355,17 @@ static void late_heartbeat_is_ignored(void **state)
     char *text = codec_print(&heartbeat_codec, &old, CODEC_COMPACT);
     codec_release(&heartbeat_codec, &old);
     after(w, SECONDS(1));
-    uint64_t seen = book_step(&w->leader.book, &w->leader.state, "job0");
+    uint64_t seen = book_step(&coord_in_office(w)->office.book, &w->leader.state, "job0");
     uint64_t newest = 0;
-    for (size_t i = 0; i < w->leader.book.entries.count; i++)
-        if (strcmp(w->leader.book.entries.items[i].node, "n1") == 0)
-            newest = w->leader.book.entries.items[i].heartbeat.sequence;
+    for (size_t i = 0; i < coord_in_office(w)->office.book.entries.count; i++)
+        if (strcmp(coord_in_office(w)->office.book.entries.items[i].node, "n1") == 0)
+            newest = coord_in_office(w)->office.book.entries.items[i].heartbeat.sequence;
     leader_on_heartbeat(w, &(struct args){.host = 1, .epoch = w->hosts[1].agent_epoch, .text = text});
     mem_free(text);
-    for (size_t i = 0; i < w->leader.book.entries.count; i++)
-        if (strcmp(w->leader.book.entries.items[i].node, "n1") == 0)
-            assert_int_equal(w->leader.book.entries.items[i].heartbeat.sequence, newest);
-    assert_true(book_step(&w->leader.book, &w->leader.state, "job0") >= seen);
+    for (size_t i = 0; i < coord_in_office(w)->office.book.entries.count; i++)
+        if (strcmp(coord_in_office(w)->office.book.entries.items[i].node, "n1") == 0)
+            assert_int_equal(coord_in_office(w)->office.book.entries.items[i].heartbeat.sequence, newest);
+    assert_true(book_step(&coord_in_office(w)->office.book, &w->leader.state, "job0") >= seen);
     ends_well(w, TIDE_JOB_SUCCEEDED);
 }
 

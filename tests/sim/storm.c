@@ -14,7 +14,7 @@
 #define CHILDREN_MAX 64
 
 struct result {
-    uint64_t seed, hash, virtual_ns, applied, replays, leaks;
+    uint64_t seed, hash, virtual_ns, applied, replays, leaks, offices, installs;
     uint32_t violations;
 };
 
@@ -39,6 +39,8 @@ static void draw_lies(struct world *w)
     l->lose_host = maybe(w, 400000, 10000, 100000);
     l->partition = maybe(w, 500000, 20000, 200000);
     l->kill_leader = maybe(w, 600000, 20000, 300000);
+    l->stop_leader = w->coord_count > 1 ? maybe(w, 400000, 10000, 150000) : 0;
+    l->part_leaders = w->coord_count > 1 ? maybe(w, 500000, 10000, 200000) : 0;
     l->store_fails = maybe(w, 400000, 20000, 200000);
     l->corrupt_slot = maybe(w, 300000, 20000, 400000);
     l->corrupt_object = maybe(w, 300000, 10000, 200000);
@@ -70,7 +72,9 @@ static void draw_jobs(struct world *w)
 static struct result run_seed(uint64_t seed, bool verbose)
 {
     struct world *w = world_create(seed, verbose);
+    static const uint32_t groups[] = {1, 3, 3, 3, 5};
     w->host_count = (uint32_t)between(w, 2, 6);
+    w->coord_count = groups[rng_below(&w->rng, sizeof groups / sizeof groups[0])];
     draw_lies(w);
     draw_jobs(w);
     leader_boot(w);
@@ -85,6 +89,7 @@ static struct result run_seed(uint64_t seed, bool verbose)
     check_end(w);
     struct result result = {.seed = seed, .hash = w->hash, .virtual_ns = w->now, .applied = w->applied_total,
                             .replays = w->replays, .leaks = w->leaks,
+                            .offices = w->leader.offices, .installs = w->leader.installs,
                             .violations = w->violations};
     trace(w, "end: hash %016" PRIx64 ", %" PRIu64 " events, %" PRIu64 " commands", w->hash, w->events, w->applied_total);
     world_free(w);
@@ -114,7 +119,7 @@ static pid_t spawn(uint64_t seed, bool verbose, int to)
 }
 
 struct tally {
-    uint64_t seeds, violations, virtual_ns, applied, replays, leaks, hash;
+    uint64_t seeds, violations, virtual_ns, applied, replays, leaks, offices, installs, hash;
     pid_t pids[CHILDREN_MAX];
     uint64_t of[CHILDREN_MAX];
     unsigned running;
@@ -148,6 +153,8 @@ static void reap(struct tally *tally, int from)
         tally->applied += result.applied;
         tally->replays += result.replays;
         tally->leaks += result.leaks;
+        tally->offices += result.offices;
+        tally->installs += result.installs;
         tally->hash ^= mix(result.hash, result.seed);
         if (result.violations > 0)
             tell_replay(result.violations > 0 && WIFEXITED(status) && WEXITSTATUS(status) == 0 ? result.seed : seed);
@@ -197,9 +204,9 @@ int main(int argc, char **argv)
     }
     while (tally.running > 0)
         reap(&tally, pipes[0]);
-    printf("# %" PRIu64 " commands applied, %" PRIu64 " replays compared, %" PRIu64
-           " objects written after their checkpoint was deleted, hash of all runs %016" PRIx64 "\n",
-           tally.applied, tally.replays, tally.leaks, tally.hash);
+    printf("# %" PRIu64 " commands applied, %" PRIu64 " replays compared, %" PRIu64 " leaders took office, %" PRIu64
+           " snapshots sent, %" PRIu64 " objects written after their checkpoint was deleted, hash of all runs %016" PRIx64 "\n",
+           tally.applied, tally.replays, tally.offices, tally.installs, tally.leaks, tally.hash);
     printf("seeds %" PRIu64 "  simulated_hours %.2f  violations %" PRIu64 "\n", tally.seeds,
            (double)tally.virtual_ns / (double)SECONDS(3600), tally.violations);
     return tally.violations > 0 ? 1 : 0;

@@ -10,7 +10,7 @@ static void ask(struct world *w, struct args *args);
 
 static void send_op(struct world *w, uint32_t index)
 {
-    send_person(w, leader_on_op, (struct args){.index = index});
+    send_person(w, leader_on_op, (struct args){.index = index, .coord = (uint32_t)rng_below(&w->rng, w->coord_count)});
 }
 
 static void ask(struct world *w, struct args *args)

@@ -61,11 +61,30 @@ void violation(struct world *w, const char *format, ...)
 
 /* ---- the heap, by (time, sequence) ---- */
 
+static struct raft_message *message_copy(const struct raft_message *message)
+{
+    struct raft_message *copy = mem_alloc(sizeof *copy);
+    *copy = *message;
+    if (message->kind == RAFT_MSG_APPEND && message->append.count > 0) {
+        copy->append.entries = mem_array(message->append.count, sizeof *copy->append.entries);
+        for (size_t i = 0; i < message->append.count; i++) {
+            copy->append.entries[i] = message->append.entries[i];
+            raft_blob_ref(copy->append.entries[i].blob);
+        }
+    } else if (message->kind == RAFT_MSG_SNAPSHOT) {
+        raft_blob_ref(copy->snapshot.config);
+        raft_blob_ref(copy->snapshot.data);
+    }
+    return copy;
+}
+
 struct args args_copy(const struct args *args)
 {
     struct args copy = *args;
     if (args->text != NULL)
         copy.text = mem_strdup(args->text);
+    if (args->message != NULL)
+        copy.message = message_copy(args->message);
     if (args->event != NULL) {
         copy.event = mem_alloc(sizeof *copy.event);
         *copy.event = *args->event;
@@ -77,6 +96,10 @@ void args_release(struct args *args)
 {
     mem_free(args->text);
     mem_free(args->event);
+    if (args->message != NULL)
+        raft_message_release(args->message);
+    mem_free(args->message);
+    args->message = NULL;
     args->text = NULL;
     args->event = NULL;
 }
@@ -170,6 +193,11 @@ void send_to_leader(struct world *w, struct host *h, happen_fn fn, struct args a
 void send_to_host(struct world *w, struct host *h, happen_fn fn, struct args args)
 {
     transmit(w, h->from_leader_cut_until > w->now, fn, args);
+}
+
+void send_between_coords(struct world *w, const struct coord *from, uint32_t to, happen_fn fn, struct args args)
+{
+    transmit(w, from->cut_until[to] > w->now, fn, args);
 }
 
 void send_person(struct world *w, happen_fn fn, struct args args)

@@ -169,6 +169,31 @@ static void files_are_replaced_whole(void **state)
     assert_int_not_equal(access(dir, F_OK), 0);
 }
 
+/* In a directory that all may write to, a name may have been taken by somebody else. */
+static void a_directory_of_others_is_not_taken(void **state)
+{
+    (void)state;
+    char root[] = "/tmp/tide-own-XXXXXX", path[64];
+    struct err err = {0};
+    assert_non_null(mkdtemp(root));
+    snprintf(path, sizeof path, "%s/ours", root);
+    assert_int_equal(fsx_mkdir_own(path, 0755, &err), TIDE_OK);
+    assert_int_equal(fsx_mkdir_own(path, 0755, &err), TIDE_OK);
+    assert_int_equal(chmod(path, 0777), 0);
+    assert_int_equal(fsx_mkdir_own(path, 0755, &err), TIDE_E_DENIED);
+    assert_non_null(strstr(err.text, path));
+    if (geteuid() == 0) {
+        assert_int_equal(chmod(path, 0755), 0);
+        assert_int_equal(chown(path, 65534, 65534), 0);
+        assert_int_equal(fsx_mkdir_own(path, 0755, &err), TIDE_E_DENIED);
+        assert_non_null(strstr(err.text, "65534"));
+    }
+    snprintf(path, sizeof path, "%s/link", root);
+    assert_int_equal(symlink("/tmp", path), 0);
+    assert_int_equal(fsx_mkdir_own(path, 0755, &err), TIDE_E_DENIED);
+    assert_int_equal(fsx_remove_tree(root, &err), TIDE_OK);
+}
+
 static void log_levels_have_names(void **state)
 {
     (void)state;
@@ -191,6 +216,7 @@ int main(void)
         cmocka_unit_test(chance_is_replayed_from_its_seed),
         cmocka_unit_test(lists_of_strings_are_argvs),
         cmocka_unit_test(files_are_replaced_whole),
+        cmocka_unit_test(a_directory_of_others_is_not_taken),
         cmocka_unit_test(log_levels_have_names),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -254,6 +254,29 @@ static void a_spec_is_checked_and_filled(void **state)
     codec_release(&job_spec_codec, &spec);
 }
 
+/* A word that JSON cannot carry would be left out of the command line. */
+static void a_spec_that_json_cannot_carry_is_refused(void **state)
+{
+    (void)state;
+    struct err err = {0};
+    struct job_spec spec = {.name = "j"};
+    strlist_add(&spec.argv, "prog");
+    strlist_add(&spec.argv, "gr\xc3\xbc\xc3\x9f");
+    assert_int_equal(job_spec_check(&spec, &err), TIDE_OK);
+    strlist_add(&spec.argv, "gr\xfc\xdf");
+    assert_int_equal(job_spec_check(&spec, &err), TIDE_E_INVALID);
+    assert_non_null(strstr(err.text, "word 2"));
+    mem_free(spec.argv.items[2]);
+    spec.argv.items[2] = mem_strdup("plain");
+    strlist_add(&spec.env, "A=\xff");
+    assert_int_equal(job_spec_check(&spec, &err), TIDE_E_INVALID);
+    strlist_release(&spec.env);
+    text_copy(spec.cwd, sizeof spec.cwd, "/data/\xff");
+    assert_int_equal(job_spec_check(&spec, &err), TIDE_E_INVALID);
+    assert_non_null(strstr(err.text, "working directory"));
+    codec_release(&job_spec_codec, &spec);
+}
+
 static void lists_grow_and_shrink_in_order(void **state)
 {
     (void)state;
@@ -278,6 +301,7 @@ int main(void)
         cmocka_unit_test(text_that_is_not_utf8_costs_only_itself),
         cmocka_unit_test(a_number_beyond_json_is_as_large_as_can_be),
         cmocka_unit_test(a_spec_is_checked_and_filled),
+        cmocka_unit_test(a_spec_that_json_cannot_carry_is_refused),
         cmocka_unit_test(lists_grow_and_shrink_in_order),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

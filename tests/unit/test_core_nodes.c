@@ -234,6 +234,39 @@ static void slots_and_spares_of_others_are_respected(void **context)
     world_release(&w);
 }
 
+/* A node that comes goes to the job that cannot run without it, not into the reserve of one that runs. */
+static void a_job_that_waits_comes_before_the_reserve_of_another(void **context)
+{
+    (void)context;
+    struct world w;
+    world_init(&w);
+    world_nodes(&w, 3, 1);
+    submit(&w, "a", 1, 1, 1); /* n1, and n2 in reserve */
+    run(&w, 300);
+    assert_string_equal(job_of(&w, "a")->spares.items[0], "n2");
+    submit(&w, "b", 1, 0, 1); /* n3 */
+    run(&w, 300);
+    fake_of(&w, "n2")->up = fake_of(&w, "n3")->up = false;
+    run(&w, 4000);
+    assert_state(&w, "b", "pending");
+    assert_int_equal(job_of(&w, "a")->spares.count, 0);
+    node_new(&w, "n4", 1);
+    run(&w, 300);
+    assert_state(&w, "b", "running");
+    assert_string_equal(job_of(&w, "b")->nodes.items[0], "n4");
+    assert_int_equal(job_of(&w, "a")->spares.count, 0);
+    /* What nobody waits for is held ready. */
+    fake_of(&w, "n2")->up = true;
+    run(&w, 300);
+    assert_int_equal(job_of(&w, "a")->spares.count, 1);
+    /* A reserve that is there already stays: c has to wait. */
+    submit(&w, "c", 1, 0, 1);
+    run(&w, 300);
+    assert_state(&w, "c", "pending");
+    assert_string_equal(job_of(&w, "a")->spares.items[0], "n2");
+    world_release(&w);
+}
+
 static void two_jobs_share_a_node_by_slots(void **context)
 {
     (void)context;
@@ -316,6 +349,7 @@ int main(void)
         cmocka_unit_test(drained_node_keeps_its_ranks_until_the_restart),
         cmocka_unit_test(drained_spare_is_replaced),
         cmocka_unit_test(slots_and_spares_of_others_are_respected),
+        cmocka_unit_test(a_job_that_waits_comes_before_the_reserve_of_another),
         cmocka_unit_test(two_jobs_share_a_node_by_slots),
         cmocka_unit_test(most_room_first_then_by_name),
         cmocka_unit_test(node_lost_and_back_before_the_verdict_on_its_job),

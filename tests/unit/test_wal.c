@@ -1,5 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <inttypes.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -9,47 +8,9 @@
 #include <cmocka.h>
 
 #include "ckpt/base/log.h"
-#include "coordinator/disk/check.h"
-#include "coordinator/disk/datadir.h"
-#include "coordinator/disk/wal.h"
-#include "disk_dir.h"
-
-#define CLUSTER "00112233445566aa"
-#define SMALL 4096u /* a segment of a few records, so that tests roll */
-#define FIRST_LOG "log-00000000000000000001.wal"
-
-static const struct wal_options small = {.segment_bytes = SMALL};
+#include "wal_words.h"
 
 /* ---- words ---- */
-
-static void payload(uint64_t index, char to[64])
-{
-    snprintf(to, 64, "{\"entry\":%" PRIu64 ",\"more\":\"%.*s\"}", index, (int)(index % 23), "abcdefghijklmnopqrstuvwxyz");
-}
-
-static struct wal *open_ok(const char *dir, bool fresh)
-{
-    struct wal *wal = NULL;
-    struct err err = {0};
-    if (wal_open(dir, CLUSTER, &small, fresh, 1, 0, &wal, &err) != TIDE_OK)
-        fail_msg("%s", err.text);
-    return wal;
-}
-
-static enum tide_status append_one(struct wal *wal, uint64_t index, uint64_t term, struct err *err)
-{
-    char text[64];
-    payload(index, text);
-    return wal_append(wal, &(struct wal_entry){index, term, text, strlen(text), (uint16_t)(index % 3)}, 1, err);
-}
-
-static void append_synced(struct wal *wal, uint64_t from, uint64_t to)
-{
-    for (uint64_t i = from; i <= to; i++) {
-        assert_int_equal(append_one(wal, i, 1, NULL), TIDE_OK);
-        assert_int_equal(wal_sync(wal, NULL), TIDE_OK);
-    }
-}
 
 static enum tide_status expect_next(void *arg, const struct wal_entry *entry, struct err *err)
 {
@@ -72,11 +33,6 @@ static void expect_entries(struct wal *wal, uint64_t first, uint64_t last)
     uint64_t next = first;
     assert_int_equal(wal_read(wal, first, last, expect_next, &next, NULL), TIDE_OK);
     assert_int_equal(next, last + 1);
-}
-
-static void path_of(const char *dir, const char *name, char to[DATA_FILE_MAX])
-{
-    datadir_file(dir, name, to);
 }
 
 /* Where record `index` of the first segment begins and ends. */
@@ -528,38 +484,6 @@ static void no_room_for_a_segment_is_an_error_not_a_hole(void **dir)
     wal_close(wal);
 }
 
-static int bad_files;
-static void count_bad(void *arg, const char *file, bool bad, const char *verdict)
-{
-    (void)arg, (void)file;
-    assert_true(verdict[0] != '\0');
-    bad_files += bad;
-}
-
-static void check_data_finds_what_is_wrong(void **arg)
-{
-    char path[DATA_FILE_MAX], log[DATA_FILE_MAX];
-    datadir_file(*arg, "data", path);
-    struct datadir dir;
-    assert_int_equal(datadir_open(path, CLUSTER, 1, true, &dir, NULL), TIDE_OK);
-    assert_true(dir.fresh);
-    struct wal *wal = open_ok(path, true);
-    assert_int_equal(datadir_commit(&dir, NULL), TIDE_OK);
-    append_synced(wal, 1, 120);
-    wal_close(wal);
-    struct err err = {0};
-    bad_files = 0;
-    assert_int_equal(check_data(path, count_bad, NULL, &err), TIDE_E_CONFLICT);
-    datadir_close(&dir);
-    assert_int_equal(check_data(path, count_bad, NULL, NULL), TIDE_OK);
-    assert_int_equal(bad_files, 0);
-    path_of(path, FIRST_LOG, log);
-    file_flip(log, 300, 1);
-    assert_int_equal(check_data(path, count_bad, NULL, &err), TIDE_E_CORRUPT);
-    assert_int_equal(bad_files, 1);
-    assert_non_null(strstr(err.text, FIRST_LOG));
-}
-
 #define TEST(name) cmocka_unit_test_setup_teardown(name, dir_make, dir_drop)
 
 int main(void)
@@ -584,7 +508,6 @@ int main(void)
         TEST(a_log_of_a_replaced_history_is_discarded),
         TEST(a_failed_write_closes_the_log),
         TEST(no_room_for_a_segment_is_an_error_not_a_hole),
-        TEST(check_data_finds_what_is_wrong),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Stories of a group of three coordinators: one dies, sleeps or is cut off, and no rank notices. */
+#include "tests/sim/story.h"
+
+static struct world *begin_group(uint32_t hosts)
+{
+    struct world *w = world_create(STORY_SEED, getenv("SIM_TRACE") != NULL);
+    w->host_count = hosts;
+    w->coord_count = 3;
+    leader_boot(w);
+    for (uint32_t i = 0; i < hosts; i++)
+        host_boot(w, &w->hosts[i]);
+    return w;
+}
+
+static bool somebody_leads(const struct world *w)
+{
+    for (uint32_t i = 0; i < w->coord_count; i++)
+        if (w->coords[i].up && w->coords[i].office.taken)
+            return true;
+    return false;
+}
+
+static struct plan *submit_to_group(struct world *w)
+{
+    until(w, SECONDS(3), somebody_leads);
+    after(w, MS(500));
+    struct plan *plan = plan_add(w, 3, 1, 300, 20, 1000);
+    person_submits(w, 0);
+    return plan;
+}
+
+/* The leader dies while the ranks start, while a cut is open and right after one was sealed; each time it comes back a second
+ * later. Not one rank notices. */
+static void leaders_die_and_no_rank_notices(void **state)
+{
+    (void)state;
+    static bool (*const moments[])(const struct world *) = {NULL, cut_1_open, cut_1_sealed};
+    for (size_t i = 0; i < sizeof moments / sizeof moments[0]; i++) {
+        struct world *w = begin_group(3);
+        submit_to_group(w);
+        if (moments[i] == NULL)
+            after(w, MS(60));
+        else
+            until(w, SECONDS(6), moments[i]);
+        struct coord *leader = coord_in_office(w);
+        assert_non_null(leader);
+        coord_crash(w, leader);
+        until(w, SECONDS(2), somebody_leads);
+        assert_true(coord_in_office(w) != leader);
+        after(w, SECONDS(1));
+        coord_boot(w, leader);
+        until(w, SECONDS(20), cut_2_committed);
+        assert_int_equal(job_now(w)->generation, 1);
+        assert_int_equal(job_now(w)->restarts, 0);
+        assert_int_equal(w->lost_revision[0] + w->lost_revision[1] + w->lost_revision[2], 0);
+        ends_well(w, TIDE_JOB_SUCCEEDED);
+    }
+}
+
+/* The leader alone is cut off from the other two, not from the agents, which go on talking to it. It leaves office before an
+ * election time-out is over; whatever it still wanted does not happen, and the agents find the new one. */
+static void leader_without_a_majority_leaves(void **state)
+{
+    (void)state;
+    struct world *w = begin_group(3);
+    submit_to_group(w);
+    until(w, SECONDS(6), cut_1_committed);
+    struct coord *old = coord_in_office(w);
+    uint64_t term = old->status.term;
+    for (uint32_t i = 0; i < w->coord_count; i++)
+        old->cut_until[i] = w->coords[i].cut_until[old->slot] = w->now + SECONDS(5);
+    after(w, MS(RAFT_TICK_MS * (RAFT_ELECTION_TICKS_DEFAULT + 10) * 118 / 100));
+    assert_false(old->office.taken);
+    after(w, SECONDS(1));
+    struct coord *new = coord_in_office(w);
+    assert_non_null(new);
+    assert_true(new != old && new->status.term > term);
+    after(w, SECONDS(2));
+    for (uint32_t i = 0; i < w->host_count; i++)
+        assert_int_equal(w->hosts[i].coord, new->slot);
+    assert_int_equal(job_now(w)->restarts, 0);
+    ends_well(w, TIDE_JOB_SUCCEEDED);
+}
+
+/* The leader stands still for six seconds, and wakes up believing that it leads. By then a rank has died and generation 2 runs
+ * under another leader: nothing the old one says counts, and it learns of it within a moment. */
+static void leader_that_slept_changes_nothing(void **state)
+{
+    (void)state;
+    struct world *w = begin_group(3);
+    submit_to_group(w);
+    until(w, SECONDS(6), cut_1_committed);
+    struct coord *old = coord_in_office(w);
+    coord_pause(w, old, SECONDS(6));
+    after(w, SECONDS(2));
+    kill_rank_0(w);
+    until(w, SECONDS(4), second_generation_steps);
+    uint64_t awake = old->paused_until;
+    world_run(w, awake + MS(100), NULL);
+    assert_false(old->office.taken);
+    assert_int_equal(job_now(w)->generation, 2);
+    assert_int_equal(job_now(w)->restarts, 1);
+    ends_well(w, TIDE_JOB_SUCCEEDED);
+}
+
+/* Two of three are gone: nothing is decided, and everything goes on. A rank that dies meanwhile is started again once a second
+ * member is back. */
+static void without_a_majority_training_goes_on(void **state)
+{
+    (void)state;
+    struct world *w = begin_group(3);
+    submit_to_group(w);
+    until(w, SECONDS(6), cut_1_committed);
+    struct coord *leader = coord_in_office(w);
+    struct coord *other = &w->coords[(leader->slot + 1) % 3];
+    coord_crash(w, leader);
+    coord_crash(w, other);
+    uint64_t before = step_of(w, 1);
+    after(w, SECONDS(2));
+    assert_true(step_of(w, 1) > before + 50);
+    assert_false(somebody_leads(w));
+    kill_rank_0(w);
+    after(w, SECONDS(1));
+    assert_int_equal(job_now(w)->generation, 1);
+    coord_boot(w, other);
+    until(w, SECONDS(8), second_generation_steps);
+    assert_int_equal(job_now(w)->restarts, 1);
+    coord_boot(w, leader);
+    ends_well(w, TIDE_JOB_SUCCEEDED);
+}
+
+int main(void)
+{
+    const struct CMUnitTest stories[] = {
+        cmocka_unit_test(leaders_die_and_no_rank_notices),
+        cmocka_unit_test(leader_without_a_majority_leaves),
+        cmocka_unit_test(leader_that_slept_changes_nothing),
+        cmocka_unit_test(without_a_majority_training_goes_on),
+    };
+    return cmocka_run_group_tests(stories, NULL, NULL);
+}
