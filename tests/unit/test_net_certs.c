@@ -200,6 +200,91 @@ static void test_old_tls(void **state)
     member_close(&m);
 }
 
+/* ---- TLS and a full socket ---- */
+
+#define NUMBERED 800u
+#define NUMBERED_MAX 40000u
+
+static size_t numbered_bytes(unsigned number)
+{
+    return sizeof number + number * 7919u % NUMBERED_MAX;
+}
+
+static void send_numbered(struct member *m, unsigned number, const char *filler)
+{
+    /* In turn copied and referred to. */
+    struct net_part part = {.data = filler, .bytes = numbered_bytes(number) - sizeof number};
+    if (number % 2 == 0) {
+        part.owner = mem_alloc(part.bytes + 1);
+        memset(part.owner, 'y', part.bytes);
+        part.data = part.owner;
+        part.release = mem_free;
+    }
+    assert_int_equal(net_send(m->net, 2, &number, sizeof number, &part, 1), TIDE_OK);
+}
+
+/* Count the whole frames that are the next message, unharmed; returns the bytes they take. */
+static size_t check_numbered(const uint8_t *buffer, size_t have, unsigned *count)
+{
+    struct frame_head head;
+    struct err err = {0};
+    size_t at = 0;
+    while (have - at >= FRAME_HEAD_BYTES) {
+        assert_int_equal(frame_head_read(buffer + at, false, &head, &err), TIDE_OK);
+        const uint8_t *payload = buffer + at + FRAME_HEAD_BYTES;
+        if (have - at < FRAME_HEAD_BYTES + head.bytes)
+            break;
+        assert_int_equal(frame_payload_check(&head, payload, &err), TIDE_OK);
+        if (head.type == FRAME_MESSAGE) {
+            assert_memory_equal(payload, count, sizeof *count);
+            assert_int_equal(head.bytes, numbered_bytes(*count));
+            ++*count;
+        }
+        at += FRAME_HEAD_BYTES + head.bytes;
+    }
+    return at;
+}
+
+static bool take_numbered(struct tls_stranger *s, uint8_t *buffer, size_t room, size_t *have, unsigned *count)
+{
+    int n;
+    while ((n = SSL_read(s->ssl, buffer + *have, (int)(room - *have))) > 0) {
+        *have += (size_t)n;
+        size_t taken = check_numbered(buffer, *have, count);
+        memmove(buffer, buffer + taken, *have - taken);
+        *have -= taken;
+    }
+    return *count == NUMBERED;
+}
+
+/* The other side reads late: records wait half written while the queue grows behind them, and all arrives in order. */
+static void test_late_reader(void **state)
+{
+    struct member m = {0};
+    static char filler[NUMBERED_MAX];
+    static uint8_t buffer[4 * NUMBERED_MAX];
+    size_t have = 0;
+    unsigned count = 0;
+    (void)state;
+    one(&m, true);
+    struct pki pki = member_pki(ca, CLUSTER, 2, "late");
+    struct tls_stranger s = stranger_call(&m, &pki);
+    assert_true(UNTIL(stranger_step(&s) != 0 || SSL_is_init_finished(s.ssl)));
+    stranger_says(&s, 2, CLUSTER);
+    assert_true(UNTIL(m.ups == 1));
+    memset(filler, 'x', sizeof filler);
+    for (unsigned i = 0; i < NUMBERED; i++) {
+        send_numbered(&m, i, filler);
+        uv_run(&loop, UV_RUN_NOWAIT);
+    }
+    assert_true(status_of(&m, 2).queued_bytes > 1u << 20);
+    assert_true(UNTIL(take_numbered(&s, buffer, sizeof buffer, &have, &count)));
+    assert_int_equal(m.downs, 0);
+    assert_int_equal(status_of(&m, 2).messages_sent, NUMBERED);
+    stranger_end(&s);
+    member_close(&m);
+}
+
 /* ---- with and without TLS ---- */
 
 static void test_plain_to_tls(void **state)
@@ -237,7 +322,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         STORY(wrong_ca),       STORY(wrong_issuer), STORY(expired),         STORY(wrong_cluster_tls),
         STORY(wrong_member),   STORY(lying_member), STORY(agent_as_member), STORY(cert_of_another_cluster),
-        STORY(no_certificate), STORY(old_tls),      STORY(plain_to_tls),    STORY(tls_to_plain),
+        STORY(no_certificate), STORY(old_tls),      STORY(late_reader),     STORY(plain_to_tls),
+        STORY(tls_to_plain),
     };
     return cmocka_run_group_tests(tests, begin, end);
 }
