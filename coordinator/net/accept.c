@@ -38,7 +38,7 @@ static void take(struct net *net, int fd, const struct address *from)
     char remote[ADDRESS_MAX + 1];
     int on = 1;
     limit_pending(net);
-    address_text(from, false, remote);
+    address_print(from, false, remote);
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     if (link_open(net, fd, LINK_WAITING, NULL, remote) == NULL)
         close(fd);
@@ -131,7 +131,7 @@ enum tide_status accept_open(struct net *net, const char *text, struct err *err)
         close(net->listen_fd);
         return err_set(err, TIDE_E_IO, "cannot watch the socket of %s", text);
     }
-    address_text(&address, true, net->address);
+    address_print(&address, true, net->address);
     net->listener.data = net;
     net->open++;
     accept_resume(net);

@@ -51,7 +51,7 @@ bool address_is_loopback(const struct address *address)
            (IN6_IS_ADDR_V4MAPPED(&v6->sin6_addr) && v6->sin6_addr.s6_addr[12] == LOOPBACK_V4);
 }
 
-void address_text(const struct address *address, bool port, char ret_text[ADDRESS_MAX + 1])
+void address_print(const struct address *address, bool port, char ret_text[ADDRESS_MAX + 1])
 {
     char host[INET6_ADDRSTRLEN + 32], number[PORT_TEXT_MAX];
     if (getnameinfo((const struct sockaddr *)&address->storage, address->bytes, host, sizeof host, number, sizeof number,

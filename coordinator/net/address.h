@@ -22,6 +22,6 @@ MUST_USE enum tide_status address_parts(const char *text, char ret_host[ADDRESS_
 bool address_numeric(const char *host, const char *port, struct address *ret_address);
 bool address_is_loopback(const struct address *address);
 /* "host:port"; or the host alone. */
-void address_text(const struct address *address, bool port, char ret_text[ADDRESS_MAX + 1]);
+void address_print(const struct address *address, bool port, char ret_text[ADDRESS_MAX + 1]);
 
 #endif

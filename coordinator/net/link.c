@@ -297,7 +297,8 @@ static void on_poll(uv_poll_t *poll, int status, int events)
     struct link *link = poll->data;
     if (link->dead)
         return;
-    if (status < 0) { /* libuv watches no more; what the matter is, the next call on the socket tells, and what came before it */
+    if (status <
+        0) { /* libuv watches no more; what the matter is, the next call on the socket tells, and what came before it */
         link->events = 0;
         events = UV_READABLE;
     }
