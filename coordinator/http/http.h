@@ -95,9 +95,13 @@ void http_header(struct http_request *request, const char *name, const char *val
 
 /* `text` is heap memory and is taken over. */
 void http_reply(struct http_request *request, unsigned code, const char *type, char *text);
+void http_reply_bytes(struct http_request *request, unsigned code, const char *type, char *data, size_t bytes);
 /* Takes a reference over. */
 void http_reply_json(struct http_request *request, json_t *json);
 void http_reply_noun(struct http_request *request, const struct codec *codec, const void *noun, unsigned flags);
+/* 307: ask `base` ("https://host:port"), in the same words. Body: an error UNAVAILABLE with these words, and "leader": base.
+ */
+void http_redirect(struct http_request *request, const char *base, const char *format, ...) PRINTF_LIKE(3, 4);
 /* {"error": …} with the code that belongs to the status. */
 void http_reply_err(struct http_request *request, const struct err *err);
 unsigned http_code(enum tide_status status);

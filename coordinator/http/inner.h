@@ -59,6 +59,7 @@ struct http_request {
     unsigned code;
     struct answer_header headers[HTTP_ANSWER_HEADERS_MAX];
     size_t header_count;
+    char *location; /* of a redirect; NULL: none */
     http_gone *gone;
     void *gone_arg;
 };

@@ -148,16 +148,23 @@ void http_header(struct http_request *request, const char *name, const char *val
 
 void http_reply(struct http_request *request, unsigned code, const char *type, char *text)
 {
+    http_reply_bytes(request, code, type, text, strlen(text));
+}
+
+void http_reply_bytes(struct http_request *request, unsigned code, const char *type, char *data, size_t bytes)
+{
     if (request->answer != NULL) { /* a second answer is nobody's */
-        mem_free(text);
+        mem_free(data);
         return;
     }
     request->http->options.stamp(request->http->options.context, request);
     request->code = code;
-    request->answer = MHD_create_response_from_buffer(strlen(text), text, MHD_RESPMEM_MUST_FREE);
+    request->answer = MHD_create_response_from_buffer(bytes, data, MHD_RESPMEM_MUST_FREE);
     MHD_add_response_header(request->answer, MHD_HTTP_HEADER_CONTENT_TYPE, type);
     for (size_t i = 0; i < request->header_count; i++)
         MHD_add_response_header(request->answer, request->headers[i].name, request->headers[i].value);
+    if (request->location != NULL)
+        MHD_add_response_header(request->answer, MHD_HTTP_HEADER_LOCATION, request->location);
     request_answered(request);
 }
 
@@ -260,5 +267,6 @@ void request_free(struct http_request *request)
     if (request->answer != NULL)
         MHD_destroy_response(request->answer);
     mem_free(request->body);
+    mem_free(request->location);
     mem_free(request);
 }
