@@ -46,16 +46,24 @@ CODEC_DEFINE(node_list_codec, node_list, "node list", node_list_fields);
 static const struct codec_field member_view_fields[] = {
     CODEC_FIELD(member_view, id, CODEC_U64, .required = true),
     CODEC_TEXT_OF(member_view, address),
+    CODEC_TEXT_OF(member_view, peer),
     CODEC_FIELD(member_view, leader, CODEC_BOOL),
+    CODEC_FIELD(member_view, learner, CODEC_BOOL),
+    CODEC_TEXT_OF(member_view, role),
     CODEC_FIELD(member_view, term, CODEC_U64),
     CODEC_FIELD(member_view, commit_index, CODEC_U64),
     CODEC_FIELD(member_view, applied_index, CODEC_U64),
+    CODEC_FIELD(member_view, lag, CODEC_U64),
+    CODEC_TEXT_OF(member_view, replication),
+    CODEC_FIELD(member_view, contact_ms, CODEC_U64),
+    CODEC_FIELD(member_view, queued_bytes, CODEC_U64),
     CODEC_FIELD(member_view, log_bytes, CODEC_U64),
     CODEC_FIELD(member_view, snapshot_index, CODEC_U64),
+    CODEC_FIELD(member_view, free_bytes, CODEC_U64),
+    CODEC_FIELD(member_view, sync_us, CODEC_U64),
+    CODEC_TEXT_OF(member_view, error),
 };
 CODEC_DEFINE(member_view_codec, member_view, "member", member_view_fields);
-
-#define MEMBERS_MAX 16
 
 static const struct codec_field cluster_view_fields[] = {
     CODEC_TEXT_OF(cluster_view, cluster, .required = true),
@@ -89,3 +97,8 @@ static const struct codec_field rollback_fields[] = {
     CODEC_FIELD(rollback_request, steps, CODEC_U64),
 };
 CODEC_DEFINE(rollback_request_codec, rollback_request, "rollback request", rollback_fields);
+
+static const struct codec_field transfer_fields[] = {
+    CODEC_FIELD(transfer_request, to, CODEC_U64),
+};
+CODEC_DEFINE(transfer_request_codec, transfer_request, "transfer request", transfer_fields);

@@ -4,12 +4,12 @@
 
 /* What the API answers: replicated nouns beside what the leader sees at the moment. */
 
-#include "ckpt/wire/node.h"
+#include "ckpt/wire/identity.h"
 
 /* Body of every answer that is not 2xx: {"error": {...}}. */
 struct api_error {
-    char code[32];               /* tide_status_name */
-    char message[ERR_TEXT_MAX];  /* what happened, to what */
+    char code[32];                /* tide_status_name */
+    char message[ERR_TEXT_MAX];   /* what happened, to what */
     char hint[TIDE_TEXT_MAX + 1]; /* what to do next; may be empty */
 };
 extern const struct codec api_error_codec;
@@ -54,9 +54,19 @@ extern const struct codec node_list_codec;
 
 struct member_view {
     uint64_t id;
-    char address[ADDRESS_MAX + 1];
+    char address[API_URL_MAX + 1]; /* of its API */
+    char peer[ADDRESS_MAX + 1];    /* other members reach it at */
     bool leader;
-    uint64_t term, commit_index, applied_index, log_bytes, snapshot_index;
+    bool learner;  /* gets the log, does not count */
+    char role[16]; /* "leader", "follower", "learner", "candidate" …; "unknown": it is not heard */
+    uint64_t term;
+    uint64_t commit_index, applied_index; /* of others, as the leader knows: both are what it surely has */
+    uint64_t lag;                         /* entries it is behind the leader */
+    char replication[16];                 /* how it gets them: "probe", "replicate", "snapshot" */
+    uint64_t contact_ms;                  /* since it was last heard */
+    uint64_t queued_bytes;                /* for it, not yet taken */
+    uint64_t log_bytes, snapshot_index, free_bytes, sync_us; /* only of the one that answers */
+    char error[TIDE_TEXT_MAX + 1];                           /* why it is not connected */
 };
 
 /* GET /v1/cluster */
@@ -77,11 +87,17 @@ struct outcome {
     char job[TIDE_NAME_MAX + 1];
     char uid[TIDE_UID_CHARS + 1];
     uint64_t revision;
-    uint64_t cut;        /* asked for, rolled back to, or dropped */
+    uint64_t cut; /* asked for, rolled back to, or dropped */
     uint64_t generation;
     char text[TIDE_TEXT_MAX + 1]; /* a sentence */
 };
 extern const struct codec outcome_codec;
+
+/* POST /v1/cluster/transfer */
+struct transfer_request {
+    uint64_t to; /* member; 0: whoever is furthest */
+};
+extern const struct codec transfer_request_codec;
 
 /* POST /v1/jobs/{job}/rollback; both zero: the newest committed checkpoint */
 struct rollback_request {

@@ -173,7 +173,7 @@ void get_ca(void *context, struct http_request *request)
     http_reply(request, 200, "application/x-pem-file", mem_strdup(server->tls.ca));
 }
 
-void get_tokens(void *context, struct http_request *request)
+static void serve_tokens(void *context, struct http_request *request)
 {
     const struct state *state = server_state(context);
     struct token_list list = {0};
@@ -184,6 +184,11 @@ void get_tokens(void *context, struct http_request *request)
     }
     http_reply_noun(request, &token_list_codec, &list, CODEC_COMPACT);
     codec_release(&token_list_codec, &list);
+}
+
+void get_tokens(void *context, struct http_request *request)
+{
+    lead_read(context, request, serve_tokens);
 }
 
 void post_token(void *context, struct http_request *request)

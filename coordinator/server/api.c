@@ -16,7 +16,7 @@ void api_stamp(void *context, struct http_request *request)
     struct server *server = context;
     char revision[24];
     snprintf(revision, sizeof revision, "%" PRIu64, server_state(server)->revision);
-    http_header(request, "Tidemark-Cluster", replica_cluster(server->replica));
+    http_header(request, "Tidemark-Cluster", member_cluster(replica_member(server->replica)));
     http_header(request, "Tidemark-Revision", revision);
 }
 
@@ -46,6 +46,8 @@ static void command_done(void *arg, enum tide_status status, const struct outcom
         book_registered(&server->book, server_state(server), asked->node, clock_mono_ns());
     if (asked->request == NULL)
         ; /* was told that the outcome is unknown */
+    else if (status == TIDE_E_UNAVAILABLE && outcome == NULL && !server_leads(server))
+        lead_redirect(server, asked->request); /* it was certainly not done */
     else if (status != TIDE_OK)
         http_reply_err(asked->request, err);
     else if (asked->kind == CMD_NODE_REGISTER)
@@ -74,6 +76,8 @@ static enum tide_status take_request_id(const struct http_request *request, stru
 void api_propose(struct server *server, struct http_request *request, struct command *command)
 {
     struct err err = {0};
+    if (!lead_here(server, request))
+        return;
     struct asked *asked = mem_alloc(sizeof *asked);
     *asked = (struct asked){.server = server,
                             .request = request,
@@ -98,7 +102,7 @@ void api_tick(struct server *server, uint64_t now_ns)
 {
     struct err err = {0};
     err_set(&err, TIDE_E_TIMEOUT,
-            "the command is not durable after %u s: the disk of this coordinator does not answer; whether it "
+            "the command is not committed after %u s: no majority of the members, or their disks, answer; whether it "
             "will be done is unknown",
             COMMAND_DEADLINE_MS / 1000);
     for (struct asked *asked = server->asked; asked != NULL; asked = asked->next)
@@ -181,14 +185,24 @@ static void post_job(void *context, struct http_request *request)
     codec_release(&job_spec_codec, &command.spec);
 }
 
-static void get_jobs(void *context, struct http_request *request)
+static void serve_jobs(void *context, struct http_request *request)
 {
     watch_serve(context, request, WATCH_JOBS, "");
 }
 
-static void get_job(void *context, struct http_request *request)
+static void get_jobs(void *context, struct http_request *request)
+{
+    lead_read(context, request, serve_jobs);
+}
+
+static void serve_job(void *context, struct http_request *request)
 {
     watch_serve(context, request, WATCH_JOB, http_param(request, "job"));
+}
+
+static void get_job(void *context, struct http_request *request)
+{
+    lead_read(context, request, serve_job);
 }
 
 static void post_cancel(void *context, struct http_request *request)
@@ -274,14 +288,24 @@ static void delete_ckpt(void *context, struct http_request *request)
 
 /* ---- nodes ---- */
 
-static void get_nodes(void *context, struct http_request *request)
+static void serve_nodes(void *context, struct http_request *request)
 {
     watch_serve(context, request, WATCH_NODES, "");
 }
 
-static void get_node(void *context, struct http_request *request)
+static void get_nodes(void *context, struct http_request *request)
+{
+    lead_read(context, request, serve_nodes);
+}
+
+static void serve_node(void *context, struct http_request *request)
 {
     watch_serve(context, request, WATCH_NODE, http_param(request, "node"));
+}
+
+static void get_node(void *context, struct http_request *request)
+{
+    lead_read(context, request, serve_node);
 }
 
 static void post_drain(void *context, struct http_request *request)
@@ -315,6 +339,8 @@ static void post_register(void *context, struct http_request *request)
 static void post_heartbeat(void *context, struct http_request *request)
 {
     struct server *server = context;
+    if (!lead_here(server, request))
+        return;
     struct heartbeat heartbeat;
     struct err err = {0};
     bool changed = false;
@@ -337,9 +363,12 @@ static void post_heartbeat(void *context, struct http_request *request)
     http_reply_json(request, json_pack("{s:I}", "revision", (json_int_t)watch_version(server, WATCH_DESIRED, node)));
 }
 
+/* Not read with a round of the group: an agent refuses what is older than what it has seen. */
 static void get_desired(void *context, struct http_request *request)
 {
     struct server *server = context;
+    if (!lead_here(server, request))
+        return;
     struct err err = {0};
     const char *name = http_query(request, "node"), *incarnation = http_query(request, "incarnation");
     const struct node *node = name ? state_node(server_state(server), name) : NULL;
@@ -359,28 +388,6 @@ static void get_desired(void *context, struct http_request *request)
 
 /* ---- the cluster ---- */
 
-static void get_cluster(void *context, struct http_request *request)
-{
-    struct server *server = context;
-    struct cluster_view view = {0};
-    struct replica_status self;
-    view_cluster(server_state(server), &view);
-    replica_status(server->replica, &self);
-    text_copy(view.version, sizeof view.version, TIDE_VERSION_STRING);
-    view.uptime_ms = (clock_mono_ns() - server->started_ns) / NS_PER_MS;
-    struct member_view *member = codec_list_add(&member_view_codec, &view.members);
-    *member = (struct member_view){.id = 1,
-                                   .leader = true,
-                                   .term = self.term,
-                                   .commit_index = self.last_index,
-                                   .applied_index = self.applied_index,
-                                   .log_bytes = self.log_bytes,
-                                   .snapshot_index = self.snapshot_index};
-    text_copy(member->address, sizeof member->address, http_address(server->http));
-    http_reply_noun(request, &cluster_view_codec, &view, 0);
-    codec_release(&cluster_view_codec, &view);
-}
-
 static void get_version(void *context, struct http_request *request)
 {
     (void)context;
@@ -391,9 +398,8 @@ static void get_health(void *context, struct http_request *request)
 {
     struct server *server = context;
     struct err err = {0};
-    /* The log has been replayed before the port was opened; a new cluster still has to write its first record. */
-    if (server_state(server)->cluster[0] == '\0' || server->stopping) {
-        err_set(&err, TIDE_E_UNAVAILABLE, server->stopping ? "stopping" : "the cluster is being made");
+    const char *local = http_query(request, "local");
+    if ((local == NULL || strcmp(local, "true") != 0) && cluster_health(server, &err) != TIDE_OK) {
         http_reply_err(request, &err);
         return;
     }
@@ -406,6 +412,11 @@ const struct http_route api_routes[] = {
     {"GET", "/v1/version", get_version, ROLE_NONE},
     {"GET", "/v1/ca", get_ca, ROLE_NONE},
     {"GET", "/v1/cluster", get_cluster, ROLE_VIEWER},
+    {"POST", "/v1/cluster/members", post_member, ROLE_ADMIN},
+    {"POST", "/v1/cluster/members/{member}/promote", post_promote, ROLE_ADMIN},
+    {"DELETE", "/v1/cluster/members/{member}", delete_member, ROLE_ADMIN},
+    {"POST", "/v1/cluster/transfer", post_transfer, ROLE_ADMIN},
+    {"GET", "/v1/cluster/backup", get_backup, ROLE_ADMIN},
     {"GET", "/v1/tokens", get_tokens, ROLE_ADMIN},
     {"POST", "/v1/tokens", post_token, ROLE_ADMIN},
     {"DELETE", "/v1/tokens/{token}", delete_token, ROLE_ADMIN},

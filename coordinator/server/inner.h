@@ -67,6 +67,9 @@ struct server {
     struct server_options options;
     struct replica *replica;
     struct http *http;
+    struct raft_config founders;
+    bool leads; /* and has said so to all in here */
+    bool address_written;
     struct http_tls tls; /* texts of options.identity */
     struct book book;
     struct rng rng;
@@ -85,6 +88,11 @@ static inline const struct state *server_state(const struct server *server)
     return replica_state(server->replica);
 }
 
+static inline bool server_leads(const struct server *server)
+{
+    return server->leads && !server->stopping;
+}
+
 /* server.c: something the judge looks at has changed. */
 void server_judge_soon(struct server *server);
 
@@ -99,6 +107,22 @@ bool api_refused(struct http_request *request, enum tide_status status, const st
 bool api_take_body(struct http_request *request, const struct codec *codec, unsigned flags, void *noun);
 bool api_no_body(struct http_request *request);
 void api_propose(struct server *server, struct http_request *request, struct command *command);
+
+/* lead.c: calls that only the leader can answer. */
+void lead_redirect(struct server *server, struct http_request *request);
+/* False, and answered, when this member does not lead. */
+bool lead_here(struct server *server, struct http_request *request);
+/* Call `then` when the state here is at least as new as the call; with ?stale=true at once. Else the call is answered. */
+void lead_read(struct server *server, struct http_request *request, http_handler *then);
+
+/* cluster.c: the group and its members. Errors: UNAVAILABLE: this member is of no use to a client, and why. */
+MUST_USE enum tide_status cluster_health(struct server *server, struct err *err);
+void get_cluster(void *context, struct http_request *request);
+void post_member(void *context, struct http_request *request);
+void post_promote(void *context, struct http_request *request);
+void delete_member(void *context, struct http_request *request);
+void post_transfer(void *context, struct http_request *request);
+void get_backup(void *context, struct http_request *request);
 
 /* access.c: who may do what. The table of routes says the least role of each. */
 unsigned access_admit(void *context, const struct http_request *request, unsigned least, struct err *err);
@@ -119,6 +143,7 @@ uint64_t watch_version(struct server *server, unsigned kind, const char *key);
 void watch_changed(struct server *server);      /* the state, or what the leader concludes from heartbeats */
 void watch_live_changed(struct server *server); /* only steps and times */
 void watch_tick(struct server *server, uint64_t now_ns);
+void watch_send_away(struct server *server); /* all who wait: to the leader, or to ask again */
 void watch_stop(struct server *server);
 
 /* view.c: what is served of a thing, its "revision" being `version`. ret_basis: digest of what counts as a change. */

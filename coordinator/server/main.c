@@ -20,6 +20,7 @@ enum { EXIT_OK = 0, EXIT_ERROR = 1, EXIT_USAGE = 2 };
 #define LISTEN_DEFAULT "127.0.0.1:7070"
 #define LEASE_MS_MAX 600000u
 #define HEARTBEAT_MS_MIN 10u
+#define ELECTION_MS_MAX 60000u
 
 static const char help[] =
     "usage: tidemarkd --data DIR [options]\n"
@@ -33,6 +34,10 @@ static const char help[] =
     "  --insecure            serve without certificates even where others than this host reach it\n"
     "  --listen HOST:PORT    where the API listens (default: the port that the identity names, else " LISTEN_DEFAULT ";\n"
     "                        port 0: any free one; the address is written to DIR/address)\n"
+    "  --peer-listen HOST:PORT  where the other members connect (default: the port that the identity names)\n"
+    "  --election-ms N       without a word from a leader for so long (up to twice) another one is elected\n"
+    "                        (default 300, at least 30; the same at each member)\n"
+    "  --heartbeat-raft-ms N how often the leader says that it is there (default 50; at most a third of that)\n"
     "  --store URL           default store of jobs that name none, as file:///dir (new clusters only)\n"
     "  --lease-ms N          a node silent for so long is lost (default 2000; new clusters only)\n"
     "  --heartbeat-ms N      how often agents report (default 250; new clusters only)\n"
@@ -48,6 +53,9 @@ enum option_id {
     OPT_IDENTITY,
     OPT_INSECURE,
     OPT_LISTEN,
+    OPT_PEER_LISTEN,
+    OPT_ELECTION,
+    OPT_BEAT,
     OPT_STORE,
     OPT_LEASE,
     OPT_HEARTBEAT,
@@ -62,6 +70,9 @@ static const struct option options[] = {
     {"identity", required_argument, NULL, OPT_IDENTITY},
     {"insecure", no_argument, NULL, OPT_INSECURE},
     {"listen", required_argument, NULL, OPT_LISTEN},
+    {"peer-listen", required_argument, NULL, OPT_PEER_LISTEN},
+    {"election-ms", required_argument, NULL, OPT_ELECTION},
+    {"heartbeat-raft-ms", required_argument, NULL, OPT_BEAT},
     {"store", required_argument, NULL, OPT_STORE},
     {"lease-ms", required_argument, NULL, OPT_LEASE},
     {"heartbeat-ms", required_argument, NULL, OPT_HEARTBEAT},
@@ -136,6 +147,17 @@ static int parse_option(int option, struct server_options *o)
     case OPT_LISTEN:
         o->listen = optarg;
         return 0;
+    case OPT_PEER_LISTEN:
+        o->peer_listen = optarg;
+        return 0;
+    case OPT_ELECTION:
+        return parse_number(optarg, 3 * RAFT_TICK_MS, ELECTION_MS_MAX, &o->election_ms)
+                   ? usage("--election-ms must be 30 to 60000, not ", optarg)
+                   : 0;
+    case OPT_BEAT:
+        return parse_number(optarg, RAFT_TICK_MS, ELECTION_MS_MAX, &o->beat_ms)
+                   ? usage("--heartbeat-raft-ms must be 10 to 60000, not ", optarg)
+                   : 0;
     case OPT_STORE:
         o->store = optarg;
         return strncmp(optarg, "file:///", 8) == 0 && strlen(optarg) <= TIDE_PATH_MAX
@@ -166,8 +188,14 @@ static int check_options(const struct server_options *o)
 {
     uint64_t lease = o->lease_ms ? o->lease_ms : LEASE_MS_DEFAULT;
     uint64_t heartbeat = o->heartbeat_ms ? o->heartbeat_ms : HEARTBEAT_MS_DEFAULT;
+    uint64_t election = o->election_ms ? o->election_ms : RAFT_ELECTION_TICKS_DEFAULT * RAFT_TICK_MS;
+    uint64_t beat = o->beat_ms ? o->beat_ms : RAFT_HEARTBEAT_TICKS_DEFAULT * RAFT_TICK_MS;
     if (o->data == NULL || o->data[0] == '\0')
         return usage("--data DIR is missing", NULL);
+    if (o->peer_listen != NULL && identity_dir == NULL)
+        return usage("--peer-listen needs --identity: other members must know who this is", NULL);
+    if (beat / RAFT_TICK_MS * 3 > election / RAFT_TICK_MS)
+        return usage("--election-ms must be at least three times --heartbeat-raft-ms", NULL);
     if (heartbeat * 2 > lease)
         return usage("--lease-ms must be at least twice --heartbeat-ms, or one late heartbeat loses a node", NULL);
     return 0;
@@ -200,8 +228,22 @@ static void on_signal(uv_signal_t *handle, int number)
 
 /* Who this is, and where it listens unless told: on every address with the port that the others know, since a host's own
  * name often is a loopback address to itself. */
+static enum tide_status listen_at(const char *address, char ret_listen[ADDRESS_MAX + 1], struct err *err)
+{
+    char host[ADDRESS_MAX + 1];
+    uint32_t port;
+    enum tide_status status = address_split(address, host, &port, err);
+    if (status != TIDE_OK)
+        return status;
+    if (address_loopback(address))
+        text_copy(ret_listen, ADDRESS_MAX + 1, address);
+    else
+        snprintf(ret_listen, ADDRESS_MAX + 1, strchr(host, ':') ? "[::]:%" PRIu32 : "0.0.0.0:%" PRIu32, port);
+    return TIDE_OK;
+}
+
 static enum tide_status take_identity(struct idir *idir, struct server_options *o, char listen[ADDRESS_MAX + 1],
-                                      struct err *err)
+                                      char peer_listen[ADDRESS_MAX + 1], struct err *err)
 {
     enum tide_status status = idir_load(identity_dir, idir, err);
     if (status != TIDE_OK)
@@ -219,17 +261,12 @@ static enum tide_status take_identity(struct idir *idir, struct server_options *
     if (!idir->identity.insecure && idir->days_left < CERT_DAYS_WARN)
         log_warn("the certificate in %s expires in %u days; tidemark cluster issue makes another", identity_dir,
                  idir->days_left);
-    if (o->listen != NULL)
-        return TIDE_OK;
-    char host[ADDRESS_MAX + 1];
-    const char *address = strstr(self->api, "://") + 3;
-    uint32_t port;
-    status = address_split(address, host, &port, err);
-    if (address_loopback(address))
-        text_copy(listen, ADDRESS_MAX + 1, address);
-    else
-        snprintf(listen, ADDRESS_MAX + 1, strchr(host, ':') ? "[::]:%" PRIu32 : "0.0.0.0:%" PRIu32, port);
-    o->listen = listen;
+    if (o->listen == NULL)
+        status = listen_at(strstr(self->api, "://") + 3, listen, err);
+    if (o->peer_listen == NULL && status == TIDE_OK)
+        status = listen_at(self->peer, peer_listen, err);
+    if (o->peer_listen == NULL)
+        o->peer_listen = peer_listen;
     return status;
 }
 
@@ -238,8 +275,8 @@ static int serve(struct server_options *o)
     struct daemon daemon = {0};
     struct err err = {0};
     struct idir idir = {0};
-    char listen[ADDRESS_MAX + 1] = LISTEN_DEFAULT;
-    enum tide_status status = identity_dir ? take_identity(&idir, o, listen, &err) : TIDE_OK;
+    char listen[ADDRESS_MAX + 1] = LISTEN_DEFAULT, peer_listen[ADDRESS_MAX + 1] = "";
+    enum tide_status status = identity_dir ? take_identity(&idir, o, listen, peer_listen, &err) : TIDE_OK;
     if (o->listen == NULL)
         o->listen = listen;
     uv_loop_init(&daemon.loop);
@@ -256,7 +293,7 @@ static int serve(struct server_options *o)
     uv_signal_start(&daemon.terminate, on_signal, SIGTERM);
     uv_signal_start(&daemon.interrupt, on_signal, SIGINT);
     log_info("version %s serves cluster %s on %s%s; data in %s, revision %" PRIu64, TIDE_VERSION_STRING,
-             replica_cluster(daemon.server->replica), http_address(daemon.server->http),
+             member_cluster(replica_member(daemon.server->replica)), http_address(daemon.server->http),
              daemon.server->tls.cert ? "" : " to everybody, without certificates", o->data,
              server_state(daemon.server)->revision);
     uv_run(&daemon.loop, UV_RUN_DEFAULT);

@@ -10,32 +10,28 @@
 #include "ckpt/base/mem.h"
 #include "coordinator/server/replica_inner.h"
 
-/* What the disk cannot hold must not be promised, and what it may hold must not be promised twice: there is no going on. */
-void replica_fatal(const char *what, const struct err *err)
-{
-    log_error("fatal: %s: %s. The coordinator stops: everything acknowledged is in the log; make the disk good and start it "
-              "again",
-              what, err->text);
-    abort();
-}
+#define CHECK_CHEAP_NS (50 * UINT64_C(1000)) /* a look at all rules that costs so little follows every command */
+#define CHECK_SHARE 20u                      /* else it gets one part in so many of the time … */
+#define CHECK_DEAR_NS (2 * NS_PER_MS)        /* … and beyond this is left to whoever writes images */
 
 const struct state *replica_state(const struct replica *replica)
 {
     return &replica->state;
 }
 
-const char *replica_cluster(const struct replica *replica)
+struct member *replica_member(struct replica *replica)
 {
-    return replica->dir.cluster;
+    return replica->member;
+}
+
+const struct member_turn *replica_turn(const struct replica *replica)
+{
+    return &replica->turn;
 }
 
 void replica_status(const struct replica *replica, struct replica_status *ret_status)
 {
-    *ret_status = (struct replica_status){.term = replica->ballot.term,
-                                          .last_index = replica->last_index,
-                                          .applied_index = replica->state.revision,
-                                          .log_bytes = replica->log_bytes,
-                                          .snapshot_index = replica->snapshot_index};
+    *ret_status = (struct replica_status){.applied_index = replica->index, .snapshot_index = replica->snapshot_index};
 }
 
 /* ---- propose ---- */
@@ -43,209 +39,420 @@ void replica_status(const struct replica *replica, struct replica_status *ret_st
 static enum tide_status refuse_full(struct replica *replica, bool own, struct err *err)
 {
     /* The leader's own verdicts may use half of the reserve: they end jobs and drop checkpoints, which is what helps. */
-    uint64_t reserve = own ? DATA_RESERVE_BYTES / 2 : DATA_RESERVE_BYTES;
-    if (replica->free_bytes >= reserve)
+    uint64_t reserve = own ? DATA_RESERVE_BYTES / 2 : DATA_RESERVE_BYTES, free_bytes = member_free_bytes(replica->member);
+    if (free_bytes >= reserve)
         return TIDE_OK;
-    /* Somebody may have made room: have the worker look, for the next one who asks. */
-    replica->prepare = true;
-    replica_work(replica);
+    /* Somebody may have made room: look, for the next one who asks. */
+    member_look_at_disk(replica->member);
     return err_set(err, TIDE_E_UNAVAILABLE,
                    "the file system of the data directory %s has only %" PRIu64 " MiB left, and %" PRIu64
                    " MiB are kept in reserve: no command is taken until there is more room; nothing that runs is touched",
-                   replica->dir.path, replica->free_bytes >> 20, reserve >> 20);
+                   member_data(replica->member), free_bytes >> 20, reserve >> 20);
 }
 
 static void proposal_free(struct proposal *p)
 {
-    codec_release(&command_codec, &p->command);
-    mem_free(p->text);
+    if (p->command != NULL)
+        codec_release(&command_codec, p->command);
+    mem_free(p->command);
     mem_free(p);
 }
 
+static struct proposal *proposal_create(replica_done *done, void *arg)
+{
+    struct proposal *p = mem_alloc(sizeof *p);
+    p->done = done;
+    p->arg = arg;
+    return p;
+}
+
 /* What will be applied is what the log says, not what the caller held: a replay must see nothing else. */
-static enum tide_status write_down(struct replica *replica, const struct command *command, struct proposal **ret_proposal,
-                                   struct err *err)
+static enum tide_status write_down(struct replica *replica, const struct command *command, struct proposal *p,
+                                   struct raft_blob **ret_blob, struct err *err)
 {
     struct command stamped = *command; /* borrows */
     uint64_t now = clock_wall_ms();
     stamped.at_ms = replica->at_ms = now > replica->at_ms ? now : replica->at_ms;
-    struct proposal *p = mem_alloc(sizeof *p);
-    p->text = codec_print(&command_codec, &stamped, CODEC_COMPACT);
-    p->bytes = strlen(p->text);
-    if (p->bytes > RECORD_BYTES_MAX) {
-        size_t bytes = p->bytes;
-        mem_free(p->text);
-        mem_free(p);
-        return err_set(err, TIDE_E_LIMIT, "a command of %zu bytes is larger than the log takes (%" PRIu64 ")", bytes,
-                       RECORD_BYTES_MAX);
+    char *text = codec_print(&command_codec, &stamped, CODEC_COMPACT);
+    size_t bytes = strlen(text);
+    enum tide_status status;
+    p->command = mem_alloc(sizeof *p->command);
+    if (bytes > RAFT_ENTRY_BYTES_MAX)
+        status = err_set(err, TIDE_E_LIMIT, "a command of %zu bytes is larger than the log takes (%u)", bytes,
+                         RAFT_ENTRY_BYTES_MAX);
+    else
+        status = codec_parse(&command_codec, text, bytes, CODEC_STRICT, p->command, err);
+    if (status == TIDE_OK) {
+        *ret_blob = raft_blob_create(text, bytes);
+    } else {
+        mem_free(p->command);
+        p->command = NULL;
     }
-    enum tide_status status = codec_parse(&command_codec, p->text, p->bytes, CODEC_STRICT, &p->command, err);
-    if (status != TIDE_OK) {
-        mem_free(p->text);
-        mem_free(p);
-        return status;
-    }
-    *ret_proposal = p;
+    mem_free(text);
+    return status;
+}
+
+static enum tide_status refuse_away(struct replica *replica, struct err *err)
+{
+    if (replica->stopping)
+        return err_set(err, TIDE_E_UNAVAILABLE, "this coordinator is stopping");
+    if (!replica->turn.ready)
+        return err_set(err, TIDE_E_UNAVAILABLE, "this member does not lead the cluster");
     return TIDE_OK;
 }
 
 enum tide_status replica_propose(struct replica *replica, const struct command *command, bool own, replica_done *done,
                                  void *arg, struct err *err)
 {
-    if (replica->idle != NULL)
-        return err_set(err, TIDE_E_UNAVAILABLE, "this coordinator is stopping");
-    if (replica->proposals >= PROPOSALS_MAX)
-        return err_set(err, TIDE_E_UNAVAILABLE, "%u commands are being written already; ask again in a moment",
-                       PROPOSALS_MAX);
-    struct proposal *p = NULL;
-    enum tide_status status = refuse_full(replica, own, err);
+    struct raft_blob *blob = NULL;
+    struct proposal *p = proposal_create(done, arg);
+    enum tide_status status = refuse_away(replica, err);
     if (status == TIDE_OK)
-        status = write_down(replica, command, &p, err);
+        status = refuse_full(replica, own, err);
+    if (status == TIDE_OK)
+        status = write_down(replica, command, p, &blob, err);
+    if (status == TIDE_OK)
+        status = member_propose(replica->member, blob, p, err);
+    raft_blob_unref(blob);
     if (status != TIDE_OK)
-        return status;
-    p->done = done;
-    p->arg = arg;
-    *replica->waiting_end = p;
-    replica->waiting_end = &p->next;
-    replica->proposals++;
-    replica_work(replica);
-    return TIDE_OK;
+        proposal_free(p);
+    return status;
+}
+
+enum tide_status replica_change(struct replica *replica, enum member_change change, const struct raft_member *who,
+                                replica_done *done, void *arg, struct err *err)
+{
+    enum tide_status status = refuse_away(replica, err);
+    if (status == TIDE_OK)
+        member_change(replica->member, change, who, proposal_create(done, arg));
+    return status;
+}
+
+enum tide_status replica_read(struct replica *replica, replica_ready *ready, void *arg, struct err *err)
+{
+    struct reading *reading = mem_alloc(sizeof *reading);
+    *reading = (struct reading){.ready = ready, .arg = arg};
+    enum tide_status status = refuse_away(replica, err);
+    if (status == TIDE_OK)
+        status = member_read(replica->member, reading, err);
+    if (status != TIDE_OK)
+        mem_free(reading);
+    return status;
 }
 
 /* ---- apply ---- */
 
-enum tide_status replica_apply(struct replica *replica, const struct command *command, uint64_t index,
-                               struct outcome *ret_outcome, struct err *err)
+void replica_broken(struct replica *replica, uint64_t index, unsigned kind, const struct err *broken)
+{
+    /* Better no coordinator than a wrong one: ranks run on without it, and the log still holds the truth. */
+    log_error("fatal: command %" PRIu64
+              " (%s) broke a rule of the state: %s. This is a defect of tidemarkd; keep %s and report it",
+              index, command_kind_names[kind], broken->text, member_data(replica->member));
+    abort();
+}
+
+void replica_parse(const struct replica *replica, const struct member_entry *entry, struct command *ret_command)
+{
+    struct err err = {0};
+    const struct raft_blob *blob = entry->blob;
+    if (codec_parse(&command_codec, blob ? blob->data : "", blob ? blob->bytes : 0, CODEC_STRICT, ret_command, &err) ==
+        TIDE_OK)
+        return;
+    log_error("fatal: record %" PRIu64
+              " in %s is whole, but no command of this version (%s); start the version that wrote it",
+              entry->index, member_data(replica->member), err.text);
+    abort();
+}
+
+/* Checked in full after every command while that is cheap; of a large state as often as the loop can bear. */
+static void check(struct replica *replica, uint64_t index, unsigned kind)
 {
     struct err broken = {0};
-    enum tide_status status = apply(&replica->state, command, index, ret_outcome, err);
-    if (state_check(&replica->state, &broken) != TIDE_OK) {
-        /* Better no coordinator than a wrong one: ranks run on without it, and the log still holds the truth. */
-        log_error("fatal: command %" PRIu64
-                  " (%s) broke a rule of the state: %s. This is a defect of tidemarkd; keep %s and "
-                  "report it",
-                  index, command_kind_names[command->kind], broken.text, replica->dir.path);
-        abort();
-    }
-    return status;
+    uint64_t begun = clock_mono_ns();
+    if (replica->check_ns > CHECK_DEAR_NS || (replica->check_ns > CHECK_CHEAP_NS && begun < replica->check_again_ns))
+        return;
+    if (state_check(&replica->state, &broken) != TIDE_OK)
+        replica_broken(replica, index, kind, &broken);
+    uint64_t ended = clock_mono_ns();
+    replica->check_ns = ended - begun;
+    replica->check_again_ns = ended + CHECK_SHARE * replica->check_ns;
 }
 
-void replica_apply_batch(struct replica *replica, struct proposal *batch)
+static void apply_command(struct replica *replica, const struct member_entry *entry, struct proposal *p)
 {
-    uint64_t index = replica->state.revision;
-    for (struct proposal *p = batch, *next; p != NULL; p = next) {
-        next = p->next;
-        struct outcome outcome = {0};
-        struct err err = {0};
-        enum tide_status status = replica_apply(replica, &p->command, ++index, &outcome, &err);
-        replica->proposals--;
-        p->done(p->arg, status, &outcome, &err);
-        proposal_free(p);
-    }
-}
-
-/* ---- open ---- */
-
-static enum tide_status load_image(struct replica *replica, uint64_t *ret_term, struct err *err)
-{
-    struct snapshot snapshot;
-    enum tide_status status = snapshot_newest(replica->dir.path, replica->dir.cluster, &snapshot, err);
-    if (status != TIDE_OK || snapshot.data == NULL)
-        return status;
-    status = codec_parse(&state_codec, snapshot.data, snapshot.bytes, CODEC_STRICT, &replica->state, err);
-    if (status == TIDE_OK && replica->state.revision != snapshot.index)
-        status = err_set(err, TIDE_E_CORRUPT, "it is of index %" PRIu64, replica->state.revision);
-    if (status != TIDE_OK)
-        err_wrap(err, "the snapshot of index %" PRIu64 " in %s is whole, but no state of this version", snapshot.index,
-                 replica->dir.path);
-    replica->snapshot_index = snapshot.index;
-    *ret_term = snapshot.term;
-    snapshot_release(&snapshot);
-    return status;
-}
-
-static enum tide_status replay_one(void *arg, const struct wal_entry *entry, struct err *err)
-{
-    struct replica *replica = arg;
-    struct command command;
-    enum tide_status status = codec_parse(&command_codec, entry->data, entry->bytes, CODEC_STRICT, &command, err);
-    if (status != TIDE_OK) {
-        err_set(err, TIDE_E_VERSION,
-                "record %" PRIu64 " in %s is whole, but no command of this version (%.300s); start the "
-                "version that wrote it",
-                entry->index, replica->dir.path, err ? err->text : "");
-        return TIDE_E_VERSION;
-    }
+    struct command parsed;
     struct outcome outcome = {0};
-    struct err refused = {0}; /* a refusal was an answer then, and is again */
-    if (command.at_ms > replica->at_ms)
-        replica->at_ms = command.at_ms;
-    replica_apply(replica, &command, entry->index, &outcome, &refused);
-    codec_release(&command_codec, &command);
-    return TIDE_OK;
+    struct err err = {0};
+    const struct command *command = p ? p->command : &parsed;
+    if (p == NULL)
+        replica_parse(replica, entry, &parsed);
+    if (command->at_ms > replica->at_ms)
+        replica->at_ms = command->at_ms;
+    enum tide_status status = apply(&replica->state, command, entry->index, &outcome, &err);
+    check(replica, entry->index, command->kind);
+    if (p != NULL)
+        p->done(p->arg, status, &outcome, &err);
+    else
+        codec_release(&command_codec, &parsed);
 }
 
-static enum tide_status replay(struct replica *replica, struct err *err)
+static void apply_entry(struct replica *replica, const struct member_entry *entry)
 {
-    uint64_t first = replica->state.revision + 1, last = wal_last(replica->wal);
-    return wal_read(replica->wal, first, last, replay_one, replica, err);
-}
-
-static enum tide_status open_disk(struct replica *replica, const struct replica_options *o, struct err *err)
-{
-    struct rng rng = {.state = rng_entropy()};
-    char uid[TIDE_UID_CHARS + 1];
-    rng_hex(&rng, uid, TIDE_UID_CHARS);
-    uint64_t term = 0;
-    enum tide_status status = datadir_open(o->data, o->cluster, o->member, false, &replica->dir, err);
-    if (status == TIDE_E_NOT_FOUND)
-        status = datadir_open(o->data, o->cluster ? o->cluster : uid, o->member ? o->member : 1, true, &replica->dir, err);
-    if (status == TIDE_OK)
-        status = ballot_load(replica->dir.path, &replica->ballot, err);
-    if (status == TIDE_OK)
-        status = load_image(replica, &term, err);
-    if (replica->ballot.term == 0)
-        replica->ballot.term = 1;
-    if (status == TIDE_OK)
-        status = wal_open(replica->dir.path, replica->dir.cluster, NULL, replica->dir.fresh, replica->state.revision + 1,
-                          term, &replica->wal, err);
-    if (status == TIDE_OK && replica->dir.fresh) {
-        status = ballot_save(replica->dir.path, replica->ballot, err);
-        if (status == TIDE_OK)
-            status = datadir_commit(&replica->dir, err);
+    struct proposal *p = entry->cookie;
+    replica->index = entry->index;
+    replica->term = entry->term;
+    if (entry->type == RAFT_COMMAND) {
+        apply_command(replica, entry, p);
+    } else if (entry->type == RAFT_CONFIG) {
+        raft_blob_unref(replica->config);
+        replica->config = raft_blob_ref(entry->blob);
+        struct outcome outcome = {.revision = replica->state.revision};
+        if (p != NULL)
+            p->done(p->arg, TIDE_OK, &outcome, &(struct err){0});
     }
-    return status;
+    if (p != NULL)
+        proposal_free(p);
+    image_take(replica, entry);
 }
+
+/* ---- what was decided, in order ---- */
+
+static void take_restored(struct replica *replica, struct decided *d)
+{
+    state_release(&replica->state);
+    replica->state = *d->state;
+    mem_free(d->state);
+    raft_blob_unref(replica->config);
+    replica->config = raft_config_encode(d->config);
+    mem_free(d->config);
+    replica->index = replica->snapshot_index = d->index;
+    replica->term = d->term;
+    image_restored(replica, d->shadow);
+    mem_free(d->shadow);
+}
+
+static void fail(struct decided *d)
+{
+    struct proposal *p = d->cookie;
+    struct outcome outcome = {0};
+    p->done(p->arg, d->err->status, d->err->status == TIDE_OK ? &outcome : NULL, d->err);
+    proposal_free(p);
+    mem_free(d->err);
+}
+
+static void take(struct replica *replica, struct decided *d)
+{
+    switch (d->kind) {
+    case DECIDED_ENTRY:
+        apply_entry(replica, &d->entry);
+        break;
+    case DECIDED_FAILURE:
+        fail(d);
+        break;
+    case DECIDED_READ: {
+        struct reading *reading = d->cookie;
+        reading->ready(reading->arg, d->permitted);
+        mem_free(reading);
+        break;
+    }
+    case DECIDED_RESTORED:
+        take_restored(replica, d);
+        break;
+    default:
+        replica->turn = *d->turn;
+        replica->options.turned(replica->options.context, d->turn);
+        mem_free(d->turn);
+    }
+}
+
+void replica_end_if_idle(struct replica *replica)
+{
+    if (!replica->member_stopped || replica->imaging || replica->decided != NULL || replica->idle_closed)
+        return;
+    replica->idle_closed = true;
+    uv_close((uv_handle_t *)&replica->more, NULL);
+    replica->options.stopped(replica->options.context);
+}
+
+static void on_more(uv_idle_t *idle)
+{
+    struct replica *replica = idle->data;
+    uint64_t until = clock_mono_ns() + APPLY_BUDGET_NS;
+    bool applied = false;
+    while (replica->decided != NULL) {
+        struct decided *d = replica->decided;
+        replica->decided = d->next;
+        if (replica->decided == NULL)
+            replica->decided_end = &replica->decided;
+        applied = applied || d->kind == DECIDED_ENTRY || d->kind == DECIDED_RESTORED;
+        take(replica, d);
+        mem_free(d);
+        if (clock_mono_ns() > until)
+            break;
+    }
+    if (applied)
+        replica->options.applied(replica->options.context);
+    image_if_due(replica);
+    if (replica->decided == NULL) {
+        replica->busy = false;
+        uv_idle_stop(idle);
+    }
+    replica_end_if_idle(replica);
+}
+
+static void decide(struct replica *replica, const struct decided *decided)
+{
+    struct decided *d = mem_alloc(sizeof *d);
+    *d = *decided;
+    *replica->decided_end = d;
+    replica->decided_end = &d->next;
+    if (!replica->busy)
+        uv_idle_start(&replica->more, on_more);
+    replica->busy = true;
+}
+
+/* ---- what the member says ---- */
+
+static void on_committed(void *context, const struct member_entry *entry)
+{
+    decide(context, &(struct decided){.kind = DECIDED_ENTRY, .entry = *entry});
+}
+
+static void on_failed(void *context, void *cookie, enum tide_status status, const struct err *err)
+{
+    struct err *copy = mem_alloc(sizeof *copy);
+    *copy = *err;
+    copy->status = status;
+    decide(context, &(struct decided){.kind = DECIDED_FAILURE, .cookie = cookie, .err = copy});
+}
+
+static void on_read(void *context, void *cookie, bool permitted)
+{
+    decide(context, &(struct decided){.kind = DECIDED_READ, .cookie = cookie, .permitted = permitted});
+}
+
+static void on_turned(void *context, const struct member_turn *turn)
+{
+    struct member_turn *copy = mem_alloc(sizeof *copy);
+    *copy = *turn;
+    decide(context, &(struct decided){.kind = DECIDED_TURN, .turn = copy});
+}
+
+static void on_stopped(void *context)
+{
+    struct replica *replica = context;
+    replica->member_stopped = true;
+    replica_end_if_idle(replica);
+}
+
+/* ---- snapshots of others, and one's own at the start ---- */
+
+struct parsed {
+    struct state state, shadow;
+    uint64_t check_ns;
+};
+
+static void *on_parse(void *context, const struct snapshot *snapshot, struct err *err)
+{
+    (void)context;
+    struct parsed *parsed = mem_alloc(sizeof *parsed);
+    enum tide_status status = codec_parse(&state_codec, snapshot->data, snapshot->bytes, CODEC_STRICT, &parsed->state, err);
+    if (status != TIDE_OK) {
+        mem_free(parsed);
+        return NULL;
+    }
+    uint64_t begun = clock_mono_ns();
+    status = state_check(&parsed->state, err);
+    parsed->check_ns = clock_mono_ns() - begun;
+    if (status == TIDE_OK && parsed->state.revision > snapshot->index)
+        status = err_set(err, TIDE_E_CORRUPT, "it is of index %" PRIu64, parsed->state.revision);
+    if (status != TIDE_OK) {
+        state_release(&parsed->state);
+        mem_free(parsed);
+        return NULL;
+    }
+    codec_copy(&state_codec, &parsed->state, &parsed->shadow);
+    return parsed;
+}
+
+static void on_drop(void *context, void *arg)
+{
+    (void)context;
+    struct parsed *parsed = arg;
+    state_release(&parsed->state);
+    state_release(&parsed->shadow);
+    mem_free(parsed);
+}
+
+static void on_restored(void *context, void *arg, uint64_t index, uint64_t term, const struct raft_config *config)
+{
+    struct replica *replica = context;
+    struct parsed *parsed = arg;
+    struct decided d = {.kind = DECIDED_RESTORED, .index = index, .term = term};
+    d.state = mem_alloc(sizeof *d.state);
+    *d.state = parsed->state;
+    d.config = mem_alloc(sizeof *d.config);
+    *d.config = *config;
+    d.shadow = mem_alloc(sizeof *d.shadow);
+    *d.shadow = parsed->shadow;
+    replica->check_ns = parsed->check_ns;
+    mem_free(parsed);
+    if (replica->member == NULL)
+        take_restored(replica, &d); /* from within member_open */
+    else
+        decide(replica, &d);
+}
+
+/* ---- life ---- */
+
+static const struct member_calls calls = {.committed = on_committed,
+                                          .failed = on_failed,
+                                          .read = on_read,
+                                          .parse = on_parse,
+                                          .restored = on_restored,
+                                          .drop = on_drop,
+                                          .turned = on_turned,
+                                          .stopped = on_stopped};
 
 enum tide_status replica_open(const struct replica_options *options, struct replica **ret_replica, struct err *err)
 {
     struct replica *replica = mem_alloc(sizeof *replica);
     replica->options = *options;
-    replica->dir.lock_fd = -1;
-    replica->waiting_end = &replica->waiting;
+    replica->decided_end = &replica->decided;
     replica->snapshot_every = options->snapshot_every ? options->snapshot_every : SNAPSHOT_EVERY;
-    enum tide_status status = open_disk(replica, options, err);
-    if (status == TIDE_OK)
-        status = replay(replica, err);
-    if (status == TIDE_OK)
-        status = datadir_free_bytes(replica->dir.path, &replica->free_bytes, err);
+    struct member_options member = options->member;
+    member.loop = options->loop;
+    member.calls = &calls;
+    member.context = replica;
+    enum tide_status status = member_open(&member, &replica->member, err);
     if (status != TIDE_OK) {
         replica_close(replica);
         return status;
     }
-    replica->image_at = replica->snapshot_index + replica->snapshot_every;
-    replica->last_index = wal_last(replica->wal);
-    replica->log_bytes = wal_bytes(replica->wal);
     *ret_replica = replica;
     return TIDE_OK;
+}
+
+void replica_start(struct replica *replica)
+{
+    uv_idle_init(replica->options.loop, &replica->more);
+    replica->more.data = replica;
+    member_start(replica->member);
+}
+
+void replica_stop(struct replica *replica, bool hand_over)
+{
+    replica->stopping = true;
+    member_stop(replica->member, hand_over);
 }
 
 void replica_close(struct replica *replica)
 {
     if (replica == NULL)
         return;
-    wal_close(replica->wal);
+    member_close(replica->member);
+    image_release(replica);
     state_release(&replica->state);
-    datadir_close(&replica->dir);
+    raft_blob_unref(replica->config);
     mem_free(replica);
 }

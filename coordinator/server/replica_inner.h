@@ -3,64 +3,97 @@
 #define COORDINATOR_SERVER_REPLICA_INNER_H
 
 #include "coordinator/disk/datadir.h"
-#include "coordinator/disk/snapshot.h"
-#include "coordinator/disk/wal.h"
 #include "coordinator/server/replica.h"
 
+/* Whoever waits for the end of a proposal or change. */
 struct proposal {
-    struct command command;
-    char *text; /* of the log record */
-    size_t bytes;
+    struct command *command; /* as it was written down; NULL: a change of the group */
     replica_done *done;
     void *arg;
-    struct proposal *next;
 };
 
-/* What the one worker of the log does in one go. It alone touches `wal` while it runs. */
-struct log_work {
-    uv_work_t work;
-    struct proposal *batch; /* in log order; NULL: housekeeping only */
-    struct wal_entry *entries;
-    size_t count;
-    uint64_t compact_through;                   /* 0: nothing to drop */
-    uint64_t last_index, log_bytes, free_bytes; /* afterwards */
+struct reading {
+    replica_ready *ready;
+    void *arg;
 };
 
-/* An image is written beside the log, by another worker, from a copy of the state. */
+/* What was decided, in order, and not yet taken in. */
+enum decided_kind { DECIDED_ENTRY, DECIDED_FAILURE, DECIDED_READ, DECIDED_RESTORED, DECIDED_TURN };
+
+struct decided {
+    unsigned kind;
+    bool permitted;
+    void *cookie;
+    struct err *err;              /* FAILURE; owned */
+    struct state *state, *shadow; /* RESTORED; owned */
+    struct raft_config *config;   /* RESTORED; owned */
+    uint64_t index, term;         /* RESTORED */
+    struct member_entry entry;
+    struct member_turn *turn; /* owned */
+    struct decided *next;
+};
+
+/* Entries since the shadow, for the next image. */
+struct tail {
+    struct member_entry *items;
+    size_t count, room;
+    uint64_t bytes;
+};
+
+/* Images are made without the loop: a worker has a state of its own, the shadow, that is as old as the last image, and
+ * applies to it what has been applied here since. The same commands make the same state. */
 struct image_work {
     uv_work_t work;
-    struct state state;
-    uint64_t compact_through;
+    struct replica *replica;
+    struct state shadow;
+    struct raft_blob *config; /* as of the shadow; NULL: nobody is in the group */
+    uint64_t index, term;     /* last entry in the shadow */
+    struct tail tail;         /* to apply; the worker's while it runs */
     enum tide_status status;
+    struct err err;
+};
+
+struct image_wish {
+    replica_written *written;
+    void *arg;
+    uint64_t index; /* an image of this or later will do */
+    struct image_wish *next;
 };
 
 struct replica {
     struct replica_options options;
-    uint64_t snapshot_every, image_at; /* records; index at which the next image is due */
-    struct datadir dir;
-    struct ballot ballot;
-    struct wal *wal;
+    struct member *member;
     struct state state;
+    struct raft_blob *config; /* as of the last applied entry */
+    uint64_t index, term;     /* last applied entry, of whatever kind */
+    struct member_turn turn;
     uint64_t at_ms; /* of the newest command: the log's time never runs backwards */
-    struct proposal *waiting, **waiting_end;
-    unsigned proposals; /* waiting or being written */
-    bool writing, imaging;
-    struct log_work log;
+    struct decided *decided, **decided_end;
+    uv_idle_t more;                    /* there is more to apply in the next turn of the loop */
+    bool busy;                         /* … */
+    uint64_t check_ns, check_again_ns; /* what the last look at all rules cost, and not before */
+    uint64_t snapshot_every, snapshot_index;
+    struct tail tail; /* since the shadow, or since what the worker has */
     struct image_work image;
-    uint64_t compact_through; /* asked for by the last image */
-    bool prepare;             /* the next segment should be looked after */
-    uint64_t last_index, log_bytes, free_bytes, snapshot_index;
-    void (*idle)(void *context); /* stopping */
+    bool imaging, stopping, member_stopped, idle_closed;
+    struct image_wish *wishes;
+    struct state *shadow_next; /* restored while the worker was busy with the old one */
+    struct raft_blob *restored_config;
+    uint64_t restored_index, restored_term;
 };
 
-void replica_fatal(const char *what, const struct err *err) __attribute__((__noreturn__));
-
-/* work.c: start what there is to do on the disk, if no worker runs. */
-void replica_work(struct replica *replica);
-
 /* replica.c */
-enum tide_status replica_apply(struct replica *replica, const struct command *command, uint64_t index,
-                               struct outcome *ret_outcome, struct err *err);
-void replica_apply_batch(struct replica *replica, struct proposal *batch);
+void replica_broken(struct replica *replica, uint64_t index, unsigned kind, const struct err *broken)
+    __attribute__((__noreturn__));
+/* What was committed must be understood by everybody, or nobody goes on. */
+void replica_parse(const struct replica *replica, const struct member_entry *entry, struct command *ret_command);
+void replica_end_if_idle(struct replica *replica);
+
+/* replica_image.c */
+void image_take(struct replica *replica, const struct member_entry *entry); /* takes the blob's reference over */
+void image_if_due(struct replica *replica);
+/* The replica has just been restored: the shadow begins from here, too. */
+void image_restored(struct replica *replica, struct state *shadow); /* contents move */
+void image_release(struct replica *replica);
 
 #endif

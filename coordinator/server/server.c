@@ -23,7 +23,7 @@ static void on_judge(uv_timer_t *timer);
 
 static void judge_at(struct server *server, uint64_t ms)
 {
-    if (!server->stopping)
+    if (!server->stopping && replica_leads(server->replica))
         uv_timer_start(&server->judge_timer, on_judge, ms, 0);
 }
 
@@ -37,12 +37,14 @@ void server_judge_soon(struct server *server)
 static void verdict_done(void *arg, enum tide_status status, const struct outcome *outcome, const struct err *err)
 {
     struct server *server = arg;
-    (void)outcome;
     server->judging--;
     if (status != TIDE_OK) {
         log_warn("a verdict was refused: %s", err->text);
         server->verdict_refused = true;
     }
+    /* Not applied: nothing else will call the judge again. */
+    if (outcome == NULL)
+        server_judge_soon(server);
 }
 
 static void propose_verdicts(struct server *server, const struct command_list *list)
@@ -64,7 +66,7 @@ static void propose_verdicts(struct server *server, const struct command_list *l
 static void on_judge(uv_timer_t *timer)
 {
     struct server *server = timer->data;
-    if (server->judging > 0 || server->stopping || server_state(server)->cluster[0] == '\0')
+    if (server->judging > 0 || server->stopping || !server_leads(server) || server_state(server)->cluster[0] == '\0')
         return;
     struct command_list list = {0};
     uint64_t now = clock_mono_ns(), next = UINT64_MAX;
@@ -80,9 +82,15 @@ static void on_judge(uv_timer_t *timer)
     judge_at(server, wait < JUDGE_PAUSE_MS_MAX ? wait : JUDGE_PAUSE_MS_MAX);
 }
 
+static enum tide_status write_address(struct server *server, struct err *err);
+
 static void on_applied(void *context)
 {
     struct server *server = context;
+    struct err err = {0};
+    if (!server->address_written && server_leads(server) && server_state(server)->cluster[0] != '\0' &&
+        write_address(server, &err) != TIDE_OK)
+        log_error("%s", err.text);
     watch_changed(server);
     server_judge_soon(server);
 }
@@ -95,7 +103,7 @@ static void on_tick(uv_timer_t *timer)
     api_tick(server, now);
 }
 
-/* ---- open ---- */
+/* ---- taking office, and leaving it ---- */
 
 static void cluster_made(void *arg, enum tide_status status, const struct outcome *outcome, const struct err *err)
 {
@@ -107,33 +115,76 @@ static void cluster_made(void *arg, enum tide_status status, const struct outcom
         log_info("made cluster %s", server_state(server)->cluster);
 }
 
-static enum tide_status make_cluster(struct server *server, struct err *err)
+/* The first command of a new cluster, by its first leader. */
+static void make_cluster(struct server *server)
+{
+    const struct server_options *o = &server->options;
+    struct command command = {.kind = CMD_CLUSTER_INIT};
+    struct err err = {0};
+    text_copy(command.text, sizeof command.text, member_cluster(replica_member(server->replica)));
+    text_copy(command.store, sizeof command.store, o->store);
+    command.lease_ms = o->lease_ms ? o->lease_ms : LEASE_MS_DEFAULT;
+    command.heartbeat_ms = o->heartbeat_ms ? o->heartbeat_ms : HEARTBEAT_MS_DEFAULT;
+    if (o->identity != NULL) { /* replica_propose only reads them */
+        command.tokens.items = o->identity->identity.tokens.items;
+        command.tokens.count = o->identity->identity.tokens.count;
+    }
+    if (replica_propose(server->replica, &command, true, cluster_made, server, &err) != TIDE_OK)
+        log_error("the cluster could not be made: %s", err.text);
+}
+
+static void compare_options(const struct server *server)
 {
     const struct state *state = server_state(server);
     const struct server_options *o = &server->options;
-    if (state->cluster[0] == '\0') {
-        struct command command = {.kind = CMD_CLUSTER_INIT, .lease_ms = o->lease_ms, .heartbeat_ms = o->heartbeat_ms};
-        text_copy(command.text, sizeof command.text, replica_cluster(server->replica));
-        text_copy(command.store, sizeof command.store, o->store);
-        command.lease_ms = o->lease_ms ? o->lease_ms : LEASE_MS_DEFAULT;
-        command.heartbeat_ms = o->heartbeat_ms ? o->heartbeat_ms : HEARTBEAT_MS_DEFAULT;
-        if (o->identity != NULL) { /* replica_propose only reads them */
-            command.tokens.items = o->identity->identity.tokens.items;
-            command.tokens.count = o->identity->identity.tokens.count;
-        }
-        return replica_propose(server->replica, &command, true, cluster_made, server, err);
-    }
     if ((o->store[0] && strcmp(o->store, state->store) != 0) || (o->lease_ms && o->lease_ms != state->lease_ms) ||
         (o->heartbeat_ms && o->heartbeat_ms != state->heartbeat_ms))
         log_warn("cluster %s was made with store \"%s\", lease %" PRIu64 " ms, heartbeat %" PRIu64
-                 " ms; the options given now do "
-                 "not change that",
+                 " ms; the options given now do not change that",
                  state->cluster, state->store, state->lease_ms, state->heartbeat_ms);
-    return TIDE_OK;
 }
+
+static void take_office(struct server *server)
+{
+    log_info("this member leads, in term %" PRIu64, replica_turn(server->replica)->term);
+    book_release(&server->book);
+    /* Every node gets a full lease from now: a coordinator that was away must not take silence for loss. */
+    book_init(&server->book, server_state(server), clock_mono_ns());
+    server->verdict_refused = false;
+    if (server_state(server)->cluster[0] == '\0')
+        make_cluster(server);
+    else
+        compare_options(server);
+    watch_changed(server);
+    judge_at(server, 0);
+}
+
+/* What a leader knows by itself is of no use to anybody else; who waits here should wait at the next one. */
+static void leave_office(struct server *server)
+{
+    log_info("this member does not lead any more");
+    uv_timer_stop(&server->judge_timer);
+    book_release(&server->book);
+    watch_send_away(server);
+    watch_changed(server);
+}
+
+static void on_turned(void *context, const struct member_turn *turn)
+{
+    struct server *server = context;
+    bool led = server->leads;
+    server->leads = turn->ready;
+    if (turn->ready && !led)
+        take_office(server);
+    else if (!turn->ready && led)
+        leave_office(server);
+}
+
+/* ---- open ---- */
 
 static enum tide_status write_address(struct server *server, struct err *err)
 {
+    server->address_written = true;
     char path[DATA_FILE_MAX], line[ADDRESS_MAX + 2];
     datadir_file(server->options.data, "address", path);
     int n = snprintf(line, sizeof line, "%s\n", http_address(server->http));
@@ -148,24 +199,55 @@ static enum tide_status forget_address(struct server *server, struct err *err)
     return unlink(path) == 0 || errno == ENOENT ? TIDE_OK : err_errno(err, "cannot remove %s", path);
 }
 
+static void on_stopped(void *context)
+{
+    struct server *server = context;
+    watch_stop(server);
+    http_close(server->http);
+    server->http = NULL;
+    uv_close((uv_handle_t *)&server->judge_timer, NULL);
+    uv_close((uv_handle_t *)&server->tick, NULL);
+}
+
+/* The group as it is founded: all whom the identity names, or this one alone. */
+static enum tide_status found(struct server *server, struct err *err)
+{
+    const struct identity *identity = &server->options.identity->identity;
+    enum tide_status status = TIDE_OK;
+    for (size_t i = 0; i < identity->members.count && status == TIDE_OK && !identity->joining; i++) {
+        const struct member_address *from = &identity->members.items[i];
+        struct raft_member member = {.id = from->id, .voter = true};
+        text_copy(member.peer, sizeof member.peer, from->peer);
+        text_copy(member.api, sizeof member.api, from->api);
+        status = raft_config_add(&server->founders, &member, err);
+    }
+    return status;
+}
+
 static enum tide_status open_replica(struct server *server, struct err *err)
 {
-    const struct idir *identity = server->options.identity;
+    const struct server_options *o = &server->options;
     struct replica_options options = {.loop = server->loop,
-                                      .data = server->options.data,
+                                      .member = {.data = o->data,
+                                                 .election_ticks = (uint32_t)(o->election_ms / RAFT_TICK_MS),
+                                                 .heartbeat_ticks = (uint32_t)(o->beat_ms / RAFT_TICK_MS)},
                                       .applied = on_applied,
-                                      .snapshot_every = server->options.snapshot_every,
+                                      .turned = on_turned,
+                                      .stopped = on_stopped,
+                                      .snapshot_every = o->snapshot_every,
                                       .context = server};
-    if (identity != NULL) {
-        options.cluster = identity->identity.cluster;
-        options.member = identity->identity.member;
-        /* Alone, each of several would think that it is the cluster. */
-        if (identity->identity.members.count != 1)
-            return err_set(err, TIDE_E_UNSUPPORTED,
-                           "this is member %" PRIu32 " of a group of %zu; only a group of one can run", options.member,
-                           identity->identity.members.count);
+    enum tide_status status = TIDE_OK;
+    if (o->identity != NULL) {
+        options.member.cluster = o->identity->identity.cluster;
+        options.member.id = o->identity->identity.member;
+        options.member.founders = &server->founders;
+        options.member.peer_listen = o->peer_listen;
+        options.member.ca = o->identity->ca_file;
+        options.member.cert = o->identity->cert_file;
+        options.member.key = o->identity->key_file;
+        status = found(server, err);
     }
-    return replica_open(&options, &server->replica, err);
+    return status == TIDE_OK ? replica_open(&options, &server->replica, err) : status;
 }
 
 static enum tide_status open_http(struct server *server, struct err *err)
@@ -198,7 +280,10 @@ static enum tide_status open_parts(struct server *server, struct err *err)
         status = forget_address(server, err);
     if (status == TIDE_OK)
         status = open_http(server, err);
-    return status == TIDE_OK ? write_address(server, err) : status;
+    /* A group of one is of use once it has read its log; a member of several can say who leads at once. */
+    if (status == TIDE_OK && server->options.identity != NULL)
+        status = write_address(server, err);
+    return status;
 }
 
 enum tide_status server_open(uv_loop_t *loop, const struct server_options *options, struct server **ret_server,
@@ -221,26 +306,12 @@ enum tide_status server_open(uv_loop_t *loop, const struct server_options *optio
     server->judge_timer.data = server->tick.data = server;
     uv_timer_start(&server->tick, on_tick, TICK_MS, TICK_MS);
     watch_init(server);
-    /* Every node gets a full lease from now: a coordinator that was away must not take silence for loss. */
-    book_init(&server->book, server_state(server), server->started_ns);
-    judge_at(server, 0);
+    replica_start(server->replica);
     *ret_server = server;
-    return make_cluster(server, err);
+    return TIDE_OK;
 }
 
 /* ---- stop ---- */
-
-static void on_idle(void *context)
-{
-    struct server *server = context;
-    if (server->http == NULL)
-        return; /* told already */
-    watch_stop(server);
-    http_close(server->http);
-    server->http = NULL;
-    uv_close((uv_handle_t *)&server->judge_timer, NULL);
-    uv_close((uv_handle_t *)&server->tick, NULL);
-}
 
 void server_stop(struct server *server)
 {
@@ -248,7 +319,7 @@ void server_stop(struct server *server)
         return;
     server->stopping = true;
     uv_timer_stop(&server->judge_timer);
-    replica_stop(server->replica, on_idle);
+    replica_stop(server->replica, true);
 }
 
 void server_free(struct server *server)

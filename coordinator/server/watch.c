@@ -205,7 +205,8 @@ static void on_sweep(uv_timer_t *timer)
     while (w->cursor < WATCH_BUCKETS) {
         for (struct watched *t = w->buckets[w->cursor], *next; t != NULL; t = next) {
             next = t->next;
-            /* Also when the thing is up to date: whoever brought it there (a heartbeat asking for the version) told nobody. */
+            /* Also when the thing is up to date: whoever brought it there (a heartbeat asking for the version) told nobody.
+             */
             if (t->watchers != NULL)
                 serve_watchers(server, t, now);
         }
@@ -256,6 +257,20 @@ void watch_tick(struct server *server, uint64_t now_ns)
             if (due)
                 serve_watchers(server, t, now_ns);
         }
+}
+
+void watch_send_away(struct server *server)
+{
+    struct watches *w = &server->watches;
+    for (unsigned b = 0; b < WATCH_BUCKETS; b++)
+        for (struct watched *t = w->buckets[b]; t != NULL; t = t->next)
+            while (t->watchers != NULL) {
+                struct watcher *watcher = t->watchers;
+                t->watchers = watcher->next;
+                w->parked--;
+                lead_redirect(server, watcher->request);
+                mem_free(watcher);
+            }
 }
 
 void watch_stop(struct server *server)

@@ -1,0 +1,291 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The group and its members: shown, changed, backed up. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <tidemark/version.h>
+
+#include "ckpt/base/clock.h"
+#include "ckpt/base/fsx.h"
+#include "ckpt/base/log.h"
+#include "ckpt/base/mem.h"
+#include "coordinator/disk/datadir.h"
+#include "coordinator/server/inner.h"
+
+#define CAUGHT_UP_ENTRIES 1000u /* a member this little behind is of use */
+
+/* ---- shown ---- */
+
+enum tide_status cluster_health(struct server *server, struct err *err)
+{
+    const struct member_turn *turn = replica_turn(server->replica);
+    struct member_status *status = mem_alloc(sizeof *status);
+    struct replica_status self;
+    member_get_status(replica_member(server->replica), status);
+    replica_status(server->replica, &self);
+    uint64_t commit = status->raft.commit;
+    mem_free(status);
+    if (server->stopping)
+        return err_set(err, TIDE_E_UNAVAILABLE, "stopping");
+    if (turn->leader == 0 || (turn->role == RAFT_LEADER && !server->leads))
+        return err_set(err, TIDE_E_UNAVAILABLE, "the cluster has no leader, as far as this member knows");
+    if (server_state(server)->cluster[0] == '\0')
+        return err_set(err, TIDE_E_UNAVAILABLE, "the cluster is being made");
+    if (self.applied_index + CAUGHT_UP_ENTRIES < commit)
+        return err_set(err, TIDE_E_UNAVAILABLE, "this member is %" PRIu64 " entries behind", commit - self.applied_index);
+    return TIDE_OK;
+}
+
+static void show_self(struct server *server, const struct member_status *status, struct member_view *view)
+{
+    struct replica_status self;
+    replica_status(server->replica, &self);
+    view->leader = server->leads;
+    view->term = status->raft.term;
+    view->commit_index = status->raft.commit;
+    view->applied_index = self.applied_index;
+    view->log_bytes = status->log_bytes;
+    view->snapshot_index = self.snapshot_index;
+    view->free_bytes = status->free_bytes;
+    view->sync_us = status->sync_us;
+    text_copy(view->role, sizeof view->role, view->learner ? "learner" : raft_role_name(status->raft.role));
+    if (view->address[0] == '\0')
+        text_copy(view->address, sizeof view->address, http_address(server->http));
+}
+
+/* What the leader knows of another. */
+static void show_peer(const struct member_status *status, struct member_view *view)
+{
+    const struct raft_status *raft = &status->raft;
+    for (size_t i = 0; i < raft->peer_count; i++) {
+        const struct raft_peer_status *peer = &raft->peers[i];
+        if (peer->id != view->id)
+            continue;
+        view->term = raft->term;
+        view->commit_index = view->applied_index = peer->match < raft->commit ? peer->match : raft->commit;
+        view->lag = raft->last - peer->match;
+        view->contact_ms = peer->silent_ticks * RAFT_TICK_MS;
+        text_copy(view->replication, sizeof view->replication, raft_peer_state_name(peer->state));
+        text_copy(view->role, sizeof view->role, view->learner ? "learner" : "follower");
+    }
+    for (size_t i = 0; i < status->link_count; i++) {
+        const struct member_link *link = &status->links[i];
+        if (link->id != view->id)
+            continue;
+        view->queued_bytes = link->queued_bytes;
+        text_copy(view->error, sizeof view->error, link->connected ? "" : link->error);
+        if (!link->connected)
+            text_copy(view->role, sizeof view->role, "unknown");
+    }
+}
+
+static void show_members(struct server *server, struct cluster_view *view)
+{
+    struct member_status *status = mem_alloc(sizeof *status);
+    const struct member_turn *turn = replica_turn(server->replica);
+    member_get_status(replica_member(server->replica), status);
+    for (size_t i = 0; i < status->config.count; i++) {
+        const struct raft_member *from = &status->config.members[i];
+        struct member_view *member = codec_list_add(&member_view_codec, &view->members);
+        *member = (struct member_view){.id = from->id, .learner = !from->voter};
+        text_copy(member->peer, sizeof member->peer, from->peer);
+        text_copy(member->address, sizeof member->address, from->api);
+        text_copy(member->role, sizeof member->role, from->id == turn->leader ? "leader" : "unknown");
+        if (from->id == status->raft.id)
+            show_self(server, status, member);
+        else
+            show_peer(status, member);
+        member->leader = from->id == turn->leader;
+    }
+    mem_free(status);
+}
+
+static void serve_cluster(void *context, struct http_request *request)
+{
+    struct server *server = context;
+    struct cluster_view view = {0};
+    view_cluster(server_state(server), &view);
+    text_copy(view.version, sizeof view.version, TIDE_VERSION_STRING);
+    view.uptime_ms = (clock_mono_ns() - server->started_ns) / NS_PER_MS;
+    show_members(server, &view);
+    http_reply_noun(request, &cluster_view_codec, &view, 0);
+    codec_release(&cluster_view_codec, &view);
+}
+
+void get_cluster(void *context, struct http_request *request)
+{
+    lead_read(context, request, serve_cluster);
+}
+
+/* ---- changed ---- */
+
+struct changing {
+    struct server *server;
+    struct http_request *request;
+    char text[TIDE_TEXT_MAX + 1]; /* to say when it is done */
+};
+
+static void change_done(void *arg, enum tide_status status, const struct outcome *outcome, const struct err *err)
+{
+    struct changing *changing = arg;
+    struct outcome said = {0};
+    if (outcome != NULL)
+        said = *outcome;
+    text_copy(said.text, sizeof said.text, changing->text);
+    if (status == TIDE_OK)
+        log_info("%s", changing->text);
+    if (status == TIDE_OK)
+        http_reply_noun(changing->request, &outcome_codec, &said, 0);
+    else if (status == TIDE_E_UNAVAILABLE && !server_leads(changing->server))
+        lead_redirect(changing->server, changing->request);
+    else
+        http_reply_err(changing->request, err);
+    mem_free(changing);
+}
+
+static void change(struct server *server, struct http_request *request, enum member_change kind,
+                   const struct raft_member *who, const char *format, ...) PRINTF_LIKE(5, 6);
+static void change(struct server *server, struct http_request *request, enum member_change kind,
+                   const struct raft_member *who, const char *format, ...)
+{
+    struct changing *changing = mem_alloc(sizeof *changing);
+    struct err err = {0};
+    va_list args;
+    changing->server = server;
+    changing->request = request;
+    va_start(args, format);
+    vsnprintf(changing->text, sizeof changing->text, format, args);
+    va_end(args);
+    if (replica_change(server->replica, kind, who, change_done, changing, &err) == TIDE_OK)
+        return;
+    mem_free(changing);
+    http_reply_err(request, &err);
+}
+
+void post_member(void *context, struct http_request *request)
+{
+    struct server *server = context;
+    struct member_address asked;
+    struct err err = {0};
+    char host[ADDRESS_MAX + 1];
+    uint32_t port;
+    if (!lead_here(server, request) || !api_take_body(request, &member_address_codec, CODEC_STRICT, &asked))
+        return;
+    struct raft_member member = {.id = asked.id};
+    text_copy(member.peer, sizeof member.peer, asked.peer);
+    text_copy(member.api, sizeof member.api, asked.api);
+    codec_release(&member_address_codec, &asked);
+    enum tide_status status = address_split(member.peer, host, &port, &err);
+    if (status == TIDE_OK && (member.id == 0 || member.id > MEMBER_ID_MAX))
+        status = err_set(&err, TIDE_E_INVALID, "the id of a member is a number from 1 to %d", MEMBER_ID_MAX);
+    if (status == TIDE_OK && strncmp(member.api, "http://", 7) != 0 && strncmp(member.api, "https://", 8) != 0)
+        status = err_set(&err, TIDE_E_INVALID, "\"api\" must be the URL of the member's API, as https://host:port");
+    if (!api_refused(request, status, &err))
+        change(server, request, MEMBER_ADD, &member, "member %" PRIu64 " is a learner now, at %s", member.id, member.peer);
+}
+
+static bool take_member(struct http_request *request, struct raft_member *ret_member)
+{
+    const char *text = http_param(request, "member");
+    struct err err = {0};
+    size_t n = strlen(text);
+    uint64_t id = 0;
+    bool good = n > 0 && n <= 5 && strspn(text, "0123456789") == n;
+    for (size_t i = 0; i < n && good; i++)
+        id = id * 10 + (uint64_t)(text[i] - '0');
+    *ret_member = (struct raft_member){.id = id};
+    if (good && id > 0)
+        return true;
+    err_set(&err, TIDE_E_INVALID, "\"%.40s\" is not the id of a member", text);
+    http_reply_err(request, &err);
+    return false;
+}
+
+void post_promote(void *context, struct http_request *request)
+{
+    struct raft_member member;
+    if (lead_here(context, request) && api_no_body(request) && take_member(request, &member))
+        change(context, request, MEMBER_PROMOTE, &member, "member %" PRIu64 " is a voter now", member.id);
+}
+
+void delete_member(void *context, struct http_request *request)
+{
+    struct raft_member member;
+    if (lead_here(context, request) && api_no_body(request) && take_member(request, &member))
+        change(context, request, MEMBER_REMOVE, &member, "member %" PRIu64 " has left the group", member.id);
+}
+
+void post_transfer(void *context, struct http_request *request)
+{
+    struct transfer_request asked = {0};
+    size_t bytes;
+    http_body(request, &bytes);
+    if (!lead_here(context, request) ||
+        (bytes > 0 && !api_take_body(request, &transfer_request_codec, CODEC_STRICT, &asked)))
+        return;
+    struct raft_member member = {.id = asked.to};
+    if (asked.to != 0)
+        change(context, request, MEMBER_TRANSFER, &member, "member %" PRIu64 " leads now", asked.to);
+    else
+        change(context, request, MEMBER_TRANSFER, &member, "another member leads now");
+}
+
+/* ---- backed up ---- */
+
+/* The newest image, byte for byte as it lies on the disk: tidemarkd restore takes it. */
+struct backup {
+    uv_work_t work;
+    struct server *server;
+    struct http_request *request;
+    uint64_t index;
+    char *data;
+    size_t bytes;
+    struct err err;
+};
+
+static void backup_run(uv_work_t *work)
+{
+    struct backup *backup = work->data;
+    char path[DATA_FILE_MAX];
+    datadir_numbered(backup->server->options.data, "snap-", backup->index, ".img", path);
+    if (fsx_read(path, SNAPSHOT_BYTES_MAX, &backup->data, &backup->bytes, &backup->err) != TIDE_OK)
+        backup->data = NULL;
+}
+
+static void backup_done(uv_work_t *work, int cancelled)
+{
+    struct backup *backup = work->data;
+    (void)cancelled;
+    if (backup->data != NULL)
+        http_reply_bytes(backup->request, 200, "application/octet-stream", backup->data, backup->bytes);
+    else
+        http_reply_err(backup->request, &backup->err);
+    mem_free(backup);
+}
+
+static void backup_written(void *arg, uint64_t index, const struct err *err)
+{
+    struct backup *backup = arg;
+    if (index == 0) {
+        http_reply_err(backup->request, err);
+        mem_free(backup);
+        return;
+    }
+    backup->index = index;
+    backup->work.data = backup;
+    uv_queue_work(backup->server->loop, &backup->work, backup_run, backup_done);
+}
+
+static void serve_backup(void *context, struct http_request *request)
+{
+    struct server *server = context;
+    struct backup *backup = mem_alloc(sizeof *backup);
+    backup->server = server;
+    backup->request = request;
+    replica_image(server->replica, backup_written, backup);
+}
+
+void get_backup(void *context, struct http_request *request)
+{
+    lead_read(context, request, serve_backup);
+}

@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The other members: who they are, and what is said to them. */
+#include <inttypes.h>
+#include <string.h>
+
+#include "ckpt/base/log.h"
+#include "ckpt/base/mem.h"
+#include "coordinator/net/net.h"
+#include "coordinator/server/member_inner.h"
+
+#define LINKS_MAX (2u * RAFT_MEMBERS_MAX)
+
+/* ---- heard ---- */
+
+static void on_message(void *context, uint64_t from, const void *data, size_t bytes)
+{
+    struct member *member = context;
+    struct raft_message message;
+    struct err err = {0};
+    enum tide_status status = raft_message_decode(data, bytes, &message, &err);
+    if (status == TIDE_OK && message.from != from) {
+        err_set(&err, TIDE_E_DENIED, "it speaks for member %" PRIu64, message.from);
+        raft_message_release(&message);
+        status = err.status;
+    }
+    if (status != TIDE_OK) {
+        log_warn("a message of member %" PRIu64 " is not taken: %s", from, err.text);
+        return;
+    }
+    struct raft_event event = {.kind = RAFT_EV_MESSAGE, .message = &message};
+    if (member_step(member, &event, &err) != TIDE_OK)
+        log_warn("a message of member %" PRIu64 " is not taken: %s", from, err.text);
+}
+
+static void on_up(void *context, uint64_t peer)
+{
+    (void)context;
+    log_debug("member %" PRIu64 " can be sent to", peer);
+}
+
+static void on_down(void *context, uint64_t peer, const char *why)
+{
+    struct member *member = context;
+    struct raft_event event = {.kind = RAFT_EV_UNREACHABLE, .number = peer};
+    struct err err = {0};
+    log_debug("member %" PRIu64 " cannot be sent to: %s", peer, why);
+    if (member_step(member, &event, &err) != TIDE_OK)
+        log_debug("unreachable member %" PRIu64 ": %s", peer, err.text);
+}
+
+/* ---- said ---- */
+
+static void blob_release(void *owner)
+{
+    raft_blob_unref(owner);
+}
+
+static void send_wire(struct member *member, uint64_t to)
+{
+    const struct raft_wire *wire = &member->wire;
+    struct net_part *parts = mem_array(wire->blob_count, sizeof *parts);
+    for (size_t i = 0; i < wire->blob_count; i++) {
+        struct raft_blob *blob = wire->blobs[i];
+        parts[i] = (struct net_part){
+            .data = blob->data, .bytes = blob->bytes, .owner = raft_blob_ref(blob), .release = blob_release};
+    }
+    /* What cannot be sent is lost, as on any network: the core repeats what matters. */
+    net_send(member->net, to, wire->head, wire->head_bytes, parts, wire->blob_count);
+    mem_free(parts);
+}
+
+void peers_send(struct member *member, struct raft_message *message)
+{
+    message->from = member->id;
+    if (member->net == NULL || (message->kind == RAFT_MSG_SNAPSHOT && !image_fill(member, message)))
+        return;
+    raft_message_encode(message, &member->wire);
+    send_wire(member, message->to);
+}
+
+/* ---- who they are ---- */
+
+enum tide_status peers_open(struct member *member, struct err *err)
+{
+    const struct member_options *o = &member->options;
+    if (o->peer_listen == NULL)
+        return TIDE_OK;
+    struct net_options options = {.loop = &member->loop,
+                                  .self = member->id,
+                                  .cluster = member->dir.cluster,
+                                  .listen = o->peer_listen,
+                                  .ca = o->ca,
+                                  .cert = o->cert,
+                                  .key = o->key,
+                                  .context = member,
+                                  .on_message = on_message,
+                                  .on_up = on_up,
+                                  .on_down = on_down};
+    return net_open(&options, &member->net, err);
+}
+
+void peers_follow(struct member *member)
+{
+    const struct raft_config *now = raft_config_of(member->raft);
+    if (member->net == NULL)
+        return;
+    for (size_t i = 0; i < member->known.count; i++)
+        if (raft_config_member(now, member->known.members[i].id) == NULL)
+            net_forget(member->net, member->known.members[i].id);
+    for (size_t i = 0; i < now->count; i++) {
+        const struct raft_member *peer = &now->members[i];
+        struct err err = {0};
+        if (peer->id != member->id && net_peer(member->net, peer->id, peer->peer, &err) != TIDE_OK)
+            log_error("member %" PRIu64 " at %s cannot be reached: %s", peer->id, peer->peer, err.text);
+    }
+    member->known = *now;
+}
+
+const char *peers_address(const struct member *member)
+{
+    return member->net ? net_address(member->net) : "";
+}
+
+void peers_close(struct member *member)
+{
+    net_close(member->net);
+    member->net = NULL;
+    raft_wire_release(&member->wire);
+}
+
+void peers_status(const struct member *member, struct member_status *status)
+{
+    struct net_status list[LINKS_MAX];
+    size_t count = member->net ? net_status(member->net, list, LINKS_MAX) : 0;
+    for (size_t i = 0; i < count && status->link_count < RAFT_MEMBERS_MAX; i++) {
+        struct member_link *link = &status->links[status->link_count++];
+        *link = (struct member_link){.id = list[i].id,
+                                     .connected = list[i].connected,
+                                     .contact_ms = list[i].contact_ms,
+                                     .queued_bytes = list[i].queued_bytes};
+        text_copy(link->error, sizeof link->error, list[i].error);
+    }
+}
