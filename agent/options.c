@@ -12,12 +12,14 @@
 #define STATE_SYSTEM "/var/lib/tidemark"
 
 enum option_id {
-    OPT_COORDINATOR = 256, OPT_NAME, OPT_STATE, OPT_ADDRESS, OPT_HOST_NAME, OPT_SLOTS, OPT_ARENA, OPT_ARENA_MAX, OPT_MESH_PORT,
-    OPT_LOG_PORT, OPT_KILL_ON_EXIT, OPT_STEP, OPT_LOG_LEVEL, OPT_HELP, OPT_VERSION
+    OPT_COORDINATOR = 256, OPT_IDENTITY, OPT_JOIN, OPT_NAME, OPT_STATE, OPT_ADDRESS, OPT_HOST_NAME, OPT_SLOTS, OPT_ARENA,
+    OPT_ARENA_MAX, OPT_MESH_PORT, OPT_LOG_PORT, OPT_KILL_ON_EXIT, OPT_STEP, OPT_LOG_LEVEL, OPT_HELP, OPT_VERSION
 };
 
 static const struct option long_options[] = {
     {"coordinator", required_argument, NULL, OPT_COORDINATOR},
+    {"identity", required_argument, NULL, OPT_IDENTITY},
+    {"join-token", required_argument, NULL, OPT_JOIN},
     {"name", required_argument, NULL, OPT_NAME},
     {"state", required_argument, NULL, OPT_STATE},
     {"address", required_argument, NULL, OPT_ADDRESS},
@@ -37,11 +39,15 @@ static const struct option long_options[] = {
 
 const char *options_help(void)
 {
-    return "usage: tidemark-agent --coordinator URL[,URL...] --name NODE [options]\n"
+    return "usage: tidemark-agent --name NODE [--identity DIR | --join-token FILE --coordinator URL[,URL...]] [options]\n"
            "\n"
            "Runs the ranks of this host and keeps their checkpoints in memory until they are stored.\n"
            "\n"
-           "  --coordinator URL[,URL...]  http://host:port of every coordinator\n"
+           "  --coordinator URL[,URL...]  https://host:port of every coordinator (default: those of the identity)\n"
+           "  --identity DIR      certificate and key of this agent, and the CA of the coordinators: the directory agent of\n"
+           "                      tidemark cluster init, or one of tidemark cluster issue agent NODE\n"
+           "  --join-token FILE   or the token itself, which others see then: let in by its secret; the CA that a\n"
+           "                      coordinator shows is believed if the token names it\n"
            "  --name NODE         this node's name, unique in the cluster\n"
            "  --state DIR         what outlives the agent (default: $XDG_STATE_HOME/tidemark/agent or " STATE_SYSTEM ")\n"
            "  --address IP        where ranks and agents of other nodes reach it (default: as seen by the coordinator)\n"
@@ -54,7 +60,10 @@ const char *options_help(void)
            "  --kill-on-exit      end the ranks when told to end; without it they go on and the next agent takes over\n"
            "  --step PROGRAM      the step program (default: tidemark-step beside this program)\n"
            "  --log-level LEVEL   error, warn, info or debug (default: info)\n"
-           "  --help, --version\n";
+           "  --help, --version\n"
+           "\n"
+           "TIDEMARK_COORDINATOR, TIDEMARK_IDENTITY and TIDEMARK_JOIN_TOKEN stand for the options that are not given. With neither\n"
+           "identity nor join token, coordinators must be some that were started without certificates: http://host:port.\n";
 }
 
 static enum tide_status take_text(const char *flag, const char *value, char *to, size_t size, struct err *err)
@@ -129,6 +138,10 @@ static enum tide_status take(int id, const char *flag, const char *value, struct
     switch (id) {
     case OPT_COORDINATOR:
         return take_text(flag, value, shell->coordinators, sizeof shell->coordinators, err);
+    case OPT_IDENTITY:
+        return take_text(flag, value, shell->identity, sizeof shell->identity, err);
+    case OPT_JOIN:
+        return take_text(flag, value, shell->join, sizeof shell->join, err);
     case OPT_NAME:
         return take_name(value, shell->name, err);
     case OPT_STATE:
@@ -167,14 +180,24 @@ static enum tide_status default_state(struct shell_options *options, struct err 
     return TIDE_OK;
 }
 
+static void from_environment(const char *name, char *to, size_t size)
+{
+    const char *value = getenv(name);
+    if (to[0] == '\0' && value != NULL && strlen(value) < size)
+        text_copy(to, size, value);
+}
+
 static enum tide_status complete(struct shell_options *options, struct err *err)
 {
-    if (options->coordinators[0] == '\0') {
-        const char *named = getenv("TIDEMARK_COORDINATOR");
-        if (named == NULL || named[0] == '\0')
-            return err_set(err, TIDE_E_INVALID, "no coordinator is named; say --coordinator http://host:port");
-        text_copy(options->coordinators, sizeof options->coordinators, named);
-    }
+    from_environment("TIDEMARK_COORDINATOR", options->coordinators, sizeof options->coordinators);
+    /* One that is given stands alone: the other may be left in the environment of all services of a host. */
+    bool given = options->identity[0] != '\0' || options->join[0] != '\0';
+    if (!given)
+        from_environment("TIDEMARK_IDENTITY", options->identity, sizeof options->identity);
+    if (!given)
+        from_environment("TIDEMARK_JOIN_TOKEN", options->join, sizeof options->join);
+    if (options->coordinators[0] == '\0' && options->identity[0] == '\0')
+        return err_set(err, TIDE_E_INVALID, "no coordinator is named; say --coordinator https://host:port");
     if (options->name[0] == '\0')
         return err_set(err, TIDE_E_INVALID, "this node has no name; say --name NODE");
     return options->state[0] != '\0' ? TIDE_OK : default_state(options, err);

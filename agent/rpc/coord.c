@@ -36,6 +36,7 @@ struct lane {
 
 struct coord {
     struct http_client *client;
+    struct agent_creds *creds;
     struct strlist urls;
     size_t current; /* the one that answered last */
     struct node_hello hello;
@@ -75,7 +76,7 @@ static enum tide_status split_urls(const char *urls, struct strlist *list, struc
     }
     mem_free(copy);
     if (status == TIDE_OK && list->count == 0)
-        status = err_set(err, TIDE_E_INVALID, "no coordinator is named; say --coordinator http://host:port");
+        status = err_set(err, TIDE_E_INVALID, "no coordinator is named; say --coordinator https://host:port");
     return status;
 }
 
@@ -86,7 +87,7 @@ static void lane_init(struct coord *coord, struct lane *lane)
     lane->timer.data = lane;
 }
 
-enum tide_status coord_create(struct http_client *client, const char *urls, const struct node_hello *hello,
+enum tide_status coord_create(struct http_client *client, const char *urls, struct agent_creds *creds, const struct node_hello *hello,
                               const struct coord_hooks *hooks, struct coord **ret_coord, struct err *err)
 {
     struct coord *coord = mem_alloc(sizeof *coord);
@@ -96,6 +97,7 @@ enum tide_status coord_create(struct http_client *client, const char *urls, cons
         return status;
     }
     coord->client = client;
+    coord->creds = creds;
     coord->hello = *hello;
     coord->hooks = *hooks;
     coord->rng.state = rng_entropy();
@@ -146,6 +148,18 @@ static void call(struct coord *coord, struct lane *lane, const struct http_call 
     http_client_start(coord->client, call_order);
 }
 
+/* A follower sends us on to the leader: ask that one next time. */
+static void prefer(struct coord *coord, const char *url)
+{
+    for (size_t i = 0; i < coord->urls.count; i++) {
+        size_t n = strlen(coord->urls.items[i]);
+        if (strncmp(url, coord->urls.items[i], n) == 0 && url[n] == '/') {
+            coord->current = i;
+            return;
+        }
+    }
+}
+
 /* What every answer means for whom to ask next. True: it is a 2xx. */
 static bool judge(struct coord *coord, struct lane *lane, const struct http_answer *answer, struct api_error *ret_error)
 {
@@ -153,6 +167,7 @@ static bool judge(struct coord *coord, struct lane *lane, const struct http_answ
     memset(ret_error, 0, sizeof *ret_error);
     if (answer->status >= 200 && answer->status < 300) {
         lane->failures = 0;
+        prefer(coord, answer->url);
         if (coord->unreachable_said)
             log_info("the coordinator at %s answers again", coord->urls.items[coord->current]);
         coord->unreachable_said = false;
@@ -244,10 +259,43 @@ static void on_registered(void *context, const struct http_answer *answer)
     send_poll(coord);
 }
 
+/* Before the CA is known nobody can be told from anybody else: whoever answers is asked for nothing but the CA. */
+static void on_ca(void *context, const struct http_answer *answer)
+{
+    struct coord *coord = context;
+    struct api_error error;
+    struct err err = {0};
+    const char *url = coord->urls.items[coord->current];
+    if (!judge(coord, &coord->join, answer, &error)) {
+        log_warn("the coordinator at %s does not show its CA: %.300s", url, error.message);
+        uv_timer_start(&coord->join.timer, on_join_timer, pause_ms(coord, &coord->join), 0);
+        return;
+    }
+    if (creds_take_ca(coord->creds, answer->body, &err) != TIDE_OK) {
+        char why[ERR_TEXT_MAX + TIDE_PATH_MAX + 64];
+        snprintf(why, sizeof why, "the coordinator at %s is not believed: %s", url, err.text);
+        coord->hooks.refused(coord->hooks.context, why);
+        return;
+    }
+    send_register(coord);
+}
+
+static void send_ca(struct coord *coord)
+{
+    char url[URL_MAX];
+    snprintf(url, sizeof url, "%s/v1/ca", coord->urls.items[coord->current]);
+    call(coord, &coord->join, &(struct http_call){.method = "GET", .url = url, .timeout_ms = REGISTER_TIMEOUT_MS,
+         .unverified = true, .answer_bytes_max = SMALL_ANSWER_MAX, .done = on_ca, .context = coord});
+}
+
 static void send_register(struct coord *coord)
 {
     if (coord->closing || coord->join.in_flight)
         return;
+    if (creds_want_ca(coord->creds)) {
+        send_ca(coord);
+        return;
+    }
     char url[URL_MAX];
     snprintf(url, sizeof url, "%s/v1/agent/register", coord->urls.items[coord->current]);
     char *body = codec_print(&node_hello_codec, &coord->hello, 0);

@@ -5,7 +5,7 @@
 /* The agent's side of the coordinator's API: registration, heartbeats (one in flight; at once when told, else every
  * heartbeat_ms) and the long poll for desired state. No answer is tolerated for ever: training does not need it. */
 
-#include "agent/rpc/http_client.h"
+#include "agent/rpc/creds.h"
 #include "ckpt/base/rng.h"
 #include "ckpt/wire/node.h"
 
@@ -21,9 +21,10 @@ struct coord_hooks {
 };
 
 struct coord;
-/* urls: "http://host:port", comma-separated. Errors: INVALID. */
-MUST_USE enum tide_status coord_create(struct http_client *client, const char *urls, const struct node_hello *hello,
-                                       const struct coord_hooks *hooks, struct coord **ret_coord, struct err *err);
+/* urls: "https://host:port", comma-separated; creds must outlive it. Errors: INVALID. */
+MUST_USE enum tide_status coord_create(struct http_client *client, const char *urls, struct agent_creds *creds,
+                                       const struct node_hello *hello, const struct coord_hooks *hooks,
+                                       struct coord **ret_coord, struct err *err);
 void coord_start(struct coord *coord);
 void coord_beat_now(struct coord *coord);
 uint64_t coord_heartbeat_ms(const struct coord *coord);

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "agent/rpc/http_client.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "ckpt/base/mem.h"
 
 #define CONNECT_TIMEOUT_MS 2000L
 #define REDIRECTS_MAX 4L
+#define TOKEN_LINE_MAX 512
 
 struct http_flight {
     struct http_client *client;
@@ -45,9 +47,10 @@ static void call_free(struct http_flight *call)
 
 static void finish(struct http_flight *call, CURLcode code)
 {
-    struct http_answer answer = {.body = "", .error = ""};
+    struct http_answer answer = {.body = "", .error = "", .url = ""};
     if (code == CURLE_OK) {
         curl_easy_getinfo(call->easy, CURLINFO_RESPONSE_CODE, &answer.status);
+        curl_easy_getinfo(call->easy, CURLINFO_EFFECTIVE_URL, &answer.url);
         if (call->data != NULL)
             answer.body = call->data, answer.bytes = call->used;
     } else if (call->too_long) {
@@ -140,9 +143,10 @@ static int socket_wanted(CURL *easy, curl_socket_t socket, int what, void *conte
     return 0;
 }
 
-enum tide_status http_client_init(struct http_client *client, uv_loop_t *loop, struct err *err)
+enum tide_status http_client_init(struct http_client *client, uv_loop_t *loop, const struct http_creds *creds, struct err *err)
 {
     memset(client, 0, sizeof *client);
+    client->creds = creds;
     client->loop = loop;
     if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK || (client->multi = curl_multi_init()) == NULL)
         return err_set(err, TIDE_E_NOMEM, "libcurl cannot be initialized");
@@ -189,13 +193,48 @@ static size_t on_data(char *data, size_t size, size_t count, void *context)
 static void set_body(struct http_flight *call, const char *body)
 {
     call->body = mem_strdup(body);
-    call->headers = curl_slist_append(NULL, "Content-Type: application/json");
+    call->headers = curl_slist_append(call->headers, "Content-Type: application/json");
     /* Bodies are small: waiting for "100 Continue" would only cost a round trip. */
     call->headers = curl_slist_append(call->headers, "Expect:");
     curl_easy_setopt(call->easy, CURLOPT_POST, 1L);
     curl_easy_setopt(call->easy, CURLOPT_POSTFIELDS, call->body);
     curl_easy_setopt(call->easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)strlen(call->body));
-    curl_easy_setopt(call->easy, CURLOPT_HTTPHEADER, call->headers);
+}
+
+/* A redirect leads to another member: it may see the token and the certificate once its own has been verified, and a
+ * connection that is not https sees nothing. */
+static void set_creds(struct http_flight *call, const struct http_creds *creds, bool https)
+{
+    curl_easy_setopt(call->easy, CURLOPT_PROTOCOLS_STR, https ? "https" : "http");
+    curl_easy_setopt(call->easy, CURLOPT_REDIR_PROTOCOLS_STR, https ? "https" : "http");
+    if (!https || creds == NULL)
+        return;
+    curl_easy_setopt(call->easy, CURLOPT_UNRESTRICTED_AUTH, 1L);
+    if (creds->ca_pem != NULL) {
+        struct curl_blob ca = {.data = (void *)(uintptr_t)creds->ca_pem, .len = strlen(creds->ca_pem), .flags = CURL_BLOB_NOCOPY};
+        curl_easy_setopt(call->easy, CURLOPT_CAINFO, NULL);
+        curl_easy_setopt(call->easy, CURLOPT_CAPATH, NULL); /* nobody else's word counts */
+        curl_easy_setopt(call->easy, CURLOPT_CAINFO_BLOB, &ca);
+    }
+    if (creds->cert_file != NULL) {
+        curl_easy_setopt(call->easy, CURLOPT_SSLCERT, creds->cert_file);
+        curl_easy_setopt(call->easy, CURLOPT_SSLKEY, creds->key_file);
+    }
+    if (creds->token != NULL) {
+        char line[TOKEN_LINE_MAX];
+        snprintf(line, sizeof line, "Authorization: Bearer %s", creds->token);
+        call->headers = curl_slist_append(call->headers, line);
+    }
+}
+
+static void set_unverified(struct http_flight *call)
+{
+    curl_easy_setopt(call->easy, CURLOPT_FOLLOWLOCATION, 0L);
+    curl_easy_setopt(call->easy, CURLOPT_SSL_VERIFYPEER, 0L);
+    curl_easy_setopt(call->easy, CURLOPT_SSL_VERIFYHOST, 0L);
+    /* Else a later call might find this connection open and take it for a verified one. */
+    curl_easy_setopt(call->easy, CURLOPT_FORBID_REUSE, 1L);
+    curl_easy_setopt(call->easy, CURLOPT_FRESH_CONNECT, 1L);
 }
 
 void http_client_start(struct http_client *client, const struct http_call *order)
@@ -218,11 +257,14 @@ void http_client_start(struct http_client *client, const struct http_call *order
     curl_easy_setopt(call->easy, CURLOPT_FOLLOWLOCATION, 1L);
     curl_easy_setopt(call->easy, CURLOPT_MAXREDIRS, REDIRECTS_MAX);
     curl_easy_setopt(call->easy, CURLOPT_POSTREDIR, (long)CURL_REDIR_POST_ALL);
-    curl_easy_setopt(call->easy, CURLOPT_PROTOCOLS_STR, "http,https");
-    curl_easy_setopt(call->easy, CURLOPT_REDIR_PROTOCOLS_STR, "http,https");
+    curl_easy_setopt(call->easy, CURLOPT_SSLVERSION, CURL_SSLVERSION_TLSv1_2);
     curl_easy_setopt(call->easy, CURLOPT_CONNECTTIMEOUT_MS, CONNECT_TIMEOUT_MS);
     curl_easy_setopt(call->easy, CURLOPT_TIMEOUT_MS, (long)order->timeout_ms);
     if (strcmp(order->method, "POST") == 0)
         set_body(call, order->body);
+    set_creds(call, order->unverified ? NULL : client->creds, strncmp(order->url, "https://", 8) == 0);
+    if (order->unverified)
+        set_unverified(call);
+    curl_easy_setopt(call->easy, CURLOPT_HTTPHEADER, call->headers);
     curl_multi_add_handle(client->multi, call->easy);
 }

@@ -11,7 +11,15 @@
 
 #include "ckpt/base/err.h"
 
+/* What https:// coordinators are shown, and by which CA they are known. NULL: none, and the system's. */
+struct http_creds {
+    const char *ca_pem;
+    const char *cert_file, *key_file;
+    const char *token;
+};
+
 struct http_client {
+    const struct http_creds *creds; /* looked at for each call; NULL: none */
     uv_loop_t *loop;
     CURLM *multi;
     uv_timer_t timer;
@@ -19,7 +27,9 @@ struct http_client {
     bool closing;
 };
 
-MUST_USE enum tide_status http_client_init(struct http_client *client, uv_loop_t *loop, struct err *err);
+/* creds must outlive the client; NULL: none. */
+MUST_USE enum tide_status http_client_init(struct http_client *client, uv_loop_t *loop, const struct http_creds *creds,
+                                           struct err *err);
 /* Calls under way end without a word; then the loop must run once more to close the handles. */
 void http_client_close(struct http_client *client);
 
@@ -28,6 +38,7 @@ struct http_answer {
     const char *body;  /* NUL behind the last byte */
     size_t bytes;
     const char *error;
+    const char *url;   /* that answered: another than that of the call when it redirected */
 };
 
 struct http_call {
@@ -35,6 +46,7 @@ struct http_call {
     const char *url;
     const char *body;   /* POST; copied */
     uint64_t timeout_ms;
+    bool unverified; /* of whoever answers; shows nobody anything */
     size_t answer_bytes_max;
     void (*done)(void *context, const struct http_answer *answer);
     void *context;

@@ -239,9 +239,10 @@ static enum tide_status make_coord(struct shell *shell, struct err *err)
         .heartbeat = on_heartbeat,
         .revision = on_revision,
     };
-    enum tide_status status = http_client_init(&shell->http, &shell->loop, err);
+    enum tide_status status = http_client_init(&shell->http, &shell->loop, &shell->creds.http, err);
     return status != TIDE_OK ? status
-                             : coord_create(&shell->http, shell->options.coordinators, &shell->hello, &hooks, &shell->coord, err);
+                             : coord_create(&shell->http, shell->options.coordinators, &shell->creds, &shell->hello, &hooks,
+                                            &shell->coord, err);
 }
 
 static void start_timers(struct shell *shell)
@@ -257,10 +258,32 @@ static void start_timers(struct shell *shell)
     uv_signal_start(&shell->interrupt, on_signal, SIGINT);
 }
 
+/* The members that the identity names, when no others are. */
+static enum tide_status find_coordinators(struct shell *shell, struct err *err)
+{
+    const struct identity *identity = &shell->creds.idir.identity;
+    char *to = shell->options.coordinators;
+    size_t size = sizeof shell->options.coordinators;
+    for (size_t i = 0, n = strlen(to); n == 0 && i < identity->members.count; i++) {
+        size_t used = strlen(to);
+        snprintf(to + used, size - used, "%s%s", i ? "," : "", identity->members.items[i].api);
+    }
+    if (to[0] == '\0')
+        return err_set(err, TIDE_E_INVALID, "no coordinator is named; say --coordinator https://host:port");
+    if ((creds_want_ca(&shell->creds) || shell->creds.http.cert_file != NULL) && strstr(to, "http://") != NULL)
+        return err_set(err, TIDE_E_INVALID, "an identity and a join token are for https:// coordinators; \"%.200s\" has others", to);
+    return TIDE_OK;
+}
+
 static enum tide_status open_all(struct shell *shell, struct err *err)
 {
     const char *arena = shell->options.arena[0] != '\0' ? shell->options.arena : NULL;
-    enum tide_status status = host_fill(&shell->options, err);
+    enum tide_status status =
+        creds_load(shell->options.identity, shell->options.join, shell->options.name, &shell->creds, err);
+    if (status == TIDE_OK)
+        status = find_coordinators(shell, err);
+    if (status == TIDE_OK)
+        status = host_fill(&shell->options, err);
     if (status == TIDE_OK)
         status = dirs_open(shell->options.state, arena, &shell->dirs, err);
     if (status != TIDE_OK)
@@ -310,6 +333,7 @@ static bool close_all(struct shell *shell)
         mesh_free(shell->mesh);
     if (shell->steps != NULL)
         steps_free(shell->steps);
+    creds_release(&shell->creds);
     agent_free(shell->core);
     agent_actions_release(&shell->actions);
     mem_free(shell->queue);

@@ -11,7 +11,9 @@
 #include "ckpt/wire/node.h"
 
 struct shell_options {
-    char coordinators[4 * TIDE_PATH_MAX];
+    char coordinators[4 * TIDE_PATH_MAX]; /* empty: those of the identity */
+    char identity[TIDE_PATH_MAX + 1];     /* directory; empty: none */
+    char join[TIDE_PATH_MAX + 1];         /* join token or a file with one; empty: none */
     char name[TIDE_NAME_MAX + 1];
     char state[TIDE_PATH_MAX + 1];
     char address[ADDRESS_MAX + 1]; /* empty: found out */

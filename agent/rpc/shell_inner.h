@@ -16,6 +16,7 @@
 
 struct shell {
     struct shell_options options;
+    struct agent_creds creds;
     uv_loop_t loop;
     uv_timer_t tick, look;
     uv_signal_t term, interrupt;

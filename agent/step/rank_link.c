@@ -25,7 +25,9 @@ struct rank_link {
     int fd;
     int32_t pid;
     uv_poll_t poll;
-    bool reserving; /* a worker uses it */
+    bool reserving; /* a worker uses it … */
+    bool ahead;     /* … for what nobody waits for */
+    uint64_t reserve_next; /* asked for meanwhile: bytes; 0: nothing */
     bool dead;      /* closed meanwhile */
 };
 
@@ -182,6 +184,19 @@ static void on_reserve(uv_work_t *request)
     }
 }
 
+static void take_reserve(struct rank_link *link, uint64_t bytes, bool ahead);
+
+/* Nobody has waited for this one, but somebody may by now. */
+static void reserved_ahead(struct rank_link *link, const struct reservation *done)
+{
+    uint64_t next = link->reserve_next;
+    link->reserve_next = 0;
+    if (done->status != TIDE_OK)
+        log_warn("rank %u: %s; tried again when its state is recorded", done->number, done->err.text);
+    if (next != 0)
+        take_reserve(link, next, false);
+}
+
 static void on_reserved(uv_work_t *request, int status)
 {
     (void)status; /* never cancelled */
@@ -192,6 +207,8 @@ static void on_reserved(uv_work_t *request, int status)
         link->rank->reserved_bytes = want->before_bytes;
     if (link->dead)
         uv_close((uv_handle_t *)&link->poll, on_link_closed);
+    else if (link->ahead)
+        reserved_ahead(link, want);
     else if (want->status == TIDE_OK)
         link_send(link, &(struct local_message){.type = LOCAL_GRANTED, .bytes = want->bytes});
     else
@@ -208,39 +225,60 @@ static uint64_t all_slot_bytes(struct step *step, const struct rank *but)
     return sum;
 }
 
-static void take_reserve(struct rank_link *link, const struct local_message *message)
+static void reserve_refused(struct rank_link *link, bool ahead, enum tide_status status, const char *text)
+{
+    if (ahead)
+        log_warn("%s", text);
+    else
+        refuse(link, status, text);
+}
+
+static void take_reserve(struct rank_link *link, uint64_t bytes, bool ahead)
 {
     struct step *step = link->step;
     struct rank *rank = link->rank;
     uint64_t max = step->spec.arena_bytes_max, others = all_slot_bytes(step, rank), own = slot_bytes(rank);
-    if (link->reserving || message->bytes == 0 || message->bytes > INT64_MAX / SLOTS) {
-        refuse(link, TIDE_E_INVALID, "a reservation of that size is not possible, or another is under way");
+    if (link->reserving || bytes == 0 || bytes > INT64_MAX / SLOTS) {
+        reserve_refused(link, ahead, TIDE_E_INVALID, "a reservation of that size is not possible, or another is under way");
         return;
     }
-    uint64_t want_bytes = message->bytes > own ? message->bytes : own;
+    uint64_t want_bytes = bytes > own ? bytes : own;
     if (max != 0 && (others > max || SLOTS * want_bytes > max - others)) {
         char text[TIDE_TEXT_MAX + 1];
         snprintf(text, sizeof text,
                  "rank %u needs two slots of %" PRIu64 " bytes, its neighbours hold %" PRIu64
                  " bytes, and the agent's arena is limited to %" PRIu64 ": raise --arena-max or run fewer ranks here",
-                 rank->report.rank, message->bytes, others, max);
-        refuse(link, TIDE_E_LIMIT, text);
+                 rank->report.rank, bytes, others, max);
+        reserve_refused(link, ahead, TIDE_E_LIMIT, text);
         return;
     }
     struct reservation *want = mem_alloc(sizeof *want);
     want->link = link;
     want->number = rank->report.rank;
-    want->bytes = message->bytes;
+    want->bytes = bytes;
     want->before_bytes = rank->reserved_bytes;
     text_copy(want->arena, sizeof want->arena, step->spec.arena);
     rank->reserved_bytes = want_bytes;
     link->reserving = true;
+    link->ahead = ahead;
     if (uv_queue_work(&step->loop, &want->request, on_reserve, on_reserved) == 0)
         return;
     link->reserving = false;
     rank->reserved_bytes = want->before_bytes;
     mem_free(want);
-    refuse(link, TIDE_E_IO, "no worker thread is to be had");
+    reserve_refused(link, ahead, TIDE_E_IO, "no worker thread is to be had");
+}
+
+static void take_reserve_message(struct rank_link *link, const struct local_message *message)
+{
+    bool ahead = message->flags & LOCAL_RESERVE_AHEAD;
+    /* Who takes checkpoints by hand, or none, may need the memory for something else. */
+    if (ahead && link->step->spec.job.ckpt_every_ms == 0)
+        return;
+    if (!ahead && link->reserving && link->ahead)
+        link->reserve_next = message->bytes;
+    else
+        take_reserve(link, message->bytes, ahead);
 }
 
 /* ---- restoring ---- */
@@ -338,7 +376,7 @@ static void take_message(struct rank_link *link, const struct local_message *mes
     }
     switch (message->type) {
     case LOCAL_RESERVE:
-        take_reserve(link, message);
+        take_reserve_message(link, message);
         break;
     case LOCAL_RESTORE_ASK:
         take_ask(link, message);

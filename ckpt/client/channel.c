@@ -87,14 +87,18 @@ enum tide_status channel_send(struct tide *tide, struct local_message *message, 
     }
 }
 
-void channel_nudge(struct tide *tide, enum local_type type)
+void channel_tell(struct tide *tide, struct local_message *message)
 {
-    struct local_message message = {.type = type};
     if (tide->fd < 0)
         return;
-    sign(tide, &message);
-    while (send(tide->fd, &message, sizeof message, MSG_NOSIGNAL | MSG_DONTWAIT) < 0 && errno == EINTR)
+    sign(tide, message);
+    while (send(tide->fd, message, sizeof *message, MSG_NOSIGNAL | MSG_DONTWAIT) < 0 && errno == EINTR)
         ;
+}
+
+void channel_nudge(struct tide *tide, enum local_type type)
+{
+    channel_tell(tide, &(struct local_message){.type = type});
 }
 
 /* One message. EAGAIN when there is none at the moment. */

@@ -49,7 +49,9 @@ struct tide {
 MUST_USE enum tide_status channel_connect(const char *path, uint64_t deadline_ns, int *ret_fd, struct err *err);
 /* Fill in the sender's fields and send. Errors: UNAVAILABLE, TIMEOUT. */
 MUST_USE enum tide_status channel_send(struct tide *tide, struct local_message *message, uint64_t deadline_ns, struct err *err);
-/* Send without waiting; when that is not possible it is not sent: the page says the same. */
+/* Send without waiting, and without an answer; when that is not possible it is not sent. */
+void channel_tell(struct tide *tide, struct local_message *message);
+/* The same for what the page says as well. */
 void channel_nudge(struct tide *tide, enum local_type type);
 /* Wait for a message whose bit (1u << type) is in `wanted`. Errors: UNAVAILABLE, TIMEOUT, VERSION, and what a LOCAL_REFUSED
  * carries. */

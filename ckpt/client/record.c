@@ -33,6 +33,17 @@ static enum tide_status reserve(struct tide *tide, uint64_t bytes, struct err *e
     return TIDE_OK;
 }
 
+/* Blocks for gigabytes take seconds: they are asked for when training begins, so that the first record finds them. What goes
+ * wrong goes wrong again when they are needed, and is told then. */
+static void reserve_ahead(struct tide *tide)
+{
+    uint64_t data_bytes = 0;
+    if (regions_lay(tide, &data_bytes, NULL) != TIDE_OK)
+        return;
+    channel_tell(tide, &(struct local_message){.type = LOCAL_RESERVE, .flags = LOCAL_RESERVE_AHEAD,
+                                               .bytes = slot_bytes_needed(tide->region_count, data_bytes)});
+}
+
 static enum tide_status writable_slot(struct tide *tide, uint32_t number, uint64_t bytes, struct slot **ret_slot,
                                       struct err *err)
 {
@@ -172,9 +183,12 @@ __attribute__((noinline)) static enum tide_status unusual_step(struct tide *tide
     if (step < least)
         return err_set(&tide->err, TIDE_E_INVALID, "step %llu follows step %llu; steps must grow", (unsigned long long)step,
                        (unsigned long long)(least - 1));
-    tide->stepping = 1;
-    if (tide->in_job && getpid() == tide->pid)
+    if (tide->in_job && getpid() == tide->pid) {
+        if (!tide->stepping)
+            reserve_ahead(tide);
         atomic_store(&tide->page->phase, CONTROL_STEPPING);
+    }
+    tide->stepping = 1;
     return pass(tide, step);
 }
 

@@ -96,7 +96,9 @@ enum local_type {
     LOCAL_WELCOME,     /* the control page exists by now */
     LOCAL_REFUSED,     /* status, text */
     LOCAL_RESERVE,     /* rank -> step: slot files of `bytes` each are needed (both slots). Answer GRANTED or REFUSED
-                          (NOSPACE, LIMIT). The step creates or grows the files with real blocks behind them */
+                          (NOSPACE, LIMIT). The step creates or grows the files with real blocks behind them.
+                          flags LOCAL_RESERVE_AHEAD: they will be; not answered, and only done for a job that is
+                          checkpointed by itself */
     LOCAL_GRANTED,
     LOCAL_RECORDED,    /* rank -> step: look at the page (good or bad) */
     LOCAL_RESTORE_ASK, /* rank -> step: what do I restore from? attempt grows from 1. Answer RESTORE_FROM, RESTORE_NONE or REFUSED,
@@ -109,6 +111,8 @@ enum local_type {
     LOCAL_RESTORE_WAIT  /* step -> rank: your question stands, and what it asks for is not here yet. Said again and again, so
                            that a fetch may take hours and a step that is gone is still noticed */
 };
+
+enum local_reserve_flag { LOCAL_RESERVE_AHEAD = 1 };
 
 enum local_tier { LOCAL_TIER_RAM, LOCAL_TIER_STORE };
 

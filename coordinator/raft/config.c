@@ -10,6 +10,20 @@ bool config_is_voter(const struct raft *raft, uint64_t id)
     return member != NULL && member->voter;
 }
 
+/* "A server that is not part of its own latest configuration should still start new elections, as it might still be needed
+ * until the Cnew entry is committed" (4.2.2): without its vote, and its longer log, nobody else might be elected. */
+bool config_may_stand(const struct raft *raft)
+{
+    struct raft_config before;
+    struct err unused = {0};
+    if (config_is_voter(raft, raft->id))
+        return true;
+    if (raft->config_index <= raft->commit || raft_config_at(raft, raft->config_index - 1, &before, &unused) != TIDE_OK)
+        return false;
+    const struct raft_member *self = raft_config_member(&before, raft->id);
+    return self != NULL && self->voter;
+}
+
 size_t config_majority(const struct raft *raft)
 {
     return raft_config_voters(&raft->config) / 2 + 1;

@@ -37,9 +37,9 @@ EVENT(ev_tick)
     }
     raft->leader_silent_ticks++;
     raft->elapsed_ticks++;
-    bool alone = raft_config_voters(&raft->config) == 1;
+    bool alone = raft_config_voters(&raft->config) == 1 && config_is_voter(raft, raft->id);
     /* Learners, and members that are in no configuration, wait to be told. */
-    if (config_is_voter(raft, raft->id) && (raft->elapsed_ticks >= raft->timeout_ticks || (alone && raft->role == RAFT_FOLLOWER)))
+    if ((raft->elapsed_ticks >= raft->timeout_ticks || (alone && raft->role == RAFT_FOLLOWER)) && config_may_stand(raft))
         pre_campaign(raft, update);
     else if (raft->role != RAFT_FOLLOWER && raft->elapsed_ticks % raft->heartbeat_ticks == 0)
         ask_again(raft, update);

@@ -131,6 +131,7 @@ bool out_writes_full(const struct raft *raft);
 
 /* ---- config.c ---- */
 bool config_is_voter(const struct raft *raft, uint64_t id);
+bool config_may_stand(const struct raft *raft); /* for election */
 size_t config_majority(const struct raft *raft);
 /* The configuration in force is that of this entry. */
 void config_take(struct raft *raft, struct raft_update *update, const struct raft_entry *entry);

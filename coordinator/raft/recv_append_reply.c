@@ -19,6 +19,8 @@ static void accepted(struct peer *peer, const struct raft_message *message)
     if (news)
         peer->match = match;
     if (peer->state == RAFT_SEND_SNAPSHOT) {
+        if (peer->next <= peer->match)
+            peer->next = peer->match + 1;
         if (peer->match >= peer->snapshot_index)
             peer_probe(peer, peer->match + 1);
         return;

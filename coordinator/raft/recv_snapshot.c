@@ -11,7 +11,8 @@ static void reply(struct raft *raft, struct raft_update *update, uint64_t to, ui
     message.snapshot_reply.index = index;
     message.snapshot_reply.offset = offset;
     message.snapshot_reply.done = done;
-    out_message(raft, update, &message, 0);
+    /* Done: it has all of it, and for good. */
+    out_message(raft, update, &message, done && index > raft->stable ? raft->write_number : 0);
 }
 
 static bool plausible(const struct raft_message *message, struct raft_config *ret_config)

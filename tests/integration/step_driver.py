@@ -478,6 +478,41 @@ def case_library():
     world.close()
 
 
+def case_reserved_ahead():
+    """Slots for a job that is checkpointed by itself are made before they are needed; who needs them meanwhile waits."""
+    big = 256 << 20
+    for every_ms in (1000, 0):
+        world = World()
+        step = Step(world, [RANK, "hello", "ahead", str(big), "reserve", str(big), "reserve", str(big), "exit", "0"])
+        step.spec["job"]["ckpt_every_ms"] = every_ms
+        step.start()
+        world.wait("the end", step.ended)
+        out = step.out().splitlines()
+        check(len(out) == 4 and all(line.startswith("reserve: type 5 status 0") for line in out[2:]), out)
+        step.gone()
+        step.close()
+        shutil.rmtree(step.shm)
+    world = World()
+    for every_ms in (1000, 0):
+        step = Step(world, [RANK, "hello", "ahead", "1000000", "sleep", "1500", "exit", "0"])
+        step.spec["job"]["ckpt_every_ms"] = every_ms
+        step.start()
+        world.wait("the end", step.ended)
+        slots = [name for name in os.listdir(step.shm) if "slot" in name]
+        check(len(slots) == (2 if every_ms else 0), (every_ms, slots))
+        step.gone()
+        step.close()
+        shutil.rmtree(step.shm)
+    # More than there may be: told in the log, and again to who asks.
+    step = Step(world, [RANK, "hello", "ahead", "9000000", "reserve", "9000000", "exit", "0"], arena_bytes_max=4000000)
+    step.spec["job"]["ckpt_every_ms"] = 1000
+    step.start()
+    world.wait("the end", step.ended)
+    check(step.out().splitlines()[2].startswith("reserve: type 3 status 4"), step.out())
+    step.gone()
+    world.close()
+
+
 def case_long_directory():
     name = "d" * 120
     step = run_alone([RANK, "hello", "exit", "0"], dir_name=name)

@@ -8,6 +8,7 @@
  *   signal N        send N to itself            only R       the words behind it are for local rank R alone
  *   child           leave a child behind        daemon       leave one behind that has left session and group
  *   hello           tide_init's hello; the reply's type is printed
+ *   ahead BYTES     reserve, without a reply
  *   reserve BYTES   the reply's type and text   restore      ask, print what came; says "bad" once when told a slot of 1
  *   env             print the environment */
 
@@ -84,6 +85,11 @@ static void reserve(const char *bytes)
     printf("reserve: type %u status %u %s\n", reply.type, reply.status, reply.text);
 }
 
+static void ahead(const char *value)
+{
+    talk((struct local_message){.type = LOCAL_RESERVE, .flags = LOCAL_RESERVE_AHEAD, .bytes = (uint64_t)number(value)}, false);
+}
+
 static void restore(void)
 {
     for (uint32_t attempt = 1; attempt < 4; attempt++) {
@@ -130,6 +136,8 @@ static int act(char **word)
         usleep((useconds_t)number(value) * 1000);
     else if (strcmp(verb, "signal") == 0)
         kill(getpid(), (int)number(value));
+    else if (strcmp(verb, "ahead") == 0)
+        ahead(value);
     else if (strcmp(verb, "reserve") == 0)
         reserve(value);
     else

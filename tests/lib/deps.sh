@@ -9,7 +9,7 @@ DEPS_BUILD=(gcc make cmake ninja-build pkg-config libuv1-dev libmicrohttpd-dev l
 # To run examples/quickstart.
 DEPS_RUN=(openmpi-bin dataset-fashion-mnist iproute2 procps util-linux jq curl)
 # To run every test, besides both lists above.
-DEPS_TEST=(shellcheck ccache python3)
+DEPS_TEST=(shellcheck ccache python3 openssl)
 
 DEPS_LISTS_OLD_MIN=1440 # apt's package lists are fetched again when older than this
 

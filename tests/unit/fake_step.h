@@ -29,6 +29,8 @@ struct fake_step {
     /* What RESTORE_ASK is answered, by attempt. */
     struct local_message answers[4];
     _Atomic unsigned answer_count;
+    _Atomic unsigned ahead; /* reservations asked for before they were needed */
+    _Atomic uint64_t ahead_bytes;
     _Atomic unsigned waits; /* times RESTORE_WAIT is said first, FAKE_WAIT_MS apart */
     /* What was seen. */
     _Atomic unsigned seen[LOCAL_GOODBYE + 1];
@@ -122,6 +124,11 @@ static inline void fake_serve(struct fake_step *step, int fd)
             return;
         if (recv(fd, &m, sizeof m, 0) != (ssize_t)sizeof m || m.magic != LOCAL_MAGIC || m.type > LOCAL_GOODBYE)
             return;
+        if (m.type == LOCAL_RESERVE && m.flags & LOCAL_RESERVE_AHEAD) {
+            step->ahead_bytes = m.bytes;
+            step->ahead++;
+            continue;
+        }
         if (step->mood != FAKE_SILENT && step->mood != FAKE_HANGS_UP)
             fake_answer(step, fd, &m);
         step->seen[m.type]++;

@@ -68,12 +68,17 @@ static void add(const char *name, void *data, size_t bytes)
     assert_int_equal(tide_register(tide, &region), TIDE_OK);
 }
 
-static void begin(void)
+static void begin_with(const struct tide_options *options)
 {
-    assert_int_equal(tide_init(&tide, NULL), TIDE_OK);
+    assert_int_equal(tide_init(&tide, options), TIDE_OK);
     add("weights", weights, sizeof weights);
     add("moments", moments, sizeof moments);
     add("random state", &random_state, sizeof random_state);
+}
+
+static void begin(void)
+{
+    begin_with(NULL);
 }
 
 /* Record cut `cut` at `at` in slot `slot`, digests included. */
@@ -261,6 +266,19 @@ static void an_armed_step_is_recorded(void **state)
     assert_int_equal(cuts[0], 8);
 }
 
+static void room_is_asked_for_when_training_begins(void **state)
+{
+    (void)state;
+    begin();
+    assert_int_equal(tide_step(tide, 1), TIDE_OK);
+    assert_int_equal(tide_step(tide, 2), TIDE_OK);
+    checkpoint(4, 3, 0);
+    assert_int_equal(step.ahead, 1);
+    uint64_t data_bytes = region_end_aligned(region_end_aligned(region_end_aligned(0, sizeof weights), sizeof moments), 8);
+    assert_int_equal(step.ahead_bytes, slot_bytes_needed(3, data_bytes));
+    assert_int_equal(step.seen[LOCAL_RESERVE], 1);
+}
+
 static void new_regions_ask_for_more_room(void **state)
 {
     (void)state;
@@ -350,26 +368,15 @@ static void a_state_that_takes_long_to_come_is_waited_for(void **state)
     tide_finalize(tide);
     tide = NULL;
     fake_next_generation(&step, 4);
-    assert_int_equal(tide_init(&tide, &brief), TIDE_OK);
-    add("weights", weights, sizeof weights);
-    add("moments", moments, sizeof moments);
-    add("random state", &random_state, sizeof random_state);
+    begin_with(&brief);
     train(41);
     answer(1, LOCAL_RESTORE_FROM, 7, 40, 1);
     step.waits = 3 * (unsigned)brief.deadline_ms / FAKE_WAIT_MS;
     assert_int_equal(tide_restore(tide, &at), TIDE_OK);
     assert_int_equal(at, 40);
     assert_true(trained(40));
-}
-
-static void a_step_that_falls_silent_is_not_waited_for(void **state)
-{
-    (void)state;
-    uint64_t at = 0;
-    assert_int_equal(tide_init(&tide, &brief), TIDE_OK);
-    step.mood = FAKE_SILENT;
+    step.mood = FAKE_SILENT; /* … and no longer */
     assert_int_equal(tide_restore(tide, &at), TIDE_E_TIMEOUT);
-    step.mood = FAKE_KIND;
 }
 
 static void there_may_be_nothing_to_restore(void **state)
@@ -574,12 +581,12 @@ int main(void)
         IN_A_JOB(bad_regions_are_refused),
         IN_A_JOB(steps_must_grow),
         IN_A_JOB(an_armed_step_is_recorded),
+        IN_A_JOB(room_is_asked_for_when_training_begins),
         IN_A_JOB(new_regions_ask_for_more_room),
         IN_A_JOB(a_failed_record_is_not_the_programs_trouble),
         IN_A_JOB(a_dead_step_process_does_not_kill_the_rank),
         IN_A_JOB(a_new_generation_continues_where_the_cut_was),
         IN_A_JOB(a_state_that_takes_long_to_come_is_waited_for),
-        IN_A_JOB(a_step_that_falls_silent_is_not_waited_for),
         IN_A_JOB(there_may_be_nothing_to_restore),
         IN_A_JOB(a_bad_chunk_is_reported_and_another_copy_used),
         IN_A_JOB(no_good_copy_is_corrupt),
