@@ -203,6 +203,7 @@ expect "a bad name is 404" answers 404 "no name a job can have" POST /v1/jobs/-x
 expect "a key that is too long is refused" answers 400 "Idempotency-Key" POST /v1/jobs/x/cancel -H "Idempotency-Key: $(printf 'k%.0s' {1..65})"
 expect "a body too many is refused" answers 400 "takes no body" POST /v1/jobs/x/cancel -d '{"now":true}'
 expect "a bad watch is refused" answers 400 '\"after\"' GET '/v1/jobs?after=-1'
+expect "nothing to roll back to is 409" answers 409 no_checkpoint POST "/v1/jobs/$(head -1 "$WORK/acked" | cut -d ' ' -f 1)/rollback"
 expect "a heartbeat of a stranger is refused" answers 404 "" POST /v1/agent/heartbeat -d '{"node":"ghost","uid":"0123456789abcdef","incarnation":"0123456789abcdef","sequence":1}'
 head -c 1500000 /dev/zero >"$WORK/large"
 head -c 20000000 /dev/zero >"$WORK/huge"

@@ -59,7 +59,7 @@ deps_ensure()
     fi
     deps_update_lists "${as_root[@]}" || return 1
     "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -q -y --no-install-recommends install "${missing[@]}" || {
-        echo "deps: apt-get could not install: ${missing[*]}" >&2
+        echo "deps: these could not be installed; ask somebody who is root to run: apt-get install ${missing[*]}" >&2
         return 1
     }
 }
