@@ -109,6 +109,7 @@ enum tide_status apply_JOB_SUBMIT(struct change *change)
               job_world_size(&spec) == 1 ? "" : "s", spec.nnodes, spec.nnodes == 1 ? "" : "s", spec.spares,
               spec.spares == 1 ? "" : "s");
     job_waiting_refresh(change);
+    history_fold(change->state);
     TEXT(change->outcome->text, "job %s is submitted%s%s", spec.name, record->job.reason[0] ? "; it " : "",
          record->job.reason);
     return TIDE_OK;

@@ -22,6 +22,8 @@
 #define SESSIONS_MAX 4096       /* request ids remembered; the oldest go first */
 #define LEASE_MS_DEFAULT 2000u
 #define HEARTBEAT_MS_DEFAULT 250u
+#define ENDED_WHOLE_MAX 64u     /* ended jobs whose history is kept whole: those that ended last */
+#define ENDED_HISTORY_MAX 64u   /* events and recoveries kept of the others */
 #define CUT_ATTEMPTS_MAX 5u     /* armings of one cut before it is aborted */
 #define STORE_ATTEMPTS_MAX 3u   /* tries to store a sealed cut before it is left in memory only */
 #define STORE_DEADLINE_MS 600000u /* one such try */

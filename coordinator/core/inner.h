@@ -71,6 +71,8 @@ void event_add(struct change *change, unsigned kind, const char *node, int32_t r
     PRINTF_LIKE(6, 7);
 /* The recovery that led to the present generation; NULL when it is the first. */
 struct recovery *recovery_present(struct job *job);
+/* Of jobs that ended long ago the end of their history is kept, and the checkpoints that are still something. */
+void history_fold(struct state *state);
 /* Milliseconds from `from` to `to`; 0 if the clock was set back in between. */
 uint64_t ms_between(uint64_t from, uint64_t to);
 

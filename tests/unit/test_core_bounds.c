@@ -126,6 +126,62 @@ static void events_recoveries_and_checkpoints_are_bounded(void **context)
     state_release(&raw.state);
 }
 
+static void raw_cancel(struct raw *raw, unsigned number, uint64_t at_ms)
+{
+    struct command cancel = {.kind = CMD_JOB_CANCEL, .at_ms = at_ms, .event = {.rank = -1}};
+    snprintf(cancel.job, sizeof cancel.job, "j%u", number);
+    assert_int_equal(raw_apply(raw, &cancel), TIDE_OK);
+}
+
+/* A month of training leaves a megabyte of history; a thousand of those would be too much for an image. */
+static void of_jobs_that_ended_long_ago_the_end_is_kept(void **context)
+{
+    (void)context;
+    struct raw raw = {0};
+    raw_node(&raw, 1);
+    raw_submit(&raw, 1, 1);
+    for (uint64_t generation = 1; generation <= 300; generation++) {
+        raw_launch(&raw, 1, generation);
+        static const enum command_kind kinds[] = {CMD_GEN_STARTED, CMD_CUT_OPEN, CMD_GEN_FAIL};
+        for (size_t k = 0; k < sizeof kinds / sizeof kinds[0]; k++) {
+            struct command command = raw_verdict(1, kinds[k], generation);
+            command.cut = command.step = generation;
+            command.event.kind = EVENT_RANK_EXITED;
+            assert_int_equal(raw_apply(&raw, &command), TIDE_OK);
+        }
+    }
+    raw_cancel(&raw, 1, 5000);
+    struct command stopped = raw_verdict(1, CMD_JOB_STOPPED, 301);
+    stopped.at_ms = 5000;
+    assert_int_equal(raw_apply(&raw, &stopped), TIDE_OK);
+    struct job *job = &state_job(&raw.state, "j1")->job;
+    struct ckpt *good = &job->ckpts.items[7];
+    good->state = TIDE_CKPT_COMMITTED;
+    TEXT_SET(good->manifest, "feedface");
+    TEXT_SET(good->manifest_key, "m/8");
+    check(&raw);
+    size_t events = job->events.count;
+    for (unsigned i = 2; i <= ENDED_WHOLE_MAX + 1; i++) {
+        assert_int_equal(raw_submit(&raw, i, 1), TIDE_OK);
+        raw_cancel(&raw, i, 6000 + i);
+    }
+    /* It is among those that ended last, though not among those submitted last. */
+    job = &state_job(&raw.state, "j1")->job;
+    assert_int_equal(job->events.count, events);
+    assert_int_equal(job->ckpts.count, 300);
+    assert_int_equal(raw_submit(&raw, 4000, 1), TIDE_OK);
+    check(&raw);
+    job = &state_job(&raw.state, "j1")->job;
+    assert_int_equal(job->events.count, ENDED_HISTORY_MAX);
+    assert_int_equal(job->events.items[ENDED_HISTORY_MAX - 1].kind, EVENT_FINISHED);
+    assert_int_equal(job->recoveries.count, ENDED_HISTORY_MAX);
+    assert_int_equal(job->recoveries.items[ENDED_HISTORY_MAX - 1].generation, 300);
+    assert_int_equal(job->ckpts.count, 1);
+    assert_int_equal(job->ckpts.items[0].cut, 8);
+    assert_true(state_job(&raw.state, "j2")->job.events.count > 1);
+    state_release(&raw.state);
+}
+
 /* A store from which nothing can be deleted keeps every dropped checkpoint on the list of those to be deleted. */
 static void what_cannot_be_deleted_does_not_end_the_checkpoints(void **context)
 {
@@ -332,6 +388,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(ended_jobs_make_room),
         cmocka_unit_test(events_recoveries_and_checkpoints_are_bounded),
+        cmocka_unit_test(of_jobs_that_ended_long_ago_the_end_is_kept),
         cmocka_unit_test(what_cannot_be_deleted_does_not_end_the_checkpoints),
         cmocka_unit_test(nodes_lost_long_ago_make_room),
         cmocka_unit_test(leftovers_crowd_nobody_out),
