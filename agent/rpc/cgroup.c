@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/pidfd.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -182,13 +183,33 @@ struct kill_search {
     size_t count;
 };
 
+static bool is_sought(const struct kill_search *search, const char *data, size_t bytes)
+{
+    return has_word(data, bytes, search->uid) && has_word(data, bytes, search->generation) && has_word(data, bytes, search->node);
+}
+
+/* The number may have come to another process since it was looked at: the one that is held is looked at again. */
+static void kill_held(pid_t pid, const struct kill_search *search)
+{
+    char path[64], *data = NULL;
+    size_t bytes = 0;
+    int held = pidfd_open(pid, 0);
+    if (held < 0)
+        return;
+    snprintf(path, sizeof path, "/proc/%d/environ", (int)pid);
+    if (fsx_read(path, PROC_FILE_MAX, &data, &bytes, NULL) == TIDE_OK && is_sought(search, data, bytes))
+        pidfd_send_signal(held, SIGKILL, NULL, 0);
+    mem_free(data);
+    close(held);
+}
+
 static bool kill_one(pid_t pid, const char *data, size_t bytes, void *context)
 {
     struct kill_search *search = context;
-    if (!has_word(data, bytes, search->uid) || !has_word(data, bytes, search->generation) || !has_word(data, bytes, search->node))
+    if (!is_sought(search, data, bytes))
         return false;
     search->count++;
-    kill(pid, SIGKILL);
+    kill_held(pid, search);
     return false;
 }
 
@@ -224,4 +245,15 @@ pid_t procs_find_step(const char *dir)
     struct step_search search = {.dir = dir};
     each_proc("cmdline", match_step, &search);
     return search.pid;
+}
+
+bool procs_kill_step(const char *dir)
+{
+    pid_t pid = procs_find_step(dir);
+    int held = pid != 0 ? pidfd_open(pid, 0) : -1;
+    if (held >= 0 && procs_find_step(dir) == pid)
+        pidfd_send_signal(held, SIGKILL, NULL, 0);
+    if (held >= 0)
+        close(held);
+    return pid != 0;
 }

@@ -25,5 +25,7 @@ void cgroup_remove(const char *path);
 size_t procs_kill(const char *job_uid, uint64_t generation, const char *node);
 /* The process `tidemark-step <dir>`; 0: none. */
 pid_t procs_find_step(const char *dir);
+/* The same, killed with SIGKILL; false: there is none. */
+bool procs_kill_step(const char *dir);
 
 #endif

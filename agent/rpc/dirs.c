@@ -195,8 +195,7 @@ enum tide_status dirs_log(const struct dirs *dirs, const char *job, const char *
     return path_of(to, err, "%s/%s.%s/%llu", dirs->logs, job, uid, (unsigned long long)generation);
 }
 
-/* "<uid>.g<generation>" */
-static bool begun_parse(const char *name, char uid[TIDE_UID_CHARS + 1], uint64_t *ret_generation)
+bool generation_parse(const char *name, char uid[TIDE_UID_CHARS + 1], uint64_t *ret_generation)
 {
     char *end = NULL;
     if (strlen(name) < TIDE_UID_CHARS + 3 || strncmp(name + TIDE_UID_CHARS, ".g", 2) != 0)
@@ -213,7 +212,7 @@ void begun_each(const struct dirs *dirs, void (*visit)(void *context, const char
     for (struct dirent *entry; dir != NULL && (entry = readdir(dir)) != NULL;) {
         char uid[TIDE_UID_CHARS + 1];
         uint64_t generation = 0;
-        if (begun_parse(entry->d_name, uid, &generation))
+        if (generation_parse(entry->d_name, uid, &generation))
             visit(context, uid, generation);
     }
     if (dir != NULL)

@@ -5,6 +5,7 @@
 /* Where an agent keeps what outlives it. The node's uid names the state directory's agent for good; every shared place
  * (arena, cgroup, short directory for sockets) carries it, so that several agents on one machine never meet. */
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <tidemark/types.h>
 
@@ -35,6 +36,9 @@ MUST_USE enum tide_status dirs_step(const struct dirs *dirs, const char *uid, ui
 MUST_USE enum tide_status dirs_arena(const struct dirs *dirs, const char *uid, char *to, struct err *err);
 MUST_USE enum tide_status dirs_log(const struct dirs *dirs, const char *job, const char *uid, uint64_t generation, char *to,
                                    struct err *err);
+
+/* "<uid>.g<generation>", as the directories of steps are named. */
+bool generation_parse(const char *name, char uid[TIDE_UID_CHARS + 1], uint64_t *ret_generation);
 
 /* TIDE_UID_CHARS lower-case hex digits: what may become part of a path. */
 int uid_valid(const char *uid);

@@ -142,9 +142,14 @@ static void arena_found(struct shell *shell, const char *path, const char *uid)
 {
     struct arena_note note;
     struct err err = {0};
-    if (!uid_valid(uid) || arena_note_read(path, &note, &err) != TIDE_OK) {
+    enum tide_status status = uid_valid(uid) ? arena_note_read(path, &note, &err) : TIDE_E_NOT_FOUND;
+    if (status == TIDE_E_NOT_FOUND || status == TIDE_E_INVALID) {
         log_info("%s is no job's arena any more and is removed", path);
         fsx_remove_tree(path, NULL);
+        return;
+    }
+    if (status != TIDE_OK) { /* nothing is known to be wrong with it */
+        log_error("%s is passed over: %s", path, err.text);
         return;
     }
     struct agent_held *held = NULL;

@@ -292,7 +292,7 @@ static enum tide_status open_all(struct shell *shell, struct err *err)
         shell->options.arena_bytes_max = host_arena_max(shell->dirs.arena);
     make_core(shell);
     struct steps_hooks hooks = {.context = shell, .event = on_step_event, .mesh = on_step_mesh};
-    shell->steps = steps_create(&shell->loop, &shell->dirs, shell->options.step, &hooks);
+    shell->steps = steps_create(&shell->loop, &shell->dirs, shell->options.name, shell->options.step, &hooks);
     shell->work = work_create(&shell->loop, on_work, shell);
     status = listen_ports(shell, err);
     return status != TIDE_OK ? status : make_coord(shell, err);

@@ -2,9 +2,11 @@
 #include "agent/rpc/steps.h"
 
 #include <dirent.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 
+#include "agent/rpc/cgroup.h"
 #include "agent/rpc/steps_inner.h"
 #include "ckpt/base/clock.h"
 #include "ckpt/base/fsx.h"
@@ -14,13 +16,16 @@
 #define SPEC_BYTES_MAX (64u << 20) /* 4096 peers and a large environment fit */
 #define DIR_MODE 0700
 #define FRAME_KEPT_MS 5000u
+#define GIVE_UP_MS 1000u /* for processes to die, when an agent starts */
 
-struct steps *steps_create(uv_loop_t *loop, const struct dirs *dirs, const char *program, const struct steps_hooks *hooks)
+struct steps *steps_create(uv_loop_t *loop, const struct dirs *dirs, const char *node, const char *program,
+                           const struct steps_hooks *hooks)
 {
     struct steps *steps = mem_alloc(sizeof *steps);
     steps->loop = loop;
     steps->dirs = dirs;
     steps->hooks = *hooks;
+    text_copy(steps->node, sizeof steps->node, node);
     text_copy(steps->program, sizeof steps->program, program);
     return steps;
 }
@@ -224,6 +229,33 @@ void steps_peers(struct steps *steps, const struct assignment *assignment)
 
 /* ---- after a restart of the agent ---- */
 
+/* Of a directory whose spec cannot be read. As a rule an agent died while it wrote it, and no step was started. But if one
+ * runs it can be neither spoken to nor, later, fenced: it must not train on beside the next generation. */
+static void give_up_dir(struct steps *steps, const char *dir)
+{
+    char uid[TIDE_UID_CHARS + 1], group[2 * TIDE_PATH_MAX] = "";
+    uint64_t generation = 0, until_ns = clock_mono_ns() + GIVE_UP_MS * NS_PER_MS;
+    bool named = generation_parse(strrchr(dir, '/') + 1, uid, &generation), alive = true;
+    if (named && steps->dirs->cgroup[0] != '\0')
+        snprintf(group, sizeof group, STEP_CGROUP_FORMAT, steps->dirs->cgroup, uid, (unsigned long long)generation);
+    for (;;) {
+        alive = procs_kill_step(dir);
+        if (group[0] != '\0' && cgroup_populated(group)) {
+            cgroup_kill(group);
+            alive = true;
+        }
+        alive = (named && procs_kill(uid, generation, steps->node) > 0) || alive;
+        if (!alive || clock_mono_ns() >= until_ns)
+            break;
+        poll(NULL, 0, STEP_GONE_CHECK_MS);
+    }
+    if (alive)
+        log_error("processes of %s do not die; end them by hand", dir);
+    else if (group[0] != '\0')
+        cgroup_remove(group);
+    fsx_remove_tree(dir, NULL);
+}
+
 static void adopt_dir(struct steps *steps, const char *dir)
 {
     char path[TIDE_PATH_MAX + 64], *data = NULL;
@@ -235,9 +267,9 @@ static void adopt_dir(struct steps *steps, const char *dir)
     if (status == TIDE_OK)
         status = codec_parse(&step_spec_codec, data, bytes, CODEC_LENIENT, &spec, &err);
     mem_free(data);
-    if (status != TIDE_OK) { /* the agent died while writing it: no step was started */
+    if (status != TIDE_OK) {
         log_warn("%s is no step's directory and is removed: %.300s", dir, err.text);
-        fsx_remove_tree(dir, NULL);
+        give_up_dir(steps, dir);
         return;
     }
     struct step_process *process = process_make(steps, &spec);

@@ -24,7 +24,9 @@ struct steps_hooks {
 };
 
 struct steps;
-struct steps *steps_create(uv_loop_t *loop, const struct dirs *dirs, const char *program, const struct steps_hooks *hooks);
+/* node: this node's name. */
+struct steps *steps_create(uv_loop_t *loop, const struct dirs *dirs, const char *node, const char *program,
+                           const struct steps_hooks *hooks);
 /* Connections are closed, processes stay. The loop must run until the handles are closed. */
 void steps_close(struct steps *steps);
 void steps_free(struct steps *steps);

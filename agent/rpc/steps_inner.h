@@ -33,6 +33,7 @@ struct kept_frame {
 struct steps {
     uv_loop_t *loop;
     const struct dirs *dirs;
+    char node[TIDE_NAME_MAX + 1];
     char program[TIDE_PATH_MAX + 1];
     struct steps_hooks hooks;
     struct step_process *first;

@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# What an agent finds when it is started again, and cannot make sense of.
+set -uo pipefail
+# shellcheck source=tests/lib/scenario.sh
+. "$(dirname "${BASH_SOURCE[0]}")/../lib/scenario.sh"
+
+STEPS=(--steps 1000 --step-ms 5)
+
+committed()
+{
+    cluster_job_is "$1" '[(.job.ckpts // [])[] | select(.state == "committed")] | length > 0'
+}
+
+ranks_of_generation()
+{
+    grep -lsz "^TIDEMARK_GENERATION=$1\$" /proc/[0-9]*/environ
+}
+
+no_ranks_of_generation()
+{
+    [ -z "$(ranks_of_generation "$1")" ]
+}
+
+garble()
+{
+    local file found=1
+    for file in "$CLUSTER_DIR"/n1/steps/*/step.json; do
+        printf '{"job":' >"$file" && found=0
+    done
+    return $found
+}
+
+# ---- a step whose directory cannot be read ----
+# It can be neither spoken to nor fenced by name: left running, its ranks would train beside those of the next generation.
+scenario_cluster 1 --slots 4
+tide run --name lost --nproc-per-node 2 --launcher none --ckpt-every 300ms -- "$PULSE" "${STEPS[@]}"
+wait_for 20 "a committed checkpoint" committed lost
+cluster_agent_kill 1
+expect "the step's directory is damaged" garble
+expect "its ranks still run" test -n "$(ranks_of_generation 1)"
+cluster_agent_start 1
+expect "no rank of it is left" wait_for 10 "them to go" no_ranks_of_generation 1
+expect "the job succeeds" job_succeeds lost 40
+expect "its ranks computed what they would have alone" equal "$(job_hashes lost)" "$(pulse_hashes 2 "${STEPS[@]}")"
+expect "nothing is left of it" nothing_left
+scenario_end
