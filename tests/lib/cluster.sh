@@ -17,7 +17,11 @@
 CLUSTER_READY_S=20     # a daemon that does not answer by then has failed
 CLUSTER_GONE_S=10      # a killed process that is still there by then is an error
 CLUSTER_PORT=7070
+CLUSTER_COORDINATORS=${CLUSTER_COORDINATORS:-1} # more: a group (group.sh)
 CLUSTER_SUBNET=10.77.0 # private to the cluster's namespaces
+
+# shellcheck source=tests/lib/group.sh
+. "$(dirname "${BASH_SOURCE[0]}")/group.sh"
 
 cluster_say()
 {
@@ -100,7 +104,13 @@ cluster_in()
 
 cluster_name()
 {
-    if [ "$1" -eq 0 ]; then echo coordinator; else echo "n$1"; fi
+    if [ "$1" -eq 0 ]; then
+        echo coordinator
+    elif [ "$1" -gt "$CLUSTER_MEMBER_NODE" ]; then
+        echo "c$(($1 - CLUSTER_MEMBER_NODE))"
+    else
+        echo "n$1"
+    fi
 }
 
 # ---- processes ----
@@ -167,9 +177,16 @@ cluster_rank_kill()
 
 # The coordinator's further options, for each start: CLUSTER_COORDINATOR_OPTIONS=(…).
 CLUSTER_COORDINATOR_OPTIONS=()
+CLUSTER_AGENT_ACCESS=() # options of agents, and of curl, that let them in
+CLUSTER_CURL=()
 
+# Of a group: every member that does not run.
 cluster_coordinator_start()
 {
+    if cluster_is_group; then
+        cluster_group_start
+        return
+    fi
     (cluster_in 0 "$CLUSTER_BUILD/bin/tidemarkd" --data "$CLUSTER_DIR/coordinator" --store "file://$CLUSTER_DIR/store" \
         --listen "$(cluster_address 0):$CLUSTER_PORT" --insecure "${CLUSTER_COORDINATOR_OPTIONS[@]}" \
         >>"$CLUSTER_DIR/coordinator.log" 2>&1) &
@@ -199,9 +216,13 @@ cluster_ended()
     ! kill -0 "$1"
 }
 
-# kill -9. The agents and the ranks go on.
+# kill -9. The agents and the ranks go on. Of a group: the leader.
 cluster_coordinator_kill()
 {
+    if cluster_is_group; then
+        cluster_await_leader && cluster_member_kill "$CLUSTER_LEADER"
+        return
+    fi
     kill -9 "$CLUSTER_COORDINATOR_PID"
     cluster_await_end "$CLUSTER_COORDINATOR_PID"
     CLUSTER_COORDINATOR_PID=
@@ -219,7 +240,7 @@ cluster_agent_start()
     # Its own process group: a terminal's ^C ends the script, which then takes the agents down itself.
     (cluster_in "$node" "$CLUSTER_BUILD/bin/tidemark-agent" --coordinator "$CLUSTER_URL" --name "$(cluster_name "$node")" \
         --host-name "$(cluster_name "$node")" --address "$(cluster_address "$node")" --state "$CLUSTER_DIR/n$node" \
-        "${options[@]}" >>"$CLUSTER_DIR/n$node.log" 2>&1) &
+        "${CLUSTER_AGENT_ACCESS[@]}" "${options[@]}" >>"$CLUSTER_DIR/n$node.log" 2>&1) &
     CLUSTER_AGENT_PID[$node]=$!
     disown
 }
@@ -269,7 +290,11 @@ tide()
 # cluster_get PATH: what the API answers.
 cluster_get()
 {
-    (cluster_in 0 curl -sf --max-time 5 "$CLUSTER_URL/$1")
+    local url
+    for url in ${CLUSTER_URL//,/ }; do
+        (cluster_in 0 curl -sfL --connect-timeout 1 --max-time 5 "${CLUSTER_CURL[@]}" "$url/$1") && return 0
+    done
+    return 1
 }
 
 # cluster_job JOB JQ_EXPRESSION: a value of the job's view.

@@ -7,7 +7,7 @@ reads it; the value is the last word of the job's command line. It asks for more
 whether a node is drained: drain and resume write it. Every call is repeated as the command line does it: at the next coordinator, under the same
 Idempotency-Key, until somebody answers or its time is up; then its outcome is unknown.
 
-Lines on standard input become notes in the history. Its end, or --seconds, ends the workload: then every key is read once
+Lines on standard input become notes in the history. The line "end", its end, or --seconds ends the workload: then every key is read once
 more through every coordinator. Last line: operations N  retries N  unknown N  errors N; exit status 1 when there were errors:
 answers that no client should ever get.
 """
@@ -205,7 +205,7 @@ class Worker(threading.Thread):
                     value="drained" if drained else None)
 
     def mutate(self, key, op, method, path, body, refusals, value=None):
-        request = f"{self.rng.getrandbits(128):032x}"
+        request = os.urandom(16).hex()  # not from the seed: a second run must not repeat the requests of the first
         self.history.count("operations")
         self.history.write("invoke", process=self.process, op=op, key=key, value=value)
         got = self.client.call(method, path, body, request)
@@ -250,6 +250,9 @@ class Worker(threading.Thread):
     def read(self, key, path, value_of, **how):
         self.history.count("operations")
         self.history.write("invoke", process=self.process, op="read", key=key)
+        if self.options.stale:
+            path += "?stale=true"
+            how.setdefault("first", self.rng.randrange(len(self.client.urls)))
         got = self.client.call("GET", path, **how)
         if got is None:
             self.history.write("fail", process=self.process)
@@ -267,7 +270,8 @@ class Worker(threading.Thread):
 
 def register_nodes(options, history):
     """Nodes that are only names: nobody sends heartbeats for them, so they are lost soon; that says nothing of draining."""
-    client = Client(options, history, 0)
+    as_agent = argparse.Namespace(**{**vars(options), "tls": tls_of(options.agent_identity or options.identity)})
+    client = Client(as_agent, history, 0)
     for i in range(options.nodes):
         name = f"{options.prefix}n{i}"
         hello = {"name": name, "uid": f"{i:016x}", "incarnation": f"{i:016x}", "address": "127.0.0.1", "slots": 1}
@@ -290,8 +294,18 @@ def final_reads(options, history):
 
 def take_notes(history, stop):
     for line in sys.stdin:
+        if line == "end\n":
+            break
         history.write("note", text=line.strip())
     stop.set()
+
+
+def tls_of(identity):
+    if identity is None:
+        return None
+    context = ssl.create_default_context(cafile=os.path.join(identity, "ca.pem"))
+    context.load_cert_chain(os.path.join(identity, "cert.pem"), os.path.join(identity, "key.pem"))
+    return context
 
 
 def options_of(argv):
@@ -307,14 +321,13 @@ def options_of(argv):
     parser.add_argument("--pause-ms", type=float, default=15, help="mean pause of a client between two operations")
     parser.add_argument("--timeout", type=float, default=10, help="seconds after which an outcome is unknown")
     parser.add_argument("--attempt", type=float, default=1, help="seconds for one answer of one coordinator")
+    parser.add_argument("--stale", action="store_true", help="read what each member has: not linearizable, as lin_check must find")
     parser.add_argument("--identity", help="directory with ca.pem, cert.pem and key.pem, for https")
+    parser.add_argument("--agent-identity", help="the same, to register nodes with")
     options = parser.parse_args(argv)
     options.coordinator = ",".join(url.rstrip("/") for url in options.coordinator.split(","))
     options.headers = {"Content-Type": "application/json"}
-    options.tls = None
-    if options.identity:
-        options.tls = ssl.create_default_context(cafile=os.path.join(options.identity, "ca.pem"))
-        options.tls.load_cert_chain(os.path.join(options.identity, "cert.pem"), os.path.join(options.identity, "key.pem"))
+    options.tls = tls_of(options.identity)
     return options
 
 
