@@ -180,12 +180,15 @@ enum tide_status logs_find(const char *logs, struct log_query *query, struct err
     return TIDE_OK;
 }
 
-void logs_prune(const char *logs, const char *job, const char *uid)
+void logs_prune(const char *logs, const char *job, const char *uid, bool (*running)(void *context, const char *uid), void *context)
 {
     size_t count = 0;
     char path[PATH_ROOM];
     struct log_job *jobs = list_jobs(logs, &count);
     for (size_t i = LOG_JOBS_MAX; i < count; i++) {
+        char name[TIDE_NAME_MAX + 1], other[TIDE_UID_CHARS + 1];
+        if (!split_name(jobs[i].name, name, other) || running(context, other))
+            continue;
         snprintf(path, sizeof path, "%s/%s", logs, jobs[i].name);
         fsx_remove_tree(path, NULL);
     }

@@ -44,7 +44,8 @@ struct log_piece {
  * Errors: UNAVAILABLE (the files are being rotated: ask again), IO. */
 MUST_USE enum tide_status logs_read(const char *logs, const struct log_query *query, struct log_piece *ret_piece, struct err *err);
 
-/* Remove the oldest jobs beyond LOG_JOBS_MAX and, of `job`.`uid`, generations beyond LOG_GENERATIONS_MAX. */
-void logs_prune(const char *logs, const char *job, const char *uid);
+/* Remove the oldest jobs beyond LOG_JOBS_MAX, those that run excepted, and, of `job`.`uid`, generations beyond
+ * LOG_GENERATIONS_MAX. */
+void logs_prune(const char *logs, const char *job, const char *uid, bool (*running)(void *context, const char *uid), void *context);
 
 #endif

@@ -69,6 +69,11 @@ static void fill_spec(const struct shell *shell, const struct assignment *order,
     text_copy(spec->cgroup, sizeof spec->cgroup, shell->dirs.cgroup);
 }
 
+static bool is_running(void *context, const char *uid)
+{
+    return steps_running_any(((struct shell *)context)->steps, uid);
+}
+
 static void start_step(struct shell *shell, const struct agent_action *action)
 {
     const struct assignment *order = action->order;
@@ -88,7 +93,7 @@ static void start_step(struct shell *shell, const struct agent_action *action)
     if (status == TIDE_OK) {
         log_info("job %s: generation %llu starts here as node rank %u, %u ranks", order->spec.name,
                  (unsigned long long)order->generation, order->node_rank, order->spec.nproc_per_node);
-        logs_prune(shell->dirs.logs, order->spec.name, order->uid);
+        logs_prune(shell->dirs.logs, order->spec.name, order->uid, is_running, shell);
     } else {
         event.kind = EV_STEP_FAILED;
         event.status = status;

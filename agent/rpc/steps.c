@@ -162,6 +162,14 @@ bool steps_running(struct steps *steps, const char *uid, uint64_t generation)
     return process != NULL && !process->gone;
 }
 
+bool steps_running_any(struct steps *steps, const char *uid)
+{
+    for (const struct step_process *process = steps->first; process != NULL; process = process->next)
+        if (!process->dropped && !process->gone && strcmp(process->spec.uid, uid) == 0)
+            return true;
+    return false;
+}
+
 /* ---- frames ---- */
 
 static bool addressed_to(const struct step_process *process, const struct mesh_frame *frame)

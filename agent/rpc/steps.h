@@ -54,5 +54,6 @@ void steps_frame(struct steps *steps, const struct mesh_frame *frame);
 void steps_peers(struct steps *steps, const struct assignment *assignment);
 
 bool steps_running(struct steps *steps, const char *uid, uint64_t generation);
+bool steps_running_any(struct steps *steps, const char *uid); /* of whatever generation */
 
 #endif

@@ -38,7 +38,7 @@ enum tide_status output_open(struct output *output, const char *path, uint64_t b
     return output->fd < 0 ? err_errno(err, "cannot create log file %s", path) : TIDE_OK;
 }
 
-static void write_base(const struct output *output)
+static bool write_base(const struct output *output)
 {
     char path[OUTPUT_NAME_MAX], temporary[OUTPUT_NAME_MAX], text[32];
     name_of(output, STEP_LOG_BASE_SUFFIX, path);
@@ -46,11 +46,13 @@ static void write_base(const struct output *output)
     int n = snprintf(text, sizeof text, "%" PRIu64 "\n", output->base);
     int fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0640);
     if (fd < 0)
-        return;
+        return false;
     bool written = write(fd, text, (size_t)n) == n;
     close(fd);
-    if (!written || rename(temporary, path) != 0)
+    written = written && rename(temporary, path) == 0;
+    if (!written)
         unlink(temporary);
+    return written;
 }
 
 /* FILE.base is away while the files move, so that a reader who finds the same base before and after it opened the files
@@ -62,15 +64,26 @@ static void rotate(struct output *output)
     name_of(output, STEP_LOG_OLD_SUFFIX, old);
     unlink(base);
     bool had_old = access(old, F_OK) == 0;
-    if (rename(output->path, old) != 0)
-        return; /* keeps growing: too long a log is better than a lost one */
+    if (rename(output->path, old) != 0) { /* keeps growing: too long a log is better than a lost one */
+        output->base_due = had_old && !write_base(output);
+        return;
+    }
     int fd = open_new(output->path);
     close(output->fd);
     output->fd = fd;
     if (had_old)
         output->base += output->bytes_max;
     output->used = 0;
-    write_base(output);
+    output->base_due = !write_base(output);
+}
+
+/* What could not be opened or written in a bad moment must not stay so. */
+static void mend(struct output *output)
+{
+    if (output->fd < 0)
+        output->fd = open_new(output->path);
+    if (output->base_due)
+        output->base_due = !write_base(output);
 }
 
 static size_t write_some(struct output *output, const char *data, size_t bytes)
@@ -87,6 +100,7 @@ static size_t write_some(struct output *output, const char *data, size_t bytes)
 bool output_write(struct output *output, const char *data, size_t bytes)
 {
     bool first_loss = output->lost == 0;
+    mend(output);
     while (bytes > 0) {
         if (output->used >= output->bytes_max)
             rotate(output);

@@ -13,7 +13,8 @@
  * before it. link.h says how a reader finds the offset of the first byte (FILE.base). */
 struct output {
     char path[TIDE_PATH_MAX + 1];
-    int fd;
+    int fd;        /* -1: could not be opened; tried again with every write */
+    bool base_due; /* FILE.base could not be written; the same */
     uint64_t bytes_max;
     uint64_t base; /* offset of the first byte still kept */
     uint64_t used; /* bytes in FILE */

@@ -153,6 +153,11 @@ static void nothing_of_a_request_leads_out_of_the_directory(void **state)
     }
 }
 
+static bool is_job(void *context, const char *uid)
+{
+    return strcmp(uid, context) == 0;
+}
+
 static void old_logs_go(void **state)
 {
     (void)state;
@@ -161,7 +166,7 @@ static void old_logs_go(void **state)
         snprintf(name, sizeof name, "train." UID_A "/%u/rank0.out", i);
         put(name, "x");
     }
-    logs_prune(root, "train", UID_A);
+    logs_prune(root, "train", UID_A, is_job, "");
     struct err err = {0};
     struct log_query query = query_at(0);
     query.generation = 3;
@@ -174,7 +179,11 @@ static void old_logs_go(void **state)
     }
     usleep(20000);
     put("youngest." UID_B "/1/rank0.out", "x");
-    logs_prune(root, "youngest", UID_B);
+    /* The oldest of all still runs: what it prints is kept. */
+    logs_prune(root, "youngest", UID_B, is_job, UID_A);
+    query = (struct log_query){.job = "train"};
+    assert_int_equal(logs_find(root, &query, &err), TIDE_OK);
+    logs_prune(root, "youngest", UID_B, is_job, "");
     query = (struct log_query){.job = "train"};
     assert_int_equal(logs_find(root, &query, &err), TIDE_E_NOT_FOUND);
     query = (struct log_query){.job = "youngest"};

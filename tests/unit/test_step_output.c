@@ -101,6 +101,27 @@ static void a_full_disk_costs_bytes_only(void **state)
     output_close(&output);
 }
 
+/* No descriptor is to be had while the files are rotated: what is printed then is lost, what comes later is not. */
+static void a_rotation_in_a_bad_moment_is_made_good(void **state)
+{
+    struct place *place = *state;
+    struct output output;
+    struct err err = {0};
+    struct rlimit usual, none;
+    assert_int_equal(output_open(&output, place->path, 4, &err), TIDE_OK);
+    assert_true(output_write(&output, "abcd", 4));
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &usual), 0);
+    none = (struct rlimit){.rlim_cur = 0, .rlim_max = usual.rlim_max};
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+    bool told = !output_write(&output, "ef", 2);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &usual), 0);
+    assert_true(told);
+    assert_int_equal(output.lost, 2);
+    assert_true(output_write(&output, "gh", 2));
+    expect_files(place, "abcd", "gh", "0\n");
+    output_close(&output);
+}
+
 static void a_bad_place_is_an_error(void **state)
 {
     (void)state;
@@ -119,6 +140,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(keeps_two_files, setup, teardown),
         cmocka_unit_test_setup_teardown(a_full_disk_costs_bytes_only, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_rotation_in_a_bad_moment_is_made_good, setup, teardown),
         cmocka_unit_test(a_bad_place_is_an_error),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
