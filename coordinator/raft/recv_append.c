@@ -7,6 +7,10 @@
 static void accept(struct raft *raft, struct raft_update *update, const struct raft_message *to)
 {
     uint64_t match = to->append.prev_index + to->append.count;
+    /* A sign of life is answered at once, with what of it is durable: a disk that hangs must not look like a dead member. The
+     * rest is acknowledged by the answers to the appends that brought it. */
+    if (to->append.count == 0 && match > raft->stable)
+        match = raft->stable;
     struct raft_message message = {.kind = RAFT_MSG_APPEND_REPLY, .to = to->from, .term = raft->ballot.term};
     message.append_reply.accepted = true;
     message.append_reply.prev_index = to->append.prev_index;
