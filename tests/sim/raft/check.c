@@ -332,10 +332,9 @@ void check_started(struct world *w, struct node *n)
     check_inner(w, n);
 }
 
-void check_founded(struct world *w, const struct raft_entry *first)
+void check_given(struct world *w, const struct raft_entry *entry, uint64_t prev_term)
 {
-    w->table[mix(first->index, first->term) % TABLE_SLOTS] = (struct written){first->index, first->term, entry_hash(first), 0};
-    w->table_count++;
+    check_written(w, &w->nodes[0], entry, prev_term);
 }
 
 void check_applied(struct world *w, struct node *n, const struct raft_entry *entry)

@@ -209,10 +209,19 @@ static bool caught_up(const struct node *n, const struct node *leader)
            n->machine.applied == leader->status.last && n->config_hash == leader->config_hash;
 }
 
+/* And the leader knows it. */
+static bool all_match(const struct raft_status *leader)
+{
+    for (size_t i = 0; i < leader->peer_count; i++)
+        if (leader->peers[i].match != leader->last)
+            return false;
+    return true;
+}
+
 bool world_converged(const struct world *w)
 {
     const struct node *leader = world_leader((struct world *)w);
-    if (leader == NULL || !leader->status.ready)
+    if (leader == NULL || !leader->status.ready || !all_match(&leader->status))
         return false;
     for (uint32_t i = 0; i < w->client_count; i++)
         if (w->clients[i].state != CLIENT_IDLE)

@@ -167,7 +167,8 @@ static void on_tick(struct world *w, struct node *n)
 {
     struct err err = {0};
     struct raft_event event = {.kind = RAFT_EV_TICK};
-    (void)node_step(w, n, &event, &err);
+    if (!n->still)
+        (void)node_step(w, n, &event, &err);
     if (n->up)
         tick_later(w, n);
 }
@@ -241,7 +242,7 @@ void world_found(struct world *w, uint32_t members, uint32_t spares)
         disk_put(w, &w->nodes[i].disk, &first);
     }
     w->committed = config;
-    check_founded(w, &first);
+    check_given(w, &first, 0);
     raft_blob_unref(first.blob);
     for (uint32_t i = 0; i < w->node_count; i++)
         node_boot(w, &w->nodes[i]);

@@ -82,6 +82,7 @@ struct node {
     uint32_t slot;
     uint64_t id;
     bool up, was_member, removed; /* removed: the committed configuration is without it */
+    bool still;                   /* a story's: its clock stands */
     uint64_t removed_at;
     uint64_t epoch; /* of this life */
     struct raft *raft;
@@ -265,7 +266,8 @@ bool world_converged(const struct world *w);
 void check_end(struct world *w);
 
 /* ---- check.c, promise.c ---- */
-void check_founded(struct world *w, const struct raft_entry *first);
+/* An entry that is on a disk from the beginning. */
+void check_given(struct world *w, const struct raft_entry *entry, uint64_t prev_term);
 void check_started(struct world *w, struct node *n);
 void check_step(struct world *w, struct node *n, const struct raft_status *before, const struct raft_event *event,
                 const struct raft_update *update, enum tide_status status);

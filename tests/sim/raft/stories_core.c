@@ -1,0 +1,215 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One core alone, told what no network would bring about so soon. */
+#include "tests/sim/raft/story.h"
+
+static const unsigned log_of_five[] = {1, 1, 2, 2, 2};
+
+/* FACTS H. Messages of any content: nothing but drops, and a member whose memory is sound. */
+static void fill_at_random(struct rng *rng, struct raft_message *m)
+{
+    m->kind = (uint32_t)rng_below(rng, 10);
+    m->from = rng_below(rng, 6);
+    m->term = rng_below(rng, 9);
+    uint64_t *words = &m->append.prev_index;
+    for (size_t i = 0; i < 4; i++)
+        words[i] = rng_below(rng, 4) == 0 ? rng_next(rng) : rng_below(rng, 12);
+    if (m->kind == RAFT_MSG_APPEND) {
+        m->append.count = rng_below(rng, 4);
+        m->append.entries = mem_array(4, sizeof m->append.entries[0]);
+        for (size_t i = 0; i < m->append.count; i++)
+            m->append.entries[i] = (struct raft_entry){.index = m->append.prev_index + 1 + i + (rng_below(rng, 8) == 0),
+                                                       .term = rng_below(rng, 9),
+                                                       .type = (uint32_t)rng_below(rng, 4),
+                                                       .blob = rng_below(rng, 2) ? raft_blob_create("xyz", 3) : NULL};
+    } else if (m->kind == RAFT_MSG_SNAPSHOT) {
+        m->snapshot.bytes = (uint32_t)rng_below(rng, 300);
+        m->snapshot.config = rng_below(rng, 2) ? raft_blob_create("\1\0", 2) : NULL;
+        m->snapshot.data = rng_below(rng, 2) ? raft_blob_create(NULL, m->snapshot.bytes) : NULL;
+    } else if (m->kind == RAFT_MSG_VOTE || m->kind == RAFT_MSG_VOTE_REPLY) {
+        m->vote.last_index = rng_below(rng, 12);
+        m->vote.last_term = rng_below(rng, 9);
+        m->vote.pre = m->vote.transfer = false;
+        m->vote_reply.granted = rng_below(rng, 2) != 0;
+        m->vote_reply.pre = rng_below(rng, 2) != 0;
+    } else if (m->kind == RAFT_MSG_APPEND_REPLY) {
+        m->append_reply.accepted = rng_below(rng, 2) != 0;
+    } else if (m->kind == RAFT_MSG_SNAPSHOT_REPLY) {
+        m->snapshot_reply.done = rng_below(rng, 2) != 0;
+    }
+}
+
+void garbage_does_no_harm(void **state)
+{
+    (void)state;
+    struct rng rng = {.state = 4711};
+    for (unsigned life = 0; life < 60; life++) {
+        struct solo s;
+        solo_begin(&s, 1, 3, (struct raft_ballot){2, 0}, log_of_five, 5);
+        for (unsigned i = 0; i < 300; i++) {
+            struct raft_message m = {0};
+            fill_at_random(&rng, &m);
+            enum tide_status status = solo_hears(&s, m);
+            uint64_t number = s.update.write.number;
+            if (status == TIDE_E_CORRUPT) /* a leader that cannot be: the member stops, and says why */
+                break;
+            assert_int_equal(status, TIDE_OK);
+            if (number > 0 && rng_below(&rng, 2))
+                assert_int_equal(solo_step(&s, (struct raft_event){.kind = RAFT_EV_PERSISTED, .number = number}), TIDE_OK);
+            if (rng_below(&rng, 3) == 0)
+                solo_ticks(&s, 1);
+        }
+        solo_end(&s);
+    }
+    struct solo s;
+    solo_begin(&s, 1, 3, (struct raft_ballot){2, 0}, log_of_five, 5);
+    assert_int_equal(solo_step(&s, (struct raft_event){.kind = RAFT_EVENTS}), TIDE_E_INVALID);
+    assert_int_equal(solo_step(&s, (struct raft_event){.kind = RAFT_EV_PERSISTED, .number = 1000}), TIDE_E_CORRUPT);
+    assert_int_equal(solo_step(&s, (struct raft_event){.kind = RAFT_EV_SNAPSHOT, .number = 5}), TIDE_E_CORRUPT);
+    solo_end(&s);
+}
+
+static enum tide_status create_with(const uint64_t (*entries)[2], size_t count, uint64_t term, uint64_t snapshot)
+{
+    struct raft_entry log[8];
+    struct raft *raft = NULL;
+    struct err err = {0};
+    for (size_t i = 0; i < count; i++)
+        log[i] = (struct raft_entry){.index = entries[i][0], .term = entries[i][1], .type = RAFT_NOOP};
+    struct raft_options options = {.id = 1, .ballot = {term, 0}, .snapshot = {.index = snapshot, .term = snapshot ? 1 : 0},
+                                   .entries = log, .count = count};
+    enum tide_status status = raft_create(&options, &raft, &err);
+    raft_free(raft);
+    return status;
+}
+
+/* FACTS F, G. What a disk gives back after a flipped bit that its checksums missed, or a torn tail in the middle. */
+void a_torn_log_is_refused(void **state)
+{
+    (void)state;
+    assert_int_equal(create_with((const uint64_t[][2]){{1, 1}, {2, 1}, {3, 2}}, 3, 2, 0), TIDE_OK);
+    assert_int_equal(create_with((const uint64_t[][2]){{1, 1}, {3, 2}}, 2, 2, 0), TIDE_E_CORRUPT);         /* a gap */
+    assert_int_equal(create_with((const uint64_t[][2]){{1, 1}, {2, 2}, {3, 1}}, 3, 2, 0), TIDE_E_CORRUPT); /* terms fall */
+    assert_int_equal(create_with((const uint64_t[][2]){{1, 1}, {2, 3}}, 2, 2, 0), TIDE_E_CORRUPT);         /* newer than the ballot */
+    assert_int_equal(create_with((const uint64_t[][2]){{7, 1}, {8, 1}}, 2, 2, 5), TIDE_E_CORRUPT);         /* behind the snapshot */
+    assert_int_equal(create_with((const uint64_t[][2]){{4, 1}, {5, 1}, {6, 1}}, 3, 2, 5), TIDE_OK);
+    struct raft_entry entry = {.index = 1, .term = 1, .type = RAFT_CONFIG, .blob = raft_blob_create("junk", 4)};
+    struct raft_options options = {.id = 1, .ballot = {1, 0}, .entries = &entry, .count = 1};
+    struct raft *raft = NULL;
+    struct err err = {0};
+    assert_int_equal(raft_create(&options, &raft, &err), TIDE_E_CORRUPT);
+    raft_blob_unref(entry.blob);
+}
+
+void bad_options_are_refused(void **state)
+{
+    (void)state;
+    struct raft *raft = NULL;
+    struct err err = {0};
+    struct raft_options nobody = {.id = 0}, hasty = {.id = 1, .election_ticks = 5, .heartbeat_ticks = 2};
+    assert_int_equal(raft_create(&nobody, &raft, &err), TIDE_E_INVALID);
+    assert_int_equal(raft_create(&hasty, &raft, &err), TIDE_E_INVALID);
+    assert_null(raft);
+    raft_free(NULL);
+    /* A configuration is not proposed, nor what is too large. */
+    struct raft_blob large = {.refs = 1, .bytes = RAFT_ENTRY_BYTES_MAX + 1};
+    struct raft_entry config = {.type = RAFT_CONFIG}, huge = {.type = RAFT_COMMAND, .blob = &large};
+    struct solo s;
+    solo_begin(&s, 1, 3, (struct raft_ballot){2, 0}, log_of_five, 5);
+    assert_int_equal(solo_step(&s, (struct raft_event){.kind = RAFT_EV_PROPOSE, .entries = &config, .count = 1}), TIDE_E_INVALID);
+    assert_int_equal(solo_step(&s, (struct raft_event){.kind = RAFT_EV_PROPOSE, .entries = &huge, .count = 1}), TIDE_E_LIMIT);
+    solo_end(&s);
+}
+
+/* Entries came in; the answer waits for the disk, and for all of it. */
+void an_acknowledgement_waits_for_the_disk(void **state)
+{
+    (void)state;
+    static const unsigned more[] = {2, 2};
+    struct solo s;
+    solo_begin(&s, 1, 3, (struct raft_ballot){2, 0}, log_of_five, 5);
+    assert_int_equal(solo_append(&s, 2, 2, 5, 2, more, 2, 5), TIDE_OK);
+    assert_null(solo_says(&s, RAFT_MSG_APPEND_REPLY, 0));
+    uint64_t first = s.update.write.number;
+    assert_int_equal(s.update.write.count, 2);
+    assert_int_equal(solo_append(&s, 2, 2, 7, 2, more, 1, 5), TIDE_OK);
+    uint64_t second = s.update.write.number;
+    assert_int_equal(second, first + 1);
+    assert_int_equal(solo_step(&s, (struct raft_event){.kind = RAFT_EV_PERSISTED, .number = first}), TIDE_OK);
+    assert_int_equal(solo_says(&s, RAFT_MSG_APPEND_REPLY, 0)->append_reply.match, 7);
+    assert_null(solo_says(&s, RAFT_MSG_APPEND_REPLY, 1));
+    assert_int_equal(s.status.stable, 7);
+    assert_int_equal(solo_step(&s, (struct raft_event){.kind = RAFT_EV_PERSISTED, .number = second}), TIDE_OK);
+    assert_int_equal(solo_says(&s, RAFT_MSG_APPEND_REPLY, 0)->append_reply.match, 8);
+    /* Nothing new in it, and all of it durable: at once. */
+    assert_int_equal(solo_append(&s, 2, 2, 5, 2, more, 2, 5), TIDE_OK);
+    assert_int_equal(solo_says(&s, RAFT_MSG_APPEND_REPLY, 0)->append_reply.match, 7);
+    assert_int_equal(s.update.write.number, 0);
+    assert_int_equal(s.status.last, 8);
+    solo_end(&s);
+}
+
+/* FACTS A. "min(leaderCommit, index of last new entry)": what stands behind the last entry shown may be another. */
+void a_commit_stops_at_what_was_shown(void **state)
+{
+    (void)state;
+    struct solo s;
+    solo_begin(&s, 1, 3, (struct raft_ballot){2, 0}, log_of_five, 5);
+    assert_int_equal(solo_append(&s, 2, 3, 2, 1, NULL, 0, 5), TIDE_OK);
+    assert_int_equal(s.status.commit, 2);
+    assert_int_equal(s.status.last, 5);
+    solo_persist(&s); /* the new term */
+    assert_int_equal(solo_says(&s, RAFT_MSG_APPEND_REPLY, 0)->append_reply.match, 2);
+    assert_true(solo_says(&s, RAFT_MSG_APPEND_REPLY, 0)->append_reply.accepted);
+    /* Entries of another term in their place: they go, and it is written in this order. */
+    static const unsigned other[] = {3};
+    assert_int_equal(solo_append(&s, 2, 3, 2, 1, other, 1, 2), TIDE_OK);
+    assert_int_equal(s.update.write.truncate_from, 3);
+    assert_int_equal(s.update.write.count, 1);
+    assert_int_equal(s.status.last, 3);
+    assert_int_equal(s.status.stable, 2);
+    /* An entry that is not there: refused, with the last place that may be the same. */
+    assert_int_equal(solo_append(&s, 2, 3, 9, 3, NULL, 0, 2), TIDE_OK);
+    assert_false(solo_says(&s, RAFT_MSG_APPEND_REPLY, 0)->append_reply.accepted);
+    assert_int_equal(solo_says(&s, RAFT_MSG_APPEND_REPLY, 0)->append_reply.hint_index, 3);
+    solo_end(&s);
+}
+
+/* A leader that would overwrite what is committed here breaks Raft: the member stops, it does not follow. */
+void what_is_committed_is_never_taken_back(void **state)
+{
+    (void)state;
+    static const unsigned other[] = {3, 3, 3};
+    struct solo s;
+    solo_begin(&s, 1, 3, (struct raft_ballot){2, 0}, log_of_five, 5);
+    assert_int_equal(solo_append(&s, 2, 2, 5, 2, NULL, 0, 4), TIDE_OK);
+    assert_int_equal(s.status.commit, 4);
+    assert_int_equal(solo_append(&s, 3, 3, 2, 1, other, 3, 4), TIDE_E_CORRUPT);
+    assert_int_equal(s.status.last, 5);
+    assert_int_equal(solo_append(&s, 3, 3, 4, 3, NULL, 0, 4), TIDE_E_CORRUPT);
+    solo_end(&s);
+}
+
+/* "If a server receives a request with a stale term number, it rejects the request", and the old leader learns the term. */
+void a_deposed_leader_says_so(void **state)
+{
+    (void)state;
+    struct solo s;
+    solo_begin(&s, 1, 3, (struct raft_ballot){6, 0}, log_of_five, 5);
+    assert_int_equal(solo_append(&s, 2, 5, 5, 2, NULL, 0, 5), TIDE_OK);
+    const struct raft_message *reply = solo_says(&s, RAFT_MSG_APPEND_REPLY, 0);
+    assert_non_null(reply);
+    assert_false(reply->append_reply.accepted);
+    assert_int_equal(reply->term, 6);
+    assert_int_equal(s.status.commit, 0);
+    assert_int_equal(s.status.leader, 0);
+    solo_end(&s);
+}
+
+void names_of_roles_and_states(void **state)
+{
+    (void)state;
+    assert_string_equal(raft_role_name(RAFT_LEADER), "leader");
+    assert_string_equal(raft_role_name(RAFT_ROLES), "unknown");
+    assert_string_equal(raft_peer_state_name(RAFT_SEND_SNAPSHOT), "snapshot");
+    assert_string_equal(raft_peer_state_name(RAFT_PEER_STATES), "unknown");
+}
