@@ -29,6 +29,8 @@ static void hand_committed(struct member *member, uint64_t commit)
         if (e == NULL)
             member_fatal("a committed entry is not in memory", &(struct err){.text = "a defect of tidemarkd"});
         member->applied = e->index;
+        if (e->type == RAFT_CONFIG)
+            peers_forget(member, e);
         struct member_entry entry = {.index = e->index,
                                      .term = e->term,
                                      .type = e->type,

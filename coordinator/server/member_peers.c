@@ -104,16 +104,32 @@ void peers_follow(struct member *member)
     const struct raft_config *now = raft_config_of(member->raft);
     if (member->net == NULL)
         return;
-    for (size_t i = 0; i < member->known.count; i++)
-        if (raft_config_member(now, member->known.members[i].id) == NULL)
-            net_forget(member->net, member->known.members[i].id);
     for (size_t i = 0; i < now->count; i++) {
         const struct raft_member *peer = &now->members[i];
         struct err err = {0};
-        if (peer->id != member->id && net_peer(member->net, peer->id, peer->peer, &err) != TIDE_OK)
+        if (peer->id == member->id)
+            continue;
+        if (net_peer(member->net, peer->id, peer->peer, &err) != TIDE_OK)
             log_error("member %" PRIu64 " at %s cannot be reached: %s", peer->id, peer->peer, err.text);
+        else if (raft_config_member(&member->known, peer->id) == NULL &&
+                 raft_config_add(&member->known, peer, &err) != TIDE_OK)
+            log_error("member %" PRIu64 " cannot be noted: %s", peer->id, err.text);
     }
-    member->known = *now;
+}
+
+void peers_forget(struct member *member, const struct raft_entry *entry)
+{
+    struct raft_config now;
+    struct err err = {0};
+    if (member->net == NULL || raft_config_decode(entry->blob->data, entry->blob->bytes, &now, &err) != TIDE_OK)
+        return;
+    for (size_t i = member->known.count; i-- > 0;) {
+        uint64_t id = member->known.members[i].id;
+        if (raft_config_member(&now, id) != NULL)
+            continue;
+        net_forget(member->net, id);
+        raft_config_remove(&member->known, id);
+    }
 }
 
 const char *peers_address(const struct member *member)

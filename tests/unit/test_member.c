@@ -1,0 +1,279 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A member with a thread, a disk and a network: what the core decides really happens. */
+#include <inttypes.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "coordinator/disk/datadir.h"
+#include "tests/unit/group_world.h"
+
+#define BEHIND (RAFT_TRAILING_ENTRIES + 500u) /* more than a leader keeps for those who are a little behind */
+
+static void alone_it_leads_at_once(void **state)
+{
+    (void)state;
+    struct group g;
+    group_start(&g, 1);
+    struct mate *n = wait_leader(&g);
+    propose_many(&g, n, 100);
+    assert_int_equal(n->commands, 100);
+    uint64_t sum = n->sum;
+    node_stop(&g, n, true);
+    node_start(&g, n);
+    assert_true(UNTIL(&g, n->turn.ready));
+    assert_int_equal(n->commands, 100);
+    assert_true(n->sum == sum);
+    group_end(&g);
+}
+
+static void three_agree(void **state)
+{
+    (void)state;
+    struct group g;
+    group_start(&g, 3);
+    struct mate *leader = wait_leader(&g), *follower = other_than(&g, leader);
+    propose_many(&g, leader, 1000);
+    assert_true(UNTIL(&g, same(&g)));
+    assert_int_equal(follower->commands, 1000);
+    assert_int_equal(follower->turn.leader, leader->id);
+    assert_non_null(strstr(follower->turn.api, "http://127.0.0.1:"));
+    group_end(&g);
+}
+
+static void a_follower_refuses(void **state)
+{
+    (void)state;
+    struct group g;
+    group_start(&g, 3);
+    struct mate *leader = wait_leader(&g), *follower = other_than(&g, leader);
+    assert_true(UNTIL(&g, follower->turn.leader == leader->id));
+    assert_int_equal(propose(follower, "x"), TIDE_OK);
+    assert_true(UNTIL(&g, follower->refused == 1));
+    assert_non_null(strstr(follower->last.text, "does not lead"));
+    assert_int_equal(member_read(follower->member, follower, NULL), TIDE_OK);
+    assert_true(UNTIL(&g, follower->reads_refused == 1));
+    group_end(&g);
+}
+
+static void reads_share_a_round(void **state)
+{
+    (void)state;
+    struct group g;
+    group_start(&g, 3);
+    struct mate *leader = wait_leader(&g);
+    for (unsigned i = 0; i < 500; i++)
+        assert_int_equal(member_read(leader->member, leader, NULL), TIDE_OK);
+    assert_true(UNTIL(&g, leader->reads == 500));
+    group_end(&g);
+}
+
+static void the_leader_dies(void **state)
+{
+    (void)state;
+    struct group g;
+    group_start(&g, 3);
+    struct mate *old = wait_leader(&g);
+    propose_many(&g, old, 50);
+    node_stop(&g, old, false);
+    struct mate *next = wait_leader(&g);
+    assert_true(next != old);
+    assert_int_equal(next->commands, 50);
+    propose_many(&g, next, 50);
+    node_start(&g, old);
+    assert_true(UNTIL(&g, old->commands == 100 && same(&g)));
+    group_end(&g);
+}
+
+static void without_a_majority_nothing_is_done(void **state)
+{
+    (void)state;
+    struct group g;
+    group_start(&g, 3);
+    struct mate *leader = wait_leader(&g);
+    propose_many(&g, leader, 10);
+    for (struct mate *n; (n = other_than(&g, leader)) != NULL;)
+        node_stop(&g, n, false);
+    assert_int_equal(propose(leader, "nobody hears this"), TIDE_OK);
+    assert_int_equal(member_read(leader->member, leader, NULL), TIDE_OK);
+    assert_true(UNTIL(&g, leader->unknown == 1));
+    assert_int_equal(leader->reads, 0);
+    assert_true(UNTIL(&g, leader->reads_refused == 1));
+    assert_int_equal(leader->turn.ready, false);
+    assert_int_equal(leader->own, 10);
+    /* With the others back it is done or it is not: nobody was told either. */
+    for (unsigned i = 0; i < 3; i++)
+        if (g.nodes[i].member == NULL)
+            node_start(&g, &g.nodes[i]);
+    propose_many(&g, wait_leader(&g), 1);
+    assert_true(UNTIL(&g, same(&g)));
+    assert_true(leader->commands == 11 || leader->commands == 12);
+    group_end(&g);
+}
+
+static void a_lost_proposal_is_looked_after(void **state)
+{
+    (void)state;
+    struct group g;
+    group_start(&g, 3);
+    struct mate *old = wait_leader(&g), *others[2];
+    propose_many(&g, old, 5);
+    for (unsigned i = 0; i < 2; i++) {
+        others[i] = other_than(&g, old);
+        node_stop(&g, others[i], false);
+    }
+    assert_int_equal(propose(old, "only here"), TIDE_OK);
+    for (unsigned i = 0; i < 2; i++)
+        node_start(&g, others[i]);
+    assert_true(UNTIL(&g, old->own == 6 || old->failures == 1));
+    propose_many(&g, wait_leader(&g), 3);
+    assert_true(UNTIL(&g, same(&g)));
+    /* Told that it was done: it is there. Told that it was not: it is not. */
+    bool there = old->commands == 9;
+    if (old->unknown == 0)
+        assert_true(there == (old->refused == 0));
+    group_end(&g);
+}
+
+static void far_behind_it_gets_a_snapshot(void **state)
+{
+    (void)state;
+    struct group g;
+    group_start(&g, 3);
+    struct mate *leader = wait_leader(&g), *late = other_than(&g, leader);
+    node_stop(&g, late, false);
+    propose_many(&g, leader, BEHIND);
+    for (unsigned i = 0; i < 3; i++)
+        if (g.nodes[i].member != NULL)
+            assert_true(UNTIL(&g, g.nodes[i].commands == BEHIND));
+    save_image(leader);
+    propose_many(&g, leader, BEHIND);
+    save_image(leader);
+    propose_many(&g, leader, 10);
+    node_start(&g, late);
+    assert_true(UNTIL(&g, late->restored > 0 && same(&g)));
+    assert_int_equal(late->commands, 2 * BEHIND + 10);
+    /* And it stands on it: also after a restart. */
+    uint64_t sum = late->sum;
+    node_stop(&g, late, false);
+    late->restored = 0;
+    node_start(&g, late);
+    assert_int_equal(late->restored, 1);
+    assert_true(UNTIL(&g, late->sum == sum));
+    group_end(&g);
+}
+
+static void the_leadership_is_handed_over(void **state)
+{
+    (void)state;
+    struct group g;
+    group_start(&g, 3);
+    struct mate *old = wait_leader(&g), *wanted = other_than(&g, old);
+    propose_many(&g, old, 20);
+    uint64_t failures = old->failures;
+    member_change(old->member, MEMBER_TRANSFER, &(struct raft_member){.id = wanted->id}, old);
+    /* What is proposed meanwhile is refused by whoever does not lead any more, and certainly not done. */
+    assert_int_equal(propose(old, "meanwhile"), TIDE_OK);
+    assert_true(UNTIL(&g, old->failures == failures + 2));
+    assert_int_equal(old->refused, 1);
+    assert_int_equal(old->unknown, 0);
+    assert_true(UNTIL(&g, wanted->turn.ready));
+    assert_int_equal(wanted->commands, 20);
+    /* On the way out, too. */
+    node_stop(&g, wanted, true);
+    uint64_t begun = clock_mono_ns();
+    wait_leader(&g);
+    assert_true(clock_mono_ns() - begun < 2 * NS_PER_S);
+    group_end(&g);
+}
+
+static uint64_t changed(struct group *g, struct mate *leader, enum member_change change, const struct raft_member *who)
+{
+    uint64_t own = leader->own, failures = leader->failures;
+    member_change(leader->member, change, who, leader);
+    assert_true(UNTIL(g, leader->own > own || leader->failures > failures));
+    return leader->own - own;
+}
+
+static void members_come_and_go(void **state)
+{
+    (void)state;
+    struct group g;
+    group_start(&g, 3);
+    struct mate *leader = wait_leader(&g), *fourth = &g.nodes[3];
+    propose_many(&g, leader, 30);
+    struct raft_member member = {.id = 4};
+    text_copy(member.peer, sizeof member.peer, fourth->peer);
+    text_copy(member.api, sizeof member.api, "http://127.0.0.1:4");
+    assert_int_equal(changed(&g, leader, MEMBER_PROMOTE, &member), 0); /* it is none yet */
+    assert_int_equal(changed(&g, leader, MEMBER_ADD, &member), 1);
+    assert_int_equal(changed(&g, leader, MEMBER_ADD, &member), 0);
+    assert_int_equal(leader->last.status, TIDE_E_EXISTS);
+    node_start(&g, fourth);
+    assert_true(UNTIL(&g, same(&g) && fourth->commands == 30));
+    assert_true(UNTIL(&g, changed(&g, leader, MEMBER_PROMOTE, &member) == 1));
+    /* The leader itself goes: another one leads, of three. */
+    assert_int_equal(changed(&g, leader, MEMBER_REMOVE, &(struct raft_member){.id = leader->id}), 1);
+    assert_true(UNTIL(&g, !leader->turn.ready));
+    node_stop(&g, leader, false);
+    struct mate *next = wait_leader(&g);
+    propose_many(&g, next, 5);
+    assert_true(UNTIL(&g, same(&g) && fourth->commands == 35));
+    group_end(&g);
+}
+
+static void a_directory_belongs_to_one_member(void **state)
+{
+    (void)state;
+    struct group g;
+    struct err err = {0};
+    group_start(&g, 1);
+    wait_leader(&g);
+    node_stop(&g, &g.nodes[0], false);
+    g.nodes[0].id = 2;
+    assert_int_equal(node_open(&g, &g.nodes[0], &err), TIDE_E_CONFLICT);
+    assert_non_null(strstr(err.text, "member 1"));
+    g.nodes[0].id = 1;
+    group_end(&g);
+}
+
+static void the_first_start_may_be_cut_short(void **state)
+{
+    (void)state;
+    struct group g;
+    group_init(&g, 1);
+    struct err err = {0};
+    /* Opened, never started: the next one finds a log that begins as it should. */
+    for (unsigned i = 0; i < 2; i++) {
+        assert_int_equal(node_open(&g, &g.nodes[0], &err), TIDE_OK);
+        member_close(g.nodes[0].member);
+    }
+    g.nodes[0].member = NULL;
+    node_start(&g, &g.nodes[0]);
+    wait_leader(&g);
+    group_end(&g);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(alone_it_leads_at_once),
+        cmocka_unit_test(three_agree),
+        cmocka_unit_test(a_follower_refuses),
+        cmocka_unit_test(reads_share_a_round),
+        cmocka_unit_test(the_leader_dies),
+        cmocka_unit_test(without_a_majority_nothing_is_done),
+        cmocka_unit_test(a_lost_proposal_is_looked_after),
+        cmocka_unit_test(far_behind_it_gets_a_snapshot),
+        cmocka_unit_test(the_leadership_is_handed_over),
+        cmocka_unit_test(members_come_and_go),
+        cmocka_unit_test(a_directory_belongs_to_one_member),
+        cmocka_unit_test(the_first_start_may_be_cut_short),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
