@@ -194,6 +194,8 @@ void *member_run(void *arg)
     publish(member);
     uv_run(&member->loop, UV_RUN_DEFAULT);
     journal_stop(member);
+    uv_close((uv_handle_t *)&member->logged, NULL); /* the log's thread was the last to use it */
+    uv_run(&member->loop, UV_RUN_DEFAULT);
     member_note(member, &(struct note){.kind = NOTE_STOPPED});
     return NULL;
 }
