@@ -12,10 +12,26 @@
 
 #define WORDS_MAX 64
 
+/* "tidemark logs j": the group is what others do without. NULL: no group has such a command. */
+static const struct command *without_group(const char *name)
+{
+    for (size_t i = 0; i < command_count; i++)
+        if (commands[i].group != NULL && strcmp(commands[i].name, name) == 0)
+            return &commands[i];
+    return NULL;
+}
+
 static int unknown_command(int argc, char **argv, int taken)
 {
     if (taken == argc) {
         help_group(stderr, argv[0]);
+        return EXIT_CODE_USAGE;
+    }
+    const struct command *meant = taken == 0 ? without_group(argv[0]) : NULL;
+    char title[96];
+    if (meant != NULL) {
+        say_error("unknown command \"%.40s\"; did you mean %s?", argv[0], command_title(meant, title, sizeof title));
+        say_hint("tidemark help lists the commands");
         return EXIT_CODE_USAGE;
     }
     const char *words[WORDS_MAX];
