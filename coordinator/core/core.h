@@ -176,6 +176,7 @@ struct book_entry {
 struct book {
     LIST_OF(struct book_entry) entries; /* by node name */
     uint64_t since_ns;           /* took office */
+    uint64_t judged_ns;          /* last call of judge; 0: none yet */
     struct tracks *tracks;       /* internal: what the leader has seen of each job, and when */
 };
 
@@ -193,6 +194,8 @@ void book_registered(struct book *book, const struct state *state, const char *n
 uint64_t book_step(const struct book *book, const struct state *state, const char *job);
 
 /* The verdicts due now, in the order to propose them. Call it again only when all of them were applied (or refused).
+ * It is to be called four times in a lease; half of one without a call tells that the leader itself stood still: then
+ * everybody gets a full lease, and every wait its full time, as from a new leader.
  * ret_next_ns: when it wants to be called again if nothing happens (deadline, lease, interval); now, when there are
  * verdicts, since more may follow from them. */
 struct command_list {

@@ -38,6 +38,25 @@ bool judge_passed(struct judging *judging, uint64_t since_ns, uint64_t ms)
     return false;
 }
 
+/* A leader that was stopped, swapped out or moved to another host has not heard anybody meanwhile: what they sent is yet to
+ * be read, and to it they all look silent. */
+static void judge_own_absence(struct judging *judging)
+{
+    struct book *book = judging->book;
+    uint64_t lease_ns = state_lease_ms(judging->state) * NS_PER_MS;
+    uint64_t before_ns = book->judged_ns;
+    book->judged_ns = judging->now_ns;
+    judge_want(judging, judging->now_ns + lease_ns / 4);
+    if (before_ns == 0 || judging->now_ns < before_ns + lease_ns / 2)
+        return;
+    for (size_t i = 0; i < book->entries.count; i++) {
+        struct book_entry *entry = &book->entries.items[i];
+        entry->since_ns = judging->now_ns;
+        entry->lease_until_ns = judging->now_ns + lease_ns;
+    }
+    tracks_restart(book, judging->now_ns);
+}
+
 static void judge_nodes(struct judging *judging)
 {
     const struct state *state = judging->state;
@@ -97,6 +116,7 @@ void judge(const struct state *state, struct book *book, uint64_t now_ns, uint64
                               .commands = ret_commands,
                               .next_ns = UINT64_MAX};
     tracks_prune(book, state);
+    judge_own_absence(&judging);
     judge_nodes(&judging);
     for (size_t i = 0; i < state->jobs.count; i++)
         judge_job(&judging, &state->jobs.items[i]);

@@ -45,6 +45,8 @@ struct tracks {
 struct track *track_find(const struct book *book, const char *uid); /* NULL: none */
 struct track *track_get(struct book *book, const char *uid);        /* made when missing */
 void track_steps(struct track *track, const struct state *state, const struct gen_report *report, uint64_t now_ns);
+/* Every wait begins again. */
+void tracks_restart(struct book *book, uint64_t now_ns);
 /* Forget jobs that have ended. */
 void tracks_prune(struct book *book, const struct state *state);
 void tracks_release(struct book *book);

@@ -26,6 +26,15 @@ struct track *track_get(struct book *book, const char *uid)
     return track;
 }
 
+void tracks_restart(struct book *book, uint64_t now_ns)
+{
+    for (size_t i = 0; book->tracks != NULL && i < book->tracks->count; i++) {
+        struct track *track = &book->tracks->items[i];
+        track->phase_ns = track->cut_ns = track->store_ns = track->idle_ns = now_ns;
+        track->absent_ns = track->arena_ns = 0;
+    }
+}
+
 void tracks_prune(struct book *book, const struct state *state)
 {
     struct tracks *tracks = book->tracks;

@@ -5,7 +5,7 @@ set -uo pipefail
 # shellcheck source=tests/lib/scenario.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../lib/scenario.sh"
 
-STEPS=(--steps 2500 --step-ms 5)
+STEPS=(--steps 3500 --step-ms 5)
 
 pids()
 {
@@ -40,6 +40,14 @@ expect "without its agent a node's ranks run on" equal "$(pids)" "$BEFORE"
 cluster_agent_start 1
 expect "training goes on under the new agent" goes_on
 expect "no rank was restarted" equal "$(pids)" "$BEFORE"
+
+# A machine that is moved, or swaps: to the coordinator it was everybody else who was silent.
+kill -STOP "$CLUSTER_COORDINATOR_PID"
+sleep 4
+kill -CONT "$CLUSTER_COORDINATOR_PID"
+expect "a coordinator that stood still blames nobody" goes_on
+expect "no rank was restarted" equal "$(pids)" "$BEFORE"
+expect "no node was lost" equal "$(cluster_job pulse '[.job.events[] | select(.kind == "node_lost")] | length')" 0
 
 cluster_coordinator_kill
 cluster_agent_kill 1

@@ -234,6 +234,41 @@ static void slots_and_spares_of_others_are_respected(void **context)
     world_release(&w);
 }
 
+/* t=0 the leader is stopped, t=10 s it goes on: all were silent, since it did not listen. */
+static void a_leader_that_stood_still_blames_nobody(void **context)
+{
+    (void)context;
+    struct world w;
+    world_init(&w);
+    world_nodes(&w, 3, 1);
+    submit(&w, "j", 2, 0, 1);
+    run(&w, 1000);
+    w.now_ns += 10 * NS_PER_S;
+    w.wall_ms += 10000;
+    settle(&w);
+    run(&w, 1000);
+    assert_int_equal(w.applied[CMD_NODE_LOST], 0);
+    assert_int_equal(job_of(&w, "j")->generation, 1);
+    /* Nor when nodes are to end their ranks: they have their minute by its clock. */
+    fake_of(&w, "n2")->deaf = true;
+    w.ranks[0].signal = 9;
+    run(&w, 100);
+    w.ranks[0].signal = 0;
+    assert_int_equal(record_of(&w, "j")->phase, GEN_PHASE_FENCING);
+    w.now_ns += 100 * NS_PER_S;
+    w.wall_ms += 100000;
+    settle(&w);
+    assert_int_equal(w.applied[CMD_NODE_LOST], 0);
+    /* Who really is gone is found out all the same. */
+    fake_of(&w, "n2")->up = false;
+    run(&w, 1900);
+    assert_int_equal(w.applied[CMD_NODE_LOST], 0);
+    run(&w, 500);
+    assert_int_equal(w.applied[CMD_NODE_LOST], 1);
+    assert_state(&w, "j", "running");
+    world_release(&w);
+}
+
 /* A node that comes goes to the job that cannot run without it, not into the reserve of one that runs. */
 static void a_job_that_waits_comes_before_the_reserve_of_another(void **context)
 {
@@ -349,6 +384,7 @@ int main(void)
         cmocka_unit_test(drained_node_keeps_its_ranks_until_the_restart),
         cmocka_unit_test(drained_spare_is_replaced),
         cmocka_unit_test(slots_and_spares_of_others_are_respected),
+        cmocka_unit_test(a_leader_that_stood_still_blames_nobody),
         cmocka_unit_test(a_job_that_waits_comes_before_the_reserve_of_another),
         cmocka_unit_test(two_jobs_share_a_node_by_slots),
         cmocka_unit_test(most_room_first_then_by_name),
