@@ -43,6 +43,7 @@ struct coord {
     struct coord_hooks hooks;
     struct rng rng;
     struct lane join, beat, poll;
+    size_t poll_at; /* where the poll was sent */
     bool joined, ever_joined, closing;
     bool beat_wanted; /* something changed while one was in flight */
     bool unreachable_said;
@@ -186,7 +187,9 @@ static bool judge(struct coord *coord, struct lane *lane, const struct http_answ
             log_warn("no answer from the coordinator at %s: %.300s; ranks keep running, asking on", coord->urls.items[coord->current],
                      ret_error->message);
         coord->unreachable_said = true;
-        coord->current = (coord->current + 1) % coord->urls.count;
+        /* A poll that was left waiting elsewhere says nothing of the one that answers now. */
+        if (lane != &coord->poll || coord->poll_at == coord->current)
+            coord->current = (coord->current + 1) % coord->urls.count;
     }
     return false;
 }
@@ -322,6 +325,20 @@ static void on_beat_timer(uv_timer_t *timer)
     send_beat(((struct lane *)timer->data)->coord);
 }
 
+static void on_poll(void *context, const struct http_answer *answer);
+
+/* Heartbeats are answered by another than the one at which the poll waits: it may wait there for long, at a leader that stands
+ * still or was deposed without knowing. */
+static void on_poll_elsewhere(uv_timer_t *timer)
+{
+    struct coord *coord = ((struct lane *)timer->data)->coord;
+    if (coord->closing || !coord->joined)
+        return;
+    http_client_cancel(coord->client, on_poll, coord);
+    coord->poll.in_flight = false;
+    send_poll(coord);
+}
+
 static void on_beat(void *context, const struct http_answer *answer)
 {
     struct coord *coord = context;
@@ -336,6 +353,8 @@ static void on_beat(void *context, const struct http_answer *answer)
     }
     if (!good && answer->status >= 400 && answer->status < 500)
         log_error("the coordinator does not take this heartbeat: %s", error.message);
+    if (good && coord->poll.in_flight && coord->poll_at != coord->current)
+        uv_timer_start(&coord->poll.timer, on_poll_elsewhere, 0, 0);
     if (good && coord->beat_wanted)
         send_beat(coord);
     else
@@ -407,6 +426,7 @@ static void send_poll(struct coord *coord)
     if (coord->closing || !coord->joined || coord->poll.in_flight)
         return;
     char url[URL_MAX];
+    coord->poll_at = coord->current;
     snprintf(url, sizeof url, "%s/v1/agent/desired?node=%s&incarnation=%s&after=%llu&wait_ms=%u", coord->urls.items[coord->current],
              coord->hello.name, coord->hello.incarnation, (unsigned long long)coord->hooks.revision(coord->hooks.context),
              DESIRED_WAIT_MS);

@@ -172,6 +172,17 @@ void http_client_close(struct http_client *client)
     curl_global_cleanup();
 }
 
+void http_client_cancel(struct http_client *client, void (*done)(void *context, const struct http_answer *answer), void *context)
+{
+    for (struct http_flight *call = client->first, *next; call != NULL; call = next) {
+        next = call->next;
+        if (call->done != done || call->context != context)
+            continue;
+        curl_multi_remove_handle(client->multi, call->easy);
+        call_free(call);
+    }
+}
+
 static size_t on_data(char *data, size_t size, size_t count, void *context)
 {
     struct http_flight *call = context;

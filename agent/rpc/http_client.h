@@ -55,5 +55,7 @@ struct http_call {
 /* Follows redirects (307: the leader is elsewhere). `done` is called exactly once, never from within this call; not at all
  * after http_client_close. The strings are copied. */
 void http_client_start(struct http_client *client, const struct http_call *call);
+/* The calls under way with that `context` and `done` end without a word. Not from within a `done`. */
+void http_client_cancel(struct http_client *client, void (*done)(void *context, const struct http_answer *answer), void *context);
 
 #endif

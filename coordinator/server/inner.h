@@ -136,6 +136,8 @@ void delete_token(void *context, struct http_request *request);
 
 /* watch.c */
 void watch_init(struct server *server);
+/* This member leads from now on: every thing has a new version, larger than any of an earlier term. */
+void watch_new_term(struct server *server, uint64_t term);
 /* Answer a GET of a watched thing: at once, or when it changes, as `after` and `wait_ms` ask. */
 void watch_serve(struct server *server, struct http_request *request, unsigned kind, const char *key);
 /* Its version now; 0 when there is no such thing. */

@@ -151,6 +151,7 @@ static void take_office(struct server *server)
     /* Every node gets a full lease from now: a coordinator that was away must not take silence for loss. */
     book_init(&server->book, server_state(server), clock_mono_ns());
     server->verdict_refused = false;
+    watch_new_term(server, replica_turn(server->replica)->term);
     if (server_state(server)->cluster[0] == '\0')
         make_cluster(server);
     else

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Long polls. Every watched thing has a version, a number of this server that grows whenever the bytes served of it
  * change, whether the log changed them or a heartbeat did. A watch with another number than the present one is answered
- * at once; so a client never misses a change, and never returns for nothing. Versions start from the wall clock and jump
- * over any larger number a client brings, so that they also grow over a restart. */
+ * at once; so a client never misses a change, and never returns for nothing. A leader counts from its term, so that they grow
+ * from leader to leader whatever their clocks say: what an agent was told by a leader that was deposed without knowing is
+ * older than what the next one says. They jump over any larger number a client brings. */
 #include <string.h>
 #include <xxhash.h>
 
@@ -12,7 +13,7 @@
 
 #define SWEEP_BUDGET_NS (5 * NS_PER_MS) /* one turn of the loop; the rest in the next */
 #define LIVE_DELAY_MS 100u              /* steps change all the time: at most ten answers a second for them */
-#define VERSIONS_PER_MS 1000u
+#define VERSION_TERM_SHIFT 32u /* 4 thousand million versions a term */
 
 static void on_sweep(uv_timer_t *timer);
 
@@ -20,9 +21,19 @@ void watch_init(struct server *server)
 {
     struct watches *w = &server->watches;
     w->epoch = 1;
-    w->version = clock_wall_ms() * VERSIONS_PER_MS;
     uv_timer_init(server->loop, &w->sweep);
     w->sweep.data = server;
+}
+
+void watch_new_term(struct server *server, uint64_t term)
+{
+    struct watches *w = &server->watches;
+    uint64_t first = term << VERSION_TERM_SHIFT;
+    if (first > w->version && first < VERSION_MAX)
+        w->version = first;
+    for (unsigned b = 0; b < WATCH_BUCKETS; b++)
+        for (struct watched *t = w->buckets[b]; t != NULL; t = t->next)
+            t->version = t->epoch = 0;
 }
 
 /* ---- things ---- */
@@ -170,7 +181,7 @@ void watch_serve(struct server *server, struct http_request *request, unsigned k
     }
     struct watched *t = thing(w, kind, key);
     if (after > w->version) {
-        /* Of an earlier life of this coordinator, with a clock ahead of ours: what is newer must have a larger number. */
+        /* No leader of this group has said that; whoever did, what is newer must have a larger number. */
         w->version = after;
         t->version = 0;
         t->epoch = 0;
