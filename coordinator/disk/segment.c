@@ -135,8 +135,12 @@ static bool scan_header(const char *data, uint64_t bytes, uint64_t first, const 
     else if (header->first != first)
         judge_as(scan, SEGMENT_CORRUPT, "the header says that it begins with record %" PRIu64 ", its name says %" PRIu64,
                  header->first, first);
+    else if (header->first == 0 || header->first > RECORD_INDEX_MAX)
+        judge_as(scan, SEGMENT_CORRUPT, "there is no record %" PRIu64, header->first);
     else if (cluster != NULL && memcmp(header->cluster, cluster, sizeof header->cluster) != 0)
         judge_as(scan, SEGMENT_CORRUPT, "it belongs to cluster %.16s, not to %s", header->cluster, cluster);
+    else if (header->bytes < sizeof *header || header->bytes > SEGMENT_BYTES_MAX || bytes > header->bytes)
+        judge_as(scan, SEGMENT_CORRUPT, "the file has %" PRIu64 " bytes; its header says %" PRIu64, bytes, header->bytes);
     return scan->verdict != SEGMENT_CORRUPT;
 }
 

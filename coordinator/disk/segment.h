@@ -17,6 +17,7 @@
 #define SEGMENT_BYTES (UINT64_C(8) << 20)       /* of every segment */
 #define SEGMENT_BYTES_MAX (UINT64_C(256) << 20) /* a longer file is not one of ours */
 #define RECORD_BYTES_MAX (UINT64_C(4) << 20)    /* payload of one record; must fit into an empty segment */
+#define RECORD_INDEX_MAX (UINT64_C(1) << 62)    /* records are counted from 1 */
 
 struct segment_header {
     char magic[8];

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Debian packages this project needs, and a function that installs what is missing. Source it, then call
-# deps_ensure with the lists wanted: "build", "run", "test".
+# deps_ensure with the lists wanted: "build", "run", "test", "fuzz".
 # shellcheck shell=bash
 
 # To compile the daemons, the libraries and the examples.
@@ -10,6 +10,8 @@ DEPS_BUILD=(gcc make cmake ninja-build pkg-config libuv1-dev libmicrohttpd-dev l
 DEPS_RUN=(openmpi-bin dataset-fashion-mnist iproute2 procps util-linux jq curl)
 # To run every test, besides both lists above.
 DEPS_TEST=(shellcheck ccache python3 openssl)
+# To fuzz: clang and its libFuzzer. Not needed by tests/run, which replays what was found.
+DEPS_FUZZ=(clang libclang-rt-14-dev)
 
 DEPS_LISTS_OLD_MIN=1440 # apt's package lists are fetched again when older than this
 
@@ -31,7 +33,7 @@ deps_update_lists()
     fi
 }
 
-# deps_ensure build|run|test … : install what is missing of these lists, telling before doing. Silent when all is there.
+# deps_ensure build|run|test|fuzz … : install what is missing of these lists, telling before doing. Silent when all is there.
 deps_ensure()
 {
     local list packages=() missing=() as_root=()
@@ -40,7 +42,8 @@ deps_ensure()
         build) packages+=("${DEPS_BUILD[@]}") ;;
         run) packages+=("${DEPS_RUN[@]}") ;;
         test) packages+=("${DEPS_TEST[@]}") ;;
-        *) echo "deps: no list of packages named '$list' (build, run, test)" >&2; return 2 ;;
+        fuzz) packages+=("${DEPS_FUZZ[@]}") ;;
+        *) echo "deps: no list of packages named '$list' (build, run, test, fuzz)" >&2; return 2 ;;
         esac
     done
     if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then
