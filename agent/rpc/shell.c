@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "agent/rpc/shell_inner.h"
@@ -18,6 +19,7 @@
 #define END_EXTRA_MS 5000u /* beyond the longest grace, when told to end with the steps */
 #define END_GRACE_MS SPEC_STOP_GRACE_MS_DEFAULT
 #define CLOSE_TURNS_MAX 100u
+#define FILES_WANTED 65536u
 
 /* ---- events ---- */
 
@@ -184,6 +186,17 @@ static void on_signal(uv_signal_t *signal, int number)
 
 /* ---- life ---- */
 
+/* Two connections for every node of a job, and a few descriptors for each of its ranks. */
+static void raise_files(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= FILES_WANTED)
+        return;
+    limit.rlim_cur = limit.rlim_max < FILES_WANTED ? limit.rlim_max : FILES_WANTED;
+    if (setrlimit(RLIMIT_NOFILE, &limit) != 0)
+        log_warn("no more than the usual number of files can be open");
+}
+
 static void make_core(struct shell *shell)
 {
     struct agent_identity identity = {0};
@@ -293,6 +306,7 @@ static enum tide_status open_all(struct shell *shell, struct err *err)
     make_core(shell);
     struct steps_hooks hooks = {.context = shell, .event = on_step_event, .mesh = on_step_mesh};
     shell->steps = steps_create(&shell->loop, &shell->dirs, shell->options.name, shell->options.step, &hooks);
+    raise_files();
     shell->work = work_create(&shell->loop, on_work, shell);
     status = listen_ports(shell, err);
     return status != TIDE_OK ? status : make_coord(shell, err);

@@ -171,18 +171,25 @@ static void on_unwatched(uv_timer_t *timer)
     process_died(timer->data);
 }
 
-static void watch_death(struct step_process *process)
+/* Errors: IO, and nothing watches it then. */
+static enum tide_status watch_death(struct step_process *process, struct err *err)
 {
     process->pidfd = pidfd_open(process->pid, 0);
-    if (process->pidfd < 0 || uv_poll_init(process->steps->loop, &process->death, process->pidfd) != 0) {
+    if (process->pidfd < 0 && errno == ESRCH) {
         /* Gone already. Told from the loop, since whoever starts a step is not ready to hear of its death yet. */
         uv_timer_start(&process->timer, on_unwatched, 0, 0);
-        return;
+        return TIDE_OK;
     }
+    if (process->pidfd < 0)
+        return err_errno(err, "cannot watch step process %d; raise the limit of open files?", (int)process->pid);
+    int bad = uv_poll_init(process->steps->loop, &process->death, process->pidfd);
+    if (bad != 0)
+        return err_set(err, TIDE_E_IO, "cannot watch step process %d: %s", (int)process->pid, uv_strerror(bad));
     process->watched = true;
     process->handles++;
     process->death.data = process;
     uv_poll_start(&process->death, UV_READABLE, on_death);
+    return TIDE_OK;
 }
 
 void process_kill(struct step_process *process)
@@ -215,8 +222,9 @@ static enum tide_status write_spec(const struct step_process *process, struct er
 }
 
 /* In the child: only what is safe between fork and exec. */
-static _Noreturn void become_step(const char *program, const char *dir, int null_fd, int log_fd)
+static _Noreturn void become_step(const struct steps *steps, const char *dir, int null_fd, int log_fd)
 {
+    const char *program = steps->program;
     sigset_t none;
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
@@ -226,6 +234,7 @@ static _Noreturn void become_step(const char *program, const char *dir, int null
     dup2(log_fd, STDOUT_FILENO);
     dup2(log_fd, STDERR_FILENO);
     close_range(FIRST_INHERITED_FD, ~0u, 0);
+    setrlimit(RLIMIT_NOFILE, &steps->files); /* programs that use select() break above 1024 */
     execl(program, program, dir, (char *)NULL);
     static const char text[] = "the step program cannot be executed\n";
     if (write(STDERR_FILENO, text, sizeof text - 1) < 0)
@@ -248,7 +257,7 @@ static enum tide_status fork_step(struct step_process *process, struct err *err)
         status = err_errno(err, "cannot open %s", log_fd < 0 ? path : "/dev/null");
     pid_t pid = status == TIDE_OK ? fork() : -1;
     if (pid == 0)
-        become_step(program, process->spec.dir, null_fd, log_fd);
+        become_step(process->steps, process->spec.dir, null_fd, log_fd);
     if (status == TIDE_OK && pid < 0)
         status = err_errno(err, "cannot start a step process");
     if (null_fd >= 0)
@@ -266,7 +275,12 @@ enum tide_status process_spawn(struct step_process *process, struct err *err)
         status = fork_step(process, err);
     if (status != TIDE_OK)
         return status;
-    watch_death(process);
+    status = watch_death(process, err);
+    if (status != TIDE_OK) { /* a step whose end nobody would see; a child of ours, so that the number is still its own */
+        kill(process->pid, SIGKILL);
+        waitpid(process->pid, NULL, 0);
+        return status;
+    }
     if (process->watched)
         socket_connect(process);
     return TIDE_OK;
@@ -279,7 +293,13 @@ void process_adopt(struct step_process *process)
         process_died(process);
         return;
     }
-    watch_death(process);
+    struct err err = {0};
+    if (watch_death(process, &err) != TIDE_OK) {
+        log_error("%s; it is ended", err.text);
+        procs_kill_step(process->spec.dir);
+        uv_timer_start(&process->timer, on_unwatched, 0, 0);
+        return;
+    }
     /* Between the look and the pidfd the number may have come to another process: look once more. */
     if (!process->watched)
         return;

@@ -25,6 +25,7 @@ struct steps *steps_create(uv_loop_t *loop, const struct dirs *dirs, const char 
     steps->loop = loop;
     steps->dirs = dirs;
     steps->hooks = *hooks;
+    getrlimit(RLIMIT_NOFILE, &steps->files);
     text_copy(steps->node, sizeof steps->node, node);
     text_copy(steps->program, sizeof steps->program, program);
     return steps;

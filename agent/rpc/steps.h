@@ -24,7 +24,7 @@ struct steps_hooks {
 };
 
 struct steps;
-/* node: this node's name. */
+/* node: this node's name. The limit of open files that holds at this moment is what steps and ranks will get. */
 struct steps *steps_create(uv_loop_t *loop, const struct dirs *dirs, const char *node, const char *program,
                            const struct steps_hooks *hooks);
 /* Connections are closed, processes stay. The loop must run until the handles are closed. */

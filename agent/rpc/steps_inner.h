@@ -4,6 +4,8 @@
 
 /* Shared by steps.c (which there are), step_process.c (life and death) and step_socket.c (what is said). */
 
+#include <sys/resource.h>
+
 #include "agent/rpc/frame.h"
 #include "agent/rpc/steps.h"
 
@@ -35,6 +37,7 @@ struct steps {
     const struct dirs *dirs;
     char node[TIDE_NAME_MAX + 1];
     char program[TIDE_PATH_MAX + 1];
+    struct rlimit files; /* as this process was given it: what ranks get */
     struct steps_hooks hooks;
     struct step_process *first;
     LIST_OF(struct kept_frame) kept;

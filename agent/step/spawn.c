@@ -53,6 +53,17 @@ static __attribute__((noreturn)) void child_fails(int failure_fd, enum spawn_sta
     _exit(EXIT_NOT_EXECUTED);
 }
 
+/* The agent is protected from the kernel's out-of-memory killer, and we with it. A program that takes all memory must not be. */
+static void child_may_be_killed(void)
+{
+    int fd = open("/proc/self/oom_score_adj", O_RDWR | O_CLOEXEC);
+    char sign = 0;
+    if (fd >= 0 && read(fd, &sign, 1) == 1 && sign == '-' && lseek(fd, 0, SEEK_SET) == 0 && write(fd, "0", 1) != 1)
+        errno = 0; /* it stays protected */
+    if (fd >= 0)
+        close(fd);
+}
+
 static void child_signals(void)
 {
     struct sigaction plain = {.sa_handler = SIG_DFL};
@@ -87,6 +98,7 @@ static __attribute__((noreturn)) void child_main(const struct spawn *spawn, cons
     if (getppid() != parent)
         _exit(EXIT_NOT_EXECUTED);
     child_signals();
+    child_may_be_killed();
     if (spawn->cgroup_fd >= 0 && write(spawn->cgroup_fd, "0", 1) != 1)
         child_fails(failure_fd, SPAWN_GROUP);
     if (spawn->cwd[0] != '\0' && chdir(spawn->cwd) != 0)

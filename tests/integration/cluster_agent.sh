@@ -44,4 +44,23 @@ expect "no rank of it is left" wait_for 10 "them to go" no_ranks_of_generation 1
 expect "the job succeeds" job_succeeds lost 40
 expect "its ranks computed what they would have alone" equal "$(job_hashes lost)" "$(pulse_hashes 2 "${STEPS[@]}")"
 expect "nothing is left of it" nothing_left
+
+# ---- many files ----
+# An agent of a large job holds two connections for each of its nodes; programs that use select() break above 1024.
+soft_limit()
+{
+    awk '/^Max open files/ {print $4}' "/proc/$(pgrep -f "tidemark-agent.*--state $CLUSTER_DIR/n1( |\$)" | head -n 1)/limits"
+}
+
+cluster_agent_kill 1
+SOFT=$(ulimit -Sn)
+ulimit -Sn 512
+cluster_agent_start 1
+ulimit -Sn "$SOFT"
+wait_for 10 "n1 to be back" cluster_node_is n1 ready
+expect "an agent raises its limit of open files" test "$(soft_limit)" -gt 512
+tide run --name files --nproc-per-node 1 --launcher none -- sh -c 'ulimit -n'
+expect "a job runs" job_succeeds files 20
+expect "its ranks get the limit the agent was given" equal "$(tide job logs files --rank 0 | tail -n 1)" 512
+expect "nothing is left of it" nothing_left
 scenario_end

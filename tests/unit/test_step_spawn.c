@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -61,6 +62,23 @@ static void executes_with_clean_descriptors(void **state)
     assert_string_equal(out, "1\n/usr\n0\n1\n2\n3\n");
 }
 
+/* Of what protects the agent from the out-of-memory killer the ranks get nothing. */
+static void a_rank_is_not_protected_from_the_kernel(void **state)
+{
+    (void)state;
+    char out[64], before[16] = "";
+    struct spawn_failure failure;
+    char *const argv[] = {"cat", "/proc/self/oom_score_adj", NULL};
+    int fd = open("/proc/self/oom_score_adj", O_RDWR);
+    assert_true(fd >= 0 && read(fd, before, sizeof before - 1) > 0);
+    bool lowered = pwrite(fd, "-500", 4, 0) == 4; /* only root may */
+    int status = run(argv, path_env, "", out, sizeof out, &failure);
+    assert_true(pwrite(fd, before, strlen(before), 0) > 0);
+    close(fd);
+    assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    assert_string_equal(out, lowered ? "0\n" : before);
+}
+
 static void signals_are_default(void **state)
 {
     (void)state;
@@ -101,6 +119,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(executes_with_clean_descriptors),
+        cmocka_unit_test(a_rank_is_not_protected_from_the_kernel),
         cmocka_unit_test(signals_are_default),
         cmocka_unit_test(failures_are_precise),
     };
