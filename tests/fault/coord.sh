@@ -9,6 +9,10 @@
 COORD_MEMBERS=${COORD_MEMBERS:-3}
 COORD_STRIKES=6         # in a round
 COORD_CLIENTS=12
+COORD_PAUSE_MS=15       # mean, of a client between two operations: with all of them far from the requests a group remembers
+COORD_AWAY_ENTRIES=4500 # of the log, written while a member is away: more than is kept for it
+COORD_AWAY_S=60         # ... and if that takes longer, something is wrong
+COORD_SNAPSHOT_EVERY=500
 COORD_BEFORE_MS=500     # of quiet at the start, so that there is something to lose
 COORD_WORKLOAD_S=180    # a workload that has not ended by then hangs
 COORD_HISTORIES=${TMPDIR:-/tmp} # where a bad one is left
@@ -124,6 +128,40 @@ coord_slow()
     cluster_mend && coord_hit "the network is quick again"
 }
 
+# The newest committed entry that any member knows of.
+coord_commit()
+{
+    local member
+    for member in "${!CLUSTER_MEMBER_PID[@]}"; do
+        cluster_member_get "$member" 'v1/cluster?stale=true' 2>/dev/null | jq '[.members[].commit_index] | max'
+    done | sort -n | tail -n 1
+}
+
+coord_commit_is()
+{
+    local commit
+    commit=$(coord_commit)
+    [ -n "$commit" ] && [ "$commit" -ge "$1" ]
+}
+
+# A member is gone for so long that the log the others kept does not reach back to it: it needs the state as a whole.
+# Sometimes whoever sends it dies on the way.
+coord_away()
+{
+    local away from
+    cluster_await_leader || return
+    MEMBER=$CLUSTER_LEADER
+    draw_other
+    away=$OTHER
+    from=$(coord_commit)
+    cluster_member_kill "$away" && coord_hit "member $away killed at entry $from"
+    wait_for $COORD_AWAY_S "$COORD_AWAY_ENTRIES further entries" coord_commit_is $((from + COORD_AWAY_ENTRIES)) ||
+        violated "the group without member $away is too slow"
+    cluster_member_start "$away" && coord_hit "member $away started again"
+    below 2
+    [ "$DRAWN" -ne 0 ] || { last_ms 0 600; coord_kill; }
+}
+
 coord_strike()
 {
     case $scenario in
@@ -131,6 +169,7 @@ coord_strike()
     coord-stop) coord_stop ;;
     coord-partition) coord_partition ;;
     coord-slow) coord_slow ;;
+    coord-away) coord_away ;;
     coord-mixed)
         below 4
         case $DRAWN in
@@ -171,7 +210,7 @@ coord_clients_start()
     mkfifo "$CLUSTER_DIR/notes" || return 1
     # shellcheck disable=SC2086 # COORD_READS: one word, or none
     (cluster_in 0 timeout $COORD_WORKLOAD_S python3 "$ROOT/tests/lin/workload.py" --coordinator "$CLUSTER_URL" \
-        --out "$history" --clients $COORD_CLIENTS --prefix "r$round-" --seed "$round_seed" ${COORD_READS:+--stale} "${access[@]}" \
+        --out "$history" --clients $COORD_CLIENTS --pause-ms "$COORD_PAUSE_MS" --prefix "r$round-" --seed "$round_seed" ${COORD_READS:+--stale} "${access[@]}" \
         <"$CLUSTER_DIR/notes" >"$CLUSTER_DIR/workload.log" 2>&1) &
     COORD_CLIENTS_PID=$!
     exec {COORD_NOTES}<>"$CLUSTER_DIR/notes" # both: so nobody dies of writing when the clients have ended
@@ -217,6 +256,12 @@ coord_round()
     cluster_same || violated "the members do not hold the same"
 }
 
+# Or the scenario shows nothing.
+coord_away_judge()
+{
+    grep -q "the state is now that of the leader's snapshot" "$CLUSTER_DIR"/c*.log || violated "no member needed the whole state"
+}
+
 # What each member would start from again: the same log, and from its own snapshot the same state.
 coord_disks_judge()
 {
@@ -233,9 +278,16 @@ coord_disks_judge()
 coord_play()
 {
     local i
+    # shellcheck disable=SC2034 # cluster.sh reads it
+    CLUSTER_COORDINATOR_OPTIONS=(--snapshot-every "$COORD_SNAPSHOT_EVERY")
+    if [ "$scenario" = coord-away ]; then
+        COORD_STRIKES=2
+        COORD_PAUSE_MS=1
+    fi
     cluster_start "$COORD_MEMBERS" || exit 1
     for ((i = 0; i < rounds; i++)); do
         coord_round "$i"
     done
+    [ "$scenario" != coord-away ] || coord_away_judge
     coord_disks_judge
 }
