@@ -61,8 +61,9 @@ static void queue_drop(struct coord_disk *d, size_t count)
 {
     for (size_t i = 0; i < count; i++)
         write_release(&d->queue[i]);
-    memmove(d->queue, d->queue + count, (d->queued - count) * sizeof d->queue[0]);
     d->queued -= count;
+    if (d->queued > 0)
+        memmove(d->queue, d->queue + count, d->queued * sizeof d->queue[0]);
 }
 
 static void image_release(struct image *image)
