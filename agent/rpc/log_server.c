@@ -13,6 +13,7 @@
 #include "ckpt/base/clock.h"
 #include "ckpt/base/log.h"
 #include "ckpt/base/mem.h"
+#include "ckpt/secure/secret.h"
 #include "ckpt/wire/view.h"
 
 #define POLL_MS 50u
@@ -50,6 +51,8 @@ static unsigned status_of(enum tide_status status)
     case TIDE_E_INVALID:
     case TIDE_E_LIMIT:
         return MHD_HTTP_BAD_REQUEST;
+    case TIDE_E_DENIED:
+        return MHD_HTTP_UNAUTHORIZED;
     case TIDE_E_NOT_FOUND:
         return MHD_HTTP_NOT_FOUND;
     case TIDE_E_UNAVAILABLE:
@@ -148,6 +151,26 @@ static enum MHD_Result on_argument(void *context, enum MHD_ValueKind kind, const
     return MHD_YES;
 }
 
+/* Whoever may look at the job has its key from the coordinator. */
+static enum tide_status check_key(const struct request *request, struct err *err)
+{
+    static const char bearer[] = "Bearer ";
+    char *key = NULL;
+    enum tide_status status = logs_key(request->server->logs, &request->query, &key, err);
+    if (status != TIDE_OK || key == NULL)
+        return status;
+    const char *shown = MHD_lookup_connection_value(request->connection, MHD_HEADER_KIND, "Authorization");
+    bool good = shown != NULL && strncmp(shown, bearer, strlen(bearer)) == 0 && strlen(shown + strlen(bearer)) == strlen(key) &&
+                secret_equal(shown + strlen(bearer), key, strlen(key));
+    secret_wipe(key, strlen(key));
+    mem_free(key);
+    return good ? TIDE_OK
+                : err_set(err, TIDE_E_DENIED,
+                          "the logs of job \"%s\" are for those who show its key as \"Authorization: Bearer KEY\"; the "
+                          "coordinator tells it with the job (log_key)",
+                          request->query.job);
+}
+
 static enum MHD_Result begin(struct request *request)
 {
     struct log_server *server = request->server;
@@ -155,6 +178,8 @@ static enum MHD_Result begin(struct request *request)
     enum tide_status status = request->err.status;
     if (status == TIDE_OK)
         status = logs_find(server->logs, &request->query, &request->err);
+    if (status == TIDE_OK)
+        status = check_key(request, &request->err);
     if (status != TIDE_OK)
         return answer_error(request->connection, status_of(status), &request->err);
     request->deadline_ns = clock_mono_ns() + request->query.wait_ms * NS_PER_MS;

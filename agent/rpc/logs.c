@@ -18,6 +18,8 @@
 
 #define WAIT_MS_MAX 60000u
 #define BASE_FILE_MAX 64u
+#define KEY_FILE "key"
+#define KEY_MODE 0600
 #define ENTRIES_MAX 65536u
 #define ROTATION_TRIES 5u
 #define NAME_ROOM (TIDE_NAME_MAX + TIDE_UID_CHARS + 2)
@@ -65,6 +67,30 @@ enum tide_status log_query_set(struct log_query *query, const char *name, const 
         return err_set(err, TIDE_E_INVALID, "there is no parameter \"%.40s\"", name);
     }
     return status;
+}
+
+/* ---- who may read them ---- */
+
+static void key_path(const char *logs, const char *job, const char *uid, char to[PATH_ROOM])
+{
+    snprintf(to, PATH_ROOM, "%s/%s.%s/" KEY_FILE, logs, job, uid);
+}
+
+enum tide_status logs_key(const char *logs, const struct log_query *query, char **ret_key, struct err *err)
+{
+    char path[PATH_ROOM];
+    size_t bytes;
+    *ret_key = NULL;
+    key_path(logs, query->job, query->uid, path);
+    enum tide_status status = fsx_read(path, TIDE_TOKEN_CHARS, ret_key, &bytes, err);
+    return status == TIDE_E_NOT_FOUND ? TIDE_OK : status;
+}
+
+enum tide_status logs_key_save(const char *logs, const char *job, const char *uid, const char *key, struct err *err)
+{
+    char path[PATH_ROOM];
+    key_path(logs, job, uid, path);
+    return fsx_replace(path, key, strlen(key), KEY_MODE, err);
 }
 
 /* ---- directories: <job>.<uid>/<generation> ---- */

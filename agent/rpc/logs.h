@@ -30,6 +30,11 @@ struct log_query {
 /* One parameter of the request. Errors: INVALID with its name. An unknown name is an error. */
 MUST_USE enum tide_status log_query_set(struct log_query *query, const char *name, const char *value, struct err *err);
 
+/* The key of the job's logs, in its directory: heap, wipe and free it; NULL when everybody may read them. Errors: IO. */
+MUST_USE enum tide_status logs_key(const char *logs, const struct log_query *query, char **ret_key, struct err *err);
+/* Keep it there, for this agent and the next. Errors: IO, NOSPACE. */
+MUST_USE enum tide_status logs_key_save(const char *logs, const char *job, const char *uid, const char *key, struct err *err);
+
 /* Fill in uid and generation from what is there. Errors: NOT_FOUND, INVALID (no job was named). */
 MUST_USE enum tide_status logs_find(const char *logs, struct log_query *query, struct err *err);
 

@@ -28,6 +28,8 @@ static enum tide_status prepare_places(struct shell *shell, const struct assignm
         status = fsx_mkdirs(spec->arena, ARENA_MODE, err);
     if (status == TIDE_OK)
         status = fsx_mkdirs(spec->logs, LOGS_MODE, err);
+    if (status == TIDE_OK && order->log_key[0] != '\0')
+        status = logs_key_save(shell->dirs.logs, order->spec.name, order->uid, order->log_key, err);
     struct arena_note note = {.generation = order->generation};
     text_copy(note.job, sizeof note.job, order->spec.name);
     /* Before anything of the generation runs: so an agent that comes back never starts it a second time. */

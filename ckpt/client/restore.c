@@ -28,18 +28,12 @@ static void source_release(struct source *s)
 
 static enum tide_status source_open(struct tide *tide, const struct local_message *from, struct source *s, struct err *err)
 {
-    char path[TIDE_PATH_MAX + 64];
+    char path[TIDE_PATH_MAX + 64], sum_path[TIDE_PATH_MAX + 64];
     if (from->slot >= SLOTS)
         return err_set(err, TIDE_E_CORRUPT, "the agent named slot %u of %u", from->slot, SLOTS);
     snprintf(path, sizeof path, "%s/" SLOT_FILE_FORMAT, tide->arena, tide->rank, from->slot);
-    enum tide_status status = slot_map(path, 0, &s->slot, err);
-    if (status == TIDE_OK)
-        status = slot_check(&s->slot, tide->job_uid, from->cut, tide->rank, err);
-    snprintf(path, sizeof path, "%s/" SLOT_SUM_FILE_FORMAT, tide->arena, tide->rank, from->slot);
-    if (status == TIDE_OK)
-        status = slot_sum_load(path, &s->sum, err);
-    if (status == TIDE_OK)
-        status = slot_verify_table(&s->slot, &s->sum, err);
+    snprintf(sum_path, sizeof sum_path, "%s/" SLOT_SUM_FILE_FORMAT, tide->arena, tide->rank, from->slot);
+    enum tide_status status = slot_open(path, sum_path, tide->job_uid, from->cut, tide->rank, &s->slot, &s->sum, err);
     if (status != TIDE_OK)
         return status;
     s->region_count = s->slot.header->region_count;

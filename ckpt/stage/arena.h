@@ -108,6 +108,10 @@ MUST_USE enum tide_status slot_sum_load(const char *path, struct slot_sum *ret_s
 MUST_USE enum tide_status slot_verify(const struct slot *slot, const struct slot_sum *sum, struct err *err);
 /* The same for header and regions alone, which is cheap. Errors: CORRUPT, NOT_FOUND (the digests are of another cut). */
 MUST_USE enum tide_status slot_verify_table(const struct slot *slot, const struct slot_sum *sum, struct err *err);
+/* Map a slot of which all of this is true: recorded, whole, of that job, cut (0: of any) and rank, and with digests beside it
+ * that fit its table. Errors: those of slot_map, slot_check, slot_sum_load and slot_verify_table; nothing is held then. */
+MUST_USE enum tide_status slot_open(const char *path, const char *sum_path, const char *job_uid, uint64_t cut, uint32_t rank,
+                                    struct slot *ret_slot, struct slot_sum *ret_sum, struct err *err);
 /* Copy chunk `index` of a slot whose table was verified to `to` (CHUNK_BYTES of room) and check the copy, so that what was
  * checked is what is used. Errors: CORRUPT. */
 MUST_USE enum tide_status slot_chunk_read(const struct slot *slot, const struct slot_sum *sum, uint64_t index, unsigned char *to,

@@ -201,6 +201,29 @@ enum tide_status slot_verify_table(const struct slot *slot, const struct slot_su
     return TIDE_OK;
 }
 
+enum tide_status slot_open(const char *path, const char *sum_path, const char *job_uid, uint64_t cut, uint32_t rank,
+                           struct slot *ret_slot, struct slot_sum *ret_sum, struct err *err)
+{
+    struct slot slot;
+    struct slot_sum sum = {0};
+    enum tide_status status = slot_map(path, 0, &slot, err);
+    if (status != TIDE_OK)
+        return status;
+    status = slot_check(&slot, job_uid, cut, rank, err);
+    if (status == TIDE_OK)
+        status = slot_sum_load(sum_path, &sum, err);
+    if (status == TIDE_OK)
+        status = slot_verify_table(&slot, &sum, err);
+    if (status != TIDE_OK) {
+        slot_unmap(&slot);
+        slot_sum_release(&sum);
+        return status;
+    }
+    *ret_slot = slot;
+    *ret_sum = sum;
+    return TIDE_OK;
+}
+
 /* The region a chunk begins in: what a person can find in the program. */
 static const char *region_at(const struct slot *slot, uint64_t offset)
 {

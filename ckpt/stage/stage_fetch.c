@@ -94,17 +94,14 @@ static int already_there(const struct rank_manifest *m, const char *arena, uint3
 {
     arena_path path, sum_path;
     struct slot mapped;
-    struct slot_sum sum = {0};
+    struct slot_sum sum;
     char root[DIGEST_HEX_CHARS + 1];
     slot_path(arena, m->rank, slot, path);
     slot_sum_path(arena, m->rank, slot, sum_path);
-    if (slot_map(path, 0, &mapped, NULL) != TIDE_OK)
+    if (slot_open(path, sum_path, m->uid, m->cut, m->rank, &mapped, &sum, NULL) != TIDE_OK)
         return 0;
-    int there = 0;
-    if (slot_check(&mapped, m->uid, m->cut, m->rank, NULL) == TIDE_OK && slot_sum_load(sum_path, &sum, NULL) == TIDE_OK) {
-        digest_hex(sum.root, root);
-        there = strcmp(root, m->root) == 0 && slot_verify(&mapped, &sum, NULL) == TIDE_OK;
-    }
+    digest_hex(sum.root, root);
+    int there = strcmp(root, m->root) == 0 && slot_verify(&mapped, &sum, NULL) == TIDE_OK;
     slot_unmap(&mapped);
     slot_sum_release(&sum);
     return there;

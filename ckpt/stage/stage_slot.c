@@ -34,24 +34,21 @@ static enum tide_status look(const char *arena, uint32_t rank, uint32_t slot, co
 {
     arena_path path, sum_path;
     struct slot mapped;
-    struct slot_sum sum = {0};
+    struct slot_sum sum;
     slot_path(arena, rank, slot, path);
     slot_sum_path(arena, rank, slot, sum_path);
-    enum tide_status status = slot_map(path, 0, &mapped, err);
+    enum tide_status status = slot_open(path, sum_path, job_uid, cut, rank, &mapped, &sum, err);
     if (status != TIDE_OK)
-        return status;
-    status = slot_check(&mapped, job_uid, cut, rank, err);
-    if (status == TIDE_OK)
-        status = slot_sum_load(sum_path, &sum, err);
-    if (status == TIDE_OK)
-        status = verify ? slot_verify(&mapped, &sum, err) : slot_verify_table(&mapped, &sum, err);
-    slot_unmap(&mapped);
+        return err_wrap(err, "slot %s", path);
+    if (verify)
+        status = slot_verify(&mapped, &sum, err);
     if (status == TIDE_OK) {
         *ret_cut = sum.cut;
         digest_hex(sum.root, ret_root);
     } else {
         status = err_wrap(err, "slot %s", path);
     }
+    slot_unmap(&mapped);
     slot_sum_release(&sum);
     return status;
 }

@@ -147,10 +147,7 @@ static enum tide_status store_mapped(struct store *store, const struct slot *slo
                                      const char *job, struct stage_shard *ret_shard, struct err *err)
 {
     struct writer w;
-    enum tide_status status = slot_verify_table(slot, sum, err);
-    if (status != TIDE_OK)
-        return status;
-    status = writer_init(&w, store, slot, sum, err);
+    enum tide_status status = writer_init(&w, store, slot, sum, err);
     if (status == TIDE_OK)
         status = write_shard(&w, job, ret_shard, err);
     writer_release(&w);
@@ -162,19 +159,15 @@ enum tide_status stage_store(struct store *store, const char *arena, uint32_t ra
 {
     arena_path path, sum_path;
     struct slot mapped;
-    struct slot_sum sum = {0};
+    struct slot_sum sum;
     slot_path(arena, rank, slot, path);
     slot_sum_path(arena, rank, slot, sum_path);
-    enum tide_status status = slot_map(path, 0, &mapped, err);
-    if (status != TIDE_OK)
-        return status;
-    status = slot_check(&mapped, job_uid, cut, rank, err);
-    if (status == TIDE_OK)
-        status = slot_sum_load(sum_path, &sum, err);
-    if (status == TIDE_OK)
+    enum tide_status status = slot_open(path, sum_path, job_uid, cut, rank, &mapped, &sum, err);
+    if (status == TIDE_OK) {
         status = store_mapped(store, &mapped, &sum, job, ret_shard, err);
-    slot_unmap(&mapped);
-    slot_sum_release(&sum);
+        slot_unmap(&mapped);
+        slot_sum_release(&sum);
+    }
     return status == TIDE_OK ? TIDE_OK : err_wrap(err, "cannot store rank %u of cut %" PRIu64 " from %s", rank, cut, path);
 }
 

@@ -179,6 +179,7 @@ static const struct codec_field assignment_fields[] = {
     CODEC_FIELD(assignment, node_rank, CODEC_U32),
     CODEC_LIST_OF(assignment, peers, peer_codec, TIDE_NODES_MAX),
     CODEC_TEXT_OF(assignment, token),
+    CODEC_TEXT_OF(assignment, log_key),
     CODEC_TEXT_OF(assignment, master_address),
     CODEC_FIELD(assignment, master_port, CODEC_U32),
     CODEC_FIELD(assignment, restarts, CODEC_U32),

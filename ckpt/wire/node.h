@@ -196,6 +196,7 @@ struct assignment {
     uint32_t node_rank;      /* this node's place among `peers`; meaningful with run start */
     LIST_OF(struct peer) peers; /* by node rank; empty when this node only holds or fences */
     char token[TIDE_TOKEN_CHARS + 1]; /* secret of the generation */
+    char log_key[TIDE_TOKEN_CHARS + 1]; /* of the job: who shows it may read its logs; empty: everybody may */
     char master_address[ADDRESS_MAX + 1];
     uint32_t master_port;
     uint32_t restarts;       /* TORCHELASTIC_RESTART_COUNT */

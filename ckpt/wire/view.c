@@ -18,6 +18,7 @@ CODEC_DEFINE(rank_view_codec, rank_view, "rank", rank_view_fields);
 static const struct codec_field job_view_fields[] = {
     CODEC_FIELD(job_view, revision, CODEC_U64, .required = true),
     CODEC_FIELD(job_view, job, CODEC_STRUCT, .of = &job_codec, .required = true),
+    CODEC_TEXT_OF(job_view, log_key),
     CODEC_LIST_OF(job_view, ranks, rank_view_codec, TIDE_RANKS_MAX),
     CODEC_FIELD(job_view, explain, CODEC_STRLIST, .size = TIDE_RANKS_MAX),
 };

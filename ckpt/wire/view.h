@@ -25,6 +25,7 @@ extern const struct codec rank_view_codec;
 struct job_view {
     uint64_t revision; /* watch from here */
     struct job job;
+    char log_key[TIDE_TOKEN_CHARS + 1]; /* agents show its logs to whoever has it */
     LIST_OF(struct rank_view) ranks; /* of the present generation, by rank */
     struct strlist explain;          /* sentences: why it is in this state, what it waits for, who is missing */
 };

@@ -101,7 +101,7 @@ static void set_creds(const struct http *http, struct http_call *call)
     CURL *easy = call->easy;
     curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, is_https(call) ? "https" : "http");
     curl_easy_setopt(easy, CURLOPT_REDIR_PROTOCOLS_STR, is_https(call) ? "https" : "http");
-    if (!is_https(call))
+    if (!is_https(call) || call->bearer != NULL)
         return;
     curl_easy_setopt(easy, CURLOPT_SSLVERSION, CURL_SSLVERSION_TLSv1_2);
     curl_easy_setopt(easy, CURLOPT_UNRESTRICTED_AUTH, 1L);
@@ -119,8 +119,9 @@ static void set_headers(const struct http *http, struct http_call *call)
 {
     struct curl_slist *list = NULL;
     char line[TOKEN_LINE_MAX];
-    if (http->creds.token != NULL && is_https(call)) {
-        snprintf(line, sizeof line, "Authorization: Bearer %s", http->creds.token);
+    const char *bearer = call->bearer ? call->bearer : is_https(call) ? http->creds.token : NULL;
+    if (bearer != NULL) {
+        snprintf(line, sizeof line, "Authorization: Bearer %s", bearer);
         list = curl_slist_append(list, line);
     }
     if (call->key[0] != '\0') {

@@ -31,6 +31,7 @@ struct http_call {
     char url[HTTP_URL_MAX];
     const char *body;           /* JSON, or NULL; must live as long as the call */
     char key[HTTP_KEY_MAX + 1]; /* Idempotency-Key; empty: none */
+    const char *bearer;         /* shown there instead of the credentials, which are for coordinators; NULL: those */
     uint64_t timeout_ms;        /* of the whole request */
 
     bool done;

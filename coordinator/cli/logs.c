@@ -279,6 +279,7 @@ static void start_source(struct log_reader *reader, struct log_source *s, bool o
     bool v6 = strchr(node->address, ':') != NULL;
     s->call.method = "GET";
     s->call.timeout_ms = ANSWER_MS;
+    s->call.bearer = reader->key[0] != '\0' ? reader->key : NULL;
     snprintf(s->call.url, sizeof s->call.url,
              "http://%s%s%s:%u/v1/logs?job=%s&uid=%s&generation=%" PRIu64 "&rank=%u&stream=%s&offset=%" PRIu64 "&wait_ms=%u",
              v6 ? "[" : "", node->address, v6 ? "]" : "", node->log_port, reader->job, reader->uid, reader->generation,
@@ -370,6 +371,7 @@ enum tide_status log_reader_init(struct log_reader *reader, struct client *clien
     *reader = (struct log_reader){.client = client, .wish = *wish, .generation = generation};
     text_copy(reader->job, sizeof reader->job, view->job.spec.name);
     text_copy(reader->uid, sizeof reader->uid, view->job.uid);
+    text_copy(reader->key, sizeof reader->key, view->log_key);
     enum tide_status status = ranks_parse(wish->ranks, job_world_size(&view->job.spec), &ranks, &count, fault);
     if (status != TIDE_OK)
         return status;

@@ -25,6 +25,7 @@ struct log_reader {
     struct log_wish wish;
     char job[TIDE_NAME_MAX + 1];
     char uid[TIDE_UID_CHARS + 1];
+    char key[TIDE_TOKEN_CHARS + 1]; /* that agents want to see; empty: none */
     uint64_t generation;
     struct node_list nodes; /* with their addresses; asked for again when one does not answer */
     uint64_t nodes_at_ns;

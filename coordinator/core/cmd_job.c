@@ -102,6 +102,7 @@ enum tide_status apply_JOB_SUBMIT(struct change *change)
     struct job_record *record = codec_list_add(&job_record_codec, &change->state->jobs);
     record->job.spec = spec;
     text_copy(record->job.uid, sizeof record->job.uid, command->uid);
+    text_copy(record->log_key, sizeof record->log_key, command->token);
     record->job.next_cut = 1;
     record->job.submitted_ms = command->at_ms;
     change->job = record;

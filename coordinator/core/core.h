@@ -43,6 +43,7 @@ struct job_record {
     struct job job;
     unsigned phase;                    /* enum gen_phase */
     char token[TIDE_TOKEN_CHARS + 1];  /* of this generation */
+    char log_key[TIDE_TOKEN_CHARS + 1]; /* of the job, as long as it is remembered */
     uint32_t master_port;
     struct strlist fence;              /* nodes that may still hold processes of older generations */
     unsigned end_state;                /* enum tide_job_state to take when STOPPING is done */
@@ -86,7 +87,7 @@ struct token *state_token(const struct state *state, const char *name);
 
 #define COMMAND_MAP(X)                                                                          \
     X(CLUSTER_INIT, "cluster_init")   /* text: uid; store, lease_ms, heartbeat_ms; tokens */    \
-    X(JOB_SUBMIT, "job_submit")       /* spec, uid */                                           \
+    X(JOB_SUBMIT, "job_submit")       /* spec, uid; token: key of its logs */                                           \
     X(JOB_CANCEL, "job_cancel")       /* job */                                                 \
     X(JOB_ROLLBACK, "job_rollback")   /* job, cut (0: newest restorable at or below step), step */ \
     X(CKPT_REQUEST, "ckpt_request")   /* job */                                                 \

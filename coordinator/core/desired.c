@@ -82,6 +82,7 @@ static void fill_start(const struct state *state, const struct job_record *recor
     const struct job *job = &record->job;
     fill_peers(state, record, to);
     text_copy(to->token, sizeof to->token, record->token);
+    text_copy(to->log_key, sizeof to->log_key, record->log_key);
     to->master_port = record->master_port;
     to->restore_cut = job->restore_cut;
     const struct ckpt *ckpt = job_ckpt(job, job->restore_cut);

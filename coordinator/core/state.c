@@ -10,6 +10,7 @@ static const struct codec_field job_record_fields[] = {
     CODEC_FIELD(job_record, job, CODEC_STRUCT, .of = &job_codec, .required = true),
     CODEC_ENUM_OF(job_record, phase, gen_phase_names, .required = true),
     CODEC_TEXT_OF(job_record, token),
+    CODEC_TEXT_OF(job_record, log_key),
     CODEC_FIELD(job_record, master_port, CODEC_U32),
     CODEC_FIELD(job_record, fence, CODEC_STRLIST, .size = TIDE_NODES_MAX),
     CODEC_ENUM_OF(job_record, end_state, job_state_names),

@@ -30,6 +30,7 @@ enum tide_status view_job(const struct state *state, const struct book *book, co
         return err_set(err, TIDE_E_NOT_FOUND, "there is no job named %s; tidemark job list shows all", job);
     struct job_view view = {.revision = state->revision};
     codec_copy(&job_codec, &record->job, &view.job);
+    text_copy(view.log_key, sizeof view.log_key, record->log_key);
     view_ranks(book, record, &view);
     explain(state, book, record, now_ns, &view.explain);
     *ret_view = view;

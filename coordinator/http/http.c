@@ -178,7 +178,8 @@ static enum MHD_Result begin(struct http *http, struct MHD_Connection *mhd, cons
     if (strlen(url) > HTTP_PATH_MAX) {
         request_refuse(request, 414, TIDE_E_LIMIT, "the path has more than %u bytes", HTTP_PATH_MAX);
     } else {
-        text_copy(request->path, sizeof request->path, url);
+        request->path = mem_strdup(url);
+        request->segments = mem_strdup(url);
         request->method = method;
         route_find(request, method);
         ask_admit(request);
@@ -189,7 +190,7 @@ static enum MHD_Result begin(struct http *http, struct MHD_Connection *mhd, cons
     /* Too much even to be passed over: answer before the body comes. */
     request->refusal_code = 0;
     request_refuse(request, 413, TIDE_E_LIMIT, "the body is larger than %u bytes", HTTP_BODY_MAX);
-    http_reply_err(request, &request->refusal);
+    http_reply_err(request, request->refusal);
     return queue_answer(request);
 }
 
@@ -242,7 +243,7 @@ static enum MHD_Result on_request(void *arg, struct MHD_Connection *mhd, const c
     if (request->answer == NULL) {
         request->connection->deadline_ns = 0;
         if (request->refusal_code != 0)
-            http_reply_err(request, &request->refusal);
+            http_reply_err(request, request->refusal);
         else
             request->route->handler(request->http->options.context, request);
     }

@@ -18,9 +18,9 @@
 
 #define HTTP_BODY_MAX (1u << 20)     /* bytes of a request's body */
 #define HTTP_BODIES_MAX (256u << 20) /* … of all requests at a time */
-#define HTTP_HEADERS_MAX (32u << 10) /* request line and headers */
+#define HTTP_HEADERS_MAX (4u << 10)  /* request line and headers; each connection keeps so much */
 #define HTTP_PATH_MAX 1024u          /* bytes of a path */
-#define HTTP_CONNECTIONS_MAX 8192u
+#define HTTP_CONNECTIONS_MAX 32768u
 #define HTTP_IDLE_S 15u                 /* a connection on which nothing moves is closed */
 #define HTTP_RECEIVE_DEADLINE_MS 20000u /* first byte awaited -> request complete, however slowly it trickles */
 #define HTTP_SEND_DEADLINE_MS 60000u    /* answer ready -> taken by the client */

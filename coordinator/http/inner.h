@@ -37,20 +37,21 @@ struct http {
 
 struct answer_header {
     const char *name;
-    char value[TIDE_TEXT_MAX + 1];
+    char *value; /* heap */
 };
 
+/* Ten thousand of them may be parked: what is long is on the heap, as long as it is. */
 struct http_request {
     struct http *http;
     struct connection *connection;
     const struct http_route *route; /* NULL: none fits */
     const char *method;             /* of libmicrohttpd; lives as long as the request */
-    struct err refusal;             /* set before the body came: answered when it has gone by */
+    struct err *refusal;            /* set before the body came: answered when it has gone by; heap */
     unsigned refusal_code;
-    char path[HTTP_PATH_MAX + 1];
+    char *path; /* heap */
     char allow[64];                      /* methods the path knows, when the method does not fit */
     const char *params[HTTP_PARAMS_MAX]; /* into `segments` */
-    char segments[HTTP_PATH_MAX + 1];
+    char *segments;                      /* the path, cut; heap */
     char *body;
     size_t body_bytes, body_room;
     size_t passed_over; /* bytes of a body that is too large */

@@ -37,7 +37,7 @@ void route_find(struct http_request *request, const char *method)
     const struct http_options *options = &request->http->options;
     for (size_t i = 0; i < options->route_count; i++) {
         const struct http_route *route = &options->routes[i];
-        text_copy(request->segments, sizeof request->segments, request->path);
+        memcpy(request->segments, request->path, strlen(request->path) + 1);
         if (!fits(route->path, request->path, request->segments, request->params))
             continue;
         if (strcmp(route->method, method) == 0) {
@@ -126,7 +126,7 @@ const char *http_method(const struct http_request *request)
 
 const char *http_path(const struct http_request *request)
 {
-    return request->path;
+    return request->path ? request->path : "";
 }
 
 void http_on_gone(struct http_request *request, http_gone *gone, void *arg)
@@ -143,7 +143,7 @@ void http_header(struct http_request *request, const char *name, const char *val
         return;
     struct answer_header *header = &request->headers[request->header_count++];
     header->name = name;
-    text_copy(header->value, sizeof header->value, value);
+    header->value = mem_strdup(value);
 }
 
 void http_reply(struct http_request *request, unsigned code, const char *type, char *text)
@@ -256,7 +256,9 @@ void request_refuse(struct http_request *request, unsigned code, enum tide_statu
     vsnprintf(text, sizeof text, format, args);
     va_end(args);
     request->refusal_code = code;
-    err_set(&request->refusal, status, "%s", text);
+    mem_free(request->refusal);
+    request->refusal = mem_alloc(sizeof *request->refusal);
+    err_set(request->refusal, status, "%s", text);
 }
 
 void request_free(struct http_request *request)
@@ -266,6 +268,11 @@ void request_free(struct http_request *request)
     request->http->body_bytes -= request->body_room;
     if (request->answer != NULL)
         MHD_destroy_response(request->answer);
+    for (size_t i = 0; i < request->header_count; i++)
+        mem_free(request->headers[i].value);
+    mem_free(request->refusal);
+    mem_free(request->path);
+    mem_free(request->segments);
     mem_free(request->body);
     mem_free(request->location);
     mem_free(request);

@@ -70,13 +70,18 @@ void greet_first_byte(struct link *link)
 {
     uint8_t byte = 0;
     ssize_t n = recv(link->fd, &byte, 1, MSG_PEEK);
+    link->held = false;
     if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR))
         return;
     bool tls = link->net->tls != NULL;
     if (n <= 0) {
         link_kill(link, "it closed the connection without a word");
     } else if (tls && byte == TLS_FIRST_BYTE) {
-        begin_tls(link);
+        /* A flood of callers must not keep this thread, which others wait for, from its work. */
+        link->held = link->net->shakes == NET_SHAKES_PER_TICK;
+        link->net->shakes += link->held ? 0 : 1;
+        if (!link->held)
+            begin_tls(link);
     } else if (!tls && byte != TLS_FIRST_BYTE) {
         begin_greeting(link);
     } else if (tls) {

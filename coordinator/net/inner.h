@@ -19,6 +19,7 @@
 #define NET_READ_BYTES (64u << 10) /* buffer of a link that is up */
 #define NET_EARLY_READ_BYTES 512u  /* … of one that is not */
 #define NET_ACCEPTS_PER_TURN 16u
+#define NET_SHAKES_PER_TICK 16u  /* TLS handshakes begun for callers: each costs some 0.5 ms of this thread */
 #define NET_ACCEPT_PAUSE_MS 500u /* without descriptors */
 
 /* An accepted link begins as WAITING, a dialled one as CONNECTING.
@@ -42,6 +43,7 @@ struct link {
     enum link_state state;
     bool dialled;
     bool dead;                    /* to be closed at the end of the turn, for `why` */
+    bool held;                    /* WAITING: has called, and is heard in the next tick */
     bool read_more;               /* bytes wait that the loop will not tell of */
     bool want_write;              /* the socket took no more */
     char remote[ADDRESS_MAX + 1]; /* for people */
@@ -85,6 +87,7 @@ struct net {
     uv_idle_t idle;        /* runs while a link has read_more */
     unsigned open;         /* handles, links and look-ups that still live */
     unsigned accept_pause; /* ticks */
+    unsigned shakes;       /* begun in this tick */
     bool closing;
     bool dirty; /* a link has something to write or is dead */
     struct link *links;

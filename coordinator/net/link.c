@@ -326,7 +326,7 @@ void link_watch(struct link *link)
     int events = link->state == LINK_CONNECTING ? UV_WRITABLE : UV_READABLE;
     if (link->want_write)
         events |= UV_WRITABLE;
-    if (link->dead)
+    if (link->dead || link->held)
         events = 0;
     if (events == link->events)
         return;
@@ -368,6 +368,10 @@ void link_tick(struct link *link)
     link->age++;
     link->heard++;
     link->said++;
+    if (link->held) {
+        greet_first_byte(link);
+        link_watch(link);
+    }
     if (link->state == LINK_LINGERING) {
         if (link->age > NET_TICKS(NET_LINGER_MS))
             doom(link);

@@ -274,6 +274,7 @@ static void on_check(uv_check_t *check)
 static void on_tick(uv_timer_t *tick)
 {
     struct net *net = tick->data;
+    net->shakes = 0;
     for (struct link *link = net->links; link != NULL; link = link->next)
         link_tick(link);
     if (net->accept_pause > 0 && --net->accept_pause == 0)

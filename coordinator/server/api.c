@@ -179,6 +179,7 @@ static void post_job(void *context, struct http_request *request)
         return;
     if (!api_refused(request, job_spec_check(&command.spec, &err), &err)) {
         rng_hex(&server->rng, command.uid, TIDE_UID_CHARS);
+        server_secret(command.token);
         text_copy(command.job, sizeof command.job, command.spec.name);
         api_propose(server, request, &command);
     }

@@ -93,6 +93,8 @@ static inline bool server_leads(const struct server *server)
     return server->leads && !server->stopping;
 }
 
+/* server.c: a secret out of the kernel's randomness: nothing that was seen of another tells anything about it. */
+void server_secret(char ret_secret[TIDE_TOKEN_CHARS + 1]);
 /* server.c: something the judge looks at has changed. */
 void server_judge_soon(struct server *server);
 

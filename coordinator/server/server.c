@@ -47,10 +47,19 @@ static void verdict_done(void *arg, enum tide_status status, const struct outcom
         server_judge_soon(server);
 }
 
+void server_secret(char ret_secret[TIDE_TOKEN_CHARS + 1])
+{
+    _Static_assert(TIDE_TOKEN_CHARS == 32, "two numbers of 16 digits");
+    snprintf(ret_secret, TIDE_TOKEN_CHARS + 1, "%016" PRIx64 "%016" PRIx64, rng_entropy(), rng_entropy());
+}
+
 static void propose_verdicts(struct server *server, const struct command_list *list)
 {
     for (size_t i = 0; i < list->count; i++) {
         struct err err = {0};
+        /* The judge's chance can be replayed from its seed; a secret must not be. */
+        if (list->items[i].kind == CMD_GEN_LAUNCH)
+            server_secret(list->items[i].token);
         log_debug("verdict: %s job %s generation %" PRIu64 " cut %" PRIu64, command_kind_names[list->items[i].kind],
                   list->items[i].job, list->items[i].generation, list->items[i].cut);
         if (replica_propose(server->replica, &list->items[i], true, verdict_done, server, &err) == TIDE_OK) {

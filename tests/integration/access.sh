@@ -298,6 +298,40 @@ expect "or with the token itself" joins a2 --coordinator "https://$ADDRESS" --jo
 expect "or with an identity" joins a3 --coordinator "https://$ADDRESS" --identity "$CLUSTER/agent"
 expect "a join token of one node" joins a4 --coordinator "https://$ADDRESS" \
     --join-token "$(tm token create a4 --join --node a4 2>/dev/null)"
+
+# ---- the logs of a job ----
+
+# logs_status [CURL OPTION…]: what the agent answers when its logs are asked for.
+logs_status()
+{
+    curl -sS -m 10 -o "$BODY" -w '%{http_code}' "http://127.0.0.1:$LOG_PORT/v1/logs?job=talk&rank=0&stream=out" "$@"
+}
+
+job_ended()
+{
+    [ "$(tm job show talk -o json | jq -r .job.state)" = succeeded ]
+}
+
+agent a1 --coordinator "https://$ADDRESS" --join-token "$CLUSTER/join-token"
+TALKER=$AGENT_PID
+expect "the agent comes back" wait_for 15 "node a1" node_ready a1
+expect "a job runs" tm run --name talk -- echo secret words
+expect "to its end" wait_for 20 "the job to end" job_ended
+expect "its logs can be read by who may look at it" says "secret words" env TIDEMARK_TOKEN="${token[viewer]}" \
+    TIDEMARK_CACERT="$CLUSTER/ca.pem" TIDEMARK_COORDINATOR="https://$ADDRESS" "$TIDEMARK" job logs talk
+LOG_PORT=$(tm node show a1 -o json | jq .node.log_port)
+expect "not by whoever reaches the agent" equal "$(logs_status)" 401
+expect "nor with a key of one's own" equal "$(logs_status -H "Authorization: Bearer 0123456789abcdef0123456789abcdef")" 401
+expect "nor with a token of the cluster" equal "$(logs_status -H "Authorization: Bearer ${token[admin]}")" 401
+expect "nothing of them was said" fails "" grep -q "secret words" "$BODY"
+expect "but with the job's key" equal \
+    "$(logs_status -H "Authorization: Bearer $(tm job show talk -o json | jq -r .log_key)")" 200
+expect "and that is all of them" equal "$(<"$BODY")" "secret words"
+expect "the agent ends" kill -TERM "$TALKER"
+wait "$TALKER"
+
+# ---- agents that are not let in, or let themselves not be fooled ----
+
 expect "a wrong pin is refused" ends_saying "is not believed" b1 --coordinator "https://$ADDRESS" \
     --join-token "$(sed 's/\./.0000/; s/^\(.\{74\}\)..../\1/' "$CLUSTER/join-token")"
 expect "the join token of another cluster" ends_saying "is not believed" b2 --coordinator "https://$ADDRESS" \

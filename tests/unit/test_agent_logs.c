@@ -190,6 +190,35 @@ static void old_logs_go(void **state)
     assert_int_equal(logs_find(root, &query, &err), TIDE_OK);
 }
 
+static void a_key_stays_with_the_logs(void **state)
+{
+    (void)state;
+    struct log_query query = query_at(0), other = {.job = "train", .uid = UID_B};
+    struct err err = {0};
+    struct stat st;
+    char *key = NULL, path[256];
+    put("train." UID_A "/1/rank0.out", "text");
+    assert_int_equal(logs_key(root, &query, &key, &err), TIDE_OK);
+    assert_null(key);
+    assert_int_equal(logs_key_save(root, "train", UID_A, "0123456789abcdef0123456789abcdef", &err), TIDE_OK);
+    assert_int_equal(logs_key(root, &query, &key, &err), TIDE_OK);
+    assert_string_equal(key, "0123456789abcdef0123456789abcdef");
+    mem_free(key);
+    snprintf(path, sizeof path, "%s/train." UID_A "/key", root);
+    assert_int_equal(stat(path, &st), 0);
+    assert_int_equal(st.st_mode & 0777, 0600);
+    assert_int_equal(logs_key(root, &other, &key, &err), TIDE_OK);
+    assert_null(key);
+    /* It is not taken for a generation. */
+    query.generation = 0;
+    assert_int_equal(logs_find(root, &query, &err), TIDE_OK);
+    assert_int_equal(query.generation, 1);
+    /* Something there that cannot be read as one keeps the logs shut. */
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(mkdir(path, 0700), 0);
+    assert_int_not_equal(logs_key(root, &query, &key, &err), TIDE_OK);
+}
+
 #define LOG_TEST(name) cmocka_unit_test_setup_teardown(name, make_root, remove_root)
 
 int main(void)
@@ -201,6 +230,7 @@ int main(void)
         LOG_TEST(the_newest_generation_and_job_are_found),
         LOG_TEST(nothing_of_a_request_leads_out_of_the_directory),
         LOG_TEST(old_logs_go),
+        LOG_TEST(a_key_stays_with_the_logs),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -117,6 +117,37 @@ static void a_new_cluster_begins_with_its_tokens_or_not_at_all(void **context)
     state_release(&state);
 }
 
+/* The key of a job's logs: agents and those who may look at the job have it, and nobody else. */
+static void the_key_of_the_logs_goes_to_agents_and_viewers(void **context)
+{
+    (void)context;
+    struct world w;
+    world_init(&w);
+    world_nodes(&w, 1, 1);
+    struct command command = submission(&w, "j", 1, 0, 1);
+    TEXT_SET(command.token, "0123456789abcdef0123456789abcdef");
+    assert_int_equal(submit_this(&w, &command), TIDE_OK);
+    run(&w, 1000);
+    struct desired desired;
+    struct job_view view;
+    struct err err = {0};
+    assert_int_equal(desired_build(&w.state, &w.book, "n1", &desired, &err), TIDE_OK);
+    assert_int_equal(desired.jobs.count, 1);
+    assert_string_equal(desired.jobs.items[0].log_key, "0123456789abcdef0123456789abcdef");
+    assert_string_not_equal(desired.jobs.items[0].token, desired.jobs.items[0].log_key);
+    codec_release(&desired_codec, &desired);
+    assert_int_equal(view_job(&w.state, &w.book, "j", w.now_ns, &view, &err), TIDE_OK);
+    assert_string_equal(view.log_key, "0123456789abcdef0123456789abcdef");
+    codec_release(&job_view_codec, &view);
+    struct job_list list;
+    view_jobs(&w.state, &list);
+    char *text = codec_print(&job_list_codec, &list, 0);
+    assert_null(strstr(text, "0123456789abcdef0123456789abcdef"));
+    mem_free(text);
+    codec_release(&job_list_codec, &list);
+    world_release(&w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -124,6 +155,7 @@ int main(void)
         cmocka_unit_test(bad_tokens_are_refused),
         cmocka_unit_test(tokens_are_bounded_and_expired_ones_make_room),
         cmocka_unit_test(a_new_cluster_begins_with_its_tokens_or_not_at_all),
+        cmocka_unit_test(the_key_of_the_logs_goes_to_agents_and_viewers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -210,7 +210,7 @@ static void test_idle(void **state)
     meet(m, true);
     for_ms(NET_SILENCE_MS + 4 * NET_PING_MS);
     assert_int_equal(m[0].downs + m[1].downs, 0);
-    assert_true(status_of(&m[0], 2).contact_ms <= 2 * NET_PING_MS);
+    assert_true(status_of(&m[0], 2).contact_ms < NET_SILENCE_MS);
     assert_true(status_of(&m[0], 2).connected_ms >= NET_SILENCE_MS);
     part(m);
 }
@@ -260,22 +260,63 @@ static void test_five(void **state)
         member_close(&m[i]);
 }
 
-/* A name is looked up without stopping the loop; closing meanwhile is legal. */
+/* A name is looked up without stopping the loop; what comes of it too late is thrown away. */
 static void test_names(void **state)
 {
     struct member m[2] = {0};
     struct err err = {0};
-    char address[ADDRESS_MAX + 1];
+    char address[ADDRESS_MAX + 1], no_name[ADDRESS_MAX + 1];
     (void)state;
     two(m, true);
     snprintf(address, sizeof address, "localhost:%s", strrchr(net_address(m[1].net), ':') + 1);
     assert_int_equal(net_peer(m[0].net, 2, address, &err), TIDE_OK);
     assert_true(UNTIL(m[0].ups == 1 && m[1].ups == 1));
-    assert_int_equal(net_peer(m[1].net, 1, "no-such-host.invalid:7071", &err), TIDE_OK);
-    member_close(&m[0]);
-    assert_true(UNTIL(m[1].downs == 1));
-    for_ms(20);
-    member_close(&m[1]);
+    snprintf(no_name, sizeof no_name, "%070d.invalid:7071", 0); /* too long a word for anybody to be asked */
+    assert_int_equal(net_peer(m[0].net, 3, no_name, &err), TIDE_OK);
+    assert_true(UNTIL(status_of(&m[0], 3).error[0] != '\0'));
+    assert_false(status_of(&m[0], 3).connected);
+    for (unsigned i = 0; i < 20; i++) {
+        assert_int_equal(net_peer(m[0].net, 4, address, &err), TIDE_OK);
+        uv_run(&loop, UV_RUN_NOWAIT);
+        net_forget(m[0].net, 4);
+    }
+    assert_int_equal(net_peer(m[0].net, 5, address, &err), TIDE_OK);
+    uv_run(&loop, UV_RUN_NOWAIT);
+    part(m);
+}
+
+/* Its address changes while it is connected at the old one, and what cannot be dialled is named. */
+static void test_new_address(void **state)
+{
+    struct member m[2] = {0};
+    struct err err = {0};
+    (void)state;
+    two(m, true);
+    member_knows(&m[0], &m[1]);
+    assert_true(UNTIL(m[0].ups == 1 && m[1].ups == 1));
+    assert_int_equal(net_peer(m[0].net, 2, "127.255.255.255:7071", &err), TIDE_OK);
+    assert_true(UNTIL(m[0].downs == 1 && m[1].downs == 1));
+    assert_string_equal(m[0].why, "its address is now 127.255.255.255:7071");
+    assert_true(UNTIL(says(&m[0], 2, "cannot connect: Network is unreachable")));
+    member_knows(&m[0], &m[1]);
+    assert_true(UNTIL(m[0].ups == 2 && m[1].ups == 2));
+    part(m);
+}
+
+/* Both have dialled: of two connections one may end, and the other carries on. */
+static void test_second_link(void **state)
+{
+    struct member m[2] = {0};
+    struct err err = {0};
+    (void)state;
+    meet(m, true);
+    for_ms(30);
+    assert_int_equal(net_peer(m[0].net, 2, "127.0.0.1:1", &err), TIDE_OK); /* ends the one that 1 has dialled, if any */
+    assert_true(UNTIL(m[0].ups == m[0].downs + 1 && m[1].ups == m[1].downs + 1));
+    uint64_t before = m[1].messages;
+    send_text(&m[0], 2, "still here");
+    assert_true(UNTIL(m[1].messages == before + 1));
+    part(m);
 }
 
 static void test_close_in_callback(void **state)
@@ -310,9 +351,13 @@ int main(void)
 {
     log_init("test_net", getenv("NET_TRACE") ? LOG_DEBUG : LOG_ERROR);
     const struct CMUnitTest tests[] = {
-        STORY(talk_plain),  STORY(talk_tls),  STORY(order_plain), STORY(order_tls),
-        STORY(sizes_plain), STORY(sizes_tls), STORY(reconnect),   STORY(idle),
-        STORY(forget),      STORY(five),      STORY(names),       STORY(close_in_callback),
+        STORY(talk_plain),  STORY(talk_tls),
+        STORY(order_plain), STORY(order_tls),
+        STORY(sizes_plain), STORY(sizes_tls),
+        STORY(reconnect),   STORY(idle),
+        STORY(forget),      STORY(five),
+        STORY(names),       STORY(new_address),
+        STORY(second_link), STORY(close_in_callback),
     };
     return cmocka_run_group_tests(tests, begin, end);
 }

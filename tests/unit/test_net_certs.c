@@ -5,7 +5,7 @@
 #include <openssl/err.h>
 #include <openssl/ssl.h>
 
-#include "coordinator/net/frame.h"
+#include "coordinator/net/inner.h"
 #include "tests/unit/net_stranger.h"
 
 /* ---- certificates ---- */
@@ -285,6 +285,36 @@ static void test_late_reader(void **state)
     member_close(&m);
 }
 
+/* Many that begin TLS at one moment have their turn bit by bit, and nobody is turned away. */
+static void test_many_callers(void **state)
+{
+    struct member m = {0};
+    static struct tls_stranger s[3 * NET_SHAKES_PER_TICK];
+    const unsigned count = sizeof s / sizeof s[0];
+    unsigned done = 0;
+    (void)state;
+    one(&m, true);
+    struct pki pki = member_pki(ca, CLUSTER, 2, "many");
+    for (unsigned i = 0; i < count; i++) {
+        s[i] = stranger_call(&m, &pki);
+        assert_int_equal(stranger_step(&s[i]), 0);
+    }
+    uint64_t begin_ns = clock_mono_ns();
+    while (done < count && clock_mono_ns() - begin_ns < WAIT_MS * NS_PER_MS) {
+        uv_run(&loop, UV_RUN_ONCE);
+        done = 0;
+        for (unsigned i = 0; i < count; i++) {
+            assert_int_equal(stranger_step(&s[i]), 0);
+            done += SSL_is_init_finished(s[i].ssl) ? 1 : 0;
+        }
+    }
+    assert_int_equal(done, count);
+    assert_true(clock_mono_ns() - begin_ns >= 2 * NET_TICK_MS * NS_PER_MS * 9 / 10);
+    for (unsigned i = 0; i < count; i++)
+        stranger_end(&s[i]);
+    member_close(&m);
+}
+
 /* ---- with and without TLS ---- */
 
 static void test_plain_to_tls(void **state)
@@ -322,8 +352,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         STORY(wrong_ca),       STORY(wrong_issuer), STORY(expired),         STORY(wrong_cluster_tls),
         STORY(wrong_member),   STORY(lying_member), STORY(agent_as_member), STORY(cert_of_another_cluster),
-        STORY(no_certificate), STORY(old_tls),      STORY(late_reader),     STORY(plain_to_tls),
-        STORY(tls_to_plain),
+        STORY(no_certificate), STORY(old_tls),      STORY(late_reader),     STORY(many_callers),
+        STORY(plain_to_tls),   STORY(tls_to_plain),
     };
     return cmocka_run_group_tests(tests, begin, end);
 }
