@@ -153,7 +153,8 @@ static void check_ballot(struct checker *c)
     enum tide_status status = ballot_load(c->dir.path, &ballot, &err);
     if (status != TIDE_OK) {
         say(c, file, status, err.text);
-    } else if (ballot.term < c->term) {
+    } else if (ballot.term < c->term && (ballot.term != 0 || c->log_last > 1)) {
+        /* A founding member's first record is there before its first ballot. */
         snprintf(verdict, sizeof verdict,
                  "CORRUPT: it %s term %" PRIu64 ", but the log has a record of term %" PRIu64
                  ": a vote may have been forgotten",

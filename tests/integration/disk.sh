@@ -8,7 +8,7 @@ set -uo pipefail
 
 TIDEMARKD=$SCENARIO_BUILD/bin/tidemarkd
 SHIM=$SCENARIO_BUILD/tests/disk_fault.so
-SUBMISSIONS=60
+SUBMISSIONS=30
 WORK=$(mktemp -d "${TMPDIR:-/tmp}/tidemark-disk.XXXXXX")
 PID=
 

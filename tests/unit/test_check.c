@@ -82,6 +82,20 @@ static void check_data_knows_a_forgotten_vote(void **arg)
     expect_verdict(path, TIDE_OK, 0, "ballot: ok: no vote in the present term");
 }
 
+static void check_data_knows_a_founding_member(void **arg)
+{
+    char path[DATA_FILE_MAX], ballot[DATA_FILE_MAX];
+    datadir_file(*arg, "data", path);
+    make_data(path, 1);
+    path_of(path, "ballot", ballot);
+    assert_int_equal(unlink(ballot), 0);
+    expect_verdict(path, TIDE_OK, 0, "ballot: ok: no vote");
+    struct wal *wal = open_ok(path, false);
+    append_synced(wal, 2, 2);
+    wal_close(wal);
+    expect_verdict(path, TIDE_E_CORRUPT, 1, "a vote may have been forgotten");
+}
+
 static void check_data_knows_what_a_snapshot_has_replaced(void **arg)
 {
     char path[DATA_FILE_MAX], part[DATA_FILE_MAX];
@@ -153,6 +167,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(check_data_finds_what_is_wrong),
         TEST(check_data_knows_a_forgotten_vote),
+        TEST(check_data_knows_a_founding_member),
         TEST(check_data_knows_what_a_snapshot_has_replaced),
         TEST(check_data_knows_a_log_that_is_empty_torn_or_gone),
     };

@@ -191,6 +191,36 @@ static void a_newer_format_is_refused_by_name(void **dir)
     assert_int_equal(datadir_open(*dir, CLUSTER, 1, true, &opened, &err), TIDE_E_CORRUPT);
 }
 
+static void a_path_that_cannot_be_one_is_refused(void **dir)
+{
+    struct datadir opened;
+    struct err err = {0};
+    char path[DATA_FILE_MAX], longest[TIDE_PATH_MAX + 2];
+    uint64_t *numbers, bytes = 0;
+    size_t count;
+    datadir_file(*dir, "file", path);
+    file_write(path, "x", 1);
+    assert_int_equal(datadir_open(path, CLUSTER, 1, true, &opened, &err), TIDE_E_IO);
+    datadir_file(*dir, "file/below", path);
+    assert_int_equal(datadir_open(path, CLUSTER, 1, true, &opened, &err), TIDE_E_IO);
+    memset(longest, 'x', sizeof longest);
+    longest[0] = '/';
+    longest[sizeof longest - 1] = '\0';
+    assert_int_equal(datadir_open(longest, CLUSTER, 1, true, &opened, &err), TIDE_E_LIMIT);
+    assert_int_equal(datadir_open("", CLUSTER, 1, true, &opened, &err), TIDE_E_LIMIT);
+    assert_int_equal(datadir_open(*dir, NULL, 0, false, &opened, &err), TIDE_E_NOT_FOUND);
+    assert_non_null(strstr(err.text, "is not a data directory"));
+    assert_int_equal(datadir_list("/nonexistent", "a", "b", &numbers, &count, &err), TIDE_E_IO);
+    assert_int_equal(datadir_free_bytes("/nonexistent", &bytes, &err), TIDE_E_IO);
+    assert_int_equal(datadir_free_bytes(*dir, &bytes, NULL), TIDE_OK);
+    assert_true(bytes > 0);
+    /* Names that are nearly ours are somebody else's. */
+    datadir_file(*dir, "snap-0000000000000000000x.img", path);
+    file_write(path, "x", 1);
+    assert_int_equal(datadir_list(*dir, "snap-", ".img", &numbers, &count, NULL), TIDE_OK);
+    assert_int_equal(count, 0);
+}
+
 static void the_ballot_survives_and_is_checked(void **dir)
 {
     struct ballot ballot;
@@ -225,6 +255,7 @@ int main(void)
         TEST(a_directory_serves_one_process),
         TEST(a_directory_is_of_one_member_of_one_cluster),
         TEST(a_newer_format_is_refused_by_name),
+        TEST(a_path_that_cannot_be_one_is_refused),
         TEST(the_ballot_survives_and_is_checked),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
