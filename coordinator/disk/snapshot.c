@@ -167,28 +167,62 @@ static enum tide_status load_open(int fd, const char *path, uint64_t bytes, stru
     return status;
 }
 
-enum tide_status snapshot_load(const char *dir, const char *cluster, uint64_t index, struct snapshot *ret_snapshot,
-                               struct err *err)
+/* Index and cluster are the caller's to check. */
+static enum tide_status load_path(const char *path, struct snapshot_header *ret_header, struct snapshot *ret_snapshot,
+                                  struct err *err)
 {
-    char path[DATA_FILE_MAX];
     int fd = -1;
     uint64_t bytes = 0;
-    struct snapshot_header header;
-    struct snapshot loaded = {.index = index};
-    snapshot_path(dir, index, ".img", path);
+    struct snapshot loaded = {0};
     enum tide_status status = snapshot_open(path, &fd, &bytes, err);
     if (status != TIDE_OK)
         return status;
-    status = load_open(fd, path, bytes, &header, &loaded, err);
+    status = load_open(fd, path, bytes, ret_header, &loaded, err);
     close(fd);
-    if (status == TIDE_OK)
-        status = snapshot_header_check(path, &header, index, cluster, err);
     if (status != TIDE_OK) {
         snapshot_release(&loaded);
         return status;
     }
-    loaded.term = header.term;
-    loaded.digest = header.sum;
+    loaded.index = ret_header->index;
+    loaded.term = ret_header->term;
+    loaded.digest = ret_header->sum;
+    *ret_snapshot = loaded;
+    return TIDE_OK;
+}
+
+enum tide_status snapshot_load(const char *dir, const char *cluster, uint64_t index, struct snapshot *ret_snapshot,
+                               struct err *err)
+{
+    char path[DATA_FILE_MAX];
+    struct snapshot_header header;
+    struct snapshot loaded = {0};
+    snapshot_path(dir, index, ".img", path);
+    enum tide_status status = load_path(path, &header, &loaded, err);
+    if (status == TIDE_OK)
+        status = snapshot_header_check(path, &header, index, cluster, err);
+    if (status == TIDE_OK)
+        *ret_snapshot = loaded;
+    else
+        snapshot_release(&loaded);
+    return status;
+}
+
+enum tide_status snapshot_load_file(const char *path, struct snapshot *ret_snapshot, char ret_cluster[TIDE_UID_CHARS + 1],
+                                    struct err *err)
+{
+    struct snapshot_header header;
+    struct snapshot loaded = {0};
+    char cluster[TIDE_UID_CHARS + 1] = "";
+    enum tide_status status = load_path(path, &header, &loaded, err);
+    if (status != TIDE_OK)
+        return status;
+    memcpy(cluster, header.cluster, sizeof header.cluster);
+    status = snapshot_header_check(path, &header, header.index, header.cluster, err);
+    if (status != TIDE_OK) {
+        snapshot_release(&loaded);
+        return status;
+    }
+    memcpy(ret_cluster, cluster, sizeof cluster);
     *ret_snapshot = loaded;
     return TIDE_OK;
 }

@@ -8,6 +8,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <tidemark/types.h>
 
 #include "ckpt/base/err.h"
 
@@ -32,6 +33,9 @@ MUST_USE enum tide_status snapshot_save(const char *dir, const char *cluster, co
 /* One image. Errors: NOT_FOUND, CORRUPT, VERSION, IO. */
 MUST_USE enum tide_status snapshot_load(const char *dir, const char *cluster, uint64_t index, struct snapshot *ret_snapshot,
                                         struct err *err);
+/* The image in a file by any name, of whatever cluster: a backup. Errors: as snapshot_load. */
+MUST_USE enum tide_status snapshot_load_file(const char *path, struct snapshot *ret_snapshot,
+                                             char ret_cluster[TIDE_UID_CHARS + 1], struct err *err);
 /* The newest valid one, or one with data NULL and index 0. Bad ones are passed over with a line in the log; whether the
  * log reaches back far enough without them is for wal_open to say. Errors: VERSION, IO. */
 MUST_USE enum tide_status snapshot_newest(const char *dir, const char *cluster, struct snapshot *ret_snapshot,
