@@ -14,6 +14,7 @@
 #include "ckpt/base/mem.h"
 #include "coordinator/disk/check.h"
 #include "coordinator/server/inner.h"
+#include "coordinator/server/offline.h"
 
 enum { EXIT_OK = 0, EXIT_ERROR = 1, EXIT_USAGE = 2 };
 
@@ -25,6 +26,8 @@ enum { EXIT_OK = 0, EXIT_ERROR = 1, EXIT_USAGE = 2 };
 static const char help[] =
     "usage: tidemarkd --data DIR [options]\n"
     "       tidemarkd check-data DIR\n"
+    "       tidemarkd recover --data DIR         a majority is lost: go on with this member alone\n"
+    "       tidemarkd restore --data DIR --from FILE [--identity DIR]    a new cluster from a backup\n"
     "\n"
     "The coordinator of a Tidemark cluster: keeps what is decided in a write-ahead log, and serves the API.\n"
     "\n"
@@ -311,6 +314,10 @@ int main(int argc, char **argv)
     signal(SIGXFSZ, SIG_IGN); /* a file-size limit is a failed write like another, and is reported as one */
     if (argc > 1 && strcmp(argv[1], "check-data") == 0)
         return check_data_main(argc, argv);
+    if (argc > 1 && strcmp(argv[1], "recover") == 0)
+        return recover_main(argc, argv);
+    if (argc > 1 && strcmp(argv[1], "restore") == 0)
+        return restore_main(argc, argv);
     struct server_options o = {.store = ""};
     for (int option; (option = getopt_long(argc, argv, "", options, NULL)) != -1;) {
         if (option == OPT_HELP || option == OPT_VERSION) {
