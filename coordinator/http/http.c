@@ -163,7 +163,9 @@ static void ask_admit(struct http_request *request)
     if (options->tls != NULL)
         peer_look(request->connection);
     unsigned code = options->admit(options->context, request, request->route->least, &err);
-    if (code != 0)
+    if (code == HTTP_ELSEWHERE)
+        request->elsewhere = true;
+    else if (code != 0)
         request_refuse(request, code, err.status, "%s", err.text);
 }
 
@@ -220,7 +222,7 @@ static enum MHD_Result take_body(struct http_request *request, const char *data,
 {
     size_t n = *bytes;
     *bytes = 0;
-    if (request->refusal_code == 0 && body_fits(request, n)) {
+    if (request->refusal_code == 0 && !request->elsewhere && body_fits(request, n)) {
         memcpy(request->body + request->body_bytes, data, n);
         request->body_bytes += n;
         request->body[request->body_bytes] = '\0';
@@ -244,6 +246,8 @@ static enum MHD_Result on_request(void *arg, struct MHD_Connection *mhd, const c
         request->connection->deadline_ns = 0;
         if (request->refusal_code != 0)
             http_reply_err(request, request->refusal);
+        else if (request->elsewhere)
+            request->http->options.elsewhere(request->http->options.context, request);
         else
             request->route->handler(request->http->options.context, request);
     }

@@ -27,6 +27,8 @@
 #define HTTP_SWEEP_MS 1000u
 #define HTTP_PARAMS_MAX 2u /* {words} in a route */
 
+#define HTTP_ELSEWHERE 307u
+
 struct http;
 struct http_request;
 
@@ -55,8 +57,10 @@ struct http_options {
     void (*stamp)(void *context, struct http_request *request); /* before every answer: http_header what each one carries */
     const struct http_tls *tls;                                 /* HTTPS, TLS 1.3; NULL: plain HTTP */
     /* May this caller call a route with this `least`? Asked when the headers are there and before a body is taken in. 0, or
-     * the code of the refusal (401, 403) with its words. NULL: everybody may call everything. */
+     * the code of the refusal (401, 403) with its words; HTTP_ELSEWHERE: this is not the place to ask, and `elsewhere`
+     * answers instead of the route's handler. NULL: everybody may call everything. */
     unsigned (*admit)(void *context, const struct http_request *request, unsigned least, struct err *err);
+    void (*elsewhere)(void *context, struct http_request *request);
 };
 
 /* Bind, and answer from the next turn of the loop on. Errors: INVALID (address), CONFLICT (port in use), DENIED, IO. */

@@ -56,6 +56,7 @@ struct http_request {
     size_t body_bytes, body_room;
     size_t passed_over; /* bytes of a body that is too large */
     bool parked;
+    bool elsewhere; /* options.elsewhere answers */
     struct MHD_Response *answer;
     unsigned code;
     struct answer_header headers[HTTP_ANSWER_HEADERS_MAX];

@@ -17,6 +17,7 @@ struct caller {
     unsigned role;                           /* ROLE_NONE: nobody we know */
     char name[TIDE_NAME_MAX + 24];           /* "token ci", "client alice", "agent n1", "member 2" */
     char node[TIDE_NAME_MAX + 1];            /* an agent's; empty: any */
+    bool late;                               /* a token that the leader may know of already */
     char why[CERT_NAME_MAX + TIDE_TEXT_MAX]; /* role NONE: what was wrong with what it showed */
 };
 
@@ -48,6 +49,7 @@ static void caller_of_token(const struct server *server, const char *header, str
     const struct token *token = token_of_hash(server_state(server), hash);
     if (token == NULL) {
         text_copy(caller->why, sizeof caller->why, "its token is none of this cluster, or was revoked");
+        caller->late = !server_leads(server) || server_state(server)->cluster[0] == '\0';
         return;
     }
     snprintf(caller->name, sizeof caller->name, "token %s", token->name);
@@ -137,6 +139,8 @@ unsigned access_admit(void *context, const struct http_request *request, unsigne
     caller_of(server, request, &caller);
     if (role_allows(caller.role, least))
         return 0;
+    if (caller.late)
+        return HTTP_ELSEWHERE;
     if (caller.role == ROLE_NONE)
         err_set(err, TIDE_E_DENIED, "this call needs role %s, and who asks is not known: %s", role_names[least], caller.why);
     else
@@ -144,6 +148,12 @@ unsigned access_admit(void *context, const struct http_request *request, unsigne
                 role_names[caller.role]);
     say_refused(server, request, &caller, err);
     return caller.role == ROLE_NONE ? 401 : 403;
+}
+
+/* A token that was made a moment ago is known to the leader first. */
+void access_elsewhere(void *context, struct http_request *request)
+{
+    lead_redirect(context, request);
 }
 
 enum tide_status access_node(struct server *server, const struct http_request *request, const char *node, struct err *err)
@@ -186,9 +196,14 @@ static void serve_tokens(void *context, struct http_request *request)
     codec_release(&token_list_codec, &list);
 }
 
-void get_tokens(void *context, struct http_request *request)
+static void show_tokens(void *context, struct http_request *request)
 {
     lead_read(context, request, serve_tokens);
+}
+
+void get_tokens(void *context, struct http_request *request)
+{
+    lead_read(context, request, show_tokens);
 }
 
 void post_token(void *context, struct http_request *request)

@@ -128,6 +128,7 @@ void get_backup(void *context, struct http_request *request);
 
 /* access.c: who may do what. The table of routes says the least role of each. */
 unsigned access_admit(void *context, const struct http_request *request, unsigned least, struct err *err);
+void access_elsewhere(void *context, struct http_request *request);
 /* May this caller, an agent, speak for that node? Errors: DENIED. */
 MUST_USE enum tide_status access_node(struct server *server, const struct http_request *request, const char *node,
                                       struct err *err);

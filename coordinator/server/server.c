@@ -272,7 +272,8 @@ static enum tide_status open_http(struct server *server, struct err *err)
                                                                .context = server,
                                                                .stamp = api_stamp,
                                                                .tls = server->tls.cert ? &server->tls : NULL,
-                                                               .admit = access_admit},
+                                                               .admit = access_admit,
+                                                               .elsewhere = access_elsewhere},
                                         &server->http, err);
     if (status == TIDE_OK && server->tls.cert == NULL && !server->options.insecure &&
         !address_loopback(http_address(server->http)))

@@ -14,6 +14,7 @@ DATA=$WORK/data
 CLUSTER=$WORK/cluster
 BODY=$WORK/body
 PID=0
+THREE=()
 unset TIDEMARK_COORDINATOR TIDEMARK_IDENTITY TIDEMARK_TOKEN TIDEMARK_CACERT TIDEMARK_JOIN_TOKEN
 
 cleanup()
@@ -455,4 +456,64 @@ expect "an admin is no member" fails "not the identity of a member" start --data
 expect "no such identity" fails "not an identity directory" start --data "$DATA" --identity "$WORK/nowhere"
 chmod 644 "$CLUSTER/member-1/key.pem"
 expect "a key that others may read: refused" fails "chmod 600" start --data "$DATA" --identity "$CLUSTER/member-1"
+
+# ---- a group of three ----
+
+# free_ports COUNT: that nobody listens on now.
+free_ports()
+{
+    python3 -c 'import socket, sys
+sockets = [socket.socket() for _ in range(int(sys.argv[1]))]
+for s in sockets: s.bind(("127.0.0.1", 0))
+print(*[s.getsockname()[1] for s in sockets])' "$1"
+}
+
+read -r -a ports <<<"$(free_ports 6)"
+CLUSTER=$WORK/three
+"$TIDEMARK" cluster init --dir "$CLUSTER" "127.0.0.1:${ports[0]}:${ports[1]}" "127.0.0.1:${ports[2]}:${ports[3]}" \
+    "127.0.0.1:${ports[4]}:${ports[5]}" >/dev/null
+URLS="https://127.0.0.1:${ports[0]},https://127.0.0.1:${ports[2]},https://127.0.0.1:${ports[4]}"
+
+# The CLI as admin, who knows the members from the identity.
+three()
+{
+    TIDEMARK_IDENTITY=$CLUSTER/admin timeout 30 "$TIDEMARK" "$@"
+}
+
+three_ready()
+{
+    [ "$(three node show early -o json 2>/dev/null | jq -r .node.state)" = ready ]
+}
+
+# A token that the leader has acknowledged is good at every member, at once.
+good_everywhere()
+{
+    local i port secret got
+    for i in 1 2 3 4 5 6 7 8; do
+        secret=$(three token create "$1-$i" --role viewer 2>/dev/null) || { echo "token $i was not made"; return 1; }
+        for port in "${ports[4]}" "${ports[2]}" "${ports[0]}"; do
+            curl -sS -m 1 -o /dev/null --cacert "$CLUSTER/ca.pem" "https://127.0.0.1:$port/v1/version" 2>/dev/null || continue
+            got=$(curl -sS -m 10 -L --location-trusted --cacert "$CLUSTER/ca.pem" -o "$BODY" -w '%{http_code}' \
+                -H "Authorization: Bearer $secret" "https://127.0.0.1:$port/v1/jobs")
+            [ "$got" = 200 ] || { echo "token $i at port $port: $got $(<"$BODY")"; return 1; }
+        done
+    done
+}
+
+agent early --coordinator "$URLS" --join-token "$CLUSTER/join-token"
+sleep 0.5
+for member in 1 2 3; do
+    "$TIDEMARKD" --data "$WORK/three-$member" --identity "$CLUSTER/member-$member" 2>>"$WORK/three.log" &
+    THREE[member]=$!
+done
+expect "an agent that came before its coordinators joins" wait_for 30 "node early" three_ready
+expect "a new token is good at every member at once" good_everywhere quick
+LEADER=$(three cluster status -o json | jq '.members[] | select(.leader) | .id')
+kill -9 "${THREE[LEADER]}"
+wait "${THREE[LEADER]}" 2>/dev/null
+expect "also when the leader has died" good_everywhere later
+expect "and the agent goes on" wait_for 10 "node early" three_ready
+expect "nobody was refused" equal "$(grep -c ' refused ' "$WORK/three.log")" 0
+kill -TERM "$AGENT_PID"
+wait "$AGENT_PID"
 scenario_end
