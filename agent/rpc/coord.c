@@ -136,8 +136,10 @@ uint64_t coord_heartbeat_ms(const struct coord *coord)
 static uint64_t pause_ms(struct coord *coord, struct lane *lane)
 {
     uint64_t cap = BACKOFF_MS_MIN << (lane->failures < 16 ? lane->failures : 16);
-    if (cap > BACKOFF_MS_MAX)
-        cap = BACKOFF_MS_MAX;
+    /* A leader that is back gives everybody one lease: the next heartbeat must not wait for longer. */
+    uint64_t most = lane == &coord->beat ? coord->beat_timeout_ms / 2 : BACKOFF_MS_MAX;
+    if (cap > most)
+        cap = most;
     lane->failures++;
     return 1 + rng_below(&coord->rng, cap);
 }
