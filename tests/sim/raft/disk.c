@@ -272,8 +272,8 @@ void image_chunk(struct world *w, struct node *n, struct raft_chunk *chunk)
     }
     if (!same)
         partial_begin(d, s);
-    if (same && chunk->offset == 0 && d->have > chunk->data->bytes)
-        w->resumes++;
+    w->resumes += same && d->have > 0 && d->partial_epoch != n->epoch; /* in another life */
+    d->partial_epoch = n->epoch;
     if (chunk->offset == d->have && chunk->offset + chunk->data->bytes <= s->total) {
         memcpy(d->partial.bytes + chunk->offset, chunk->data->data, chunk->data->bytes);
         d->have += chunk->data->bytes;

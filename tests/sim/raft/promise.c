@@ -21,7 +21,7 @@ static void check_vote(struct world *w, struct node *n, const struct raft_messag
 static void check_candidate(struct world *w, struct node *n, const struct raft_message *m)
 {
     check_vote(w, n, m, n->id);
-    if (n->status.role == RAFT_FOLLOWER) /* another leads in this term; these votes elect nobody */
+    if (n->status.role != RAFT_CANDIDATE) /* another leads in this term; these votes elect nobody */
         return;
     if (durable(n).term == m->term && m->vote.last_index > 0 && !disk_holds(&n->disk, m->vote.last_index, m->vote.last_term))
         violation(w, "member %" PRIu64 " stands with entry %" PRIu64 " of term %" PRIu64 ", which is not durable", n->id,

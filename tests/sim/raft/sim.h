@@ -21,6 +21,7 @@
 #include "ckpt/base/mem.h"
 #include "ckpt/base/rng.h"
 #include "coordinator/raft/raft.h"
+#include "coordinator/raft/wire.h"
 
 #define NODES_MAX 8u
 #define CLIENTS_MAX 16u
@@ -66,7 +67,7 @@ struct disk {
     size_t count, room;
     struct image images[2]; /* newest first */
     struct image partial;   /* being received */
-    uint64_t have;          /* bytes of it */
+    uint64_t have, partial_epoch; /* bytes of it; the life in which the last came */
     /* Under way. */
     struct raft_write *queue;
     size_t queued, queue_room, syncing; /* syncing: of the queue, those the running fsync will make durable */
@@ -159,6 +160,9 @@ struct world {
     uint32_t node_count, founding; /* slots; the first `founding` are the group at the beginning */
     struct node nodes[NODES_MAX];
     uint64_t next_id;
+    struct raft_wire wire; /* of the message being sent */
+    char *frame;           /* its bytes */
+    size_t frame_room;
     bool cut[NODES_MAX][NODES_MAX]; /* from, to */
     uint64_t cut_until[NODES_MAX][NODES_MAX];
     uint64_t way_ns; /* of a message, at least; up to twice that */
@@ -207,7 +211,6 @@ void say_line(const struct world *w, const char *format, ...) PRINTF_LIKE(2, 3);
 /* Something that must never be was seen: told with its time, and the run stops. */
 void violation(struct world *w, const char *format, ...) PRINTF_LIKE(2, 3);
 struct node *node_of(struct world *w, uint64_t id); /* NULL: none */
-struct raft_message *message_copy(const struct raft_message *message);
 void message_send(struct world *w, const struct node *from, struct raft_message *message); /* contents move */
 const char *message_text(const struct raft_message *message, char to[160]);
 

@@ -68,6 +68,36 @@ void garbage_does_no_harm(void **state)
     solo_end(&s);
 }
 
+/* FACTS H. Entries no leader would send: a gap, falling terms, terms to come, a group that cannot be read. Dropped, unanswered. */
+void an_append_that_cannot_be_is_dropped(void **state)
+{
+    (void)state;
+    static const struct {
+        uint64_t index, term;
+        uint32_t type;
+        const char *text;
+    } second[] = {{8, 3, RAFT_COMMAND, "x"}, {7, 2, RAFT_COMMAND, "x"}, {7, 4, RAFT_COMMAND, "x"}, {7, 3, RAFT_CONFIG, "x"},
+                  {7, 3, RAFT_CONFIG, NULL}, {7, 3, RAFT_COMMAND, "x"}};
+    struct solo s;
+    solo_begin(&s, 1, 3, (struct raft_ballot){3, 0}, log_of_five, 5);
+    for (size_t i = 0; i < sizeof second / sizeof second[0]; i++) {
+        bool good = i + 1 == sizeof second / sizeof second[0];
+        struct raft_message m = {.kind = RAFT_MSG_APPEND, .from = 2, .term = 3};
+        m.append.prev_index = 5;
+        m.append.prev_term = 2;
+        m.append.count = 2;
+        m.append.entries = mem_array(2, sizeof m.append.entries[0]);
+        m.append.entries[0] = (struct raft_entry){.index = 6, .term = 3, .type = RAFT_NOOP};
+        m.append.entries[1] = (struct raft_entry){.index = second[i].index, .term = second[i].term, .type = second[i].type};
+        if (second[i].text != NULL)
+            m.append.entries[1].blob = raft_blob_create(second[i].text, 1);
+        assert_int_equal(solo_hears(&s, m), TIDE_OK);
+        assert_int_equal(s.status.last, good ? 7 : 5);
+        assert_int_equal(s.status.leader, good ? 2 : 0);
+    }
+    solo_end(&s);
+}
+
 static enum tide_status create_with(const uint64_t (*entries)[2], size_t count, uint64_t term, uint64_t snapshot)
 {
     struct raft_entry log[8];

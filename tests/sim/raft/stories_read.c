@@ -161,6 +161,8 @@ void an_old_round_confirms_nothing(void **state)
     assert_int_equal(s.update.reads[0].number, 1);
     assert_true(s.update.reads[0].permitted);
     assert_int_equal(s.update.reads[0].index, 2);
+    assert_int_equal(solo_hears(&s, ack), TIDE_OK); /* the same answer, once more */
+    assert_int_equal(s.update.read_count, 0);
     ack.append_reply.round = round + 1;
     ack.append_reply.accepted = false; /* whatever it says of its log, it follows */
     assert_int_equal(solo_hears(&s, ack), TIDE_OK);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* sim_raft --seeds A:B [--trace]: each seed is a group, its load and its bad luck. */
+/* sim_raft --seeds A:B [--trace] [--first]: each seed is a group, its load and its bad luck. */
 #include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -60,7 +60,7 @@ static void draw_world(struct world *w)
     w->way_ns = US(between(w, 50, 1500));
     w->sync_ns = US(between(w, 50, chance(w, 200000) ? 8000 : 800));
     w->filler_max = (uint32_t)between(w, 0, chance(w, 300000) ? 900 : 80);
-    w->image_max = (uint32_t)between(w, 1, chance(w, 300000) ? 6000 : 500);
+    w->image_max = (uint32_t)between(w, 1, chance(w, 400000) ? 12000 : 500);
     w->salted = chance(w, 500000);
     w->client_count = (uint32_t)between(w, 1, chance(w, 300000) ? CLIENTS_MAX : 5);
     world_found(w, members, spares);
@@ -175,18 +175,20 @@ static void tell(const struct result *s)
 
 static int usage(void)
 {
-    fprintf(stderr, "usage: sim_raft --seeds A:B [--trace] [--jobs N]: runs seeds A to B-1\n");
+    fprintf(stderr, "usage: sim_raft --seeds A:B [--trace] [--jobs N] [--first]: runs seeds A to B-1; --first: until one fails\n");
     return 2;
 }
 
 int main(int argc, char **argv)
 {
     unsigned long long from = 0, to = 0;
-    bool verbose = false;
+    bool verbose = false, first = false;
     long jobs = sysconf(_SC_NPROCESSORS_ONLN);
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "--trace") == 0)
             verbose = true;
+        else if (strcmp(argv[i], "--first") == 0)
+            first = true;
         else if (i + 1 < argc && strcmp(argv[i], "--jobs") == 0)
             jobs = strtol(argv[++i], NULL, 10);
         else if (i + 1 >= argc || strcmp(argv[i], "--seeds") != 0 || sscanf(argv[++i], "%llu:%llu", &from, &to) != 2)
@@ -201,7 +203,7 @@ int main(int argc, char **argv)
     }
     struct tally tally = {0};
     unsigned most = verbose || jobs < 1 ? 1 : jobs > CHILDREN_MAX ? CHILDREN_MAX : (unsigned)jobs;
-    for (uint64_t seed = from; seed < to; seed++) {
+    for (uint64_t seed = from; seed < to && !(first && tally.sum.violations > 0); seed++) {
         if (tally.running == most)
             reap(&tally, pipes[0]);
         pid_t pid = spawn(seed, verbose, pipes[1]);

@@ -154,21 +154,28 @@ struct node *node_of(struct world *w, uint64_t id)
     return NULL;
 }
 
-struct raft_message *message_copy(const struct raft_message *message)
+/* As it arrives: by way of its bytes. */
+static struct raft_message *message_carried(struct world *w, const struct raft_message *message)
 {
-    struct raft_message *copy = mem_alloc(sizeof *copy);
-    *copy = *message;
-    if (message->kind == RAFT_MSG_APPEND && message->append.count > 0) {
-        copy->append.entries = mem_array(message->append.count, sizeof copy->append.entries[0]);
-        for (size_t i = 0; i < message->append.count; i++) {
-            copy->append.entries[i] = message->append.entries[i];
-            (void)raft_blob_ref(copy->append.entries[i].blob);
-        }
-    } else if (message->kind == RAFT_MSG_SNAPSHOT) {
-        (void)raft_blob_ref(copy->snapshot.config);
-        (void)raft_blob_ref(copy->snapshot.data);
+    struct raft_message *arrived = mem_alloc(sizeof *arrived);
+    struct err err = {0};
+    raft_message_encode(message, &w->wire);
+    size_t bytes = w->wire.head_bytes;
+    for (size_t i = 0; i < w->wire.blob_count; i++)
+        bytes += w->wire.blobs[i]->bytes;
+    if (bytes > w->frame_room) {
+        w->frame_room = bytes;
+        w->frame = mem_grow(w->frame, bytes, 1);
     }
-    return copy;
+    memcpy(w->frame, w->wire.head, w->wire.head_bytes);
+    bytes = w->wire.head_bytes;
+    for (size_t i = 0; i < w->wire.blob_count; i++) {
+        memcpy(w->frame + bytes, w->wire.blobs[i]->data, w->wire.blobs[i]->bytes);
+        bytes += w->wire.blobs[i]->bytes;
+    }
+    if (raft_message_decode(w->frame, bytes, arrived, &err) != TIDE_OK)
+        violation(w, "a message of member %" PRIu64 " cannot be read: %s", message->from, err.text);
+    return arrived;
 }
 
 /* Mostly quick, sometimes slow, now and then so late that the term is another. */
@@ -200,11 +207,9 @@ void message_send(struct world *w, const struct node *from, struct raft_message 
         return;
     }
     if (!w->healed && chance(w, w->lies.doubled))
-        deliver_later(w, to->slot, message_copy(message));
-    struct raft_message *moved = mem_alloc(sizeof *moved);
-    *moved = *message;
-    *message = (struct raft_message){0};
-    deliver_later(w, to->slot, moved);
+        deliver_later(w, to->slot, message_carried(w, message));
+    deliver_later(w, to->slot, message_carried(w, message));
+    raft_message_release(message);
 }
 
 const char *message_text(const struct raft_message *m, char to[160])
@@ -278,6 +283,8 @@ void world_free(struct world *w)
     for (size_t i = 0; i < w->heap_count; i++)
         message_free(w->heap[i].pointer);
     mem_free(w->heap);
+    raft_wire_release(&w->wire);
+    mem_free(w->frame);
     mem_free(w->leaders);
     mem_free(w->table);
     mem_free(w->truth);
