@@ -11,6 +11,8 @@
 #include "agent/step/link.h"
 
 #define MESH_LINKS_MAX 1024u            /* outgoing, and as many incoming */
+#define MESH_SILENCE_MS 10000u          /* what a peer has not taken by then it never will: connected anew */
+#define MESH_KEEPALIVE_S 60u            /* a peer that went without a word is noticed some time */
 #define MESH_WAITING_BYTES_MAX (8u << 20) /* not taken yet by one peer */
 
 struct mesh;

@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <errno.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "agent/rpc/mesh.h"
+#include "ckpt/base/mem.h"
+
+/* Two agents' meshes on one loop. */
+
+#define HERE "127.0.0.1"
+#define DESCRIPTORS 128
+#define WAIT_MS 5000u
+
+static uv_loop_t loop;
+static struct mesh *one, *two;
+static uint32_t port_one, port_two;
+static unsigned came;
+static char last[64];
+
+static void on_frame(void *context, const struct mesh_frame *frame)
+{
+    (void)context;
+    came++;
+    text_copy(last, sizeof last, frame->data != NULL ? frame->data : "");
+}
+
+static int open_both(void **state)
+{
+    (void)state;
+    port_one = port_two = came = 0;
+    uv_loop_init(&loop);
+    return mesh_create(&loop, HERE, &port_one, on_frame, NULL, &one, NULL) == TIDE_OK &&
+                   mesh_create(&loop, HERE, &port_two, on_frame, NULL, &two, NULL) == TIDE_OK
+               ? 0
+               : -1;
+}
+
+static int close_both(void **state)
+{
+    (void)state;
+    mesh_close(one);
+    mesh_close(two);
+    uv_run(&loop, UV_RUN_DEFAULT);
+    mesh_free(one);
+    mesh_free(two);
+    return uv_loop_close(&loop);
+}
+
+static void on_time(uv_timer_t *timer)
+{
+    uv_stop(timer->loop);
+}
+
+/* Turn the loop until that many frames came, or for at most that long. */
+static void turn(unsigned frames, uint64_t ms)
+{
+    uv_timer_t timer;
+    uv_timer_init(&loop, &timer);
+    uv_timer_start(&timer, on_time, ms, 0);
+    while (came < frames && uv_is_active((uv_handle_t *)&timer))
+        uv_run(&loop, UV_RUN_ONCE);
+    uv_close((uv_handle_t *)&timer, NULL);
+    uv_run(&loop, UV_RUN_NOWAIT);
+}
+
+static void send_to_two(char *data)
+{
+    struct mesh_frame frame = {.generation = 1, .kind = MESH_FENCE, .data = data};
+    text_copy(frame.uid, sizeof frame.uid, "0123456789abcdef");
+    mesh_send(one, HERE, port_two, &frame);
+}
+
+static void frames_arrive_in_order_over_one_connection(void **state)
+{
+    (void)state;
+    char first[] = "b25l", second[] = "dHdv";
+    send_to_two(first);
+    send_to_two(second);
+    turn(2, WAIT_MS);
+    assert_int_equal(came, 2);
+    assert_string_equal(last, "dHdv");
+}
+
+static uint32_t port_of(int fd, int (*name)(int, struct sockaddr *, socklen_t *))
+{
+    struct sockaddr_in in = {0};
+    socklen_t length = sizeof in;
+    if (name(fd, (struct sockaddr *)&in, &length) != 0 || in.sin_family != AF_INET)
+        return 0;
+    return ntohs(in.sin_port);
+}
+
+static int peer_name(int fd, struct sockaddr *to, socklen_t *length)
+{
+    return getpeername(fd, to, length);
+}
+
+static int own_name(int fd, struct sockaddr *to, socklen_t *length)
+{
+    return getsockname(fd, to, length);
+}
+
+static int option(int fd, int level, int name)
+{
+    int value = 0;
+    socklen_t length = sizeof value;
+    assert_int_equal(getsockopt(fd, level, name, &value, &length), 0);
+    return value;
+}
+
+/* A cable that is cut for a while, and a peer that is gone without a word, must not be waited for by TCP's own patience. */
+static void the_silence_of_a_peer_is_bounded(void **state)
+{
+    (void)state;
+    char data[] = "b25l";
+    unsigned out = 0, in = 0;
+    send_to_two(data);
+    turn(1, WAIT_MS);
+    for (int fd = 3; fd < DESCRIPTORS; fd++) {
+        if (port_of(fd, peer_name) == port_two) {
+            assert_int_equal(option(fd, IPPROTO_TCP, TCP_USER_TIMEOUT), MESH_SILENCE_MS);
+            out++;
+        } else if (port_of(fd, own_name) == port_two && port_of(fd, peer_name) != 0) {
+            assert_true(option(fd, SOL_SOCKET, SO_KEEPALIVE));
+            assert_int_equal(option(fd, IPPROTO_TCP, TCP_KEEPIDLE), MESH_KEEPALIVE_S);
+            in++;
+        }
+    }
+    assert_int_equal(out, 1);
+    assert_int_equal(in, 1);
+}
+
+static void a_stranger_is_cut_off(void **state)
+{
+    (void)state;
+    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port_two), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    char byte, data[] = "b25l";
+    assert_int_equal(connect(fd, (struct sockaddr *)&to, sizeof to), 0);
+    assert_int_equal(write(fd, "GET / HTTP/1.1\r\n\r\n", 18), 18);
+    turn(1, 200);
+    assert_int_equal(came, 0);
+    assert_true(recv(fd, &byte, 1, MSG_DONTWAIT) == 0 || errno == ECONNRESET);
+    close(fd);
+    send_to_two(data);
+    turn(1, WAIT_MS);
+    assert_int_equal(came, 1);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(frames_arrive_in_order_over_one_connection, open_both, close_both),
+        cmocka_unit_test_setup_teardown(the_silence_of_a_peer_is_bounded, open_both, close_both),
+        cmocka_unit_test_setup_teardown(a_stranger_is_cut_off, open_both, close_both),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
