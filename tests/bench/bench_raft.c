@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <spawn.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -386,18 +387,26 @@ static void measure_kills(const char *name, unsigned election_ticks, unsigned he
 
 static void make_identities(const char *self)
 {
-    char command[4 * PATH_ROOM], here[PATH_ROOM];
-    snprintf(here, sizeof here, "%s", self);
-    char *slash = strrchr(here, '/');
-    if (slash != NULL)
-        *slash = '\0';
-    int n = snprintf(command, sizeof command, "%s/tidemark cluster init --dir %s/identity", slash ? here : ".", directory);
-    for (unsigned i = 1; i <= MEMBERS; i++)
-        n += snprintf(command + n, sizeof command - (size_t)n, " 127.0.0.1:%u:%u", port_first + 2 * i + 1,
-                      port_first + 2 * i);
-    snprintf(command + n, sizeof command - (size_t)n, " >/dev/null");
-    if (system(command) != 0) {
-        fprintf(stderr, "bench_raft: no identities: %s\n", command);
+    char tidemark[PATH_ROOM + 16], dir[PATH_ROOM + 16], addresses[MEMBERS][64];
+    char *argv[6 + MEMBERS] = {tidemark, "cluster", "init", "--dir", dir};
+    snprintf(tidemark, sizeof tidemark, "%s", self);
+    char *slash = strrchr(tidemark, '/');
+    snprintf(slash ? slash + 1 : tidemark, sizeof "tidemark", "tidemark");
+    snprintf(dir, sizeof dir, "%s/identity", directory);
+    for (unsigned i = 0; i < MEMBERS; i++) {
+        snprintf(addresses[i], sizeof addresses[i], "127.0.0.1:%u:%u", port_first + 2 * i + 3, port_first + 2 * i + 2);
+        argv[5 + i] = addresses[i];
+    }
+    posix_spawn_file_actions_t quiet;
+    posix_spawn_file_actions_init(&quiet);
+    posix_spawn_file_actions_addopen(&quiet, STDOUT_FILENO, "/dev/null", O_WRONLY, 0);
+    pid_t pid = -1;
+    int status = -1;
+    if (posix_spawnp(&pid, tidemark, &quiet, NULL, argv, environ) == 0)
+        waitpid(pid, &status, 0);
+    posix_spawn_file_actions_destroy(&quiet);
+    if (status != 0) {
+        fprintf(stderr, "bench_raft: %s cluster init failed\n", tidemark);
         exit(1);
     }
 }
