@@ -31,7 +31,8 @@ static void cut_before(struct disk *d, uint64_t first)
     size_t gone = 0;
     while (gone < d->count && d->first + gone < first)
         raft_blob_unref(d->log[gone++].blob);
-    memmove(d->log, d->log + gone, (d->count - gone) * sizeof d->log[0]);
+    if (gone > 0)
+        memmove(d->log, d->log + gone, (d->count - gone) * sizeof d->log[0]);
     d->count -= gone;
     d->first += gone;
 }
@@ -79,7 +80,8 @@ static void queue_drop(struct disk *d, size_t count)
 {
     for (size_t i = 0; i < count; i++)
         write_release(&d->queue[i]);
-    memmove(d->queue, d->queue + count, (d->queued - count) * sizeof d->queue[0]);
+    if (count > 0)
+        memmove(d->queue, d->queue + count, (d->queued - count) * sizeof d->queue[0]);
     d->queued -= count;
 }
 
