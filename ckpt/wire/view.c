@@ -54,6 +54,7 @@ static const struct codec_field member_view_fields[] = {
     CODEC_FIELD(member_view, term, CODEC_U64),
     CODEC_FIELD(member_view, commit_index, CODEC_U64),
     CODEC_FIELD(member_view, applied_index, CODEC_U64),
+    CODEC_FIELD(member_view, match_index, CODEC_U64),
     CODEC_FIELD(member_view, lag, CODEC_U64),
     CODEC_TEXT_OF(member_view, replication),
     CODEC_FIELD(member_view, contact_ms, CODEC_U64),

@@ -62,6 +62,7 @@ struct member_view {
     char role[16]; /* "leader", "follower", "learner", "candidate" …; "unknown": it is not heard */
     uint64_t term;
     uint64_t commit_index, applied_index; /* of others, as the leader knows: both are what it surely has */
+    uint64_t match_index;                 /* of the last entry it surely holds, committed or not */
     uint64_t lag;                         /* entries it is behind the leader */
     char replication[16];                 /* how it gets them: "probe", "replicate", "snapshot" */
     uint64_t contact_ms;                  /* since it was last heard */

@@ -9,6 +9,7 @@
 #include "ckpt/base/fsx.h"
 #include "ckpt/base/log.h"
 #include "ckpt/base/mem.h"
+#include "ckpt/secure/secret.h"
 #include "coordinator/disk/datadir.h"
 #include "coordinator/server/inner.h"
 
@@ -43,6 +44,7 @@ static void show_self(struct server *server, const struct member_status *status,
     view->leader = server->leads;
     view->term = status->raft.term;
     view->commit_index = status->raft.commit;
+    view->match_index = status->raft.last;
     view->applied_index = self.applied_index;
     view->log_bytes = status->log_bytes;
     view->snapshot_index = self.snapshot_index;
@@ -63,6 +65,7 @@ static void show_peer(const struct member_status *status, struct member_view *vi
             continue;
         view->term = raft->term;
         view->commit_index = view->applied_index = peer->match < raft->commit ? peer->match : raft->commit;
+        view->match_index = peer->match;
         view->lag = raft->last - peer->match;
         view->contact_ms = peer->silent_ticks * RAFT_TICK_MS;
         text_copy(view->replication, sizeof view->replication, raft_peer_state_name(peer->state));
@@ -240,6 +243,7 @@ struct backup {
     uint64_t index;
     char *data;
     size_t bytes;
+    char digest[SHA256_HEX_CHARS + 1];
     struct err err;
 };
 
@@ -250,16 +254,23 @@ static void backup_run(uv_work_t *work)
     datadir_numbered(backup->server->options.data, "snap-", backup->index, ".img", path);
     if (fsx_read(path, SNAPSHOT_BYTES_MAX, &backup->data, &backup->bytes, &backup->err) != TIDE_OK)
         backup->data = NULL;
+    else
+        sha256_hex(backup->data, backup->bytes, backup->digest);
 }
 
 static void backup_done(uv_work_t *work, int cancelled)
 {
     struct backup *backup = work->data;
     (void)cancelled;
-    if (backup->data != NULL)
+    if (backup->data != NULL) {
+        char index[24];
+        snprintf(index, sizeof index, "%" PRIu64, backup->index);
+        http_header(backup->request, "Tidemark-Index", index);
+        http_header(backup->request, "Tidemark-Sha256", backup->digest);
         http_reply_bytes(backup->request, 200, "application/octet-stream", backup->data, backup->bytes);
-    else
+    } else {
         http_reply_err(backup->request, &backup->err);
+    }
     mem_free(backup);
 }
 
