@@ -12,7 +12,7 @@
 #include "coordinator/cli/term.h"
 #include "coordinator/cli/units.h"
 
-#define ATTEMPT_MS_MAX 10000u /* for one answer of one coordinator, beside what it may hold it back */
+#define ATTEMPT_MS_MAX 10000u
 #define BACKOFF_MS_FIRST 50u
 #define BACKOFF_MS_MAX 2000u
 #define PATIENCE_MS 1000u /* before the terminal is told that nobody answers */
@@ -64,6 +64,7 @@ enum tide_status client_create(const char *list, const struct http_creds *creds,
     client->http = http_create(creds);
     client->rng.state = rng_entropy();
     client->timeout_ms = timeout_ms;
+    client->attempt_ms = ATTEMPT_MS_MAX;
     enum tide_status status = TIDE_OK;
     if (client->http == NULL)
         status = fault_set(fault, TIDE_E_IO, NULL, "libcurl could not be started");
@@ -89,6 +90,15 @@ void client_free(struct client *client)
     strlist_release(&client->urls);
     http_free(client->http);
     mem_free(client);
+}
+
+void client_ask_first(struct client *client)
+{
+    while (client->urls.count > 1) {
+        mem_free(client->urls.items[--client->urls.count]);
+        client->urls.items[client->urls.count] = NULL;
+    }
+    client->preferred = 0;
 }
 
 /* ---- one call ---- */
@@ -144,6 +154,7 @@ struct attempt {
     const char *method, *path, *body;
     char key[HTTP_KEY_MAX + 1];
     uint64_t begun_ns, deadline_ns, wait_ms;
+    uint64_t whole_ms; /* an answer that has begun may take so long, deadline or not; 0: it may not */
     unsigned number;
     char reasons[ERR_TEXT_MAX]; /* of the last round: "URL (why), URL (why)" */
     struct fault last;          /* the last 503 or 504 */
@@ -164,11 +175,11 @@ static bool interrupted(const struct client *client)
 static void attempt_once(struct client *client, const struct attempt *a, struct http_call *call)
 {
     struct err err;
-    uint64_t most = ATTEMPT_MS_MAX + a->wait_ms, left = ms_left(a);
+    uint64_t most = client->attempt_ms + a->wait_ms, left = ms_left(a);
     const char *url = client->urls.items[(client->preferred + a->number) % client->urls.count];
     call->method = a->method;
     call->body = a->body;
-    call->timeout_ms = left < most ? left + 1 : most;
+    call->timeout_ms = a->whole_ms ? a->whole_ms : left < most ? left + 1 : most;
     memcpy(call->key, a->key, sizeof call->key);
     snprintf(call->url, sizeof call->url, "%s%s", url, a->path);
     if (http_start(client->http, call, &err) != TIDE_OK) {
@@ -244,40 +255,59 @@ static enum tide_status take_json(const struct http_call *call, json_t **ret_jso
     return TIDE_OK;
 }
 
-enum tide_status client_call(struct client *client, const char *method, const char *path, const char *body, uint64_t wait_ms,
-                             json_t **ret_json, struct fault *fault)
+/* On success the answer is in `call`, the caller's to release; else nothing is. */
+static enum tide_status exchange(struct client *client, struct attempt *a, struct http_call *call, struct fault *fault)
 {
-    struct attempt a = {.method = method, .path = path, .body = body, .wait_ms = wait_ms, .begun_ns = clock_mono_ns()};
-    a.deadline_ns = a.begun_ns + (client->timeout_ms + wait_ms) * NS_PER_MS;
-    if (strcmp(method, "GET") != 0)
-        rng_hex(&client->rng, a.key, REQUEST_KEY_CHARS);
-    struct http_call call = {0};
     enum tide_status status;
+    a->begun_ns = clock_mono_ns();
+    a->deadline_ns = a->begun_ns + (client->timeout_ms + a->wait_ms) * NS_PER_MS;
+    if (strcmp(a->method, "GET") != 0)
+        rng_hex(&client->rng, a->key, REQUEST_KEY_CHARS);
     for (;;) {
-        attempt_once(client, &a, &call);
+        attempt_once(client, a, call);
         if (interrupted(client)) {
             status = fault_set(fault, TIDE_E_STATE, NULL, "interrupted");
             break;
         }
-        if (!worth_a_retry(&call)) {
+        if (!worth_a_retry(call)) {
             progress_clear();
-            client->preferred = (client->preferred + a.number) % client->urls.count;
-            bool fine = call.status >= 200 && call.status < 300;
-            status = call.untrusted ? untrusted(&call, fault)
-                     : fine         ? take_json(&call, ret_json, fault)
-                                    : fault_from_answer(&call, fault);
+            client->preferred = (client->preferred + a->number) % client->urls.count;
+            bool fine = call->status >= 200 && call->status < 300;
+            status = call->untrusted ? untrusted(call, fault) : fine ? TIDE_OK : fault_from_answer(call, fault);
             break;
         }
-        remember_failure(client, &a, &call);
-        http_release(client->http, &call);
-        back_off(client, &a);
-        if (ms_left(&a) == 0) {
-            status = give_up(client, &a, fault);
+        remember_failure(client, a, call);
+        http_release(client->http, call);
+        back_off(client, a);
+        if (ms_left(a) == 0) {
+            status = give_up(client, a, fault);
             break;
         }
     }
+    if (status != TIDE_OK)
+        http_release(client->http, call);
+    return status;
+}
+
+enum tide_status client_call(struct client *client, const char *method, const char *path, const char *body, uint64_t wait_ms,
+                             json_t **ret_json, struct fault *fault)
+{
+    struct attempt a = {.method = method, .path = path, .body = body, .wait_ms = wait_ms};
+    struct http_call call = {0};
+    enum tide_status status = exchange(client, &a, &call, fault);
+    if (status != TIDE_OK)
+        return status;
+    status = take_json(&call, ret_json, fault);
     http_release(client->http, &call);
     return status;
+}
+
+enum tide_status client_fetch(struct client *client, const char *path, uint64_t whole_ms, struct http_call *ret_call,
+                              struct fault *fault)
+{
+    struct attempt a = {.method = "GET", .path = path, .whole_ms = whole_ms};
+    *ret_call = (struct http_call){0};
+    return exchange(client, &a, ret_call, fault);
 }
 
 /* ---- nouns ---- */

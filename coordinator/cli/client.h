@@ -26,14 +26,17 @@ struct client {
     struct strlist urls; /* "http://host:port", without a slash at the end */
     size_t preferred;    /* that answered last */
     uint64_t timeout_ms;
-    int signals_seen; /* calls end early when another one has come */
-    bool quiet;       /* no progress lines */
+    uint64_t attempt_ms; /* for one answer of one of them, beside what it may hold it back */
+    int signals_seen;    /* calls end early when another one has come */
+    bool quiet;          /* no progress lines */
 };
 
 /* `list`: "a,b"; a missing scheme is http. creds NULL: none; they must outlive the client. Errors: INVALID. */
 MUST_USE enum tide_status client_create(const char *list, const struct http_creds *creds, uint64_t timeout_ms,
                                         struct client **ret_client, struct fault *fault);
 void client_free(struct client *client); /* NULL is legal */
+/* From now on the one that was named first, and no other. */
+void client_ask_first(struct client *client);
 
 /* One call until it is answered or the deadline has passed. `path` begins with "/v1"; `body` may be NULL; wait_ms: how
  * long the coordinator may hold the answer back. Mutations (not GET) get a request id that all retries share.
@@ -41,6 +44,11 @@ void client_free(struct client *client); /* NULL is legal */
  * Errors: those of the API, with its hint; UNAVAILABLE naming all addresses; STATE when interrupted. */
 MUST_USE enum tide_status client_call(struct client *client, const char *method, const char *path, const char *body,
                                       uint64_t wait_ms, json_t **ret_json, struct fault *fault);
+
+/* A GET whose answer is not JSON and may be long, so that all of it may take whole_ms: it is in ret_call, which the caller
+ * gives to http_release. Errors: as client_call. */
+MUST_USE enum tide_status client_fetch(struct client *client, const char *path, uint64_t whole_ms,
+                                       struct http_call *ret_call, struct fault *fault);
 
 /* As client_call, and read the answer into a noun. ret_json may be NULL. */
 MUST_USE enum tide_status client_noun(struct client *client, const char *method, const char *path, const char *body,

@@ -11,7 +11,7 @@
 #include "ckpt/base/rng.h"
 #include "ckpt/secure/idir.h"
 #include "ckpt/secure/join.h"
-#include "coordinator/cli/client.h"
+#include "coordinator/cli/cluster.h"
 #include "coordinator/cli/exits.h"
 #include "coordinator/cli/show.h"
 #include "coordinator/cli/units.h"
@@ -42,7 +42,7 @@ static bool take_port(const char **at, uint32_t *ret_port)
     return true;
 }
 
-static enum tide_status parse_member(const char *text, bool insecure, struct member_address *m, struct fault *fault)
+enum tide_status member_parse(const char *text, bool insecure, struct member_address *m, struct fault *fault)
 {
     char host[ADDRESS_MAX + 1];
     uint32_t api = PORT_API, peer = PORT_PEER, port;
@@ -53,7 +53,12 @@ static enum tide_status parse_member(const char *text, bool insecure, struct mem
         api != peer) {
         snprintf(m->api, sizeof m->api, "%s://%.*s:%" PRIu32, insecure ? "http" : "https", (int)n, text, api);
         snprintf(m->peer, sizeof m->peer, "%.*s:%" PRIu32, (int)n, text, peer);
-        if (address_split(m->peer, host, &port, NULL) == TIDE_OK)
+        bool address = address_split(m->peer, host, &port, NULL) == TIDE_OK;
+        if (address && insecure && !address_loopback(m->peer))
+            return fault_set(fault, TIDE_E_INVALID,
+                             "name 127.0.0.1 with ports; other hosts need a cluster made without --insecure",
+                             "%.100s: members without certificates talk on this machine only", text);
+        if (address)
             return TIDE_OK;
     }
     return fault_set(fault, TIDE_E_INVALID, "write HOST[:API_PORT[:PEER_PORT]], as hosta, 10.0.0.11:7070:7071 or [fd00::1]",
@@ -79,11 +84,7 @@ static enum tide_status parse_members(const struct cli *cli, struct identity *id
     for (size_t i = 0; i < cli->args.count && status == TIDE_OK; i++) {
         struct member_address *m = codec_list_add(&member_address_codec, &identity->members);
         m->id = (uint32_t)i + 1;
-        status = parse_member(cli->args.items[i], cli->options.insecure, m, fault);
-        if (status == TIDE_OK && cli->options.insecure &&
-            (!address_loopback(m->peer) || !address_loopback(strstr(m->api, "://") + 3)))
-            status = fault_set(fault, TIDE_E_INVALID, "name 127.0.0.1 with ports, or leave --insecure away",
-                               "%s: members without certificates talk on this machine only", cli->args.items[i]);
+        status = member_parse(cli->args.items[i], cli->options.insecure, m, fault);
     }
     if (status == TIDE_OK && identity_check(identity, &err) != TIDE_OK)
         status = fault_set(fault, err.status, "on one host, give each its ports: 127.0.0.1:7070:7071 127.0.0.1:7072:7073 …",
@@ -340,6 +341,7 @@ static enum tide_status read_file(const char *dir, const char *name, char **ret_
     return status;
 }
 
+/* ret_ca: NULL for a cluster without certificates. */
 static enum tide_status read_cluster(const char *dir, struct identity *identity, struct ca **ret_ca, struct err *err)
 {
     char *text = NULL, *cert = NULL, *key = NULL;
@@ -348,14 +350,12 @@ static enum tide_status read_cluster(const char *dir, struct identity *identity,
         err_set(err, status, "%s is not a directory of tidemark cluster init; name that with --dir", dir);
     if (status == TIDE_OK)
         status = identity_parse(text, strlen(text), identity, err);
-    if (status == TIDE_OK && identity->insecure)
-        status =
-            err_set(err, TIDE_E_STATE, "the cluster in %s was made without certificates: there is nothing to issue", dir);
-    if (status == TIDE_OK)
+    bool secure = status == TIDE_OK && !identity->insecure;
+    if (secure)
         status = read_file(dir, IDENTITY_CA_FILE, &cert, err);
-    if (status == TIDE_OK)
+    if (status == TIDE_OK && secure)
         status = read_file(dir, CA_KEY_FILE, &key, err);
-    if (status == TIDE_OK)
+    if (status == TIDE_OK && secure)
         status = ca_parse(cert, key, ret_ca, err);
     mem_free(text);
     mem_free(cert);
@@ -387,7 +387,7 @@ static enum tide_status find_member(const struct cli *cli, struct identity *iden
     struct member_address *m = codec_list_add(&member_address_codec, &identity->members);
     m->id = who->member;
     m->added = true;
-    if (parse_member(host, false, m, fault) != TIDE_OK)
+    if (member_parse(host, identity->insecure, m, fault) != TIDE_OK)
         return fault->err.status;
     return identity_check(identity, &err) == TIDE_OK ? TIDE_OK : fault_set(fault, err.status, NULL, "%s", err.text);
 }
@@ -424,16 +424,23 @@ static int issue_one(const struct cli *cli, struct identity *identity, const str
     struct err err = {0};
     if (find_who(cli, identity, &who, &fault) != TIDE_OK)
         return fault_report(&fault);
+    if (ca == NULL && who.kind != CERT_MEMBER) {
+        fault_set(&fault, TIDE_E_STATE, NULL,
+                  "the cluster in %s was made without certificates: there is nothing to issue but more members", to.dir);
+        return fault_report(&fault);
+    }
     unsigned days =
         cli->options.days ? (unsigned)cli->options.days : (who.kind == CERT_CLIENT ? CERT_DAYS_CLIENT : CERT_DAYS_MACHINE);
     char *name = mem_format("%s-%s", cli->args.items[0], cli->args.items[1]), uri[CERT_NAME_MAX + 1];
-    to.ca_pem = ca_cert_pem(ca);
+    to.ca_pem = ca ? ca_cert_pem(ca) : NULL;
     enum tide_status status = issue(&to, name, &who, days, &err);
     if (status == TIDE_OK && who.kind == CERT_MEMBER)
         status = put_cluster(to.dir, identity, &err);
     cert_name_format(&who, uri);
-    if (status == TIDE_OK)
+    if (status == TIDE_OK && ca != NULL)
         printf("%s/%s: %s, good for %u days\n", to.dir, name, uri, days);
+    else if (status == TIDE_OK)
+        printf("%s/%s: %s, without a certificate\n", to.dir, name, uri);
     mem_free(name);
     mem_free(to.ca_pem);
     return status == TIDE_OK ? EXIT_CODE_OK : report(&err);

@@ -114,6 +114,35 @@ static const struct option rollback_rows[] = {
 };
 static TABLE(rollback_table, "Options", rollback_rows);
 
+static const struct option status_rows[] = {
+    {.name = "stale", .kind = OPTION_FLAG, AT(stale),
+     .help = "ask the coordinator that is named first, and print what it knows, which may be old"},
+};
+static TABLE(status_table, "Options", status_rows);
+
+static const struct option add_rows[] = {
+    {.name = "wait", .kind = OPTION_FLAG, AT(wait), .help = "wait until it has caught up, and promote it"},
+    WITHIN("10m", "longest wait of --wait, all in all"),
+};
+static TABLE(add_table, "Options", add_rows);
+
+static const struct option remove_rows[] = {
+    {.name = "yes", .letter = 'y', .kind = OPTION_FLAG, AT(yes), .help = "do not ask, whoever it is"},
+};
+static TABLE(remove_table, "Options", remove_rows);
+
+#define DATA_ROW \
+    {.name = "data", .kind = OPTION_TEXT, .value = "DIR", AT(data), .complete = COMPLETE_DIR, .help = "its data directory"}
+
+static const struct option restore_rows[] = {DATA_ROW};
+static TABLE(restore_table, "Options", restore_rows);
+
+static const struct option recover_rows[] = {
+    DATA_ROW,
+    {.name = "yes-lose-what-others-had", .kind = OPTION_FLAG, AT(lose), .help = "do not ask for the cluster's id"},
+};
+static TABLE(recover_table, "Options", recover_rows);
+
 static const char *const role_choices[] = {"agent", "viewer", "operator", "admin", NULL};
 
 static const struct option init_rows[] = {
@@ -224,7 +253,10 @@ const struct command commands[] = {
      SET(&output_table)},
 
     {.group = "cluster", .name = "status", .brief = "the coordinators, nodes and jobs in short", .run = cmd_cluster_status,
-     SET(&output_table)},
+     SET(&status_table, &output_table),
+     .details = "Asks the leader, and each member for what only it knows; what is wrong stands at the end, in words. Without "
+                "a leader it shows what those say that answer, and ends with 10. STATE of a member: up; no API: the leader "
+                "hears it, we do not; cut off: we do, the leader does not; down."},
 
     {.group = "cluster", .name = "init", .brief = "make the certificates and join token of a new cluster",
      .args = "HOST[:API_PORT[:PEER_PORT]]...", .args_min = 1, .args_max = MEMBERS_MAX, .local = true,
@@ -238,6 +270,35 @@ const struct command commands[] = {
      .details = "client NAME: for a person or a program. agent NODE: for that node's agent alone. member ID HOST[:PORT[:PORT]]: "
                 "for a coordinator that is to be added; without HOST: a new certificate for a member that there is. The "
                 "identity is made in DIR/KIND-NAME."},
+
+    {.group = "cluster", .name = "add", .brief = "add a coordinator to the group, as a learner",
+     .args = "ID HOST[:API_PORT[:PEER_PORT]] | DIR", .args_min = 1, .args_max = 2, .complete = COMPLETE_DIR,
+     .run = cmd_cluster_add, SET(&add_table, &output_table),
+     .details = "First make its identity: tidemark cluster issue member ID HOST; DIR is what that made. A learner gets the log, "
+                "but does not count for a majority until it is promoted. Afterwards start its tidemarkd, with an empty data "
+                "directory; --wait waits for that, too."},
+    {.group = "cluster", .name = "promote", .brief = "make a learner that has caught up a voter", .args = "ID", .args_min = 1,
+     .args_max = 1, .run = cmd_cluster_promote, SET(&add_table, &output_table)},
+    {.group = "cluster", .name = "remove", .brief = "take a coordinator out of the group, for good", .args = "ID",
+     .args_min = 1, .args_max = 1, .run = cmd_cluster_remove, SET(&remove_table, &output_table),
+     .details = "Asks first if it leads, or if the group would survive fewer losses without it."},
+    {.group = "cluster", .name = "transfer", .brief = "let another coordinator lead, as before maintenance", .args = "[ID]",
+     .args_max = 1, .run = cmd_cluster_transfer, SET(&output_table), .details = "Without an ID: whoever is furthest."},
+    {.group = "cluster", .name = "backup", .brief = "write all that the coordinators know into a file", .args = "FILE",
+     .args_min = 1, .args_max = 1, .complete = COMPLETE_FILE, .run = cmd_cluster_backup, SET(),
+     .details = "Jobs, nodes, checkpoints (not their data) and tokens, as of one moment; nobody waits for it. The file "
+                "appears under its name when it is whole and its digest is right."},
+    {.group = "cluster", .name = "restore", .brief = "make a coordinator of a new cluster from a backup", .args = "FILE",
+     .args_min = 1, .args_max = 1, .complete = COMPLETE_FILE, .local = true, .run = cmd_cluster_restore,
+     SET(&restore_table),
+     .details = "On the machine of that coordinator, into a --data directory that is not there yet; runs tidemarkd restore. "
+                "--identity is that of the member of the new cluster (tidemark cluster init): do it with the same file for "
+                "each member, then start them. Without: a cluster of one."},
+    {.group = "cluster", .name = "recover", .brief = "most coordinators are lost for good: go on with one", .local = true,
+     .run = cmd_cluster_recover, SET(&recover_table),
+     .details = "On the machine of that coordinator, which must not run; runs tidemarkd recover. It says how far its log "
+                "reaches, and what may be lost, and wants the id of the cluster typed. The others must never be started again "
+                "with the data they have."},
 
     {.group = "token", .name = "create", .brief = "let somebody in with a secret; prints it, once", .args = "NAME",
      .args_min = 1, .args_max = 1, .run = cmd_token_create, SET(&token_table),

@@ -18,6 +18,7 @@
     X(7, JOB_CANCELLED, "the job was cancelled")                                                           \
     X(8, REFUSED, "not possible in the present state: name taken, job ended, checkpoint in use")           \
     X(9, CKPT_BAD, "the checkpoint is damaged, was aborted, or could not be stored")                       \
+    X(10, NO_LEADER, "cluster status: the coordinators have no leader; nothing can be decided")            \
     X(130, INTERRUPTED, "interrupted (Ctrl-C); a followed job goes on, a standalone job was stopped")      \
     X(143, TERMINATED, "ended by SIGTERM or SIGHUP; as above")
 

@@ -85,7 +85,7 @@ static void help_line(FILE *to, const struct command *c)
 {
     char words[TITLE_MAX];
     snprintf(words, sizeof words, "%s%s%s", c->group ? c->group : "", c->group ? " " : "", c->name);
-    fprintf(to, "  %-16s %s\n", words, c->brief);
+    fprintf(to, "  %-17s %s\n", words, c->brief);
 }
 
 void help_group(FILE *to, const char *group)

@@ -78,13 +78,19 @@ static bool header_is(const char *data, size_t bytes, const char *name, char *va
 static size_t take_header(char *data, size_t size, size_t count, void *context)
 {
     struct http_call *call = context;
-    char value[64];
+    char value[HTTP_DIGEST_CHARS + 1];
     if (header_is(data, size * count, "Tidemark-Offset", value, sizeof value))
         call->log_offset = strtoull(value, NULL, 10);
     else if (header_is(data, size * count, "Tidemark-Next", value, sizeof value))
         call->log_next = strtoull(value, NULL, 10);
     else if (header_is(data, size * count, "Tidemark-Ended", value, sizeof value))
         call->log_ended = strcmp(value, "true") == 0;
+    else if (header_is(data, size * count, "Tidemark-Cluster", value, sizeof value))
+        text_copy(call->cluster, sizeof call->cluster, value);
+    else if (header_is(data, size * count, "Tidemark-Sha256", value, sizeof value))
+        text_copy(call->digest, sizeof call->digest, value);
+    else if (header_is(data, size * count, "Tidemark-Index", value, sizeof value))
+        call->index = strtoull(value, NULL, 10);
     return size * count;
 }
 
@@ -165,7 +171,8 @@ enum tide_status http_start(struct http *http, struct http_call *call, struct er
     call->done = call->reached = call->refused = call->untrusted = call->log_ended = false;
     call->status = 0;
     call->error[0] = '\0';
-    call->log_offset = call->log_next = 0;
+    call->log_offset = call->log_next = call->index = 0;
+    call->cluster[0] = call->digest[0] = '\0';
     call->easy = curl_easy_init();
     if (call->easy == NULL)
         return err_set(err, TIDE_E_IO, "libcurl gave no handle for %s", call->url);
@@ -185,8 +192,8 @@ static void finish(struct http *http, CURL *easy, CURLcode result)
     call->done = true;
     call->reached = result == CURLE_OK;
     call->refused = result == CURLE_COULDNT_CONNECT || result == CURLE_COULDNT_RESOLVE_HOST;
-    call->untrusted = result == CURLE_PEER_FAILED_VERIFICATION || result == CURLE_SSL_CACERT_BADFILE ||
-                      result == CURLE_SSL_CERTPROBLEM;
+    call->untrusted =
+        result == CURLE_PEER_FAILED_VERIFICATION || result == CURLE_SSL_CACERT_BADFILE || result == CURLE_SSL_CERTPROBLEM;
     if (!call->reached && call->error[0] == '\0')
         snprintf(call->error, sizeof call->error, "%s", curl_easy_strerror(result));
     if (result == CURLE_COULDNT_CONNECT)

@@ -7,14 +7,16 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <tidemark/types.h>
 
 #include "ckpt/base/err.h"
 
-#define HTTP_BODY_MAX (256u << 20) /* a job of many ranks with a long history */
+#define HTTP_BODY_MAX (1u << 30) /* a backup */
 #define HTTP_CONNECT_MS 3000
 #define HTTP_REDIRECTS_MAX 5
 #define HTTP_URL_MAX 4096
 #define HTTP_KEY_MAX 64
+#define HTTP_DIGEST_CHARS 64 /* SHA-256 in hex */
 
 struct http;
 
@@ -35,15 +37,18 @@ struct http_call {
     uint64_t timeout_ms;        /* of the whole request */
 
     bool done;
-    bool reached; /* an HTTP answer came; else `error` says why not */
-    bool refused; /* nobody listens there */
+    bool reached;   /* an HTTP answer came; else `error` says why not */
+    bool refused;   /* nobody listens there */
     bool untrusted; /* its certificate is not to be trusted, or ours cannot be used: asking again changes nothing */
     long status;
     char *answer; /* owned by the call; NUL behind the last byte */
     size_t answer_bytes;
     char error[256];
-    uint64_t log_offset, log_next; /* headers Tidemark-Offset and Tidemark-Next */
-    bool log_ended;                /* header Tidemark-Ended: true */
+    uint64_t log_offset, log_next;      /* headers Tidemark-Offset and Tidemark-Next */
+    bool log_ended;                     /* header Tidemark-Ended: true */
+    char cluster[TIDE_UID_CHARS + 1];   /* header Tidemark-Cluster */
+    char digest[HTTP_DIGEST_CHARS + 1]; /* header Tidemark-Sha256 */
+    uint64_t index;                     /* header Tidemark-Index */
 
     void *easy, *headers; /* internal */
 };

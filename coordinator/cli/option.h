@@ -82,9 +82,11 @@ struct options {
     bool all_generations, force, no_wait, all, now;
     unsigned stream; /* enum log_stream */
 
-    /* cluster init, cluster issue, token create */
+    /* cluster, token create */
     const char *dir, *node;
     bool insecure, join;
+    bool stale, yes, lose;
+    const char *data;
     unsigned role; /* enum access_role - 1 */
     uint64_t expires_ms, days;
 

@@ -19,6 +19,7 @@
 #include "ckpt/base/clock.h"
 #include "ckpt/base/fsx.h"
 #include "ckpt/base/mem.h"
+#include "coordinator/cli/cluster.h"
 #include "coordinator/cli/signals.h"
 #include "coordinator/cli/term.h"
 
@@ -163,7 +164,7 @@ static enum tide_status make_dirs(struct standalone *s, struct fault *fault)
 /* ---- processes ---- */
 
 /* Beside our own executable; the plain name, to be found in PATH, if it is not there. */
-static void find_program(const char *name, char *to, size_t size)
+void program_find(const char *name, char *to, size_t size)
 {
     char self[TIDE_PATH_MAX + 1];
     ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
@@ -205,7 +206,7 @@ static enum tide_status spawn(const struct standalone *s, const char *name, char
                               struct fault *fault)
 {
     char program[TIDE_PATH_MAX + 64], path[TIDE_PATH_MAX + 64];
-    find_program(name, program, sizeof program);
+    program_find(name, program, sizeof program);
     snprintf(path, sizeof path, "%s/%s.log", s->dir, name);
     int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
     if (fd < 0)

@@ -8,7 +8,8 @@
  * GET /v1/jobs/fashion is answered with DIR/GET.v1.jobs.fashion, or, the n-th time, with DIR/GET.v1.jobs.fashion.<n> if
  * there is one. The first line of a file is the HTTP status, the rest the body. "@-90000@" in it becomes the wall clock
  * of 90 s ago in milliseconds, so that ages stay the same, and "@port@" the port of this server. A file for logs has
- * "200 ended" or "200 open" as its first line; the body is served from `offset` on. Every request is written to LOG_FILE:
+ * "200 ended" or "200 open" as its first line; the body is served from `offset` on. One for a backup has "200 backup INDEX
+ * DIGEST". Every request is written to LOG_FILE:
  * method, path with query, body, and a letter for the Idempotency-Key: the same key, the same letter. */
 
 #include <microhttpd.h>
@@ -97,7 +98,19 @@ static char *read_answer(const char *name, unsigned time)
     return fsx_read(path, FILE_BYTES_MAX, &text, &bytes, NULL) == TIDE_OK ? text : NULL;
 }
 
-static enum MHD_Result send_text(struct MHD_Connection *c, unsigned status, const char *text, const char *offset, bool ended)
+/* What stands behind the status in the first line of a file. */
+static void add_backup_headers(struct MHD_Response *r, const char *line)
+{
+    char index[24], digest[65];
+    if (line == NULL || sscanf(line, "200 backup %23s %64s", index, digest) != 2)
+        return;
+    MHD_add_response_header(r, "Tidemark-Cluster", "612cf1e1b47650e5");
+    MHD_add_response_header(r, "Tidemark-Index", index);
+    MHD_add_response_header(r, "Tidemark-Sha256", digest);
+}
+
+static enum MHD_Result send_text(struct MHD_Connection *c, unsigned status, const char *text, const char *offset,
+                                 const char *line)
 {
     size_t bytes = strlen(text), from = offset ? (size_t)strtoul(offset, NULL, 10) : 0;
     char number[32];
@@ -108,8 +121,9 @@ static enum MHD_Result send_text(struct MHD_Connection *c, unsigned status, cons
         MHD_add_response_header(r, "Tidemark-Offset", number);
         snprintf(number, sizeof number, "%zu", bytes);
         MHD_add_response_header(r, "Tidemark-Next", number);
-        MHD_add_response_header(r, "Tidemark-Ended", ended ? "true" : "false");
+        MHD_add_response_header(r, "Tidemark-Ended", line != NULL && strncmp(line, "200 ended", 9) == 0 ? "true" : "false");
     }
+    add_backup_headers(r, line);
     enum MHD_Result result = MHD_queue_response(c, status, r);
     MHD_destroy_response(r);
     return result;
@@ -122,6 +136,7 @@ static enum MHD_Result answer(struct MHD_Connection *c, const char *method, cons
     const char *rank = MHD_lookup_connection_value(c, MHD_GET_ARGUMENT_KIND, "rank");
     const char *stream = MHD_lookup_connection_value(c, MHD_GET_ARGUMENT_KIND, "stream");
     const char *offset = MHD_lookup_connection_value(c, MHD_GET_ARGUMENT_KIND, "offset");
+    const char *stale = MHD_lookup_connection_value(c, MHD_GET_ARGUMENT_KIND, "stale");
     const char *force = MHD_lookup_connection_value(c, MHD_GET_ARGUMENT_KIND, "force");
     char name[512];
     snprintf(name, sizeof name, "%s%s", method, url);
@@ -129,6 +144,8 @@ static enum MHD_Result answer(struct MHD_Connection *c, const char *method, cons
         *p = *p == '/' ? '.' : *p;
     if (rank != NULL && generation != NULL && stream != NULL)
         snprintf(name + strlen(name), sizeof name - strlen(name), ".g%s.r%s.%s", generation, rank, stream);
+    if (stale != NULL)
+        snprintf(name + strlen(name), sizeof name - strlen(name), ".stale");
     fprintf(requests, "%s %s%s%s%s%s%s\n", method, url, force ? "?force=" : "", force ? force : "", body->bytes ? " " : "",
             body->bytes ? body->text : "", key ? (char[]){' ', 'k', 'e', 'y', ' ', letter_of(key), '\0'} : "");
     fflush(requests);
@@ -136,11 +153,10 @@ static enum MHD_Result answer(struct MHD_Connection *c, const char *method, cons
     if (file == NULL)
         return send_text(c, 404,
                          "{\"error\":{\"code\":\"not_found\",\"message\":\"the stub has no such file\",\"hint\":\"\"}}",
-                         NULL, false);
+                         NULL, NULL);
     char *text = expand(file), *newline = strchr(text, '\n');
     unsigned status = (unsigned)strtoul(text, NULL, 10);
-    bool ended = strncmp(text, "200 ended", 9) == 0;
-    enum MHD_Result result = send_text(c, status, newline ? newline + 1 : "", offset, ended);
+    enum MHD_Result result = send_text(c, status, newline ? newline + 1 : "", offset, text);
     mem_free(text);
     mem_free(file);
     return result;
