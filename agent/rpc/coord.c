@@ -13,6 +13,7 @@
 #define COORDINATORS_MAX 16u
 #define BACKOFF_MS_MIN 50u
 #define BACKOFF_MS_MAX 2000u
+#define JOIN_PAUSE_MS_MAX 1000u /* of an agent that was started again, and does not know the lease its node still has */
 #define REFUSED_CLUSTER_MS 5000u
 #define HEARTBEAT_MS_FALLBACK 250u
 #define REGISTER_TIMEOUT_MS 5000u
@@ -136,8 +137,8 @@ uint64_t coord_heartbeat_ms(const struct coord *coord)
 static uint64_t pause_ms(struct coord *coord, struct lane *lane)
 {
     uint64_t cap = BACKOFF_MS_MIN << (lane->failures < 16 ? lane->failures : 16);
-    /* A leader that is back gives everybody one lease: the next heartbeat must not wait for longer. */
-    uint64_t most = lane == &coord->beat ? coord->beat_timeout_ms / 2 : BACKOFF_MS_MAX;
+    /* A leader that is back gives everybody one lease: who must be heard by then must not wait for longer. */
+    uint64_t most = lane == &coord->beat ? coord->beat_timeout_ms / 2 : lane == &coord->join ? JOIN_PAUSE_MS_MAX : BACKOFF_MS_MAX;
     if (cap > most)
         cap = most;
     lane->failures++;
