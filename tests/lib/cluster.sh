@@ -72,7 +72,7 @@ cluster_hub_create()
     local hub
     hub=$(cluster_namespace 0)
     ip netns add "$hub" && ip -n "$hub" link set lo up && ip -n "$hub" link add br0 type bridge &&
-        ip -n "$hub" link set br0 address 02:00:00:00:00:01 && ip -n "$hub" addr add "$(cluster_address 0)/24" dev br0 && ip -n "$hub" link set br0 up
+        ip -n "$hub" link set br0 address 02:00:00:00:00:fe && ip -n "$hub" addr add "$(cluster_address 0)/24" dev br0 && ip -n "$hub" link set br0 up
 }
 
 cluster_node_create()

@@ -7,9 +7,9 @@
 DEPS_BUILD=(gcc make cmake ninja-build pkg-config libuv1-dev libmicrohttpd-dev libgnutls28-dev libjansson-dev libxxhash-dev libzstd-dev
     libcurl4-openssl-dev libpmix-dev libopenmpi-dev libssl-dev zlib1g-dev libcmocka-dev)
 # To run examples/quickstart.
-DEPS_RUN=(openmpi-bin dataset-fashion-mnist iproute2 procps util-linux jq curl)
+DEPS_RUN=(openmpi-bin dataset-fashion-mnist iproute2 procps util-linux jq curl python3)
 # To run every test, besides both lists above.
-DEPS_TEST=(shellcheck ccache python3 openssl)
+DEPS_TEST=(shellcheck ccache openssl)
 # To fuzz: clang and its libFuzzer. Not needed by tests/run, which replays what was found.
 DEPS_FUZZ=(clang libclang-rt-14-dev)
 

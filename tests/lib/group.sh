@@ -15,6 +15,7 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2034 # cluster.sh and the scripts read what is set here
 
+CLUSTER_LIB=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd) # scripts change their directory
 CLUSTER_MEMBER_NODE=200
 CLUSTER_PEER_NODE=220      # + M: where member M listens behind the proxy
 CLUSTER_PEER_PORT=7071
@@ -83,7 +84,7 @@ cluster_proxy_start()
     for member in $(cluster_members); do
         ways+=("$member=$(cluster_member_address "$member"):$CLUSTER_PEER_PORT=$(cluster_peer_listen "$member")")
     done
-    (cluster_in 0 python3 "$(dirname "${BASH_SOURCE[0]}")/proxy.py" "$CLUSTER_DIR/network" "${ways[@]}" \
+    (cluster_in 0 python3 "$CLUSTER_LIB/proxy.py" "$CLUSTER_DIR/network" "${ways[@]}" \
         >>"$CLUSTER_DIR/network.log" 2>&1) &
     CLUSTER_PROXY_PID=$!
     disown
