@@ -243,3 +243,102 @@ void names_of_roles_and_states(void **state)
     assert_string_equal(raft_peer_state_name(RAFT_SEND_SNAPSHOT), "snapshot");
     assert_string_equal(raft_peer_state_name(RAFT_PEER_STATES), "unknown");
 }
+
+/* Another leader of the same term breaks election safety: the member that leads stops and says so. */
+void two_leaders_of_a_term_cannot_be(void **state)
+{
+    (void)state;
+    struct solo s;
+    solo_lead(&s);
+    assert_int_equal(solo_append(&s, 3, 2, 1, 1, NULL, 0, 1), TIDE_E_CORRUPT);
+    assert_non_null(strstr(s.err.text, "both lead in term 2"));
+    struct raft_message m = {.kind = RAFT_MSG_SNAPSHOT, .from = 3, .term = 2};
+    assert_int_equal(solo_hears(&s, m), TIDE_E_CORRUPT);
+    solo_end(&s);
+}
+
+static enum tide_status propose_alone(struct solo *s)
+{
+    struct raft_entry entry = {.type = RAFT_COMMAND};
+    return solo_step(s, (struct raft_event){.kind = RAFT_EV_PROPOSE, .entries = &entry, .count = 1});
+}
+
+/* A disk takes writes and finishes none. A leader refuses what is more than the bound, whatever it is; a follower leaves
+ * it unanswered, so that the leader's window closes. */
+void a_disk_that_stands_is_not_buried(void **state)
+{
+    (void)state;
+    struct raft_member fourth;
+    struct solo s;
+    solo_lead(&s);
+    unsigned taken = 0;
+    for (; propose_alone(&s) == TIDE_OK; taken++) { /* the others are quick: nothing but the own disk is behind */
+        struct raft_message ack = {.kind = RAFT_MSG_APPEND_REPLY, .from = 2, .term = 2};
+        ack.append_reply.accepted = true;
+        ack.append_reply.match = s.status.last;
+        assert_int_equal(solo_hears(&s, ack), TIDE_OK);
+        ack.from = 3;
+        assert_int_equal(solo_hears(&s, ack), TIDE_OK);
+        assert_int_equal(s.status.commit, s.status.last); /* two of three have it */
+    }
+    assert_int_equal(taken, RAFT_WRITES_MAX);
+    member_of(4, false, &fourth);
+    assert_int_equal(solo_step(&s, (struct raft_event){.kind = RAFT_EV_ADD, .member = &fourth}), TIDE_E_UNAVAILABLE);
+    solo_end(&s);
+    solo_begin(&s, 1, 3, (struct raft_ballot){2, 0}, log_of_five, 5);
+    static const unsigned one[] = {2};
+    for (uint64_t prev = 5; prev < 5 + 2 * RAFT_WRITES_MAX; prev++)
+        assert_int_equal(solo_append(&s, 2, 2, prev, 2, one, s.status.last == prev, 5), TIDE_OK);
+    assert_int_equal(s.status.last, 5 + RAFT_WRITES_MAX);
+    solo_end(&s);
+}
+
+/* What was under way may be lost: it is asked for, one append at a time, from the last place both are known to agree. */
+void the_unreachable_is_probed(void **state)
+{
+    (void)state;
+    struct solo s;
+    solo_lead(&s);
+    for (unsigned i = 0; i < 3; i++)
+        assert_int_equal(propose_alone(&s), TIDE_OK);
+    assert_int_equal(s.status.peers[0].state, RAFT_REPLICATE);
+    assert_int_equal(s.status.peers[0].next, 6);
+    assert_int_equal(solo_step(&s, (struct raft_event){.kind = RAFT_EV_UNREACHABLE, .number = 2}), TIDE_OK);
+    assert_int_equal(s.status.peers[0].state, RAFT_PROBE);
+    assert_int_equal(s.status.peers[0].next, 3);
+    assert_int_equal(solo_step(&s, (struct raft_event){.kind = RAFT_EV_UNREACHABLE, .number = 99}), TIDE_OK);
+    assert_int_equal(propose_alone(&s), TIDE_OK);
+    assert_int_equal(solo_says(&s, RAFT_MSG_APPEND, 0)->append.count, 4);
+    assert_int_equal(propose_alone(&s), TIDE_OK);
+    assert_null(solo_says(&s, RAFT_MSG_APPEND, 0)); /* one at a time */
+    /* A write that is durable is so once. */
+    assert_int_equal(solo_step(&s, (struct raft_event){.kind = RAFT_EV_PERSISTED, .number = 1}), TIDE_OK);
+    assert_int_equal(s.update.message_count, 0);
+    struct raft_config config;
+    assert_int_equal(raft_config_at(s.raft, 1000, &config, &s.err), TIDE_E_NOT_FOUND);
+    assert_int_equal(raft_config_at(s.raft, 1, &config, &s.err), TIDE_OK);
+    assert_null(raft_entry_at(s.raft, 1000));
+    assert_int_equal(raft_term_at(s.raft, 1000), 0);
+    solo_end(&s);
+}
+
+/* Seven voters are the most; nobody changes the group but the leader, and not while it hands over. */
+void an_eighth_voter_is_refused(void **state)
+{
+    (void)state;
+    struct world *w = begin(7, 1);
+    struct node *n = leader(w), *spare = &w->nodes[7];
+    assert_int_equal(change(w, follower(w, 0), RAFT_EV_ADD, spare->id), TIDE_E_UNAVAILABLE);
+    assert_int_equal(change(w, n, RAFT_EV_ADD, spare->id), TIDE_OK);
+    until(w, 2000, all_agree);
+    pass(w, 100);
+    assert_int_equal(change(w, n, RAFT_EV_PROMOTE, spare->id), TIDE_E_LIMIT);
+    assert_int_equal(change(w, n, RAFT_EV_TRANSFER, 0), TIDE_OK);
+    assert_int_equal(change(w, n, RAFT_EV_REMOVE, spare->id), TIDE_E_UNAVAILABLE);
+    n = leader_other_than(w, n);
+    until(w, 1000, all_agree);
+    end(w);
+    w = begin(1, 0); /* and alone there is nobody to hand over to */
+    assert_int_equal(change(w, leader(w), RAFT_EV_TRANSFER, 0), TIDE_E_STATE);
+    end(w);
+}

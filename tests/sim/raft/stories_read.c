@@ -113,35 +113,12 @@ void a_deposed_leader_answers_no_read(void **state)
     }
 }
 
-/* A leader alone: member 1 of three in term 2, its first entry committed. */
-static void lead_alone(struct solo *s)
-{
-    static const unsigned one[] = {1};
-    solo_begin(s, 1, 3, (struct raft_ballot){1, 0}, one, 1);
-    while (s->status.role != RAFT_PRE_CANDIDATE)
-        solo_ticks(s, 1);
-    struct raft_message grant = {.kind = RAFT_MSG_VOTE_REPLY, .from = 2, .term = 2};
-    grant.vote_reply.granted = grant.vote_reply.pre = true;
-    assert_int_equal(solo_hears(s, grant), TIDE_OK);
-    solo_persist(s);
-    grant.vote_reply.pre = false;
-    assert_int_equal(solo_hears(s, grant), TIDE_OK);
-    assert_int_equal(s->status.role, RAFT_LEADER);
-    solo_persist(s);
-    struct raft_message ack = {.kind = RAFT_MSG_APPEND_REPLY, .from = 2, .term = 2};
-    ack.append_reply.accepted = true;
-    ack.append_reply.prev_index = 1;
-    ack.append_reply.match = 2;
-    assert_int_equal(solo_hears(s, ack), TIDE_OK);
-    assert_true(s->status.ready);
-}
-
 /* An answer that was under way before the read was asked says nothing about now. */
 void an_old_round_confirms_nothing(void **state)
 {
     (void)state;
     struct solo s;
-    lead_alone(&s);
+    solo_lead(&s);
     assert_int_equal(solo_step(&s, (struct raft_event){.kind = RAFT_EV_READ, .number = 1}), TIDE_OK);
     assert_int_equal(s.update.read_count, 0);
     const struct raft_message *beat = solo_says(&s, RAFT_MSG_APPEND, 0);
@@ -186,7 +163,7 @@ void too_many_reads_are_refused(void **state)
 {
     (void)state;
     struct solo s;
-    lead_alone(&s);
+    solo_lead(&s);
     for (unsigned i = 0; i < RAFT_READS_MAX; i++)
         assert_int_equal(solo_step(&s, (struct raft_event){.kind = RAFT_EV_READ, .number = i + 1}), TIDE_OK);
     assert_int_equal(solo_step(&s, (struct raft_event){.kind = RAFT_EV_READ, .number = 99}), TIDE_E_UNAVAILABLE);

@@ -289,6 +289,28 @@ const struct raft_message *solo_says(const struct solo *s, unsigned kind, unsign
     return NULL;
 }
 
+void solo_lead(struct solo *s)
+{
+    static const unsigned one[] = {1};
+    solo_begin(s, 1, 3, (struct raft_ballot){1, 0}, one, 1);
+    while (s->status.role != RAFT_PRE_CANDIDATE)
+        solo_ticks(s, 1);
+    struct raft_message grant = {.kind = RAFT_MSG_VOTE_REPLY, .from = 2, .term = 2};
+    grant.vote_reply.granted = grant.vote_reply.pre = true;
+    assert_int_equal(solo_hears(s, grant), TIDE_OK);
+    solo_persist(s);
+    grant.vote_reply.pre = false;
+    assert_int_equal(solo_hears(s, grant), TIDE_OK);
+    assert_int_equal(s->status.role, RAFT_LEADER);
+    solo_persist(s);
+    struct raft_message ack = {.kind = RAFT_MSG_APPEND_REPLY, .from = 2, .term = 2};
+    ack.append_reply.accepted = true;
+    ack.append_reply.prev_index = 1;
+    ack.append_reply.match = 2;
+    assert_int_equal(solo_hears(s, ack), TIDE_OK);
+    assert_true(s->status.ready);
+}
+
 /* ---- all of them ---- */
 
 /* sim_raft_stories [NAME]: all, or one. SIM_TRACE in the environment shows every event. */
