@@ -29,8 +29,8 @@
     X(a_snapshot_brings_a_member_back) X(a_lost_chunk_is_sent_again) X(a_transfer_goes_on_after_a_restart) \
     X(a_transfer_goes_on_under_another_leader) X(a_spoiled_image_is_sent_again) X(a_snapshot_replaces_another_history) \
     X(a_snapshot_outlives_its_ballot) X(done_means_durable) X(garbage_does_no_harm) X(an_append_that_cannot_be_is_dropped) \
-    X(a_torn_log_is_refused) X(two_leaders_of_a_term_cannot_be) X(a_disk_that_stands_is_not_buried) X(the_unreachable_is_probed) \
-    X(an_eighth_voter_is_refused) X(an_acknowledgement_waits_for_the_disk) X(a_commit_stops_at_what_was_shown) X(what_is_committed_is_never_taken_back) \
+    X(a_torn_log_is_refused) X(two_leaders_of_a_term_cannot_be) X(a_disk_that_stands_is_not_buried) \
+    X(the_unreachable_is_probed) X(an_eighth_voter_is_refused) X(an_acknowledgement_waits_for_the_disk) X(a_commit_stops_at_what_was_shown) X(what_is_committed_is_never_taken_back) \
     X(a_deposed_leader_says_so) X(names_of_roles_and_states) X(bad_options_are_refused)
 
 #define STORY_DECLARE(name) void name(void **state);
