@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 tide_unit(wal LINK tide_disk)
 tide_unit(check LINK tide_disk)
+tide_unit(golden LINK tide_disk)
+target_compile_definitions(test_golden PRIVATE TEST_DATA="${CMAKE_CURRENT_LIST_DIR}/data")
 tide_unit(snapshot LINK tide_disk)
 tide_unit(snapshot_file LINK tide_disk)
 tide_unit(http LINK tide_http Threads::Threads)

@@ -268,6 +268,31 @@ static void a_hole_in_synced_records_is_corruption(void **dir)
     expect_corrupt(*dir, path, "record");
 }
 
+/* Whole in itself, and at its place by index and length; but the chain of another log. */
+static void a_record_of_another_log_is_corruption(void **dir)
+{
+    char path[DATA_FILE_MAX], other[DATA_FILE_MAX], other_path[DATA_FILE_MAX];
+    path_of(*dir, FIRST_LOG, path);
+    path_of(*dir, "other", other);
+    assert_int_equal(fsx_mkdirs(other, 0700, NULL), TIDE_OK);
+    path_of(other, FIRST_LOG, other_path);
+    struct wal *wal = open_ok(*dir, true);
+    append_synced(wal, 1, 7);
+    wal_close(wal);
+    wal = open_ok(other, true);
+    append_synced(wal, 1, 7);
+    wal_close(wal);
+    uint64_t begin, end;
+    size_t bytes;
+    extent(path, 4, &begin, &end);
+    char *ours = file_read(path, &bytes), *theirs = file_read(other_path, &bytes);
+    memcpy(ours + begin, theirs + begin, end - begin);
+    file_write(path, ours, bytes);
+    mem_free(ours);
+    mem_free(theirs);
+    expect_corrupt(*dir, path, "record 4 at offset");
+}
+
 static void a_bad_segment_in_the_middle_is_corruption(void **dir)
 {
     struct wal *wal = open_ok(*dir, true);
@@ -499,6 +524,7 @@ int main(void)
         TEST(a_flip_in_a_batch_is_corruption_too),
         TEST(a_hole_in_an_unsynced_write_is_a_torn_tail),
         TEST(a_hole_in_synced_records_is_corruption),
+        TEST(a_record_of_another_log_is_corruption),
         TEST(a_bad_segment_in_the_middle_is_corruption),
         TEST(another_clusters_segment_is_refused),
         TEST(a_tail_can_be_taken_back),
