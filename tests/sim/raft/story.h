@@ -16,22 +16,25 @@
 /* stories_log.c, stories_vote.c, stories_group.c, stories_read.c, stories_image.c, stories_core.c */
 #define STORIES(X) \
     X(nothing_happens) X(figure_7) X(figure_8) X(a_stale_tail_is_not_counted) X(an_old_leaders_tail_gives_way) \
-    X(the_leaders_disk_fails_under_an_entry) X(what_only_some_have_survives_a_power_failure) X(a_hung_member_costs_no_memory) \
-    X(more_than_the_bound_is_refused) X(a_hanging_disk_does_not_silence_a_follower) X(lost_appends_are_sent_again) \
-    X(thirty_leaders_die) X(a_returning_member_disturbs_nobody) X(a_cut_off_leader_steps_down) X(one_vote_a_term) \
-    X(a_vote_is_durable_before_it_is_said) X(an_own_vote_counts_when_it_is_durable) X(a_led_member_ignores_candidates) \
-    X(a_shorter_log_gets_no_vote) X(leadership_is_handed_over) X(a_handover_to_the_mute_ends) X(a_split_vote_is_settled) \
-    X(a_learner_joins_and_is_promoted) X(a_lagging_learner_is_not_promoted) X(a_learner_does_not_count) X(the_leader_is_removed) \
-    X(the_last_voter_stays) X(one_change_at_a_time) X(no_change_before_an_own_entry) X(a_change_is_rolled_back) \
-    X(a_change_is_rolled_back_over_a_snapshot) X(a_removal_only_the_removed_has) X(removed_and_added_again) \
-    X(a_group_of_one_grows) X(a_read_sees_what_was_acknowledged) X(a_read_needs_a_round) X(a_read_waits_for_an_own_entry) \
-    X(a_deposed_leader_answers_no_read) X(an_old_round_confirms_nothing) X(too_many_reads_are_refused) \
-    X(a_snapshot_brings_a_member_back) X(a_lost_chunk_is_sent_again) X(a_transfer_goes_on_after_a_restart) \
-    X(a_transfer_goes_on_under_another_leader) X(a_spoiled_image_is_sent_again) X(a_snapshot_replaces_another_history) \
-    X(a_snapshot_outlives_its_ballot) X(done_means_durable) X(garbage_does_no_harm) X(an_append_that_cannot_be_is_dropped) \
-    X(a_torn_log_is_refused) X(two_leaders_of_a_term_cannot_be) X(a_disk_that_stands_is_not_buried) \
-    X(the_unreachable_is_probed) X(an_eighth_voter_is_refused) X(an_acknowledgement_waits_for_the_disk) X(a_commit_stops_at_what_was_shown) X(what_is_committed_is_never_taken_back) \
-    X(a_deposed_leader_says_so) X(names_of_roles_and_states) X(bad_options_are_refused)
+    X(the_leaders_disk_fails_under_an_entry) X(what_only_some_have_survives_a_power_failure) \
+    X(a_hung_member_costs_no_memory) X(more_than_the_bound_is_refused) X(a_hanging_disk_does_not_silence_a_follower) \
+    X(lost_appends_are_sent_again) X(thirty_leaders_die) X(a_returning_member_disturbs_nobody) \
+    X(a_cut_off_leader_steps_down) X(one_vote_a_term) X(a_vote_is_durable_before_it_is_said) \
+    X(an_own_vote_counts_when_it_is_durable) X(a_led_member_ignores_candidates) X(a_shorter_log_gets_no_vote) \
+    X(leadership_is_handed_over) X(a_handover_to_the_mute_ends) X(a_split_vote_is_settled) \
+    X(a_learner_joins_and_is_promoted) X(a_lagging_learner_is_not_promoted) X(a_learner_does_not_count) \
+    X(the_leader_is_removed) X(the_last_voter_stays) X(one_change_at_a_time) X(no_change_before_an_own_entry) \
+    X(a_change_is_rolled_back) X(a_change_is_rolled_back_over_a_snapshot) X(a_removal_only_the_removed_has) \
+    X(removed_and_added_again) X(a_group_of_one_grows) X(a_read_sees_what_was_acknowledged) X(a_read_needs_a_round) \
+    X(a_read_waits_for_an_own_entry) X(a_deposed_leader_answers_no_read) X(an_old_round_confirms_nothing) \
+    X(too_many_reads_are_refused) X(a_snapshot_brings_a_member_back) X(a_lost_chunk_is_sent_again) \
+    X(a_transfer_goes_on_after_a_restart) X(a_transfer_goes_on_under_another_leader) X(a_spoiled_image_is_sent_again) \
+    X(a_snapshot_replaces_another_history) X(a_snapshot_outlives_its_ballot) X(done_means_durable) \
+    X(garbage_does_no_harm) X(an_append_that_cannot_be_is_dropped) X(a_torn_log_is_refused) \
+    X(two_leaders_of_a_term_cannot_be) X(a_disk_that_stands_is_not_buried) X(the_unreachable_is_probed) \
+    X(an_eighth_voter_is_refused) X(an_acknowledgement_waits_for_the_disk) X(a_commit_stops_at_what_was_shown) \
+    X(what_is_committed_is_never_taken_back) X(a_deposed_leader_says_so) X(names_of_roles_and_states) \
+    X(bad_options_are_refused)
 
 #define STORY_DECLARE(name) void name(void **state);
 STORIES(STORY_DECLARE)
