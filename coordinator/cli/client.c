@@ -255,6 +255,17 @@ static enum tide_status take_json(const struct http_call *call, json_t **ret_jso
     return TIDE_OK;
 }
 
+/* A member that does not lead sends us on: the one that answered is asked first next time. */
+static void prefer(struct client *client, const struct attempt *a, const char *answered)
+{
+    client->preferred = (client->preferred + a->number) % client->urls.count;
+    for (size_t i = 0; i < client->urls.count; i++) {
+        size_t n = strlen(client->urls.items[i]);
+        if (strncmp(answered, client->urls.items[i], n) == 0 && answered[n] == '/')
+            client->preferred = i;
+    }
+}
+
 /* On success the answer is in `call`, the caller's to release; else nothing is. */
 static enum tide_status exchange(struct client *client, struct attempt *a, struct http_call *call, struct fault *fault)
 {
@@ -271,7 +282,7 @@ static enum tide_status exchange(struct client *client, struct attempt *a, struc
         }
         if (!worth_a_retry(call)) {
             progress_clear();
-            client->preferred = (client->preferred + a->number) % client->urls.count;
+            prefer(client, a, call->url);
             bool fine = call->status >= 200 && call->status < 300;
             status = call->untrusted ? untrusted(call, fault) : fine ? TIDE_OK : fault_from_answer(call, fault);
             break;

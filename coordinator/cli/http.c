@@ -189,6 +189,9 @@ static void finish(struct http *http, CURL *easy, CURLcode result)
     struct http_call *call = NULL;
     curl_easy_getinfo(easy, CURLINFO_PRIVATE, (char **)&call);
     curl_easy_getinfo(easy, CURLINFO_RESPONSE_CODE, &call->status);
+    const char *answered = NULL;
+    if (curl_easy_getinfo(easy, CURLINFO_EFFECTIVE_URL, &answered) == CURLE_OK && answered != NULL && answered[0] != '\0')
+        snprintf(call->url, sizeof call->url, "%s", answered);
     call->done = true;
     call->reached = result == CURLE_OK;
     call->refused = result == CURLE_COULDNT_CONNECT || result == CURLE_COULDNT_RESOLVE_HOST;

@@ -30,7 +30,7 @@ struct http_creds {
 /* A request and, once `done`, its answer. Caller-owned; must stay in place while it runs. */
 struct http_call {
     const char *method; /* "GET"; static */
-    char url[HTTP_URL_MAX];
+    char url[HTTP_URL_MAX];     /* once done: that answered, after redirects */
     const char *body;           /* JSON, or NULL; must live as long as the call */
     char key[HTTP_KEY_MAX + 1]; /* Idempotency-Key; empty: none */
     const char *bearer;         /* shown there instead of the credentials, which are for coordinators; NULL: those */

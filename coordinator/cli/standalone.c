@@ -194,6 +194,10 @@ static void become(const char *program, char *const *argv, int log_fd, pid_t par
     prctl(PR_SET_PDEATHSIG, SIGTERM);
     if (getppid() != parent)
         _exit(1);
+    /* Who the user is in other clusters is nobody in this one. */
+    unsetenv("TIDEMARK_IDENTITY");
+    unsetenv("TIDEMARK_JOIN_TOKEN");
+    unsetenv("TIDEMARK_TOKEN");
     int null = open("/dev/null", O_RDONLY);
     dup2(null, STDIN_FILENO);
     dup2(log_fd, STDOUT_FILENO);

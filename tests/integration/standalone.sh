@@ -38,6 +38,8 @@ SHM_BEFORE=$(find /dev/shm -maxdepth 1 -name 'tidemark-*' | sort)
 OUT=$(alone -n 4 --launcher none -- "$PULSE" --steps 50 2>"$STATE/err")
 expect "four ranks run and it succeeds" test $? -eq 0
 expect "their output is printed" equal "$(hashes <<<"$OUT")" "$(pulse_hashes 4 --steps 50)"
+expect "whoever one is in other clusters" env TIDEMARK_IDENTITY="$STATE/nowhere" TIDEMARK_JOIN_TOKEN="$STATE/nowhere" \
+    TIDEMARK_TOKEN=tide_x bash -c "$(declare -f alone); STATE=$STATE MARK=$MARK SCENARIO_BUILD=$SCENARIO_BUILD alone -n 1 -- true"
 expect_status 7 "a failing program's exit status is passed on" alone --max-restarts 0 -n 2 --launcher none -- "$PULSE" --trouble exit --at 3
 expect "a program that is not there is named" says "no/such/program" alone -n 1 -- ./no/such/program
 expect "a killed rank is restarted" alone -n 2 --launcher none --ckpt-every 100ms -- "$PULSE" --steps 200 --trouble kill --at 100 --rank 1

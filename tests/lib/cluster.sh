@@ -20,6 +20,9 @@ CLUSTER_PORT=7070
 CLUSTER_COORDINATORS=${CLUSTER_COORDINATORS:-1} # more: a group (group.sh)
 CLUSTER_SUBNET=10.77.0 # private to the cluster's namespaces
 
+# Who its user is elsewhere is nobody here.
+unset TIDEMARK_COORDINATOR TIDEMARK_IDENTITY TIDEMARK_TOKEN TIDEMARK_CACERT TIDEMARK_JOIN_TOKEN
+
 # shellcheck source=tests/lib/group.sh
 . "$(dirname "${BASH_SOURCE[0]}")/group.sh"
 
