@@ -135,7 +135,11 @@ static void on_gone_check(uv_timer_t *timer)
 {
     struct step_process *process = timer->data;
     if (!sweep(process)) {
-        uv_timer_start(timer, on_gone_check, STEP_GONE_CHECK_MS, 0);
+        /* Most are gone at once; who hangs in the kernel may do so for hours, and each look reads all of /proc. */
+        process->check_ms = process->check_ms == 0 ? STEP_GONE_CHECK_MS : process->check_ms * 2;
+        if (process->check_ms > STEP_GONE_CHECK_MS_MAX)
+            process->check_ms = STEP_GONE_CHECK_MS_MAX;
+        uv_timer_start(timer, on_gone_check, process->check_ms, 0);
         return;
     }
     process->gone = true;

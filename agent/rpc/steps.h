@@ -12,7 +12,8 @@
 #include "agent/rpc/pages.h"
 
 #define STEP_CONNECT_MS 20u           /* between tries to reach agent.sock */
-#define STEP_GONE_CHECK_MS 5u         /* between looks whether anything of a dead step is left */
+#define STEP_GONE_CHECK_MS 5u         /* between looks whether anything of a dead step is left; doubles … */
+#define STEP_GONE_CHECK_MS_MAX 320u   /* … up to this */
 #define STEP_QUEUE_BYTES_MAX (8u << 20) /* not taken by a step: cut off and connected anew */
 #define STEP_FRAMES_KEPT_MAX 256u     /* for a step that is not up yet */
 

@@ -20,6 +20,7 @@ struct step_process {
     int pidfd;
     uv_poll_t death;  /* on pidfd */
     uv_timer_t timer; /* next connection try; after death: next look for what is left */
+    uint64_t check_ms; /* until the next of those looks */
     unsigned handles; /* open ones; freed with the last */
     bool watched;     /* `death` is open */
     bool dead, gone, dropped;

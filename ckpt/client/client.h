@@ -38,6 +38,7 @@ struct tide {
     struct region *regions;
     uint32_t region_count, region_room;
     struct slot slots[SLOTS]; /* mapped when first written */
+    struct prefault *prefault; /* NULL: none */
     char arena[TIDE_PATH_MAX + 1];
     char job_uid[TIDE_UID_CHARS + 1];
     struct err err; /* tide_error_text */
@@ -65,6 +66,14 @@ MUST_USE enum tide_status channel_ask(struct tide *tide, struct local_message *m
 
 MUST_USE enum tide_status attach(struct tide *tide, struct err *err);
 MUST_USE enum tide_status attach_nowhere(struct tide *tide, struct err *err);
+
+/* ---- prefault.c: a short-lived thread ---- */
+
+/* Map both slots and give them page tables, as soon as the step process has made files of that many bytes. Without it the first
+ * record into each slot takes several times as long as a copy. What cannot be done is not missed. */
+void prefault_begin(struct tide *tide, uint64_t bytes);
+/* It stops, soon; what it has mapped becomes the handle's. Legal without a beginning. */
+void prefault_end(struct tide *tide);
 
 /* ---- regions.c ---- */
 

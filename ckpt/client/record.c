@@ -27,8 +27,13 @@ static enum tide_status reserve(struct tide *tide, uint64_t bytes, struct err *e
     enum tide_status status = channel_ask(tide, &ask, 1u << LOCAL_GRANTED, clock_mono_ns() + ms * NS_PER_MS, &answer, err);
     if (status != TIDE_OK)
         return err_wrap(err, "no room for a checkpoint of %llu bytes", (unsigned long long)bytes);
-    for (unsigned s = 0; s < SLOTS; s++)
-        slot_unmap(&tide->slots[s]);
+    /* A file may have been grown since, or removed and made anew. */
+    for (unsigned s = 0; s < SLOTS; s++) {
+        char path[TIDE_PATH_MAX + 64];
+        snprintf(path, sizeof path, "%s/" SLOT_FILE_FORMAT, tide->arena, tide->rank, s);
+        if (tide->slots[s].mapped_bytes < bytes || !slot_is_at(&tide->slots[s], path))
+            slot_unmap(&tide->slots[s]);
+    }
     tide->reserved_bytes = bytes;
     return TIDE_OK;
 }
@@ -40,8 +45,9 @@ static void reserve_ahead(struct tide *tide)
     uint64_t data_bytes = 0;
     if (regions_lay(tide, &data_bytes, NULL) != TIDE_OK)
         return;
-    channel_tell(tide, &(struct local_message){.type = LOCAL_RESERVE, .flags = LOCAL_RESERVE_AHEAD,
-                                               .bytes = slot_bytes_needed(tide->region_count, data_bytes)});
+    uint64_t bytes = slot_bytes_needed(tide->region_count, data_bytes);
+    channel_tell(tide, &(struct local_message){.type = LOCAL_RESERVE, .flags = LOCAL_RESERVE_AHEAD, .bytes = bytes});
+    prefault_begin(tide, bytes);
 }
 
 static enum tide_status writable_slot(struct tide *tide, uint32_t number, uint64_t bytes, struct slot **ret_slot,
@@ -50,6 +56,7 @@ static enum tide_status writable_slot(struct tide *tide, uint32_t number, uint64
     char path[TIDE_PATH_MAX + 64];
     if (number >= SLOTS)
         return err_set(err, TIDE_E_INVALID, "the agent armed slot %u of %u", number, SLOTS);
+    prefault_end(tide);
     struct slot *slot = &tide->slots[number];
     enum tide_status status = reserve(tide, bytes, err);
     if (status == TIDE_OK && slot->header == NULL) {

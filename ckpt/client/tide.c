@@ -21,6 +21,7 @@ static void remember(const char *text)
 
 static void destroy(struct tide *tide)
 {
+    prefault_end(tide);
     for (unsigned s = 0; s < SLOTS; s++)
         slot_unmap(&tide->slots[s]);
     if (tide->page)

@@ -65,7 +65,8 @@ static enum tide_status map_fd(int fd, const char *path, int writable, struct sl
     *ret_slot = (struct slot){.header = header,
                               .regions = (struct slot_region *)((char *)at + SLOT_HEADER_BYTES),
                               .data = (unsigned char *)at + (data <= (uint64_t)info.st_size ? data : SLOT_HEADER_BYTES),
-                              .mapped_bytes = (size_t)info.st_size};
+                              .mapped_bytes = (size_t)info.st_size,
+                              .inode = info.st_ino};
     return TIDE_OK;
 }
 
@@ -86,6 +87,12 @@ void slot_unmap(struct slot *slot)
     if (slot->header)
         munmap(slot->header, slot->mapped_bytes);
     *slot = (struct slot){0};
+}
+
+int slot_is_at(const struct slot *slot, const char *path)
+{
+    struct stat info;
+    return slot->header != NULL && stat(path, &info) == 0 && info.st_ino == slot->inode;
 }
 
 /* ---- writing ---- */

@@ -65,6 +65,7 @@ struct slot {
     struct slot_region *regions;
     unsigned char *data;
     size_t mapped_bytes;
+    uint64_t inode; /* of the file */
 };
 
 /* Bytes a slot file needs for these regions; 0 when that is more than a rank may have (RANK_BYTES_MAX). */
@@ -77,6 +78,8 @@ MUST_USE enum tide_status slot_reserve(const char *path, uint64_t bytes, struct 
 /* Map an existing slot file, read-only or writable. Does not judge its contents. Errors: NOT_FOUND, IO, CORRUPT (too short). */
 MUST_USE enum tide_status slot_map(const char *path, int writable, struct slot *ret_slot, struct err *err);
 void slot_unmap(struct slot *slot);
+/* Is what is mapped still what the path leads to? */
+int slot_is_at(const struct slot *slot, const char *path);
 
 /* Begin to write a mapped slot: it is RECORDING from here on, laid out, and `data` is set. The caller fills regions[] and
  * data; data_bytes is the aligned end of the last region, padding is the caller's to zero. Errors: LIMIT (the file is too

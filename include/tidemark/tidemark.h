@@ -19,7 +19,8 @@
  * binary runs with and without tidemark; tide_restore then says TIDE_E_NO_CHECKPOINT.
  *
  * A handle is used by one thread at a time. No call prints, exits or raises a signal. A failed checkpoint is never an
- * error of the program: tide_step stays TIDE_OK and the coordinator is told. */
+ * error of the program: tide_step stays TIDE_OK and the coordinator is told. Behind the first tide_step a thread of the
+ * library, deaf to signals and of the lowest priority, maps memory for checkpoints, and ends. */
 
 #include <stddef.h>
 #include <stdint.h>

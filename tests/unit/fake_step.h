@@ -63,20 +63,23 @@ static inline void fake_send(int fd, enum local_type type, enum tide_status stat
     (void)!send(fd, &m, sizeof m, MSG_NOSIGNAL);
 }
 
-static inline void fake_reserve(struct fake_step *step, int fd, const struct local_message *m)
+static inline int fake_make_slots(struct fake_step *step, const struct local_message *m)
 {
     char path[256];
-    struct err err = {0};
-    if (step->mood == FAKE_REFUSES_ROOM) {
-        fake_send(fd, LOCAL_REFUSED, TIDE_E_NOSPACE, "the arena of node n1 is full");
-        return;
-    }
+    int made = 1;
     for (unsigned s = 0; s < SLOTS; s++) {
         snprintf(path, sizeof path, "%s/" SLOT_FILE_FORMAT, step->dir, m->rank, s);
-        if (slot_reserve(path, m->bytes, &err) != TIDE_OK)
-            return;
+        made &= slot_reserve(path, m->bytes, NULL) == TIDE_OK;
     }
-    fake_send(fd, LOCAL_GRANTED, TIDE_OK, "");
+    return made;
+}
+
+static inline void fake_reserve(struct fake_step *step, int fd, const struct local_message *m)
+{
+    if (step->mood == FAKE_REFUSES_ROOM)
+        fake_send(fd, LOCAL_REFUSED, TIDE_E_NOSPACE, "the arena of node n1 is full");
+    else if (fake_make_slots(step, m))
+        fake_send(fd, LOCAL_GRANTED, TIDE_OK, "");
 }
 
 static inline void fake_answer(struct fake_step *step, int fd, const struct local_message *m)
@@ -125,6 +128,7 @@ static inline void fake_serve(struct fake_step *step, int fd)
         if (recv(fd, &m, sizeof m, 0) != (ssize_t)sizeof m || m.magic != LOCAL_MAGIC || m.type > LOCAL_GOODBYE)
             return;
         if (m.type == LOCAL_RESERVE && m.flags & LOCAL_RESERVE_AHEAD) {
+            fake_make_slots(step, &m);
             step->ahead_bytes = m.bytes;
             step->ahead++;
             continue;
