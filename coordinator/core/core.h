@@ -26,7 +26,7 @@
 #define ENDED_HISTORY_MAX 64u   /* events and recoveries kept of the others */
 #define CUT_ATTEMPTS_MAX 5u     /* armings of one cut before it is aborted */
 #define STORE_ATTEMPTS_MAX 3u   /* tries to store a sealed cut before it is left in memory only */
-#define STORE_DEADLINE_MS 600000u /* one such try */
+#define STORE_DEADLINE_MS 600000u /* of one such try, without another shard in the store */
 #define FENCE_DEADLINE_MS 60000u  /* a node that has not ended an old generation by then is declared lost */
 
 /* Where a job's newest generation stands. Beside job.state, which is for people. */

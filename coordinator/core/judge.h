@@ -23,7 +23,8 @@ struct track {
     uint64_t idle_ns;  /* a cut was last opened, or a generation launched */
     uint64_t store_cut;
     uint32_t store_attempts;
-    uint64_t store_ns; /* that try to store it was first seen */
+    uint64_t store_ns; /* that try to store it was first seen, or another shard of it was there */
+    uint32_t stored;   /* shards of it seen in the store */
     uint64_t arena_cut;
     uint64_t arena_ns; /* that sealed cut was first seen not whole; 0: it is */
     /* Where the shards of refs_cut are in the store; kept because nodes forget them when they get their next order. */

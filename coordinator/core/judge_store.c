@@ -60,6 +60,11 @@ static void judge_store_progress(struct judging *judging, const struct job_recor
     struct shard_scan scan;
     scan_shards(judging->book, record, ckpt, &scan);
     bool gathered = track->refs_cut == ckpt->cut;
+    /* However large it is: as long as one shard after the other arrives, it is on its way. */
+    if (scan.stored > track->stored) {
+        track->stored = scan.stored;
+        track->store_ns = judging->now_ns;
+    }
     if (!gathered && scan.stored == scan.world)
         gathered = scan_refs(judging->book, record, ckpt, track);
     if (scan.manifest != NULL && scan.manifest->progress == SHARD_STORED) {

@@ -65,6 +65,7 @@ static void look_at_store(struct track *track, const struct job_record *record, 
     track->store_cut = record->store_cut;
     track->store_attempts = record->store_attempts;
     track->store_ns = now_ns;
+    track->stored = 0;
     if (track->refs_cut != record->store_cut) {
         mem_free(track->refs.items);
         track->refs.items = NULL;

@@ -485,6 +485,26 @@ static void memory_that_is_gone_is_no_corruption(void **context)
     world_release(&w);
 }
 
+static void a_slow_store_is_waited_for_while_shards_arrive(void **context)
+{
+    (void)context;
+    struct world w;
+    start(&w, 3, 3, 0);
+    assert_int_equal(order(&w, CMD_CKPT_REQUEST, "j", 0), TIDE_OK);
+    while (job_of(&w, "j")->ckpts.count == 0 || ckpt_of(&w, "j", 1)->state == TIDE_CKPT_OPEN)
+        run(&w, TICK_MS);
+    fake_of(&w, "n2")->deaf = fake_of(&w, "n3")->deaf = true;
+    for (int n = 2; n <= 3; n++) {
+        run(&w, STORE_DEADLINE_MS - 100000);
+        assert_int_equal(ckpt_of(&w, "j", 1)->state, TIDE_CKPT_SEALED);
+        w.fakes[n - 1].deaf = false;
+    }
+    run(&w, 500);
+    assert_int_equal(ckpt_of(&w, "j", 1)->state, TIDE_CKPT_COMMITTED);
+    assert_null(event_last(&w, "j", EVENT_STORE_FAILED));
+    world_release(&w);
+}
+
 static void storing_has_a_deadline_and_names_who_is_missing(void **context)
 {
     (void)context;
@@ -527,6 +547,7 @@ int main(void)
         cmocka_unit_test(rollback_of_a_waiting_or_ended_job),
         cmocka_unit_test(corrupt_checkpoint_falls_back_to_an_older_one),
         cmocka_unit_test(memory_that_is_gone_is_no_corruption),
+        cmocka_unit_test(a_slow_store_is_waited_for_while_shards_arrive),
         cmocka_unit_test(storing_has_a_deadline_and_names_who_is_missing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
