@@ -40,6 +40,15 @@ static void hand_committed(struct member *member, uint64_t commit)
     }
 }
 
+/* The leadership under which something was proposed is over. */
+static void leave_own(struct member *member)
+{
+    struct raft_status status;
+    raft_get_status(member->raft, &status);
+    if (member->turn.role == RAFT_LEADER && (status.role != RAFT_LEADER || status.term != member->turn.term))
+        own_lost(member);
+}
+
 /* Tell what the role is now, if that is news. */
 static void hand_turn(struct member *member)
 {
@@ -53,8 +62,6 @@ static void hand_turn(struct member *member)
     if (leader != NULL)
         text_copy(turn.api, sizeof turn.api, leader->api);
     struct member_turn *last = &member->turn;
-    if (last->role == RAFT_LEADER && (turn.role != RAFT_LEADER || turn.term != last->term))
-        own_lost(member);
     if (turn.role == last->role && turn.term == last->term && turn.leader == last->leader && turn.ready == last->ready &&
         strcmp(turn.api, last->api) == 0)
         return;
@@ -73,6 +80,10 @@ void member_take(struct member *member, struct raft_update *update)
         journal_write(member, &update->write);
     for (size_t i = 0; i < update->message_count; i++)
         peers_send(member, &update->messages[i]);
+    /* One message of a later leader may end this one's office and commit other entries in the place of its own: what was
+     * proposed must be known as orphaned before any of them is handed out. */
+    if (update->role_changed)
+        leave_own(member);
     if (update->restore != 0)
         hand_restored(member, update->restore);
     bool news = update->role_changed || update->config_changed;

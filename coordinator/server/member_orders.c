@@ -54,7 +54,8 @@ void *own_committed(struct member *member, uint64_t index, uint64_t term)
         if (cookie != NULL)
             return cookie;
     }
-    if (member->own == NULL || member->own->index != index)
+    /* Of another term: the entry of a later leader, in the place of ours, which own_lost will look at. */
+    if (member->own == NULL || member->own->index != index || member->own->term != term)
         return NULL;
     void *cookie = own_take(&member->own);
     if (member->own == NULL)

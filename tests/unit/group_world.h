@@ -42,12 +42,12 @@ struct group {
     struct raft_config founders;
 };
 
-static uint64_t chain(uint64_t sum, const struct raft_blob *blob)
+static inline uint64_t chain(uint64_t sum, const struct raft_blob *blob)
 {
     return XXH3_64bits_withSeed(blob->data, blob->bytes, sum);
 }
 
-static void on_committed(void *context, const struct member_entry *entry)
+static inline void on_committed(void *context, const struct member_entry *entry)
 {
     struct mate *n = context;
     assert_true(entry->index == n->index + 1);
@@ -66,7 +66,7 @@ static void on_committed(void *context, const struct member_entry *entry)
     raft_blob_unref(entry->blob);
 }
 
-static void on_failed(void *context, void *cookie, enum tide_status status, const struct err *err)
+static inline void on_failed(void *context, void *cookie, enum tide_status status, const struct err *err)
 {
     struct mate *n = context;
     assert_non_null(cookie);
@@ -76,7 +76,7 @@ static void on_failed(void *context, void *cookie, enum tide_status status, cons
     n->refused += status == TIDE_E_UNAVAILABLE;
 }
 
-static void on_read(void *context, void *cookie, bool permitted)
+static inline void on_read(void *context, void *cookie, bool permitted)
 {
     struct mate *n = context;
     assert_non_null(cookie);
@@ -90,7 +90,7 @@ struct sums {
     uint64_t sum, commands;
 };
 
-static void *on_parse(void *context, const struct snapshot *snapshot, struct err *err)
+static inline void *on_parse(void *context, const struct snapshot *snapshot, struct err *err)
 {
     (void)context;
     struct sums *sums = mem_alloc(sizeof *sums);
@@ -101,7 +101,7 @@ static void *on_parse(void *context, const struct snapshot *snapshot, struct err
     return NULL;
 }
 
-static void on_restored(void *context, void *parsed, uint64_t index, uint64_t term, const struct raft_config *config)
+static inline void on_restored(void *context, void *parsed, uint64_t index, uint64_t term, const struct raft_config *config)
 {
     struct mate *n = context;
     struct sums *sums = parsed;
@@ -115,19 +115,19 @@ static void on_restored(void *context, void *parsed, uint64_t index, uint64_t te
     mem_free(sums);
 }
 
-static void on_drop(void *context, void *parsed)
+static inline void on_drop(void *context, void *parsed)
 {
     (void)context;
     mem_free(parsed);
 }
 
-static void on_turned(void *context, const struct member_turn *turn)
+static inline void on_turned(void *context, const struct member_turn *turn)
 {
     struct mate *n = context;
     n->turn = *turn;
 }
 
-static void on_stopped(void *context)
+static inline void on_stopped(void *context)
 {
     struct mate *n = context;
     n->stopped = true;
@@ -144,7 +144,7 @@ static const struct member_calls group_calls = {.committed = on_committed,
 
 /* ---- time ---- */
 
-static void on_alarm(uv_timer_t *timer)
+static inline void on_alarm(uv_timer_t *timer)
 {
     struct group *g = timer->data;
     g->rang = true;
@@ -160,7 +160,7 @@ static void on_alarm(uv_timer_t *timer)
         held_;                                                                                                              \
     })
 
-static void group_turn(struct group *g)
+static inline void group_turn(struct group *g)
 {
     uv_timer_start(&g->alarm, on_alarm, 5, 0);
     uv_run(&g->loop, UV_RUN_ONCE);
@@ -169,7 +169,7 @@ static void group_turn(struct group *g)
 /* ---- members ---- */
 
 /* Of the moment: somebody else may take it, which has not happened yet. */
-static unsigned free_port(void)
+static inline unsigned free_port(void)
 {
     struct sockaddr_in name = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t bytes = sizeof name;
@@ -180,7 +180,7 @@ static unsigned free_port(void)
     return ntohs(name.sin_port);
 }
 
-static enum tide_status node_open(struct group *g, struct mate *n, struct err *err)
+static inline enum tide_status node_open(struct group *g, struct mate *n, struct err *err)
 {
     struct raft_config nobody = {0};
     bool founds = raft_config_member(&g->founders, n->id) != NULL;
@@ -200,7 +200,7 @@ static enum tide_status node_open(struct group *g, struct mate *n, struct err *e
     return member_open(&options, &n->member, err);
 }
 
-static void node_start(struct group *g, struct mate *n)
+static inline void node_start(struct group *g, struct mate *n)
 {
     struct err err = {0};
     if (node_open(g, n, &err) != TIDE_OK)
@@ -208,7 +208,7 @@ static void node_start(struct group *g, struct mate *n)
     member_start(n->member);
 }
 
-static void node_stop(struct group *g, struct mate *n, bool hand_over)
+static inline void node_stop(struct group *g, struct mate *n, bool hand_over)
 {
     member_stop(n->member, hand_over);
     assert_true(UNTIL(g, n->stopped));
@@ -220,7 +220,7 @@ static void node_stop(struct group *g, struct mate *n, bool hand_over)
 }
 
 /* A group of `founders`, with room for more; none runs yet. */
-static void group_init(struct group *g, unsigned founders)
+static inline void group_init(struct group *g, unsigned founders)
 {
     *g = (struct group){0};
     snprintf(g->dir, sizeof g->dir, "%s/tidemark-group-XXXXXX", access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp");
@@ -242,14 +242,14 @@ static void group_init(struct group *g, unsigned founders)
     }
 }
 
-static void group_start(struct group *g, unsigned founders)
+static inline void group_start(struct group *g, unsigned founders)
 {
     group_init(g, founders);
     for (unsigned i = 0; i < founders; i++)
         node_start(g, &g->nodes[i]);
 }
 
-static void group_end(struct group *g)
+static inline void group_end(struct group *g)
 {
     for (unsigned i = 0; i < GROUP_MAX; i++)
         if (g->nodes[i].member != NULL)
@@ -260,7 +260,7 @@ static void group_end(struct group *g)
     assert_int_equal(fsx_remove_tree(g->dir, NULL), TIDE_OK);
 }
 
-static struct mate *leader_of(struct group *g)
+static inline struct mate *leader_of(struct group *g)
 {
     for (unsigned i = 0; i < GROUP_MAX; i++)
         if (g->nodes[i].member != NULL && g->nodes[i].turn.ready)
@@ -268,13 +268,13 @@ static struct mate *leader_of(struct group *g)
     return NULL;
 }
 
-static struct mate *wait_leader(struct group *g)
+static inline struct mate *wait_leader(struct group *g)
 {
     assert_true(UNTIL(g, leader_of(g) != NULL));
     return leader_of(g);
 }
 
-static struct mate *other_than(struct group *g, const struct mate *n)
+static inline struct mate *other_than(struct group *g, const struct mate *n)
 {
     for (unsigned i = 0; i < GROUP_MAX; i++)
         if (g->nodes[i].member != NULL && &g->nodes[i] != n)
@@ -282,7 +282,7 @@ static struct mate *other_than(struct group *g, const struct mate *n)
     return NULL;
 }
 
-static enum tide_status propose(struct mate *n, const char *text)
+static inline enum tide_status propose(struct mate *n, const char *text)
 {
     struct err err = {0};
     struct raft_blob *blob = raft_blob_create(text, strlen(text));
@@ -292,7 +292,7 @@ static enum tide_status propose(struct mate *n, const char *text)
 }
 
 /* `count` commands at `n`, each acknowledged. */
-static void propose_many(struct group *g, struct mate *n, unsigned count)
+static inline void propose_many(struct group *g, struct mate *n, unsigned count)
 {
     uint64_t own = n->own;
     for (unsigned i = 0; i < count; i++) {
@@ -303,7 +303,7 @@ static void propose_many(struct group *g, struct mate *n, unsigned count)
     assert_true(UNTIL(g, n->own == own + count));
 }
 
-static bool same(const struct group *g)
+static inline bool same(const struct group *g)
 {
     const struct mate *first = NULL;
     for (unsigned i = 0; i < GROUP_MAX; i++) {
@@ -318,7 +318,7 @@ static bool same(const struct group *g)
 }
 
 /* An image of what `n` has applied, as its replica would write it. */
-static void save_image(struct mate *n)
+static inline void save_image(struct mate *n)
 {
     char text[64];
     struct err err = {0};
