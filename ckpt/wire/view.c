@@ -63,6 +63,7 @@ static const struct codec_field member_view_fields[] = {
     CODEC_FIELD(member_view, snapshot_index, CODEC_U64),
     CODEC_FIELD(member_view, free_bytes, CODEC_U64),
     CODEC_FIELD(member_view, sync_us, CODEC_U64),
+    CODEC_FIELD(member_view, turn_us_max, CODEC_U64),
     CODEC_TEXT_OF(member_view, error),
 };
 CODEC_DEFINE(member_view_codec, member_view, "member", member_view_fields);

@@ -26,8 +26,8 @@ struct job_view {
     uint64_t revision; /* watch from here */
     struct job job;
     char log_key[TIDE_TOKEN_CHARS + 1]; /* agents show its logs to whoever has it */
-    LIST_OF(struct rank_view) ranks; /* of the present generation, by rank */
-    struct strlist explain;          /* sentences: why it is in this state, what it waits for, who is missing */
+    LIST_OF(struct rank_view) ranks;    /* of the present generation, by rank */
+    struct strlist explain;             /* sentences: why it is in this state, what it waits for, who is missing */
 };
 extern const struct codec job_view_codec;
 
@@ -68,6 +68,7 @@ struct member_view {
     uint64_t contact_ms;                  /* since it was last heard */
     uint64_t queued_bytes;                /* for it, not yet taken */
     uint64_t log_bytes, snapshot_index, free_bytes, sync_us; /* only of the one that answers */
+    uint64_t turn_us_max;                                    /* … the longest that everybody had to wait for it */
     char error[TIDE_TEXT_MAX + 1];                           /* why it is not connected */
 };
 

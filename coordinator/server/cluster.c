@@ -13,6 +13,7 @@
 #include "coordinator/disk/datadir.h"
 #include "coordinator/server/inner.h"
 
+#define NS_PER_US 1000u
 #define CAUGHT_UP_ENTRIES 1000u /* a member this little behind is of use */
 
 /* ---- shown ---- */
@@ -50,6 +51,7 @@ static void show_self(struct server *server, const struct member_status *status,
     view->snapshot_index = self.snapshot_index;
     view->free_bytes = status->free_bytes;
     view->sync_us = status->sync_us;
+    view->turn_us_max = server->turn_longest_ns / NS_PER_US;
     text_copy(view->role, sizeof view->role, view->learner ? "learner" : raft_role_name(status->raft.role));
     if (view->address[0] == '\0')
         text_copy(view->address, sizeof view->address, http_address(server->http));

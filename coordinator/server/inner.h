@@ -8,6 +8,8 @@
 #define WATCH_BUCKETS 1024u
 #define VERSION_MAX (UINT64_C(1) << 62) /* of a watched thing; larger ones are no answer of ours */
 #define COMMAND_DEADLINE_MS 30000u      /* a command that is not in the log by then is answered TIMEOUT: outcome unknown */
+#define TURN_LONG_NS (250 * NS_PER_MS)  /* a turn of the loop that long is said */
+#define TURN_SAID_NS (10 * NS_PER_S)    /* … so often */
 #define TICK_MS 100u                    /* how often deadlines are looked at */
 
 /* What can be watched. Each thing has a version: a number that grows whenever what is served of it changes. */
@@ -68,7 +70,10 @@ struct server {
     struct replica *replica;
     struct http *http;
     struct raft_config founders;
-    bool leads; /* and has said so to all in here */
+    uv_check_t turn_begins; /* of the loop, and its end */
+    uv_prepare_t turn_ends;
+    uint64_t turn_ns, turn_longest_ns, turn_said_ns; /* began; longest so far; last said to be long */
+    bool leads;                                      /* and has said so to all in here */
     bool address_written;
     struct http_tls tls; /* texts of options.identity */
     struct book book;

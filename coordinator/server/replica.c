@@ -217,9 +217,36 @@ static void apply_entry(struct replica *replica, const struct member_entry *entr
 
 /* ---- what was decided, in order ---- */
 
+/* Giving back a large state takes a while: not on the loop. */
+struct garbage {
+    uv_work_t work;
+    struct state state;
+};
+
+static void garbage_run(uv_work_t *work)
+{
+    struct garbage *garbage = work->data;
+    state_release(&garbage->state);
+}
+
+static void garbage_done(uv_work_t *work, int cancelled)
+{
+    (void)cancelled;
+    mem_free(work->data);
+}
+
+void replica_discard(struct replica *replica, struct state *state)
+{
+    struct garbage *garbage = mem_alloc(sizeof *garbage);
+    garbage->state = *state;
+    *state = (struct state){0};
+    garbage->work.data = garbage;
+    uv_queue_work(replica->options.loop, &garbage->work, garbage_run, garbage_done);
+}
+
 static void take_restored(struct replica *replica, struct decided *d)
 {
-    state_release(&replica->state);
+    replica_discard(replica, &replica->state);
     replica->state = *d->state;
     mem_free(d->state);
     raft_blob_unref(replica->config);

@@ -99,7 +99,7 @@ static void image_done(uv_work_t *work, int cancelled)
     replica->imaging = false;
     if (replica->shadow_next != NULL) {
         /* Meanwhile the state became another one. */
-        state_release(&image->shadow);
+        replica_discard(replica, &image->shadow);
         image->shadow = *replica->shadow_next;
         mem_free(replica->shadow_next);
         replica->shadow_next = NULL;
@@ -160,7 +160,7 @@ void image_restored(struct replica *replica, struct state *shadow)
     replica->restored_index = replica->index;
     replica->restored_term = replica->term;
     if (replica->shadow_next != NULL)
-        state_release(replica->shadow_next);
+        replica_discard(replica, replica->shadow_next);
     mem_free(replica->shadow_next);
     replica->shadow_next = NULL;
     if (replica->imaging) {
@@ -168,7 +168,7 @@ void image_restored(struct replica *replica, struct state *shadow)
         *replica->shadow_next = *shadow;
         return;
     }
-    state_release(&replica->image.shadow);
+    replica_discard(replica, &replica->image.shadow);
     replica->image.shadow = *shadow;
     raft_blob_unref(replica->image.config);
     replica->image.config = raft_blob_ref(replica->config);

@@ -87,6 +87,7 @@ void replica_broken(struct replica *replica, uint64_t index, unsigned kind, cons
     __attribute__((__noreturn__));
 /* What was committed must be understood by everybody, or nobody goes on. */
 void replica_parse(const struct replica *replica, const struct member_entry *entry, struct command *ret_command);
+void replica_discard(struct replica *replica, struct state *state);
 void replica_end_if_idle(struct replica *replica);
 
 /* replica_image.c */

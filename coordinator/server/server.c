@@ -104,6 +104,36 @@ static void on_applied(void *context)
     server_judge_soon(server);
 }
 
+/* ---- how long one turn of the loop takes ---- */
+
+static void on_turn_begins(uv_check_t *check)
+{
+    struct server *server = check->data;
+    server->turn_ns = clock_mono_ns();
+}
+
+static void on_turn_ends(uv_prepare_t *prepare)
+{
+    struct server *server = prepare->data;
+    uint64_t now = clock_mono_ns(), took = server->turn_ns ? now - server->turn_ns : 0;
+    server->turn_ns = 0;
+    if (took > server->turn_longest_ns)
+        server->turn_longest_ns = took;
+    if (took < TURN_LONG_NS || now - server->turn_said_ns < TURN_SAID_NS)
+        return;
+    server->turn_said_ns = now;
+    log_warn("everybody waited %" PRIu64 " ms for this coordinator: one turn of its loop took so long", took / NS_PER_MS);
+}
+
+static void watch_turns(struct server *server)
+{
+    uv_check_init(server->loop, &server->turn_begins);
+    uv_prepare_init(server->loop, &server->turn_ends);
+    server->turn_begins.data = server->turn_ends.data = server;
+    uv_check_start(&server->turn_begins, on_turn_begins);
+    uv_prepare_start(&server->turn_ends, on_turn_ends);
+}
+
 static void on_tick(uv_timer_t *timer)
 {
     struct server *server = timer->data;
@@ -217,6 +247,8 @@ static void on_stopped(void *context)
     server->http = NULL;
     uv_close((uv_handle_t *)&server->judge_timer, NULL);
     uv_close((uv_handle_t *)&server->tick, NULL);
+    uv_close((uv_handle_t *)&server->turn_begins, NULL);
+    uv_close((uv_handle_t *)&server->turn_ends, NULL);
 }
 
 /* The group as it is founded: all whom the identity names, or this one alone. */
@@ -317,6 +349,7 @@ enum tide_status server_open(uv_loop_t *loop, const struct server_options *optio
     server->judge_timer.data = server->tick.data = server;
     uv_timer_start(&server->tick, on_tick, TICK_MS, TICK_MS);
     watch_init(server);
+    watch_turns(server);
     replica_start(server->replica);
     *ret_server = server;
     return TIDE_OK;

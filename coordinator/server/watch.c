@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Long polls. Every watched thing has a version, a number of this server that grows whenever the bytes served of it
  * change, whether the log changed them or a heartbeat did. A watch with another number than the present one is answered
- * at once; so a client never misses a change, and never returns for nothing. A leader counts from its term, so that they grow
- * from leader to leader whatever their clocks say: what an agent was told by a leader that was deposed without knowing is
- * older than what the next one says. They jump over any larger number a client brings. */
+ * at once; so a client never misses a change, and never returns for nothing. A leader counts from its term, so that they
+ * grow from leader to leader whatever their clocks say: what an agent was told by a leader that was deposed without knowing
+ * is older than what the next one says. They jump over any larger number a client brings. */
 #include <string.h>
 #include <xxhash.h>
 
@@ -13,7 +13,7 @@
 
 #define SWEEP_BUDGET_NS (5 * NS_PER_MS) /* one turn of the loop; the rest in the next */
 #define LIVE_DELAY_MS 100u              /* steps change all the time: at most ten answers a second for them */
-#define VERSION_TERM_SHIFT 32u /* 4 thousand million versions a term */
+#define VERSION_TERM_SHIFT 32u          /* 4 thousand million versions a term */
 
 static void on_sweep(uv_timer_t *timer);
 
