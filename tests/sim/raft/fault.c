@@ -2,9 +2,12 @@
 #include "tests/sim/raft/sim.h"
 
 #define TURN_NS MS(50)
+#define STANDSTILL_NS SECONDS(2) /* the most that trouble of one member may cost the others */
 
 static struct node *anybody(struct world *w)
 {
+    if (w->mild)
+        return &w->nodes[w->victim];
     return &w->nodes[between(w, 0, w->node_count - 1)];
 }
 
@@ -12,7 +15,7 @@ static struct node *anybody(struct world *w)
 static struct node *somebody(struct world *w)
 {
     struct node *leader = world_leader(w);
-    return leader != NULL && chance(w, 350000) ? leader : anybody(w);
+    return leader != NULL && !w->mild && chance(w, 350000) ? leader : anybody(w);
 }
 
 static void boot_later(struct world *w, struct node *n)
@@ -46,9 +49,10 @@ static void cut(struct world *w, uint32_t from, uint32_t to, uint64_t until)
 static void cut_one_way(struct world *w)
 {
     uint64_t until = w->now + between(w, MS(50), SECONDS(3));
-    uint32_t a = anybody(w)->slot, b = anybody(w)->slot;
-    say(w, "nothing comes from slot %u to slot %u", a, b);
-    cut(w, a, b, until);
+    uint32_t a = anybody(w)->slot, b = (uint32_t)between(w, 0, w->node_count - 1);
+    bool from = chance(w, 500000);
+    say(w, "nothing comes from slot %u to slot %u", from ? a : b, from ? b : a);
+    cut(w, from ? a : b, from ? b : a, until);
 }
 
 static void isolate(struct world *w)
@@ -145,11 +149,23 @@ static void disks(struct world *w)
         full(w);
 }
 
+/* A majority is well and connected, and there is load: it must commit. */
+static void check_progress(struct world *w)
+{
+    if (w->truth_count > w->progress || !w->mild || w->quiet) {
+        w->progress = w->truth_count;
+        w->progress_at = w->now;
+    } else if (w->now > w->progress_at + STANDSTILL_NS) {
+        violation(w, "only one member is in trouble, and nothing was committed for %" PRIu64 " s", STANDSTILL_NS / SECONDS(1));
+    }
+}
+
 void fault_turn(struct world *w)
 {
     const struct lies *l = &w->lies;
     if (w->healed)
         return;
+    check_progress(w);
     everyday(w);
     disks(w);
     if (chance(w, l->crash))

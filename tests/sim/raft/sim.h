@@ -155,6 +155,9 @@ struct world {
     struct happening *heap;
     size_t heap_count, heap_room;
     bool verbose, stop, healed, quiet; /* quiet: clients begin nothing new */
+    bool mild;                         /* only one member is in trouble: the others must get on */
+    uint32_t victim;                   /* its slot */
+    uint64_t progress, progress_at;    /* newest committed entry, and since when */
     unsigned violations;
     struct lies lies;
     uint32_t node_count, founding; /* slots; the first `founding` are the group at the beginning */
