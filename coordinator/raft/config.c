@@ -154,7 +154,8 @@ EVENT(ev_promote)
         return err_set(err, TIDE_E_EXISTS, "member %" PRIu64 " is a voter already", id);
     if (raft_config_voters(&config) == RAFT_VOTERS_MAX)
         return err_set(err, TIDE_E_LIMIT, "a group has at most %u voters", RAFT_VOTERS_MAX);
-    if (peer->silent_ticks >= raft->election_ticks)
+    /* One that was never heard is not silent for long enough to be missed, and lacks little where there is little. */
+    if (peer->match == 0 || peer->silent_ticks >= raft->election_ticks)
         return err_set(err, TIDE_E_STATE, "member %" PRIu64 " does not answer; start it, let it catch up, then promote it", id);
     if (peer->match + RAFT_PROMOTE_LAG_MAX < last)
         return err_set(err, TIDE_E_STATE,

@@ -48,7 +48,13 @@ void a_lagging_learner_is_not_promoted(void **state)
     (void)state;
     struct world *w = begin(3, 1);
     struct node *n = leader(w), *spare = &w->nodes[3];
+    /* One that was never heard, in the time in which it could not be missed yet. */
+    node_crash(w, spare);
     assert_int_equal(change(w, n, RAFT_EV_ADD, spare->id), TIDE_OK);
+    pass(w, 50);
+    assert_int_equal(n->status.commit, n->status.last);
+    assert_int_equal(change(w, n, RAFT_EV_PROMOTE, spare->id), TIDE_E_STATE);
+    node_boot(w, spare);
     until(w, 1000, all_agree);
     spare->paused_until = w->now + MS(120);
     propose_many(w, n, RAFT_PROMOTE_LAG_MAX + 2);
