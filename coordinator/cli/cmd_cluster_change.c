@@ -116,7 +116,7 @@ static int end(struct change *change, enum tide_status status, const struct outc
 
 static bool caught_up(const struct member_view *m)
 {
-    return member_heard(m) && m->lag <= CAUGHT_UP_LAG_MAX && strcmp(m->replication, "snapshot") != 0;
+    return member_heard(m) && m->match_index > 0 && m->lag <= CAUGHT_UP_LAG_MAX && strcmp(m->replication, "snapshot") != 0;
 }
 
 static void tell_progress(const struct member_view *m, uint64_t begun_ns)
