@@ -71,7 +71,6 @@ static void show_peer(const struct member_status *status, struct member_view *vi
         view->lag = raft->last - peer->match;
         view->contact_ms = peer->silent_ticks * RAFT_TICK_MS;
         text_copy(view->replication, sizeof view->replication, raft_peer_state_name(peer->state));
-        text_copy(view->role, sizeof view->role, view->learner ? "learner" : "follower");
     }
     for (size_t i = 0; i < status->link_count; i++) {
         const struct member_link *link = &status->links[i];
@@ -79,8 +78,8 @@ static void show_peer(const struct member_status *status, struct member_view *vi
             continue;
         view->queued_bytes = link->queued_bytes;
         text_copy(view->error, sizeof view->error, link->connected ? "" : link->error);
-        if (!link->connected)
-            text_copy(view->role, sizeof view->role, "unknown");
+        if (link->connected && raft->role == RAFT_LEADER)
+            text_copy(view->role, sizeof view->role, view->learner ? "learner" : "follower");
     }
 }
 

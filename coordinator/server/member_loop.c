@@ -74,6 +74,24 @@ static void hand_turn(struct member *member)
     member_note(member, &(struct note){.kind = NOTE_TURNED, .turn = copy});
 }
 
+/* For whoever asks how it stands; from another thread. */
+static void publish(struct member *member)
+{
+    struct member_status status = {0};
+    raft_get_status(member->raft, &status.raft);
+    status.config = *raft_config_of(member->raft);
+    pthread_mutex_lock(&member->log.lock);
+    status.log_bytes = member->log.log_bytes;
+    status.free_bytes = atomic_load(&member->free_bytes);
+    status.sync_us = member->log.sync_us;
+    status.sync_us_max = member->log.sync_us_max;
+    pthread_mutex_unlock(&member->log.lock);
+    peers_status(member, &status);
+    pthread_mutex_lock(&member->lock);
+    member->status = status;
+    pthread_mutex_unlock(&member->lock);
+}
+
 void member_take(struct member *member, struct raft_update *update)
 {
     if (update->write.number != 0)
@@ -87,6 +105,8 @@ void member_take(struct member *member, struct raft_update *update)
     if (update->restore != 0)
         hand_restored(member, update->restore);
     bool news = update->role_changed || update->config_changed;
+    if (news) /* before anybody hears that it was done: who then asks must find it so */
+        publish(member);
     if (update->commit > member->applied) {
         hand_committed(member, update->commit);
         news = news || !member->turn.ready;
@@ -114,23 +134,6 @@ enum tide_status member_step(struct member *member, struct raft_event *event, st
 }
 
 /* ---- the loop ---- */
-
-static void publish(struct member *member)
-{
-    struct member_status status = {0};
-    raft_get_status(member->raft, &status.raft);
-    status.config = *raft_config_of(member->raft);
-    pthread_mutex_lock(&member->log.lock);
-    status.log_bytes = member->log.log_bytes;
-    status.free_bytes = atomic_load(&member->free_bytes);
-    status.sync_us = member->log.sync_us;
-    status.sync_us_max = member->log.sync_us_max;
-    pthread_mutex_unlock(&member->log.lock);
-    peers_status(member, &status);
-    pthread_mutex_lock(&member->lock);
-    member->status = status;
-    pthread_mutex_unlock(&member->lock);
-}
 
 /* A disk that fills up is no place to lead from: whoever has room should. */
 static void leave_full_disk(struct member *member)
