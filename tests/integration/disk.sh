@@ -9,6 +9,8 @@ set -uo pipefail
 TIDEMARKD=$SCENARIO_BUILD/bin/tidemarkd
 SHIM=$SCENARIO_BUILD/tests/disk_fault.so
 SUBMISSIONS=30
+CUT_ROUNDS=${CUT_ROUNDS:-6}
+CUT_SEED=${CUT_SEED:-$RANDOM}
 WORK=$(mktemp -d "${TMPDIR:-/tmp}/tidemark-disk.XXXXXX")
 PID=
 
@@ -114,6 +116,23 @@ serves()
     begin_again
 }
 
+# Power cuts at calls drawn from a seed: bytes and names that were not synced are gone, and the next start finds the rest.
+power_cuts()
+{
+    local round
+    begin power || return 1
+    RANDOM=$CUT_SEED
+    for ((round = 1; round <= CUT_ROUNDS; round++)); do
+        if daemon_start "any:$((RANDOM % 120 + 1)):cut:*/power/*"; then
+            submit_all "cut-$round"
+            ! kill -0 "$PID" 2>/dev/null || kill -9 "$PID"
+        fi
+        wait "$PID" 2>/dev/null
+        begin_again || { echo "round $round of seed $CUT_SEED"; return 1; }
+    done
+    grep -qc cut- "$WORK/acked" || { echo "nothing was acknowledged between the cuts"; return 1; }
+}
+
 expect "the faults can be put in" test -e "$SHIM"
 expect "EIO of a write to the log" stops write "write:3:EIO:*/log-*" "cannot write record"
 expect "a disk that is full in the middle of the log" stops full "write:5+:ENOSPC:*/log-*" "No space left"
@@ -128,4 +147,5 @@ expect "a failed fsync of the directory" stops directory "sync:1:EIO:$WORK/direc
 expect "an old snapshot that cannot be removed" stops unlink "unlink:1:EIO:*/snap-*.img" "cannot remove"
 expect "no room for a snapshot" serves image-full "write:1+:ENOSPC:*/snap-*"
 expect "short writes" serves short "write:1+:half:*/short/*"
+expect "$CUT_ROUNDS power cuts at any call (CUT_SEED=$CUT_SEED)" power_cuts
 scenario_end

@@ -182,11 +182,17 @@ static void directory_synced(const char *path)
 
 void cut_synced(int fd, const char *path)
 {
-    struct file *file = file_of(fd);
-    if (file != NULL)
-        file->from = file->to = 0;
-    else
+    struct stat info;
+    if (fstat(fd, &info) != 0)
+        return;
+    if (S_ISDIR(info.st_mode))
         directory_synced(path);
+    for (size_t i = 0; i < file_count; i++)
+        if (files[i].device == info.st_dev && files[i].inode == info.st_ino) {
+            close(files[i].fd);
+            files[i] = files[--file_count];
+            return;
+        }
 }
 
 void cut_all(void)

@@ -172,9 +172,9 @@ static struct rule judge(unsigned call, const char *path)
     }
     if (verdict.cut)
         cut_all();
-    pthread_mutex_unlock(&mutex);
     if (verdict.kill)
-        raise(SIGKILL);
+        raise(SIGKILL); /* before anybody else goes on */
+    pthread_mutex_unlock(&mutex);
     return verdict;
 }
 
