@@ -185,6 +185,8 @@ bool agent_idle(const struct agent_core *core);
 /* End all steps with their jobs' grace (the agent itself is told to end with them). The actions go out with the next event;
  * from then on nothing is started. */
 void agent_end_all(struct agent_core *core);
+/* The longest that one of the steps not gone yet may take to end. */
+uint64_t agent_grace_ms(const struct agent_core *core);
 /* Steps not gone yet. */
 size_t agent_steps_left(const struct agent_core *core);
 

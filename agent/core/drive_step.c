@@ -25,6 +25,18 @@ static uint64_t grace_of(const struct job_part *job, enum wish wish)
     return grace_ms != 0 ? grace_ms : SPEC_STOP_GRACE_MS_DEFAULT;
 }
 
+uint64_t agent_grace_ms(const struct agent_core *core)
+{
+    uint64_t longest_ms = 0;
+    for (size_t i = 0; i < core->job_count; i++)
+        for (size_t s = 0; s < core->jobs[i]->steps.count; s++) {
+            uint64_t grace_ms = grace_of(core->jobs[i], WISH_STOP);
+            if (core->jobs[i]->steps.items[s].state != STEP_PART_GONE && grace_ms > longest_ms)
+                longest_ms = grace_ms;
+        }
+    return longest_ms;
+}
+
 static void end_step(struct agent_core *core, struct job_part *job, struct step_part *step, enum wish wish)
 {
     uint64_t grace_ms = grace_of(job, wish);

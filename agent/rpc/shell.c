@@ -17,7 +17,6 @@
 
 #define QUEUE_ROOM_FIRST 16u
 #define END_EXTRA_MS 5000u /* beyond the longest grace, when told to end with the steps */
-#define END_GRACE_MS SPEC_STOP_GRACE_MS_DEFAULT
 #define CLOSE_TURNS_MAX 100u
 #define FILES_WANTED 65536u
 
@@ -179,7 +178,7 @@ static void on_signal(uv_signal_t *signal, int number)
         return;
     log_info("signal %d: ending %zu steps first", number, left);
     shell->ending = true;
-    shell->end_by_ns = clock_mono_ns() + (END_GRACE_MS + END_EXTRA_MS) * NS_PER_MS;
+    shell->end_by_ns = clock_mono_ns() + (agent_grace_ms(shell->core) + END_EXTRA_MS) * NS_PER_MS;
     agent_end_all(shell->core);
     shell_event(shell, &(struct agent_event){.kind = EV_TICK});
 }

@@ -271,12 +271,17 @@ static void told_to_end_with_its_steps_it_starts_nothing(void **state)
     (void)state;
     struct story s;
     story_runs(&s, 5);
+    assert_int_equal(agent_grace_ms(s.core), SPEC_STOP_GRACE_MS_DEFAULT);
+    s.order.spec.stop_grace_ms = 60000;
+    ordered(&s);
     agent_end_all(s.core);
     passes_ms(&s, 1);
-    assert_int_equal(did(&s, ACT_END_STEP)->grace_ms, SPEC_STOP_GRACE_MS_DEFAULT);
+    assert_int_equal(did(&s, ACT_END_STEP)->grace_ms, 60000);
     assert_int_equal(agent_steps_left(s.core), 1);
+    assert_int_equal(agent_grace_ms(s.core), 60000); /* the agent itself stays as long */
     step_gone(&s, 1);
     assert_int_equal(agent_steps_left(s.core), 0);
+    assert_int_equal(agent_grace_ms(s.core), 0);
     s.order.generation = 2;
     ordered(&s);
     assert_null(did(&s, ACT_START_STEP));
