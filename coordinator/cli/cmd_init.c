@@ -23,6 +23,9 @@
 #define CA_KEY_FILE "ca.key"
 #define CLUSTER_FILE "cluster.json"
 #define JOIN_FILE "join-token"
+#define AGENT_DIR "agent"
+#define ADMIN_DIR "admin" /* and the name in its certificate */
+#define ANY_NODE "*"
 #define JOIN_NAME "join" /* of the token behind it */
 
 /* ---- HOST[:API_PORT[:PEER_PORT]] ---- */
@@ -229,7 +232,7 @@ static enum tide_status make_all(const char *dir, struct identity *identity, str
 {
     struct issue to = {.dir = dir, .identity = identity};
     struct ca *ca = NULL;
-    struct cert_name agent = name_of(identity, CERT_AGENT, "*"), admin = name_of(identity, CERT_CLIENT, "admin");
+    struct cert_name agent = name_of(identity, CERT_AGENT, ANY_NODE), admin = name_of(identity, CERT_CLIENT, ADMIN_DIR);
     enum tide_status status = fsx_mkdirs(dir, 0700, err);
     if (status == TIDE_OK && !identity->insecure) {
         status = ca_create(identity->cluster, &ca, err);
@@ -244,9 +247,9 @@ static enum tide_status make_all(const char *dir, struct identity *identity, str
     if (status == TIDE_OK)
         status = make_members(&to, err);
     if (status == TIDE_OK)
-        status = issue(&to, "agent", &agent, CERT_DAYS_MACHINE, err);
+        status = issue(&to, AGENT_DIR, &agent, CERT_DAYS_MACHINE, err);
     if (status == TIDE_OK)
-        status = issue(&to, "admin", &admin, CERT_DAYS_CLIENT, err);
+        status = issue(&to, ADMIN_DIR, &admin, CERT_DAYS_CLIENT, err);
     if (status == TIDE_OK)
         status = put_cluster(dir, identity, err);
     mem_free(to.ca_pem);
@@ -403,7 +406,7 @@ static enum tide_status find_who(const struct cli *cli, struct identity *identit
     }
     if (strcmp(kind, "agent") != 0 && strcmp(kind, "client") != 0)
         return fault_set(fault, TIDE_E_INVALID, NULL, "\"%.40s\" is not a kind of identity: member, agent or client", kind);
-    if (!name_valid(name))
+    if (!name_valid(name) && !(who->kind == CERT_AGENT && strcmp(name, ANY_NODE) == 0))
         return fault_set(fault, TIDE_E_INVALID, "use 1 to 63 of A-Z a-z 0-9 . _ -, first a letter or digit",
                          "\"%.80s\" is not a name", name);
     if (cli->args.count > 2)
@@ -414,6 +417,16 @@ static enum tide_status find_who(const struct cli *cli, struct identity *identit
         return fault_set(fault, TIDE_E_INVALID, "tidemark cluster issue agent NODE makes an agent's",
                          "a client's role is viewer, operator or admin");
     return TIDE_OK;
+}
+
+/* Where cluster init made the same one, else KIND-NAME. */
+static char *issue_dir(const struct cli *cli, const struct cert_name *who)
+{
+    if (who->kind == CERT_AGENT && strcmp(who->name, ANY_NODE) == 0)
+        return mem_strdup(AGENT_DIR);
+    if (who->kind == CERT_CLIENT && who->role == ROLE_ADMIN && strcmp(who->name, ADMIN_DIR) == 0)
+        return mem_strdup(ADMIN_DIR);
+    return mem_format("%s-%s", cli->args.items[0], cli->args.items[1]);
 }
 
 static int issue_one(const struct cli *cli, struct identity *identity, const struct ca *ca)
@@ -431,7 +444,7 @@ static int issue_one(const struct cli *cli, struct identity *identity, const str
     }
     unsigned days =
         cli->options.days ? (unsigned)cli->options.days : (who.kind == CERT_CLIENT ? CERT_DAYS_CLIENT : CERT_DAYS_MACHINE);
-    char *name = mem_format("%s-%s", cli->args.items[0], cli->args.items[1]), uri[CERT_NAME_MAX + 1];
+    char *name = issue_dir(cli, &who), uri[CERT_NAME_MAX + 1];
     to.ca_pem = ca ? ca_cert_pem(ca) : NULL;
     enum tide_status status = issue(&to, name, &who, days, &err);
     if (status == TIDE_OK && who.kind == CERT_MEMBER)

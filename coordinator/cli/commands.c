@@ -267,7 +267,7 @@ const struct command commands[] = {
     {.group = "cluster", .name = "issue", .brief = "make one more identity, or renew one, with a cluster's CA",
      .args = "member|agent|client NAME [HOST...]", .args_min = 2, .args_max = 3, .local = true, .run = cmd_cluster_issue,
      SET(&issue_table),
-     .details = "client NAME: for a person or a program. agent NODE: for that node's agent alone. member ID HOST[:PORT[:PORT]]: "
+     .details = "client NAME: for a person or a program. agent NODE: for that node's agent alone, or '*'. member ID HOST[:PORT[:PORT]]: "
                 "for a coordinator that is to be added; without HOST: a new certificate for a member that there is. The "
                 "identity is made in DIR/KIND-NAME."},
 

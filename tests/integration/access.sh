@@ -142,7 +142,7 @@ try_routes()
         echo "$role: $method $path (least $least): status $got: $(head -c 300 "$BODY")"
         bad=1
     done < <(routes)
-    [ $count -ge 20 ] || { echo "only $count routes were found"; return 1; }
+    equal "$count" "$(grep -cE '^    \{"(GET|POST|PUT|DELETE)",' <(cat "$SCENARIO_ROOT"/coordinator/server/api*.c))" || return 1
     return $bad
 }
 
@@ -208,6 +208,16 @@ expect "our CA, the name of another cluster" forged f5 "$CLUSTER" "tidemark://01
     "for cluster 0123456789abcdef"
 expect "a name that is none" forged f6 "$CLUSTER" "tidemark://$UID_OWN/client/admin?role=king" -1 1 401 "is not the name"
 expect "two names" forged f7 "$CLUSTER" "$ADMIN_URI,URI:tidemark://$UID_OWN/client/bob?role=viewer" -1 1 401 "carry one name"
+# With an agent's certificate in the place of a CA: what it signs is not to be believed.
+agent_as_ca()
+{
+    mkdir -p "$WORK/agent-ca" && cp "$CLUSTER/agent/cert.pem" "$WORK/agent-ca/ca.pem" &&
+        cp "$CLUSTER/agent/key.pem" "$WORK/agent-ca/ca.key" || return 1
+    forge f8 "$WORK/agent-ca" "$ADMIN_URI" -1 1 >"$WORK/openssl" 2>&1 || { cat "$WORK/openssl"; return 1; }
+    cat "$CLUSTER/agent/cert.pem" >>"$WORK/f8/cert.pem"
+    answers 401 "not issued by this cluster" GET /v1/tokens --cert "$WORK/f8/cert.pem" --key "$WORK/f8/key.pem"
+}
+expect "an agent is no CA" agent_as_ca
 ca_is_nobody()
 {
     [ "$(ask GET /v1/tokens --cert "$CLUSTER/ca.pem" --key "$CLUSTER/ca.key" 2>/dev/null)" != 200 ]
@@ -423,6 +433,8 @@ expect "an agent joins through it" joins a5 --coordinator "https://$(<"$WORK/fol
 expect "a stranger that waits for secrets" redirector stranger "$WORK/other/member-1" ""
 : >"$WORK/stranger.seen"
 expect "a member that was taken over" redirector captured "$CLUSTER/member-2" "https://$(<"$WORK/stranger.address")"
+expect "an agent as a coordinator" redirector pretender "$CLUSTER/agent" "https://$ADDRESS"
+expect "is believed by nobody" fails "no trust in" through pretender token list
 expect "sends nobody to a stranger" fails "no trust in" through captured token list
 expect "nor with a token" fails "no trust in" env TIDEMARK_TOKEN="${token[admin]}" TIDEMARK_CACERT="$CLUSTER/ca.pem" \
     TIDEMARK_COORDINATOR="https://$(<"$WORK/captured.address")" "$TIDEMARK" token list
