@@ -100,6 +100,10 @@ static inline bool server_leads(const struct server *server)
 
 /* server.c: a secret out of the kernel's randomness: nothing that was seen of another tells anything about it. */
 void server_secret(char ret_secret[TIDE_TOKEN_CHARS + 1]);
+/* founded.c. Errors: CONFLICT: this identity has been in use, and its data is gone. */
+MUST_USE enum tide_status founded_check(const struct server_options *options, struct err *err);
+void founded_mark(const struct server_options *options);
+
 /* server.c: something the judge looks at has changed. */
 void server_judge_soon(struct server *server);
 

@@ -252,6 +252,7 @@ static enum tide_status take_identity(struct idir *idir, struct server_options *
     if (status != TIDE_OK)
         return status;
     o->identity = idir;
+    o->identity_dir = identity_dir;
     const struct member_address *self = identity_member(&idir->identity, idir->identity.member);
     if (self == NULL)
         return err_set(err, TIDE_E_INVALID,

@@ -318,9 +318,13 @@ static enum tide_status open_http(struct server *server, struct err *err)
 
 static enum tide_status open_parts(struct server *server, struct err *err)
 {
-    enum tide_status status = open_replica(server, err);
+    enum tide_status status = founded_check(&server->options, err);
     if (status == TIDE_OK)
-        status = forget_address(server, err);
+        status = open_replica(server, err);
+    if (status != TIDE_OK)
+        return status;
+    founded_mark(&server->options);
+    status = forget_address(server, err);
     if (status == TIDE_OK)
         status = open_http(server, err);
     /* A group of one is of use once it has read its log; a member of several can say who leads at once. */

@@ -16,6 +16,7 @@
 struct server_options {
     const char *data;
     const char *listen;
+    const char *identity_dir;        /* where it lies; with `identity` */
     const struct idir *identity;     /* who this member is; NULL: a cluster of its own, open to everybody who reaches it */
     bool insecure;                   /* serve without certificates on an address that others reach */
     const char *store;               /* the cluster's default; used when the cluster is new */

@@ -258,6 +258,12 @@ other_directory()
         --identity "$CLUSTER_DIR/identity/member-$(((SURVIVOR + 1) % 3 + 1))" 2>&1
 }
 
+# One that was lost comes back under its own name, with an empty directory.
+forgotten()
+{
+    timeout 10 "$TIDEMARKD" --data "$CLUSTER_DIR/empty" --identity "$CLUSTER_DIR/identity/member-$((SURVIVOR % 3 + 1))" 2>&1
+}
+
 cluster_create "$SCENARIO_BUILD" && cluster_start 3 || { echo "not ok $SCENARIO_NAME/the group starts"; exit 1; }
 BODY=$CLUSTER_DIR/body
 
@@ -281,4 +287,5 @@ expect "a spoiled one does not" says "is corrupt" spoiled_backup
 expect "two of three are lost: nothing is taken, and what is there can be read" lost
 expect "the third goes on alone, when told so" recovered
 expect "another member does not take its directory" says "member" other_directory
+expect "one that has lost its directory does not come back as it was" says "has been in use" forgotten
 scenario_end
