@@ -388,7 +388,7 @@ int cmd_cluster_remove(struct cli *cli)
         status = do_change(&change, "DELETE", path, NULL, &outcome, &json, &fault);
     int code = end(&change, status, &outcome, json, &fault);
     if (code == EXIT_CODE_OK && cli->options.output == OUTPUT_TABLE)
-        puts("Stop its tidemarkd. To come back it needs an empty data directory, and tidemark cluster add.");
+        puts("Stop its tidemarkd. Whoever takes its place gets another id: tidemark cluster issue member ID HOST");
     return code;
 }
 

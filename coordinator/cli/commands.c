@@ -256,7 +256,8 @@ const struct command commands[] = {
      SET(&status_table, &output_table),
      .details = "Asks the leader, and each member for what only it knows; what is wrong stands at the end, in words. Without "
                 "a leader it shows what those say that answer, and ends with 10. STATE of a member: up; no API: the leader "
-                "hears it, we do not; cut off: we do, the leader does not; down."},
+                "hears it, we do not; cut off: we do, the leader does not; down. -o json: the cluster as the API gives it, and "
+                "besides led, leader, term and problems, and of each member state, voter, connected, answers and version."},
 
     {.group = "cluster", .name = "init", .brief = "make the certificates and join token of a new cluster",
      .args = "HOST[:API_PORT[:PEER_PORT]]...", .args_min = 1, .args_max = MEMBERS_MAX, .local = true,
