@@ -248,6 +248,14 @@ struct backup {
     struct err err;
 };
 
+static void backup_end(struct backup *backup)
+{
+    struct server *server = backup->server;
+    server->backups--;
+    mem_free(backup);
+    server_end_if_idle(server);
+}
+
 static void backup_run(uv_work_t *work)
 {
     struct backup *backup = work->data;
@@ -280,7 +288,7 @@ static void backup_written(void *arg, uint64_t index, const struct err *err)
     struct backup *backup = arg;
     if (index == 0) {
         http_reply_err(backup->request, err);
-        mem_free(backup);
+        backup_end(backup);
         return;
     }
     backup->index = index;
@@ -294,6 +302,7 @@ static void serve_backup(void *context, struct http_request *request)
     struct backup *backup = mem_alloc(sizeof *backup);
     backup->server = server;
     backup->request = request;
+    server->backups++;
     replica_image(server->replica, backup_written, backup);
 }
 

@@ -85,7 +85,8 @@ struct server {
     struct watches watches;
     struct asked *asked;
     struct refusals refusals;
-    bool stopping;
+    bool stopping, stopped; /* asked to; the replica has */
+    size_t backups;         /* being read, for requests that wait */
 };
 
 static inline const struct state *server_state(const struct server *server)
@@ -104,7 +105,9 @@ void server_secret(char ret_secret[TIDE_TOKEN_CHARS + 1]);
 MUST_USE enum tide_status founded_check(const struct server_options *options, struct err *err);
 void founded_mark(const struct server_options *options);
 
-/* server.c: something the judge looks at has changed. */
+/* server.c */
+void server_end_if_idle(struct server *server);
+/* Something the judge looks at has changed. */
 void server_judge_soon(struct server *server);
 
 /* api.c */

@@ -146,6 +146,12 @@ void replica_image(struct replica *replica, replica_written *written, void *arg)
         written(arg, replica->snapshot_index, NULL);
         return;
     }
+    if (replica->stopping || replica->config == NULL) {
+        struct err err = {0};
+        err_set(&err, TIDE_E_UNAVAILABLE, "this coordinator is %s", replica->stopping ? "stopping" : "in no group yet");
+        written(arg, 0, &err);
+        return;
+    }
     struct image_wish *wish = mem_alloc(sizeof *wish);
     *wish = (struct image_wish){.written = written, .arg = arg, .index = replica->index, .next = replica->wishes};
     replica->wishes = wish;

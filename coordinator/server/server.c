@@ -239,9 +239,10 @@ static enum tide_status forget_address(struct server *server, struct err *err)
     return unlink(path) == 0 || errno == ENOENT ? TIDE_OK : err_errno(err, "cannot remove %s", path);
 }
 
-static void on_stopped(void *context)
+void server_end_if_idle(struct server *server)
 {
-    struct server *server = context;
+    if (!server->stopped || server->backups > 0 || server->http == NULL)
+        return;
     watch_stop(server);
     http_close(server->http);
     server->http = NULL;
@@ -249,6 +250,13 @@ static void on_stopped(void *context)
     uv_close((uv_handle_t *)&server->tick, NULL);
     uv_close((uv_handle_t *)&server->turn_begins, NULL);
     uv_close((uv_handle_t *)&server->turn_ends, NULL);
+}
+
+static void on_stopped(void *context)
+{
+    struct server *server = context;
+    server->stopped = true;
+    server_end_if_idle(server);
 }
 
 /* The group as it is founded: all whom the identity names, or this one alone. */

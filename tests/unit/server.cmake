@@ -11,3 +11,5 @@ target_sources(test_disk_fault PRIVATE ${CMAKE_CURRENT_LIST_DIR}/../lib/disk_fau
 tide_unit(member LINK tide_server)
 tide_unit(member_played LINK tide_server)
 tide_unit(access LINK tide_server)
+tide_unit(replica LINK tide_server)
+target_compile_definitions(test_replica PRIVATE TEST_DATA="${CMAKE_CURRENT_LIST_DIR}/data")
