@@ -57,6 +57,12 @@ static enum tide_status load(const char *dir, const char *image, size_t bytes, s
         FUZZ_CHECK(file.bytes == bytes && file.digest == ret_snapshot->digest && file.term == ret_snapshot->term);
         snapshot_file_close(&file);
     }
+    char cluster[TIDE_UID_CHARS + 1];
+    struct snapshot alone = {0};
+    enum tide_status any = snapshot_load_file(path, &alone, cluster, &err);
+    FUZZ_CHECK(any == TIDE_OK || status != TIDE_OK);
+    FUZZ_CHECK(status != TIDE_OK || (alone.digest == ret_snapshot->digest && strcmp(cluster, CLUSTER) == 0));
+    snapshot_release(&alone);
     unlink(path);
     return status;
 }

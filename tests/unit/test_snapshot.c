@@ -5,10 +5,12 @@
 #include <stdint.h>
 #include <sys/wait.h>
 #include <cmocka.h>
+#include <xxhash.h>
 
 #include "ckpt/base/log.h"
 #include "coordinator/disk/datadir.h"
 #include "coordinator/disk/snapshot.h"
+#include "coordinator/disk/snapshot_inner.h"
 #include "disk_dir.h"
 
 #define CLUSTER "00112233445566aa"
@@ -103,6 +105,57 @@ static void every_flipped_byte_costs_that_image_only(void **dir)
         assert_int_equal(snapshot_load(*dir, CLUSTER, 19, &snapshot, NULL), TIDE_E_CORRUPT);
     }
     mem_free(whole);
+}
+
+/* As a backup lies somewhere: under any name, of any index and cluster. */
+static void an_image_is_read_from_any_file(void **dir)
+{
+    char path[DATA_FILE_MAX], backup[DATA_FILE_MAX], cluster[TIDE_UID_CHARS + 1] = "";
+    struct snapshot snapshot = {0};
+    struct err err = {0};
+    uint64_t digest = save(*dir, 19, "{\"nineteen\":true}");
+    datadir_numbered(*dir, "snap-", 19, ".img", path);
+    datadir_file(*dir, "monday", backup);
+    assert_int_equal(rename(path, backup), 0);
+    assert_int_equal(snapshot_load_file(backup, &snapshot, cluster, NULL), TIDE_OK);
+    assert_int_equal(snapshot.index, 19);
+    assert_int_equal(snapshot.digest, digest);
+    assert_string_equal(snapshot.data, "{\"nineteen\":true}");
+    assert_string_equal(snapshot.config, CONFIG);
+    assert_string_equal(cluster, CLUSTER);
+    snapshot_release(&snapshot);
+    assert_int_equal(snapshot_load_file(path, &snapshot, cluster, &err), TIDE_E_NOT_FOUND);
+    for (off_t i = 0; i < 93; i += 3) {
+        file_flip(backup, i, 8);
+        assert_int_equal(snapshot_load_file(backup, &snapshot, cluster, &err), TIDE_E_CORRUPT);
+        assert_null(snapshot.data);
+        file_flip(backup, i, 8);
+    }
+}
+
+/* Of a format to come: its checksum is right. */
+static void a_newer_image_is_refused_by_name(void **dir)
+{
+    char path[DATA_FILE_MAX], cluster[TIDE_UID_CHARS + 1] = "", *image;
+    struct snapshot_header header;
+    struct snapshot snapshot = {0};
+    struct err err = {0};
+    size_t bytes;
+    save(*dir, 19, "{}");
+    datadir_numbered(*dir, "snap-", 19, ".img", path);
+    image = file_read(path, &bytes);
+    memcpy(&header, image, sizeof header);
+    header.format = SNAPSHOT_FORMAT + 5;
+    const char *config = image + sizeof header, *data = config + header.config_bytes;
+    header.sum = XXH3_64bits_withSeed(data, header.bytes, snapshot_data_seed(&header, config));
+    memcpy(image, &header, sizeof header);
+    file_write(path, image, bytes);
+    mem_free(image);
+    assert_int_equal(snapshot_load(*dir, CLUSTER, 19, &snapshot, &err), TIDE_E_VERSION);
+    assert_non_null(strstr(err.text, "format 7"));
+    assert_int_equal(snapshot_load_file(path, &snapshot, cluster, &err), TIDE_E_VERSION);
+    assert_int_equal(snapshot_newest(*dir, CLUSTER, &snapshot, &err), TIDE_E_VERSION); /* not passed over */
+    assert_null(snapshot.data);
 }
 
 static void two_are_kept(void **dir)
@@ -251,6 +304,8 @@ int main(void)
         TEST(the_digest_names_the_content),
         TEST(too_large_is_refused),
         TEST(every_flipped_byte_costs_that_image_only),
+        TEST(an_image_is_read_from_any_file),
+        TEST(a_newer_image_is_refused_by_name),
         TEST(two_are_kept),
         TEST(a_directory_serves_one_process),
         TEST(a_directory_is_of_one_member_of_one_cluster),
