@@ -78,6 +78,21 @@ every_member_tells()
     done
 }
 
+# The leader is asked first, and does not answer.
+standing_still_is_seen()
+{
+    cluster_await_leader || return 1
+    local old=$CLUSTER_LEADER CLUSTER_URL
+    CLUSTER_URL=$(cluster_member_url "$old"),$(cluster_member_url)
+    cluster_member_stop "$old" || return 1
+    wait_for $SETTLE_S "the others to go on" status_is ".led and .leader != $old and
+        (.members[] | select(.id == $old) | .state == \"down\") and
+        (.problems | any(startswith(\"one more loss\"))) and (.problems | any(startswith(\"member $old does not answer\")))"
+    local status=$?
+    [ $status -eq 0 ] || tide cluster status
+    cluster_member_continue "$old" && return $status
+}
+
 # ---- a fourth ----
 
 fourth_identity()
@@ -249,6 +264,8 @@ cluster_create "$SCENARIO_BUILD" && cluster_start 3 || { echo "not ok $SCENARIO_
 expect "all is well, and said so" wait_for $SETTLE_S "a healthy group" status_is '.led and (.problems | length == 0)'
 expect "three jobs and a node" things_to_keep
 expect "whichever member is asked" every_member_tells
+expect "a leader that stands still is seen by it" standing_still_is_seen
+expect "and when it goes on" wait_for $SETTLE_S "a healthy group" status_is '.led and (.problems | length == 0)'
 expect "an id that is taken" refuses 8 "member 2" tide cluster add 2 127.0.0.1:9:10
 expect "an address that is taken" refuses 8 "member" tide cluster add 9 "$(cluster_member_address 2):$CLUSTER_PORT:$CLUSTER_PEER_PORT"
 expect "nobody of that id" refuses 3 "no member 4" tide cluster promote 4
