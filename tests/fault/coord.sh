@@ -289,5 +289,6 @@ coord_play()
         coord_round "$i"
     done
     [ "$scenario" != coord-away ] || coord_away_judge
+    no_sanitizer_report >"$LEFT" || violated "a sanitizer has something to say: $(head -c 2000 "$LEFT")"
     coord_disks_judge
 }
