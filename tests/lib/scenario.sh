@@ -18,6 +18,7 @@ PULSE=$SCENARIO_BUILD/tests/pulse
 TRAIN=$SCENARIO_BUILD/examples/mpi_mlp/train
 SCENARIO_FAILED=0
 SCENARIO_LOG_TAIL=15
+SCENARIO_JOBS_SHOWN=8
 
 # expect NAME COMMAND…: one case. Its output is shown when it fails.
 expect()
@@ -80,7 +81,7 @@ scenario_explain()
 {
     local log job
     [ -n "${CLUSTER_DIR:-}" ] || return 0
-    for job in $(cluster_get v1/jobs 2>/dev/null | jq -r '.jobs[].spec.name' 2>/dev/null); do
+    for job in $(cluster_get v1/jobs 2>/dev/null | jq -r ".jobs[-$SCENARIO_JOBS_SHOWN:][].spec.name" 2>/dev/null); do
         cluster_get "v1/jobs/$job" | jq -c '.job | {name: .spec.name, state, generation, reason},
             (.events // [] | .[-12:][] | [.kind, .node, .rank, .text])' 2>/dev/null | sed 's/^/#   /'
     done

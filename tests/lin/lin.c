@@ -31,11 +31,15 @@ struct search {
     struct event head;    /* before the first */
     size_t *bit_of;       /* of each operation, in `set`: those with a return in order of invocation, then the open ones */
     size_t words, open_words;
-    uint64_t *set;        /* done by now; words + open_words */
-    uint64_t hash;        /* of the set */
-    size_t known;         /* operations with a return that are not done */
-    struct event **calls; /* done, in order */
-    uint32_t *states;     /* before each of them */
+    uint64_t *set;                    /* done by now; words + open_words */
+    uint64_t hash;                    /* of the set */
+    size_t known;                     /* operations with a return */
+    size_t required;                  /* of them, not done and not optional */
+    struct event **calls;             /* done, in order */
+    uint32_t *states;                 /* before each of them */
+    uint64_t *latest;                 /* invocation among them and those before */
+    size_t *optional, optional_count; /* those that need not happen */
+    size_t *late;                     /* scratch: of them, those whose time is over */
     size_t depth;
     struct seen *memory;
     size_t slots, taken;
@@ -62,6 +66,11 @@ bool lin_step(const struct lin_op *op, uint32_t state, uint32_t *ret_state)
     else
         *ret_state = fits && op->kind != LIN_READ ? op->value : state;
     return true;
+}
+
+static bool must_happen(const struct lin_op *op)
+{
+    return op->return_ns != LIN_NEVER && !op->optional;
 }
 
 /* ---- memory ---- */
@@ -115,7 +124,7 @@ static bool same(const struct search *s, const struct seen *a, const struct seen
 }
 
 /* False: that set in that state has been looked at. */
-static bool remember(struct search *s, uint32_t state)
+static bool remember_set(struct search *s, uint32_t state)
 {
     if (2 * s->taken >= s->slots)
         memory_grow(s);
@@ -135,11 +144,32 @@ static bool remember(struct search *s, uint32_t state)
     return true;
 }
 
+static bool is_done(const struct search *s, size_t op)
+{
+    size_t bit = s->bit_of[op];
+    return s->set[bit / WORD_BITS] >> (bit % WORD_BITS) & 1;
+}
+
 static void flip(struct search *s, size_t op)
 {
     size_t bit = s->bit_of[op];
     s->set[bit / WORD_BITS] ^= UINT64_C(1) << (bit % WORD_BITS);
     s->hash ^= mix(bit);
+}
+
+/* Optional ones that are too late make no difference any more: as if they were done. */
+static bool remember(struct search *s, uint32_t state, uint64_t latest)
+{
+    size_t late = 0;
+    for (size_t i = 0; i < s->optional_count; i++) {
+        size_t op = s->optional[i];
+        if (s->ops[op].return_ns < latest && !is_done(s, op))
+            flip(s, s->late[late++] = op);
+    }
+    bool is_new = remember_set(s, state);
+    while (late > 0)
+        flip(s, s->late[--late]);
+    return is_new;
 }
 
 /* ---- the list ---- */
@@ -194,6 +224,9 @@ static void list_build(struct search *s)
         moments[2 * i] = (struct moment){s->ops[i].invoke_ns, false, i};
         moments[2 * i + 1] = (struct moment){s->ops[i].return_ns, true, i};
         s->known += s->ops[i].return_ns != LIN_NEVER;
+        s->required += must_happen(&s->ops[i]);
+        if (s->ops[i].optional && s->ops[i].return_ns != LIN_NEVER)
+            s->optional[s->optional_count++] = i;
     }
     qsort(moments, 2 * s->count, sizeof *moments, moment_order);
     s->words = (s->known + WORD_BITS - 1) / WORD_BITS;
@@ -229,18 +262,22 @@ static void note_longest(struct search *s)
 
 static bool advance(struct search *s, struct event *call, uint32_t *state)
 {
+    const struct lin_op *op = &s->ops[call->op];
+    uint64_t latest = s->depth > 0 ? s->latest[s->depth - 1] : 0;
     uint32_t after;
-    if (!lin_step(&s->ops[call->op], *state, &after))
+    if (latest > op->return_ns || !lin_step(op, *state, &after)) /* too late for an optional one */
         return false;
+    latest = op->invoke_ns > latest ? op->invoke_ns : latest;
     flip(s, call->op);
     s->result->visits++;
-    if (!remember(s, after)) {
+    if (!remember(s, after, latest)) {
         flip(s, call->op);
         return false;
     }
     s->calls[s->depth] = call;
+    s->latest[s->depth] = latest;
     s->states[s->depth++] = *state;
-    s->known -= s->ops[call->op].return_ns != LIN_NEVER;
+    s->required -= must_happen(op);
     *state = after;
     lift(call);
     return true;
@@ -251,7 +288,7 @@ static struct event *retreat(struct search *s, uint32_t *state)
     struct event *call = s->calls[--s->depth];
     *state = s->states[s->depth];
     flip(s, call->op);
-    s->known += s->ops[call->op].return_ns != LIN_NEVER;
+    s->required += must_happen(&s->ops[call->op]);
     unlift(call);
     return call->next;
 }
@@ -261,11 +298,15 @@ static enum lin_verdict search_run(struct search *s, uint64_t visits_max)
 {
     uint32_t state = LIN_NOTHING;
     struct event *event = s->head.next;
-    while (s->known > 0) {
+    while (s->required > 0) {
         if (s->result->visits > visits_max || s->bytes > LIN_MEMORY_MAX)
             return LIN_UNDECIDED;
         if (event != NULL && event->back != NULL) {
             event = advance(s, event, &state) ? s->head.next : event->next;
+            continue;
+        }
+        if (event != NULL && s->ops[event->op].optional) {
+            event = event->next;
             continue;
         }
         /* A return that cannot be passed: its operation should have been done by now. */
@@ -286,12 +327,18 @@ void lin_check(const struct lin_op *ops, size_t count, uint64_t visits_max, stru
     s.bit_of = mem_array(count, sizeof *s.bit_of);
     s.calls = mem_array(count + 1, sizeof(struct event *));
     s.states = mem_array(count + 1, sizeof *s.states);
+    s.latest = mem_array(count + 1, sizeof *s.latest);
+    s.optional = mem_array(count + 1, sizeof *s.optional);
+    s.late = mem_array(count + 1, sizeof *s.late);
     list_build(&s);
     s.set = mem_array(s.words + s.open_words, sizeof *s.set);
     ret_result->verdict = search_run(&s, visits_max ? visits_max : LIN_VISITS_DEFAULT);
     for (size_t i = 0; i < s.slots; i++)
         mem_free(s.memory[i].set);
     mem_free(s.memory);
+    mem_free(s.late);
+    mem_free(s.optional);
+    mem_free(s.latest);
     mem_free(s.states);
     mem_free(s.calls);
     mem_free(s.set);

@@ -31,6 +31,7 @@ enum lin_kind {
 struct lin_op {
     unsigned kind; /* enum lin_kind */
     bool ok;       /* result; of no meaning with LIN_NEVER */
+    bool optional; /* it need not have happened, but if it did, then in its time and with its result */
     uint32_t value, expect;
     uint64_t invoke_ns, return_ns;
     int64_t process;
@@ -54,7 +55,7 @@ void lin_check(const struct lin_op *ops, size_t count, uint64_t visits_max, stru
 
 /* Make a history that is not linearizable smaller, in place, as long as it stays so and time is left: first the shortest
  * prefix, then without every operation that is no part of the contradiction. A write is only left out if the rest is wrong
- * even when that write may have happened at any time at all: so what remains is wrong by itself. Returns the new count. */
+ * whether it happened or not, and likewise for all others that were left out. Returns the new count. */
 size_t lin_shrink(struct lin_op *ops, size_t count, uint64_t visits_max, uint64_t deadline_ns);
 
 #endif

@@ -9,8 +9,9 @@
 #include "ckpt/base/mem.h"
 #include "tests/lin/history.h"
 
-#define SHRINK_S 20u  /* for making a counter-example small */
-#define SHOWN_MAX 60u /* operations of one that are printed */
+#define SHRINK_S 20u      /* for making a counter-example small */
+#define SHOWN_MAX 60u     /* operations of one that are printed */
+#define KEYS_SHOWN_MAX 4u /* of a history */
 #define WORDS_MAX 256u
 #define SHRINK_VISITS 500000u
 
@@ -70,6 +71,7 @@ static void explain(const struct history *history, const struct history_key *key
 static int judge(const char *name, const struct history *history)
 {
     uint64_t begun = clock_mono_ns(), visits = 0;
+    size_t bad = 0;
     int status = EXIT_LINEARIZABLE;
     for (size_t i = 0; i < history->key_count; i++) {
         const struct history_key *key = &history->keys[i];
@@ -81,10 +83,13 @@ static int judge(const char *name, const struct history *history)
             printf("undecided: key %s: its %zu operations can be ordered in too many ways\n", key->name, key->count);
             status = status == EXIT_NOT ? EXIT_NOT : EXIT_UNDECIDED;
         } else if (result.verdict == LIN_NO) {
-            explain(history, key);
+            if (bad++ < KEYS_SHOWN_MAX)
+                explain(history, key);
             status = EXIT_NOT;
         }
     }
+    if (bad > KEYS_SHOWN_MAX)
+        printf("… and %zu more keys\n", bad - KEYS_SHOWN_MAX);
     printf("%s: %s: %zu operations on %zu keys, %zu with unknown outcome; %" PRIu64 " visits in %.2f s\n", name,
            status == EXIT_LINEARIZABLE ? "linearizable"
            : status == EXIT_NOT        ? "NOT linearizable"

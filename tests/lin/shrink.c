@@ -71,31 +71,69 @@ static size_t drop(struct lin_op *ops, size_t count, size_t at)
     return count - 1;
 }
 
-/* A read says only what was there: without it the rest is no more wrong than before. Of a write the rest may live, so it
- * counts as superfluous only if it does not help even when it is free to happen at any time, or never. */
-static bool superfluous(struct lin_op *ops, size_t count, size_t at, uint64_t visits_max)
+static bool writes(const struct lin_op *op, uint32_t value)
+{
+    return op->kind != LIN_READ && !op->optional && value == (op->kind == LIN_DELETE ? LIN_NOTHING : op->value);
+}
+
+/* The only one left that wrote what another one saw: it stays, or nobody would understand the rest. */
+static bool explains(const struct lin_op *ops, size_t count, size_t at)
+{
+    uint32_t value = ops[at].value;
+    bool seen = false, again = value == LIN_NOTHING;
+    for (size_t i = 0; i < count && !again; i++) {
+        again = i != at && writes(&ops[i], value);
+        seen =
+            seen || (ops[i].kind == LIN_READ && ops[i].value == value) || (ops[i].kind == LIN_CAS && ops[i].expect == value);
+    }
+    return seen && !again;
+}
+
+/* A read says only what was there: without it the rest is no more wrong than before. */
+static bool read_superfluous(struct lin_op *ops, size_t count, size_t at, uint64_t visits_max)
 {
     struct lin_op own = ops[at];
-    enum lin_verdict verdict;
-    if (own.kind == LIN_READ) {
-        struct lin_op last = ops[count - 1];
-        ops[at] = last;
-        verdict = verdict_of(ops, count - 1, visits_max);
-    } else {
-        ops[at].invoke_ns = 0;
-        ops[at].return_ns = LIN_NEVER;
-        verdict = verdict_of(ops, count, visits_max);
-    }
+    ops[at] = ops[count - 1];
+    bool wrong = verdict_of(ops, count - 1, visits_max) == LIN_NO;
     ops[at] = own;
-    return verdict == LIN_NO;
+    return wrong;
+}
+
+/* Of a write the rest may live: so it is not taken away, but the rest must be wrong whether it happened or not. */
+static void make_optional(struct lin_op *ops, size_t count, size_t at, uint64_t visits_max)
+{
+    if (ops[at].optional || explains(ops, count, at))
+        return;
+    ops[at].optional = true;
+    ops[at].optional = verdict_of(ops, count, visits_max) == LIN_NO;
 }
 
 static size_t thin(struct lin_op *ops, size_t count, uint64_t visits_max, uint64_t deadline_ns)
 {
-    for (size_t i = count; i-- > 0 && clock_mono_ns() < deadline_ns;)
-        if (superfluous(ops, count, i, visits_max))
+    for (size_t i = count; i-- > 0 && clock_mono_ns() < deadline_ns;) {
+        if (ops[i].kind != LIN_READ)
+            make_optional(ops, count, i, visits_max);
+        else if (read_superfluous(ops, count, i, visits_max))
             count = drop(ops, count, i);
+    }
     return count;
+}
+
+static size_t optional_count(const struct lin_op *ops, size_t count)
+{
+    size_t optional = 0;
+    for (size_t i = 0; i < count; i++)
+        optional += ops[i].optional;
+    return optional;
+}
+
+static size_t drop_optional(struct lin_op *ops, size_t count)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < count; i++)
+        if (!ops[i].optional)
+            ops[kept++] = ops[i];
+    return kept;
 }
 
 static int invoke_order(const void *a, const void *b)
@@ -110,9 +148,10 @@ size_t lin_shrink(struct lin_op *ops, size_t count, uint64_t visits_max, uint64_
         return count;
     count = shorten(ops, count, visits_max);
     qsort(ops, count, sizeof *ops, invoke_order);
-    for (size_t before = count + 1; count < before && clock_mono_ns() < deadline_ns;) {
-        before = count;
+    for (size_t before = SIZE_MAX, left = count; left < before && clock_mono_ns() < deadline_ns;) {
+        before = left;
         count = thin(ops, count, visits_max, deadline_ns);
+        left = count - optional_count(ops, count);
     }
-    return count;
+    return drop_optional(ops, count);
 }

@@ -1,0 +1,101 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+#
+# tests/fault/mutants.sh [NAME …]: do the scenarios coord-* notice? Each mutant is one deliberate bug in a copy of the coordinator,
+# and a few rounds of a scenario must catch it. One line per mutant, last line "mutants N  caught C". Exit status 0 when all
+# were caught. A mutant whose text is not in the source any more fails too: it must be written anew.
+# MUTANT_ROUNDS: tried for each (default 4). Build directory: MUTANT_BUILD (default build-tests/fault-mutants).
+set -uo pipefail
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+ROUNDS=${MUTANT_ROUNDS:-4}
+BUILD=${MUTANT_BUILD:-$ROOT/build-tests/fault-mutants}
+TREE=$BUILD/tree
+SCENARIO_S=280
+TARGETS=(bin/tidemarkd bin/tidemark bin/tidemark-agent bin/tidemark-step bin/lin_check bin/group_check tests/pulse)
+
+# ---- the mutants: name, scenario, file, perl substitution over the whole file ----
+
+mutants()
+{
+    cat <<'END'
+none                        coord-mixed      -                                -
+reads_what_it_has           coord-kill       coordinator/server/lead.c        s/if \(stale != NULL && strcmp\(stale, "true"\) == 0\)/if (true)/
+reads_without_a_majority    coord-partition  coordinator/raft/commit.c        s/uint64_t confirmed = alone\(raft\) \? UINT64_MAX : [^;]*;/uint64_t confirmed = UINT64_MAX;/
+commits_alone               coord-kill       coordinator/raft/commit.c        s/majority_of\(raft, raft->stable, match_of\)/raft->stable/
+votes_for_shorter_logs      coord-kill       coordinator/raft/recv_vote.c     s/return message->vote\.last_term > term \|\|[^;]*;/return true;/
+keeps_what_was_replaced     coord-partition  coordinator/raft/recv_append.c   s/if \(log_term\(&raft->log, entry->index\) == entry->term\)\n/if (true)\n/
+follows_on_any_past         coord-partition  coordinator/raft/recv_append.c   s/log_term\(&raft->log, prev\) != message->append\.prev_term/false/
+commits_what_it_just_heard  coord-partition  coordinator/raft/recv_append.c   s/message->append\.commit < last_new \? message->append\.commit : last_new/last_new/
+forgets_request_ids         coord-kill       coordinator/core/apply.c         s/    if \(command->request\[0\]\)\n        remember/    if (false)\n        remember/
+submits_over_what_runs      coord-kill       coordinator/core/cmd_job.c       s/if \(other != NULL && job_active\(other\)\)/if (false)/
+drops_a_write_in_a_hundred  coord-stop       coordinator/core/apply.c         s/    enum tide_status status = dispatch\(&change\);/    enum tide_status status = index % 100 == 0 && command->kind == CMD_JOB_SUBMIT ? TIDE_OK : dispatch(&change);/
+END
+}
+
+# ---- running them ----
+
+plant()
+{
+    rm -rf "$TREE"
+    mkdir -p "$TREE"
+    (cd "$ROOT" && git ls-files -z -- . ':!:examples' | xargs -0 cp --parents -t "$TREE")
+}
+
+# mutate FILE SUBSTITUTION: only that file's time stamp changes, so little is built again.
+mutate()
+{
+    cp "$ROOT/$1" "$TREE/$1.new"
+    perl -0pi -e "$2" "$TREE/$1.new"
+    if cmp -s "$ROOT/$1" "$TREE/$1.new"; then
+        rm "$TREE/$1.new"
+        return 1
+    fi
+    mv "$TREE/$1.new" "$TREE/$1"
+}
+
+# How the mutant in the tree was caught by a scenario; empty: it was not.
+caught_by()
+{
+    local round
+    if ! cmake --build "$BUILD/build" -- "${TARGETS[@]}" >"$BUILD/log" 2>&1; then
+        echo "BUILD"
+        return
+    fi
+    for ((round = 0; round < ROUNDS; round++)); do
+        TIDE_BUILD=$BUILD/build TMPDIR=$BUILD timeout "$SCENARIO_S" "$TREE/tests/fault/run" "$1" --rounds 1 --seed $((round + 1)) \
+            >"$BUILD/log" 2>&1 && continue
+        sed -n 's/^VIOLATION round [^:]*: //p; /^NOT linear/p' "$BUILD/log" | head -n 1 | cut -c 1-140 | sed "s/^/round $round: /"
+        grep -q '^VIOLATION' "$BUILD/log" || echo "round $round: $(tail -n 1 "$BUILD/log" | cut -c 1-140)"
+        return
+    done
+}
+
+mkdir -p "$BUILD"
+plant
+ccache=()
+! command -v ccache >/dev/null || ccache=(-DCMAKE_C_COMPILER_LAUNCHER=ccache)
+cmake -S "$TREE" -B "$BUILD/build" -G Ninja -DTIDE_EXAMPLES=OFF "${ccache[@]}" >"$BUILD/log" 2>&1 || { tail -n 20 "$BUILD/log" >&2; exit 1; }
+
+count=0 caught=0
+while read -r name scenario file substitution; do
+    [ $# -eq 0 ] || [[ " $* none " == *" $name "* ]] || continue
+    if [ "$name" != none ] && ! mutate "$file" "$substitution"; then
+        count=$((count + 1))
+        echo "not ok $name: its text is not in $file any more"
+        continue
+    fi
+    how=$(caught_by "$scenario" </dev/null)
+    if [ "$name" = none ]; then
+        [ -z "$how" ] || { echo "not ok: without any mutant there is a fault already: $how"; exit 1; }
+        continue
+    fi
+    cp "$ROOT/$file" "$TREE/$file"
+    count=$((count + 1))
+    case $how in
+    BUILD) echo "not ok $name: does not compile"; tail -n 5 "$BUILD/log" ;;
+    '') echo "not ok $name: nobody noticed" ;;
+    *) caught=$((caught + 1)); echo "ok $name: $how" ;;
+    esac
+done < <(mutants)
+echo "mutants $count  caught $caught"
+[ "$count" -gt 0 ] && [ "$count" -eq "$caught" ]
