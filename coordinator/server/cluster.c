@@ -280,7 +280,7 @@ static void backup_done(uv_work_t *work, int cancelled)
     } else {
         http_reply_err(backup->request, &backup->err);
     }
-    mem_free(backup);
+    backup_end(backup);
 }
 
 static void backup_written(void *arg, uint64_t index, const struct err *err)

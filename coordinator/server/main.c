@@ -288,6 +288,8 @@ static int serve(struct server_options *o)
         status = server_open(&daemon.loop, o, &daemon.server, &err);
     if (status != TIDE_OK) {
         log_error("%s", err.text);
+        uv_run(&daemon.loop, UV_RUN_DEFAULT); /* what was opened before is closed */
+        uv_loop_close(&daemon.loop);
         idir_release(&idir);
         return EXIT_ERROR;
     }
