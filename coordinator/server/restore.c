@@ -131,6 +131,8 @@ enum tide_status restore_backup(const char *data, const char *from, const struct
     struct rng rng = {.state = rng_entropy()};
     struct restored_view view = {.member = identity ? identity->member : ALONE_ID};
     enum tide_status status = snapshot_load_file(from, &backup, view.from_cluster, err);
+    if (status == TIDE_E_CORRUPT) /* the loader's next step is that of a data directory */
+        return err_set(err, status, "%s is corrupt: it is no backup, or was damaged after it was made; take another", from);
     if (status != TIDE_OK)
         return status;
     view.index = backup.index;
