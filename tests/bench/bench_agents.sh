@@ -38,37 +38,73 @@ ticks()
 
 revision()
 {
-    (cluster_in 0 curl -s "$CLUSTER_URL/v1/cluster") | jq .revision
+    cluster_get v1/cluster | jq .revision
 }
 
 lost()
 {
-    (cluster_in 0 curl -s "$CLUSTER_URL/v1/nodes") | jq '[.nodes[] | select((.node.state // .state) == "lost")] | length'
+    cluster_get v1/nodes | jq '[.nodes[] | select((.node.state // .state) == "lost")] | length'
 }
 
-# The whole measurement, once everybody has registered.
-measure()
+# load SECONDS ADDRESS…: in the background, its words in $OUT; returns when all agents have registered.
+load()
 {
-    local pid=$1 before after from to
+    local length=$1
+    shift
+    OUT=$CLUSTER_DIR/agents.out
+    : >"$OUT"
+    (cluster_in 0 "$SCENARIO_BUILD/bin/agents_load" "$AGENTS" "$length" "$REGISTER_RATE" "$@" >"$OUT") &
+    LOAD=$!
+    wait_for 60 "all agents have registered" grep -q ready "$OUT"
+}
+
+said()
+{
+    tail -n 1 "$OUT" | jq ".$1"
+}
+
+# One coordinator: what the agents cost it.
+alone()
+{
+    local pid before after from to between=$((SECONDS_WANTED - WARM_S - 3))
+    pid=$(cluster_pids 0 | head -n 1)
+    load "$SECONDS_WANTED" "${CLUSTER_URL#http://}" || return 1
     sleep "$WARM_S"
     before=$(ticks "$pid") from=$(revision)
-    sleep $((SECONDS_WANTED - WARM_S - 3))
+    sleep "$between"
     after=$(ticks "$pid") to=$(revision)
     emit agents "$AGENTS" "" null
-    emit cpu "$(((after - before) * 100 / CLOCK_TICKS / (SECONDS_WANTED - WARM_S - 3)))" "%" "$((CPU_LIMIT * AGENTS / 10000))"
+    emit cpu "$(((after - before) * 100 / CLOCK_TICKS / between))" "%" "$((CPU_LIMIT * AGENTS / 10000))"
     emit rss "$(awk '/VmRSS/ {print int($2 / 1024)}' "/proc/$pid/status")" MB "$((RSS_LIMIT_MB * AGENTS / 10000))"
     emit log_entries $((to - from)) "" 0
     emit lost_verdicts "$(lost)" "" 0
+    wait "$LOAD" || return 1
+    emit beat_p50 "$(said beat_p50_us)" us null
+    emit beat_p99 "$(said beat_p99_us)" us null
+    emit refused_beats "$(said refused)" "" 0
 }
 
-cluster_create "$SCENARIO_BUILD" >&2 && cluster_coordinator_start --lease-ms 10000 --heartbeat-ms 1000 >&2 || exit 1
-pid=$(cluster_pids 0 | head -n 1)
-out=$CLUSTER_DIR/agents.out
-(cluster_in 0 "$SCENARIO_BUILD/bin/agents_load" "$AGENTS" "$SECONDS_WANTED" "$REGISTER_RATE" "${CLUSTER_URL#http://}" >"$out") &
-wait_for 60 "all agents have registered" grep -q ready "$out" || exit 1
-measure "$pid"
-wait
-for metric in beat_p50_us beat_p99_us; do
-    emit "${metric%_us}" "$(tail -n 1 "$out" | jq ".$metric")" us null
-done
-emit refused_beats "$(tail -n 1 "$out" | jq .refused)" "" 0
+# Three, whose leader is killed in the middle: all agents come to the next one, and none is called lost.
+group()
+{
+    local from member addresses=()
+    for member in 1 2 3; do
+        addresses+=("$(cluster_member_address "$member"):$CLUSTER_PORT")
+    done
+    load "$SECONDS_WANTED" "${addresses[@]}" || return 1
+    sleep "$WARM_S"
+    from=$(revision)
+    cluster_await_leader && cluster_member_kill "$CLUSTER_LEADER" && cluster_await_leader || return 1
+    wait "$LOAD" || return 1
+    emit group_lost_verdicts "$(lost)" "" 0
+    emit group_log_entries $(($(revision) - from)) "" 0
+    emit group_refused_beats "$(said refused)" "" 0
+    emit group_calls_made_again "$(said retried)" "" null
+}
+
+CLUSTER_COORDINATOR_OPTIONS=(--lease-ms 10000 --heartbeat-ms 1000)
+(cluster_create "$SCENARIO_BUILD" >&2 && cluster_coordinator_start >&2 && alone) || exit 1
+# Certificates would be a measurement of their own: loopback addresses do without.
+export CLUSTER_LOOPBACK=1
+CLUSTER_COORDINATORS=3
+(cluster_create "$SCENARIO_BUILD" >&2 && cluster_coordinator_start >&2 && group)
