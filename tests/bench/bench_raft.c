@@ -32,9 +32,13 @@
 #define PORT_FIRST 20000u
 #define PORT_RANGE 20000u
 #define PATH_ROOM 512
+#define IMAGE_EVERY 50000u /* entries */
+#define HUNG_S 6.0         /* one member stands still for so long, under load */
+#define HUNG_DEPTH 64u
 
 struct shape {
     unsigned election_ticks, heartbeat_ticks;
+    bool for_ever;  /* no end of the measurement */
     unsigned depth; /* 0: one at a time, and tell of the first after each election */
 };
 
@@ -65,6 +69,12 @@ struct driver {
     uint64_t counted;
     float *samples;
     size_t sample_count;
+    uint64_t applied, applied_term, imaged;
+    struct raft_blob *config;
+    uv_loop_t *loop;
+    uv_work_t image;
+    struct snapshot snapshot; /* being written */
+    bool imaging;
 };
 
 static void give_up(const char *what, const struct err *err)
@@ -122,16 +132,56 @@ static void acknowledged(struct driver *d, struct cookie *cookie)
         d->counted++;
         if (d->sample_count < SAMPLES_MAX)
             d->samples[d->sample_count++] = (float)(now - cookie->since);
-        if (now > d->measure_from + SECONDS_EACH)
+        if (now > d->measure_from + SECONDS_EACH && !d->shape.for_ever)
             tell_result(d, now);
     }
     if (d->leads && !d->measured)
         propose(d, cookie);
 }
 
+/* The state is nothing: an image only lets the log go. */
+static void image_run(uv_work_t *work)
+{
+    struct driver *d = work->data;
+    struct err err = {0};
+    if (member_save_image(d->member, &d->snapshot, &err) != TIDE_OK)
+        give_up("an image", &err);
+}
+
+static void image_done(uv_work_t *work, int cancelled)
+{
+    struct driver *d = work->data;
+    (void)cancelled;
+    d->imaging = false;
+}
+
+static void image_if_due(struct driver *d)
+{
+    if (d->imaging || d->applied < d->imaged + IMAGE_EVERY)
+        return;
+    d->imaging = true;
+    d->imaged = d->applied;
+    d->snapshot = (struct snapshot){.index = d->applied,
+                                    .term = d->applied_term,
+                                    .config = d->config->data,
+                                    .config_bytes = d->config->bytes,
+                                    .bytes = 1};
+    static char nothing[] = "x";
+    d->snapshot.data = nothing;
+    d->image.data = d;
+    uv_queue_work(d->loop, &d->image, image_run, image_done);
+}
+
 static void on_committed(void *context, const struct member_entry *entry)
 {
     struct driver *d = context;
+    d->applied = entry->index;
+    d->applied_term = entry->term;
+    if (entry->type == RAFT_CONFIG) {
+        raft_blob_unref(d->config);
+        d->config = raft_blob_ref(entry->blob);
+    }
+    image_if_due(d);
     raft_blob_unref(entry->blob);
     if (entry->cookie != NULL)
         acknowledged(d, entry->cookie);
@@ -148,7 +198,6 @@ static void on_read(void *context, void *cookie, bool permitted)
     (void)context, (void)cookie, (void)permitted;
 }
 
-/* The state is nothing, and no snapshot of it is taken: the runs are short. */
 static void *on_parse(void *context, const struct snapshot *snapshot, struct err *err)
 {
     (void)context, (void)snapshot, (void)err;
@@ -157,8 +206,12 @@ static void *on_parse(void *context, const struct snapshot *snapshot, struct err
 
 static void on_restored(void *context, void *parsed, uint64_t index, uint64_t term, const struct raft_config *config)
 {
-    (void)context, (void)index, (void)term, (void)config;
+    struct driver *d = context;
     mem_free(parsed);
+    raft_blob_unref(d->config);
+    d->config = raft_config_encode(config);
+    d->applied = d->imaged = index;
+    d->applied_term = term;
 }
 
 static void on_drop(void *context, void *parsed)
@@ -224,6 +277,7 @@ static void run_member(unsigned id, const struct shape *shape, int to)
         give_up("the identity", &err);
     mem_free(text);
     uv_loop_init(&loop);
+    d->loop = &loop;
     log_init("bench_raft", LOG_ERROR);
     struct member_options options = {.loop = &loop,
                                      .data = data,
@@ -385,6 +439,42 @@ static void measure_kills(const char *name, unsigned election_ticks, unsigned he
     result("raft", metric, (double)took[(count - 1) * 99 / 100] * 1e3, "ms", -1, -1);
 }
 
+/* Resident memory of a process in MB. */
+static double rss_mb(pid_t pid)
+{
+    char path[64], *text = NULL;
+    size_t bytes = 0;
+    struct err err = {0};
+    snprintf(path, sizeof path, "/proc/%d/status", (int)pid);
+    if (fsx_read(path, 1 << 16, &text, &bytes, &err) != TIDE_OK)
+        give_up("the status of a member", &err);
+    const char *at = strstr(text, "VmRSS:");
+    double kb = at ? strtod(at + 6, NULL) : 0;
+    mem_free(text);
+    return kb / 1024;
+}
+
+/* One of three stands still under load: what the leader keeps for it is bounded, as it is cut off and sent a snapshot later.
+ */
+static void measure_hung_peer(void)
+{
+    struct group g;
+    start_group(&g, (struct shape){.depth = HUNG_DEPTH, .for_ever = true});
+    struct told leader = hear(&g);
+    unsigned other = leader.member % MEMBERS + 1;
+    usleep((useconds_t)(HUNG_S / 2 * 1e6));
+    double before = rss_mb(g.pids[leader.member]), most = 0;
+    kill(g.pids[other], SIGSTOP);
+    for (double until = seconds() + HUNG_S; seconds() < until; usleep(100000)) {
+        double now = rss_mb(g.pids[leader.member]);
+        most = now > most ? now : most;
+    }
+    kill(g.pids[other], SIGCONT);
+    end_group(&g);
+    result("raft", "leader_rss_all_well", before, "MB", -1, -1);
+    result("raft", "leader_rss_one_member_hung", most, "MB", -1, -1);
+}
+
 static void make_identities(const char *self)
 {
     char tidemark[PATH_ROOM + 16], dir[PATH_ROOM + 16], addresses[MEMBERS][64];
@@ -426,6 +516,7 @@ int main(int argc, char **argv)
     port_first = PORT_FIRST + (unsigned)getpid() % PORT_RANGE;
     make_identities(argv[0]);
     measure_depths(bare_sync());
+    measure_hung_peer();
     measure_kills("100_20", 10, 2, kills);
     measure_kills("default", RAFT_ELECTION_TICKS_DEFAULT, RAFT_HEARTBEAT_TICKS_DEFAULT, kills);
     return fsx_remove_tree(directory, &err) == TIDE_OK ? 0 : 1;
