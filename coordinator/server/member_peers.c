@@ -125,7 +125,8 @@ void peers_forget(struct member *member, const struct raft_entry *entry)
         return;
     for (size_t i = member->known.count; i-- > 0;) {
         uint64_t id = member->known.members[i].id;
-        if (raft_config_member(&now, id) != NULL)
+        /* A member that lags may have the entry that adds it again before it hears that this one is committed. */
+        if (raft_config_member(&now, id) != NULL || raft_config_member(raft_config_of(member->raft), id) != NULL)
             continue;
         net_forget(member->net, id);
         raft_config_remove(&member->known, id);

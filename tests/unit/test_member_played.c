@@ -133,9 +133,58 @@ static void another_entry_in_its_place(void **state)
     play_end(&p);
 }
 
+static bool has_link(const struct mate *n, uint64_t id)
+{
+    struct member_status status;
+    member_get_status(n->member, &status);
+    for (size_t i = 0; i < status.link_count; i++)
+        if (status.links[i].id == id)
+            return true;
+    return false;
+}
+
+/* A member that lags hears that member 3 was removed, and that it was added again, before either is committed. What is then
+ * committed first must not make it forget whom the group has: nobody would remind it. */
+static void removed_and_added_again(void **state)
+{
+    (void)state;
+    struct play p;
+    struct err err = {0};
+    play_start(&p);
+    struct mate *n = &p.g.nodes[0];
+    assert_true(UNTIL(&p.g, n->turn.ready));
+    struct raft_config without = p.g.founders;
+    raft_config_remove(&without, 3);
+    struct raft_config again = without;
+    assert_int_equal(raft_config_add(&again, raft_config_member(&p.g.founders, 3), &err), TIDE_OK);
+    uint64_t committed = n->index, term = p.term + 1;
+    struct raft_entry entries[] = {
+        {.index = committed + 1, .term = term, .type = RAFT_CONFIG, .blob = raft_config_encode(&without)},
+        {.index = committed + 2, .term = term, .type = RAFT_CONFIG, .blob = raft_config_encode(&again)}};
+    struct raft_message append = {.kind = RAFT_MSG_APPEND, .term = term};
+    append.append.prev_index = committed;
+    append.append.prev_term = n->term;
+    append.append.commit = committed;
+    append.append.entries = entries;
+    append.append.count = 2;
+    say(&p, &append);
+    struct raft_message beat = {.kind = RAFT_MSG_APPEND, .term = term};
+    beat.append.prev_index = beat.append.commit = committed + 2;
+    beat.append.prev_term = term;
+    say(&p, &beat);
+    assert_true(UNTIL(&p.g, n->index == committed + 2));
+    uint64_t later = clock_mono_ns() + 300 * NS_PER_MS; /* the status is a little behind */
+    assert_true(UNTIL(&p.g, clock_mono_ns() > later));
+    assert_true(has_link(n, 3));
+    raft_blob_unref(entries[0].blob);
+    raft_blob_unref(entries[1].blob);
+    play_end(&p);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(removed_and_added_again),
         cmocka_unit_test(another_entry_in_its_place),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
