@@ -41,6 +41,7 @@ struct track {
 struct tracks {
     struct track *items;
     size_t count;
+    size_t found; /* the last one that was asked for */
 };
 
 struct track *track_find(const struct book *book, const char *uid); /* NULL: none */

@@ -3,11 +3,17 @@
 
 #define RATE_SCALE 1000u /* rate is in steps per so many seconds */
 
+/* Whoever asks for one job after the other gets them in the order they have here: begin behind the last that was found. */
 struct track *track_find(const struct book *book, const char *uid)
 {
-    for (size_t i = 0; book->tracks != NULL && i < book->tracks->count; i++)
-        if (strcmp(book->tracks->items[i].uid, uid) == 0)
-            return &book->tracks->items[i];
+    struct tracks *tracks = book->tracks;
+    for (size_t n = 0; tracks != NULL && n < tracks->count; n++) {
+        size_t i = (tracks->found + 1 + n) % tracks->count;
+        if (strcmp(tracks->items[i].uid, uid) == 0) {
+            tracks->found = i;
+            return &tracks->items[i];
+        }
+    }
     return NULL;
 }
 
@@ -35,11 +41,25 @@ void tracks_restart(struct book *book, uint64_t now_ns)
     }
 }
 
+/* From the end, as tracks_prune goes: both lists have mostly one order. */
+static const struct job_record *job_before(const struct state *state, const char *uid, size_t *at)
+{
+    for (size_t n = 0; n < state->jobs.count; n++) {
+        size_t i = (*at + state->jobs.count - 1 - n) % state->jobs.count;
+        if (strcmp(state->jobs.items[i].job.uid, uid) == 0) {
+            *at = i;
+            return &state->jobs.items[i];
+        }
+    }
+    return NULL;
+}
+
 void tracks_prune(struct book *book, const struct state *state)
 {
     struct tracks *tracks = book->tracks;
+    size_t at = state->jobs.count;
     for (size_t i = tracks ? tracks->count : 0; i-- > 0;) {
-        const struct job_record *record = state_job_uid(state, tracks->items[i].uid);
+        const struct job_record *record = job_before(state, tracks->items[i].uid, &at);
         if (record != NULL && job_active(record))
             continue;
         mem_free(tracks->items[i].refs.items);
