@@ -14,6 +14,7 @@
 #include "coordinator/server/inner.h"
 
 #define NS_PER_US 1000u
+#define BACKUPS_MAX 2u          /* at a time: each is a whole image in memory */
 #define CAUGHT_UP_ENTRIES 1000u /* a member this little behind is of use */
 
 /* ---- shown ---- */
@@ -299,6 +300,12 @@ static void backup_written(void *arg, uint64_t index, const struct err *err)
 static void serve_backup(void *context, struct http_request *request)
 {
     struct server *server = context;
+    struct err err = {0};
+    if (server->backups == BACKUPS_MAX) {
+        err_set(&err, TIDE_E_UNAVAILABLE, "%u backups are being taken already; ask again in a moment", BACKUPS_MAX);
+        http_reply_err(request, &err);
+        return;
+    }
     struct backup *backup = mem_alloc(sizeof *backup);
     backup->server = server;
     backup->request = request;

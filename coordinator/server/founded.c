@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A member whose data directory is gone must not come back under its old name: it has voted and acknowledged, and would do so
- * again without knowing. Its identity directory therefore remembers that it has been in use. */
+/* A member whose data directory is gone must not come back under its old name: it has voted and acknowledged, and would do
+ * so again without knowing. Its identity directory therefore remembers that it has been in use. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -36,11 +36,12 @@ enum tide_status founded_check(const struct server_options *o, struct err *err)
         return status;
     text[strcspn(text, "\n")] = '\0';
     uint64_t id = o->identity->identity.member;
-    status = err_set(err, TIDE_E_CONFLICT,
-                     "member %" PRIu64 " has been in use (%.200s), but %s is empty: what it voted for and acknowledged is "
-                     "gone, and under the same id it could do so twice. Give it its data back; or \"tidemark cluster remove "
-                     "%" PRIu64 "\", then issue and add a member with a new id. Only if this cluster never worked: remove %s",
-                     id, text, o->data, id, path);
+    status =
+        err_set(err, TIDE_E_CONFLICT,
+                "member %" PRIu64 " has been in use (%.200s), but %s is empty: what it voted for and acknowledged is "
+                "gone, and under the same id it could do so twice. Give it its data back; or \"tidemark cluster remove "
+                "%" PRIu64 "\", then issue and add a member with a new id. Only if this cluster never worked: remove %s",
+                id, text, o->data, id, path);
     mem_free(text);
     return status;
 }

@@ -83,6 +83,11 @@ void peers_send(struct member *member, struct raft_message *message)
 enum tide_status peers_open(struct member *member, struct err *err)
 {
     const struct member_options *o = &member->options;
+    size_t voters = raft_config_voters(raft_config_of(member->raft));
+    if (o->peer_listen == NULL && voters > 1)
+        return err_set(err, TIDE_E_CONFLICT,
+                       "%s is that of member %" PRIu64 " of a group of %zu: start it with --identity, which says who it is",
+                       member->dir.path, member->id, voters);
     if (o->peer_listen == NULL)
         return TIDE_OK;
     struct net_options options = {.loop = &member->loop,

@@ -264,6 +264,11 @@ forgotten()
     timeout 10 "$TIDEMARKD" --data "$CLUSTER_DIR/empty" --identity "$CLUSTER_DIR/identity/member-$((SURVIVOR % 3 + 1))" 2>&1
 }
 
+without_identity()
+{
+    "$TIDEMARKD" --data "$CLUSTER_DIR/c$((SURVIVOR % 3 + 1))" --listen 127.0.0.1:0 2>&1
+}
+
 cluster_create "$SCENARIO_BUILD" && cluster_start 3 || { echo "not ok $SCENARIO_NAME/the group starts"; exit 1; }
 BODY=$CLUSTER_DIR/body
 
@@ -286,6 +291,7 @@ expect "a backup becomes a cluster of its own" backed_up
 expect "a spoiled one does not" says "is corrupt" spoiled_backup
 expect "two of three are lost: nothing is taken, and what is there can be read" lost
 expect "the third goes on alone, when told so" recovered
+expect "nor is it started as a cluster of its own" says "start it with --identity" without_identity
 expect "another member does not take its directory" says "member" other_directory
 expect "one that has lost its directory does not come back as it was" says "has been in use" forgotten
 scenario_end
