@@ -74,6 +74,7 @@ struct log_thread {
     struct raft_write *writes;
     size_t count, room;
     uint64_t compact_through;
+    uint64_t batches; /* since the last compaction */
     bool look, stop;
     /* under the lock: done */
     uint64_t done_number;

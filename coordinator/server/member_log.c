@@ -9,6 +9,7 @@
 #include "coordinator/server/member_inner.h"
 
 #define NS_PER_US 1000u
+#define COMPACT_BATCHES_MAX 64u /* a log that is never at rest is compacted after so many, or it would grow without end */
 
 /* ---- on the log's thread ---- */
 
@@ -131,36 +132,51 @@ static size_t take_batch(struct log_thread *log, struct raft_write **ret_writes)
     return count;
 }
 
-static void housekeeping(struct member *member, uint64_t compact_through)
+static void compact(struct member *member, uint64_t through)
 {
     struct err err = {0};
-    if (compact_through != 0 && wal_compact(member->wal, compact_through, &err) != TIDE_OK)
+    if (wal_compact(member->wal, through, &err) != TIDE_OK)
         member_fatal("the log cannot be compacted", &err);
+    measure(member, 0, 0);
+}
+
+static void housekeeping(struct member *member)
+{
     if (member->log.prepare)
         prepare(member);
     measure(member, 0, 0);
+}
+
+static bool compacts_now(const struct log_thread *log)
+{
+    return log->compact_through != 0 && (log->count == 0 || log->batches >= COMPACT_BATCHES_MAX);
 }
 
 /* One turn, entered and left under the lock. False: it is over. */
 static bool turn(struct member *member)
 {
     struct log_thread *log = &member->log;
-    if (log->count > 0) {
+    if (compacts_now(log)) {
+        uint64_t through = log->compact_through;
+        log->compact_through = log->batches = 0;
+        pthread_mutex_unlock(&log->lock);
+        compact(member, through);
+        pthread_mutex_lock(&log->lock);
+    } else if (log->count > 0) {
         struct raft_write *batch = NULL;
         size_t count = take_batch(log, &batch);
+        log->batches++;
         pthread_mutex_unlock(&log->lock);
         do_writes(member, batch, count);
         mem_free(batch);
         pthread_mutex_lock(&log->lock);
     } else if (log->stop) {
         return false;
-    } else if (log->compact_through != 0 || log->look || log->prepare) {
+    } else if (log->look || log->prepare) {
         /* Making a segment takes a while: not while somebody waits for an answer. */
-        uint64_t through = log->compact_through;
-        log->compact_through = 0;
         log->look = false;
         pthread_mutex_unlock(&log->lock);
-        housekeeping(member, through);
+        housekeeping(member);
         pthread_mutex_lock(&log->lock);
     } else {
         pthread_cond_wait(&log->wake, &log->lock);

@@ -40,6 +40,7 @@ struct group {
     char dir[64];
     struct mate nodes[GROUP_MAX];
     struct raft_config founders;
+    uint64_t segment_bytes; /* of the logs; 0: the default */
 };
 
 static inline uint64_t chain(uint64_t sum, const struct raft_blob *blob)
@@ -192,6 +193,7 @@ static inline enum tide_status node_open(struct group *g, struct mate *n, struct
                                      .peer_listen = n->peer,
                                      .election_ticks = 15,
                                      .heartbeat_ticks = 3,
+                                     .segment_bytes = g->segment_bytes,
                                      .calls = &group_calls,
                                      .context = n};
     n->index = n->term = n->sum = n->commands = 0;

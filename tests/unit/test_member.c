@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 
 #include <cmocka.h>
 
@@ -14,6 +15,19 @@
 #include "tests/unit/group_world.h"
 
 #define BEHIND (RAFT_TRAILING_ENTRIES + 500u) /* more than a leader keeps for those who are a little behind */
+#define BUSY_COMMAND 30000u
+#define BUSY_SYNC_US 30000u
+#define BUSY_NS (10 * NS_PER_S)
+#define BUSY_PAUSE_US 500u
+#define BUSY_IMAGE_EVERY 300u /* commands */
+
+/* A disk that takes its time: stands before the one of the C library. */
+static _Atomic unsigned sync_takes_us;
+int fdatasync(int fd)
+{
+    usleep(sync_takes_us);
+    return (int)syscall(SYS_fdatasync, fd);
+}
 
 static void alone_it_leads_at_once(void **state)
 {
@@ -259,10 +273,69 @@ static void the_first_start_may_be_cut_short(void **state)
     group_end(&g);
 }
 
+static void *save_aside(void *mate)
+{
+    save_image(mate);
+    return NULL;
+}
+
+static uint64_t log_begins(const struct mate *n)
+{
+    uint64_t *firsts = NULL, first;
+    size_t count = 0;
+    struct err err = {0};
+    assert_int_equal(datadir_list(n->data, "log-", ".wal", &firsts, &count, &err), TIDE_OK);
+    assert_true(count > 0);
+    first = firsts[0];
+    mem_free(firsts);
+    return first;
+}
+
+/* What two images cover leaves the log also while the disk is never at rest: else it would grow for as long as it is busy. */
+static void a_busy_log_is_compacted(void **state)
+{
+    (void)state;
+    struct group g;
+    char large[BUSY_COMMAND + 1];
+    memset(large, 'x', BUSY_COMMAND);
+    large[BUSY_COMMAND] = '\0';
+    group_init(&g, 1);
+    g.segment_bytes = 4 * BUSY_COMMAND;
+    struct mate *n = &g.nodes[0];
+    node_start(&g, n);
+    assert_true(UNTIL(&g, n->turn.ready));
+    for (unsigned i = 0; i < 16; i++) {
+        assert_int_equal(propose(n, large), TIDE_OK);
+        assert_true(UNTIL(&g, n->own == i + 1));
+    }
+    sync_takes_us = BUSY_SYNC_US;
+    uint64_t end = clock_mono_ns() + BUSY_NS;
+    unsigned images = 0;
+    struct mate then[2];
+    pthread_t aside[2];
+    for (unsigned i = 1; log_begins(n) == 1 && clock_mono_ns() < end; i++) {
+        assert_int_equal(propose(n, "small"), TIDE_OK);
+        uv_run(&g.loop, UV_RUN_NOWAIT);
+        usleep(BUSY_PAUSE_US);
+        if (images == 2 || i % BUSY_IMAGE_EVERY != 0)
+            continue;
+        then[images] = *n; /* by somebody else: the log has no rest meanwhile */
+        assert_int_equal(pthread_create(&aside[images], NULL, save_aside, &then[images]), 0);
+        images++;
+    }
+    sync_takes_us = 0;
+    for (unsigned i = 0; i < images; i++)
+        assert_int_equal(pthread_join(aside[i], NULL), 0);
+    assert_int_equal(images, 2);
+    assert_true(clock_mono_ns() < end);
+    group_end(&g);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(alone_it_leads_at_once),
+        cmocka_unit_test(a_busy_log_is_compacted),
         cmocka_unit_test(three_agree),
         cmocka_unit_test(a_follower_refuses),
         cmocka_unit_test(reads_share_a_round),
