@@ -57,6 +57,7 @@ reads_by_an_old_round             commit.c               s/    raft->round\+\+;\
 reads_survive_the_office          role.c                 s/    for \(size_t i = 0; i < raft->reads_count; i\+\+\)\n        out_read\(update, raft->reads\[i\]\.number, false, 0\);\n    raft->reads_count = 0;\n//
 two_changes_at_a_time             config.c               s/    if \(raft->config_index > raft->commit\)\n        return err_set\(.*?\);\n//s
 promotes_who_lags                 config.c               s/    if \(peer->match \+ RAFT_PROMOTE_LAG_MAX < last\)\n        return err_set\(.*?\);\n//s
+promotes_who_was_never_heard      config.c               s/peer->match == 0 \|\| //
 removes_the_last_voter            config.c               s/    if \(voter && raft_config_voters\(&config\) == 1\)\n        return err_set\(.*?\);\n//s; s/reached > voters \/ 2/reached >= voters \/ 2/
 removed_leader_counts_itself      commit.c               s/self \? !config_is_voter\(raft, raft->id\)/self ? false/
 removed_leader_stays              commit.c               s/    leave_if_removed\(raft, update\);\n//
