@@ -2,6 +2,7 @@
 /* A member from its data directory. */
 #include <inttypes.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "ckpt/base/log.h"
 #include "ckpt/base/mem.h"
@@ -83,26 +84,38 @@ static enum tide_status load_entry(void *arg, const struct wal_entry *record, st
 }
 
 /* What every founding member's log begins with. Nothing was promised before it was there: it may be written again. */
-static enum tide_status found(struct member *member, struct loaded *loaded, struct err *err)
+static enum tide_status found(struct member *member, const struct loaded *loaded, struct err *err)
 {
     struct raft_entry first = {0};
-    enum tide_status status = TIDE_OK;
-    if (loaded->ballot.term != 0 || loaded->snapshot.index != 0 || member->options.founders->count == 0)
+    if (wal_last(member->wal) != 0 || loaded->snapshot.index != 0 || member->options.founders->count == 0)
         return TIDE_OK;
     raft_first_entry(member->options.founders, &first);
-    if (wal_last(member->wal) == 0) {
-        struct wal_entry record = {.index = first.index,
-                                   .term = first.term,
-                                   .type = (uint16_t)first.type,
-                                   .data = first.blob->data,
-                                   .bytes = first.blob->bytes};
-        status = wal_append(member->wal, &record, 1, err);
-        if (status == TIDE_OK)
-            status = wal_sync(member->wal, err);
-    }
+    struct wal_entry record = {.index = first.index,
+                               .term = first.term,
+                               .type = (uint16_t)first.type,
+                               .data = first.blob->data,
+                               .bytes = first.blob->bytes};
+    enum tide_status status = wal_append(member->wal, &record, 1, err);
     raft_blob_unref(first.blob);
-    loaded->ballot.term = 1;
-    return status == TIDE_OK ? ballot_save(member->dir.path, loaded->ballot, err) : status;
+    return status == TIDE_OK ? wal_sync(member->wal, err) : status;
+}
+
+/* Of a directory that was just made, before anything can have been promised: from then on a ballot that is not there is one
+ * that was lost, and with it a vote. */
+static enum tide_status begin_ballot(struct member *member, struct loaded *loaded, struct err *err)
+{
+    char path[DATA_FILE_MAX];
+    datadir_file(member->dir.path, "ballot", path);
+    if (member->dir.fresh) {
+        loaded->ballot.term = member->options.founders->count > 0 ? 1 : 0;
+        return ballot_save(member->dir.path, loaded->ballot, err);
+    }
+    if (access(path, F_OK) == 0)
+        return TIDE_OK;
+    return err_set(err, TIDE_E_CORRUPT,
+                   "%s is gone, and with it the term and the vote of this member: it could vote twice. Restore the directory from "
+                   "a backup of it, or remove this member from its group and add another one with a new id",
+                   path);
 }
 
 static enum tide_status load_log(struct member *member, struct loaded *loaded, struct err *err)
@@ -110,6 +123,8 @@ static enum tide_status load_log(struct member *member, struct loaded *loaded, s
     struct wal_options options = {.segment_bytes = member->options.segment_bytes};
     enum tide_status status = wal_open(member->dir.path, member->dir.cluster, &options, member->dir.fresh,
                                        loaded->snapshot.index + 1, loaded->snapshot.term, &member->wal, err);
+    if (status == TIDE_OK)
+        status = begin_ballot(member, loaded, err);
     if (status == TIDE_OK && member->dir.fresh)
         status = datadir_commit(&member->dir, err);
     if (status == TIDE_OK)

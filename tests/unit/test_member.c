@@ -331,6 +331,25 @@ static void a_busy_log_is_compacted(void **state)
     group_end(&g);
 }
 
+/* Its ballot is gone: it does not know any more whom it voted for, and does not start as if it had voted for nobody. */
+static void without_its_ballot_it_stays_away(void **state)
+{
+    (void)state;
+    struct group g;
+    group_init(&g, 1);
+    node_start(&g, &g.nodes[0]);
+    wait_leader(&g);
+    node_stop(&g, &g.nodes[0], false);
+    char path[DATA_FILE_MAX];
+    struct err err = {0};
+    datadir_file(g.nodes[0].data, "ballot", path);
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(node_open(&g, &g.nodes[0], &err), TIDE_E_CORRUPT);
+    assert_non_null(strstr(err.text, "could vote twice"));
+    assert_null(g.nodes[0].member);
+    group_end(&g);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -347,6 +366,7 @@ int main(void)
         cmocka_unit_test(members_come_and_go),
         cmocka_unit_test(a_directory_belongs_to_one_member),
         cmocka_unit_test(the_first_start_may_be_cut_short),
+        cmocka_unit_test(without_its_ballot_it_stays_away),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
