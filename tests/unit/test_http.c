@@ -26,6 +26,8 @@ struct world {
     uv_async_t end;
     struct sockaddr_in to;
     int answered;
+    const char *ask;   /* of the client that asks once */
+    char answer[4096]; /* what it got */
 };
 
 static void no_stamp(void *context, struct http_request *request)
@@ -61,7 +63,13 @@ static void get_later(void *context, struct http_request *request)
     uv_queue_work(&world->loop, &slow->work, slow_run, slow_done);
 }
 
-static const struct http_route routes[] = {{"GET", "/later", get_later, 0}};
+static void get_elsewhere(void *context, struct http_request *request)
+{
+    (void)context;
+    http_redirect(request, "https://leader:7070", "member %d leads; ask it", 2);
+}
+
+static const struct http_route routes[] = {{"GET", "/later", get_later, 0}, {"GET", "/v1/{word}", get_elsewhere, 0}};
 
 static void on_end(uv_async_t *end)
 {
@@ -99,38 +107,90 @@ out:
     return NULL;
 }
 
+/* One client, one request. */
+static void *ask_once(void *arg)
+{
+    struct world *world = arg;
+    struct timeval wait = {.tv_sec = ANSWER_S};
+    size_t used = 0;
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof wait);
+    if (connect(fd, (struct sockaddr *)&world->to, sizeof world->to) == 0 &&
+        send(fd, world->ask, strlen(world->ask), MSG_NOSIGNAL) == (ssize_t)strlen(world->ask))
+        for (ssize_t n; (n = recv(fd, world->answer + used, sizeof world->answer - 1 - used, 0)) > 0;)
+            used += (size_t)n;
+    close(fd);
+    uv_async_send(&world->end);
+    return NULL;
+}
+
+static void serve(struct world *world, void *(*run)(void *))
+{
+    struct err err = {0};
+    uv_loop_init(&world->loop);
+    struct http_options options = {.loop = &world->loop,
+                                   .listen = "127.0.0.1:0",
+                                   .routes = routes,
+                                   .route_count = sizeof routes / sizeof routes[0],
+                                   .context = world,
+                                   .sweep_ms = 1,
+                                   .stamp = no_stamp};
+    assert_int_equal(http_open(&options, &world->http, &err), TIDE_OK);
+    const char *port = strrchr(http_address(world->http), ':') + 1;
+    world->to = (struct sockaddr_in){.sin_family = AF_INET,
+                                     .sin_port = htons((uint16_t)strtoul(port, NULL, 10)),
+                                     .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    uv_async_init(&world->loop, &world->end, on_end);
+    world->end.data = world;
+    pthread_t thread;
+    assert_int_equal(pthread_create(&thread, NULL, run, world), 0);
+    uv_run(&world->loop, UV_RUN_DEFAULT);
+    pthread_join(thread, NULL);
+    assert_int_equal(uv_loop_close(&world->loop), 0);
+}
+
 /* A resumed connection needs libmicrohttpd to be run again, whatever else looks at its timers meanwhile: here the sweep,
  * every millisecond. */
 static void every_late_answer_is_sent(void **state)
 {
-    (void)state;
     struct world world = {0};
-    struct err err = {0};
-    uv_loop_init(&world.loop);
-    struct http_options options = {.loop = &world.loop,
-                                   .listen = "127.0.0.1:0",
-                                   .routes = routes,
-                                   .route_count = 1,
-                                   .context = &world,
-                                   .sweep_ms = 1,
-                                   .stamp = no_stamp};
-    assert_int_equal(http_open(&options, &world.http, &err), TIDE_OK);
-    const char *port = strrchr(http_address(world.http), ':') + 1;
-    world.to = (struct sockaddr_in){
-        .sin_family = AF_INET, .sin_port = htons((uint16_t)strtoul(port, NULL, 10)), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    uv_async_init(&world.loop, &world.end, on_end);
-    world.end.data = &world;
-    pthread_t thread;
-    assert_int_equal(pthread_create(&thread, NULL, client, &world), 0);
-    uv_run(&world.loop, UV_RUN_DEFAULT);
-    pthread_join(thread, NULL);
-    assert_int_equal(uv_loop_close(&world.loop), 0);
+    (void)state;
+    serve(&world, client);
     assert_int_equal(world.answered, ROUNDS);
+}
+
+/* The same path and query at another base, whatever they hold. */
+static void a_caller_is_sent_on(void **state)
+{
+    struct world world = {
+        .ask =
+            "GET /v1/a%2520b%22%C3%A9?after=7&wait_ms=5&x=%26%3D%20+&flag HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"};
+    (void)state;
+    serve(&world, ask_once);
+    assert_non_null(strstr(world.answer, "HTTP/1.1 307 "));
+    assert_non_null(
+        strstr(world.answer, "Location: https://leader:7070/v1/a%2520b%22%C3%A9?after=7&wait_ms=5&x=%26%3D%20%20&flag\r\n"));
+    assert_non_null(strstr(world.answer, "\"leader\":\"https://leader:7070\""));
+    assert_non_null(strstr(world.answer, "member 2 leads; ask it"));
+}
+
+static void a_long_target_is_sent_on_whole(void **state)
+{
+    char word[1500], ask[1700], location[1700];
+    struct world world = {.ask = ask};
+    (void)state;
+    memset(word, 'w', sizeof word - 1);
+    word[sizeof word - 1] = '\0';
+    snprintf(ask, sizeof ask, "GET /v1/w?x=%s HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", word);
+    snprintf(location, sizeof location, "Location: https://leader:7070/v1/w?x=%s\r\n", word);
+    serve(&world, ask_once);
+    assert_non_null(strstr(world.answer, location));
 }
 
 int main(void)
 {
     log_init("test_http", LOG_ERROR);
-    const struct CMUnitTest tests[] = {cmocka_unit_test(every_late_answer_is_sent)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(every_late_answer_is_sent), cmocka_unit_test(a_caller_is_sent_on),
+                                       cmocka_unit_test(a_long_target_is_sent_on_whole)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
