@@ -291,7 +291,8 @@ static uint64_t log_begins(const struct mate *n)
     return first;
 }
 
-/* What two images cover leaves the log also while the disk is never at rest: else it would grow for as long as it is busy. */
+/* What two images cover leaves the log also while the disk is never at rest: else it would grow for as long as it is busy.
+ */
 static void a_busy_log_is_compacted(void **state)
 {
     (void)state;
