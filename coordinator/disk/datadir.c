@@ -17,6 +17,7 @@
 
 #include "ckpt/base/fsx.h"
 #include "ckpt/base/mem.h"
+#include "ckpt/base/rng.h"
 #include "coordinator/disk/segment.h"
 
 #define FORMAT_BYTES_MAX 256
@@ -193,6 +194,7 @@ static enum tide_status format_missing(struct datadir *dir, const struct wanted 
     dir->fresh = true;
     text_copy(dir->cluster, sizeof dir->cluster, wanted->cluster);
     dir->member = wanted->member;
+    dir->tag = (uint32_t)rng_entropy() | 1u;
     return TIDE_OK;
 }
 
@@ -201,10 +203,11 @@ static enum tide_status format_parse(struct datadir *dir, const char *path, cons
     unsigned version = 0;
     char cluster[TIDE_UID_CHARS + 1] = "";
     uint64_t member = 0;
-    int fields = sscanf(text, "tidemark-data %u %16[0-9a-f] %" SCNu64, &version, cluster, &member);
+    uint32_t tag = 0;
+    int fields = sscanf(text, "tidemark-data %u %16[0-9a-f] %" SCNu64 " %" SCNx32, &version, cluster, &member, &tag);
     if (fields < 1)
         return err_set(err, TIDE_E_CORRUPT,
-                       "%s is not readable as \"tidemark-data <version> <cluster> <member>\"; restore it from a "
+                       "%s is not readable as \"tidemark-data <version> <cluster> <member> <tag>\"; restore it from a "
                        "backup of the directory",
                        path);
     if (version != DATA_FORMAT)
@@ -212,11 +215,12 @@ static enum tide_status format_parse(struct datadir *dir, const char *path, cons
                        "%s was written in format %u; this tidemarkd knows format %u: start the %s "
                        "version, nothing was changed",
                        dir->path, version, DATA_FORMAT, version > DATA_FORMAT ? "newer" : "older");
-    if (fields != 3 || strlen(cluster) != TIDE_UID_CHARS || member == 0)
+    if (fields < 3 || strlen(cluster) != TIDE_UID_CHARS || member == 0)
         return err_set(err, TIDE_E_CORRUPT, "%s names no cluster and member; restore it from a backup of the directory",
                        path);
     memcpy(dir->cluster, cluster, sizeof cluster);
     dir->member = member;
+    dir->tag = tag;
     return TIDE_OK;
 }
 
@@ -269,7 +273,8 @@ enum tide_status datadir_commit(struct datadir *dir, struct err *err)
 {
     char path[DATA_FILE_MAX], line[FORMAT_BYTES_MAX];
     datadir_file(dir->path, "format", path);
-    int n = snprintf(line, sizeof line, "tidemark-data %u %s %" PRIu64 "\n", DATA_FORMAT, dir->cluster, dir->member);
+    int n = snprintf(line, sizeof line, "tidemark-data %u %s %" PRIu64 " %08" PRIx32 "\n", DATA_FORMAT, dir->cluster,
+                     dir->member, dir->tag);
     return fsx_replace(path, line, (size_t)n, DATA_MODE, err);
 }
 

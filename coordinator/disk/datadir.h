@@ -4,7 +4,7 @@
 
 /* The directory that holds all a coordinator must not forget:
  *
- *   format                     one line: "tidemark-data <version> <cluster uid> <member id>"; written last when the
+ *   format                     one line: "tidemark-data <version> <cluster uid> <member id> <tag>"; written last when the
  * directory is made lock                       flock'ed by the one process that may write here; holds its pid ballot term
  * and vote log-<first index>.wal      segments of the write-ahead log (wal.h) spare.wal                  the next segment,
  * already full of zeros snap-<index>.img           images of the state after that index (snapshot.h); "….tmp": being
@@ -25,6 +25,7 @@ struct datadir {
     char path[TIDE_PATH_MAX + 1];
     char cluster[TIDE_UID_CHARS + 1]; /* uid every file in here carries */
     uint64_t member;                  /* whose it is; never 0 */
+    uint32_t tag;                     /* tells it from any other directory; 0: made by a version that gave none */
     bool fresh;                       /* made by this open: nothing was ever acknowledged from it */
     int lock_fd;
 };

@@ -23,6 +23,12 @@ static void put_u64(uint8_t *to, uint64_t value)
     memcpy(to, &value, sizeof value);
 }
 
+static void put_u32(uint8_t *to, uint32_t value)
+{
+    value = htole32(value);
+    memcpy(to, &value, sizeof value);
+}
+
 static uint32_t get_u32(const uint8_t *from)
 {
     uint32_t value;
@@ -83,7 +89,7 @@ void frame_head_write(uint8_t to[FRAME_HEAD_BYTES], enum frame_type type, const 
     put_u64(to + SUM_AT, sum_of(get_u64(to), data, bytes, parts, count));
 }
 
-/* u16 oldest, u16 newest, u32 of zeros, u64 self, u64 wanted, uid. */
+/* u16 oldest, u16 newest, u32 tag, u64 self, u64 wanted, uid. */
 void frame_hello_write(uint8_t to[FRAME_HELLO_BYTES], const struct frame_hello *hello)
 {
     memset(to, 0, FRAME_HELLO_BYTES);
@@ -91,6 +97,7 @@ void frame_hello_write(uint8_t to[FRAME_HELLO_BYTES], const struct frame_hello *
     to[1] = (uint8_t)(hello->oldest >> 8);
     to[2] = (uint8_t)hello->newest;
     to[3] = (uint8_t)(hello->newest >> 8);
+    put_u32(to + 4, hello->tag);
     put_u64(to + 8, hello->self);
     put_u64(to + 16, hello->wanted);
     memcpy(to + 24, hello->cluster, TIDE_UID_CHARS);
@@ -102,6 +109,7 @@ enum tide_status frame_hello_read(const uint8_t *from, size_t bytes, struct fram
         return err_set(err, TIDE_E_CORRUPT, "a hello of only %zu bytes", bytes);
     struct frame_hello hello = {.oldest = (uint16_t)(from[0] | from[1] << 8),
                                 .newest = (uint16_t)(from[2] | from[3] << 8),
+                                .tag = get_u32(from + 4),
                                 .self = get_u64(from + 8),
                                 .wanted = get_u64(from + 16)};
     for (unsigned i = 0; i < TIDE_UID_CHARS; i++) {

@@ -40,6 +40,7 @@ struct frame_head {
 
 struct frame_hello {
     uint16_t oldest, newest; /* protocols spoken */
+    uint32_t tag;            /* of its data; 0: it does not tell */
     uint64_t self, wanted;   /* who says it, and to whom */
     char cluster[TIDE_UID_CHARS + 1];
 };

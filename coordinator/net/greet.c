@@ -19,6 +19,7 @@ static void say_hello(struct link *link, uint64_t to)
     uint8_t bytes[FRAME_HELLO_BYTES];
     struct frame_hello hello = {
         .oldest = NET_PROTOCOL_OLDEST, .newest = NET_PROTOCOL_NEWEST, .self = link->net->options.self, .wanted = to};
+    hello.tag = link->net->options.tag;
     text_copy(hello.cluster, sizeof hello.cluster, link->net->cluster);
     frame_hello_write(bytes, &hello);
     link_frame(link, FRAME_HELLO, bytes, sizeof bytes);
@@ -137,6 +138,13 @@ void greet_shake(struct link *link)
 
 /* ---- hello ---- */
 
+/* Two that run under one id, each with data of its own, would vote twice. */
+static bool other_data(const struct net *net, const struct frame_hello *hello)
+{
+    const struct net_peer *peer = peer_find(net, hello->self);
+    return peer != NULL && peer->tag != 0 && hello->tag != 0 && peer->tag != hello->tag;
+}
+
 /* False: refused. */
 static bool hello_fits(struct link *link, const struct frame_hello *hello)
 {
@@ -160,9 +168,21 @@ static bool hello_fits(struct link *link, const struct frame_hello *hello)
     else if (!cert_is(link, hello->self))
         link_refuse(link, "it calls itself member %" PRIu64 ", and its certificate is for %s", hello->self,
                     cert_uri(link, uri));
+    else if (other_data(net, hello))
+        link_refuse(link,
+                    "member %" PRIu64
+                    " was here with another data directory: either two run under this id, or one has begun "
+                    "anew; stop the one that is wrong. If none is, start this member, %" PRIu64 ", again",
+                    hello->self, self);
     else
         return true;
     return false;
+}
+
+static void take_tag(struct net_peer *peer, const struct frame_hello *hello)
+{
+    if (hello->tag != 0)
+        peer->tag = hello->tag;
 }
 
 static void hello_from_caller(struct link *link, const struct frame_hello *hello)
@@ -177,9 +197,16 @@ static void hello_from_caller(struct link *link, const struct frame_hello *hello
             link_kill(peer->accepted, "it has connected anew");
         link->peer = peer;
         peer->accepted = link;
+        take_tag(peer, hello);
         say_hello(link, peer->id);
         peer_found(peer, link);
     }
+}
+
+static void hello_answered(struct link *link, const struct frame_hello *hello)
+{
+    take_tag(link->peer, hello);
+    peer_found(link->peer, link);
 }
 
 static void refused_by_other(struct link *link, const uint8_t *payload, size_t bytes)
@@ -205,7 +232,7 @@ void greet_frame(struct link *link, const struct frame_head *head, const uint8_t
     else if (!hello_fits(link, &hello))
         return;
     else if (link->dialled)
-        peer_found(link->peer, link);
+        hello_answered(link, &hello);
     else
         hello_from_caller(link, &hello);
 }

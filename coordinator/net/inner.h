@@ -63,6 +63,7 @@ struct net_peer {
     uint64_t id;
     char address[ADDRESS_MAX + 1]; /* empty: never named, came by itself */
     bool forgotten;                /* not let in */
+    uint32_t tag;                  /* of its data, as it first said; 0: it has not */
     struct link *dialled, *accepted;
     struct link *up; /* one of both, the first that came up: what is sent goes there */
     struct lookup *lookup;

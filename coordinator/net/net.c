@@ -152,6 +152,7 @@ void net_forget(struct net *net, uint64_t id)
     if (peer == NULL)
         return;
     peer->forgotten = true;
+    peer->tag = 0;
     peer->address[0] = '\0';
     dial_cancel(peer);
     if (peer->dialled != NULL)

@@ -33,6 +33,7 @@ struct net;
 struct net_options {
     uv_loop_t *loop;
     uint64_t self;       /* id of this member, > 0 */
+    uint32_t tag;        /* of this member's data: two under one id differ in it; 0: not told */
     const char *cluster; /* TIDE_UID_CHARS hex digits */
     const char *listen;  /* "host:port", "[::1]:port"; port 0: any free one */
     /* PEM files: the cluster's CA, this member's certificate (chain) and key. All NULL: neither encryption nor proof, and

@@ -92,6 +92,7 @@ enum tide_status peers_open(struct member *member, struct err *err)
         return TIDE_OK;
     struct net_options options = {.loop = &member->loop,
                                   .self = member->id,
+                                  .tag = member->dir.tag,
                                   .cluster = member->dir.cluster,
                                   .listen = o->peer_listen,
                                   .ca = o->ca,

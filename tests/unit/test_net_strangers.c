@@ -30,13 +30,18 @@ static void say_frame(int fd, enum frame_type type, const void *data, size_t byt
         say(fd, data, bytes);
 }
 
-static void say_hello(int fd, uint64_t self, uint64_t wanted, const char *cluster, uint16_t protocol)
+static void say_hello_of(int fd, uint64_t self, uint64_t wanted, const char *cluster, uint16_t protocol, uint32_t tag)
 {
     uint8_t bytes[FRAME_HELLO_BYTES];
-    struct frame_hello hello = {.oldest = protocol, .newest = protocol, .self = self, .wanted = wanted};
+    struct frame_hello hello = {.oldest = protocol, .newest = protocol, .tag = tag, .self = self, .wanted = wanted};
     text_copy(hello.cluster, sizeof hello.cluster, cluster);
     frame_hello_write(bytes, &hello);
     say_frame(fd, FRAME_HELLO, bytes, sizeof bytes);
+}
+
+static void say_hello(int fd, uint64_t self, uint64_t wanted, const char *cluster, uint16_t protocol)
+{
+    say_hello_of(fd, self, wanted, cluster, protocol, 0);
 }
 
 /* Take what has come; true when the other side has ended. */
@@ -101,6 +106,40 @@ static void test_bad_hellos(void **state)
     refused(fd, "frame of type 4 where none may come");
     assert_int_equal(logged("refused a connection from 127.0.0.1: "), 8);
     assert_int_equal(m.ups + m.messages, 0);
+    member_close(&m);
+}
+
+/* An identity that was copied to two hosts, or is used again after its data was lost: the second would vote again. */
+static void test_other_data(void **state)
+{
+    struct member m = {0};
+    struct err err = {0};
+    (void)state;
+    one(&m, false);
+    int first = call(&m);
+    say_hello_of(first, 2, 1, CLUSTER, 1, 7);
+    assert_true(UNTIL(m.ups == 1));
+    int fd = call(&m);
+    say_hello_of(fd, 2, 1, CLUSTER, 1, 8);
+    refused(fd, "member 2 was here with another data directory");
+    assert_int_equal(m.downs, 0);
+    close(first);
+    assert_true(UNTIL(m.downs == 1));
+    fd = call(&m);
+    say_hello_of(fd, 2, 1, CLUSTER, 1, 8);
+    refused(fd, "start this member, 1, again");
+    fd = call(&m);
+    say_hello_of(fd, 2, 1, CLUSTER, 1, 7);
+    assert_true(UNTIL(m.ups == 2));
+    close(fd);
+    assert_true(UNTIL(m.downs == 2));
+    /* Removed and added again: what it was before does not count. */
+    net_forget(m.net, 2);
+    assert_int_equal(net_peer(m.net, 2, "127.0.0.1:1", &err), TIDE_OK);
+    fd = call(&m);
+    say_hello_of(fd, 2, 1, CLUSTER, 1, 8);
+    assert_true(UNTIL(m.ups == 3));
+    close(fd);
     member_close(&m);
 }
 
@@ -533,7 +572,7 @@ int main(void)
         STORY(bad_hellos),      STORY(garbage_plain), STORY(garbage_tls),  STORY(long_frames), STORY(broken_rules),
         STORY(refusal_is_text), STORY(silence_plain), STORY(silence_tls),  STORY(no_answer),   STORY(hung_peer),
         STORY(slow_peer),       STORY(twice),         STORY(wrong_answer), STORY(reset),       STORY(many_ids),
-        STORY(no_descriptors),  STORY(options),
+        STORY(no_descriptors),  STORY(options),       STORY(other_data),
     };
     return cmocka_run_group_tests(tests, begin, end);
 }
