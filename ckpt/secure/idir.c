@@ -31,7 +31,11 @@ static enum tide_status read_pem(const char *path, const char *name, char **ret_
 {
     size_t bytes;
     *ret_file = mem_format("%s/%s", path, name);
-    return fsx_read(*ret_file, CERT_PEM_MAX, ret_pem, &bytes, err);
+    enum tide_status status = fsx_read(*ret_file, CERT_PEM_MAX, ret_pem, &bytes, err);
+    if (status == TIDE_E_NOT_FOUND)
+        err_set(err, status, "%s is not there; copy the whole of the directory that tidemark cluster init or issue made",
+                *ret_file);
+    return status;
 }
 
 static enum tide_status check_key_mode(const char *file, struct err *err)

@@ -169,6 +169,7 @@ struct member {
 };
 
 void member_fatal(const char *what, const struct err *err) __attribute__((__noreturn__));
+void member_broken(const struct member *member, const struct err *err) __attribute__((__noreturn__));
 
 /* member_open.c */
 MUST_USE enum tide_status member_load(struct member *member, struct err *err);

@@ -128,7 +128,7 @@ enum tide_status member_step(struct member *member, struct raft_event *event, st
     struct raft_update update = {0};
     enum tide_status status = raft_step(member->raft, event, &update, err);
     if (status == TIDE_E_CORRUPT)
-        member_fatal("a rule of the group is broken", err);
+        member_broken(member, err);
     member_take(member, &update);
     return status;
 }

@@ -121,7 +121,7 @@ static void propose_batch(struct member *member, const struct order *orders, siz
     }
     mem_free(entries);
     if (status == TIDE_E_CORRUPT)
-        member_fatal("a rule of the group is broken", &err);
+        member_broken(member, &err);
     member_take(member, &update);
 }
 
@@ -213,7 +213,7 @@ static void do_change(struct member *member, struct order *order)
     struct raft_update update = {0};
     enum tide_status status = raft_step(member->raft, &event, &update, &err);
     if (status == TIDE_E_CORRUPT)
-        member_fatal("a rule of the group is broken", &err);
+        member_broken(member, &err);
     if (status == TIDE_OK)
         own_add(member, event.number, raft_term_at(member->raft, event.number), order->cookie);
     else

@@ -122,7 +122,9 @@ int recover_main(int argc, char **argv)
     }
     if (recover_alone(a.data, &err) != TIDE_OK)
         return failed(&err);
-    printf("Done. Start it: it leads a group of one.\n");
+    printf(
+        "Done. See to it that no tidemarkd of the others starts by itself when their hosts come back (systemctl disable):\n"
+        "together they would go on from before, and this member would stop. Then start it: it leads a group of one.\n");
     return EXIT_OK;
 }
 

@@ -269,6 +269,18 @@ without_identity()
     "$TIDEMARKD" --data "$CLUSTER_DIR/c$((SURVIVOR % 3 + 1))" --listen 127.0.0.1:0 2>&1
 }
 
+# The two that were lost come back and are a majority of what they know: the one that was recovered ends, and says why.
+left_behind()
+{
+    local member
+    for member in 1 2 3; do
+        [ "$member" = "$SURVIVOR" ] || cluster_member_start "$member" || return 1
+    done
+    wait_for $SETTLE_S "the recovered one to end" \
+        grep -q "a member that was left behind runs again: stop it" "$CLUSTER_DIR/c$SURVIVOR.log" || return 1
+    unset "CLUSTER_MEMBER_PID[$SURVIVOR]"
+}
+
 cluster_create "$SCENARIO_BUILD" && cluster_start 3 || { echo "not ok $SCENARIO_NAME/the group starts"; exit 1; }
 BODY=$CLUSTER_DIR/body
 
@@ -294,4 +306,5 @@ expect "the third goes on alone, when told so" recovered
 expect "nor is it started as a cluster of its own" says "start it with --identity" without_identity
 expect "another member does not take its directory" says "member" other_directory
 expect "one that has lost its directory does not come back as it was" says "has been in use" forgotten
+expect "members that were left behind must not come back, and one is told so" left_behind
 scenario_end
