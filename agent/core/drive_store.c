@@ -89,23 +89,32 @@ static void drive_manifest(struct agent_core *core, struct job_part *job, bool w
     act(core, ACT_COMMIT, job)->cut = order->cut;
 }
 
-static bool purge_listed(const struct job_part *job, uint64_t cut)
+static bool purge_listed(const struct job_part *job, const char *id)
 {
     for (size_t i = 0; i < job->order.purge.count; i++)
-        if (strtoull(job->order.purge.items[i], NULL, 10) == cut)
+        if (strcmp(job->order.purge.items[i], id) == 0)
             return true;
     return false;
 }
 
-static struct purge_part *purge_make(struct job_part *job, uint64_t cut)
+/* NULL: an earlier deletion of that cut is under way. */
+static struct purge_part *purge_make(struct job_part *job, uint64_t cut, const char *id)
 {
-    for (size_t i = 0; i < job->purges.count; i++)
-        if (job->purges.items[i].cut == cut)
-            return &job->purges.items[i];
+    struct purge_part *purge = NULL;
+    for (size_t i = 0; i < job->purges.count; i++) {
+        struct purge_part *other = &job->purges.items[i];
+        if (strcmp(other->id, id) == 0)
+            purge = other;
+        else if (other->cut == cut && other->state == WORK_RUNNING)
+            return NULL;
+    }
+    if (purge != NULL)
+        return purge;
     job->purges.items = mem_grow(job->purges.items, job->purges.count + 1, sizeof job->purges.items[0]);
-    struct purge_part *purge = &job->purges.items[job->purges.count++];
+    purge = &job->purges.items[job->purges.count++];
     memset(purge, 0, sizeof *purge);
     purge->cut = cut;
+    text_copy(purge->id, sizeof purge->id, id);
     return purge;
 }
 
@@ -118,23 +127,29 @@ static bool stored_now(const struct job_part *job, uint64_t cut)
     return job->manifest.report.cut == cut && job->manifest.state == WORK_RUNNING;
 }
 
+bool store_left(const struct job_part *job, uint64_t cut)
+{
+    return job->order.cut.cut != cut && !stored_now(job, cut);
+}
+
 static void drive_purges(struct agent_core *core, struct job_part *job, bool wanted)
 {
     for (size_t i = 0; i < job->purges.count;) {
         struct purge_part *purge = &job->purges.items[i];
-        if (purge->state != WORK_RUNNING && !(wanted && purge_listed(job, purge->cut)))
+        if (purge->state != WORK_RUNNING && !(wanted && purge_listed(job, purge->id)))
             *purge = job->purges.items[--job->purges.count];
         else
             i++;
     }
     for (size_t i = 0; wanted && i < job->order.purge.count; i++) {
-        uint64_t cut = strtoull(job->order.purge.items[i], NULL, 10);
-        if (cut == 0)
+        const char *id = job->order.purge.items[i];
+        uint64_t cut = strtoull(id, NULL, 10);
+        if (cut == 0 || strlen(id) > PURGE_ID_MAX)
             continue;
         if (stored_now(job, cut))
             continue; /* or its objects would land behind the broom */
-        struct purge_part *purge = purge_make(job, cut);
-        if (!work_due(core, purge->state, &purge->retry, false))
+        struct purge_part *purge = purge_make(job, cut, id);
+        if (purge == NULL || !work_due(core, purge->state, &purge->retry, false))
             continue;
         purge->state = WORK_RUNNING;
         job->in_flight++;

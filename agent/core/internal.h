@@ -104,9 +104,12 @@ struct manifest_part {
     struct manifest_report report; /* cut 0: none */
 };
 
+#define PURGE_ID_MAX 47
+
 struct purge_part {
     unsigned state;
     uint64_t cut;
+    char id[PURGE_ID_MAX + 1]; /* of this deletion: a cut may be deleted more than once */
     struct retry retry;
 };
 
@@ -193,6 +196,9 @@ void cut_notice_page(struct agent_core *core, struct job_part *job, struct rank_
 void cut_step_gone(struct job_part *job, struct rank_part *part);
 void restore_ask(struct agent_core *core, struct job_part *job, struct rank_part *part, const struct step_ask *ask);
 void restore_begin(struct restore_part *restore, uint64_t cut);
+
+/* Nothing here writes objects of that cut, or will before it is ordered to. */
+bool store_left(const struct job_part *job, uint64_t cut);
 
 /* drive_*.c: actions only */
 void drive_steps(struct agent_core *core, struct job_part *job);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "agent/core/internal.h"
 
@@ -136,12 +137,12 @@ static void report_store(const struct job_part *job, struct gen_report *to)
         *report = manifest->report;
     }
     for (size_t i = 0; i < job->purges.count; i++) {
-        char cut[24];
-        if (job->purges.items[i].state != WORK_DONE)
-            continue;
-        snprintf(cut, sizeof cut, "%llu", (unsigned long long)job->purges.items[i].cut);
-        strlist_add(&to->purged, cut);
+        if (job->purges.items[i].state == WORK_DONE)
+            strlist_add(&to->purged, job->purges.items[i].id);
     }
+    for (size_t i = 0; i < job->order.leave.count; i++)
+        if (store_left(job, strtoull(job->order.leave.items[i], NULL, 10)))
+            strlist_add(&to->left, job->order.leave.items[i]);
 }
 
 static void report_job(const struct agent_core *core, struct job_part *job, struct gen_report *to)

@@ -136,7 +136,8 @@ struct gen_report {
     LIST_OF(struct manifest_report) manifests;
     LIST_OF(struct held_report) held;
     LIST_OF(struct restore_failure) restore_failures;
-    struct strlist purged; /* cut ids whose objects this node has deleted */
+    struct strlist purged; /* of `purge`: their objects were deleted by this node */
+    struct strlist left;   /* of `leave`: nothing here writes objects of them, or will */
 };
 extern const struct codec rank_report_codec, cut_report_codec, shard_report_codec, manifest_report_codec, held_report_codec,
     restore_failure_codec, gen_report_codec;
@@ -209,7 +210,8 @@ struct assignment {
     char restore_manifest[DIGEST_HEX_CHARS + 1];
     uint64_t protect_cut;    /* newest sealed cut: its slot must not be overwritten */
     struct cut_order cut;
-    struct strlist purge;    /* cut ids whose objects this node should delete */
+    struct strlist leave;    /* deletions this node must not write into: end that, then say `left` */
+    struct strlist purge;    /* those it should do. A deletion is the id of a cut, done once more: "id@revision" */
     char store[TIDE_PATH_MAX + 1]; /* resolved: the job's or the cluster's */
 };
 extern const struct codec peer_codec, shard_ref_codec, cut_order_codec, assignment_codec;

@@ -153,7 +153,7 @@ static bool stored_same(const struct gen_report *a, const struct gen_report *b)
 static bool rest_same(const struct gen_report *a, const struct gen_report *b)
 {
     if (a->held.count != b->held.count || a->restore_failures.count != b->restore_failures.count ||
-        a->purged.count != b->purged.count)
+        a->purged.count != b->purged.count || a->left.count != b->left.count)
         return false;
     for (size_t i = 0; i < a->held.count; i++)
         if (a->held.items[i].cut != b->held.items[i].cut || a->held.items[i].rank != b->held.items[i].rank)
@@ -164,6 +164,9 @@ static bool rest_same(const struct gen_report *a, const struct gen_report *b)
             return false;
     for (size_t i = 0; i < a->purged.count; i++)
         if (strcmp(a->purged.items[i], b->purged.items[i]) != 0)
+            return false;
+    for (size_t i = 0; i < a->left.count; i++)
+        if (strcmp(a->left.items[i], b->left.items[i]) != 0)
             return false;
     return true;
 }

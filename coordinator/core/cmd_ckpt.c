@@ -45,13 +45,26 @@ void ckpt_retain(struct change *change)
     }
 }
 
+/* A node that was given up, and not the host it runs on, may still write what it was told to. */
+static bool writer_lost(const struct state *state, const struct job_record *record, uint64_t cut)
+{
+    for (size_t i = 0; i < state->nodes.count; i++)
+        if (state->nodes.items[i].state == TIDE_NODE_LOST && purge_writer(record, cut, state->nodes.items[i].name))
+            return true;
+    return false;
+}
+
 enum tide_status apply_CKPT_PURGED(struct change *change)
 {
     struct job_record *record = change->job;
-    if (!strlist_has_number(&record->purge, change->command->cut))
-        return err_set(change->err, TIDE_E_STALE, "checkpoint %s/%" PRIu64 " has nothing left to delete",
-                       change->command->job, change->command->cut);
-    strlist_drop_number(&record->purge, change->command->cut);
+    uint64_t cut = change->command->cut;
+    const char *which = change->command->text;
+    if (!strlist_has_number(&record->purge, cut) || (which[0] != '\0' && !strlist_has(&record->purge, which)))
+        return err_set(change->err, TIDE_E_STALE, "checkpoint %s/%" PRIu64 " has nothing left to delete, or has something again",
+                       change->command->job, cut);
+    strlist_drop_number(&record->purge, cut);
+    if (writer_lost(change->state, record, cut))
+        strlist_add_number(&record->owed, cut);
     return TIDE_OK;
 }
 

@@ -50,6 +50,7 @@ static void forget_one(struct change *change)
     size_t at = least_useful(record);
     uint64_t cut = record->job.ckpts.items[at].cut;
     codec_list_remove(&ckpt_codec, &record->job.ckpts, at);
+    strlist_drop_number(&record->owed, cut);
     if (!strlist_has_number(&record->purge, cut))
         return;
     strlist_drop_number(&record->purge, cut);

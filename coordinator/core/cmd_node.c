@@ -98,6 +98,20 @@ static void node_fill(struct change *change, struct node *node)
     node->state = node->cordoned ? TIDE_NODE_DRAINED : TIDE_NODE_READY;
 }
 
+/* It was given up with orders to store; what it has written since then may be of checkpoints that were dropped. */
+static void purge_after(struct state *state, const char *node, uint64_t revision)
+{
+    for (size_t i = 0; i < state->jobs.count; i++) {
+        struct job_record *record = &state->jobs.items[i];
+        for (size_t c = 0; c < record->job.ckpts.count; c++) {
+            uint64_t cut = record->job.ckpts.items[c].cut;
+            bool deleted = strlist_has_number(&record->owed, cut) || strlist_has_number(&record->purge, cut);
+            if (deleted && purge_writer(record, cut, node))
+                purge_again(record, cut, revision);
+        }
+    }
+}
+
 enum tide_status apply_NODE_REGISTER(struct change *change)
 {
     const struct node_hello *hello = &change->command->hello;
@@ -111,10 +125,12 @@ enum tide_status apply_NODE_REGISTER(struct change *change)
             return status;
         node = node_insert(change->state, hello->name);
     }
-    bool back = node->state == TIDE_NODE_LOST;
+    bool back = node->state == TIDE_NODE_LOST, added = node->registered_ms == 0;
     node_fill(change, node);
     TEXT(change->outcome->text, "node %s is %s with %u slot%s%s", node->name, node_state_names[node->state], node->slots,
          node->slots == 1 ? "" : "s", back ? "; it was lost" : "");
+    if (back || added)
+        purge_after(change->state, node->name, change->revision);
     place_spares(change->state);
     job_waiting_refresh(change);
     return TIDE_OK;

@@ -55,7 +55,10 @@ struct job_record {
     bool shards_stored;                /* of store_cut, all: only its manifest is missing */
     bool restore_stored;               /* job.restore_cut was committed when this generation was launched */
     uint64_t launched_ms;              /* leader's wall clock, when this generation was launched; for people */
-    struct strlist purge;              /* cut ids dropped whose objects still exist */
+    struct strlist purge;              /* deletions of dropped cuts that are not done: "cut", or "cut@revision" when it is
+                                          not the first of that cut */
+    struct strlist owed;               /* cuts deleted while a node that may write of them was lost: once more when it is
+                                          back */
 };
 
 struct session {
@@ -112,7 +115,7 @@ struct token *state_token(const struct state *state, const char *name);
     X(STORE_FAIL, "store_fail")       /* job, cut, event */                                     \
     X(CKPT_CORRUPT, "ckpt_corrupt")   /* job, generation, cut, event: a rank finds no valid copy; also ends the generation \
                                          that restores from it */                               \
-    X(CKPT_PURGED, "ckpt_purged")     /* job, cut: its objects are gone */                      \
+    X(CKPT_PURGED, "ckpt_purged")     /* job, cut, text: which of its deletions is done; empty: its first */ \
     X(ARENA_LOST, "arena_lost")       /* job, cut, event: sealed but no longer whole in memory */ \
     X(CKPT_STORED, "ckpt_stored")     /* job, cut: every shard is in the store, the manifest may be written */ \
     X(TOKEN_ADD, "token_add")         /* tokens: one, its created_ms unset */                   \

@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <stdlib.h>
+
 #include "coordinator/core/judge.h"
 
 /* Derived from the state, so that any leader says the same; only the references to stored shards come from the book. */
@@ -10,6 +12,7 @@ struct part {
     bool holds_store; /* of the cut that is being stored */
     bool commits;     /* writes its manifest */
     bool purges;
+    bool leaves;      /* may write objects that are to be deleted */
 };
 
 static bool node_up(const struct state *state, const char *name)
@@ -43,6 +46,8 @@ static struct part part_of(const struct state *state, const struct job_record *r
     struct part part = {0};
     const char *who = purger(state, record);
     part.purges = who != NULL && strcmp(who, node) == 0;
+    for (size_t i = 0; i < record->purge.count && !part.leaves; i++)
+        part.leaves = purge_writer(record, strtoull(record->purge.items[i], NULL, 10), node);
     if (job_active(record) && record->phase != GEN_PHASE_NONE) {
         const struct job *job = &record->job;
         for (uint32_t i = 0; i < job->nodes.count && !part.runs; i++)
@@ -123,6 +128,32 @@ static void fill_cut(const struct book *book, const struct job_record *record, c
         fill_store(book, record, part, to);
 }
 
+/* Has everybody who may write objects of that cut said that they do not, and will not? What a lost node writes is deleted
+ * when it is back. */
+static bool left_by_all(const struct state *state, const struct book *book, const struct job_record *record, const char *purge)
+{
+    uint64_t cut = strtoull(purge, NULL, 10);
+    for (size_t i = 0; book != NULL && i < state->nodes.count; i++) {
+        const struct node *node = &state->nodes.items[i];
+        if (node->state == TIDE_NODE_LOST || !purge_writer(record, cut, node->name))
+            continue;
+        const struct gen_report *report = book_report(book, node->name, record->job.uid);
+        if (report == NULL || !strlist_has(&report->left, purge))
+            return false;
+    }
+    return book != NULL;
+}
+
+static void fill_purge(const struct state *state, const struct book *book, const struct job_record *record,
+                       const struct part *part, struct assignment *to)
+{
+    if (part->leaves)
+        strlist_assign(&to->leave, &record->purge);
+    for (size_t i = 0; part->purges && i < record->purge.count; i++)
+        if (left_by_all(state, book, record, record->purge.items[i]))
+            strlist_add(&to->purge, record->purge.items[i]);
+}
+
 static unsigned run_of(const struct job_record *record, const struct part *part)
 {
     if (record->phase == GEN_PHASE_LAUNCHED && part->runs)
@@ -148,8 +179,7 @@ static void fill(const struct state *state, const struct book *book, const struc
     if (to->run == RUN_START)
         fill_start(state, record, to);
     fill_cut(book, record, part, &to->cut);
-    if (part->purges)
-        strlist_assign(&to->purge, &record->purge);
+    fill_purge(state, book, record, part, to);
 }
 
 /* What is not listed is ended there: jobs of which only objects are to be deleted must not crowd out one that lives. */
@@ -158,7 +188,8 @@ static void list_jobs(const struct state *state, const struct book *book, const 
     for (size_t i = 0; i < state->jobs.count && to->jobs.count < NODE_JOBS_MAX; i++) {
         const struct job_record *record = &state->jobs.items[i];
         struct part part = part_of(state, record, node);
-        if ((part.lives && !leftovers) || (part.purges && !part.lives && leftovers))
+        bool left = part.purges || part.leaves;
+        if ((part.lives && !leftovers) || (left && !part.lives && leftovers))
             fill(state, book, record, &part, codec_list_add(&assignment_codec, &to->jobs));
     }
 }

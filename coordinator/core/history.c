@@ -125,6 +125,7 @@ void history_fold(struct state *state)
             continue;
         keep_newest(&record->job.events.items, &record->job.events.count, sizeof *record->job.events.items);
         keep_newest(&record->job.recoveries.items, &record->job.recoveries.count, sizeof *record->job.recoveries.items);
+        strlist_release(&record->owed);
         keep_ckpts(record);
     }
 }

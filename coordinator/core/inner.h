@@ -56,9 +56,15 @@ bool job_restoring_from(const struct job_record *record, uint64_t cut);
 bool strlist_has(const struct strlist *list, const char *text);
 void strlist_drop(struct strlist *list, const char *text);
 void strlist_assign(struct strlist *to, const struct strlist *from);
+/* Items that are a number, or begin with one: "7", "7@1200". Of a number there is one. */
 void strlist_add_number(struct strlist *list, uint64_t number);
 bool strlist_has_number(const struct strlist *list, uint64_t number);
 void strlist_drop_number(struct strlist *list, uint64_t number);
+
+/* The objects of a dropped cut are to be deleted, whatever was deleted of it before. */
+void purge_again(struct job_record *record, uint64_t cut, uint64_t revision);
+/* May that node have been told to write objects of the cut? */
+bool purge_writer(const struct job_record *record, uint64_t cut, const char *node);
 
 /* ---- history.c: what people read later ---- */
 

@@ -170,6 +170,12 @@ static enum tide_status check_references(const struct job_record *record, struct
             return BROKEN("job %s: checkpoint %s is to be deleted but was not dropped", job->spec.name,
                           record->purge.items[i]);
     }
+    for (size_t i = 0; i < record->owed.count; i++) {
+        const struct ckpt *ckpt = job_ckpt(job, strtoull(record->owed.items[i], NULL, 10));
+        if (ckpt == NULL || ckpt->state != TIDE_CKPT_DROPPED || strlist_has_number(&record->purge, ckpt->cut))
+            return BROKEN("job %s: checkpoint %s is to be deleted once more, and was not dropped, or is to be deleted anyway",
+                          job->spec.name, record->owed.items[i]);
+    }
     return TIDE_OK;
 }
 

@@ -154,7 +154,10 @@ void judge_purge(struct judging *judging, const struct job_record *record)
             const struct gen_report *report = book_report(book, book->entries.items[n].node, record->job.uid);
             purged = report != NULL && strlist_has(&report->purged, record->purge.items[i]);
         }
-        if (purged)
-            judge_add(judging, CMD_CKPT_PURGED, record)->cut = strtoull(record->purge.items[i], NULL, 10);
+        if (!purged)
+            continue;
+        struct command *done = judge_add(judging, CMD_CKPT_PURGED, record);
+        done->cut = strtoull(record->purge.items[i], NULL, 10);
+        TEXT(done->text, "%s", record->purge.items[i]);
     }
 }

@@ -23,6 +23,7 @@ static const struct codec_field job_record_fields[] = {
     CODEC_FIELD(job_record, restore_stored, CODEC_BOOL),
     CODEC_FIELD(job_record, launched_ms, CODEC_U64),
     CODEC_FIELD(job_record, purge, CODEC_STRLIST, .size = TIDE_CKPTS_MAX),
+    CODEC_FIELD(job_record, owed, CODEC_STRLIST, .size = TIDE_CKPTS_MAX),
 };
 CODEC_DEFINE(job_record_codec, job_record, "job record", job_record_fields);
 
@@ -150,15 +151,19 @@ bool strlist_has(const struct strlist *list, const char *text)
     return find(list, text) < list->count;
 }
 
-void strlist_drop(struct strlist *list, const char *text)
+static void drop_at(struct strlist *list, size_t at)
 {
-    size_t at = find(list, text);
-    if (at == list->count)
-        return;
     mem_free(list->items[at]);
     /* The NULL behind the last one moves along. */
     memmove(&list->items[at], &list->items[at + 1], (list->count - at) * sizeof *list->items);
     list->count--;
+}
+
+void strlist_drop(struct strlist *list, const char *text)
+{
+    size_t at = find(list, text);
+    if (at < list->count)
+        drop_at(list, at);
 }
 
 void strlist_assign(struct strlist *to, const struct strlist *from)
@@ -170,26 +175,50 @@ void strlist_assign(struct strlist *to, const struct strlist *from)
     *to = copy;
 }
 
-#define NUMBER_CHARS 24
+#define NUMBER_CHARS 48
+
+/* The item that begins with that number; count: none. */
+static size_t find_number(const struct strlist *list, uint64_t number)
+{
+    for (size_t i = 0; i < list->count; i++)
+        if (strtoull(list->items[i], NULL, 10) == number)
+            return i;
+    return list->count;
+}
 
 void strlist_add_number(struct strlist *list, uint64_t number)
 {
     char text[NUMBER_CHARS];
     snprintf(text, sizeof text, "%" PRIu64, number);
-    if (!strlist_has(list, text))
+    if (!strlist_has_number(list, number))
         strlist_add(list, text);
 }
 
 bool strlist_has_number(const struct strlist *list, uint64_t number)
 {
-    char text[NUMBER_CHARS];
-    snprintf(text, sizeof text, "%" PRIu64, number);
-    return strlist_has(list, text);
+    return find_number(list, number) < list->count;
 }
 
 void strlist_drop_number(struct strlist *list, uint64_t number)
 {
+    size_t at = find_number(list, number);
+    if (at < list->count)
+        drop_at(list, at);
+}
+
+/* ---- deletions ---- */
+
+void purge_again(struct job_record *record, uint64_t cut, uint64_t revision)
+{
     char text[NUMBER_CHARS];
-    snprintf(text, sizeof text, "%" PRIu64, number);
-    strlist_drop(list, text);
+    snprintf(text, sizeof text, "%" PRIu64 "@%" PRIu64, cut, revision);
+    strlist_drop_number(&record->owed, cut);
+    strlist_drop_number(&record->purge, cut);
+    strlist_add(&record->purge, text);
+}
+
+bool purge_writer(const struct job_record *record, uint64_t cut, const char *node)
+{
+    const struct ckpt *ckpt = job_ckpt(&record->job, cut);
+    return (ckpt != NULL && strlist_has(&ckpt->nodes, node)) || strlist_has(&record->job.nodes, node);
 }

@@ -435,12 +435,13 @@ void check_end(struct world *w)
     }
     check_replay(w);
     check_coords_agree(w);
-    /* A corrupt checkpoint is kept to be looked at. A dropped one is gone, but for what a slow node wrote after that. */
+    /* A corrupt checkpoint is kept to be looked at. A dropped one is gone, and so is what a slow node wrote after
+     * that. */
     for (size_t i = 0; i < w->depot.count; i++) {
         const struct object *object = &w->depot.items[i];
         const struct cut_truth *cut = &truth_of(w, object->uid)->cuts[object->cut];
-        if (cut->state == TIDE_CKPT_DROPPED && !cut->purged)
-            violation(w, "object %s is left of a checkpoint that was dropped", object->key);
-        w->leaks += cut->state == TIDE_CKPT_DROPPED && cut->purged;
+        if (cut->state == TIDE_CKPT_DROPPED)
+            violation(w, "object %s is left of a checkpoint that was dropped%s", object->key,
+                      cut->purged ? ": it was written after the deletion" : "");
     }
 }

@@ -29,6 +29,9 @@ uses_generations_again          coordinator/core/cmd_gen.c      s/    job->gener
 rollback_keeps_what_is_newer    coordinator/core/cmd_job.c      s/    drop_newer\(change, cut\);\n//
 finishes_with_the_first_rank    coordinator/core/judge_gen.c    s/scan->done == scan->world/scan->done > 0/
 any_placement_for_memory        coordinator/core/judge_gen.c    s/here = strcmp\(node, ckpt->nodes\.items\[n\]\) == 0;/here = true;/
+deletes_under_the_writers       coordinator/core/desired.c      s/        if \(report == NULL \|\| !strlist_has\(&report->left, purge\)\)\n/        if (false)\n/
+forgets_what_lost_nodes_write   coordinator/core/cmd_node.c     s/    if \(back \|\| added\)\n        purge_after\(.*\n//
+agent_leaves_what_it_writes     agent/core/drive_store.c        s/return job->order\.cut\.cut != cut && !stored_now\(job, cut\);/return true;/
 agent_starts_over_older_ranks   agent/core/drive_step.c         s/if \(job->steps\.items\[i\]\.state != STEP_PART_GONE \|\|/if (/
 agent_takes_old_orders          agent/core/ev_desired.c         s/if \(assignment->generation < job->generation\)/if (false)/
 agent_takes_old_states          agent/core/ev_desired.c         s/return desired->revision >= core->revision;/return true;/

@@ -327,7 +327,7 @@ struct world {
     /* A story looks on. */
     void (*on_applied)(struct world *w, const struct command *command, enum tide_status status);
     uint64_t kill_takes_ns; /* not 0: a story's */
-    uint64_t applied_total, replays, leaks;
+    uint64_t applied_total, replays;
 };
 
 /* ---- world.c ---- */

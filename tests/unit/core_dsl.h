@@ -57,7 +57,7 @@ struct fake {
     char name[TIDE_NAME_MAX + 1], uid[TIDE_UID_CHARS + 1], incarnation[TIDE_UID_CHARS + 1];
     uint64_t sequence;
     struct fake_job jobs[FAKE_JOBS_MAX];
-    bool store_fails;
+    bool store_fails, writes; /* writes: it cannot leave what it stores */
 };
 
 /* What a rank number does, in every job; set by the story. */
@@ -410,7 +410,8 @@ static inline void fake_report_job(struct world *w, struct fake *fake, struct fa
     }
     for (size_t i = 0; i < job->order.purge.count; i++)
         strlist_add(&to->purged, job->order.purge.items[i]);
-    (void)fake;
+    for (size_t i = 0; i < job->order.leave.count && !fake->writes; i++)
+        strlist_add(&to->left, job->order.leave.items[i]);
 }
 
 static inline enum tide_status fake_beat(struct world *w, struct fake *fake, bool *ret_changed)

@@ -255,6 +255,51 @@ static void purging_is_tried_until_done_and_said(void **state)
     story_end(&s);
 }
 
+static void a_dropped_cut_is_left_when_nobody_writes_it(void **state)
+{
+    (void)state;
+    struct story s;
+    story_runs(&s, 10);
+    open_cut(&s, 1, 1, 20);
+    armed(&s, 1, 1, 1, ARM_ARMED, 0);
+    record(&s, 0, 1, 0);
+    s.order.cut.phase = CUT_PHASE_STORE;
+    ordered(&s);
+    assert_non_null(did(&s, ACT_STORE));
+    s.order.cut = (struct cut_order){0};
+    strlist_add(&s.order.leave, "1");
+    strlist_add(&s.order.leave, "2@77");
+    ordered(&s);
+    assert_int_equal(says(&s)->left.count, 1);
+    assert_string_equal(says(&s)->left.items[0], "2@77");
+    worked(&s, EV_STORED, 0, 0, 1, TIDE_E_IO);
+    assert_int_equal(says(&s)->left.count, 2);
+    passes_ms(&s, AGENT_RETRY_MS_MAX);
+    assert_null(did(&s, ACT_STORE));
+    story_end(&s);
+}
+
+static void a_cut_is_deleted_once_more_when_asked(void **state)
+{
+    (void)state;
+    struct story s;
+    story_runs(&s, 10);
+    strlist_add(&s.order.purge, "4");
+    ordered(&s);
+    assert_non_null(did(&s, ACT_PURGE));
+    strlist_release(&s.order.purge);
+    strlist_add(&s.order.purge, "4@900");
+    ordered(&s);
+    assert_null(did(&s, ACT_PURGE)); /* one after the other */
+    worked(&s, EV_PURGED, 0, 0, 4, TIDE_OK);
+    assert_int_equal(says(&s)->purged.count, 0);
+    assert_int_equal(did(&s, ACT_PURGE)->cut, 4);
+    worked(&s, EV_PURGED, 0, 0, 4, TIDE_OK);
+    assert_int_equal(says(&s)->purged.count, 1);
+    assert_string_equal(says(&s)->purged.items[0], "4@900");
+    story_end(&s);
+}
+
 /* The store is out of reach for good: the purge stays, the memory does not. */
 static void an_ended_job_gives_its_memory_back(void **state)
 {
@@ -386,6 +431,8 @@ int main(void)
         cmocka_unit_test(a_restarted_agent_finds_the_record),
         cmocka_unit_test(a_sealed_cut_is_stored_and_committed),
         cmocka_unit_test(purging_is_tried_until_done_and_said),
+        cmocka_unit_test(a_dropped_cut_is_left_when_nobody_writes_it),
+        cmocka_unit_test(a_cut_is_deleted_once_more_when_asked),
         cmocka_unit_test(an_ended_job_gives_its_memory_back),
         cmocka_unit_test(an_arena_is_not_removed_under_a_worker),
         cmocka_unit_test(a_slot_that_is_still_written_is_not_recorded_into),
