@@ -70,6 +70,7 @@ struct raft {
     /* The disk. */
     uint64_t write_number, persisted; /* the last one handed out; the last one durable */
     uint64_t ballot_write;            /* the last one with a ballot */
+    bool ballot_owed;                 /* the disk has an older one: it goes with the first write, before any entry */
     struct pending_write *writes;     /* writes[writes_start …] */
     size_t writes_start, writes_count, writes_room;
     struct held *held;

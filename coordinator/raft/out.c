@@ -94,6 +94,8 @@ struct raft_write *out_write(struct raft *raft, struct raft_update *update)
     if (update->write.number == 0) {
         update->write.number = ++raft->write_number;
         writes_push(raft, update->write.number);
+        if (raft->ballot_owed)
+            out_ballot(raft, update);
     }
     return &update->write;
 }
@@ -104,6 +106,7 @@ void out_ballot(struct raft *raft, struct raft_update *update)
     write->has_ballot = true;
     write->ballot = raft->ballot;
     raft->ballot_write = write->number;
+    raft->ballot_owed = false;
 }
 
 void out_append(struct raft *raft, struct raft_update *update, const struct raft_entry *entry)

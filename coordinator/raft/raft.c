@@ -60,8 +60,10 @@ enum tide_status raft_create(const struct raft_options *options, struct raft **r
     raft->heartbeat_ticks = options->heartbeat_ticks ? options->heartbeat_ticks : RAFT_HEARTBEAT_TICKS_DEFAULT;
     raft->ballot = options->ballot;
     /* A snapshot may have become durable before the ballot of the term it came in: it tells of that term as well. */
-    if (options->snapshot.term > raft->ballot.term)
+    if (options->snapshot.term > raft->ballot.term) {
         raft->ballot = (struct raft_ballot){.term = options->snapshot.term};
+        raft->ballot_owed = true;
+    }
     raft->peers = mem_array(RAFT_MEMBERS_MAX, sizeof *raft->peers);
     load(raft, options);
     raft->timeout_ticks = raft->election_ticks + (uint32_t)rng_below(&raft->rng, raft->election_ticks);

@@ -212,6 +212,20 @@ void a_snapshot_outlives_its_ballot(void **state)
     assert_int_equal(status.term, 5);
     assert_int_equal(status.vote, 0);
     assert_int_equal(raft_check(raft, &err), TIDE_OK);
+    /* It goes to the disk with the first write, so that no entry there is ever of a later term than the ballot. */
+    struct raft_update update = {0};
+    struct raft_message append = {.kind = RAFT_MSG_APPEND, .from = 2, .to = 1, .term = 5};
+    append.append.prev_index = 20;
+    append.append.prev_term = 5;
+    append.append.count = 1;
+    append.append.entries = mem_array(1, sizeof append.append.entries[0]);
+    append.append.entries[0] = (struct raft_entry){.index = 21, .term = 5, .type = RAFT_NOOP};
+    struct raft_event event = {.kind = RAFT_EV_MESSAGE, .message = &append};
+    assert_int_equal(raft_step(raft, &event, &update, &err), TIDE_OK);
+    assert_int_equal(update.write.count, 1);
+    assert_true(update.write.has_ballot);
+    assert_int_equal(update.write.ballot.term, 5);
+    raft_update_release(&update);
     raft_free(raft);
 }
 
