@@ -45,6 +45,9 @@ void disk_put(struct world *w, struct disk *d, const struct raft_entry *entry)
         violation(w, "entry %" PRIu64 " is written behind %" PRIu64, entry->index, disk_last(d));
         return;
     }
+    if (entry->term > d->ballot.term)
+        violation(w, "entry %" PRIu64 " of term %" PRIu64 " is written while the ballot is of term %" PRIu64, entry->index,
+                  entry->term, d->ballot.term);
     if (d->count == d->room) {
         d->room = d->room ? 2 * d->room : 64;
         d->log = mem_grow(d->log, d->room, sizeof d->log[0]);

@@ -67,6 +67,7 @@ takes_while_handing_over          ev_request.c           s/    if \(raft->transf
 hands_over_for_ever               ev_tick.c              s/    if \(raft->transfer_to != 0 && \+\+raft->transfer_ticks >= raft->election_ticks\)\n        raft->transfer_to = 0;\n//
 snapshot_keeps_another_history    recv_snapshot.c        s/ \|\| log_term\(&raft->log, snapshot\.index\) != snapshot\.term//
 snapshot_brings_no_group          recv_snapshot.c        s/            raft->base_config = snapshot\.config;\n//
+snapshot_term_is_never_written     raft.c                 s/        raft->ballot_owed = true;\n//
 snapshot_done_before_the_disk     recv_snapshot.c        s/done && index > raft->stable \? raft->write_number : 0/0/
 snapshot_chunks_over_each_other   recv_snapshot.c        s/    if \(raft->receiving_busy\)\n        return TIDE_OK;\n//
 snapshot_chunk_never_again        ev_tick.c              s/        if \(peer->state == RAFT_SEND_SNAPSHOT && \+\+peer->snapshot_ticks >= raft->election_ticks\)\n            send_chunk\(raft, update, peer\);\n//
