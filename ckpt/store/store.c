@@ -7,34 +7,13 @@
 
 #include "ckpt/base/mem.h"
 #include "ckpt/base/rng.h"
+#include "ckpt/store/s3_url.h"
 #include "ckpt/store/store_dir.h"
+#include "ckpt/store/store_s3.h"
+#include "ckpt/store/store_url.h"
 
 #define COMPARE_BYTES ((size_t)1 << 20)
 #define PROBE_WORDS "tidemark was here"
-
-static int key_char(char c)
-{
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '_' || c == '-';
-}
-
-int store_key_valid(const char *key)
-{
-    if (strnlen(key, TIDE_PATH_MAX + 1) > TIDE_PATH_MAX)
-        return 0;
-    for (;;) {
-        size_t n = 0;
-        while (key_char(key[n]))
-            n++;
-        /* "." and ".." would leave the store; nothing longer is special. */
-        if (n == 0 || (n == 1 && key[0] == '.') || (n == 2 && key[0] == '.' && key[1] == '.'))
-            return 0;
-        if (key[n] == '\0')
-            return 1;
-        if (key[n] != '/')
-            return 0;
-        key += n + 1;
-    }
-}
 
 static enum tide_status check_key(const char *key, struct err *err)
 {
@@ -45,19 +24,15 @@ static enum tide_status check_key(const char *key, struct err *err)
 
 /* ---- opening ---- */
 
-static enum tide_status path_of_url(const char *url, const char **ret_path, struct err *err)
+static enum tide_status prove_once(struct store *store, const char *key, struct err *err)
 {
-    const char *path = strncmp(url, "file://", 7) == 0 ? url + 7 : url;
-    if (path == url && strstr(url, "://"))
-        return err_set(err, TIDE_E_UNSUPPORTED, "store %s: this build knows directories only; use file:///directory", url);
-    if (path[0] != '/')
-        return err_set(err, TIDE_E_INVALID, "store \"%s\" is not an absolute path; use file:///directory or /directory",
-                       url);
-    if (strlen(path) > TIDE_PATH_MAX)
-        return err_set(err, TIDE_E_INVALID, "store path has %zu bytes; at most %d are possible", strlen(path),
-                       TIDE_PATH_MAX);
-    *ret_path = path;
-    return TIDE_OK;
+    struct err why = {.status = TIDE_OK};
+    enum tide_status status = store_put(store, key, PROBE_WORDS, sizeof PROBE_WORDS, &why);
+    if (status == TIDE_E_EXISTS)
+        return TIDE_OK;
+    if (status == TIDE_OK)
+        return err_set(err, TIDE_E_UNSUPPORTED, "an object could be written twice; this cannot be a store");
+    return err_set(err, status, "%s", why.text);
 }
 
 /* What opening promises, done once: write, read back, refuse a second writer, remove. */
@@ -73,8 +48,8 @@ static enum tide_status prove(struct store *store, struct err *err)
     status = store_get(store, key, 0, back, sizeof back, err);
     if (status == TIDE_OK && memcmp(back, PROBE_WORDS, sizeof back) != 0)
         status = err_set(err, TIDE_E_CORRUPT, "a probe object reads back differently from what was written");
-    if (status == TIDE_OK && store_put(store, key, PROBE_WORDS, sizeof PROBE_WORDS, NULL) != TIDE_E_EXISTS)
-        status = err_set(err, TIDE_E_UNSUPPORTED, "an object could be written twice; this file system cannot be a store");
+    if (status == TIDE_OK)
+        status = prove_once(store, key, err);
     enum tide_status removed = store_remove(store, key, status == TIDE_OK ? err : NULL);
     return status == TIDE_OK ? removed : status;
 }
@@ -88,11 +63,11 @@ static const char *remedy(enum tide_status status)
     return "create it, make it writable for this user, or name another directory";
 }
 
-enum tide_status store_open(const char *url, struct store **ret_store, struct err *err)
+static enum tide_status open_dir(const char *url, struct store **ret_store, struct err *err)
 {
     const char *path = NULL;
     struct store *store;
-    enum tide_status status = path_of_url(url, &path, err);
+    enum tide_status status = store_url_path(url, &path, err);
     if (status != TIDE_OK)
         return status;
     struct err why = {.status = TIDE_OK};
@@ -106,6 +81,28 @@ enum tide_status store_open(const char *url, struct store **ret_store, struct er
         return err_set(err, status, "store directory %s cannot be used: %s; %s", path, why.text, remedy(status));
     *ret_store = store;
     return TIDE_OK;
+}
+
+static enum tide_status open_s3(const char *url, struct store **ret_store, struct err *err)
+{
+    struct store *store;
+    struct err why = {.status = TIDE_OK};
+    enum tide_status status = store_s3_open(url, &store, &why);
+    if (status == TIDE_OK) {
+        status = prove(store, &why);
+        if (status != TIDE_OK)
+            store_close(store);
+    }
+    if (status != TIDE_OK)
+        return err_set(err, status, "store %.300s cannot be used: %s", url, why.text);
+    store_s3_proved(store);
+    *ret_store = store;
+    return TIDE_OK;
+}
+
+enum tide_status store_open(const char *url, struct store **ret_store, struct err *err)
+{
+    return s3_url_is(url) ? open_s3(url, ret_store, err) : open_dir(url, ret_store, err);
 }
 
 void store_close(struct store *store)
@@ -179,8 +176,7 @@ enum tide_status store_read(struct store *store, const char *key, size_t bytes_m
     return TIDE_OK;
 }
 
-/* TIDE_OK when the object holds exactly these bytes, EXISTS when it holds others. */
-static enum tide_status compare(struct store *store, const char *key, const char *data, size_t bytes, struct err *err)
+enum tide_status store_same(struct store *store, const char *key, const void *data, size_t bytes, struct err *err)
 {
     uint64_t there;
     enum tide_status status = store_size(store, key, &there, err);
@@ -192,7 +188,7 @@ static enum tide_status compare(struct store *store, const char *key, const char
     for (size_t at = 0; status == TIDE_OK && at < bytes; at += COMPARE_BYTES) {
         size_t n = bytes - at < COMPARE_BYTES ? bytes - at : COMPARE_BYTES;
         status = store_get(store, key, at, piece, n, err);
-        if (status == TIDE_OK && memcmp(piece, data + at, n) != 0)
+        if (status == TIDE_OK && memcmp(piece, (const char *)data + at, n) != 0)
             status = err_set(err, TIDE_E_EXISTS, "object %s is there already with other contents; it was left alone", key);
     }
     mem_free(piece);
@@ -202,5 +198,5 @@ static enum tide_status compare(struct store *store, const char *key, const char
 enum tide_status store_put_same(struct store *store, const char *key, const void *data, size_t bytes, struct err *err)
 {
     enum tide_status status = store_put(store, key, data, bytes, err);
-    return status == TIDE_E_EXISTS ? compare(store, key, data, bytes, err) : status;
+    return status == TIDE_E_EXISTS ? store_same(store, key, data, bytes, err) : status;
 }

@@ -16,8 +16,9 @@
 struct store;
 
 struct store_ops {
-    const char *scheme; /* "file" */
-    /* Durable on return, whole or not at all. Errors: EXISTS (the key is taken; nothing changed), NOSPACE, IO, UNAVAILABLE. */
+    const char *scheme; /* "file", "s3" */
+    /* Durable on return, whole or not at all. Errors: EXISTS (the key is taken; nothing changed), NOSPACE, IO, UNAVAILABLE.
+     */
     enum tide_status (*put)(struct store *store, const char *key, const void *data, size_t bytes, struct err *err);
     /* `bytes` bytes from `offset` into `to`. Errors: NOT_FOUND, CORRUPT (the object is shorter), IO, UNAVAILABLE. */
     enum tide_status (*get)(struct store *store, const char *key, uint64_t offset, void *to, size_t bytes, struct err *err);
@@ -35,28 +36,35 @@ struct store {
     const struct store_ops *ops;
 };
 
-/* "file:///dir" (created if missing) or a plain absolute path. Proves that it can be written.
- * Errors: INVALID (URL), UNSUPPORTED (scheme), IO, NOSPACE: the text names the directory and what to do. */
+/* "file:///dir" (created if missing), a plain absolute path, or "s3://bucket/prefix?…" (s3_url.h). Proves that it can be
+ * written, read and written only once. Errors: INVALID (URL), UNSUPPORTED (scheme, or what the store cannot do), DENIED,
+ * UNAVAILABLE, IO, NOSPACE: the text names the place and what to do. */
 MUST_USE enum tide_status store_open(const char *url, struct store **ret_store, struct err *err);
 void store_close(struct store *store); /* NULL is legal */
 
 MUST_USE enum tide_status store_put(struct store *store, const char *key, const void *data, size_t bytes, struct err *err);
-MUST_USE enum tide_status store_get(struct store *store, const char *key, uint64_t offset, void *to, size_t bytes, struct err *err);
+MUST_USE enum tide_status store_get(struct store *store, const char *key, uint64_t offset, void *to, size_t bytes,
+                                    struct err *err);
 MUST_USE enum tide_status store_size(struct store *store, const char *key, uint64_t *ret_bytes, struct err *err);
 MUST_USE enum tide_status store_list(struct store *store, const char *prefix, struct strlist *ret_keys, struct err *err);
 MUST_USE enum tide_status store_remove(struct store *store, const char *key, struct err *err);
 
 /* A whole object into heap memory, NUL behind the last byte. Errors: as get; LIMIT. */
-MUST_USE enum tide_status store_read(struct store *store, const char *key, size_t bytes_max, char **ret_data, size_t *ret_bytes,
-                                     struct err *err);
+MUST_USE enum tide_status store_read(struct store *store, const char *key, size_t bytes_max, char **ret_data,
+                                     size_t *ret_bytes, struct err *err);
 /* put that is content with an equal object being there already: what makes an upload repeatable. Errors: EXISTS only when
  * the object there differs. */
-MUST_USE enum tide_status store_put_same(struct store *store, const char *key, const void *data, size_t bytes, struct err *err);
+MUST_USE enum tide_status store_put_same(struct store *store, const char *key, const void *data, size_t bytes,
+                                         struct err *err);
+
+/* OK when the object holds exactly these bytes, EXISTS when it holds others. Errors: as get. */
+MUST_USE enum tide_status store_same(struct store *store, const char *key, const void *data, size_t bytes, struct err *err);
 
 /* Nonzero when the store's address leads to another place by now than when it was opened: a file system was mounted over
- * the directory, or it was removed and made anew. What is open is then not the store any more; open it again. */
+ * the directory, or it was removed and made anew; or when what opened it is no good any more: keys that a server refuses.
+ * What is open is then not the store any more; open it again. */
 int store_moved(struct store *store);
 
-int store_key_valid(const char *key);
+int store_key_valid(const char *key); /* store_url.c */
 
 #endif

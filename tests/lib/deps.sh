@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 # Debian packages this project needs, and a function that installs what is missing. Source it, then call
-# deps_ensure with the lists wanted: "build", "run", "test", "fuzz".
+# deps_ensure with the lists wanted: "build", "run", "test", "s3", "fuzz".
 # shellcheck shell=bash
 
 # To compile the daemons, the libraries and the examples.
 DEPS_BUILD=(gcc make cmake ninja-build pkg-config libuv1-dev libmicrohttpd-dev libgnutls28-dev libjansson-dev libxxhash-dev libzstd-dev
-    libcurl4-openssl-dev libpmix-dev libopenmpi-dev libssl-dev zlib1g-dev libcmocka-dev)
+    libcurl4-openssl-dev libexpat1-dev libpmix-dev libopenmpi-dev libssl-dev zlib1g-dev libcmocka-dev)
 # To run examples/quickstart.
 DEPS_RUN=(openmpi-bin dataset-fashion-mnist iproute2 procps util-linux jq curl python3)
 # To run every test, besides both lists above.
 DEPS_TEST=(shellcheck ccache openssl)
+# A real S3 server for tests/integration/store_s3.sh, which asks for it itself and is skipped where it cannot be had.
+DEPS_S3=(radosgw ceph-mon ceph-osd ceph-common curl)
 # To fuzz: clang and its libFuzzer. Not needed by tests/run, which replays what was found.
 DEPS_FUZZ=(clang libclang-rt-14-dev)
 
@@ -33,7 +35,7 @@ deps_update_lists()
     fi
 }
 
-# deps_ensure build|run|test|fuzz … : install what is missing of these lists, telling before doing. Silent when all is there.
+# deps_ensure build|run|test|s3|fuzz … : install what is missing of these lists, telling before doing. Silent when all is there.
 deps_ensure()
 {
     local list packages=() missing=() as_root=()
@@ -42,8 +44,9 @@ deps_ensure()
         build) packages+=("${DEPS_BUILD[@]}") ;;
         run) packages+=("${DEPS_RUN[@]}") ;;
         test) packages+=("${DEPS_TEST[@]}") ;;
+        s3) packages+=("${DEPS_S3[@]}") ;;
         fuzz) packages+=("${DEPS_FUZZ[@]}") ;;
-        *) echo "deps: no list of packages named '$list' (build, run, test, fuzz)" >&2; return 2 ;;
+        *) echo "deps: no list of packages named '$list' (build, run, test, s3, fuzz)" >&2; return 2 ;;
         esac
     done
     if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then

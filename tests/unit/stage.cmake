@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 tide_unit(store LINK tide_store)
+tide_unit(sigv4 LINK tide_store)
+tide_unit(s3 LINK tide_store)
 tide_unit(format LINK tide_format)
 tide_unit(arena LINK tide_stage)
 tide_unit(stage LINK tide_stage)

@@ -1,0 +1,384 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "ckpt/store/store_s3.h"
+
+#include <inttypes.h>
+#include <openssl/crypto.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <tidemark/types.h>
+
+#include "ckpt/base/fsx.h"
+#include "ckpt/base/mem.h"
+#include "ckpt/store/s3_call.h"
+
+#define PROVE_S 10u
+#define KEYS_FILE_MAX 65536u
+#define PAGE_BYTES ((size_t)8 << 20) /* 1,000 keys of the longest kind, three times as long encoded, in their XML */
+#define LIST_KEYS_MAX ((size_t)1 << 20)
+
+struct store_s3 {
+    struct store base;
+    struct s3_url url;
+    struct s3_client *client;
+    atomic_int refused; /* the keys are no good any more: there may be better ones by now */
+};
+
+typedef char s3_name[2 * TIDE_PATH_MAX + 1]; /* prefix and key */
+
+static struct store_s3 *s3_of(struct store *store)
+{
+    return (struct store_s3 *)store;
+}
+
+static void name_of(const struct store_s3 *s3, const char *key, s3_name name)
+{
+    snprintf(name, sizeof(s3_name), "%s%s", s3->url.prefix, key);
+}
+
+/* ---- refusals ---- */
+
+/* What an error code of the server means for the user. NULL: its own message has to do. */
+static const struct s3_meaning {
+    const char *code;
+    enum tide_status status;
+    int keys; /* others may help */
+    const char *text;
+} meanings[] = {
+    {"NoSuchBucket", TIDE_E_UNAVAILABLE, 0, "the bucket does not exist; create it or name another"},
+    {"InvalidAccessKeyId", TIDE_E_DENIED, 1, "the server does not know this access key; check AWS_ACCESS_KEY_ID"},
+    {"SignatureDoesNotMatch", TIDE_E_DENIED, 1,
+     "the secret key is not this access key's; check AWS_SECRET_ACCESS_KEY and the region"},
+    {"ExpiredToken", TIDE_E_DENIED, 1, "the session token has expired; get new keys"},
+    {"InvalidToken", TIDE_E_DENIED, 1, "the session token is not valid; get new keys"},
+    {"RequestTimeTooSkewed", TIDE_E_DENIED, 0,
+     "the clocks of this host and of the server differ too much; set this host's clock"},
+    {"AccessDenied", TIDE_E_DENIED, 1, "these keys may not do that in this bucket"},
+    {"AuthorizationHeaderMalformed", TIDE_E_INVALID, 0, "the region is probably another; name it with region="},
+    {"PermanentRedirect", TIDE_E_INVALID, 0,
+     "the bucket is at another endpoint or in another region; name it with region= or endpoint="},
+    {"QuotaExceeded", TIDE_E_NOSPACE, 0, "the quota is used up"},
+    {"NotImplemented", TIDE_E_UNSUPPORTED, 0, "the server cannot do that; a store must know If-None-Match"},
+    {NULL, TIDE_OK, 0, NULL},
+};
+
+static enum tide_status status_of(unsigned http)
+{
+    switch (http) {
+    case 401:
+    case 403:
+        return TIDE_E_DENIED;
+    case 404:
+        return TIDE_E_NOT_FOUND;
+    case 416:
+        return TIDE_E_CORRUPT;
+    case 501:
+        return TIDE_E_UNSUPPORTED;
+    case 507:
+        return TIDE_E_NOSPACE;
+    default:
+        return TIDE_E_IO;
+    }
+}
+
+static enum tide_status refused(struct store_s3 *s3, const char *verb, const char *key, const struct s3_answer *answer,
+                                struct err *err)
+{
+    const char *code = answer->error.code;
+    for (const struct s3_meaning *m = meanings; m->code; m++) {
+        if (strcmp(m->code, code) != 0)
+            continue;
+        if (m->keys)
+            atomic_store(&s3->refused, 1);
+        return err_set(err, m->status, "cannot %s %s in bucket %s at %s: %u %s: %s", verb, key, s3->url.bucket, s3->url.host,
+                       answer->http, code, m->text);
+    }
+    enum tide_status status = status_of(answer->http);
+    if (status == TIDE_E_NOT_FOUND)
+        return err_set(err, status, "there is no object %s in bucket %s at %s", key, s3->url.bucket, s3->url.host);
+    if (status == TIDE_E_CORRUPT)
+        return err_set(err, status, "object %s in bucket %s at %s is shorter than expected", key, s3->url.bucket,
+                       s3->url.host);
+    return err_set(err, status, "cannot %s %s in bucket %s at %s: %u %s: %s", verb, key, s3->url.bucket, s3->url.host,
+                   answer->http, code, answer->error.message);
+}
+
+static enum tide_status ask(struct store_s3 *s3, const char *key, const struct s3_request *request,
+                            struct s3_answer *ret_answer, struct err *err)
+{
+    enum tide_status status = s3_call(s3->client, request, ret_answer, err);
+    if (status != TIDE_OK)
+        err_wrap(err, "%s of %s in bucket %s", request->method, key[0] ? key : "keys", s3->url.bucket);
+    return status;
+}
+
+/* ---- the verbs ---- */
+
+static enum tide_status s3_put(struct store *store, const char *key, const void *data, size_t bytes, struct err *err)
+{
+    struct store_s3 *s3 = s3_of(store);
+    struct s3_answer answer;
+    s3_name name;
+    name_of(s3, key, name);
+    struct s3_request request = {.method = "PUT", .key = name, .if_absent = 1, .body = data, .body_bytes = bytes};
+    enum tide_status status = ask(s3, key, &request, &answer, err);
+    if (status != TIDE_OK || answer.http == 200)
+        return status;
+    if (answer.http != 412)
+        return refused(s3, "write", key, &answer, err);
+    /* An earlier try may have been done though its answer was lost: then it is ours that is there. */
+    if (answer.unsure)
+        return store_same(store, key, data, bytes, err);
+    return err_set(err, TIDE_E_EXISTS, "object %s is there already", key);
+}
+
+/* HEAD has no body that would say what was not found, the object or its bucket; GET has. */
+static enum tide_status find_out(struct store_s3 *s3, const char *key, const char *name, struct err *err)
+{
+    struct s3_answer answer;
+    char byte;
+    struct s3_request request = {
+        .method = "GET", .key = name, .ranged = 1, .range_bytes = 1, .to = &byte, .to_bytes = sizeof byte};
+    enum tide_status status = ask(s3, key, &request, &answer, err);
+    if (status != TIDE_OK)
+        return status;
+    if (answer.http == 404 || answer.http == 403)
+        return refused(s3, "find", key, &answer, err);
+    return err_set(err, TIDE_E_UNAVAILABLE, "object %s in bucket %s came while it was looked for; ask again", key,
+                   s3->url.bucket);
+}
+
+static enum tide_status s3_size(struct store *store, const char *key, uint64_t *ret_bytes, struct err *err)
+{
+    struct store_s3 *s3 = s3_of(store);
+    struct s3_answer answer;
+    s3_name name;
+    name_of(s3, key, name);
+    struct s3_request request = {.method = "HEAD", .key = name};
+    enum tide_status status = ask(s3, key, &request, &answer, err);
+    if (status != TIDE_OK)
+        return status;
+    if (answer.http == 404 || answer.http == 403)
+        return find_out(s3, key, name, err);
+    if (answer.http != 200)
+        return refused(s3, "find", key, &answer, err);
+    *ret_bytes = answer.length;
+    return TIDE_OK;
+}
+
+static enum tide_status too_short(const struct store_s3 *s3, const char *key, uint64_t expected, struct err *err)
+{
+    return err_set(err, TIDE_E_CORRUPT, "object %s in bucket %s at %s is shorter than the expected %" PRIu64 " bytes", key,
+                   s3->url.bucket, s3->url.host, expected);
+}
+
+static enum tide_status get_nothing(struct store *store, const char *key, uint64_t offset, struct err *err)
+{
+    uint64_t there = 0;
+    enum tide_status status = s3_size(store, key, &there, err);
+    return status == TIDE_OK && offset > there ? too_short(s3_of(store), key, offset, err) : status;
+}
+
+static enum tide_status s3_get(struct store *store, const char *key, uint64_t offset, void *to, size_t bytes,
+                               struct err *err)
+{
+    struct store_s3 *s3 = s3_of(store);
+    struct s3_answer answer;
+    s3_name name;
+    name_of(s3, key, name);
+    if (bytes == 0)
+        return get_nothing(store, key, offset, err);
+    /* No object is that long; a server would not even read the number. */
+    if (offset > INT64_MAX - (uint64_t)bytes)
+        return too_short(s3, key, offset, err);
+    struct s3_request request = {
+        .method = "GET", .key = name, .ranged = 1, .offset = offset, .range_bytes = bytes, .to = to, .to_bytes = bytes};
+    enum tide_status status = ask(s3, key, &request, &answer, err);
+    if (status != TIDE_OK)
+        return status;
+    /* 200 would be the whole object: only right if it is all that was asked for, from its beginning. */
+    if (answer.http != 206 && !(answer.http == 200 && offset == 0))
+        return refused(s3, "read", key, &answer, err);
+    return answer.used == bytes ? TIDE_OK : too_short(s3, key, offset + bytes, err);
+}
+
+static enum tide_status s3_remove(struct store *store, const char *key, struct err *err)
+{
+    struct store_s3 *s3 = s3_of(store);
+    struct s3_answer answer;
+    s3_name name;
+    name_of(s3, key, name);
+    struct s3_request request = {.method = "DELETE", .key = name};
+    enum tide_status status = ask(s3, key, &request, &answer, err);
+    if (status != TIDE_OK || answer.http == 204 || answer.http == 200)
+        return status;
+    if (answer.http == 404 && strcmp(answer.error.code, "NoSuchBucket") != 0)
+        return TIDE_OK;
+    return refused(s3, "delete", key, &answer, err);
+}
+
+/* ---- list ---- */
+
+static enum tide_status ask_page(struct store_s3 *s3, const char *prefix, const char *token, char *body,
+                                 struct s3_page *ret_page, struct err *err)
+{
+    struct s3_answer answer;
+    struct sigv4_pair query[] = {
+        {"list-type", "2"}, {"encoding-type", "url"}, {"prefix", prefix}, {"continuation-token", token}};
+    struct s3_request request = {
+        .method = "GET", .key = "", .query = query, .query_count = token[0] ? 4 : 3, .to = body, .to_bytes = PAGE_BYTES};
+    enum tide_status status = ask(s3, prefix, &request, &answer, err);
+    if (status != TIDE_OK)
+        return status;
+    if (answer.http != 200)
+        return refused(s3, "list", prefix, &answer, err);
+    return s3_page_parse(body, answer.used, ret_page, err);
+}
+
+static enum tide_status take_keys(const struct store_s3 *s3, const struct s3_page *page, struct strlist *keys,
+                                  struct err *err)
+{
+    size_t n = strlen(s3->url.prefix);
+    if (keys->count + page->keys.count > LIST_KEYS_MAX)
+        return err_set(err, TIDE_E_LIMIT, "bucket %s has more than %zu keys below %s", s3->url.bucket, LIST_KEYS_MAX,
+                       s3->url.prefix);
+    for (size_t i = 0; i < page->keys.count; i++) {
+        const char *key = page->keys.items[i];
+        /* Others may write into the bucket too; what is no key of ours is not seen. */
+        if (strncmp(key, s3->url.prefix, n) == 0 && store_key_valid(key + n))
+            strlist_add(keys, key + n);
+    }
+    return TIDE_OK;
+}
+
+static int by_name(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+static enum tide_status list_pages(struct store_s3 *s3, const char *prefix, char *body, struct strlist *keys,
+                                   struct err *err)
+{
+    char token[S3_LIST_TOKEN_MAX + 1] = "";
+    for (;;) {
+        struct s3_page page = {0};
+        enum tide_status status = ask_page(s3, prefix, token, body, &page, err);
+        if (status == TIDE_OK)
+            status = take_keys(s3, &page, keys, err);
+        strlist_release(&page.keys);
+        if (status != TIDE_OK || !page.truncated)
+            return status;
+        if (strcmp(token, page.next) == 0)
+            return err_set(err, TIDE_E_CORRUPT, "the list of keys in bucket %s does not end", s3->url.bucket);
+        text_copy(token, sizeof token, page.next);
+    }
+}
+
+static enum tide_status s3_list(struct store *store, const char *prefix, struct strlist *ret_keys, struct err *err)
+{
+    struct store_s3 *s3 = s3_of(store);
+    s3_name name;
+    if (strlen(prefix) > TIDE_PATH_MAX)
+        return TIDE_OK;
+    name_of(s3, prefix, name);
+    char *body = mem_try_alloc(PAGE_BYTES);
+    if (body == NULL)
+        return err_set(err, TIDE_E_NOMEM, "no memory to list keys");
+    enum tide_status status = list_pages(s3, name, body, ret_keys, err);
+    mem_free(body);
+    if (status == TIDE_OK && ret_keys->count > 1)
+        qsort(ret_keys->items, ret_keys->count, sizeof *ret_keys->items, by_name);
+    return status;
+}
+
+/* ---- opening ---- */
+
+static int s3_moved(struct store *store)
+{
+    return atomic_load(&s3_of(store)->refused);
+}
+
+static void s3_close(struct store *store)
+{
+    s3_client_free(s3_of(store)->client);
+    mem_free(store);
+}
+
+static const struct store_ops s3_ops = {
+    .scheme = "s3",
+    .put = s3_put,
+    .get = s3_get,
+    .size = s3_size,
+    .list = s3_list,
+    .remove = s3_remove,
+    .moved = s3_moved,
+    .close = s3_close,
+};
+
+static const char *from_env(const char *name)
+{
+    return getenv(name);
+}
+
+static const char *env_or(const char *name, const char *otherwise)
+{
+    const char *value = getenv(name);
+    return value != NULL && value[0] != '\0' ? value : otherwise;
+}
+
+static enum tide_status keys_from_file(struct s3_keys *ret_keys, struct err *err)
+{
+    char path[TIDE_PATH_MAX + 1], *text = NULL;
+    size_t bytes = 0;
+    snprintf(path, sizeof path, "%s/.aws/credentials", env_or("HOME", "/root"));
+    const char *file = env_or("AWS_SHARED_CREDENTIALS_FILE", path);
+    enum tide_status status = fsx_read(file, KEYS_FILE_MAX, &text, &bytes, err);
+    if (status == TIDE_OK) {
+        status = s3_keys_parse(text, env_or("AWS_PROFILE", "default"), ret_keys, err);
+        OPENSSL_cleanse(text, bytes);
+        mem_free(text);
+    }
+    return status == TIDE_OK ? TIDE_OK : err_wrap(err, "no keys in %s", file);
+}
+
+static enum tide_status find_keys(struct s3_keys *ret_keys, struct err *err)
+{
+    struct err why = {0};
+    enum tide_status status = s3_keys_env(from_env, ret_keys, err);
+    if (status != TIDE_E_NOT_FOUND)
+        return status;
+    if (keys_from_file(ret_keys, &why) == TIDE_OK)
+        return TIDE_OK;
+    return err_set(err, TIDE_E_DENIED,
+                   "there are no keys: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY for this process, or write them "
+                   "into a credentials file (%.300s)",
+                   why.text);
+}
+
+enum tide_status store_s3_open(const char *url, struct store **ret_store, struct err *err)
+{
+    struct s3_keys keys = {0};
+    struct store_s3 *s3 = mem_try_alloc(sizeof *s3);
+    if (s3 == NULL)
+        return err_set(err, TIDE_E_NOMEM, "no memory to open the store");
+    s3->base.ops = &s3_ops;
+    enum tide_status status = s3_url_parse(url, from_env, &s3->url, err);
+    if (status == TIDE_OK)
+        status = find_keys(&keys, err);
+    if (status == TIDE_OK)
+        status = s3_client_create(&s3->url, &keys, &s3->client, err);
+    OPENSSL_cleanse(&keys, sizeof keys);
+    if (status != TIDE_OK) {
+        mem_free(s3);
+        return status;
+    }
+    s3_client_timeout(s3->client, s3->url.timeout_s < PROVE_S ? s3->url.timeout_s : PROVE_S);
+    *ret_store = &s3->base;
+    return TIDE_OK;
+}
+
+void store_s3_proved(struct store *store)
+{
+    s3_client_timeout(s3_of(store)->client, s3_of(store)->url.timeout_s);
+}
