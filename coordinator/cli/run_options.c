@@ -52,7 +52,7 @@ static const struct option saving_rows[] = {
      .preset = "3",
      .help = "committed checkpoints kept; older ones are deleted"},
     {.name = "store", .kind = OPTION_TEXT, .value = "URL", AT(store), .complete = COMPLETE_DIR,
-     .help = "where checkpoints are durable: file:///DIR or a directory that every node sees (default: the cluster's)"},
+     .help = "where checkpoints are durable: s3://BUCKET/PREFIX, or a directory that every node sees (default: the cluster's)"},
     {.name = "cut-deadline", .kind = OPTION_DURATION, .value = "DURATION", AT(cut_deadline_ms), .preset = "30s",
      .help = "a checkpoint that is not complete in memory by then is aborted; training goes on"},
 };

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "ckpt/base/mem.h"
+#include "ckpt/store/store_url.h"
 #include "coordinator/cli/units.h"
 
 #define NAME_STEM_MAX 48 /* of a program's name in a default job name */
@@ -152,10 +153,14 @@ static enum tide_status absolute(const char *option, const char *path, const cha
 static enum tide_status build_paths(const struct options *o, const struct machine *m, struct job_spec *spec,
                                     struct fault *fault)
 {
+    struct err why = {.status = TIDE_OK};
     enum tide_status status = absolute("cwd", o->cwd ? o->cwd : m->cwd, "", m->cwd, spec->cwd, fault);
     if (status != TIDE_OK || o->store == NULL)
         return status;
-    return absolute("store", o->store, "file://", m->cwd, spec->store, fault);
+    status = absolute("store", o->store, "file://", m->cwd, spec->store, fault);
+    if (status == TIDE_OK && store_url_check(spec->store, &why) != TIDE_OK)
+        return fault_set(fault, why.status, NULL, "--store: %s", why.text);
+    return status;
 }
 
 static enum tide_status check_alone(const struct options *o, const struct job_spec *spec, struct fault *fault)

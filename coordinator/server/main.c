@@ -12,6 +12,7 @@
 
 #include "ckpt/base/log.h"
 #include "ckpt/base/mem.h"
+#include "ckpt/store/store_url.h"
 #include "coordinator/disk/check.h"
 #include "coordinator/server/inner.h"
 #include "coordinator/server/offline.h"
@@ -41,7 +42,7 @@ static const char help[] =
     "  --election-ms N       without a word from a leader for so long (up to twice) another one is elected\n"
     "                        (default 300, at least 30; the same at each member)\n"
     "  --heartbeat-raft-ms N how often the leader says that it is there (default 50; at most a third of that)\n"
-    "  --store URL           default store of jobs that name none, as file:///dir (new clusters only)\n"
+    "  --store URL           default store of jobs that name none, file:///DIR or s3://BUCKET/PREFIX (new clusters only)\n"
     "  --lease-ms N          a node silent for so long is lost (default 2000; new clusters only)\n"
     "  --heartbeat-ms N      how often agents report (default 250; new clusters only)\n"
     "  --snapshot-every N    records of the log between two snapshots (default 4096)\n"
@@ -104,6 +105,15 @@ static int parse_number(const char *text, uint64_t min, uint64_t max, uint64_t *
     return 0;
 }
 
+static int parse_store(const char *url, const char **ret_store)
+{
+    struct err err = {0};
+    if (store_url_check(url, &err) != TIDE_OK)
+        return usage("--store: ", err.text);
+    *ret_store = url;
+    return 0;
+}
+
 /* ---- check-data ---- */
 
 static void print_verdict(void *arg, const char *file, bool bad, const char *verdict)
@@ -162,10 +172,7 @@ static int parse_option(int option, struct server_options *o)
                    ? usage("--heartbeat-raft-ms must be 10 to 60000, not ", optarg)
                    : 0;
     case OPT_STORE:
-        o->store = optarg;
-        return strncmp(optarg, "file:///", 8) == 0 && strlen(optarg) <= TIDE_PATH_MAX
-                   ? 0
-                   : usage("--store must be file:///DIRECTORY, not ", optarg);
+        return parse_store(optarg, &o->store);
     case OPT_LEASE:
         return parse_number(optarg, 1, LEASE_MS_MAX, &o->lease_ms) ? usage("--lease-ms must be 1 to 600000, not ", optarg)
                                                                    : 0;
