@@ -19,6 +19,7 @@ struct http_flight {
     char *data;
     size_t used, room, most;
     bool too_long;
+    bool https;
     char error[CURL_ERROR_SIZE];
     void (*done)(void *context, const struct http_answer *answer);
     void *context;
@@ -55,6 +56,8 @@ static void finish(struct http_flight *call, CURLcode code)
             answer.body = call->data, answer.bytes = call->used;
     } else if (call->too_long) {
         answer.error = "the answer is longer than this agent accepts";
+    } else if (code == CURLE_GOT_NOTHING && !call->https) {
+        answer.error = "it ends the connection without an answer; with certificates it is https://";
     } else {
         answer.error = call->error[0] != '\0' ? call->error : curl_easy_strerror(code);
     }
@@ -273,7 +276,8 @@ void http_client_start(struct http_client *client, const struct http_call *order
     curl_easy_setopt(call->easy, CURLOPT_TIMEOUT_MS, (long)order->timeout_ms);
     if (strcmp(order->method, "POST") == 0)
         set_body(call, order->body);
-    set_creds(call, order->unverified ? NULL : client->creds, strncmp(order->url, "https://", 8) == 0);
+    call->https = strncmp(order->url, "https://", 8) == 0;
+    set_creds(call, order->unverified ? NULL : client->creds, call->https);
     if (order->unverified)
         set_unverified(call);
     curl_easy_setopt(call->easy, CURLOPT_HTTPHEADER, call->headers);

@@ -201,6 +201,9 @@ static void finish(struct http *http, CURL *easy, CURLcode result)
         snprintf(call->error, sizeof call->error, "%s", curl_easy_strerror(result));
     if (result == CURLE_COULDNT_CONNECT)
         snprintf(call->error, sizeof call->error, "nobody listens there");
+    if (result == CURLE_GOT_NOTHING && !is_https(call))
+        snprintf(call->error, sizeof call->error,
+                 "it ends the connection without an answer; with certificates it is https://");
     curl_multi_remove_handle(http->multi, easy);
     curl_easy_cleanup(easy);
     curl_slist_free_all(call->headers);

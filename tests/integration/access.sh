@@ -100,6 +100,14 @@ expect "no key may be read by others" equal \
 expect "the coordinator starts" daemon_start || exit 1
 expect "the CLI finds the leader by its identity" says "$(jq -r .cluster "$CLUSTER/cluster.json")" tm cluster status -o json
 expect "plain HTTP is not answered" fails "" curl -sS -m 5 -f "http://$ADDRESS/healthz"
+expect "and the CLI says that it is HTTPS" fails "with certificates it is https://" \
+    "$TIDEMARK" --coordinator "http://$ADDRESS" cluster status --timeout 2s
+# shellcheck disable=SC2046 # two words each
+expect "a member without certificates is not added" answers 400 "as https://host:port" POST /v1/cluster/members $(as admin) \
+    -d '{"id":9,"peer":"127.0.0.1:9","api":"http://127.0.0.1:8"}'
+# shellcheck disable=SC2046 # two words each
+expect "nor one whose API is at no address" answers 400 "as https://host:port" POST /v1/cluster/members $(as admin) \
+    -d '{"id":9,"peer":"127.0.0.1:9","api":"https://127.0.0.1:8/v1"}'
 expect "nor is TLS 1.2" fails "" curl -sS -m 5 --tls-max 1.2 --cacert "$CLUSTER/ca.pem" "https://$ADDRESS/healthz"
 expect "the CA is shown to everybody" answers 200 "BEGIN CERTIFICATE" GET /v1/ca
 expect "and is the cluster's" cmp "$BODY" "$CLUSTER/ca.pem"

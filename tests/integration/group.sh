@@ -292,9 +292,9 @@ expect "the leadership is handed over" handed_over
 expect "a watch at a leader that goes is sent on" watch_is_sent_on
 expect "to nobody it cannot be handed over" leader_answers 404 "no member 9" POST /v1/cluster/transfer -d '{"to":9}'
 expect "who is there already is not added" leader_answers 409 exists POST /v1/cluster/members \
-    -d '{"id":2,"peer":"127.0.0.1:9","api":"http://127.0.0.1:8"}'
+    -d "{\"id\":2,\"peer\":\"127.0.0.1:9\",\"api\":\"${CLUSTER_URL%%:*}://127.0.0.1:8\"}"
 expect "nor under an address that is taken" leader_answers 409 exists POST /v1/cluster/members \
-    -d "{\"id\":5,\"peer\":\"$(cluster_member_address 2):$CLUSTER_PEER_PORT\",\"api\":\"http://127.0.0.1:8\"}"
+    -d "{\"id\":5,\"peer\":\"$(cluster_member_address 2):$CLUSTER_PEER_PORT\",\"api\":\"${CLUSTER_URL%%:*}://127.0.0.1:8\"}"
 expect "who is not there is not promoted" leader_answers 404 "no member 4" POST /v1/cluster/members/4/promote
 expect "a fourth member joins and catches up" fourth_joins
 expect "it becomes a voter" wait_for $SETTLE_S "its promotion" promoted
