@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-static const char codec_letters[] = "0rz";
+static const char codec_letters[] = "0rz8p";
 
 void chunk_print(const struct chunk *chunk, char to[CHUNK_TEXT_MAX])
 {

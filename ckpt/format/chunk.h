@@ -10,9 +10,11 @@
 #include "ckpt/base/err.h"
 
 enum chunk_codec {
-    CHUNK_ZERO, /* all bytes are 0; nothing is stored */
-    CHUNK_RAW,  /* as it is */
-    CHUNK_ZSTD, /* one zstd frame */
+    CHUNK_ZERO,   /* all bytes are 0; nothing is stored */
+    CHUNK_RAW,    /* as it is */
+    CHUNK_ZSTD,   /* one zstd frame */
+    CHUNK_REPEAT, /* 8 bytes, again and again; since version 2 */
+    CHUNK_PLANES, /* byte planes, each for itself (segment.h); since version 2 */
     CHUNK_CODECS
 };
 
@@ -25,8 +27,9 @@ struct chunk {
 };
 
 #define CHUNK_TEXT_MAX 96
+#define CHUNK_PATTERN_BYTES 8u /* what CHUNK_REPEAT stores */
 
-/* "0 <digest>", "r <digest> <pack> <offset> <length>" or "z …". */
+/* "0 <digest>", "r <digest> <pack> <offset> <length>", or the same with "z", "8" or "p". */
 void chunk_print(const struct chunk *chunk, char to[CHUNK_TEXT_MAX]);
 /* Errors: INVALID. */
 MUST_USE enum tide_status chunk_parse(const char *text, struct chunk *ret_chunk, struct err *err);

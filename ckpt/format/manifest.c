@@ -125,6 +125,17 @@ static enum tide_status check_regions(const struct rank_manifest *m, struct err 
     return offset == m->data_bytes ? TIDE_OK : wrong(err, "rank manifest", "the regions are not as long as the shard");
 }
 
+#define PLANES_SINCE 2u
+
+static int length_fits(const struct chunk *chunk, uint32_t raw)
+{
+    if (chunk->codec == CHUNK_RAW)
+        return chunk->length == raw;
+    if (chunk->codec == CHUNK_REPEAT)
+        return chunk->length == CHUNK_PATTERN_BYTES && raw % CHUNK_PATTERN_BYTES == 0;
+    return chunk->length > 0 && chunk->length <= raw;
+}
+
 static enum tide_status check_chunk(const struct rank_manifest *m, uint64_t index, struct err *err)
 {
     struct chunk chunk;
@@ -133,10 +144,12 @@ static enum tide_status check_chunk(const struct rank_manifest *m, uint64_t inde
         return err_set(err, TIDE_E_CORRUPT, "rank manifest: chunk %" PRIu64 " cannot be read", index);
     if (chunk.codec == CHUNK_ZERO)
         return TIDE_OK;
-    uint32_t raw = chunk_raw_bytes(m->data_bytes, index);
+    if (chunk.codec >= CHUNK_REPEAT && m->version < PLANES_SINCE)
+        return err_set(err, TIDE_E_CORRUPT, "rank manifest: chunk %" PRIu64 " is of a later version than the manifest",
+                       index);
     if (chunk.pack >= m->packs.count || chunk.offset > m->packs.items[chunk.pack].bytes ||
-        chunk.length > m->packs.items[chunk.pack].bytes - chunk.offset || chunk.length == 0 || chunk.length > raw ||
-        (chunk.codec == CHUNK_RAW && chunk.length != raw))
+        chunk.length > m->packs.items[chunk.pack].bytes - chunk.offset ||
+        !length_fits(&chunk, chunk_raw_bytes(m->data_bytes, index)))
         return err_set(err, TIDE_E_CORRUPT, "rank manifest: chunk %" PRIu64 " does not fit its pack", index);
     return TIDE_OK;
 }

@@ -10,7 +10,7 @@
 #include "ckpt/format/layout.h"
 #include "ckpt/wire/codec.h"
 
-#define FORMAT_VERSION 1u
+#define FORMAT_VERSION 2u /* written; older ones are read */
 #define RANK_PACKS_MAX (1u << 17)
 #define MANIFEST_BYTES_MAX ((size_t)128 << 20) /* of either object */
 #define SHAPE_TEXT_MAX (TIDE_DIMS_MAX * 21)

@@ -2,20 +2,23 @@
 #ifndef CKPT_STAGE_ENCODE_H
 #define CKPT_STAGE_ENCODE_H
 
-/* One chunk at a time between its raw and its stored form. */
+/* One chunk at a time between its raw and its stored form. Blocks; all memory is taken by encoder_create. */
 
 #include "ckpt/format/chunk.h"
+#include "ckpt/format/segment.h"
 
 struct encoder;
 MUST_USE enum tide_status encoder_create(struct encoder **ret_encoder, struct err *err);
 void encoder_free(struct encoder *encoder); /* NULL is legal */
 
-/* Store `raw` at `to`, which has room for raw_bytes: zstd where that saves enough, else as it is, nothing when it is all
- * zero. Same bytes in, same bytes out. */
-void encode_chunk(struct encoder *encoder, const void *raw, uint32_t raw_bytes, void *to, enum chunk_codec *ret_codec,
-                  uint32_t *ret_length);
+/* Store `raw`, of at most FORMAT_CHUNK_BYTES, at `to`, which has room for raw_bytes: nothing when it is all zero, 8 bytes
+ * when these are repeated, else by planes as `segments` has them (segments_plan), or as it is where that does not save
+ * enough. Methods and lengths in `segments` are written over. Same bytes and segments in, same bytes out. */
+void encode_chunk(struct encoder *encoder, const void *raw, uint32_t raw_bytes, struct segments *segments, void *to,
+                  enum chunk_codec *ret_codec, uint32_t *ret_length);
 
-/* The reverse: exactly raw_bytes into `to`, not yet compared with the digest. Errors: CORRUPT. */
+/* The reverse: exactly raw_bytes, at most FORMAT_CHUNK_BYTES, into `to`, not yet compared with the digest. Whatever `from`
+ * holds, nothing outside of it is read and nothing outside of `to` written. Errors: CORRUPT; `to` may then hold anything. */
 MUST_USE enum tide_status decode_chunk(struct encoder *encoder, enum chunk_codec codec, const void *from, uint32_t length,
                                        void *to, uint32_t raw_bytes, struct err *err);
 

@@ -29,7 +29,7 @@ struct stage_shard {
     uint64_t raw_bytes, stored_bytes;
 };
 
-/* Encode a recorded slot (chunks verified against the .sum, zstd) into packs, then the rank manifest.
+/* Encode a recorded slot (chunks verified against the .sum, encode.h) into packs, then the rank manifest.
  * Errors: CORRUPT (the arena changed under us), and those of the store. */
 MUST_USE enum tide_status stage_store(struct store *store, const char *arena, uint32_t rank, uint32_t slot, const char *job,
                                       const char *job_uid, uint64_t cut, struct stage_shard *ret_shard, struct err *err);

@@ -15,6 +15,7 @@ struct writer {
     unsigned char *raw; /* CHUNK_BYTES: the copy that was checked is the copy that is encoded */
     unsigned char *pack;
     uint32_t pack_used;
+    size_t region; /* the first that chunks to come have a part of */
     struct rank_manifest manifest;
     uint64_t stored_bytes;
 };
@@ -87,6 +88,7 @@ static enum tide_status flush_pack(struct writer *w, struct err *err)
 static enum tide_status add_chunk(struct writer *w, uint64_t index, struct err *err)
 {
     uint32_t raw;
+    struct segments segments;
     enum tide_status status = slot_chunk_read(w->slot, w->sum, index, w->raw, &raw, err);
     if (status == TIDE_OK && w->pack_used + raw > FORMAT_PACK_BYTES_MAX)
         status = flush_pack(w, err);
@@ -94,7 +96,8 @@ static enum tide_status add_chunk(struct writer *w, uint64_t index, struct err *
         return status;
     struct chunk chunk = {
         .digest = w->sum->chunks[index], .pack = (uint32_t)w->manifest.packs.count, .offset = w->pack_used};
-    encode_chunk(w->encoder, w->raw, raw, w->pack + w->pack_used, &chunk.codec, &chunk.length);
+    segments_plan(&w->manifest, index, &w->region, &segments);
+    encode_chunk(w->encoder, w->raw, raw, &segments, w->pack + w->pack_used, &chunk.codec, &chunk.length);
     w->pack_used += chunk.length;
     char line[CHUNK_TEXT_MAX];
     chunk_print(&chunk, line);

@@ -13,6 +13,7 @@
 #include "ckpt/base/rng.h"
 #include "ckpt/stage/shard.h"
 #include "ckpt/stage/stage.h"
+#include "tests/unit/floats.h"
 
 #define TEST_UID "0123456789abcdef"
 
@@ -32,7 +33,8 @@ static inline void test_dir_remove(char *dir)
     mem_free(dir);
 }
 
-/* What region `index` of a rank holds: "noise" does not compress, "zeros" is nothing, the rest is in between. */
+/* What a region holds, by its name: "noise" does not compress, "zeros" is nothing, "floats" and "halves" are like weights,
+ * "pattern" is 8 bytes again and again, the rest is in between. */
 static inline void test_fill(unsigned char *to, size_t bytes, const char *name, uint64_t seed)
 {
     struct rng rng = {.state = seed};
@@ -41,6 +43,24 @@ static inline void test_fill(unsigned char *to, size_t bytes, const char *name, 
         to[i] = noise ? (unsigned char)rng_next(&rng) : (unsigned char)(i / 97 + seed);
     if (zeros && bytes > 0)
         memset(to, 0, bytes);
+    if (strncmp(name, "floats", 6) == 0)
+        test_floats(to, bytes, TIDE_F32, seed);
+    if (strncmp(name, "halves", 6) == 0)
+        test_floats(to, bytes, TIDE_BF16, seed);
+    for (size_t i = 0; i < bytes && strncmp(name, "pattern", 7) == 0; i++)
+        to[i] = (unsigned char)("pattern!"[i % 8]);
+}
+
+static inline enum tide_dtype test_dtype(const char *name)
+{
+    static const struct {
+        const char *begins;
+        enum tide_dtype dtype;
+    } known[] = {{"halves", TIDE_BF16}, {"counts", TIDE_I64}, {"bytes", TIDE_BYTES}};
+    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)
+        if (strncmp(name, known[i].begins, strlen(known[i].begins)) == 0)
+            return known[i].dtype;
+    return TIDE_F32;
 }
 
 struct test_region {
@@ -65,8 +85,11 @@ static inline void test_record(const char *arena, uint32_t rank, uint32_t number
     memset(slot.data, 0, end);
     uint64_t offset = 0;
     for (uint32_t i = 0; i < count; i++) {
-        struct slot_region r = {
-            .dtype = TIDE_F32, .ndim = 2, .shape = {regions[i].bytes / 4, 1}, .offset = offset, .bytes = regions[i].bytes};
+        struct slot_region r = {.dtype = test_dtype(regions[i].name),
+                                .ndim = 2,
+                                .shape = {regions[i].bytes / 4, 1},
+                                .offset = offset,
+                                .bytes = regions[i].bytes};
         text_copy(r.name, sizeof r.name, regions[i].name);
         slot.regions[i] = r;
         test_fill(slot.data + offset, regions[i].bytes, regions[i].name, cut * 100 + rank);

@@ -331,23 +331,32 @@ static void purging_leaves_the_others(void **state)
     strlist_release(&keys);
 }
 
-/* ---- the golden store: written once by version 1, to be read by every version to come ---- */
+/* ---- the golden stores: each written once by a version, to be read by every version to come ---- */
 
-#define GOLDEN TEST_DATA "/store-v1"
 #define GOLDEN_COMMIT "m/golden." TEST_UID "/5-3/COMMIT"
-static const struct test_region golden[] = {{"weights", 1u << 20}, {"zeros", 2u << 20}, {"noise", 20000}, {"counter", 8}};
-#define GOLDEN_REGIONS (sizeof golden / sizeof golden[0])
+static const struct test_region golden_1[] = {{"weights", 1u << 20}, {"zeros", 2u << 20}, {"noise", 20000}, {"counter", 8}};
+/* Version 2 brought planes and patterns: chunks of each kind. */
+static const struct test_region golden_2[] = {{"floats", 60000},   {"halves", 40000},     {"counts", 948544},
+                                              {"zeros", 1u << 20}, {"pattern", 1u << 20}, {"bytes", 1u << 20},
+                                              {"noise", 20000}};
+struct golden {
+    const char *dir;
+    const struct test_region *regions;
+    uint32_t count;
+};
+static const struct golden goldens[] = {{TEST_DATA "/store-v1", golden_1, sizeof golden_1 / sizeof golden_1[0]},
+                                        {TEST_DATA "/store-v2", golden_2, sizeof golden_2 / sizeof golden_2[0]}};
+#define GOLDENS (sizeof goldens / sizeof goldens[0])
 
-static void the_golden_store_is_restored(void **state)
+static void a_golden_store_is_restored(const struct golden *golden)
 {
-    (void)state;
     struct err err = {0};
     struct store *old = NULL;
     struct stage_verdict verdict = {0};
-    assert_int_equal(store_dir_open(GOLDEN, STORE_DIR_DEFAULT, &old, &err), TIDE_OK);
+    assert_int_equal(store_dir_open(golden->dir, STORE_DIR_DEFAULT, &old, &err), TIDE_OK);
     for (uint32_t rank = 0; rank < 2; rank++) {
         assert_int_equal(stage_fetch(old, GOLDEN_COMMIT, NULL, elsewhere, rank, 0, &err), TIDE_OK);
-        test_record(arena, rank, 0, 5, golden, GOLDEN_REGIONS, 2);
+        test_record(arena, rank, 0, 5, golden->regions, golden->count, 2);
         slots_equal(arena, 0, elsewhere, 0, rank);
     }
     assert_int_equal(stage_check(old, GOLDEN_COMMIT, NULL, NULL, NULL, &verdict, &err), TIDE_OK);
@@ -355,16 +364,25 @@ static void the_golden_store_is_restored(void **state)
     store_close(old);
 }
 
-/* `test_stage --golden DIR` writes the golden store anew: only ever for a new format version, beside the old ones. */
+static void the_golden_stores_are_restored(void **state)
+{
+    (void)state;
+    assert_int_equal(FORMAT_VERSION, GOLDENS); /* a newer one: keep these, add another beside them */
+    for (size_t i = 0; i < GOLDENS; i++)
+        a_golden_store_is_restored(&goldens[i]);
+}
+
+/* `test_stage --golden DIR` writes the newest golden store anew: only ever for a new format version, beside the old ones. */
 static int write_golden(const char *to)
 {
     struct err err = {0};
     struct cut_order order = {.cut = 5, .generation = 3, .step = 50};
+    const struct golden *golden = &goldens[GOLDENS - 1];
     char *from = test_dir(), hex[DIGEST_HEX_CHARS + 1];
     assert_int_equal(store_open(to, &store, &err), TIDE_OK);
     for (uint32_t rank = 0; rank < 2; rank++) {
         struct stage_shard shard;
-        test_record(from, rank, 0, 5, golden, GOLDEN_REGIONS, 2);
+        test_record(from, rank, 0, 5, golden->regions, golden->count, 2);
         assert_int_equal(stage_sum(from, rank, 0, TEST_UID, 5, hex, &err), TIDE_OK);
         assert_int_equal(stage_store(store, from, rank, 0, "golden", TEST_UID, 5, &shard, &err), TIDE_OK);
         struct shard_ref *ref = codec_list_add(&shard_ref_codec, &order.shards);
@@ -394,7 +412,7 @@ int main(int argc, char **argv)
         cmocka_unit_test_setup_teardown(a_fetch_that_was_cut_short_is_done_again, setup, teardown),
         cmocka_unit_test_setup_teardown(memory_that_runs_out_is_an_error, setup, teardown),
         cmocka_unit_test_setup_teardown(purging_leaves_the_others, setup, teardown),
-        cmocka_unit_test_setup_teardown(the_golden_store_is_restored, setup, teardown),
+        cmocka_unit_test_setup_teardown(the_golden_stores_are_restored, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

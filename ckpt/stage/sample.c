@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "ckpt/stage/sample.h"
+
+#include <stdint.h>
+#include <string.h>
+
+#define SPOTS 64u
+#define NUMBERS_A_SPOT 64u
+#define SAMPLE_MAX (SPOTS * NUMBERS_A_SPOT)
+#define FRACTION 8u                        /* bits behind the point */
+#define NOISE_BITS ((15u << FRACTION) / 2) /* 7.5 */
+
+struct seen {
+    uint16_t of[256];
+    uint32_t again; /* as the byte before */
+};
+
+/* log2 of 1 to 2^16, with FRACTION bits behind the point: squared, a number's logarithm doubles. */
+static uint32_t log2_fixed(uint32_t n)
+{
+    unsigned whole = 31 - (unsigned)__builtin_clz(n);
+    uint64_t x = (uint64_t)n << (31 - whole); /* 1.0 is 2^31 */
+    uint32_t result = whole;
+    for (unsigned i = 0; i < FRACTION; i++) {
+        x = x * x >> 31;
+        result = result << 1 | (uint32_t)(x >> 32);
+        x >>= x >> 32;
+    }
+    return result;
+}
+
+static enum plane_kind kind_of(const struct seen *seen, uint32_t total)
+{
+    uint64_t sum = 0;
+    if (seen->again > total / 4 * 3)
+        return PLANE_RUNS;
+    for (unsigned i = 0; i < 256; i++)
+        if (seen->of[i] > 0)
+            sum += (uint64_t)seen->of[i] * log2_fixed(seen->of[i]);
+    return log2_fixed(total) - (uint32_t)(sum / total) > NOISE_BITS ? PLANE_NOISE : PLANE_SKEWED;
+}
+
+static void look(const unsigned char *from, size_t numbers, unsigned width, struct seen seen[])
+{
+    for (size_t i = 0; i < numbers * width; i++) {
+        seen[i & (width - 1)].of[from[i]]++;
+        seen[i & (width - 1)].again += i >= width && from[i] == from[i - width];
+    }
+}
+
+void sample_planes(const void *from, size_t numbers, unsigned width, enum plane_kind ret_kinds[])
+{
+    struct seen seen[PLANES_MAX];
+    uint32_t total = numbers < SAMPLE_MAX ? (uint32_t)numbers : SAMPLE_MAX;
+    memset(seen, 0, sizeof seen);
+    if (numbers <= SAMPLE_MAX)
+        look(from, numbers, width, seen);
+    else
+        for (size_t i = 0; i < SPOTS; i++)
+            look((const unsigned char *)from + (numbers - NUMBERS_A_SPOT) * i / (SPOTS - 1) * width, NUMBERS_A_SPOT, width,
+                 seen);
+    for (unsigned p = 0; p < width; p++)
+        ret_kinds[p] = total > 0 ? kind_of(&seen[p], total) : PLANE_NOISE;
+}
