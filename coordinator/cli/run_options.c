@@ -18,7 +18,8 @@ static const struct option run_rows[] = {
      .help = "ranks per node: a number, cpu or auto (the slots of the nodes; alone on this machine: its CPUs, with auto its "
              "GPUs if it has any), gpu (only with --standalone)"},
     {.name = "max-restarts", .kind = OPTION_COUNT, .value = "N", AT(max_restarts), .max = 1000000, .preset = "10", TORCH,
-     .help = "restarts after failures before the job fails; rollbacks by hand do not count"},
+     .help = "restarts after failures before the job fails; rollbacks by hand do not count. A program that fails again before it has "
+             "made a step waits for 1, 2, 4, at most 60 s"},
     {.name = "standalone", .kind = OPTION_FLAG, AT(standalone), TORCH,
      .help = "bring a coordinator and an agent of its own on this machine, follow the job, take both down at the end"},
     {.name = "module", .letter = 'm', .kind = OPTION_FLAG, AT(module), TORCH,

@@ -49,7 +49,7 @@ void gen_stop(struct change *change, unsigned end_state)
     record->job.state = TIDE_JOB_STOPPING;
     record->end_state = end_state;
     record->ckpt_requested = false;
-    record->rollback_cut = 0;
+    record->rollback_cut = record->pause_ms = 0;
     strlist_release(&record->job.spares);
     place_spares(change->state);
     job_waiting_refresh(change);
@@ -71,6 +71,35 @@ static void fail_for_good(struct change *change)
     gen_stop(change, TIDE_JOB_FAILED);
 }
 
+/* A program that ends before it gets anywhere, time and again, would use up its restarts in a moment, and whatever it trips
+ * over (a file server, a license, a port) would have no time to come back. Once is no pattern; and a node's loss is not
+ * the program's doing. */
+static void take_pause(struct change *change)
+{
+    const struct command *command = change->command;
+    struct job_record *record = change->job;
+    const struct job *job = &record->job;
+    if (command->event.kind == EVENT_NODE_LOST)
+        return;
+    const struct ckpt *from = job_ckpt(job, job->restore_cut);
+    bool stepped = job->all_stepped || command->step > (from != NULL ? from->step : 0);
+    record->barren = stepped ? 0 : record->barren + 1;
+    uint64_t pause_ms = record->barren > 1 ? RESTART_PAUSE_MS : 0;
+    for (uint32_t i = 2; i < record->barren && pause_ms < RESTART_PAUSE_MS_MAX; i++)
+        pause_ms *= 2;
+    record->pause_ms = pause_ms < RESTART_PAUSE_MS_MAX ? pause_ms : RESTART_PAUSE_MS_MAX;
+}
+
+static void tell_pause(struct change *change)
+{
+    struct job_record *record = change->job;
+    uint64_t pause_s = record->pause_ms / MS_PER_S;
+    TEXT(record->job.reason, "%s; next try %" PRIu64 " s after that", change->command->event.text, pause_s);
+    event_add(change, EVENT_NOTE, NULL, -1, 0,
+              "%u generations in a row failed before they made a step: the next starts after %" PRIu64 " s", record->barren,
+              pause_s);
+}
+
 enum tide_status apply_GEN_FAIL(struct change *change)
 {
     const struct command *command = change->command;
@@ -90,7 +119,10 @@ enum tide_status apply_GEN_FAIL(struct change *change)
     text_copy(why.node, sizeof why.node, event->node);
     TEXT(why.text, "%s", event->text);
     record->job.restarts++;
+    take_pause(change);
     gen_end(change, &why);
+    if (record->pause_ms > 0)
+        tell_pause(change);
     place_spares(change->state);
     job_waiting_refresh(change);
     return TIDE_OK;
@@ -190,7 +222,7 @@ static void launch(struct change *change, struct placement *placement)
     record->phase = GEN_PHASE_LAUNCHED;
     text_copy(record->token, sizeof record->token, command->token);
     record->master_port = command->port;
-    record->rollback_cut = 0;
+    record->rollback_cut = record->pause_ms = 0;
     record->launched_ms = record->last_cut_ms = command->at_ms;
     /* Whoever was lost is told to end what is old when it comes back: by this generation's number if it has a part in
      * it, else by not finding the job in its desired state. */

@@ -136,7 +136,7 @@ void job_end(struct change *change, unsigned end_state)
     record->token[0] = '\0';
     record->master_port = 0;
     record->ckpt_requested = false;
-    record->rollback_cut = record->store_cut = 0;
+    record->rollback_cut = record->store_cut = record->pause_ms = 0;
     record->store_attempts = 0;
     record->shards_stored = false;
     /* job->nodes stay: the logs are there. */
@@ -284,6 +284,9 @@ enum tide_status apply_JOB_ROLLBACK(struct change *change)
         gen_end(change, &why);
     drop_newer(change, cut);
     record->rollback_cut = cut;
+    /* Whoever asks for another start wants it now. */
+    record->barren = 0;
+    record->pause_ms = 0;
     job_waiting_refresh(change);
     return TIDE_OK;
 }

@@ -27,6 +27,8 @@
 #define CUT_ATTEMPTS_MAX 5u     /* armings of one cut before it is aborted */
 #define STORE_ATTEMPTS_MAX 3u   /* tries to store a sealed cut before it is left in memory only */
 #define STORE_DEADLINE_MS 600000u /* of one such try, without another shard in the store */
+#define RESTART_PAUSE_MS 1000u    /* before the third generation in a row of a program that gets nowhere; then it doubles */
+#define RESTART_PAUSE_MS_MAX 60000u
 #define FENCE_DEADLINE_MS 60000u  /* a node that has not ended an old generation by then is declared lost */
 
 /* Where a job's newest generation stands. Beside job.state, which is for people. */
@@ -54,6 +56,8 @@ struct job_record {
     uint32_t store_attempts;           /* tries of store_cut that have failed */
     bool shards_stored;                /* of store_cut, all: only its manifest is missing */
     bool restore_stored;               /* job.restore_cut was committed when this generation was launched */
+    uint32_t barren;                   /* generations in a row that failed before they made a step */
+    uint64_t pause_ms;                 /* from the end of the last one until the next may be launched */
     uint64_t launched_ms;              /* leader's wall clock, when this generation was launched; for people */
     struct strlist purge;              /* deletions of dropped cuts that are not done: "cut", or "cut@revision" when it is
                                           not the first of that cut */

@@ -27,6 +27,17 @@ static void say(const struct talk *talk, const char *format, ...)
     strlist_add(talk->to, text);
 }
 
+/* Seconds, begun ones included, until the next generation may be launched. */
+static uint64_t pause_left_s(const struct talk *talk)
+{
+    const struct track *track = talk->book != NULL ? track_find(talk->book, talk->record->job.uid) : NULL;
+    uint64_t pause_ns = talk->record->pause_ms * NS_PER_MS, passed_ns = 0;
+    /* Until the leader has looked, and from then on, by its own clock. */
+    if (track != NULL && track->generation == talk->record->job.generation && track->phase == talk->record->phase)
+        passed_ns = talk->now_ns - track->phase_ns;
+    return passed_ns < pause_ns ? (pause_ns - passed_ns + NS_PER_S - 1) / NS_PER_S : 0;
+}
+
 static void explain_fencing(const struct talk *talk)
 {
     const struct job *job = &talk->record->job;
@@ -39,6 +50,9 @@ static void explain_fencing(const struct talk *talk)
         say(talk, "waits for %s to end the ranks of generation %" PRIu64 " and older", names, job->generation - 1);
     else if (job->state == TIDE_JOB_PENDING)
         say(talk, "generation %" PRIu64 " %s", job->generation, job->reason);
+    else if (pause_left_s(talk) > 0)
+        say(talk, "next try in %" PRIu64 " s: %u generations in a row failed before they made a step", pause_left_s(talk),
+            talk->record->barren);
     else
         say(talk, "generation %" PRIu64 " is about to start: its nodes must say first which checkpoints they hold",
             job->generation);

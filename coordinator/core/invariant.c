@@ -159,6 +159,9 @@ static enum tide_status check_references(const struct job_record *record, struct
         (record->store_cut == 0 && (record->store_attempts || record->shards_stored)))
         return BROKEN("job %s: %u tries to store checkpoint %" PRIu64, job->spec.name, record->store_attempts,
                       record->store_cut);
+    if (record->barren > job->restarts || record->pause_ms > RESTART_PAUSE_MS_MAX ||
+        (record->pause_ms != 0 && record->phase != GEN_PHASE_FENCING))
+        return BROKEN("job %s: pauses for %" PRIu64 " ms after %u failures", job->spec.name, record->pause_ms, record->barren);
     if (record->rollback_cut != 0 && (target == NULL || !ckpt_restorable(target) || record->phase != GEN_PHASE_FENCING))
         return BROKEN("job %s: rolls back to checkpoint %" PRIu64 ", which cannot be", job->spec.name, record->rollback_cut);
     if (job->restore_cut != 0 && job_restoring_from(record, job->restore_cut) &&

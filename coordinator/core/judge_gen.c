@@ -59,7 +59,7 @@ static bool choose_cut(const struct judging *judging, const struct job_record *r
 
 void judge_launch(struct judging *judging, const struct job_record *record, struct track *track)
 {
-    if (!fenced(judging, record, track))
+    if (!fenced(judging, record, track) || !judge_passed(judging, track->phase_ns, record->pause_ms))
         return;
     if (judging->room.state == NULL)
         room_init(&judging->room, judging->state);

@@ -21,6 +21,8 @@ static const struct codec_field job_record_fields[] = {
     CODEC_FIELD(job_record, store_attempts, CODEC_U32),
     CODEC_FIELD(job_record, shards_stored, CODEC_BOOL),
     CODEC_FIELD(job_record, restore_stored, CODEC_BOOL),
+    CODEC_FIELD(job_record, barren, CODEC_U32),
+    CODEC_FIELD(job_record, pause_ms, CODEC_U64),
     CODEC_FIELD(job_record, launched_ms, CODEC_U64),
     CODEC_FIELD(job_record, purge, CODEC_STRLIST, .size = TIDE_CKPTS_MAX),
     CODEC_FIELD(job_record, owed, CODEC_STRLIST, .size = TIDE_CKPTS_MAX),

@@ -376,6 +376,10 @@ static void act_work(struct world *w, struct host *h, const struct agent_action 
     args.event = mem_alloc(sizeof event);
     *args.event = event;
     bool far = action->kind == ACT_STORE || action->kind == ACT_FETCH || action->kind == ACT_COMMIT || action->kind == ACT_PURGE;
+    if (action->kind == ACT_STORE && w->n1_stores_ns != 0 && strcmp(h->name, "n1") == 0) {
+        later(w, w->n1_stores_ns, work, args);
+        return;
+    }
     later(w, far ? between(w, MS(2), MS(120)) : between(w, 100000, MS(8)), work, args);
 }
 

@@ -60,6 +60,10 @@ static void launched(struct world *w, struct job_truth *truth, const struct job_
     struct gen_truth *gen = &truth->gens[generation];
     if (gen->launched)
         violation(w, "generation %" PRIu64 " of %s was launched twice", generation, truth->name);
+    /* The clock of a leader may be twice as fast. */
+    if (w->now < truth->failed_ns + MS(truth->pause_ms) / 2)
+        violation(w, "generation %" PRIu64 " of %s was launched %" PRIu64 " ms after a failure, and should have waited %" PRIu64 " ms",
+                  generation, truth->name, (w->now - truth->failed_ns) / MS(1), truth->pause_ms);
     gen->launched = true;
     gen->revision = w->leader.state.revision;
     gen->cut = cut;
@@ -176,6 +180,7 @@ static void watch_job(struct world *w, struct job_truth *truth, const struct job
     watch_cuts(w, truth, job);
     truth->generation = job->generation;
     truth->phase = record->phase;
+    truth->pause_ms = record->pause_ms;
     truth->next_cut = job->next_cut;
     if (truth->ended && job->state != truth->end_state)
         violation(w, "%s had ended as %s and is now %s", truth->name, job_state_names[truth->end_state],
@@ -245,6 +250,8 @@ void check_applied(struct world *w, const struct command *command, enum tide_sta
             return;
         }
         bool about = status == TIDE_OK && (strcmp(command->uid, truth->uid) == 0 || strcmp(command->job, truth->name) == 0);
+        if (about && command->kind == CMD_GEN_FAIL)
+            truth->failed_ns = w->now;
         if (about && command->kind == CMD_GEN_LAUNCH)
             launched(w, truth, record);
         if (about && command->kind == CMD_CUT_SEAL)

@@ -32,6 +32,7 @@ any_placement_for_memory        coordinator/core/judge_gen.c    s/here = strcmp\
 deletes_under_the_writers       coordinator/core/desired.c      s/        if \(report == NULL \|\| !strlist_has\(&report->left, purge\)\)\n/        if (false)\n/
 forgets_what_lost_nodes_write   coordinator/core/cmd_node.c     s/    if \(back \|\| added\)\n        purge_after\(.*\n//
 agent_leaves_what_it_writes     agent/core/drive_store.c        s/return job->order\.cut\.cut != cut && !stored_now\(job, cut\);/return true;/
+hurries_what_gets_nowhere       coordinator/core/judge_gen.c    s/ \|\| !judge_passed\(judging, track->phase_ns, record->pause_ms\)//
 agent_starts_over_older_ranks   agent/core/drive_step.c         s/if \(job->steps\.items\[i\]\.state != STEP_PART_GONE \|\|/if (/
 agent_takes_old_orders          agent/core/ev_desired.c         s/if \(assignment->generation < job->generation\)/if (false)/
 agent_takes_old_states          agent/core/ev_desired.c         s/return desired->revision >= core->revision;/return true;/

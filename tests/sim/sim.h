@@ -164,6 +164,7 @@ struct job_truth {
     struct gen_truth gens[GENS_MAX];
     uint64_t generation, next_cut;
     uint64_t newest_restorable;
+    uint64_t failed_ns, pause_ms; /* when its last generation failed; no other before that has passed */
     unsigned phase; /* enum gen_phase */
     bool exit93, cancelled, ended;
     unsigned end_state;
@@ -327,6 +328,7 @@ struct world {
     /* A story looks on. */
     void (*on_applied)(struct world *w, const struct command *command, enum tide_status status);
     uint64_t kill_takes_ns; /* not 0: a story's */
+    uint64_t n1_stores_ns;  /* not 0: a story's; so long a shard of n1 is on its way */
     uint64_t applied_total, replays;
 };
 

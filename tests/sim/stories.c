@@ -369,6 +369,73 @@ static void late_heartbeat_is_ignored(void **state)
     ends_well(w, TIDE_JOB_SUCCEEDED);
 }
 
+/* n1 is still writing its part of checkpoint 1 when that is dropped with the job. Nothing of it stays in the store. */
+static void a_slow_writer_is_waited_for(void **state)
+{
+    (void)state;
+    struct world *w = begin(2);
+    w->n1_stores_ns = SECONDS(9);
+    submit(w, 2, 0);
+    until(w, SECONDS(4), cut_1_sealed);
+    uint64_t sealed = w->now;
+    struct op op = {.kind = OP_CANCEL};
+    text_copy(op.job, sizeof op.job, "job0");
+    person_asks(w, op);
+    w->truths[0]->cancelled = true;
+    until(w, SECONDS(8), cut_1_dropped);
+    assert_true(w->now < sealed + SECONDS(8));
+    after(w, SECONDS(1));
+    assert_int_equal(leader_job(w, "job0")->purge.count, 1);
+    ends_well(w, TIDE_JOB_CANCELLED);
+}
+
+/* n1 is cut off while it writes its part of checkpoint 1, and writes on. The checkpoint is given up and deleted; when n1 is
+ * back, what it has written since then goes, too. */
+static void what_a_lost_node_wrote_is_deleted_when_it_is_back(void **state)
+{
+    (void)state;
+    struct world *w = begin(4);
+    w->n1_stores_ns = SECONDS(25);
+    submit(w, 3, 1)->total = 900;
+    until(w, SECONDS(4), cut_1_sealed);
+    w->hosts[1].to_leader_cut_until = w->hosts[1].from_leader_cut_until = w->now + SECONDS(12);
+    until(w, SECONDS(5), second_generation_steps);
+    until(w, SECONDS(5), cut_1_dropped);
+    until(w, SECONDS(3), nothing_to_purge);
+    assert_true(w->truths[0]->cuts[1].purged);
+    until(w, SECONDS(12), n1_is_ready);
+    ends_well(w, TIDE_JOB_SUCCEEDED);
+}
+
+/* The program fails as soon as it is started: at once, then after pauses of 1, 2 and 4 s, also under a new leader. */
+static void a_program_that_gets_nowhere_is_not_hurried(void **state)
+{
+    (void)state;
+    static const uint64_t pauses_s[] = {0, 0, 1, 2, 4};
+    struct world *w = begin(2);
+    submit(w, 2, 0);
+    uint64_t failed = w->now;
+    for (size_t i = 0; i < sizeof pauses_s / sizeof pauses_s[0]; i++) {
+        if (i == 4) {
+            after(w, SECONDS(1));
+            leader_crash(w);
+            leader_boot(w);
+        }
+        until(w, SECONDS(9), rank_0_lives);
+        assert_true(w->now - failed >= SECONDS(pauses_s[i]));
+        assert_true(i == 4 || w->now - failed < SECONDS(pauses_s[i] + 1));
+        failed = w->now;
+        kill_rank_0(w);
+        until(w, SECONDS(2), generation_ended);
+    }
+    assert_int_equal(leader_job(w, "job0")->pause_ms, 8000);
+    until(w, SECONDS(12), all_step);
+    kill_rank_0(w);
+    until(w, SECONDS(2), generation_ended);
+    assert_int_equal(leader_job(w, "job0")->pause_ms, 0);
+    ends_well(w, TIDE_JOB_SUCCEEDED);
+}
+
 int main(void)
 {
     const struct CMUnitTest stories[] = {
@@ -390,6 +457,9 @@ int main(void)
         cmocka_unit_test(records_of_two_attempts_are_not_mixed),
         cmocka_unit_test(new_leader_gives_full_leases),
         cmocka_unit_test(late_heartbeat_is_ignored),
+        cmocka_unit_test(a_slow_writer_is_waited_for),
+        cmocka_unit_test(what_a_lost_node_wrote_is_deleted_when_it_is_back),
+        cmocka_unit_test(a_program_that_gets_nowhere_is_not_hurried),
     };
     return cmocka_run_group_tests_name("sim/stories", stories, NULL, NULL);
 }

@@ -121,6 +121,31 @@ static inline bool cut_1_committed(const struct world *w)
     return leader_job(w, "job0") != NULL && cut_state(w, 1) == TIDE_CKPT_COMMITTED;
 }
 
+static inline bool cut_1_dropped(const struct world *w)
+{
+    return leader_job(w, "job0") != NULL && cut_state(w, 1) == TIDE_CKPT_DROPPED;
+}
+
+static inline bool nothing_to_purge(const struct world *w)
+{
+    const struct job_record *record = leader_job(w, "job0");
+    return record != NULL && record->purge.count == 0;
+}
+
+static inline bool generation_ended(const struct world *w)
+{
+    const struct job_record *record = leader_job(w, "job0");
+    return record != NULL && record->phase == GEN_PHASE_FENCING;
+}
+
+static inline bool rank_0_lives(const struct world *w)
+{
+    for (size_t s = 0; s < STEPS_MAX; s++)
+        if (w->hosts[0].steps[s].alive && w->hosts[0].steps[s].ranks[0].alive)
+            return true;
+    return false;
+}
+
 static inline bool cut_2_committed(const struct world *w)
 {
     return leader_job(w, "job0") != NULL && cut_state(w, 2) == TIDE_CKPT_COMMITTED;
