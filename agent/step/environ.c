@@ -9,8 +9,9 @@
 #include "ckpt/base/mem.h"
 #include "ckpt/wire/local.h"
 
-/* Of whatever launched the agent: a rank that believed it would join the wrong job. */
-static const char *const foreign[] = {"OMPI_", "PMIX_", "PMI_", "ORTE_", "PRTE_", "SLURM_", "TIDEMARK_", "TORCHELASTIC_"};
+/* Of whatever launched the agent: a rank that believed it would join the wrong job. And the agent's own keys to a store. */
+static const char *const foreign[] = {"AWS_",  "OMPI_",  "PMIX_",     "PMI_",         "ORTE_",
+                                      "PRTE_", "SLURM_", "TIDEMARK_", "TORCHELASTIC_"};
 
 /* hwloc's plugins for these open X displays or make a context on a GPU inside MPI_Init. */
 #define HWLOC_WITHOUT "-gl,-opencl,-cuda,-nvml,-rsmi,-levelzero"
