@@ -130,7 +130,7 @@ static enum tide_status slow(const char *file)
     close(fd);
     while (access(file, F_OK) == 0)
         usleep(20000);
-    enum tide_status status = said(store_put(store, "slow", data, 4 * MIB, &err), &err);
+    enum tide_status status = said(store_put_same(store, "slow", data, 4 * MIB, &err), &err);
     if (status == TIDE_OK)
         status = said(store_get(store, "slow", 0, back, 4 * MIB, &err), &err);
     if (status == TIDE_OK && memcmp(data, back, 4 * MIB) != 0)

@@ -1,0 +1,134 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# Checkpoints in a bucket of a real S3 server, Ceph's radosgw: what a store promises, what is said when it cannot be used, and
+# a job that loses a node and has nothing but the bucket to go on from.
+set -uo pipefail
+# shellcheck source=tests/lib/scenario.sh
+. "$(dirname "${BASH_SOURCE[0]}")/../lib/scenario.sh"
+# shellcheck source=tests/lib/s3.sh
+. "$SCENARIO_ROOT/tests/lib/s3.sh"
+
+STORE_S3=$SCENARIO_BUILD/tests/store_s3
+STEPS=(--steps 1500 --step-ms 5)
+PORT=7480
+
+down()
+{
+    s3_stop
+    cluster_down
+}
+
+if ! s3_ensure; then
+    echo "skip $SCENARIO_NAME # SKIP Ceph's packages cannot be had here"
+    exit 0
+fi
+cluster_create "$SCENARIO_BUILD" || exit 1
+trap down EXIT
+s3_begin()
+{
+    if cluster_is_root; then
+        s3_start "$CLUSTER_DIR/s3" "$(cluster_address 0)" $PORT nsenter --net="/run/netns/$(cluster_namespace 0)"
+    else
+        s3_start "$CLUSTER_DIR/s3" "$(cluster_address 0)" $PORT
+    fi
+}
+expect "an S3 server starts" s3_begin || exit 1
+s3_keys
+expect "it makes a bucket" s3_bucket ckpts || exit 1
+QUERY="endpoint=$S3_ENDPOINT"
+URL="s3://ckpts/team?$QUERY"
+
+store_s3()
+{
+    (cluster_in 0 timeout 60 "$STORE_S3" "$@")
+}
+
+# As the user of these keys.
+with_keys()
+{
+    (AWS_ACCESS_KEY_ID=$1 AWS_SECRET_ACCESS_KEY=$2 store_s3 open "${3:-$URL}")
+}
+
+# ---- the promises ----
+contract()
+{
+    local output
+    output=$(CMOCKA_MESSAGE_OUTPUT=TAP store_s3 contract ckpts "$QUERY" 2>&1)
+    local status=$?
+    sed -n -E "s|^(not ok\|ok) [0-9]+ - (.*)|\1 $SCENARIO_NAME/\2|p" <<<"$output"
+    [ $status -eq 0 ] || { echo "$output" >&2; SCENARIO_FAILED=1; }
+}
+contract
+
+# ---- what is said of one that cannot be used ----
+expect "a wrong secret is called one" says "SignatureDoesNotMatch: the secret key is not" with_keys "$S3_ACCESS" wrong
+expect "and is not printed" equal "$(with_keys "$S3_ACCESS" hush-hush | grep -c hush)" 0
+expect "an unknown access key is called one" says "does not know this access key" with_keys UNKNOWN "$S3_SECRET"
+expect "no keys at all are asked for" says "there are no keys: set AWS_ACCESS_KEY_ID" with_keys '' ''
+expect "a bucket that is not there is called so" says "the bucket does not exist; create it" store_s3 open "s3://nobody-made-it?$QUERY"
+expect "so is an endpoint where nobody listens" says "Could" store_s3 open "s3://ckpts?endpoint=http://$(cluster_address 0):1&timeout=1"
+
+# ---- a server that stands still ----
+stalled()
+{
+    local file=$CLUSTER_DIR/go pid status from
+    store_s3 slow "$URL&timeout=$1" "$file" >"$CLUSTER_DIR/slow.out" &
+    pid=$!
+    wait_for 10 "the store to be open" test -e "$file" || return 1
+    s3_signal STOP osd
+    from=$SECONDS
+    rm "$file"
+    if [ -n "${2:-}" ]; then
+        sleep "$2"
+        s3_signal CONT osd
+    fi
+    wait "$pid"
+    status=$?
+    s3_signal CONT osd
+    echo "status $status after $((SECONDS - from)) s: $(<"$CLUSTER_DIR/slow.out")"
+}
+
+# 4 MiB in at most 2 + 4 s. The server may do it later all the same: the next writer of the same finds all of it, or nothing.
+expect "a write into a store that hangs ends in time" says "status 40" stalled 2
+expect "it is said that nothing came" grep -q "timed out\|too slow" "$CLUSTER_DIR/slow.out"
+expect "once it goes on, the object is whole and the same" says "status 0" stalled 30 1
+
+# ---- a job ----
+newest()
+{
+    cluster_job "$1" '[(.job.ckpts // [])[] | select(.state == "committed") | .cut] | max // 0'
+}
+
+committed_after()
+{
+    [ "$(newest "$1")" -gt "$2" ]
+}
+
+cluster_coordinator_start && cluster_agents_start 1 3 --slots 2 || {
+    echo "not ok $SCENARIO_NAME/the cluster starts"
+    exit 1
+}
+expect "an address that is none is refused at once" says "cannot be a bucket's name" \
+    tide run --store "s3://No" --launcher none -- "$PULSE" "${STEPS[@]}"
+tide run --name bucket --store "$URL" --nnodes 2 --spares 1 --nproc-per-node 2 --launcher none --ckpt-every 500ms -- "$PULSE" "${STEPS[@]}"
+wait_for 30 "a committed checkpoint" committed_after bucket 0
+verified()
+{
+    tide ckpt verify "bucket/$(newest bucket)"
+}
+expect "a checkpoint in the bucket verifies" verified
+expect "a node loses its memory" cluster_node_kill 1
+LOST=$(newest bucket)
+expect "the job succeeds" job_succeeds bucket 60
+expect "it went on from the bucket" cluster_job_is bucket '.job.recoveries[0] | .cut > 0 and .to_step > 0'
+expect "from the newest, or a newer one" test "$(cluster_job bucket '.job.recoveries[0].cut')" -ge "$LOST"
+expect "its ranks computed what they would have alone" equal "$(job_hashes bucket)" "$(pulse_hashes 4 "${STEPS[@]}")"
+no_secret()
+{
+    ! grep -rqF --exclude-dir=s3 -- "$S3_SECRET" "$CLUSTER_DIR"
+}
+expect "no log and no state holds the secret" no_secret
+cluster_agent_start 1
+wait_for 10 "n1 to be back" cluster_node_is n1 ready
+expect "nothing is left of it" nothing_left
+scenario_end
