@@ -29,7 +29,7 @@ s3_begin()
     if cluster_is_root; then
         s3_start "$CLUSTER_DIR/s3" "$(cluster_address 0)" $PORT nsenter --net="/run/netns/$(cluster_namespace 0)"
     else
-        s3_start "$CLUSTER_DIR/s3" "$(cluster_address 0)" $PORT
+        s3_start "$CLUSTER_DIR/s3" "$(cluster_address 0)" $((PORT + CLUSTER_ID % 5000 * 2)) # beside those of others
     fi
 }
 expect "an S3 server starts" s3_begin || exit 1

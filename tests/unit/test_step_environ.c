@@ -36,7 +36,8 @@ static void expect(const struct strlist *env, const char *name, const char *valu
 }
 
 static char *inherited[] = {"HOME=/h", "OMPI_COMM_WORLD_SIZE=9", "PMIX_RANK=4", "PMI_FD=3", "SLURM_PROCID=1", "TIDEMARK_SOCKET=/x",
-                            "TORCHELASTIC_RUN_ID=old", "ORTE_X=1", "AWS_SECRET_ACCESS_KEY=hush", "RANK=99", "novalue", "PATH=/bin", "OMP_NUM_THREADS=8", NULL};
+                            "TORCHELASTIC_RUN_ID=old", "ORTE_X=1", "AWS_SECRET_ACCESS_KEY=hush", "RANK=99", "novalue",
+                            "PATH=/bin", "OMP_NUM_THREADS=8", NULL};
 
 static void the_world_of_a_rank(void **state)
 {
