@@ -77,6 +77,14 @@ static enum tide_status take_entries(struct raft *raft, struct raft_update *upda
     return TIDE_OK;
 }
 
+/* Of what lies below `base` only its last entry's term is still known: where the message shows that one, it must be the same. */
+static bool other_base(const struct raft *raft, const struct raft_message *message)
+{
+    uint64_t prev = message->append.prev_index, base = raft->log.base;
+    return prev < base && base <= prev + message->append.count &&
+           message->append.entries[base - prev - 1].term != raft->log.base_term;
+}
+
 static bool no_room(const struct raft *raft, const struct raft_message *message)
 {
     return message->append.count > 0 && (out_writes_full(raft) || raft->log.bytes > RAFT_LOG_BYTES_MAX);
@@ -105,6 +113,10 @@ RECEIVER(recv_append)
         refuse(raft, update, message);
         return TIDE_OK;
     }
+    if (other_base(raft, message))
+        return err_set(err, TIDE_E_CORRUPT,
+                       "member %" PRIu64 ", leader of term %" PRIu64 ", has another entry %" PRIu64 " than the one committed here",
+                       message->from, message->term, base);
     if (no_room(raft, message))
         return TIDE_OK; /* unanswered: the leader's window closes, and it asks again */
     if (last_new > base) {

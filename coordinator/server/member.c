@@ -26,8 +26,9 @@ void member_broken(const struct member *member, const struct err *err)
 {
     log_error(
         "fatal: a rule of the group is broken: %s. The coordinator stops. If this cluster was recovered (tidemarkd "
-        "recover), a member that was left behind runs again: stop it, remove its data, then start this one. If not, this "
-        "is a defect of tidemarkd: keep the data directories of all members, this one's is %s, and report it",
+        "recover), a member that was left behind runs again: stop it, remove its data, then start this one. If it was made "
+        "from a backup, not every member was restored: begin anew, each before any is started. Else this is a defect of "
+        "tidemarkd: keep the data directories of all members, this one's is %s, and report it",
         err->text, member->dir.path);
     abort();
 }

@@ -14,6 +14,9 @@
 #include "coordinator/server/offline.h"
 
 #define ALONE_ID 1u
+/* The state is said to be of a later term than any new cluster will soon reach. A founding member that was not restored has
+ * a history of its own, with the same small indexes and terms: where the two meet they must be seen to differ. */
+#define RESTORE_TERMS (UINT64_C(1) << 16)
 
 /* ---- the state ---- */
 
@@ -113,7 +116,7 @@ static enum tide_status restore(const char *data, const struct snapshot *backup,
         return status;
     struct raft_blob *blob = raft_config_encode(&config);
     struct snapshot snapshot = {.index = backup->index,
-                                .term = backup->term,
+                                .term = backup->term + RESTORE_TERMS,
                                 .config = blob->data,
                                 .config_bytes = blob->bytes,
                                 .data = text,

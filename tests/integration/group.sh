@@ -269,6 +269,44 @@ without_identity()
     "$TIDEMARKD" --data "$CLUSTER_DIR/c$((SURVIVOR % 3 + 1))" --listen 127.0.0.1:0 2>&1
 }
 
+free_ports()
+{
+    python3 -c 'import socket
+s = [socket.socket() for _ in range(6)]
+for x in s: x.bind(("127.0.0.1", 0))
+print(*[x.getsockname()[1] for x in s])'
+}
+
+young_backup()
+{
+    "$TIDEMARKD" --data "$CLUSTER_DIR/young" --listen 127.0.0.1:0 2>>"$CLUSTER_DIR/young.log" &
+    local pid=$!
+    wait_for 10 "a cluster of one" [ -s "$CLUSTER_DIR/young/address" ] &&
+        curl -sS -m 10 -o "$CLUSTER_DIR/young.backup" "http://$(<"$CLUSTER_DIR/young/address")/v1/cluster/backup"
+    kill -TERM $pid && wait $pid
+}
+
+# One of three founding members is restored, the other two begin without: the two histories, alike in indexes and terms as
+# those of young clusters are, are never mixed.
+restored_in_part()
+{
+    local dir=$CLUSTER_DIR/part member pids=() p seen
+    read -ra p < <(free_ports)
+    young_backup && "$SCENARIO_BUILD/bin/tidemark" cluster init --dir "$dir" --insecure "127.0.0.1:${p[0]}:${p[1]}" \
+        "127.0.0.1:${p[2]}:${p[3]}" "127.0.0.1:${p[4]}:${p[5]}" && "$TIDEMARKD" restore --data "$dir/1" \
+        --from "$CLUSTER_DIR/young.backup" --identity "$dir/member-1" || return 1
+    for member in 2 3 1; do
+        "$TIDEMARKD" --identity "$dir/member-$member" --data "$dir/$member" 2>>"$dir/log" &
+        pids+=($!)
+        [ "$member" != 3 ] || wait_for 10 "two to lead" grep -q "made cluster" "$dir/log"
+    done
+    wait_for 10 "it to be noticed" grep -q "not every member was restored: begin anew" "$dir/log"
+    seen=$?
+    kill -9 "${pids[@]}" 2>/dev/null
+    wait "${pids[@]}" 2>/dev/null
+    return $seen
+}
+
 # The two that were lost come back and are a majority of what they know: the one that was recovered ends, and says why.
 left_behind()
 {
@@ -300,6 +338,7 @@ expect "a fourth member joins and catches up" fourth_joins
 expect "it becomes a voter" wait_for $SETTLE_S "its promotion" promoted
 expect "and leaves" removed
 expect "a backup becomes a cluster of its own" backed_up
+expect "a backup that one of three was restored from is not mixed with what the others have" restored_in_part
 expect "a spoiled one does not" says "is corrupt" spoiled_backup
 expect "two of three are lost: nothing is taken, and what is there can be read" lost
 expect "the third goes on alone, when told so" recovered

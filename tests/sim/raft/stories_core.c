@@ -217,6 +217,17 @@ void what_is_committed_is_never_taken_back(void **state)
     assert_int_equal(s.status.last, 5);
     assert_int_equal(solo_append(&s, 3, 3, 4, 3, NULL, 0, 4), TIDE_E_CORRUPT);
     solo_end(&s);
+    /* Also where only a snapshot is left of it: the term of its last entry is known. */
+    static const unsigned many[RAFT_TRAILING_ENTRIES + 5] = {[0 ... RAFT_TRAILING_ENTRIES + 4] = 2};
+    solo_begin(&s, 1, 3, (struct raft_ballot){2, 0}, many, RAFT_TRAILING_ENTRIES + 5);
+    assert_int_equal(solo_append(&s, 2, 2, RAFT_TRAILING_ENTRIES + 5, 2, NULL, 0, RAFT_TRAILING_ENTRIES + 5), TIDE_OK);
+    struct raft_event snapshot = {.kind = RAFT_EV_SNAPSHOT, .number = RAFT_TRAILING_ENTRIES + 5, .total = 1};
+    assert_int_equal(solo_step(&s, snapshot), TIDE_OK);
+    uint64_t base = s.status.first - 1;
+    assert_int_equal(base, 5);
+    assert_int_equal(solo_append(&s, 2, 2, base - 1, 2, many, 2, base), TIDE_OK);
+    assert_int_equal(solo_append(&s, 3, 3, base - 1, 2, other, 2, base), TIDE_E_CORRUPT);
+    solo_end(&s);
 }
 
 /* "If a server receives a request with a stale term number, it rejects the request", and the old leader learns the term. */
