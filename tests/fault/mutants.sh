@@ -24,11 +24,11 @@ reads_what_it_has           coord-kill       coordinator/server/lead.c        s/
 commits_alone               coord-partition  coordinator/raft/commit.c        s/majority_of\(raft, raft->stable, match_of\)/raft->stable/
 votes_for_shorter_logs      coord-mixed      coordinator/raft/recv_vote.c     s/return message->vote\.last_term > term \|\|[^;]*;/return true;/
 keeps_what_was_replaced     coord-partition  coordinator/raft/recv_append.c   s/if \(log_term\(&raft->log, entry->index\) == entry->term\)\n/if (true)\n/
-follows_on_any_past         coord-partition  coordinator/raft/recv_append.c   s/log_term\(&raft->log, prev\) != message->append\.prev_term/false/
-commits_what_it_just_heard  coord-partition  coordinator/raft/recv_append.c   s/message->append\.commit < last_new \? message->append\.commit : last_new/last_new/
 forgets_request_ids         coord-kill       coordinator/core/apply.c         s/    if \(command->request\[0\]\)\n        remember/    if (false)\n        remember/
 submits_over_what_runs      coord-kill       coordinator/core/cmd_job.c       s/if \(other != NULL && job_active\(other\)\)/if (false)/
 drops_a_write_in_a_hundred  coord-stop       coordinator/core/apply.c         s/    enum tide_status status = dispatch\(&change\);/    enum tide_status status = index % 100 == 0 && command->kind == CMD_JOB_SUBMIT ? TIDE_OK : dispatch(&change);/
+calls_unknown_done          coord-partition  coordinator/server/replica.c     s/copy->status = status;/copy->status = TIDE_OK;/
+keeps_its_own_state         coord-away       coordinator/server/replica.c     s/    replica_discard\(replica, &replica->state\);\n    replica->state = \*d->state;\n//
 END
 }
 
