@@ -42,9 +42,9 @@ expect "training goes on under the new agent" goes_on
 expect "no rank was restarted" equal "$(pids)" "$BEFORE"
 
 # A machine that is moved, or swaps: to the coordinator it was everybody else who was silent.
-kill -STOP "$CLUSTER_COORDINATOR_PID"
+cluster_coordinator_stop
 sleep 4
-kill -CONT "$CLUSTER_COORDINATOR_PID"
+cluster_coordinator_continue
 expect "a coordinator that stood still blames nobody" goes_on
 expect "no rank was restarted" equal "$(pids)" "$BEFORE"
 expect "no node was lost" equal "$(cluster_job pulse '[.job.events[] | select(.kind == "node_lost")] | length')" 0

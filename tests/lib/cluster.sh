@@ -231,6 +231,21 @@ cluster_coordinator_kill()
     CLUSTER_COORDINATOR_PID=
 }
 
+# It stands still, and goes on. Of a group: the leader, and the same one again.
+cluster_coordinator_stop()
+{
+    if cluster_is_group; then
+        cluster_await_leader || return
+        CLUSTER_COORDINATOR_PID=${CLUSTER_MEMBER_PID[$CLUSTER_LEADER]}
+    fi
+    kill -STOP "$CLUSTER_COORDINATOR_PID"
+}
+
+cluster_coordinator_continue()
+{
+    kill -CONT "$CLUSTER_COORDINATOR_PID"
+}
+
 # cluster_agent_start I [OPTION…]; the same options again when it is started again without any.
 declare -A CLUSTER_AGENT_OPTIONS CLUSTER_AGENT_PID
 cluster_agent_start()
