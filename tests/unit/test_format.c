@@ -98,6 +98,8 @@ static void chunk_garbage_is_refused(void **state)
                                       "r " HEX " 1 9223372036854775808 3",
                                       "z " HEX " 1 2 99999999999999999999999",
                                       "z 0011 1 2 3",
+                                      "8 " HEX,
+                                      "p " HEX " 1 2",
                                       "r" HEX " 1 2 3",
                                       "r 00112233445566778899aabbccddeefg 1 2 3"};
     struct chunk chunk;
@@ -175,6 +177,8 @@ static void rank_manifests_survive(void **state)
     struct err err = {0};
     struct rank_manifest m = sample();
     assert_int_equal(round_trip(&m, &err), TIDE_OK);
+    m.chunks.items[0][0] = 'p';
+    assert_int_equal(round_trip(&m, &err), TIDE_OK);
     codec_release(&rank_manifest_codec, &m);
 }
 
@@ -206,6 +210,8 @@ static void rank_manifests_are_judged(void **state)
     WRONG(m.packs.items[0].bytes = FORMAT_PACK_BYTES_MAX + 1, "pack 0");
     WRONG(m.chunks.items[0][0] = 'r', "chunk 0");
     WRONG(m.chunks.items[1][0] = 'q', "chunk 1");
+    WRONG(m.chunks.items[0][0] = '8', "chunk 0"); /* longer than its pattern */
+    WRONG((m.version = 1, m.chunks.items[0][0] = 'p'), "later version");
     WRONG(m.job[0] = '/', "job");
 }
 
