@@ -2,6 +2,7 @@
 tide_unit(store LINK tide_store)
 tide_unit(sigv4 LINK tide_store)
 tide_unit(s3 LINK tide_store)
+tide_unit(s3_answers LINK tide_store)
 tide_unit(format LINK tide_format)
 tide_unit(planes LINK tide_format)
 tide_unit(encode LINK tide_stage)

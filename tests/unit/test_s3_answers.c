@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* The store in a bucket against a server that answers what it is told to, once each, or breaks off: what a real one does
+ * only when it is least wanted. */
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <pthread.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <unistd.h>
+
+#include "ckpt/store/store_s3.h"
+
+#define ANSWERS_MAX 8
+#define REQUEST_MAX 8192
+#define WAIT_S 10
+#define BREAK_OFF "" /* reads the request, then closes the connection */
+
+static struct {
+    int listener;
+    const char *const *answers; /* NULL behind the last */
+    unsigned asked;
+    char requests[ANSWERS_MAX][REQUEST_MAX];
+    pthread_t thread;
+} server;
+
+static struct store *store;
+
+/* A request with its whole body. */
+static void read_request(int fd, char *to)
+{
+    size_t used = 0;
+    for (;;) {
+        ssize_t n = recv(fd, to + used, REQUEST_MAX - 1 - used, 0);
+        if (n <= 0)
+            return;
+        used += (size_t)n;
+        to[used] = '\0';
+        const char *end = strstr(to, "\r\n\r\n"), *length = strstr(to, "Content-Length: ");
+        if (end && used >= (size_t)(end + 4 - to) + (length && length < end ? strtoul(length + 16, NULL, 10) : 0))
+            return;
+    }
+}
+
+static void *serve(void *argument)
+{
+    (void)argument;
+    const struct timeval wait = {.tv_sec = WAIT_S};
+    for (; server.answers[server.asked]; server.asked++) {
+        int fd = accept(server.listener, NULL, NULL);
+        if (fd < 0)
+            return NULL;
+        setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof wait);
+        read_request(fd, server.requests[server.asked]);
+        const char *answer = server.answers[server.asked];
+        if (send(fd, answer, strlen(answer), MSG_NOSIGNAL) < 0)
+            server.requests[server.asked][0] = '\0';
+        close(fd);
+    }
+    return NULL;
+}
+
+static void begin(const char *const *answers)
+{
+    struct err err = {0};
+    struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t bytes = sizeof at;
+    const struct timeval wait = {.tv_sec = WAIT_S};
+    char url[128];
+    memset(&server, 0, sizeof server);
+    server.answers = answers;
+    server.listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(bind(server.listener, (struct sockaddr *)&at, sizeof at), 0);
+    assert_int_equal(listen(server.listener, ANSWERS_MAX), 0);
+    assert_int_equal(getsockname(server.listener, (struct sockaddr *)&at, &bytes), 0);
+    setsockopt(server.listener, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof wait);
+    snprintf(url, sizeof url, "s3://bucket/p?endpoint=http://127.0.0.1:%u&timeout=8", ntohs(at.sin_port));
+    assert_int_equal(pthread_create(&server.thread, NULL, serve, NULL), 0);
+    assert_int_equal(store_s3_open(url, &store, &err), TIDE_OK);
+}
+
+/* All that was to be asked was. */
+static void end(unsigned asked)
+{
+    pthread_join(server.thread, NULL);
+    close(server.listener);
+    store_close(store);
+    assert_int_equal(server.asked, asked);
+}
+
+#define HEAD(status, length) "HTTP/1.1 " status "\r\nConnection: close\r\nContent-Length: " length "\r\n\r\n"
+#define TAKEN HEAD("412 Precondition Failed", "0")
+
+static void a_lost_answer_to_our_own_put_is_found_out(void **state)
+{
+    (void)state;
+    struct err err = {0};
+    begin((const char *const[]){BREAK_OFF, TAKEN, HEAD("200 OK", "4"), HEAD("206 Partial Content", "4") "mine", NULL});
+    assert_int_equal(store_put(store, "k", "mine", 4, &err), TIDE_OK);
+    assert_string_equal(err.text, "");
+    end(4);
+    assert_non_null(strstr(server.requests[0], "PUT /bucket/p/k HTTP/1.1\r\n"));
+    assert_non_null(strstr(server.requests[0], "\r\nif-none-match: *\r\n"));
+    assert_non_null(strstr(server.requests[0],
+                           "SignedHeaders=host;if-none-match;x-amz-content-sha256;x-amz-date;x-amz-security-token, "));
+    assert_non_null(strstr(server.requests[3], "\r\nRange: bytes=0-3\r\n"));
+}
+
+static void after_a_lost_answer_another_writer_is_no_success(void **state)
+{
+    (void)state;
+    struct err err = {0};
+    begin((const char *const[]){HEAD("500 Internal Server Error", "0"), TAKEN, HEAD("200 OK", "4"),
+                                HEAD("206 Partial Content", "4") "else", NULL});
+    assert_int_equal(store_put(store, "k", "mine", 4, &err), TIDE_E_EXISTS);
+    end(4);
+}
+
+static void a_first_refusal_stands(void **state)
+{
+    (void)state;
+    struct err err = {0};
+    begin((const char *const[]){TAKEN, NULL});
+    assert_int_equal(store_put(store, "k", "mine", 4, &err), TIDE_E_EXISTS);
+    end(1);
+}
+
+static void a_body_cut_short_is_asked_for_again(void **state)
+{
+    (void)state;
+    struct err err = {0};
+    char back[4];
+    begin((const char *const[]){HEAD("206 Partial Content", "4") "mi", HEAD("503 Slow Down", "0"),
+                                HEAD("206 Partial Content", "4") "mine", NULL});
+    assert_int_equal(store_get(store, "k", 0, back, 4, &err), TIDE_OK);
+    assert_memory_equal(back, "mine", 4);
+    end(3);
+}
+
+static void wrong_ranges_are_not_believed(void **state)
+{
+    (void)state;
+    struct err err = {0};
+    char back[6] = "......";
+    begin((const char *const[]){HEAD("206 Partial Content", "6") "longer", HEAD("200 OK", "4") "full",
+                                HEAD("206 Partial Content", "2") "sh", NULL});
+    assert_int_equal(store_get(store, "k", 0, back, 4, &err), TIDE_E_IO);
+    assert_memory_equal(back + 4, "..", 2);
+    assert_int_equal(store_get(store, "k", 8, back, 4, &err), TIDE_E_IO);
+    assert_int_equal(store_get(store, "k", 0, back, 4, &err), TIDE_E_CORRUPT);
+    end(3);
+}
+
+static void a_list_that_fails_is_no_empty_list(void **state)
+{
+    (void)state;
+    struct err err = {0};
+    struct strlist keys = {0};
+    begin((const char *const[]){HEAD("403 Forbidden", "0"), HEAD("200 OK", "6") "<html>", NULL});
+    assert_int_equal(store_list(store, "m/", &keys, &err), TIDE_E_DENIED);
+    assert_int_equal(store_list(store, "m/", &keys, &err), TIDE_E_CORRUPT);
+    assert_int_equal(keys.count, 0);
+    end(2);
+    assert_non_null(strstr(server.requests[0], "GET /bucket?encoding-type=url&list-type=2&prefix=p%2Fm%2F HTTP/1.1\r\n"));
+}
+
+static void keys_that_are_refused_are_read_again(void **state)
+{
+    (void)state;
+    struct err err = {0};
+    begin((const char *const[]){HEAD("403 Forbidden", "40") "<Error><Code>ExpiredToken</Code></Error>", NULL});
+    assert_false(store_moved(store));
+    assert_int_equal(store_remove(store, "k", &err), TIDE_E_DENIED);
+    assert_non_null(strstr(err.text, "session token has expired"));
+    assert_true(store_moved(store));
+    end(1);
+    assert_non_null(strstr(server.requests[0], "\r\nx-amz-security-token: token\r\n"));
+    assert_null(strstr(server.requests[0], "hush"));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_lost_answer_to_our_own_put_is_found_out),
+        cmocka_unit_test(after_a_lost_answer_another_writer_is_no_success),
+        cmocka_unit_test(a_first_refusal_stands),
+        cmocka_unit_test(a_body_cut_short_is_asked_for_again),
+        cmocka_unit_test(wrong_ranges_are_not_believed),
+        cmocka_unit_test(a_list_that_fails_is_no_empty_list),
+        cmocka_unit_test(keys_that_are_refused_are_read_again),
+    };
+    setenv("AWS_ACCESS_KEY_ID", "ACCESS", 1);
+    setenv("AWS_SECRET_ACCESS_KEY", "hush", 1);
+    setenv("AWS_SESSION_TOKEN", "token", 1);
+    setenv("no_proxy", "127.0.0.1", 1);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
