@@ -126,26 +126,67 @@ void get_cluster(void *context, struct http_request *request)
 
 struct changing {
     struct server *server;
-    struct http_request *request;
+    struct http_request *request; /* NULL: was told that the outcome is unknown */
+    uint64_t deadline_ns;
+    uint64_t to;                  /* a transfer to this member */
     char text[TIDE_TEXT_MAX + 1]; /* to say when it is done */
+    struct changing *next;
 };
+
+static void changing_free(struct changing *changing)
+{
+    struct changing **at = &changing->server->changing;
+    while (*at != changing)
+        at = &(*at)->next;
+    *at = changing->next;
+    mem_free(changing);
+}
+
+/* Whoever was to lead: another one may have been elected first. */
+static enum tide_status check_leader(const struct changing *changing, struct err *err)
+{
+    uint64_t leader = replica_turn(changing->server->replica)->leader;
+    if (changing->to == 0 || leader == 0 || leader == changing->to)
+        return TIDE_OK;
+    return err_set(err, TIDE_E_CONFLICT, "member %" PRIu64 " leads now, and not member %" PRIu64 ": it was elected first; ask it",
+                   leader, changing->to);
+}
+
+void cluster_tick(struct server *server, uint64_t now_ns)
+{
+    struct err err = {0};
+    err_set(&err, TIDE_E_TIMEOUT,
+            "the change of the group is not committed after %u s: no majority of the members, or their disks, answer; whether "
+            "it will be done is unknown: see the cluster's status",
+            COMMAND_DEADLINE_MS / 1000);
+    for (struct changing *changing = server->changing; changing != NULL; changing = changing->next)
+        if (changing->request != NULL && now_ns > changing->deadline_ns) {
+            http_reply_err(changing->request, &err);
+            changing->request = NULL;
+        }
+}
 
 static void change_done(void *arg, enum tide_status status, const struct outcome *outcome, const struct err *err)
 {
     struct changing *changing = arg;
     struct outcome said = {0};
+    struct err other = {0};
     if (outcome != NULL)
         said = *outcome;
+    if (status == TIDE_OK && (status = check_leader(changing, &other)) != TIDE_OK)
+        err = &other;
     text_copy(said.text, sizeof said.text, changing->text);
     if (status == TIDE_OK)
         log_info("%s", changing->text);
-    if (status == TIDE_OK)
+    if (changing->request == NULL)
+        ; /* was told already */
+    else if (status == TIDE_OK)
         http_reply_noun(changing->request, &outcome_codec, &said, 0);
     else if (status == TIDE_E_UNAVAILABLE && !server_leads(changing->server))
         lead_redirect(changing->server, changing->request);
     else
         http_reply_err(changing->request, err);
-    mem_free(changing);
+    changing_free(changing);
 }
 
 static void change(struct server *server, struct http_request *request, enum member_change kind,
@@ -156,14 +197,18 @@ static void change(struct server *server, struct http_request *request, enum mem
     struct changing *changing = mem_alloc(sizeof *changing);
     struct err err = {0};
     va_list args;
-    changing->server = server;
-    changing->request = request;
+    *changing = (struct changing){.server = server,
+                                  .request = request,
+                                  .to = kind == MEMBER_TRANSFER ? who->id : 0,
+                                  .deadline_ns = clock_mono_ns() + COMMAND_DEADLINE_MS * NS_PER_MS,
+                                  .next = server->changing};
+    server->changing = changing;
     va_start(args, format);
     vsnprintf(changing->text, sizeof changing->text, format, args);
     va_end(args);
     if (replica_change(server->replica, kind, who, change_done, changing, &err) == TIDE_OK)
         return;
-    mem_free(changing);
+    changing_free(changing);
     http_reply_err(request, &err);
 }
 

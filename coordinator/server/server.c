@@ -140,6 +140,7 @@ static void on_tick(uv_timer_t *timer)
     uint64_t now = clock_mono_ns();
     watch_tick(server, now);
     api_tick(server, now);
+    cluster_tick(server, now);
 }
 
 /* ---- taking office, and leaving it ---- */
