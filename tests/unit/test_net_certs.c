@@ -309,7 +309,8 @@ static void test_many_callers(void **state)
         }
     }
     assert_int_equal(done, count);
-    assert_true(clock_mono_ns() - begin_ns >= 2 * NET_TICK_MS * NS_PER_MS * 9 / 10);
+    /* Three ticks' worth of callers: the first tick may end as they call, so that one whole tick lies between surely. */
+    assert_true(clock_mono_ns() - begin_ns >= NET_TICK_MS * NS_PER_MS * 9 / 10);
     for (unsigned i = 0; i < count; i++)
         stranger_end(&s[i]);
     member_close(&m);
