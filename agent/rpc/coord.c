@@ -39,6 +39,7 @@ struct coord {
     struct http_client *client;
     struct agent_creds *creds;
     struct strlist urls;
+    size_t named;   /* the first so many were named at the start; behind them, what the leader told */
     size_t current; /* the one that answered last */
     struct node_hello hello;
     struct coord_hooks hooks;
@@ -98,6 +99,7 @@ enum tide_status coord_create(struct http_client *client, const char *urls, stru
         coord_free(coord);
         return status;
     }
+    coord->named = coord->urls.count;
     coord->client = client;
     coord->creds = creds;
     coord->hello = *hello;
@@ -162,6 +164,55 @@ static void prefer(struct coord *coord, const char *url)
             return;
         }
     }
+}
+
+static bool knows(const struct coord *coord, size_t count, const char *url)
+{
+    for (size_t i = 0; i < count; i++)
+        if (strcmp(coord->urls.items[i], url) == 0)
+            return true;
+    return false;
+}
+
+/* The members of the group are others by and by: who was named at the start may be gone one day. */
+static void learn_members(struct coord *coord, const json_t *members)
+{
+    size_t told = 0, i;
+    const json_t *member;
+    bool same = true;
+    json_array_foreach(members, i, member) {
+        const char *url = json_string_value(member);
+        bool counts = url != NULL && url_plausible(url) && !knows(coord, coord->named, url);
+        told += counts;
+        same = same && (!counts || knows(coord, coord->urls.count, url));
+    }
+    if (members == NULL || (same && told == coord->urls.count - coord->named))
+        return;
+    struct strlist old = coord->urls;
+    coord->urls = (struct strlist){0};
+    for (i = 0; i < coord->named; i++)
+        strlist_add(&coord->urls, old.items[i]);
+    json_array_foreach(members, i, member) {
+        const char *url = json_string_value(member);
+        if (url != NULL && url_plausible(url) && !knows(coord, coord->urls.count, url) && coord->urls.count < COORDINATORS_MAX)
+            strlist_add(&coord->urls, url);
+    }
+    size_t now = 0;
+    for (i = 0; i < coord->urls.count; i++)
+        if (strcmp(coord->urls.items[i], old.items[coord->current]) == 0)
+            now = i;
+    coord->current = now;
+    coord->poll_at = SIZE_MAX; /* numbers mean others now: the poll is asked anew with the next heartbeat */
+    log_info("%zu coordinators are known, %zu of them from the leader", coord->urls.count, coord->urls.count - coord->named);
+    strlist_release(&old);
+}
+
+static void read_beat_answer(struct coord *coord, const struct http_answer *answer)
+{
+    json_error_t unused;
+    json_t *body = json_loadb(answer->body, answer->bytes, 0, &unused);
+    learn_members(coord, json_object_get(body, "coordinators"));
+    json_decref(body);
 }
 
 /* What every answer means for whom to ask next. True: it is a 2xx. */
@@ -356,6 +407,8 @@ static void on_beat(void *context, const struct http_answer *answer)
     }
     if (!good && answer->status >= 400 && answer->status < 500)
         log_error("the coordinator does not take this heartbeat: %s", error.message);
+    if (good)
+        read_beat_answer(coord, answer);
     if (good && coord->poll.in_flight && coord->poll_at != coord->current)
         uv_timer_start(&coord->poll.timer, on_poll_elsewhere, 0, 0);
     if (good && coord->beat_wanted)

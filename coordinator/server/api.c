@@ -361,7 +361,8 @@ static void post_heartbeat(void *context, struct http_request *request)
         server_judge_soon(server);
     }
     watch_live_changed(server);
-    http_reply_json(request, json_pack("{s:I}", "revision", (json_int_t)watch_version(server, WATCH_DESIRED, node)));
+    http_reply_json(request, json_pack("{s:I,s:O*}", "revision", (json_int_t)watch_version(server, WATCH_DESIRED, node),
+                                       "coordinators", cluster_members(server)));
 }
 
 /* Not read with a round of the group: an agent refuses what is older than what it has seen. */

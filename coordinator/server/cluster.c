@@ -122,6 +122,32 @@ void get_cluster(void *context, struct http_request *request)
     lead_read(context, request, serve_cluster);
 }
 
+json_t *cluster_members(struct server *server)
+{
+    const struct raft_blob *blob = replica_config(server->replica);
+    struct raft_config config = {0};
+    struct err err = {0};
+    if (blob != server->members_of) {
+        cluster_forget(server);
+        server->members_of = raft_blob_ref((struct raft_blob *)(uintptr_t)blob);
+        server->members = json_array();
+        if (blob != NULL && raft_config_decode(blob->data, blob->bytes, &config, &err) != TIDE_OK)
+            log_error("the configuration of the group cannot be read: %s", err.text);
+        for (size_t i = 0; i < config.count; i++)
+            if (config.members[i].api[0] != '\0')
+                json_array_append_new(server->members, json_string(config.members[i].api));
+    }
+    return server->members;
+}
+
+void cluster_forget(struct server *server)
+{
+    raft_blob_unref(server->members_of);
+    json_decref(server->members);
+    server->members_of = NULL;
+    server->members = NULL;
+}
+
 /* ---- changed ---- */
 
 struct changing {

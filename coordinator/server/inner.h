@@ -84,7 +84,9 @@ struct server {
     bool verdict_refused; /* one of them: do not come again at once */
     struct watches watches;
     struct asked *asked;
-    struct changing *changing; /* changes of the group that callers wait for (cluster.c) */
+    struct raft_blob *members_of; /* configuration from which `members` was made; a reference */
+    json_t *members;              /* URLs of all members, for agents; NULL: none */
+    struct changing *changing;    /* changes of the group that callers wait for (cluster.c) */
     struct refusals refusals;
     bool stopping, stopped; /* asked to; the replica has */
     size_t backups;         /* being read, for requests that wait */
@@ -116,6 +118,9 @@ extern const struct http_route api_routes[];
 extern const size_t api_route_count;
 void api_stamp(void *context, struct http_request *request);
 void api_tick(struct server *server, uint64_t now_ns);
+/* cluster.c: URLs of all members; borrowed. */
+json_t *cluster_members(struct server *server);
+void cluster_forget(struct server *server);
 void cluster_tick(struct server *server, uint64_t now_ns); /* cluster.c */
 /* For handlers: answer the error if there is one; read a body, or see that there is none; propose, and answer with what
  * becomes of it. False, and answered, when it cannot be. */

@@ -29,6 +29,11 @@ const struct member_turn *replica_turn(const struct replica *replica)
     return &replica->turn;
 }
 
+const struct raft_blob *replica_config(const struct replica *replica)
+{
+    return replica->config;
+}
+
 void replica_status(const struct replica *replica, struct replica_status *ret_status)
 {
     *ret_status = (struct replica_status){.applied_index = replica->index, .snapshot_index = replica->snapshot_index};

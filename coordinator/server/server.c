@@ -383,6 +383,7 @@ void server_free(struct server *server)
 {
     if (server == NULL)
         return;
+    cluster_forget(server);
     book_release(&server->book);
     replica_close(server->replica);
     mem_free(server);
