@@ -92,6 +92,7 @@ int cmd_cluster_restore(struct cli *cli);
 int cmd_cluster_recover(struct cli *cli);
 int cmd_cluster_init(struct cli *cli);
 int cmd_cluster_issue(struct cli *cli);
+int cmd_store_check(struct cli *cli);
 int cmd_token_create(struct cli *cli);
 int cmd_token_list(struct cli *cli);
 int cmd_token_revoke(struct cli *cli);

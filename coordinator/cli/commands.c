@@ -5,6 +5,7 @@
 #include "coordinator/cli/command.h"
 #include "coordinator/cli/tables.h"
 
+#define CHECK_BYTES_MAX (UINT64_C(1) << 30) /* five of them are in the store at once */
 #define AT(member) .offset = offsetof(struct options, member)
 #define TABLE(variable, words, list) \
     const struct option_table variable = {.title = words, .rows = list, .count = sizeof list / sizeof list[0]}
@@ -103,6 +104,13 @@ static const struct option drop_rows[] = {
     {.name = "force", .kind = OPTION_FLAG, AT(force), .help = "even if it is the newest one the job could restart from"},
 };
 static TABLE(drop_table, "Options", drop_rows);
+
+static const struct option check_rows[] = {
+    {.name = "bytes", .kind = OPTION_NUMBER, .value = "N", AT(bytes), .min = 1, .max = CHECK_BYTES_MAX,
+     .preset = "33554432",
+     .help = "bytes of each large object; five are written"},
+};
+static TABLE(check_table, "Options", check_rows);
 
 static const struct option rollback_rows[] = {
     {.name = "to", .kind = OPTION_TEXT, .value = "CKPT", AT(to), .complete = COMPLETE_CKPT,
@@ -238,6 +246,14 @@ const struct command commands[] = {
      .details = "Reads the store from this machine and compares it with the digest in the coordinator's log."},
     {.group = "ckpt", .name = "drop", .brief = "delete a checkpoint", CKPT_ARG, .run = cmd_ckpt_drop,
      SET(&drop_table, &output_table)},
+
+    {.group = "store", .name = "check", .brief = "prove that a store keeps what checkpoints need, and time it",
+     .args = "URL", .args_min = 1, .args_max = 1, .complete = COMPLETE_DIR, .local = true, .run = cmd_store_check,
+     SET(&check_table, &output_table),
+     .details = "From this machine, with the keys in its environment: writes objects below a name of its own, check.HEX/, "
+                "reads and compares them, and deletes them, also on failure and Ctrl-C. What was just written to a directory "
+                "may be read from memory, which makes it look faster than its disk. -o json: store, good, bytes, proofs (name, "
+                "proved) and speed (workers, up_mb_s, down_mb_s: millions of bytes a second)."},
 
     {.name = "rollback", .brief = "send a running job back to a checkpoint", JOB_ARG, .run = cmd_rollback,
      SET(&rollback_table, &output_table)},

@@ -90,6 +90,9 @@ struct options {
     unsigned role; /* enum access_role - 1 */
     uint64_t expires_ms, days;
 
+    /* store */
+    uint64_t bytes;
+
     /* help */
     bool man;
 };

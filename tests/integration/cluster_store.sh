@@ -49,6 +49,10 @@ expect "its ranks computed what they would have alone" equal "$(job_hashes far)"
 cluster_agent_start "${LOST#n}"
 wait_for 10 "$LOST to be back" cluster_node_is "$LOST" ready
 
+# ---- what a store must do ----
+expect "a directory keeps what checkpoints need" says '"good": true' tide store check -o json --bytes 1000000 "$CLUSTER_DIR/store"
+expect "its check leaves nothing behind" equal "$(find "$CLUSTER_DIR/store" -path '*check.*' | wc -l)" 0
+
 # ---- another place under the same name ----
 store_replace()
 {

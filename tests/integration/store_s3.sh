@@ -60,6 +60,14 @@ contract()
 }
 contract
 
+# ---- as an administrator asks ----
+check_s3()
+{
+    tide store check -o json --bytes 9000000 "$URL" # more than is read at once
+}
+expect "the command finds the promises kept" says '"good": true' check_s3
+expect "and tells the speed of several workers" says '"workers": 4' check_s3
+
 # ---- what is said of one that cannot be used ----
 expect "a wrong secret is called one" says "SignatureDoesNotMatch: the secret key is not" with_keys "$S3_ACCESS" wrong
 expect "and is not printed" equal "$(with_keys "$S3_ACCESS" hush-hush | grep -c hush)" 0

@@ -39,7 +39,7 @@ static const char *offered(char **words)
 static void commands_come_first(void **state)
 {
     (void)state;
-    assert_string_equal(OFFERED(""), "run job ckpt rollback node cluster token completion help version");
+    assert_string_equal(OFFERED(""), "run job ckpt store rollback node cluster token completion help version");
     assert_string_equal(OFFERED("c"), "ckpt cluster completion");
     assert_string_equal(OFFERED("job", ""), "list show logs wait cancel explain events");
     assert_string_equal(OFFERED("job", "e"), "explain events");
