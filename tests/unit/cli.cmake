@@ -5,6 +5,7 @@ tide_unit(cli_tables LINK tide_cli)
 tide_unit(cli_term LINK tide_cli)
 tide_unit(cli_run_spec LINK tide_cli)
 tide_unit(cli_complete LINK tide_cli)
+tide_unit(store_check LINK tide_cli)
 
 # A stand-in for the API that tests/cli/run.sh checks the output against.
 add_executable(stub_api ${CMAKE_CURRENT_LIST_DIR}/../cli/stub_api.c)
