@@ -13,6 +13,7 @@ SCENARIO_ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 
 SCENARIO_NAME=$(basename "$0" .sh)
 SCENARIO_BUILD=${TIDE_BUILD:-$SCENARIO_ROOT/build-tests/plain}
+SCENARIO_CLEAN_S=15 # what is still there then stays
 PULSE=$SCENARIO_BUILD/tests/pulse
 # shellcheck disable=SC2034 # for the scripts
 TRAIN=$SCENARIO_BUILD/examples/mpi_mlp/train
@@ -130,7 +131,7 @@ job_succeeds()
 
 nothing_left()
 {
-    wait_for 5 "leftovers to go" scenario_clean || { cluster_leftovers; return 1; }
+    wait_for "$SCENARIO_CLEAN_S" "leftovers to go" scenario_clean || { cluster_leftovers; return 1; }
 }
 
 scenario_clean()
