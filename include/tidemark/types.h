@@ -10,7 +10,7 @@
 #define TIDE_TEXT_MAX 255         /* bytes of a reason or detail, without the NUL */
 #define TIDE_ARGS_MAX 4096        /* words of a command line, and variables of an environment */
 #define TIDE_ARG_BYTES_MAX 131072 /* bytes of one such word */
-#define TIDE_NODES_MAX 4096       /* nodes of a cluster */
+#define TIDE_NODES_MAX 16384      /* nodes of a cluster */
 #define TIDE_JOBS_MAX 1024        /* jobs a cluster remembers, ended ones included */
 #define TIDE_RANKS_MAX 65536      /* ranks of a job */
 #define TIDE_LOCAL_RANKS_MAX 64   /* ranks of a job on one node */
