@@ -62,7 +62,7 @@ static void bad_submissions_are_refused(void **context)
     assert_int_equal(apply(&w.state, &command, w.state.revision + 1, &outcome, &w.err), TIDE_E_INVALID);
     assert_int_equal(apply(&w.second, &command, w.second.revision + 1, &outcome, &w.err), TIDE_E_INVALID);
     codec_release(&command_codec, &command);
-    command = submission(&w, "j", 4000, 4000, 1);
+    command = submission(&w, "j", TIDE_NODES_MAX - 1, TIDE_NODES_MAX - 1, 1);
     assert_int_equal(submit_this(&w, &command), TIDE_E_LIMIT);
     command = submission(&w, "j", 2000, 0, 64);
     assert_int_equal(submit_this(&w, &command), TIDE_E_LIMIT);
