@@ -74,7 +74,7 @@ every_member_tells()
         says "leader        member" to "$member" cluster status || return 1
         to "$member" cluster status -o json | jq -e '.led and (.members | all(.state == "up" and .answers and .free_bytes > 0))' \
             >/dev/null || return 1
-        to "$member" cluster status --stale | grep -q "as far as the member asked knows" || return 1
+        to "$member" cluster status --stale | grep -c "as far as the member asked knows" >/dev/null || return 1
     done
 }
 
