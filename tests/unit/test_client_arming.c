@@ -104,7 +104,8 @@ static void never_neither_and_never_both(void **state)
     assert_int_equal(tide_register(tide, &region), TIDE_OK);
     assert_int_equal(pthread_create(&rank, NULL, rank_main, tide), 0);
     uint64_t enough = clock_mono_ns() + BUDGET_NS;
-    for (uint64_t cut = 1; cut <= (clock_mono_ns() < enough ? ARMINGS : ARMINGS_MIN) && counts.neither + counts.both + counts.late == 0; cut++)
+    for (uint64_t cut = 1;
+         cut <= (clock_mono_ns() < enough ? ARMINGS : ARMINGS_MIN) && counts.neither + counts.both + counts.late == 0; cut++)
         arm(step.page, cut, &rng, &counts);
     over = 1;
     pthread_join(rank, &failed);
