@@ -29,10 +29,11 @@
 #define SLOT_SUM_FILE_FORMAT "r%u.slot%u.sum"
 #define SLOTS 2u
 
-#define CONTROL_MAGIC UINT64_C(0x314c54434d444954) /* "TIDMCTL1" */
+#define CONTROL_MAGIC UINT64_C(0x324c54434d444954) /* "TIDMCTL2" */
 #define CONTROL_PAGE_BYTES 4096u
 #define STEP_NONE UINT64_MAX         /* nothing armed */
 #define STEP_TAKEN (UINT64_MAX - 1u) /* the rank is recording; the agent keeps its hands off */
+#define STEP_NEXT (UINT64_MAX - 2u)  /* armed for the next safe point, whatever its number (free mode) */
 
 enum control_phase {
     CONTROL_EMPTY,     /* created; the rank has not called tide_init */
@@ -42,7 +43,9 @@ enum control_phase {
     CONTROL_FINALIZED
 };
 
-enum record_result { RECORD_NONE, RECORD_DONE, RECORD_FAILED };
+/* passed: the rank came to its armed step and go was not there. early: it needed a message that was sent behind the sender's
+ * record, and gave the attempt up. */
+enum record_result { RECORD_NONE, RECORD_DONE, RECORD_FAILED, RECORD_PASSED, RECORD_EARLY };
 
 /* Written by: A agent (or step, when it creates the page), R rank. One page per rank per generation: the step creates a
  * new file for each generation, so a rank of an older one still holds a page nobody reads.
@@ -54,7 +57,12 @@ enum record_result { RECORD_NONE, RECORD_DONE, RECORD_FAILED };
  *          (cut, attempt, slot are stable while TAKEN), fill record_*, record_result, then recorded_cut and
  *          recorded_attempt, then armed_step := NONE (release), then send LOCAL_RECORDED.
  *   Either the rank sees k or the agent sees step >= k; never neither.
- * Disarm: agent CAS armed_step k -> NONE; when it fails because of TAKEN, the record is under way and its result counts. */
+ * Disarm: agent CAS armed_step k -> NONE; when it fails because of TAKEN, the record is under way and its result counts.
+ *
+ * Where libtidemark_mpi colours the messages (`coloured`), arming is tentative (ckpt/cut/README.md): armed_epoch is that of
+ * the attempt, the rank answers with polling_epoch at its next call, and records only where go_epoch has reached
+ * armed_epoch. Epochs only grow in a generation, so each of these words is an order that may be given twice.
+ * armed_epoch 0: nothing is coloured, to be armed is enough. */
 struct control_page {
     uint64_t magic;      /* A */
     uint64_t generation; /* A */
@@ -68,6 +76,22 @@ struct control_page {
     _Atomic uint64_t armed_cut;               /* A */
     _Atomic uint32_t armed_attempt;           /* A */
     _Atomic uint32_t armed_slot;              /* A */
+    _Atomic uint64_t armed_epoch;             /* A: this record begins it; 0: of a rank whose messages are not coloured */
+
+    /* Read by a rank that polls; a rank in `epoch` does nothing about an older one. */
+    _Alignas(64) _Atomic uint64_t go_epoch; /* A: every rank is armed and polls */
+    _Atomic uint64_t flip_epoch;            /* A: be there now, without a record */
+    _Atomic uint64_t settled_epoch;         /* A: no message of an older epoch is on its way to anybody */
+    _Atomic uint64_t closed_epoch;          /* A: … and every rank has ended its transition */
+    _Atomic uint64_t call_epoch;            /* A: what a call of the program looks at: changed, by one, behind every change of
+                                               the words above and of armed_epoch */
+
+    _Alignas(64) _Atomic uint32_t coloured; /* R: libtidemark_mpi is there */
+    _Atomic uint64_t polling_epoch;         /* R: no call waits where a flip to it could not reach */
+    _Atomic uint64_t ended_epoch;           /* R: settled, and MPI matches again */
+    _Atomic uint64_t sent_before;           /* R: messages sent in epochs before `epoch`; written before `epoch` */
+    _Atomic uint64_t arrived_before;        /* R: of those, arrived here; grows, written behind the channel log's entry */
+    _Atomic uint64_t epoch;                 /* R: colour of what the rank sends is the lowest bit */
 
     _Alignas(64) _Atomic uint64_t recorded_cut; /* R: last finished attempt, good or bad */
     _Atomic uint32_t recorded_attempt;          /* R */
@@ -79,6 +103,7 @@ struct control_page {
     _Atomic uint64_t record_stall_ns;           /* R: time the rank stood still in tide_step */
     _Atomic uint64_t record_collectives;        /* R */
     _Atomic uint64_t record_sent, record_received; /* R */
+    _Atomic uint64_t record_logged, record_logged_bytes; /* R: of the channel log; grow until settled */
     char record_detail[TIDE_TEXT_MAX + 1];      /* R: when failed */
 
     _Alignas(64) _Atomic uint64_t restored_cut; /* R: 0: not, or from the beginning */
