@@ -65,7 +65,7 @@ static enum tide_status map_page(int fd, const char *path, struct control_page *
     struct stat info;
     if (fstat(fd, &info) != 0)
         return err_errno(err, "cannot stat control page %s", path);
-    if (info.st_size < (off_t)sizeof(struct control_page))
+    if (info.st_size < (off_t)CONTROL_PAGE_BYTES)
         return err_set(err, TIDE_E_VERSION, "control page %s has %lld bytes: it is of another version of tidemark", path,
                        (long long)info.st_size);
     void *at = mmap(NULL, CONTROL_PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
@@ -105,7 +105,7 @@ static enum tide_status open_page(struct tide *tide, struct err *err)
 enum tide_status attach(struct tide *tide, struct err *err)
 {
     struct local_message hello = {.type = LOCAL_HELLO}, welcome;
-    uint64_t deadline = clock_mono_ns() + tide->deadline_ms * NS_PER_MS;
+    uint64_t deadline = clock_mono_ns() + tide->options.deadline_ms * NS_PER_MS;
     enum tide_status status = read_environment(tide, err);
     if (status == TIDE_OK)
         status = channel_connect(getenv(ENV_SOCKET), deadline, &tide->fd, err);
@@ -115,6 +115,7 @@ enum tide_status attach(struct tide *tide, struct err *err)
         status = open_page(tide, err);
     if (status != TIDE_OK)
         return status;
+    atomic_store(&tide->page->cut_declared, (uint32_t)tide->options.cut);
     atomic_store(&tide->page->pid, (int32_t)tide->pid);
     atomic_store(&tide->page->phase, CONTROL_ATTACHED);
     tide->in_job = 1;

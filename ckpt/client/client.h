@@ -14,6 +14,7 @@
 
 #define DEADLINE_MS_DEFAULT 60000u
 #define RESERVE_DEADLINE_MS 10000u /* the rank stands still meanwhile, and the cut has a deadline of its own */
+#define CHANNEL_BYTES_DEFAULT (UINT64_C(64) << 20) /* of messages saved with a rank */
 #define RESTORE_ATTEMPTS_MAX 16u   /* copies of one checkpoint that may turn out bad */
 
 struct region {
@@ -33,7 +34,7 @@ struct tide {
     pid_t pid; /* a forked child must not speak for the rank */
     uint32_t rank, world_size;
     uint64_t generation;
-    uint64_t deadline_ms;
+    struct tide_options options; /* whole, with defaults filled in */
     uint64_t reserved_bytes; /* each slot is known to have */
     struct region *regions;
     uint32_t region_count, region_room;

@@ -22,7 +22,7 @@ static enum tide_status reserve(struct tide *tide, uint64_t bytes, struct err *e
 {
     if (bytes <= tide->reserved_bytes)
         return TIDE_OK;
-    uint64_t ms = tide->deadline_ms < RESERVE_DEADLINE_MS ? tide->deadline_ms : RESERVE_DEADLINE_MS;
+    uint64_t ms = tide->options.deadline_ms < RESERVE_DEADLINE_MS ? tide->options.deadline_ms : RESERVE_DEADLINE_MS;
     struct local_message ask = {.type = LOCAL_RESERVE, .bytes = bytes}, answer;
     enum tide_status status = channel_ask(tide, &ask, 1u << LOCAL_GRANTED, clock_mono_ns() + ms * NS_PER_MS, &answer, err);
     if (status != TIDE_OK)

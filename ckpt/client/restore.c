@@ -136,7 +136,7 @@ static enum tide_status ask(struct tide *tide, uint32_t attempt, struct local_me
 {
     struct local_message message = {.type = LOCAL_RESTORE_ASK, .attempt = attempt};
     unsigned wanted = 1u << LOCAL_RESTORE_FROM | 1u << LOCAL_RESTORE_NONE | 1u << LOCAL_RESTORE_WAIT;
-    uint64_t silence_ns = tide->deadline_ms * NS_PER_MS;
+    uint64_t silence_ns = tide->options.deadline_ms * NS_PER_MS;
     enum tide_status status = channel_ask(tide, &message, wanted, clock_mono_ns() + silence_ns, ret_answer, &tide->err);
     /* The step bounds the whole of it; we only bound its silence. */
     while (status == TIDE_OK && ret_answer->type == LOCAL_RESTORE_WAIT)
@@ -150,7 +150,7 @@ static enum tide_status tell_bad(struct tide *tide, const struct local_message *
         .type = LOCAL_RESTORE_BAD, .slot = from->slot, .attempt = attempt, .cut = from->cut, .status = tide->err.status};
     struct err why;
     text_copy(message.text, sizeof message.text, tide->err.text);
-    enum tide_status status = channel_send(tide, &message, clock_mono_ns() + tide->deadline_ms * NS_PER_MS, &why);
+    enum tide_status status = channel_send(tide, &message, clock_mono_ns() + tide->options.deadline_ms * NS_PER_MS, &why);
     if (status != TIDE_OK)
         tide->err = why;
     return status;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <pthread.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -32,25 +33,30 @@ static void destroy(struct tide *tide)
     mem_free(tide);
 }
 
-static enum tide_status deadline_of(const struct tide_options *options, uint64_t *ret_ms, struct err *err)
+/* A field that the caller's struct does not reach, or leaves 0, has its default. */
+static enum tide_status complete(const struct tide_options *options, struct tide_options *to, struct err *err)
 {
-    *ret_ms = DEADLINE_MS_DEFAULT;
-    if (options == NULL)
-        return TIDE_OK;
-    if (options->size < sizeof options->size)
+    *to = (struct tide_options){.size = sizeof *to};
+    if (options != NULL && options->size < sizeof options->size)
         return err_set(err, TIDE_E_INVALID, "tide_options.size is %zu; set it to sizeof(struct tide_options)",
                        options->size);
-    /* A field the caller's struct does not reach has its default. */
-    if (options->size >= offsetof(struct tide_options, deadline_ms) + sizeof options->deadline_ms &&
-        options->deadline_ms > 0)
-        *ret_ms = options->deadline_ms > UINT32_MAX ? UINT32_MAX : options->deadline_ms;
+    if (options != NULL)
+        memcpy(to, options, options->size < sizeof *to ? options->size : sizeof *to);
+    if ((unsigned)to->cut > TIDE_CUT_FREE)
+        return err_set(err, TIDE_E_INVALID, "tide_options.cut is %u, which is none of enum tide_cut", (unsigned)to->cut);
+    if (to->deadline_ms == 0)
+        to->deadline_ms = DEADLINE_MS_DEFAULT;
+    if (to->deadline_ms > UINT32_MAX)
+        to->deadline_ms = UINT32_MAX;
+    if (to->channel_bytes_max == 0)
+        to->channel_bytes_max = CHANNEL_BYTES_DEFAULT;
     return TIDE_OK;
 }
 
 static enum tide_status start(struct tide **ret_tide, const struct tide_options *options, struct err *err)
 {
-    uint64_t deadline_ms;
-    enum tide_status status = deadline_of(options, &deadline_ms, err);
+    struct tide_options whole;
+    enum tide_status status = complete(options, &whole, err);
     if (status != TIDE_OK)
         return status;
     struct tide *tide = mem_try_alloc(sizeof *tide);
@@ -58,7 +64,7 @@ static enum tide_status start(struct tide **ret_tide, const struct tide_options 
         return err_set(err, TIDE_E_NOMEM, "no memory for a handle");
     tide->fd = -1;
     tide->pid = getpid();
-    tide->deadline_ms = deadline_ms;
+    tide->options = whole;
     tide->step_min = STEP_TAKEN;
     text_copy(tide->err.text, sizeof tide->err.text, "no error");
     const char *socket_path = getenv(ENV_SOCKET);

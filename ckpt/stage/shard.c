@@ -62,10 +62,11 @@ enum tide_status manifest_read(struct store *store, const char *key, const char 
     return TIDE_OK;
 }
 
+/* Where each rank counts steps of its own, the manifest names the largest. */
 static int same_cut(const struct manifest *whole, uint32_t rank, const struct rank_manifest *part)
 {
     return part->rank == rank && part->cut == whole->cut && part->generation == whole->generation &&
-           part->step == whole->step && part->world_size == whole->world_size && strcmp(part->uid, whole->uid) == 0 &&
+           part->step <= whole->step && part->world_size == whole->world_size && strcmp(part->uid, whole->uid) == 0 &&
            strcmp(part->job, whole->job) == 0;
 }
 

@@ -29,11 +29,15 @@
 #define SLOT_SUM_FILE_FORMAT "r%u.slot%u.sum"
 #define SLOTS 2u
 
-#define CONTROL_MAGIC UINT64_C(0x324c54434d444954) /* "TIDMCTL2" */
-#define CONTROL_PAGE_BYTES 4096u
+#define CONTROL_MAGIC UINT64_C(0x334c54434d444954) /* "TIDMCTL3" */
+#define CONTROL_PAGE_BYTES 32768u
+#define CONTROL_COMMS_MAX 256u /* communicators of a rank at a record */
+#define CONTROL_COMM_NAME_MAX 63
 #define STEP_NONE UINT64_MAX         /* nothing armed */
 #define STEP_TAKEN (UINT64_MAX - 1u) /* the rank is recording; the agent keeps its hands off */
-#define STEP_NEXT (UINT64_MAX - 2u)  /* armed for the next safe point, whatever its number (free mode) */
+#define STEP_NEXT (UINT64_MAX - 2u)  /* armed for the next safe point, whatever its number (free mode). With an armed_epoch that
+                                        the rank has reached: it looks at the page, and takes the order away */
+#define STEP_LIMIT STEP_NEXT         /* steps of a program are below it */
 
 enum control_phase {
     CONTROL_EMPTY,     /* created; the rank has not called tide_init */
@@ -44,8 +48,21 @@ enum control_phase {
 };
 
 /* passed: the rank came to its armed step and go was not there. early: it needed a message that was sent behind the sender's
- * record, and gave the attempt up. */
+ * record, and gave the attempt up. done is the last word only when the epoch is settled: until then the channel log may
+ * still fail, and make it failed or early. */
 enum record_result { RECORD_NONE, RECORD_DONE, RECORD_FAILED, RECORD_PASSED, RECORD_EARLY };
+
+/* How a record's bytes were copied. plain: while the rank stood still. on_write: regions that asked for it behind its back,
+ * from memory that was protected against its writes until then. refused: they asked, and the kernel did not let us. */
+enum record_copy { RECORD_COPY_PLAIN, RECORD_COPY_ON_WRITE, RECORD_COPY_REFUSED };
+
+/* A communicator at a record. */
+struct control_comm {
+    uint64_t id;          /* the same on all its members (ckpt/cut/README.md) */
+    uint64_t collectives; /* entered since the generation began */
+    uint32_t size;        /* members; of an intercommunicator both groups */
+    char name[CONTROL_COMM_NAME_MAX + 1];
+};
 
 /* Written by: A agent (or step, when it creates the page), R rank. One page per rank per generation: the step creates a
  * new file for each generation, so a rank of an older one still holds a page nobody reads.
@@ -87,6 +104,7 @@ struct control_page {
                                                the words above and of armed_epoch */
 
     _Alignas(64) _Atomic uint32_t coloured; /* R: libtidemark_mpi is there */
+    _Atomic uint32_t cut_declared;          /* R: enum tide_cut of tide_options; before phase ATTACHED */
     _Atomic uint64_t polling_epoch;         /* R: no call waits where a flip to it could not reach */
     _Atomic uint64_t ended_epoch;           /* R: settled, and MPI matches again */
     _Atomic uint64_t sent_before;           /* R: messages sent in epochs before `epoch`; written before `epoch` */
@@ -101,16 +119,24 @@ struct control_page {
     _Atomic uint64_t record_step;               /* R */
     _Atomic uint64_t record_bytes;              /* R */
     _Atomic uint64_t record_stall_ns;           /* R: time the rank stood still in tide_step */
-    _Atomic uint64_t record_collectives;        /* R */
+    _Atomic uint32_t record_copy;               /* R: enum record_copy */
+    _Atomic uint32_t record_copy_errno;         /* R: of a refusal */
+    _Atomic uint64_t record_copy_bytes;         /* R: copied behind the rank's back */
+    _Atomic uint64_t record_copy_ns;            /* R: from the safe point until all of it was copied */
+    _Atomic uint64_t record_copy_waits;         /* R: writes of the program that waited for their page */
+    _Atomic uint64_t record_collectives;        /* R: of MPI_COMM_WORLD */
     _Atomic uint64_t record_sent, record_received; /* R */
     _Atomic uint64_t record_logged, record_logged_bytes; /* R: of the channel log; grow until settled */
+    _Atomic uint32_t record_comms;              /* R: of comms[] */
     char record_detail[TIDE_TEXT_MAX + 1];      /* R: when failed */
 
     _Alignas(64) _Atomic uint64_t restored_cut; /* R: 0: not, or from the beginning */
     _Atomic uint64_t restored_step;             /* R */
     _Atomic uint64_t restore_ns;                /* R */
+
+    struct control_comm comms[CONTROL_COMMS_MAX]; /* R: of a coloured record */
 };
-_Static_assert(sizeof(struct control_page) <= CONTROL_PAGE_BYTES, "the control page fits in one page");
+_Static_assert(sizeof(struct control_page) <= CONTROL_PAGE_BYTES, "the control page has room");
 
 /* ---- rank <-> step: fixed messages on SOCK_SEQPACKET, connected by name ---- */
 

@@ -59,12 +59,45 @@ struct tide_region {
     uint64_t shape[TIDE_DIMS_MAX];
 };
 
+/* What the ranks' steps have to do with each other. STEP: all count them alike, and a checkpoint is the state of all after
+ * one and the same step. FREE: each rank counts its own (stages of a pipeline, servers, workers); a checkpoint takes each
+ * rank at a safe point of its own, with the messages that are under way between them, and after a restart each continues
+ * from its own step. FREE needs libtidemark_mpi where ranks pass messages. AUTO: it is found out. */
+enum tide_cut { TIDE_CUT_AUTO = 0, TIDE_CUT_STEP, TIDE_CUT_FREE };
+
 /* Set size to sizeof(struct tide_options); fields are only ever added. NULL means all defaults. */
 struct tide_options {
     size_t size;
     uint64_t deadline_ms; /* longest silence of tidemark's processes in init and restore; 0: 60,000. A state that takes long
                              to come, from a slow store or one that is out of reach for a while, is no silence */
+    enum tide_cut cut;    /* the same on all ranks */
+    /* Nonzero: MPI requests that are outstanding at a safe point are made again by the program after a restart, see below.
+     * 0: there are none at a safe point, and one that is found there fails the checkpoint, by name. */
+    unsigned requests_reposted;
+    /* Most bytes of messages that were on their way to this rank and are saved with it; 0: 64 MiB. A checkpoint that would
+     * need more fails, and training goes on. */
+    uint64_t channel_bytes_max;
 };
+
+/* Requests at a safe point. With libtidemark_mpi a rank may have receives posted when it calls tide_step, as a pipeline that
+ * receives one activation ahead. Requests are no part of a checkpoint, so the program makes them again after tide_restore,
+ * just as it did before the step that it continues from:
+ *
+ *     struct tide_options options = {.size = sizeof options, .requests_reposted = 1};
+ *     ...
+ *     tide_restore(t, &step);
+ *     MPI_Irecv(next, n, MPI_FLOAT, before, TAG, comm, &request);   // also after a restart: it gets what was on its way
+ *     for (; step < steps;) {
+ *         MPI_Wait(&request, MPI_STATUS_IGNORE);
+ *         swap(&now, &next);
+ *         MPI_Irecv(next, n, MPI_FLOAT, before, TAG, comm, &request);
+ *         work_on(now);
+ *         tide_step(t, ++step);                                     // `request` is outstanding here
+ *     }
+ *
+ * The buffer of a posted receive is not state: do not register it, or expect it to be written again. A send that is outstanding
+ * at a safe point is not made again: its message is in the checkpoint, with the receiver. Persistent requests are made and
+ * started again in the same way. */
 
 /* Join the job named by the environment. On failure *ret_tide is untouched.
  * Errors: UNAVAILABLE (no step process answers), VERSION, NOMEM, IO. */
