@@ -194,17 +194,6 @@ static void options_carry_their_size(void **state)
     assert_int_equal(step.page->cut_declared, TIDE_CUT_AUTO);
 }
 
-static void what_the_program_declares_reaches_the_agent(void **state)
-{
-    (void)state;
-    struct tide_options options = {.size = sizeof options, .cut = TIDE_CUT_FREE + 1};
-    assert_int_equal(tide_init(&tide, &options), TIDE_E_INVALID);
-    assert_non_null(strstr(tide_error_text(NULL), "tide_options.cut is 3"));
-    options.cut = TIDE_CUT_FREE;
-    assert_int_equal(tide_init(&tide, &options), TIDE_OK);
-    assert_int_equal(step.page->cut_declared, TIDE_CUT_FREE);
-}
-
 static void bad_regions_are_refused(void **state)
 {
     (void)state;
@@ -591,7 +580,6 @@ int main(void)
         IN_A_JOB(joining_and_leaving_is_seen),
         IN_A_JOB(joining_fails_in_time_and_says_why),
         IN_A_JOB(options_carry_their_size),
-        IN_A_JOB(what_the_program_declares_reaches_the_agent),
         IN_A_JOB(bad_regions_are_refused),
         IN_A_JOB(steps_must_grow),
         IN_A_JOB(an_armed_step_is_recorded),
