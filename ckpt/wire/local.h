@@ -106,10 +106,11 @@ struct control_page {
     _Alignas(64) _Atomic uint32_t coloured; /* R: libtidemark_mpi is there */
     _Atomic uint32_t cut_declared;          /* R: enum tide_cut of tide_options; before phase ATTACHED */
     _Atomic uint64_t polling_epoch;         /* R: no call waits where a flip to it could not reach */
-    _Atomic uint64_t ended_epoch;           /* R: settled, and MPI matches again */
-    _Atomic uint64_t sent_before;           /* R: messages sent in epochs before `epoch`; written before `epoch` */
+    _Atomic uint64_t ended_epoch;           /* R: settled, and MPI matches again; UINT64_MAX: MPI_Finalize, it needs no flip */
+    _Atomic uint64_t sent_before;           /* R: messages sent in epochs before `epoch`; written before `epoch`. A reader looks at
+                                               `epoch` before and after: both the same, or it reads again */
     _Atomic uint64_t arrived_before;        /* R: of those, arrived here; grows, written behind the channel log's entry */
-    _Atomic uint64_t epoch;                 /* R: colour of what the rank sends is the lowest bit */
+    _Atomic uint64_t epoch;                 /* R: of its last flip */
 
     _Alignas(64) _Atomic uint64_t recorded_cut; /* R: last finished attempt, good or bad */
     _Atomic uint32_t recorded_attempt;          /* R */
