@@ -134,10 +134,13 @@ enum cut_point {
     CUT_POINT_PASSED  /* it was due, and may not be: armed_step := none, RECORD_PASSED */
 };
 
-/* The safe point `step`, as the page stands. For ranks without colour too (armed_epoch 0). */
-static inline enum cut_point cut_point_at(const struct cut_words *words, uint64_t step)
+/* The safe point `step` of a rank in `epoch`, as the page stands. For ranks without colour too (armed_epoch 0). A rank that
+ * flipped without a record has nothing due any more, whatever armed_step still says. */
+static inline enum cut_point cut_point_at(const struct cut_words *words, uint64_t epoch, uint64_t step)
 {
     uint64_t armed = words->armed_step;
+    if (words->armed_epoch != 0 && words->armed_epoch <= epoch)
+        return CUT_POINT_GO_ON;
     int go = words->armed_epoch == 0 || words->go_epoch >= words->armed_epoch;
     if (armed == STEP_NEXT)
         return go ? CUT_POINT_RECORD : CUT_POINT_GO_ON;
