@@ -19,6 +19,56 @@ bool cluster_uid_valid(const char *uid)
     return strlen(uid) == TIDE_UID_CHARS && strspn(uid, "0123456789abcdef") == TIDE_UID_CHARS;
 }
 
+/* ---- recovery epochs ---- */
+
+static uint32_t epoch_number(uint64_t epoch)
+{
+    return (uint32_t)(epoch >> 32);
+}
+
+enum tide_status epoch_next(uint64_t epoch, uint32_t mark, uint64_t *ret_epoch, struct err *err)
+{
+    if (epoch_number(epoch) >= EPOCH_NUMBER_MAX)
+        return err_set(err, TIDE_E_LIMIT, "this group was recovered %u times, which is as often as can be counted",
+                       EPOCH_NUMBER_MAX);
+    *ret_epoch = (uint64_t)(epoch_number(epoch) + 1) << 32 | mark;
+    return TIDE_OK;
+}
+
+void epoch_format(uint64_t epoch, char ret_text[EPOCH_TEXT_MAX + 1])
+{
+    if (epoch == 0)
+        text_copy(ret_text, EPOCH_TEXT_MAX + 1, "0");
+    else
+        snprintf(ret_text, EPOCH_TEXT_MAX + 1, "%" PRIu32 "-%08" PRIx32, epoch_number(epoch), (uint32_t)epoch);
+}
+
+enum tide_status epoch_parse(const char *text, uint64_t *ret_epoch, struct err *err)
+{
+    char again[EPOCH_TEXT_MAX + 1];
+    uint64_t number = 0, mark = 0;
+    size_t n = strspn(text, "0123456789"), m = text[n] == '-' ? strspn(text + n + 1, "0123456789abcdef") : 0;
+    for (size_t i = 0; i < n && number <= EPOCH_NUMBER_MAX; i++)
+        number = number * 10 + (uint64_t)(text[i] - '0');
+    for (size_t i = 0; i < m && m == 8; i++) {
+        char c = text[n + 1 + i];
+        mark = mark << 4 | (uint64_t)(c <= '9' ? c - '0' : c - 'a' + 10);
+    }
+    uint64_t epoch = number > 0 && number <= EPOCH_NUMBER_MAX ? number << 32 | mark : 0;
+    epoch_format(epoch, again);
+    if (strcmp(text, again) != 0)
+        return err_set(err, TIDE_E_INVALID, "\"%.40s\" is no recovery epoch", text);
+    *ret_epoch = epoch;
+    return TIDE_OK;
+}
+
+bool epoch_stale(uint64_t told, uint64_t known)
+{
+    return told != known && epoch_number(told) <= epoch_number(known);
+}
+
+/* ---- the name in a certificate ---- */
+
 void cert_name_format(const struct cert_name *name, char ret_uri[CERT_NAME_MAX + 1])
 {
     const char *kind = kind_names[name->kind];

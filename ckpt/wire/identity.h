@@ -47,6 +47,25 @@ MUST_USE enum tide_status cert_name_parse(const char *uri, struct cert_name *ret
 /* TIDE_UID_CHARS lower-case hex digits. */
 bool cluster_uid_valid(const char *uid);
 
+/* ---- which of its histories ---- */
+
+/* A group that has lost a majority for good goes on with one member (tidemarkd recover), and whoever was left behind holds
+ * another history of the same cluster. The recovery epoch tells them apart. 0: never recovered. Else how often stands in
+ * the upper half, and in the lower half a mark drawn at random: two members that were recovered, neither knowing of the
+ * other, are not of one history either. */
+#define EPOCH_UNKNOWN UINT64_MAX /* who says it has no data of a group yet */
+#define EPOCH_NUMBER_MAX 0x7fffffffu
+#define EPOCH_TEXT_MAX 20 /* bytes of "2147483647-89abcdef" */
+
+/* Errors: LIMIT. */
+MUST_USE enum tide_status epoch_next(uint64_t epoch, uint32_t mark, uint64_t *ret_epoch, struct err *err);
+/* "0", or "2-00c0ffee". */
+void epoch_format(uint64_t epoch, char ret_text[EPOCH_TEXT_MAX + 1]);
+/* Errors: INVALID for anything epoch_format would not have written. */
+MUST_USE enum tide_status epoch_parse(const char *text, uint64_t *ret_epoch, struct err *err);
+/* Whether who knows of the epoch `known` must not follow one of `told`: it is older, or as old and another. */
+bool epoch_stale(uint64_t told, uint64_t known);
+
 /* ---- identity.json ---- */
 
 struct member_address {

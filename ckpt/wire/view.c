@@ -71,6 +71,7 @@ CODEC_DEFINE(member_view_codec, member_view, "member", member_view_fields);
 static const struct codec_field cluster_view_fields[] = {
     CODEC_TEXT_OF(cluster_view, cluster, .required = true),
     CODEC_TEXT_OF(cluster_view, version),
+    CODEC_TEXT_OF(cluster_view, epoch),
     CODEC_FIELD(cluster_view, revision, CODEC_U64),
     CODEC_FIELD(cluster_view, uptime_ms, CODEC_U64),
     CODEC_FIELD(cluster_view, lease_ms, CODEC_U64),

@@ -76,6 +76,7 @@ struct member_view {
 struct cluster_view {
     char cluster[TIDE_UID_CHARS + 1];
     char version[16];
+    char epoch[EPOCH_TEXT_MAX + 1]; /* which of its histories: see identity.h */
     uint64_t revision;
     uint64_t uptime_ms;
     uint64_t lease_ms, heartbeat_ms;

@@ -22,8 +22,9 @@
 #define FRAME_MAGIC_0 'T'
 #define FRAME_MAGIC_1 'M'
 #define FRAME_VERSION 1u
-#define FRAME_HELLO_BYTES 40u
-#define FRAME_EARLY_MAX 256u /* payload before the other side has proved who it is, and of everything but messages */
+#define FRAME_HELLO_BYTES 48u
+#define FRAME_HELLO_BYTES_MIN 40u /* of versions that knew of no epochs */
+#define FRAME_EARLY_MAX 256u      /* payload before the other side has proved who it is, and of everything but messages */
 
 /* What the messages mean; both sides say which they speak. */
 #define NET_PROTOCOL_OLDEST 1u
@@ -42,6 +43,7 @@ struct frame_hello {
     uint16_t oldest, newest; /* protocols spoken */
     uint32_t tag;            /* of its data; 0: it does not tell */
     uint64_t self, wanted;   /* who says it, and to whom */
+    uint64_t epoch;          /* of its data; EPOCH_UNKNOWN: it has none yet */
     char cluster[TIDE_UID_CHARS + 1];
 };
 

@@ -20,6 +20,7 @@ static void say_hello(struct link *link, uint64_t to)
     struct frame_hello hello = {
         .oldest = NET_PROTOCOL_OLDEST, .newest = NET_PROTOCOL_NEWEST, .self = link->net->options.self, .wanted = to};
     hello.tag = link->net->options.tag;
+    hello.epoch = link->net->epoch;
     text_copy(hello.cluster, sizeof hello.cluster, link->net->cluster);
     frame_hello_write(bytes, &hello);
     link_frame(link, FRAME_HELLO, bytes, sizeof bytes);
@@ -145,6 +146,58 @@ static bool other_data(const struct net *net, const struct frame_hello *hello)
     return peer != NULL && peer->tag != 0 && hello->tag != 0 && peer->tag != hello->tag;
 }
 
+static bool other_epoch(const struct link *link)
+{
+    uint64_t here = link->net->epoch, there = link->epoch;
+    return here != there && here != EPOCH_UNKNOWN && there != EPOCH_UNKNOWN;
+}
+
+/* A group that lost its majority went on with one member, and this link would join what it is now with what it was. */
+static void refuse_epoch(struct link *link, uint64_t id)
+{
+    uint64_t self = link->net->options.self, here = link->net->epoch, there = link->epoch;
+    bool both = epoch_stale(here, there) && epoch_stale(there, here), left = epoch_stale(here, there);
+    char ours[EPOCH_TEXT_MAX + 1], theirs[EPOCH_TEXT_MAX + 1];
+    epoch_format(here, ours);
+    epoch_format(there, theirs);
+    if (both)
+        link_refuse(link,
+                    "members %" PRIu64 " (epoch %s) and %" PRIu64
+                    " (%s) were both recovered, each without the other: one may go "
+                    "on. Stop the other, remove its data, add it under a new id",
+                    id, theirs, self, ours);
+    else
+        link_refuse(link,
+                    "member %" PRIu64 " is of epoch %s and member %" PRIu64 " of %s: member %" PRIu64
+                    " was left behind when the "
+                    "group was recovered. Stop it, remove its data, add it under a new id",
+                    id, theirs, self, ours, left ? self : id);
+}
+
+bool greet_same_epoch(struct link *link)
+{
+    if (!other_epoch(link))
+        return true;
+    refuse_epoch(link, link->peer->id);
+    return false;
+}
+
+static bool epoch_fits(struct link *link, const struct frame_hello *hello)
+{
+    struct net *net = link->net;
+    const struct net_peer *peer = peer_find(net, hello->self);
+    bool named = peer != NULL && peer->address[0] != '\0';
+    link->epoch = hello->epoch;
+    if (!other_epoch(link))
+        return true;
+    if (!link->dialled) /* who called must hear which it is, or it could not know that it was left behind */
+        say_hello(link, hello->self);
+    refuse_epoch(link, hello->self);
+    if (named && !epoch_stale(hello->epoch, net->epoch) && net->options.on_later != NULL)
+        net->options.on_later(net->options.context, hello->self, hello->epoch);
+    return false;
+}
+
 /* False: refused. */
 static bool hello_fits(struct link *link, const struct frame_hello *hello)
 {
@@ -175,7 +228,7 @@ static bool hello_fits(struct link *link, const struct frame_hello *hello)
                     "anew; stop the one that is wrong. If none is, start this member, %" PRIu64 ", again",
                     hello->self, self);
     else
-        return true;
+        return epoch_fits(link, hello);
     return false;
 }
 

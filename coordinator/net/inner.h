@@ -50,6 +50,7 @@ struct link {
     char why[TIDE_TEXT_MAX + 1];
     SSL *ssl;                  /* NULL: plain, or not begun */
     struct cert_name cert;     /* what the other side has proved; its cluster is empty without TLS */
+    uint64_t epoch;            /* of the other side, once it has said hello */
     unsigned age, heard, said; /* ticks since it was opened, since the last frame came, since one went */
     uint64_t up_ms;
     struct queue out;
@@ -79,7 +80,8 @@ struct net {
     struct net_options options;
     char cluster[TIDE_UID_CHARS + 1];
     char address[ADDRESS_MAX + 1];
-    SSL_CTX *tls; /* NULL: plain */
+    uint64_t epoch; /* of this member; EPOCH_UNKNOWN: not known yet */
+    SSL_CTX *tls;   /* NULL: plain */
     int listen_fd;
     uv_poll_t listener;
     uv_timer_t tick;
@@ -136,6 +138,8 @@ void greet_connected(struct link *link);
 void greet_first_byte(struct link *link);
 void greet_shake(struct link *link);
 void greet_frame(struct link *link, const struct frame_head *head, const uint8_t *payload);
+/* Of a link that is up: is the other side's data of this history, as far as both know theirs? Else it is refused. */
+bool greet_same_epoch(struct link *link);
 
 /* tls.c */
 MUST_USE enum tide_status tls_open(const struct net_options *options, SSL_CTX **ret_tls, struct err *err);

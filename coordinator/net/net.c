@@ -146,6 +146,16 @@ enum tide_status net_peer(struct net *net, uint64_t id, const char *address, str
     return TIDE_OK;
 }
 
+void net_epoch(struct net *net, uint64_t epoch)
+{
+    if (net->epoch == epoch)
+        return;
+    net->epoch = epoch;
+    for (struct link *link = net->links; link != NULL; link = link->next)
+        if (link->state == LINK_UP && !link->dead)
+            greet_same_epoch(link);
+}
+
 void net_forget(struct net *net, uint64_t id)
 {
     struct net_peer *peer = peer_make(net, id);
@@ -320,6 +330,7 @@ enum tide_status net_open(const struct net_options *options, struct net **ret_ne
     net->options = *options;
     text_copy(net->cluster, sizeof net->cluster, options->cluster);
     net->rng.state = rng_entropy();
+    net->epoch = EPOCH_UNKNOWN;
     if (options->ca != NULL)
         status = tls_open(options, &net->tls, err);
     if (status == TIDE_OK)

@@ -44,6 +44,8 @@ struct net_options {
     /* The peer can be sent to; it can no more. What was sent shortly before may be lost. */
     void (*on_up)(void *context, uint64_t peer);
     void (*on_down)(void *context, uint64_t peer, const char *why);
+    /* A peer that was named has proved who it is, and is of a later epoch: this member was left behind. May be NULL. */
+    void (*on_later)(void *context, uint64_t peer, uint64_t epoch);
 };
 
 /* Listen. Options are copied. SIGPIPE is not raised. Errors: INVALID (address, uid, certificate that is not this member's),
@@ -60,6 +62,10 @@ MUST_USE enum tide_status net_peer(struct net *net, uint64_t id, const char *add
 /* No member any more: closed, neither dialled nor let in again until net_peer names it. Unknown ids are legal. Members that
  * were never named are let in: one that joins learns from them who the others are. */
 void net_forget(struct net *net, uint64_t id);
+
+/* The recovery epoch (wire/identity.h) of this member's data; EPOCH_UNKNOWN, as it is at first: it has none yet. Whoever
+ * says another one is refused, and is no longer connected. */
+void net_epoch(struct net *net, uint64_t epoch);
 
 /* One piece of a message, behind its head. With `release` the piece is not copied: the reference `owner` is taken over and
  * released when the bytes are no longer needed, on every way out. */

@@ -92,9 +92,18 @@ void raft_config_remove(struct raft_config *config, uint64_t id)
     config->count = kept;
 }
 
-/* ---- their bytes: a version, a count; per member id, voter, and two texts with their lengths ---- */
+/* ---- their bytes: a version, a count, in version 2 the epoch; per member id, voter, and two texts with their lengths ---- */
 
-#define CONFIG_VERSION 1u
+#define CONFIG_VERSION 2u
+#define CONFIG_VERSION_PLAIN 1u /* of epoch 0: what was written before there were any */
+#define U64_BYTES 8u
+
+static size_t put_u64(char *to, uint64_t value)
+{
+    for (size_t i = 0; i < U64_BYTES; i++)
+        to[i] = (char)(unsigned char)(value >> (8 * i));
+    return U64_BYTES;
+}
 
 static size_t put_text(char *to, const char *text)
 {
@@ -108,23 +117,32 @@ struct raft_blob *raft_config_encode(const struct raft_config *config)
 {
     char bytes[RAFT_CONFIG_BYTES_MAX];
     size_t at = 0;
-    bytes[at++] = CONFIG_VERSION;
+    bytes[at++] = config->epoch == 0 ? CONFIG_VERSION_PLAIN : CONFIG_VERSION;
     bytes[at++] = (char)(unsigned char)config->count;
+    if (config->epoch != 0)
+        at += put_u64(bytes + at, config->epoch);
     for (size_t i = 0; i < config->count; i++) {
         const struct raft_member *member = &config->members[i];
-        for (unsigned shift = 0; shift < 64; shift += 8)
-            bytes[at++] = (char)(unsigned char)(member->id >> shift);
+        at += put_u64(bytes + at, member->id);
         bytes[at++] = member->voter ? 1 : 0;
         at += put_text(bytes + at, member->peer);
         at += put_text(bytes + at, member->api);
     }
     return raft_blob_create(bytes, at);
 }
-_Static_assert(2 + RAFT_MEMBERS_MAX * (8 + 1 + 2 * (RAFT_ADDRESS_MAX + 1)) <= RAFT_CONFIG_BYTES_MAX, "every configuration fits");
+_Static_assert(2 + U64_BYTES + RAFT_MEMBERS_MAX * (U64_BYTES + 1 + 2 * (RAFT_ADDRESS_MAX + 1)) <= RAFT_CONFIG_BYTES_MAX, "each fits");
 
 struct reader {
     const unsigned char *at, *end;
 };
+
+static uint64_t get_u64(struct reader *r)
+{
+    uint64_t value = 0;
+    for (unsigned shift = 0; shift < 64; shift += 8)
+        value |= (uint64_t)*r->at++ << shift;
+    return value;
+}
 
 static bool get_text(struct reader *r, char to[RAFT_ADDRESS_MAX + 1])
 {
@@ -142,8 +160,7 @@ static bool get_member(struct reader *r, struct raft_member *ret_member)
     struct raft_member member = {0};
     if (r->end - r->at < 9)
         return false;
-    for (unsigned shift = 0; shift < 64; shift += 8)
-        member.id |= (uint64_t)*r->at++ << shift;
+    member.id = get_u64(r);
     unsigned voter = *r->at++;
     member.voter = voter == 1;
     *ret_member = member;
@@ -154,10 +171,15 @@ enum tide_status raft_config_decode(const void *data, size_t bytes, struct raft_
 {
     struct reader r = {.at = data, .end = (const unsigned char *)data + bytes};
     struct raft_config config = {0};
-    if (bytes < 2 || bytes > RAFT_CONFIG_BYTES_MAX || r.at[0] != CONFIG_VERSION || r.at[1] > RAFT_MEMBERS_MAX)
+    if (bytes < 2 || bytes > RAFT_CONFIG_BYTES_MAX || r.at[0] < CONFIG_VERSION_PLAIN || r.at[0] > CONFIG_VERSION ||
+        r.at[1] > RAFT_MEMBERS_MAX || (r.at[0] != CONFIG_VERSION_PLAIN && bytes < 2 + U64_BYTES))
         return err_set(err, TIDE_E_INVALID, "%zu bytes that are no configuration of a group", bytes);
+    bool plain = r.at[0] == CONFIG_VERSION_PLAIN;
     size_t count = r.at[1];
     r.at += 2;
+    config.epoch = plain ? 0 : get_u64(&r);
+    if (!plain && config.epoch == 0)
+        return err_set(err, TIDE_E_INVALID, "a configuration of epoch 0 that says so: nobody writes that");
     for (size_t i = 0; i < count; i++) {
         struct raft_member member;
         struct err why = {0};

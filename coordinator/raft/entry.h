@@ -54,6 +54,9 @@ struct raft_member {
 struct raft_config {
     struct raft_member members[RAFT_MEMBERS_MAX]; /* by id, ascending */
     size_t count;                                 /* 0: knows of nobody yet; waits to be added */
+    /* Told from groups that were made of it without agreement, and from what it was before it was made so (wire/identity.h).
+     * Nothing here decides by it: whose messages come in is the caller's to see to. */
+    uint64_t epoch;
 };
 
 /* NULL: not in it. */

@@ -38,6 +38,7 @@ struct member {
     bool disorder;
     char why[256]; /* of the last down */
     bool close_on_message;
+    uint64_t later; /* epoch of a peer that says it was left behind */
 };
 
 struct pki {
@@ -143,6 +144,13 @@ static void on_down(void *context, uint64_t peer, const char *why)
     text_copy(m->why, sizeof m->why, why);
 }
 
+static void on_later(void *context, uint64_t peer, uint64_t epoch)
+{
+    struct member *m = context;
+    (void)peer;
+    m->later = epoch;
+}
+
 static struct net_options options_of(struct member *m, const struct pki *pki)
 {
     struct net_options options = {.loop = &loop,
@@ -152,7 +160,8 @@ static struct net_options options_of(struct member *m, const struct pki *pki)
                                   .context = m,
                                   .on_message = on_message,
                                   .on_up = on_up,
-                                  .on_down = on_down};
+                                  .on_down = on_down,
+                                  .on_later = on_later};
     if (pki != NULL) {
         options.ca = pki->ca_file;
         options.cert = pki->cert;

@@ -224,13 +224,74 @@ static void roles_allow_what_is_below_them(void **state)
     assert_int_equal(role, ROLE_OPERATOR);
 }
 
+/* ---- recovery epochs ---- */
+
+static uint64_t epoch_of(const char *text)
+{
+    uint64_t epoch = EPOCH_UNKNOWN;
+    struct err err = {0};
+    if (epoch_parse(text, &epoch, &err) != TIDE_OK)
+        fail_msg("%s", err.text);
+    return epoch;
+}
+
+static void epochs_are_written_and_read(void **state)
+{
+    (void)state;
+    static const char *const good[] = {"0", "1-00000000", "2-00c0ffee", "2147483647-89abcdef"};
+    static const char *const bad[] = {"",
+                                      "0-00c0ffee",
+                                      "00",
+                                      "1",
+                                      "1-",
+                                      "1-00C0FFEE",
+                                      "01-00c0ffee",
+                                      "1-0c0ffee",
+                                      "-00c0ffee",
+                                      "1-00c0ffee ",
+                                      "-1",
+                                      "1-000c0ffee",
+                                      "2147483648-00c0ffee",
+                                      "18446744073709551617-00c0ffee"};
+    char text[EPOCH_TEXT_MAX + 1];
+    uint64_t epoch = 0;
+    for (size_t i = 0; i < sizeof good / sizeof good[0]; i++) {
+        epoch_format(epoch_of(good[i]), text);
+        assert_string_equal(text, good[i]);
+    }
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
+        if (epoch_parse(bad[i], &epoch, NULL) != TIDE_E_INVALID)
+            fail_msg("\"%s\" was taken for an epoch", bad[i]);
+}
+
+static void the_next_epoch_is_later(void **state)
+{
+    (void)state;
+    uint64_t one = 0, two = 0, unused = 0;
+    struct err err = {0};
+    assert_int_equal(epoch_next(0, 7, &one, &err), TIDE_OK);
+    assert_true(one == epoch_of("1-00000007"));
+    assert_int_equal(epoch_next(one, 3, &two, &err), TIDE_OK);
+    assert_true(two == epoch_of("2-00000003"));
+    assert_int_equal(epoch_next(epoch_of("2147483647-00000000"), 3, &unused, &err), TIDE_E_LIMIT);
+    /* told, known */
+    assert_false(epoch_stale(0, 0));
+    assert_false(epoch_stale(two, two));
+    assert_false(epoch_stale(two, one));
+    assert_true(epoch_stale(0, one));
+    assert_true(epoch_stale(one, two));
+    assert_true(epoch_stale(epoch_of("1-00000008"), one)); /* each recovered without the other */
+    assert_true(epoch_stale(one, epoch_of("1-00000008")));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(names_are_written_and_read),     cmocka_unit_test(the_longest_name_fits),
         cmocka_unit_test(what_is_no_name_is_refused),     cmocka_unit_test(an_identity_is_read),
         cmocka_unit_test(a_wrong_identity_is_refused),    cmocka_unit_test(addresses_are_split),
-        cmocka_unit_test(roles_allow_what_is_below_them),
+        cmocka_unit_test(roles_allow_what_is_below_them), cmocka_unit_test(epochs_are_written_and_read),
+        cmocka_unit_test(the_next_epoch_is_later),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

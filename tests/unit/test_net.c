@@ -233,6 +233,87 @@ static void test_forget(void **state)
     part(m);
 }
 
+/* ---- epochs ---- */
+
+#define LATER (UINT64_C(1) << 32 | 7)
+#define RIVAL (UINT64_C(1) << 32 | 8)
+
+/* One of the others was recovered: neither speaks with the other, whoever calls, and the one that was left behind hears it.
+ */
+static void left_behind(unsigned caller)
+{
+    struct member m[2] = {0};
+    two(m, true);
+    net_epoch(m[0].net, 0);
+    net_epoch(m[1].net, LATER);
+    member_knows(&m[caller], &m[1 - caller]);
+    assert_true(UNTIL(says(&m[caller], 2 - caller, "member 1 was left behind when the group was recovered")));
+    assert_int_equal(m[0].ups + m[1].ups, 0);
+    assert_true(caller == 1 || UNTIL(m[0].later == LATER));
+    assert_true(m[1].later == 0);
+    part(m);
+}
+
+static void test_left_behind_calls(void **state)
+{
+    (void)state;
+    left_behind(0);
+}
+
+static void test_left_behind_is_called(void **state)
+{
+    (void)state;
+    left_behind(1);
+}
+
+/* Whom nobody named is not believed either. */
+static void test_later_stranger(void **state)
+{
+    struct member m[2] = {0};
+    (void)state;
+    two(m, true);
+    net_epoch(m[0].net, 0);
+    net_epoch(m[1].net, LATER);
+    member_knows(&m[1], &m[0]);
+    assert_true(UNTIL(says(&m[1], 1, "was left behind")));
+    for_ms(100);
+    assert_true(m[0].later == 0);
+    part(m);
+}
+
+static void test_two_recovered(void **state)
+{
+    struct member m[2] = {0};
+    (void)state;
+    two(m, true);
+    net_epoch(m[0].net, LATER);
+    net_epoch(m[1].net, RIVAL);
+    member_knows(&m[0], &m[1]);
+    assert_true(UNTIL(says(&m[0], 2, "were both recovered, each without the other")));
+    assert_int_equal(m[0].ups + m[1].ups, 0);
+    assert_true(m[0].later == 0 && m[1].later == 0);
+    part(m);
+}
+
+/* One that has no data yet fits everywhere; once it has some, only there. */
+static void test_epoch_learned(void **state)
+{
+    struct member m[2] = {0};
+    (void)state;
+    two(m, true);
+    net_epoch(m[0].net, LATER);
+    member_knows(&m[0], &m[1]);
+    assert_true(UNTIL(m[0].ups == 1 && m[1].ups == 1));
+    net_epoch(m[1].net, LATER);
+    send_text(&m[0], 2, "still");
+    assert_true(UNTIL(m[1].messages == 1));
+    assert_int_equal(m[0].downs + m[1].downs, 0);
+    net_epoch(m[1].net, RIVAL);
+    assert_true(UNTIL(m[0].downs == 1 && m[1].downs == 1));
+    assert_non_null(strstr(m[1].why, "were both recovered"));
+    part(m);
+}
+
 /* Five, each knowing all: everybody reaches everybody. */
 static void test_five(void **state)
 {
@@ -351,13 +432,25 @@ int main(void)
 {
     log_init("test_net", getenv("NET_TRACE") ? LOG_DEBUG : LOG_ERROR);
     const struct CMUnitTest tests[] = {
-        STORY(talk_plain),  STORY(talk_tls),
-        STORY(order_plain), STORY(order_tls),
-        STORY(sizes_plain), STORY(sizes_tls),
-        STORY(reconnect),   STORY(idle),
-        STORY(forget),      STORY(five),
-        STORY(names),       STORY(new_address),
-        STORY(second_link), STORY(close_in_callback),
+        STORY(talk_plain),
+        STORY(talk_tls),
+        STORY(order_plain),
+        STORY(order_tls),
+        STORY(sizes_plain),
+        STORY(sizes_tls),
+        STORY(reconnect),
+        STORY(idle),
+        STORY(forget),
+        STORY(five),
+        STORY(names),
+        STORY(new_address),
+        STORY(second_link),
+        STORY(close_in_callback),
+        STORY(left_behind_calls),
+        STORY(left_behind_is_called),
+        STORY(later_stranger),
+        STORY(two_recovered),
+        STORY(epoch_learned),
     };
     return cmocka_run_group_tests(tests, begin, end);
 }

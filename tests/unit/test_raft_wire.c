@@ -369,11 +369,56 @@ static void test_flips(void **state)
     assert_true(good > 0 && good < FLIPS);
 }
 
+/* ---- configurations ---- */
+
+static struct raft_config config_of(uint64_t epoch)
+{
+    struct raft_config config = {.epoch = epoch};
+    struct raft_member member = {.id = 2, .voter = true, .peer = "p:1", .api = "a"};
+    assert_int_equal(raft_config_add(&config, &member, NULL), TIDE_OK);
+    return config;
+}
+
+/* As it was before there were epochs: what is in the logs and snapshots of older versions, and read by them. */
+static void test_config_plain(void **state)
+{
+    (void)state;
+    static const uint8_t plain[] = {1, 1, 2, 0, 0, 0, 0, 0, 0, 0, 1, 3, 'p', ':', '1', 1, 'a'};
+    struct raft_config config = config_of(0), back;
+    struct raft_blob *blob = raft_config_encode(&config);
+    assert_int_equal(blob->bytes, sizeof plain);
+    assert_memory_equal(blob->data, plain, sizeof plain);
+    assert_int_equal(raft_config_decode(plain, sizeof plain, &back, NULL), TIDE_OK);
+    assert_int_equal(back.epoch, 0);
+    assert_string_equal(back.members[0].peer, "p:1");
+    raft_blob_unref(blob);
+}
+
+static void test_config_epoch(void **state)
+{
+    (void)state;
+    struct raft_config config = config_of(UINT64_C(0x0000000289abcdef)), back;
+    struct raft_blob *blob = raft_config_encode(&config);
+    assert_int_equal(raft_config_decode(blob->data, blob->bytes, &back, NULL), TIDE_OK);
+    assert_true(back.epoch == config.epoch && back.count == 1 && back.members[0].id == 2 && back.members[0].voter);
+    for (size_t bytes = 0; bytes < blob->bytes; bytes++)
+        assert_int_equal(raft_config_decode(blob->data, bytes, &back, NULL), TIDE_E_INVALID);
+    memset(blob->data + 2, 0, sizeof(uint64_t)); /* epoch 0 is written without */
+    assert_int_equal(raft_config_decode(blob->data, blob->bytes, &back, NULL), TIDE_E_INVALID);
+    blob->data[0] = 3;
+    assert_int_equal(raft_config_decode(blob->data, blob->bytes, &back, NULL), TIDE_E_INVALID);
+    raft_blob_unref(blob);
+    /* Changes keep it. */
+    raft_config_remove(&config, 2);
+    assert_true(config.epoch == UINT64_C(0x0000000289abcdef));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_there_and_back),   cmocka_unit_test(test_largest),    cmocka_unit_test(test_references),
-        cmocka_unit_test(test_cut_and_trailing), cmocka_unit_test(test_bad_fields), cmocka_unit_test(test_flips),
+        cmocka_unit_test(test_there_and_back),   cmocka_unit_test(test_largest),      cmocka_unit_test(test_references),
+        cmocka_unit_test(test_cut_and_trailing), cmocka_unit_test(test_bad_fields),   cmocka_unit_test(test_flips),
+        cmocka_unit_test(test_config_plain),     cmocka_unit_test(test_config_epoch),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
