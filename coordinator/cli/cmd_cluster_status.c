@@ -96,6 +96,20 @@ static uint64_t term_of(const struct cluster_view *view)
     return term;
 }
 
+static uint64_t epoch_of(const struct cluster_view *view)
+{
+    uint64_t epoch = 0;
+    struct err unused = {0};
+    return epoch_parse(view->epoch, &epoch, &unused) == TIDE_OK ? epoch : 0;
+}
+
+/* Of whoever was recovered, before those that were left behind. */
+static bool further(const struct cluster_view *a, const struct cluster_view *b)
+{
+    uint64_t of_a = epoch_of(a), of_b = epoch_of(b);
+    return of_a != of_b ? epoch_stale(of_b, of_a) : term_of(a) > term_of(b);
+}
+
 /* The view of whoever of those named is furthest. */
 static bool any_view(struct look *look)
 {
@@ -106,7 +120,7 @@ static bool any_view(struct look *look)
     sides_await(look, urls->count);
     for (size_t i = 0; i < urls->count; i++) {
         const struct side *side = &look->sides[i];
-        if (side->answered && (best == NULL || term_of(&side->view) > term_of(&best->view)))
+        if (side->answered && (best == NULL || further(&side->view, &best->view)))
             best = side;
     }
     if (best != NULL) {
@@ -212,6 +226,9 @@ static void find_problems(struct look *look)
         const struct side *side = &look->sides[i];
         if (side->asked && !side->answered)
             add_problem(look, "member %" PRIu64 " does not answer at %s: %.200s", m->id, m->address, side->call.error);
+        if (side->answered && side->view.epoch[0] != '\0' && strcmp(look->view.epoch, side->view.epoch) != 0)
+            add_problem(look, "member %" PRIu64 " is of epoch %s, and not %s: it was left behind by a recovery", m->id,
+                        side->view.epoch, look->view.epoch);
         if (side->answered && strcmp(look->view.version, side->view.version) != 0)
             add_problem(look, "member %" PRIu64 " runs version %s, %s %s", m->id, side->view.version,
                         look->led ? "the leader" : "another", look->view.version);
@@ -285,6 +302,8 @@ static void print_look(const struct look *look, bool wide)
     char time[UNIT_TEXT_MAX], lease[UNIT_TEXT_MAX];
     field_print("cluster", TINT_BOLD, "%s", c->cluster);
     print_leader(look);
+    if (epoch_of(c) != 0)
+        field_print("epoch", TINT_NONE, "%s, since it was recovered", c->epoch);
     field_print("version", TINT_NONE, "%s", c->version);
     field_print("up", TINT_NONE, "%s", duration_text(c->uptime_ms, time));
     field_print("revision", TINT_NONE, "%" PRIu64 "%s", c->revision,

@@ -7,7 +7,7 @@
 
 #include "coordinator/http/http.h"
 
-#define HTTP_ANSWER_HEADERS_MAX 4u
+#define HTTP_ANSWER_HEADERS_MAX 8u
 
 struct connection {
     struct http *http;

@@ -18,6 +18,8 @@ void api_stamp(void *context, struct http_request *request)
     snprintf(revision, sizeof revision, "%" PRIu64, server_state(server)->revision);
     http_header(request, "Tidemark-Cluster", member_cluster(replica_member(server->replica)));
     http_header(request, "Tidemark-Revision", revision);
+    if (cluster_epoch(server)[0] != '\0')
+        http_header(request, "Tidemark-Epoch", cluster_epoch(server));
 }
 
 /* ---- commands ---- */

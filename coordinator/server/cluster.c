@@ -30,6 +30,8 @@ enum tide_status cluster_health(struct server *server, struct err *err)
     mem_free(status);
     if (server->stopping)
         return err_set(err, TIDE_E_UNAVAILABLE, "stopping");
+    if (turn->later != 0)
+        return lead_left_behind(server, err);
     if (turn->leader == 0 || (turn->role == RAFT_LEADER && !server->leads))
         return err_set(err, TIDE_E_UNAVAILABLE, "the cluster has no leader, as far as this member knows");
     if (server_state(server)->cluster[0] == '\0')
@@ -111,6 +113,7 @@ static void serve_cluster(void *context, struct http_request *request)
     struct cluster_view view = {0};
     view_cluster(server_state(server), &view);
     text_copy(view.version, sizeof view.version, TIDE_VERSION_STRING);
+    text_copy(view.epoch, sizeof view.epoch, cluster_epoch(server));
     view.uptime_ms = (clock_mono_ns() - server->started_ns) / NS_PER_MS;
     show_members(server, &view);
     http_reply_noun(request, &cluster_view_codec, &view, 0);
@@ -122,30 +125,44 @@ void get_cluster(void *context, struct http_request *request)
     lead_read(context, request, serve_cluster);
 }
 
-json_t *cluster_members(struct server *server)
+/* What is made of the configuration, once for each. */
+static void read_group(struct server *server)
 {
-    const struct raft_blob *blob = replica_config(server->replica);
+    struct raft_blob *blob = replica_config(server->replica);
     struct raft_config config = {0};
     struct err err = {0};
-    if (blob != server->members_of) {
-        cluster_forget(server);
-        server->members_of = raft_blob_ref((struct raft_blob *)(uintptr_t)blob);
-        server->members = json_array();
-        if (blob != NULL && raft_config_decode(blob->data, blob->bytes, &config, &err) != TIDE_OK)
-            log_error("the configuration of the group cannot be read: %s", err.text);
-        for (size_t i = 0; i < config.count; i++)
-            if (config.members[i].api[0] != '\0')
-                json_array_append_new(server->members, json_string(config.members[i].api));
-    }
-    return server->members;
+    if (blob == server->group.of)
+        return;
+    cluster_forget(server);
+    server->group.of = raft_blob_ref(blob);
+    server->group.members = json_array();
+    if (blob != NULL && raft_config_decode(blob->data, blob->bytes, &config, &err) != TIDE_OK)
+        log_error("the configuration of the group cannot be read: %s", err.text);
+    for (size_t i = 0; i < config.count; i++)
+        if (config.members[i].api[0] != '\0')
+            json_array_append_new(server->group.members, json_string(config.members[i].api));
+    /* One that has not caught up yet reads of times when the group was another. */
+    if (raft_config_member(&config, member_id(replica_member(server->replica))) != NULL)
+        epoch_format(config.epoch, server->group.epoch);
+}
+
+json_t *cluster_members(struct server *server)
+{
+    read_group(server);
+    return server->group.members;
+}
+
+const char *cluster_epoch(struct server *server)
+{
+    read_group(server);
+    return server->group.epoch;
 }
 
 void cluster_forget(struct server *server)
 {
-    raft_blob_unref(server->members_of);
-    json_decref(server->members);
-    server->members_of = NULL;
-    server->members = NULL;
+    raft_blob_unref(server->group.of);
+    json_decref(server->group.members);
+    server->group = (struct group_read){0};
 }
 
 /* ---- changed ---- */

@@ -64,6 +64,13 @@ struct asked {
     struct asked *next, **link;
 };
 
+/* What the configuration of the group says to callers. */
+struct group_read {
+    struct raft_blob *of;           /* it; a reference */
+    json_t *members;                /* URLs of all, for agents; NULL: none */
+    char epoch[EPOCH_TEXT_MAX + 1]; /* empty: not known yet */
+};
+
 struct server {
     uv_loop_t *loop;
     struct server_options options;
@@ -84,9 +91,8 @@ struct server {
     bool verdict_refused; /* one of them: do not come again at once */
     struct watches watches;
     struct asked *asked;
-    struct raft_blob *members_of; /* configuration from which `members` was made; a reference */
-    json_t *members;              /* URLs of all members, for agents; NULL: none */
-    struct changing *changing;    /* changes of the group that callers wait for (cluster.c) */
+    struct group_read group;
+    struct changing *changing; /* changes of the group that callers wait for (cluster.c) */
     struct refusals refusals;
     bool stopping, stopped; /* asked to; the replica has */
     size_t backups;         /* being read, for requests that wait */
@@ -118,8 +124,9 @@ extern const struct http_route api_routes[];
 extern const size_t api_route_count;
 void api_stamp(void *context, struct http_request *request);
 void api_tick(struct server *server, uint64_t now_ns);
-/* cluster.c: URLs of all members; borrowed. */
+/* cluster.c: URLs of all members; the recovery epoch, empty while this member has not caught up. Borrowed. */
 json_t *cluster_members(struct server *server);
+const char *cluster_epoch(struct server *server);
 void cluster_forget(struct server *server);
 void cluster_tick(struct server *server, uint64_t now_ns); /* cluster.c */
 /* For handlers: answer the error if there is one; read a body, or see that there is none; propose, and answer with what
@@ -131,6 +138,8 @@ void api_propose(struct server *server, struct http_request *request, struct com
 
 /* lead.c: calls that only the leader can answer. */
 void lead_redirect(struct server *server, struct http_request *request);
+/* UNAVAILABLE: the group was recovered without this member. */
+enum tide_status lead_left_behind(const struct server *server, struct err *err);
 /* False, and answered, when this member does not lead. */
 bool lead_here(struct server *server, struct http_request *request);
 /* Call `then` when the state here is at least as new as the call; with ?stale=true at once. Else the call is answered. */

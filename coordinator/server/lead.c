@@ -12,10 +12,26 @@ struct pending_read {
     http_handler *then;
 };
 
+enum tide_status lead_left_behind(const struct server *server, struct err *err)
+{
+    char epoch[EPOCH_TEXT_MAX + 1];
+    epoch_format(replica_turn(server->replica)->later, epoch);
+    return err_set(
+        err, TIDE_E_UNAVAILABLE,
+        "this member was left behind when the group was recovered, which is of epoch %s now: ask the one that was, and "
+        "stop this one and remove its data",
+        epoch);
+}
+
 void lead_redirect(struct server *server, struct http_request *request)
 {
     const struct member_turn *turn = replica_turn(server->replica);
     struct err err = {0};
+    if (turn->later != 0) {
+        lead_left_behind(server, &err);
+        http_reply_err(request, &err);
+        return;
+    }
     if (turn->api[0] == '\0' || turn->role == RAFT_LEADER) {
         err_set(&err, TIDE_E_UNAVAILABLE, "the cluster has no leader at the moment, or this member cannot reach it");
         http_reply_err(request, &err);

@@ -25,12 +25,16 @@ void member_fatal(const char *what, const struct err *err)
 void member_broken(const struct member *member, const struct err *err)
 {
     log_error(
-        "fatal: a rule of the group is broken: %s. The coordinator stops. If this cluster was recovered (tidemarkd "
-        "recover), a member that was left behind runs again: stop it, remove its data, then start this one. If it was made "
+        "fatal: a rule of the group is broken: %s. The coordinator stops. If this cluster was made "
         "from a backup, not every member was restored: begin anew, each before any is started. Else this is a defect of "
         "tidemarkd: keep the data directories of all members, this one's is %s, and report it",
         err->text, member->dir.path);
     abort();
+}
+
+uint64_t member_id(const struct member *member)
+{
+    return member->id;
 }
 
 const char *member_cluster(const struct member *member)

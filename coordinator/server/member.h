@@ -40,6 +40,7 @@ struct member_turn {
     uint64_t term, leader;          /* leader 0: unknown */
     bool ready;                     /* leads, and all that was committed before its time has been handed over */
     char api[RAFT_ADDRESS_MAX + 1]; /* of the leader, as the configuration has it */
+    uint64_t later; /* not 0: the group was recovered without this member, and is of this epoch (identity.h) */
 };
 
 struct member_calls {
@@ -74,8 +75,8 @@ struct member_options {
 };
 
 /* Lock the directory, load the newest snapshot (`parse`, then `restored`, from within), read the log. An empty directory
- * becomes that of this member. Nothing moves before member_start. Errors: CONFLICT (in use; of another cluster or member),
- * VERSION, CORRUPT, IO, NOSPACE, and those of net_open. */
+ * becomes that of this member. Nothing moves before member_start. Errors: CONFLICT (in use; of another cluster or member;
+ * left behind by a recovery), VERSION, CORRUPT, IO, NOSPACE, and those of net_open. */
 MUST_USE enum tide_status member_open(const struct member_options *options, struct member **ret_member, struct err *err);
 void member_start(struct member *member);
 /* Say goodbye: what is under way is finished or fails, then `stopped`. With `hand_over` a leader first makes another one
@@ -83,6 +84,7 @@ void member_start(struct member *member);
 void member_stop(struct member *member, bool hand_over);
 void member_close(struct member *member); /* before member_start or after `stopped`; NULL is legal */
 
+uint64_t member_id(const struct member *member);
 const char *member_cluster(const struct member *member);
 const char *member_data(const struct member *member);
 const char *member_address(const struct member *member); /* for peers; empty: none */

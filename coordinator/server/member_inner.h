@@ -151,6 +151,7 @@ struct member {
     struct reads *reads;
     uint64_t read_number;
     struct member_turn turn; /* as last told */
+    uint64_t later;          /* not 0: left behind, and takes no part (left_behind.c) */
     bool transferring;
     void *transfer_cookie;
     uint64_t transfer_until_ns;
@@ -175,6 +176,14 @@ void member_broken(const struct member *member, const struct err *err) __attribu
 MUST_USE enum tide_status member_load(struct member *member, struct err *err);
 void image_of(struct member *member, uint64_t index, struct raft_snapshot *ret_snapshot);
 
+/* left_behind.c. load: of a data directory; ret_epoch 0: it was not, as far as it knows. Errors: CORRUPT, IO. */
+MUST_USE enum tide_status left_behind_load(const char *dir, uint64_t *ret_epoch, struct err *err);
+MUST_USE enum tide_status left_behind_forget(const char *dir, struct err *err);
+/* Errors: CONFLICT: it must not start. */
+MUST_USE enum tide_status left_behind_check(struct member *member, struct err *err);
+/* A peer is of a later epoch. */
+void left_behind_heard(struct member *member, uint64_t peer, uint64_t epoch);
+
 /* member_log.c */
 void journal_start(struct member *member);
 void journal_stop(struct member *member);
@@ -190,6 +199,8 @@ void *member_run(void *arg);
 /* Errors: as raft_step, but CORRUPT. */
 enum tide_status member_step(struct member *member, struct raft_event *event, struct err *err);
 
+/* Tell what the role is now, if that is news. */
+void hand_turn(struct member *member);
 /* Do what an update says; it is empty afterwards. */
 void member_take(struct member *member, struct raft_update *update);
 

@@ -261,6 +261,8 @@ void journal_collect(struct member *member)
     if (done <= member->persisted)
         return;
     member->persisted = done;
+    if (member->later != 0)
+        return;
     struct err err = {0};
     struct raft_event event = {.kind = RAFT_EV_PERSISTED, .number = done};
     if (member_step(member, &event, &err) != TIDE_OK)

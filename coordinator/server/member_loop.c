@@ -49,21 +49,21 @@ static void leave_own(struct member *member)
         own_lost(member);
 }
 
-/* Tell what the role is now, if that is news. */
-static void hand_turn(struct member *member)
+void hand_turn(struct member *member)
 {
     struct raft_status status;
     raft_get_status(member->raft, &status);
     struct member_turn turn = {.role = status.role,
                                .term = status.term,
                                .leader = status.leader,
+                               .later = member->later,
                                .ready = status.ready && status.commit == member->applied};
     const struct raft_member *leader = raft_config_member(raft_config_of(member->raft), status.leader);
     if (leader != NULL)
         text_copy(turn.api, sizeof turn.api, leader->api);
     struct member_turn *last = &member->turn;
     if (turn.role == last->role && turn.term == last->term && turn.leader == last->leader && turn.ready == last->ready &&
-        strcmp(turn.api, last->api) == 0)
+        turn.later == last->later && strcmp(turn.api, last->api) == 0)
         return;
     if (turn.role != last->role || turn.leader != last->leader)
         log_info("member %" PRIu64 " is %s in term %" PRIu64 "; leader: %" PRIu64, member->id, raft_role_name(turn.role),
@@ -126,6 +126,8 @@ void member_take(struct member *member, struct raft_update *update)
 enum tide_status member_step(struct member *member, struct raft_event *event, struct err *err)
 {
     struct raft_update update = {0};
+    if (member->later != 0)
+        return err_set(err, TIDE_E_UNAVAILABLE, "this member was left behind when the group was recovered");
     enum tide_status status = raft_step(member->raft, event, &update, err);
     if (status == TIDE_E_CORRUPT)
         member_broken(member, err);
@@ -159,7 +161,7 @@ static void on_tick(uv_timer_t *timer)
     if (due == 0)
         return;
     member->last_tick_ns += due * RAFT_TICK_MS * NS_PER_MS;
-    for (uint64_t i = 0; i < due && i < TICKS_AT_ONCE_MAX; i++)
+    for (uint64_t i = 0; i < due && i < TICKS_AT_ONCE_MAX && member->later == 0; i++)
         if (member_step(member, &(struct raft_event){.kind = RAFT_EV_TICK}, &err) != TIDE_OK)
             member_fatal("the core did not take a tick", &err);
     own_expire(member, now, MEMBER_UNKNOWN_MS * NS_PER_MS);

@@ -157,7 +157,8 @@ static enum tide_status load_all(struct member *member, struct loaded *loaded, s
                                    .snapshot = loaded->snapshot,
                                    .entries = loaded->entries,
                                    .count = loaded->count};
-    return raft_create(&options, &member->raft, err);
+    status = raft_create(&options, &member->raft, err);
+    return status == TIDE_OK ? left_behind_check(member, err) : status;
 }
 
 /* A directory of any cluster, or a new one of a cluster of its own. */

@@ -5,6 +5,7 @@
 
 #include "ckpt/base/log.h"
 #include "ckpt/base/mem.h"
+#include "ckpt/wire/identity.h"
 #include "coordinator/net/net.h"
 #include "coordinator/server/member_inner.h"
 
@@ -17,6 +18,8 @@ static void on_message(void *context, uint64_t from, const void *data, size_t by
     struct member *member = context;
     struct raft_message message;
     struct err err = {0};
+    if (member->later != 0)
+        return;
     enum tide_status status = raft_message_decode(data, bytes, &message, &err);
     if (status == TIDE_OK && message.from != from) {
         err_set(&err, TIDE_E_DENIED, "it speaks for member %" PRIu64, message.from);
@@ -36,6 +39,11 @@ static void on_up(void *context, uint64_t peer)
 {
     (void)context;
     log_debug("member %" PRIu64 " can be sent to", peer);
+}
+
+static void on_later(void *context, uint64_t peer, uint64_t epoch)
+{
+    left_behind_heard(context, peer, epoch);
 }
 
 static void on_down(void *context, uint64_t peer, const char *why)
@@ -101,7 +109,8 @@ enum tide_status peers_open(struct member *member, struct err *err)
                                   .context = member,
                                   .on_message = on_message,
                                   .on_up = on_up,
-                                  .on_down = on_down};
+                                  .on_down = on_down,
+                                  .on_later = on_later};
     return net_open(&options, &member->net, err);
 }
 
@@ -110,6 +119,8 @@ void peers_follow(struct member *member)
     const struct raft_config *now = raft_config_of(member->raft);
     if (member->net == NULL)
         return;
+    /* One that joins reads in the log what the group was before it was recovered: that is not its own past. */
+    net_epoch(member->net, raft_config_member(now, member->id) != NULL ? now->epoch : EPOCH_UNKNOWN);
     for (size_t i = 0; i < now->count; i++) {
         const struct raft_member *peer = &now->members[i];
         struct err err = {0};

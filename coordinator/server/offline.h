@@ -12,13 +12,14 @@ struct recovery_view {
     uint64_t member, index, term; /* of the last entry it has */
     char cluster[TIDE_UID_CHARS + 1];
     struct raft_config config; /* newest it knows of */
+    uint64_t epoch;            /* newest it has heard of: its group's, or that of whoever left it behind */
 };
 
 /* Look only. Errors: as datadir_open, CORRUPT, STATE (it is in no group). */
 MUST_USE enum tide_status recover_look(const char *data, struct recovery_view *ret_view, struct err *err);
 /* Make this member the only one of its group: it starts as the leader of a group of one, with everything it has; entries
- * that were not yet committed are, from then on. Errors: the same, NOSPACE, IO. */
-MUST_USE enum tide_status recover_alone(const char *data, struct err *err);
+ * that were not yet committed are, from then on. ret_epoch: that the group is now. Errors: the same, LIMIT, NOSPACE, IO. */
+MUST_USE enum tide_status recover_alone(const char *data, uint64_t *ret_epoch, struct err *err);
 
 struct restored_view {
     uint64_t member, index, digest; /* digest: the same at every member that was restored alike */

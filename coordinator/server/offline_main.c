@@ -70,8 +70,10 @@ static const char recover_help[] =
     "  --data DIR                    of the member that is to go on\n"
     "  --yes-lose-what-others-had    do not ask\n"
     "\n"
-    "What only the lost members had is lost, even if it was acknowledged. The other members must never be started again\n"
-    "with their data: remove it, and add them anew with tidemark cluster issue member and tidemark cluster add.\n";
+    "What only the lost members had is lost, even if it was acknowledged. The group gets a new recovery epoch: whoever "
+    "knows\n"
+    "of it, members, agents and tidemark, follows no member that was left behind. Those must not be started again with\n"
+    "their data: remove it, and add them anew with tidemark cluster issue member and tidemark cluster add.\n";
 
 static void print_view(const char *data, const struct recovery_view *view)
 {
@@ -83,7 +85,7 @@ static void print_view(const char *data, const struct recovery_view *view)
                view->config.members[i].id == view->member ? "  <- goes on alone" : "");
     printf("Lost is what the others had beyond entry %" PRIu64
            ", acknowledged or not; what this member had and the group had not\n"
-           "yet agreed on is done. The others must never be started again with the data they have.\n",
+           "yet agreed on is done. The others must not be started again with the data they have.\n",
            view->index);
 }
 
@@ -103,6 +105,8 @@ int recover_main(int argc, char **argv)
 {
     struct arguments a = {0};
     struct recovery_view view;
+    char epoch[EPOCH_TEXT_MAX + 1];
+    uint64_t now = 0;
     struct err err = {0};
     int status = parse(argc, argv, &a);
     if (status != EXIT_OK)
@@ -120,11 +124,15 @@ int recover_main(int argc, char **argv)
         fprintf(stderr, "tidemarkd: that is not the id of the cluster; nothing was changed\n");
         return EXIT_ERROR;
     }
-    if (recover_alone(a.data, &err) != TIDE_OK)
+    if (recover_alone(a.data, &now, &err) != TIDE_OK)
         return failed(&err);
+    epoch_format(now, epoch);
     printf(
-        "Done. See to it that no tidemarkd of the others starts by itself when their hosts come back (systemctl disable):\n"
-        "together they would go on from before, and this member would stop. Then start it: it leads a group of one.\n");
+        "Done; the group is of epoch %s now. See to it that no tidemarkd of the others starts by itself when their hosts "
+        "come\n"
+        "back (systemctl disable): where they do not reach this member they could go on from before, and whatever has not\n"
+        "heard of the new epoch would follow them. Then start this one: it leads a group of one.\n",
+        epoch);
     return EXIT_OK;
 }
 

@@ -4,10 +4,13 @@
 #include <string.h>
 
 #include "ckpt/base/mem.h"
+#include "ckpt/base/rng.h"
+#include "ckpt/wire/identity.h"
 #include "coordinator/disk/datadir.h"
 #include "coordinator/disk/snapshot.h"
 #include "coordinator/disk/wal.h"
 #include "coordinator/raft/raft.h"
+#include "coordinator/server/member_inner.h"
 #include "coordinator/server/offline.h"
 
 struct found {
@@ -35,6 +38,7 @@ static enum tide_status read_all(struct found *found, struct err *err)
 {
     struct snapshot snapshot = {0};
     struct recovery_view *view = &found->view;
+    uint64_t later = 0;
     enum tide_status status = ballot_load(found->dir.path, &found->ballot, err);
     if (status == TIDE_OK)
         status = snapshot_newest(found->dir.path, found->dir.cluster, &snapshot, err);
@@ -48,6 +52,9 @@ static enum tide_status read_all(struct found *found, struct err *err)
     if (status == TIDE_OK && wal_last(found->wal) > snapshot.index)
         status = wal_read(found->wal, snapshot.index + 1, wal_last(found->wal), take_entry, view, err);
     snapshot_release(&snapshot);
+    if (status == TIDE_OK)
+        status = left_behind_load(found->dir.path, &later, err);
+    view->epoch = epoch_stale(view->config.epoch, later) ? later : view->config.epoch;
     return status;
 }
 
@@ -82,10 +89,10 @@ enum tide_status recover_look(const char *data, struct recovery_view *ret_view, 
 
 /* As if the group had decided it: an entry of a new term, behind all others, that names this member alone. The term first:
  * no log holds an entry of a term that its member does not know. */
-static enum tide_status go_alone(struct found *found, struct err *err)
+static enum tide_status go_alone(struct found *found, uint64_t epoch, struct err *err)
 {
     struct raft_member self = *raft_config_member(&found->view.config, found->dir.member);
-    struct raft_config alone = {.count = 1};
+    struct raft_config alone = {.count = 1, .epoch = epoch};
     uint64_t term = found->ballot.term > found->view.term ? found->ballot.term : found->view.term;
     struct ballot ballot = {.term = term + 1, .vote = found->dir.member};
     self.voter = true;
@@ -99,16 +106,21 @@ static enum tide_status go_alone(struct found *found, struct err *err)
     if (status == TIDE_OK)
         status = wal_sync(found->wal, err);
     raft_blob_unref(blob);
-    return status;
+    return status == TIDE_OK ? left_behind_forget(found->dir.path, err) : status;
 }
 
-enum tide_status recover_alone(const char *data, struct err *err)
+enum tide_status recover_alone(const char *data, uint64_t *ret_epoch, struct err *err)
 {
     struct found found;
+    uint64_t epoch = 0;
     enum tide_status status = look(data, &found, err);
     if (status != TIDE_OK)
         return status;
-    status = go_alone(&found, err);
+    status = epoch_next(found.view.epoch, (uint32_t)rng_entropy(), &epoch, err);
+    if (status == TIDE_OK)
+        status = go_alone(&found, epoch, err);
     found_close(&found);
+    if (status == TIDE_OK)
+        *ret_epoch = epoch;
     return status;
 }

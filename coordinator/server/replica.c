@@ -29,7 +29,7 @@ const struct member_turn *replica_turn(const struct replica *replica)
     return &replica->turn;
 }
 
-const struct raft_blob *replica_config(const struct replica *replica)
+struct raft_blob *replica_config(struct replica *replica)
 {
     return replica->config;
 }

@@ -41,8 +41,9 @@ void replica_close(struct replica *replica); /* before start or after `stopped`;
 const struct state *replica_state(const struct replica *replica);
 struct member *replica_member(struct replica *replica);
 /* As of the last callback. */
-/* Encoded configuration as of the last applied entry; another blob when it is another. NULL: nobody is in the group. */
-const struct raft_blob *replica_config(const struct replica *replica);
+/* Encoded configuration as of the last applied entry; another blob when it is another. NULL: nobody is in the group.
+ * Borrowed: who keeps it takes a reference. */
+struct raft_blob *replica_config(struct replica *replica);
 const struct member_turn *replica_turn(const struct replica *replica);
 static inline bool replica_leads(const struct replica *replica)
 {

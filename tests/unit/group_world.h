@@ -305,6 +305,16 @@ static inline void propose_many(struct group *g, struct mate *n, unsigned count)
     assert_true(UNTIL(g, n->own == own + count));
 }
 
+/* How many changes were made: one or none. */
+static inline uint64_t changed(struct group *g, struct mate *leader, enum member_change change,
+                               const struct raft_member *who)
+{
+    uint64_t own = leader->own, failures = leader->failures;
+    member_change(leader->member, change, who, leader);
+    assert_true(UNTIL(g, leader->own > own || leader->failures > failures));
+    return leader->own - own;
+}
+
 static inline bool same(const struct group *g)
 {
     const struct mate *first = NULL;

@@ -206,14 +206,6 @@ static void the_leadership_is_handed_over(void **state)
     group_end(&g);
 }
 
-static uint64_t changed(struct group *g, struct mate *leader, enum member_change change, const struct raft_member *who)
-{
-    uint64_t own = leader->own, failures = leader->failures;
-    member_change(leader->member, change, who, leader);
-    assert_true(UNTIL(g, leader->own > own || leader->failures > failures));
-    return leader->own - own;
-}
-
 static void members_come_and_go(void **state)
 {
     (void)state;
