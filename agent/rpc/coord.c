@@ -8,6 +8,7 @@
 #include "ckpt/base/clock.h"
 #include "ckpt/base/log.h"
 #include "ckpt/base/mem.h"
+#include "ckpt/wire/identity.h"
 #include "ckpt/wire/view.h"
 
 #define COORDINATORS_MAX 16u
@@ -48,7 +49,7 @@ struct coord {
     size_t poll_at; /* where the poll was sent */
     bool joined, ever_joined, closing;
     bool beat_wanted; /* something changed while one was in flight */
-    bool unreachable_said;
+    bool unreachable_said, left_behind_said; /* since one answered that is followed */
     uint64_t heartbeat_ms, beat_timeout_ms;
 };
 
@@ -215,6 +216,31 @@ static void read_beat_answer(struct coord *coord, const struct http_answer *answ
     json_decref(body);
 }
 
+/* One that says no epoch is of a version that knew of none, and so of a group that was never recovered. */
+static uint64_t epoch_of(const struct http_answer *answer)
+{
+    uint64_t epoch = 0;
+    struct err unused = {0};
+    return epoch_parse(answer->epoch, &epoch, &unused) == TIDE_OK ? epoch : 0;
+}
+
+static enum coord_history history_of(const struct coord *coord, const struct http_answer *answer)
+{
+    return answer->status == 0 ? COORD_SAME : coord->hooks.history(coord->hooks.context, answer->cluster, epoch_of(answer));
+}
+
+/* Whatever a coordinator says that was left behind, it is as if nobody had answered. */
+static struct http_answer believed(struct coord *coord, const struct http_answer *answer)
+{
+    static const char why[] = "it was left behind when the cluster was recovered: stop it, and remove its data";
+    if (history_of(coord, answer) != COORD_LEFT_BEHIND)
+        return *answer;
+    if (!coord->left_behind_said)
+        log_error("the coordinator at %s is not followed: %s", coord->urls.items[coord->current], why);
+    coord->left_behind_said = true;
+    return (struct http_answer){.body = "", .error = why, .url = answer->url, .cluster = "", .epoch = ""};
+}
+
 /* What every answer means for whom to ask next. True: it is a 2xx. */
 static bool judge(struct coord *coord, struct lane *lane, const struct http_answer *answer, struct api_error *ret_error)
 {
@@ -225,7 +251,7 @@ static bool judge(struct coord *coord, struct lane *lane, const struct http_answ
         prefer(coord, answer->url);
         if (coord->unreachable_said)
             log_info("the coordinator at %s answers again", coord->urls.items[coord->current]);
-        coord->unreachable_said = false;
+        coord->unreachable_said = coord->left_behind_said = false;
         return true;
     }
     json_error_t unused;
@@ -238,7 +264,7 @@ static bool judge(struct coord *coord, struct lane *lane, const struct http_answ
     json_decref(body);
     if (answer->status == 0 || answer->status >= 500) {
         if (!coord->unreachable_said)
-            log_warn("no answer from the coordinator at %s: %.300s; ranks keep running, asking on", coord->urls.items[coord->current],
+            log_warn("no use in the coordinator at %s: %.300s; ranks keep running, asking on", coord->urls.items[coord->current],
                      ret_error->message);
         coord->unreachable_said = true;
         /* A poll that was left waiting elsewhere says nothing of the one that answers now. */
@@ -286,9 +312,10 @@ static uint64_t beat_timeout_ms(uint64_t lease_ms)
     return half_ms < HEARTBEAT_TIMEOUT_MS_MAX ? half_ms : HEARTBEAT_TIMEOUT_MS_MAX;
 }
 
-static void on_registered(void *context, const struct http_answer *answer)
+static void on_registered(void *context, const struct http_answer *told)
 {
     struct coord *coord = context;
+    struct http_answer heard = believed(coord, told), *answer = &heard;
     struct api_error error;
     if (!judge(coord, &coord->join, answer, &error)) {
         if (answer->status >= 400 && answer->status < 500)
@@ -304,7 +331,7 @@ static void on_registered(void *context, const struct http_answer *answer)
         uv_timer_start(&coord->join.timer, on_join_timer, pause_ms(coord, &coord->join), 0);
         return;
     }
-    if (!coord->hooks.welcomed(coord->hooks.context, &welcome)) {
+    if (!coord->hooks.welcomed(coord->hooks.context, &welcome, epoch_of(answer))) {
         uv_timer_start(&coord->join.timer, on_join_timer, REFUSED_CLUSTER_MS, 0);
         return;
     }
@@ -374,6 +401,16 @@ static bool forgotten(const struct http_answer *answer, const struct api_error *
            (strcmp(error->code, tide_status_name(TIDE_E_NOT_FOUND)) == 0 || strcmp(error->code, tide_status_name(TIDE_E_STALE)) == 0);
 }
 
+/* Remembered before anything else is taken from it (dirs_join): that is what registering does. */
+static bool heard_of_recovery(struct coord *coord, const struct http_answer *answer)
+{
+    if (history_of(coord, answer) != COORD_LATER)
+        return false;
+    log_warn("the cluster was recovered, and is of epoch %s now: registering again", answer->epoch);
+    rejoin(coord);
+    return true;
+}
+
 static void on_beat_timer(uv_timer_t *timer)
 {
     send_beat(((struct lane *)timer->data)->coord);
@@ -393,12 +430,13 @@ static void on_poll_elsewhere(uv_timer_t *timer)
     send_poll(coord);
 }
 
-static void on_beat(void *context, const struct http_answer *answer)
+static void on_beat(void *context, const struct http_answer *told)
 {
     struct coord *coord = context;
+    struct http_answer heard = believed(coord, told), *answer = &heard;
     struct api_error error;
     bool good = judge(coord, &coord->beat, answer, &error);
-    if (!coord->joined)
+    if (!coord->joined || heard_of_recovery(coord, answer))
         return;
     if (forgotten(answer, &error)) {
         log_warn("the coordinator does not know this incarnation (%s): registering again", error.message);
@@ -457,12 +495,13 @@ static void take_desired(struct coord *coord, const struct http_answer *answer)
     codec_release(&desired_codec, &desired);
 }
 
-static void on_poll(void *context, const struct http_answer *answer)
+static void on_poll(void *context, const struct http_answer *told)
 {
     struct coord *coord = context;
+    struct http_answer heard = believed(coord, told), *answer = &heard;
     struct api_error error;
     bool good = judge(coord, &coord->poll, answer, &error);
-    if (!coord->joined)
+    if (!coord->joined || heard_of_recovery(coord, answer))
         return;
     /* An incarnation that is not known any more is noticed by the heartbeats. */
     uint64_t pause = pause_ms(coord, &coord->poll);

@@ -9,10 +9,17 @@
 #include "ckpt/base/rng.h"
 #include "ckpt/wire/node.h"
 
+/* A coordinator that was left behind when its group was recovered is not followed; of a recovery that was not known yet the
+ * node hears by registering again. */
+enum coord_history { COORD_SAME, COORD_LEFT_BEHIND, COORD_LATER };
+
 struct coord_hooks {
     void *context;
-    /* Welcomed. False: that cluster is refused (said in a log line already); asked again later. */
-    bool (*welcomed)(void *context, const struct node_welcome *welcome);
+    /* Welcomed, by a coordinator of that recovery epoch. False: that cluster is refused (said in a log line already); asked
+     * again later. */
+    bool (*welcomed)(void *context, const struct node_welcome *welcome, uint64_t epoch);
+    /* An answer of that cluster and epoch came. */
+    enum coord_history (*history)(void *context, const char *cluster, uint64_t epoch);
     /* A refusal that cannot be waited out before the first welcome: the process ends. */
     void (*refused)(void *context, const char *why);
     void (*desired)(void *context, const struct desired *desired);

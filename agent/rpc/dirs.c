@@ -16,6 +16,7 @@
 #include "ckpt/base/mem.h"
 #include "ckpt/base/rng.h"
 #include "ckpt/wire/codec.h"
+#include "ckpt/wire/identity.h"
 
 #define DIR_MODE 0755
 #define FILE_MODE 0644
@@ -23,6 +24,7 @@
 #define ARENA_ROOT "/dev/shm"
 #define RUN_ROOT "/tmp"
 #define NOTE_FILE "job.json"
+#define EPOCH_FILE "cluster.epoch"
 /* sun_path is 108; below steps/ come "/<uid>.g<20 digits>/agent.sock". */
 #define STEPS_PATH_MAX (107 - 1 - TIDE_UID_CHARS - 2 - 20 - 11)
 
@@ -93,6 +95,38 @@ static enum tide_status write_uid(const struct dirs *dirs, const char *file, con
     return status != TIDE_OK ? status : fsx_replace(path, text, (size_t)n, FILE_MODE, err);
 }
 
+/* "<cluster> <epoch>": what is said of another cluster than that of cluster.uid is of the past. */
+static enum tide_status read_epoch(struct dirs *dirs, struct err *err)
+{
+    char path[TIDE_PATH_MAX + 1], *data = NULL;
+    size_t bytes = 0;
+    enum tide_status status = path_of(path, err, "%s/" EPOCH_FILE, dirs->state);
+    if (status == TIDE_OK)
+        status = fsx_read(path, SMALL_FILE_MAX, &data, &bytes, err);
+    if (status != TIDE_OK)
+        return status;
+    data[strcspn(data, "\n")] = '\0';
+    char *space = strchr(data, ' ');
+    if (space != NULL)
+        *space = '\0';
+    if (space == NULL || !uid_valid(data) || epoch_parse(space + 1, &dirs->epoch, err) != TIDE_OK)
+        status = err_set(err, TIDE_E_CORRUPT, "%s does not hold a cluster and its epoch; restore it or begin with an empty --state "
+                                              "directory", path);
+    else if (strcmp(data, dirs->cluster) != 0)
+        dirs->epoch = 0;
+    mem_free(data);
+    return status;
+}
+
+static enum tide_status write_epoch(const struct dirs *dirs, const char *cluster, uint64_t epoch, struct err *err)
+{
+    char path[TIDE_PATH_MAX + 1], text[TIDE_UID_CHARS + EPOCH_TEXT_MAX + 3], number[EPOCH_TEXT_MAX + 1];
+    enum tide_status status = path_of(path, err, "%s/" EPOCH_FILE, dirs->state);
+    epoch_format(epoch, number);
+    int n = snprintf(text, sizeof text, "%s %s\n", cluster, number);
+    return status != TIDE_OK ? status : fsx_replace(path, text, (size_t)n, FILE_MODE, err);
+}
+
 static enum tide_status know_uids(struct dirs *dirs, struct err *err)
 {
     enum tide_status status = read_uid(dirs, "node.uid", dirs->uid, err);
@@ -104,6 +138,8 @@ static enum tide_status know_uids(struct dirs *dirs, struct err *err)
     if (status != TIDE_OK)
         return status;
     status = read_uid(dirs, "cluster.uid", dirs->cluster, err);
+    if (status == TIDE_OK)
+        status = read_epoch(dirs, err);
     return status == TIDE_E_NOT_FOUND ? TIDE_OK : status;
 }
 
@@ -168,15 +204,22 @@ void dirs_close(struct dirs *dirs)
     close(dirs->lock_fd);
 }
 
-enum tide_status dirs_join(struct dirs *dirs, const char *cluster, struct err *err)
+enum tide_status dirs_join(struct dirs *dirs, const char *cluster, uint64_t epoch, struct err *err)
 {
+    bool same = strcmp(dirs->cluster, cluster) == 0;
     if (!uid_valid(cluster))
         return err_set(err, TIDE_E_INVALID, "the coordinator named its cluster \"%.40s\", which is no uid", cluster);
-    if (strcmp(dirs->cluster, cluster) == 0)
+    if (same && dirs->epoch == epoch)
         return TIDE_OK;
-    enum tide_status status = write_uid(dirs, "cluster.uid", cluster, err);
-    if (status == TIDE_OK)
+    if (same && epoch_stale(epoch, dirs->epoch))
+        return err_set(err, TIDE_E_STALE, "the coordinator is one of before a recovery of cluster %s that this node knows of", cluster);
+    enum tide_status status = epoch == 0 ? TIDE_OK : write_epoch(dirs, cluster, epoch, err);
+    if (status == TIDE_OK && !same)
+        status = write_uid(dirs, "cluster.uid", cluster, err);
+    if (status == TIDE_OK) {
         memcpy(dirs->cluster, cluster, sizeof dirs->cluster);
+        dirs->epoch = epoch;
+    }
     return status;
 }
 

@@ -20,6 +20,7 @@ struct dirs {
     char cgroup[TIDE_PATH_MAX + 1]; /* empty: none can be written here */
     char uid[TIDE_UID_CHARS + 1];
     char cluster[TIDE_UID_CHARS + 1]; /* empty: never joined one */
+    uint64_t epoch;                   /* newest recovery of it that is known (ckpt/wire/identity.h) */
     int lock_fd;
 };
 
@@ -28,8 +29,9 @@ struct dirs {
 MUST_USE enum tide_status dirs_open(const char *state, const char *arena, struct dirs *ret_dirs, struct err *err);
 /* Give the lock back; remove arena and cgroup if nothing is left in them. */
 void dirs_close(struct dirs *dirs);
-/* Durable before the first desired state of that cluster is followed. */
-MUST_USE enum tide_status dirs_join(struct dirs *dirs, const char *cluster, struct err *err);
+/* Durable before the first desired state of that cluster, and of that recovery of it, is followed. Errors: STALE (an epoch of
+ * before a recovery that is known), IO, NOSPACE. */
+MUST_USE enum tide_status dirs_join(struct dirs *dirs, const char *cluster, uint64_t epoch, struct err *err);
 
 /* Into `to` of TIDE_PATH_MAX + 1 bytes. Errors: LIMIT. */
 MUST_USE enum tide_status dirs_step(const struct dirs *dirs, const char *uid, uint64_t generation, char *to, struct err *err);

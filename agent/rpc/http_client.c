@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "ckpt/base/mem.h"
+#include "ckpt/wire/identity.h"
 
 #define CONNECT_TIMEOUT_MS 2000L
 #define REDIRECTS_MAX 4L
@@ -46,11 +47,23 @@ static void call_free(struct http_flight *call)
     mem_free(call);
 }
 
+/* Of the last answer, behind all redirects. */
+static const char *header_of(struct http_flight *call, const char *name)
+{
+    struct curl_header *header = NULL;
+    return curl_easy_header(call->easy, name, 0, CURLH_HEADER, -1, &header) == CURLHE_OK ? header->value : "";
+}
+
 static void finish(struct http_flight *call, CURLcode code)
 {
-    struct http_answer answer = {.body = "", .error = "", .url = ""};
+    struct http_answer answer = {.body = "", .error = "", .url = "", .cluster = "", .epoch = ""};
+    char cluster[TIDE_UID_CHARS + 1], epoch[EPOCH_TEXT_MAX + 1];
     if (code == CURLE_OK) {
         curl_easy_getinfo(call->easy, CURLINFO_RESPONSE_CODE, &answer.status);
+        text_copy(cluster, sizeof cluster, header_of(call, "Tidemark-Cluster")); /* curl keeps one header at a time */
+        text_copy(epoch, sizeof epoch, header_of(call, "Tidemark-Epoch"));
+        answer.cluster = cluster;
+        answer.epoch = epoch;
         curl_easy_getinfo(call->easy, CURLINFO_EFFECTIVE_URL, &answer.url);
         if (call->data != NULL)
             answer.body = call->data, answer.bytes = call->used;

@@ -39,6 +39,7 @@ struct http_answer {
     size_t bytes;
     const char *error;
     const char *url;   /* that answered: another than that of the call when it redirected */
+    const char *cluster, *epoch; /* headers Tidemark-Cluster and Tidemark-Epoch; empty: none */
 };
 
 struct http_call {

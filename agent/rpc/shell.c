@@ -14,6 +14,7 @@
 #include "ckpt/base/log.h"
 #include "ckpt/base/mem.h"
 #include "ckpt/base/rng.h"
+#include "ckpt/wire/identity.h"
 
 #define QUEUE_ROOM_FIRST 16u
 #define END_EXTRA_MS 5000u /* beyond the longest grace, when told to end with the steps */
@@ -91,7 +92,15 @@ static bool on_log_running(void *context, const char *uid, uint64_t generation)
     return steps_running(((struct shell *)context)->steps, uid, generation);
 }
 
-static bool on_welcomed(void *context, const struct node_welcome *welcome)
+static enum coord_history on_history(void *context, const char *cluster, uint64_t epoch)
+{
+    const struct shell *shell = context;
+    if (strcmp(cluster, shell->dirs.cluster) != 0 || epoch == shell->dirs.epoch)
+        return COORD_SAME;
+    return epoch_stale(epoch, shell->dirs.epoch) ? COORD_LEFT_BEHIND : COORD_LATER;
+}
+
+static bool on_welcomed(void *context, const struct node_welcome *welcome, uint64_t epoch)
 {
     struct shell *shell = context;
     struct err err = {0};
@@ -104,7 +113,7 @@ static bool on_welcomed(void *context, const struct node_welcome *welcome)
     }
     if (other)
         log_warn("this node belonged to cluster %s and joins %s: nothing runs here", shell->dirs.cluster, welcome->cluster);
-    if (dirs_join(&shell->dirs, welcome->cluster, &err) != TIDE_OK) {
+    if (dirs_join(&shell->dirs, welcome->cluster, epoch, &err) != TIDE_OK) {
         log_error("%s", err.text);
         return false;
     }
@@ -246,6 +255,7 @@ static enum tide_status make_coord(struct shell *shell, struct err *err)
     struct coord_hooks hooks = {
         .context = shell,
         .welcomed = on_welcomed,
+        .history = on_history,
         .refused = on_refused,
         .desired = on_desired,
         .heartbeat = on_heartbeat,

@@ -109,12 +109,80 @@ static void an_arena_that_others_may_write_into_is_refused(void **state)
     assert_int_equal(dirs_open(own, root, &dirs, &err), TIDE_OK);
 }
 
+/* ---- which cluster, and which of its histories ---- */
+
+#define CLUSTER "00c0ffee00c0ffee"
+#define FIRST (UINT64_C(1) << 32 | 7)
+#define SECOND (UINT64_C(2) << 32 | 1)
+
+static void open_again(void)
+{
+    char own[80];
+    dirs_close(&dirs);
+    snprintf(own, sizeof own, "%s/state", root);
+    assert_int_equal(dirs_open(own, root, &dirs, NULL), TIDE_OK);
+}
+
+static void a_recovery_is_remembered(void **state)
+{
+    (void)state;
+    struct err err = {0};
+    assert_int_equal(dirs_join(&dirs, CLUSTER, 0, &err), TIDE_OK);
+    open_again();
+    assert_string_equal(dirs.cluster, CLUSTER);
+    assert_true(dirs.epoch == 0);
+    assert_int_equal(dirs_join(&dirs, CLUSTER, FIRST, &err), TIDE_OK);
+    open_again();
+    assert_string_equal(dirs.cluster, CLUSTER);
+    assert_true(dirs.epoch == FIRST);
+    /* One of before it, or of another recovery of the same. */
+    assert_int_equal(dirs_join(&dirs, CLUSTER, 0, &err), TIDE_E_STALE);
+    assert_int_equal(dirs_join(&dirs, CLUSTER, FIRST + 1, &err), TIDE_E_STALE);
+    assert_int_equal(dirs_join(&dirs, CLUSTER, SECOND, &err), TIDE_OK);
+    open_again();
+    assert_true(dirs.epoch == SECOND);
+}
+
+/* What was recovered was another cluster. */
+static void another_cluster_begins_anew(void **state)
+{
+    (void)state;
+    struct err err = {0};
+    assert_int_equal(dirs_join(&dirs, CLUSTER, SECOND, &err), TIDE_OK);
+    assert_int_equal(dirs_join(&dirs, OTHER, 0, &err), TIDE_OK);
+    assert_true(dirs.epoch == 0);
+    open_again();
+    assert_string_equal(dirs.cluster, OTHER);
+    assert_true(dirs.epoch == 0);
+    assert_int_equal(dirs_join(&dirs, OTHER, FIRST, &err), TIDE_OK);
+    open_again();
+    assert_true(dirs.epoch == FIRST);
+}
+
+static void an_epoch_that_cannot_be_read_is_no_epoch_zero(void **state)
+{
+    (void)state;
+    char path[TIDE_PATH_MAX + 32], own[80];
+    struct err err = {0};
+    snprintf(path, sizeof path, "%s/cluster.epoch", dirs.state);
+    snprintf(own, sizeof own, "%s/state", root);
+    assert_int_equal(dirs_join(&dirs, OTHER, 0, &err), TIDE_OK);
+    assert_int_equal(fsx_replace(path, OTHER " 1-xyz\n", 23, 0644, &err), TIDE_OK);
+    dirs_close(&dirs);
+    assert_int_equal(dirs_open(own, root, &dirs, &err), TIDE_E_CORRUPT);
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(dirs_open(own, root, &dirs, NULL), TIDE_OK);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(the_newest_generation_begun_is_remembered, open_it, close_it),
         cmocka_unit_test_setup_teardown(what_is_no_note_is_passed_over, open_it, close_it),
         cmocka_unit_test_setup_teardown(an_arena_that_others_may_write_into_is_refused, open_it, close_it),
+        cmocka_unit_test_setup_teardown(a_recovery_is_remembered, open_it, close_it),
+        cmocka_unit_test_setup_teardown(another_cluster_begins_anew, open_it, close_it),
+        cmocka_unit_test_setup_teardown(an_epoch_that_cannot_be_read_is_no_epoch_zero, open_it, close_it),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
