@@ -8,6 +8,7 @@
 #include "ckpt/base/clock.h"
 #include "ckpt/base/mem.h"
 #include "coordinator/cli/exits.h"
+#include "coordinator/cli/home.h"
 #include "coordinator/cli/signals.h"
 #include "coordinator/cli/term.h"
 #include "coordinator/cli/units.h"
@@ -191,6 +192,23 @@ static void attempt_once(struct client *client, const struct attempt *a, struct 
         http_wait(client->http, 1000);
 }
 
+/* Whatever a coordinator says that was left behind when its group was recovered, it is as if it had not answered. */
+static void believe(struct http_call *call)
+{
+    if (!call->reached || call->cluster[0] == '\0' || call->epoch == EPOCH_UNKNOWN)
+        return;
+    uint64_t met = epoch_met(call->cluster);
+    if (call->epoch == met)
+        return;
+    if (!epoch_stale(call->epoch, met)) {
+        epoch_meet(call->cluster, call->epoch);
+        return;
+    }
+    call->reached = false;
+    text_copy(call->error, sizeof call->error,
+              "it was left behind when the cluster was recovered; stop it, and remove its data");
+}
+
 static void remember_failure(struct client *client, struct attempt *a, const struct http_call *call)
 {
     if (a->number % client->urls.count == 0)
@@ -276,6 +294,7 @@ static enum tide_status exchange(struct client *client, struct attempt *a, struc
         rng_hex(&client->rng, a->key, REQUEST_KEY_CHARS);
     for (;;) {
         attempt_once(client, a, call);
+        believe(call);
         if (interrupted(client)) {
             status = fault_set(fault, TIDE_E_STATE, NULL, "interrupted");
             break;

@@ -10,6 +10,7 @@
 #include <tidemark/version.h>
 
 #include "ckpt/base/mem.h"
+#include "ckpt/wire/identity.h"
 #include "coordinator/cli/signals.h"
 
 #define CONNECTIONS_MAX 128L
@@ -79,6 +80,7 @@ static size_t take_header(char *data, size_t size, size_t count, void *context)
 {
     struct http_call *call = context;
     char value[HTTP_DIGEST_CHARS + 1];
+    struct err unused = {0};
     if (header_is(data, size * count, "Tidemark-Offset", value, sizeof value))
         call->log_offset = strtoull(value, NULL, 10);
     else if (header_is(data, size * count, "Tidemark-Next", value, sizeof value))
@@ -91,6 +93,11 @@ static size_t take_header(char *data, size_t size, size_t count, void *context)
         text_copy(call->digest, sizeof call->digest, value);
     else if (header_is(data, size * count, "Tidemark-Index", value, sizeof value))
         call->index = strtoull(value, NULL, 10);
+    else if (header_is(data, size * count, "Tidemark-Epoch", value, sizeof value) &&
+             epoch_parse(value, &call->epoch, &unused) != TIDE_OK)
+        call->epoch = EPOCH_UNKNOWN;
+    else if (size * count > 5 && strncmp(data, "HTTP/", 5) == 0)
+        call->epoch = EPOCH_UNKNOWN; /* another answer begins, of where we were sent on to */
     return size * count;
 }
 
@@ -173,6 +180,7 @@ enum tide_status http_start(struct http *http, struct http_call *call, struct er
     call->error[0] = '\0';
     call->log_offset = call->log_next = call->index = 0;
     call->cluster[0] = call->digest[0] = '\0';
+    call->epoch = EPOCH_UNKNOWN;
     call->easy = curl_easy_init();
     if (call->easy == NULL)
         return err_set(err, TIDE_E_IO, "libcurl gave no handle for %s", call->url);

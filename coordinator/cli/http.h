@@ -49,6 +49,7 @@ struct http_call {
     char cluster[TIDE_UID_CHARS + 1];   /* header Tidemark-Cluster */
     char digest[HTTP_DIGEST_CHARS + 1]; /* header Tidemark-Sha256 */
     uint64_t index;                     /* header Tidemark-Index */
+    uint64_t epoch;                     /* header Tidemark-Epoch; EPOCH_UNKNOWN: none */
 
     void *easy, *headers; /* internal */
 };

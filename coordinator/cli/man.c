@@ -108,7 +108,9 @@ static void man_environment(FILE *to)
         {"TIDEMARK_CACERT", "The CA of the coordinators, when --cacert is not given."},
         {"PET_<FLAG>", "Stands for a flag of torchrun in tidemark run, as with torchrun: PET_NPROC_PER_NODE=4."},
         {"PYTHON_EXEC", "The interpreter of scripts and modules; python3 if not set."},
-        {"XDG_STATE_HOME", "Holds tidemark/store and tidemark/standalone of --standalone; ~/.local/state if not set."},
+        {"XDG_STATE_HOME",
+         "Holds tidemark/store and tidemark/standalone of --standalone, and which recoveries of clusters were met; "
+         "~/.local/state if not set."},
         {"NO_COLOR", "No colours, if set and not empty. There are none on a pipe either."},
     };
     fputs(".SH ENVIRONMENT\n", to);

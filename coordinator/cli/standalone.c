@@ -4,7 +4,6 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <pwd.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,6 +19,7 @@
 #include "ckpt/base/fsx.h"
 #include "ckpt/base/mem.h"
 #include "coordinator/cli/cluster.h"
+#include "coordinator/cli/home.h"
 #include "coordinator/cli/signals.h"
 #include "coordinator/cli/term.h"
 
@@ -38,28 +38,6 @@ static void nap(void)
 }
 
 /* ---- directories ---- */
-
-static enum tide_status state_home(char *to, struct fault *fault)
-{
-    const char *xdg = getenv("XDG_STATE_HOME"), *home = getenv("HOME");
-    struct passwd *user = NULL;
-    if ((xdg == NULL || xdg[0] != '/') && (home == NULL || home[0] != '/')) {
-        user = getpwuid(getuid());
-        home = user ? user->pw_dir : NULL;
-    }
-    int n;
-    if (xdg != NULL && xdg[0] == '/')
-        n = snprintf(to, TIDE_PATH_MAX + 1, "%s/tidemark", xdg);
-    else if (home != NULL && home[0] == '/')
-        n = snprintf(to, TIDE_PATH_MAX + 1, "%s/.local/state/tidemark", home);
-    else
-        return fault_set(fault, TIDE_E_IO, "set XDG_STATE_HOME to a directory of yours",
-                         "there is no home directory for the state");
-    if (n > TIDE_PATH_MAX - 64)
-        return fault_set(fault, TIDE_E_LIMIT, "set XDG_STATE_HOME to a shorter path",
-                         "the path of the state directory has %d bytes", n);
-    return TIDE_OK;
-}
 
 static int lock_file(const char *dir)
 {

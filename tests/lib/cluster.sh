@@ -373,6 +373,7 @@ cluster_create()
     trap 'exit 143' TERM HUP
     CLUSTER_URL="http://$(cluster_address 0):$CLUSTER_PORT"
     mkdir "$CLUSTER_DIR/store"
+    export XDG_STATE_HOME="$CLUSTER_DIR/home" # what tidemark keeps is this cluster's
     if cluster_is_root; then
         cluster_sweep
         cluster_hub_create || {
