@@ -2,8 +2,9 @@
 #ifndef CKPT_STORE_S3_CALL_H
 #define CKPT_STORE_S3_CALL_H
 
-/* One request to an S3 server, signed, and repeated until it is answered or its time is up. Blocks; threads share a client,
- * whose connections are kept for the next request. */
+/* Requests to an S3 server, each signed, and repeated until it is answered or its time is up. One thread of the client moves
+ * the bytes of all of them, by libcurl's multi interface, at most S3_CONNECTIONS at once; others wait for their turn, in
+ * order. Any thread may begin one and do something else meanwhile. */
 
 #include <stddef.h>
 #include <stdint.h>
@@ -13,9 +14,10 @@
 #include "ckpt/store/s3_xml.h"
 #include "ckpt/store/sigv4.h"
 
-#define S3_CONNECTIONS_MAX 16u
+#define S3_CONNECTIONS 8u
 
 struct s3_client;
+struct s3_call; /* a request under way */
 
 struct s3_request {
     const char *method; /* GET, HEAD, PUT, DELETE */
@@ -48,9 +50,14 @@ void s3_client_free(struct s3_client *client); /* NULL is legal; no request may 
 /* Seconds from here on for one request with all its repetitions; each MiB of a body or a range gives one more. */
 void s3_client_timeout(struct s3_client *client, unsigned seconds);
 
-/* OK: there is an answer, which may be a refusal. Errors: UNAVAILABLE (none in time; whether it was done is not known),
- * DENIED (the server's certificate is not trusted), LIMIT, NOMEM, IO. */
-MUST_USE enum tide_status s3_call(struct s3_client *client, const struct s3_request *request, struct s3_answer *ret_answer,
-                                  struct err *err);
+/* Body, room and query stay the caller's, untouched, until s3_finish. Errors: NOMEM, IO. */
+MUST_USE enum tide_status s3_begin(struct s3_client *client, const struct s3_request *request, struct s3_call **ret_call,
+                                   struct err *err);
+/* Wait for it; the call is gone afterwards. OK: there is an answer, which may be a refusal. Errors: UNAVAILABLE (none in time;
+ * whether it was done is not known), DENIED (the server's certificate is not trusted), LIMIT, NOMEM, IO. */
+MUST_USE enum tide_status s3_finish(struct s3_call *call, struct s3_answer *ret_answer, struct err *err);
+/* Both. */
+MUST_USE enum tide_status s3_ask(struct s3_client *client, const struct s3_request *request, struct s3_answer *ret_answer,
+                                 struct err *err);
 
 #endif

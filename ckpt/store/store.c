@@ -125,6 +125,55 @@ enum tide_status store_get(struct store *store, const char *key, uint64_t offset
     return status == TIDE_OK ? store->ops->get(store, key, offset, to, bytes, err) : status;
 }
 
+/* ---- begun and finished ---- */
+
+static void begin(struct store_op *op)
+{
+    const struct store_ops *ops = op->store->ops;
+    op->status = check_key(op->key, &op->err);
+    if (op->status != TIDE_OK)
+        return;
+    op->begun = ops->begin != NULL;
+    if (op->begun)
+        ops->begin(op);
+    else if (op->is_get)
+        op->status = ops->get(op->store, op->key, op->offset, op->to, op->bytes, &op->err);
+    else
+        op->status = ops->put(op->store, op->key, op->from, op->bytes, &op->err);
+}
+
+void store_begin_put(struct store *store, struct store_op *op, const char *key, const void *data, size_t bytes)
+{
+    *op = (struct store_op){.store = store, .key = key, .from = data, .bytes = bytes};
+    begin(op);
+}
+
+void store_begin_get(struct store *store, struct store_op *op, const char *key, uint64_t offset, void *to, size_t bytes)
+{
+    *op = (struct store_op){.store = store, .key = key, .is_get = 1, .offset = offset, .to = to, .bytes = bytes};
+    begin(op);
+}
+
+unsigned store_at_once(const struct store *store)
+{
+    return store->ops->at_once > 0 ? store->ops->at_once : 1;
+}
+
+enum tide_status store_finish(struct store_op *op, struct err *err)
+{
+    if (op->begun) /* until then all else is another thread's */
+        return op->store->ops->finish(op, err);
+    return op->status == TIDE_OK ? TIDE_OK : err_set(err, op->status, "%s", op->err.text);
+}
+
+enum tide_status store_finish_same(struct store_op *op, struct err *err)
+{
+    enum tide_status status = store_finish(op, err);
+    return status == TIDE_E_EXISTS ? store_same(op->store, op->key, op->from, op->bytes, err) : status;
+}
+
+/* ---- more verbs ---- */
+
 enum tide_status store_size(struct store *store, const char *key, uint64_t *ret_bytes, struct err *err)
 {
     enum tide_status status = check_key(key, err);

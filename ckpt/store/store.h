@@ -15,13 +15,35 @@
 
 struct store;
 
+/* A put or a get that goes on while its caller does something else. Key and bytes stay the caller's, untouched, until it is
+ * finished; so does this. */
+struct store_op {
+    struct store *store;
+    const char *key;
+    const void *from; /* put */
+    void *to;         /* get */
+    int is_get;
+    uint64_t offset;
+    size_t bytes;
+    /* All below is the store's. */
+    struct store_op *next;
+    void *inner;
+    int begun, running;
+    enum tide_status status;
+    struct err err;
+};
+
 struct store_ops {
     const char *scheme; /* "file", "s3" */
+    unsigned at_once;   /* that many operations go on at a time; more wait for their turn */
     /* Durable on return, whole or not at all. Errors: EXISTS (the key is taken; nothing changed), NOSPACE, IO, UNAVAILABLE.
      */
     enum tide_status (*put)(struct store *store, const char *key, const void *data, size_t bytes, struct err *err);
     /* `bytes` bytes from `offset` into `to`. Errors: NOT_FOUND, CORRUPT (the object is shorter), IO, UNAVAILABLE. */
     enum tide_status (*get)(struct store *store, const char *key, uint64_t offset, void *to, size_t bytes, struct err *err);
+    /* The same, begun and finished. NULL: it is done when it is begun. */
+    void (*begin)(struct store_op *op);
+    enum tide_status (*finish)(struct store_op *op, struct err *err);
     /* Errors: NOT_FOUND, IO, UNAVAILABLE. */
     enum tide_status (*size)(struct store *store, const char *key, uint64_t *ret_bytes, struct err *err);
     /* Keys that begin with prefix, sorted; a hint, never a proof of absence. */
@@ -45,6 +67,15 @@ void store_close(struct store *store); /* NULL is legal */
 MUST_USE enum tide_status store_put(struct store *store, const char *key, const void *data, size_t bytes, struct err *err);
 MUST_USE enum tide_status store_get(struct store *store, const char *key, uint64_t offset, void *to, size_t bytes,
                                     struct err *err);
+/* Begin one; what is wrong with it is told by store_finish, which must be called once for each that was begun. Several may be
+ * under way, and end in any order; each ends in time. */
+void store_begin_put(struct store *store, struct store_op *op, const char *key, const void *data, size_t bytes);
+void store_begin_get(struct store *store, struct store_op *op, const char *key, uint64_t offset, void *to, size_t bytes);
+/* More than that many operations at a time wait for each other. */
+unsigned store_at_once(const struct store *store);
+/* Wait for it. Errors: as put and get. */
+MUST_USE enum tide_status store_finish(struct store_op *op, struct err *err);
+
 MUST_USE enum tide_status store_size(struct store *store, const char *key, uint64_t *ret_bytes, struct err *err);
 MUST_USE enum tide_status store_list(struct store *store, const char *prefix, struct strlist *ret_keys, struct err *err);
 MUST_USE enum tide_status store_remove(struct store *store, const char *key, struct err *err);
@@ -56,6 +87,9 @@ MUST_USE enum tide_status store_read(struct store *store, const char *key, size_
  * the object there differs. */
 MUST_USE enum tide_status store_put_same(struct store *store, const char *key, const void *data, size_t bytes,
                                          struct err *err);
+
+/* store_finish of a put, in the same way. */
+MUST_USE enum tide_status store_finish_same(struct store_op *op, struct err *err);
 
 /* OK when the object holds exactly these bytes, EXISTS when it holds others. Errors: as get. */
 MUST_USE enum tide_status store_same(struct store *store, const char *key, const void *data, size_t bytes, struct err *err);

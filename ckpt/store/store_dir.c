@@ -13,6 +13,7 @@
 #include "ckpt/base/fsx.h"
 #include "ckpt/base/mem.h"
 #include "ckpt/base/rng.h"
+#include "ckpt/store/crew.h"
 
 #define PUT_TRIES_MAX 16 /* a purge that removes an empty directory under a writer makes it start over */
 
@@ -20,6 +21,7 @@ struct store_dir {
     struct store base;
     unsigned flags;
     int fd;
+    struct crew crew;
     char root[TIDE_PATH_MAX + 1]; /* for messages */
 };
 
@@ -173,7 +175,7 @@ static enum tide_status dir_put(struct store *store, const char *key, const void
     if (status != TIDE_OK && status != TIDE_E_EXISTS)
         return status;
     /* Also for EXISTS: who is told that the object is there may rely on it after a crash. */
-    enum tide_status synced = sync_parents(dir, key, status == TIDE_OK ? err : NULL);
+    enum tide_status synced = sync_parents(dir, key, err);
     return synced == TIDE_OK ? status : synced;
 }
 
@@ -273,6 +275,16 @@ static enum tide_status dir_remove(struct store *store, const char *key, struct 
     return TIDE_OK;
 }
 
+static void dir_begin(struct store_op *op)
+{
+    crew_begin(&dir_of(op->store)->crew, op);
+}
+
+static enum tide_status dir_finish(struct store_op *op, struct err *err)
+{
+    return crew_finish(&dir_of(op->store)->crew, op, err);
+}
+
 static int dir_moved(struct store *store)
 {
     struct stat here, there;
@@ -284,14 +296,18 @@ static int dir_moved(struct store *store)
 
 static void dir_close(struct store *store)
 {
+    crew_release(&dir_of(store)->crew);
     close(dir_of(store)->fd);
     mem_free(store);
 }
 
 static const struct store_ops dir_ops = {
     .scheme = "file",
+    .at_once = CREW_THREADS,
     .put = dir_put,
     .get = dir_get,
+    .begin = dir_begin,
+    .finish = dir_finish,
     .size = dir_size,
     .list = dir_list,
     .remove = dir_remove,
@@ -315,6 +331,7 @@ enum tide_status store_dir_open(const char *path, unsigned flags, struct store *
     dir->base.ops = &dir_ops;
     dir->flags = flags;
     dir->fd = fd;
+    crew_init(&dir->crew);
     text_copy(dir->root, sizeof dir->root, path);
     *ret_store = &dir->base;
     return TIDE_OK;

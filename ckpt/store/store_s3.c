@@ -107,7 +107,7 @@ static enum tide_status refused(struct store_s3 *s3, const char *verb, const cha
 static enum tide_status ask(struct store_s3 *s3, const char *key, const struct s3_request *request,
                             struct s3_answer *ret_answer, struct err *err)
 {
-    enum tide_status status = s3_call(s3->client, request, ret_answer, err);
+    enum tide_status status = s3_ask(s3->client, request, ret_answer, err);
     if (status != TIDE_OK)
         err_wrap(err, "%s of %s in bucket %s", request->method, key[0] ? key : "keys", s3->url.bucket);
     return status;
@@ -115,22 +115,16 @@ static enum tide_status ask(struct store_s3 *s3, const char *key, const struct s
 
 /* ---- the verbs ---- */
 
-static enum tide_status s3_put(struct store *store, const char *key, const void *data, size_t bytes, struct err *err)
+static enum tide_status of_put(struct store_s3 *s3, struct store_op *op, const struct s3_answer *answer, struct err *err)
 {
-    struct store_s3 *s3 = s3_of(store);
-    struct s3_answer answer;
-    s3_name name;
-    name_of(s3, key, name);
-    struct s3_request request = {.method = "PUT", .key = name, .if_absent = 1, .body = data, .body_bytes = bytes};
-    enum tide_status status = ask(s3, key, &request, &answer, err);
-    if (status != TIDE_OK || answer.http == 200)
-        return status;
-    if (answer.http != 412)
-        return refused(s3, "write", key, &answer, err);
+    if (answer->http == 200)
+        return TIDE_OK;
+    if (answer->http != 412)
+        return refused(s3, "write", op->key, answer, err);
     /* An earlier try may have been done though its answer was lost: then it is ours that is there. */
-    if (answer.unsure)
-        return store_same(store, key, data, bytes, err);
-    return err_set(err, TIDE_E_EXISTS, "object %s is there already", key);
+    if (answer->unsure)
+        return store_same(op->store, op->key, op->from, op->bytes, err);
+    return err_set(err, TIDE_E_EXISTS, "object %s is there already", op->key);
 }
 
 /* HEAD has no body that would say what was not found, the object or its bucket; GET has. */
@@ -180,27 +174,68 @@ static enum tide_status get_nothing(struct store *store, const char *key, uint64
     return status == TIDE_OK && offset > there ? too_short(s3_of(store), key, offset, err) : status;
 }
 
+static enum tide_status of_get(struct store_s3 *s3, struct store_op *op, const struct s3_answer *answer, struct err *err)
+{
+    /* 200 would be the whole object: only right if it is all that was asked for, from its beginning. */
+    if (answer->http != 206 && !(answer->http == 200 && op->offset == 0))
+        return refused(s3, "read", op->key, answer, err);
+    return answer->used == op->bytes ? TIDE_OK : too_short(s3, op->key, op->offset + op->bytes, err);
+}
+
+static void s3_op_begin(struct store_op *op)
+{
+    struct store_s3 *s3 = s3_of(op->store);
+    struct s3_call *call = NULL;
+    s3_name name;
+    name_of(s3, op->key, name);
+    struct s3_request request = {.method = "PUT", .key = name, .if_absent = 1, .body = op->from, .body_bytes = op->bytes};
+    if (op->is_get) {
+        /* No object is that long; a server would not even read the number. */
+        if (op->bytes > 0 && op->offset > INT64_MAX - (uint64_t)op->bytes) {
+            op->status = too_short(s3, op->key, op->offset, &op->err);
+            return;
+        }
+        request = (struct s3_request){.method = "GET",
+                                      .key = name,
+                                      .ranged = 1,
+                                      .offset = op->offset,
+                                      .range_bytes = op->bytes,
+                                      .to = op->to,
+                                      .to_bytes = op->bytes};
+        if (op->bytes == 0) /* a range cannot be empty: asked about when it is finished */
+            return;
+    }
+    op->status = s3_begin(s3->client, &request, &call, &op->err);
+    op->inner = call;
+}
+
+static enum tide_status s3_op_finish(struct store_op *op, struct err *err)
+{
+    struct store_s3 *s3 = s3_of(op->store);
+    struct s3_answer answer = {0};
+    if (op->status != TIDE_OK)
+        return err_set(err, op->status, "%s", op->err.text);
+    if (op->inner == NULL)
+        return get_nothing(op->store, op->key, op->offset, err);
+    enum tide_status status = s3_finish(op->inner, &answer, err);
+    if (status != TIDE_OK)
+        return err_wrap(err, "%s of %s in bucket %s", op->is_get ? "GET" : "PUT", op->key, s3->url.bucket);
+    return op->is_get ? of_get(s3, op, &answer, err) : of_put(s3, op, &answer, err);
+}
+
+static enum tide_status s3_put(struct store *store, const char *key, const void *data, size_t bytes, struct err *err)
+{
+    struct store_op op;
+    store_begin_put(store, &op, key, data, bytes);
+    return store_finish(&op, err);
+}
+
 static enum tide_status s3_get(struct store *store, const char *key, uint64_t offset, void *to, size_t bytes,
                                struct err *err)
 {
-    struct store_s3 *s3 = s3_of(store);
-    struct s3_answer answer;
-    s3_name name;
-    name_of(s3, key, name);
-    if (bytes == 0)
-        return get_nothing(store, key, offset, err);
-    /* No object is that long; a server would not even read the number. */
-    if (offset > INT64_MAX - (uint64_t)bytes)
-        return too_short(s3, key, offset, err);
-    struct s3_request request = {
-        .method = "GET", .key = name, .ranged = 1, .offset = offset, .range_bytes = bytes, .to = to, .to_bytes = bytes};
-    enum tide_status status = ask(s3, key, &request, &answer, err);
-    if (status != TIDE_OK)
-        return status;
-    /* 200 would be the whole object: only right if it is all that was asked for, from its beginning. */
-    if (answer.http != 206 && !(answer.http == 200 && offset == 0))
-        return refused(s3, "read", key, &answer, err);
-    return answer.used == bytes ? TIDE_OK : too_short(s3, key, offset + bytes, err);
+    struct store_op op;
+    store_begin_get(store, &op, key, offset, to, bytes);
+    return store_finish(&op, err);
 }
 
 static enum tide_status s3_remove(struct store *store, const char *key, struct err *err)
@@ -307,8 +342,11 @@ static void s3_close(struct store *store)
 
 static const struct store_ops s3_ops = {
     .scheme = "s3",
+    .at_once = S3_CONNECTIONS,
     .put = s3_put,
     .get = s3_get,
+    .begin = s3_op_begin,
+    .finish = s3_op_finish,
     .size = s3_size,
     .list = s3_list,
     .remove = s3_remove,

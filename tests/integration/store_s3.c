@@ -108,6 +108,7 @@ static int contract(void)
         CASE(what_is_missing_or_short_is_named),  CASE(lists_are_sorted_and_by_prefix),
         CASE(removing_what_is_not_there_is_fine), CASE(one_writer_wins_each_race),
         CASE(packs_come_back_as_they_were),       CASE(lists_go_on_after_a_page),
+        CASE(what_was_begun_goes_on_at_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

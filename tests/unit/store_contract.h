@@ -113,6 +113,41 @@ static void removing_what_is_not_there_is_fine(void **state)
     assert_int_equal(store_put(store, "a/b/1", "yy", 2, &err), TIDE_OK);
 }
 
+#define AT_ONCE 20u
+
+static void what_was_begun_goes_on_at_once(void **state)
+{
+    (void)state;
+    struct err err = {0};
+    static struct store_op ops[AT_ONCE];
+    static char keys[AT_ONCE][32], data[AT_ONCE][5000], back[AT_ONCE][4000];
+    for (unsigned i = 0; i < AT_ONCE; i++) {
+        snprintf(keys[i], sizeof keys[i], "begun/%u", i);
+        memset(data[i], (int)i + 1, sizeof data[i]);
+        store_begin_put(store, &ops[i], keys[i], data[i], sizeof data[i]);
+    }
+    for (unsigned i = AT_ONCE; i-- > 0;)
+        assert_int_equal(store_finish(&ops[i], &err), TIDE_OK);
+    for (unsigned i = 0; i < AT_ONCE; i++)
+        store_begin_get(store, &ops[i], keys[i], 1000, back[i], sizeof back[i]);
+    for (unsigned i = 0; i < AT_ONCE; i++) {
+        assert_int_equal(store_finish(&ops[i], &err), TIDE_OK);
+        assert_memory_equal(back[i], data[i] + 1000, sizeof back[i]);
+    }
+    /* What is wrong is told when it is finished. */
+    store_begin_put(store, &ops[0], "../outside", data[0], 1);
+    store_begin_put(store, &ops[1], keys[1], data[2], 1);
+    store_begin_put(store, &ops[2], keys[2], data[2], sizeof data[2]);
+    store_begin_get(store, &ops[3], keys[3], 4999, back[3], 2);
+    store_begin_get(store, &ops[4], keys[4], 5001, back[4], 0);
+    assert_int_equal(store_finish(&ops[0], &err), TIDE_E_INVALID);
+    assert_int_equal(store_finish(&ops[1], &err), TIDE_E_EXISTS);
+    assert_non_null(strstr(err.text, "begun/1"));
+    assert_int_equal(store_finish_same(&ops[2], &err), TIDE_OK);
+    assert_int_equal(store_finish(&ops[3], &err), TIDE_E_CORRUPT);
+    assert_int_equal(store_finish(&ops[4], &err), TIDE_E_CORRUPT);
+}
+
 /* ---- races ---- */
 
 static pthread_barrier_t barrier;

@@ -249,6 +249,7 @@ int main(void)
         BOTH(what_is_missing_or_short_is_named),
         BOTH(lists_are_sorted_and_by_prefix),
         BOTH(removing_what_is_not_there_is_fine),
+        BOTH(what_was_begun_goes_on_at_once),
         BOTH(litter_is_no_object),
         BOTH(removing_leaves_no_litter),
         BOTH(another_directory_in_its_place_is_noticed),

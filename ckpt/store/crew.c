@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "ckpt/store/crew.h"
+
+#include <signal.h>
+#include <stddef.h>
+
+void crew_init(struct crew *crew)
+{
+    *crew = (struct crew){.last = &crew->first};
+    pthread_mutex_init(&crew->lock, NULL);
+    pthread_cond_init(&crew->changed, NULL);
+}
+
+void crew_release(struct crew *crew)
+{
+    pthread_mutex_lock(&crew->lock);
+    crew->closing = 1;
+    pthread_cond_broadcast(&crew->changed);
+    pthread_mutex_unlock(&crew->lock);
+    for (unsigned i = 0; i < crew->count; i++)
+        pthread_join(crew->threads[i], NULL);
+    pthread_cond_destroy(&crew->changed);
+    pthread_mutex_destroy(&crew->lock);
+}
+
+static void perform(struct store_op *op)
+{
+    const struct store_ops *ops = op->store->ops;
+    op->status = op->is_get ? ops->get(op->store, op->key, op->offset, op->to, op->bytes, &op->err)
+                            : ops->put(op->store, op->key, op->from, op->bytes, &op->err);
+}
+
+static void *work(void *argument)
+{
+    struct crew *crew = argument;
+    pthread_mutex_lock(&crew->lock);
+    for (;;) {
+        struct store_op *op = crew->first;
+        if (op == NULL && crew->closing)
+            break;
+        if (op == NULL) {
+            pthread_cond_wait(&crew->changed, &crew->lock);
+            continue;
+        }
+        crew->first = op->next;
+        if (crew->first == NULL)
+            crew->last = &crew->first;
+        pthread_mutex_unlock(&crew->lock);
+        perform(op);
+        pthread_mutex_lock(&crew->lock);
+        op->running = 0;
+        pthread_cond_broadcast(&crew->changed);
+    }
+    pthread_mutex_unlock(&crew->lock);
+    return NULL;
+}
+
+/* Signals are for the threads that expect them. */
+static void start(struct crew *crew)
+{
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    while (crew->count < CREW_THREADS && pthread_create(&crew->threads[crew->count], NULL, work, crew) == 0)
+        crew->count++;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+}
+
+void crew_begin(struct crew *crew, struct store_op *op)
+{
+    pthread_mutex_lock(&crew->lock);
+    start(crew);
+    int there = crew->count > 0;
+    op->running = there;
+    if (there) {
+        op->next = NULL;
+        *crew->last = op;
+        crew->last = &op->next;
+        pthread_cond_broadcast(&crew->changed);
+    }
+    pthread_mutex_unlock(&crew->lock);
+    if (!there)
+        perform(op);
+}
+
+enum tide_status crew_finish(struct crew *crew, struct store_op *op, struct err *err)
+{
+    pthread_mutex_lock(&crew->lock);
+    while (op->running)
+        pthread_cond_wait(&crew->changed, &crew->lock);
+    pthread_mutex_unlock(&crew->lock);
+    return op->status == TIDE_OK ? TIDE_OK : err_set(err, op->status, "%s", op->err.text);
+}

@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef CKPT_STORE_CREW_H
+#define CKPT_STORE_CREW_H
+
+/* Threads that put and get for a store whose own verbs block, so that the next object is made while the last one is made
+ * durable. Started when first needed. */
+
+#include <pthread.h>
+
+#include "ckpt/store/store.h"
+
+#define CREW_THREADS 2u /* one writes, one waits for the disk */
+
+struct crew {
+    pthread_mutex_t lock; /* all below */
+    pthread_cond_t changed;
+    struct store_op *first, **last;
+    pthread_t threads[CREW_THREADS];
+    unsigned count;
+    int closing;
+};
+
+void crew_init(struct crew *crew);
+void crew_release(struct crew *crew); /* no operation may be under way */
+/* Without a thread for it, it is done here and now. */
+void crew_begin(struct crew *crew, struct store_op *op);
+enum tide_status crew_finish(struct crew *crew, struct store_op *op, struct err *err);
+
+#endif
