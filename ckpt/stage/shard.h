@@ -21,20 +21,36 @@ MUST_USE enum tide_status manifest_read(struct store *store, const char *key, co
 MUST_USE enum tide_status rank_manifest_read(struct store *store, const struct manifest *whole, uint32_t rank,
                                              struct rank_manifest *ret_manifest, struct err *err);
 
-/* Reads a shard's chunks in order, one pack in memory at a time. */
+#define SPAN_BYTES_MAX (8u << 20)
+#define SPANS_MAX 8u /* under way at a time, and being decoded */
+
+/* Chunks that lie close together in one pack, and are got together. */
+struct span {
+    uint64_t first, end; /* chunks: those between that are not stored belong to it too */
+    uint32_t pack;
+    uint64_t offset; /* in the pack */
+    uint32_t bytes;
+    int waited; /* `status` and `err` are what came of it */
+    enum tide_status status;
+    struct err err;
+    struct store_op op;
+    unsigned char *room; /* SPAN_BYTES_MAX */
+};
+
+/* Reads a shard's chunks, some ahead of the one that is asked for: SPANS_MAX * SPAN_BYTES_MAX of memory at most. */
 struct shard_reader {
     struct store *store;
     const struct rank_manifest *manifest;
     struct encoder *encoder;
-    char *pack; /* FORMAT_PACK_BYTES_MAX of room */
-    uint32_t loaded; /* index of the pack in `pack` */
-    int has_loaded;
+    struct span spans[SPANS_MAX]; /* a ring */
+    unsigned head, count, most;
+    uint64_t ahead; /* the first chunk that no span has */
 };
 MUST_USE enum tide_status shard_reader_init(struct shard_reader *reader, struct store *store,
                                             const struct rank_manifest *manifest, struct err *err);
 void shard_reader_release(struct shard_reader *reader);
-/* Chunk `index`, decoded to `to` (CHUNK_BYTES of room) and compared with its digest. Errors: CORRUPT naming object and
- * chunk, NOT_FOUND, those of the store. */
+/* Chunk `index`, above the one asked for before, decoded to `to` (CHUNK_BYTES of room) and compared with its digest. Errors:
+ * CORRUPT naming object and chunk, NOT_FOUND, those of the store. */
 MUST_USE enum tide_status shard_read_chunk(struct shard_reader *reader, uint64_t index, void *to, struct digest *ret_digest,
                                            struct err *err);
 

@@ -5,15 +5,16 @@
 #include "ckpt/base/mem.h"
 #include "ckpt/stage/shard.h"
 #include "ckpt/stage/stage.h"
+#include "ckpt/stage/upload.h"
 
-/* A shard on its way into the store: one pack being filled, the manifest growing beside it. */
+/* A shard on its way into the store: packs under way, one being filled, the manifest growing beside them. */
 struct writer {
     struct store *store;
     const struct slot *slot;
     const struct slot_sum *sum;
     struct encoder *encoder;
     unsigned char *raw; /* CHUNK_BYTES: the copy that was checked is the copy that is encoded */
-    unsigned char *pack;
+    struct upload upload;
     uint32_t pack_used;
     size_t region; /* the first that chunks to come have a part of */
     struct rank_manifest manifest;
@@ -25,17 +26,17 @@ static enum tide_status writer_init(struct writer *w, struct store *store, const
 {
     *w = (struct writer){.store = store, .slot = slot, .sum = sum};
     w->raw = mem_try_alloc(CHUNK_BYTES);
-    w->pack = mem_try_alloc(FORMAT_PACK_BYTES_MAX);
-    if (w->raw == NULL || w->pack == NULL)
-        return err_set(err, TIDE_E_NOMEM, "no memory to fill packs of %u bytes", FORMAT_PACK_BYTES_MAX);
-    return encoder_create(&w->encoder, err);
+    if (w->raw == NULL)
+        return err_set(err, TIDE_E_NOMEM, "no memory for a chunk of %u bytes", CHUNK_BYTES);
+    enum tide_status status = encoder_create(&w->encoder, err);
+    return status == TIDE_OK ? upload_init(&w->upload, store, err) : status;
 }
 
 static void writer_release(struct writer *w)
 {
     codec_release(&rank_manifest_codec, &w->manifest);
     encoder_free(w->encoder);
-    mem_free(w->pack);
+    upload_release(&w->upload);
     mem_free(w->raw);
 }
 
@@ -80,9 +81,9 @@ static enum tide_status flush_pack(struct writer *w, struct err *err)
     key_pack(&name, w->manifest.rank, seq, pack->key);
     pack->bytes = w->pack_used;
     w->stored_bytes += w->pack_used;
-    enum tide_status status = store_put_same(w->store, pack->key, w->pack, w->pack_used, err);
+    uint32_t bytes = w->pack_used;
     w->pack_used = 0;
-    return status;
+    return upload_put(&w->upload, pack->key, bytes, err);
 }
 
 static enum tide_status add_chunk(struct writer *w, uint64_t index, struct err *err)
@@ -97,7 +98,7 @@ static enum tide_status add_chunk(struct writer *w, uint64_t index, struct err *
     struct chunk chunk = {
         .digest = w->sum->chunks[index], .pack = (uint32_t)w->manifest.packs.count, .offset = w->pack_used};
     segments_plan(&w->manifest, index, &w->region, &segments);
-    encode_chunk(w->encoder, w->raw, raw, &segments, w->pack + w->pack_used, &chunk.codec, &chunk.length);
+    encode_chunk(w->encoder, w->raw, raw, &segments, upload_room(&w->upload) + w->pack_used, &chunk.codec, &chunk.length);
     w->pack_used += chunk.length;
     char line[CHUNK_TEXT_MAX];
     chunk_print(&chunk, line);
@@ -132,6 +133,8 @@ static enum tide_status write_shard(struct writer *w, const char *job, struct st
         status = add_chunk(w, i, err);
     if (status == TIDE_OK)
         status = flush_pack(w, err);
+    if (status == TIDE_OK)
+        status = upload_finish(&w->upload, err);
     if (status == TIDE_OK)
         status = rank_manifest_check(&w->manifest, err);
     if (status != TIDE_OK)

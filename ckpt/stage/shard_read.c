@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <inttypes.h>
+
+#include "ckpt/base/mem.h"
+#include "ckpt/stage/shard.h"
+
+#define SPAN_GAP_MAX (64u << 10) /* got and thrown away: cheaper than another request */
+
+enum tide_status shard_reader_init(struct shard_reader *reader, struct store *store, const struct rank_manifest *manifest,
+                                   struct err *err)
+{
+    *reader = (struct shard_reader){.store = store, .manifest = manifest};
+    unsigned useful = store_at_once(store) + 2; /* one is decoded, one waits */
+    reader->most = useful < SPANS_MAX ? useful : SPANS_MAX;
+    return encoder_create(&reader->encoder, err);
+}
+
+/* ---- what is got together ---- */
+
+/* Does the stored chunk go on where the span ends, or close behind? */
+static int goes_on(const struct span *span, const struct chunk *chunk)
+{
+    uint64_t end = span->offset + span->bytes;
+    return chunk->pack == span->pack && chunk->offset >= end && chunk->offset - end <= SPAN_GAP_MAX &&
+           chunk->offset + chunk->length - span->offset <= SPAN_BYTES_MAX;
+}
+
+/* The span that begins with the next stored chunk. Nonzero: there is none. */
+static int plan(struct shard_reader *reader, struct span *span)
+{
+    const struct strlist *chunks = &reader->manifest->chunks;
+    span->first = reader->ahead;
+    span->bytes = 0;
+    for (; reader->ahead < chunks->count; reader->ahead++) {
+        struct chunk chunk;
+        if (chunk_parse(chunks->items[reader->ahead], &chunk, NULL) != TIDE_OK || chunk.codec == CHUNK_ZERO)
+            continue;
+        if (span->bytes == 0) {
+            span->pack = chunk.pack;
+            span->offset = chunk.offset;
+        } else if (!goes_on(span, &chunk)) {
+            break;
+        }
+        span->bytes = (uint32_t)(chunk.offset + chunk.length - span->offset);
+    }
+    span->end = reader->ahead;
+    return span->bytes == 0;
+}
+
+static void begin_spans(struct shard_reader *reader)
+{
+    while (reader->count < reader->most && reader->ahead < reader->manifest->chunks.count) {
+        struct span *span = &reader->spans[(reader->head + reader->count) % SPANS_MAX];
+        if (plan(reader, span))
+            return;
+        reader->count++;
+        span->status = TIDE_OK;
+        if (span->room == NULL)
+            span->room = mem_try_alloc(SPAN_BYTES_MAX);
+        span->waited = span->room == NULL;
+        if (span->waited)
+            span->status = err_set(&span->err, TIDE_E_NOMEM, "no memory to read %u bytes of a pack", SPAN_BYTES_MAX);
+        else
+            store_begin_get(reader->store, &span->op, reader->manifest->packs.items[span->pack].key, span->offset,
+                            span->room, span->bytes);
+    }
+}
+
+static void await(struct span *span)
+{
+    if (!span->waited)
+        span->status = store_finish(&span->op, &span->err);
+    span->waited = 1;
+}
+
+/* The span that holds a stored chunk. */
+static struct span *span_of(struct shard_reader *reader, uint64_t index)
+{
+    while (reader->count > 0 && reader->spans[reader->head].end <= index) {
+        await(&reader->spans[reader->head]);
+        reader->head = (reader->head + 1) % SPANS_MAX;
+        reader->count--;
+    }
+    begin_spans(reader);
+    struct span *span = &reader->spans[reader->head];
+    await(span);
+    return span;
+}
+
+void shard_reader_release(struct shard_reader *reader)
+{
+    for (; reader->count > 0; reader->count--) {
+        await(&reader->spans[reader->head]);
+        reader->head = (reader->head + 1) % SPANS_MAX;
+    }
+    for (unsigned i = 0; i < SPANS_MAX; i++)
+        mem_free(reader->spans[i].room);
+    encoder_free(reader->encoder);
+    *reader = (struct shard_reader){0};
+}
+
+/* ---- chunks ---- */
+
+static const char *key_of(const struct shard_reader *reader, const struct chunk *chunk)
+{
+    return chunk->codec == CHUNK_ZERO ? "nothing" : reader->manifest->packs.items[chunk->pack].key;
+}
+
+enum tide_status shard_read_chunk(struct shard_reader *reader, uint64_t index, void *to, struct digest *ret_digest,
+                                  struct err *err)
+{
+    const struct rank_manifest *m = reader->manifest;
+    struct chunk chunk;
+    struct err why;
+    const unsigned char *from = NULL;
+    uint32_t raw = chunk_raw_bytes(m->data_bytes, index);
+    enum tide_status status = chunk_parse(m->chunks.items[index], &chunk, err);
+    if (status != TIDE_OK)
+        return status;
+    if (chunk.codec != CHUNK_ZERO) {
+        const struct span *span = span_of(reader, index);
+        if (span->status != TIDE_OK)
+            return err_set(err, span->status, "%s", span->err.text);
+        from = span->room + (chunk.offset - span->offset);
+    }
+    status = decode_chunk(reader->encoder, chunk.codec, from, chunk.length, to, raw, &why);
+    if (status == TIDE_OK && !digest_equal(chunk.digest, digest_of(to, raw)))
+        status = err_set(&why, TIDE_E_CORRUPT, "it does not match its digest");
+    if (status != TIDE_OK)
+        return err_set(err, TIDE_E_CORRUPT, "chunk %" PRIu64 " of rank %u in object %s: %s", index, m->rank,
+                       key_of(reader, &chunk), why.text);
+    *ret_digest = chunk.digest;
+    return TIDE_OK;
+}

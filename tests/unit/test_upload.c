@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* Packs under way: how many at once, that memory is shared, that nothing is forgotten and no failure lost. The store is one
+ * that does nothing before it is asked how it went. */
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include <pthread.h>
+
+#include "ckpt/base/mem.h"
+#include "ckpt/stage/upload.h"
+
+#define PUTS_MAX 64u
+#define PACK_BYTES 4096u
+
+static struct lazy {
+    struct store base;
+    unsigned under_way, most, done;
+    unsigned failing; /* the n-th put; 0: none */
+    unsigned char first[PUTS_MAX];
+    char keys[PUTS_MAX][32];
+} lazy;
+
+static void lazy_begin(struct store_op *op)
+{
+    (void)op;
+    lazy.under_way++;
+    lazy.most = lazy.most < lazy.under_way ? lazy.under_way : lazy.most;
+}
+
+static enum tide_status lazy_finish(struct store_op *op, struct err *err)
+{
+    lazy.under_way--;
+    unsigned n = lazy.done++;
+    /* Read only now: memory that was used again too early would show. */
+    lazy.first[n] = *(const unsigned char *)op->from;
+    text_copy(lazy.keys[n], sizeof lazy.keys[n], op->key);
+    if (lazy.done == lazy.failing)
+        return err_set(err, TIDE_E_UNAVAILABLE, "the store hangs");
+    return op->bytes == PACK_BYTES ? TIDE_OK : TIDE_E_IO;
+}
+
+static struct store_ops lazy_ops = {.scheme = "lazy", .at_once = 20, .begin = lazy_begin, .finish = lazy_finish};
+
+static int setup(void **state)
+{
+    (void)state;
+    lazy = (struct lazy){.base.ops = &lazy_ops};
+    lazy_ops.at_once = 20;
+    return 0;
+}
+
+static enum tide_status put(struct upload *upload, unsigned n)
+{
+    struct err err = {0};
+    char key[32];
+    snprintf(key, sizeof key, "c/%u", n);
+    memset(upload_room(upload), (int)n, PACK_BYTES);
+    return upload_put(upload, key, PACK_BYTES, &err);
+}
+
+static void begin(struct upload *upload)
+{
+    struct err err = {0};
+    assert_int_equal(upload_init(upload, &lazy.base, &err), TIDE_OK);
+}
+
+static void every_pack_arrives_in_its_turn(void **state)
+{
+    (void)state;
+    static struct upload upload;
+    struct err err = {0};
+    begin(&upload);
+    for (unsigned i = 0; i < 40; i++)
+        assert_int_equal(put(&upload, i), TIDE_OK);
+    assert_int_equal(lazy.most, UPLOAD_PACKS_MAX);
+    assert_int_equal(upload_finish(&upload, &err), TIDE_OK);
+    assert_int_equal(lazy.done, 40);
+    for (unsigned i = 0; i < 40; i++) {
+        char key[32];
+        snprintf(key, sizeof key, "c/%u", i);
+        assert_string_equal(lazy.keys[i], key);
+        assert_int_equal(lazy.first[i], i);
+    }
+    upload_release(&upload);
+    assert_int_equal(lazy.under_way, 0);
+}
+
+static void no_more_memory_than_the_store_can_use(void **state)
+{
+    (void)state;
+    static struct upload upload;
+    lazy_ops.at_once = 2;
+    begin(&upload);
+    for (unsigned i = 0; i < 9; i++)
+        assert_int_equal(put(&upload, i), TIDE_OK);
+    assert_int_equal(upload.count, 3);
+    assert_int_equal(lazy.most, 3);
+    upload_release(&upload);
+}
+
+static void who_comes_later_gets_a_share(void **state)
+{
+    (void)state;
+    static struct upload first, second;
+    begin(&first);
+    for (unsigned i = 0; i < 8; i++)
+        assert_int_equal(put(&first, i), TIDE_OK);
+    begin(&second);
+    assert_int_equal(first.count, UPLOAD_PACKS_MAX - 1);
+    assert_int_equal(put(&first, 8), TIDE_OK);
+    assert_int_equal(first.count, UPLOAD_PACKS_MAX / 2);
+    for (unsigned i = 0; i < 9; i++)
+        assert_int_equal(put(&second, i), TIDE_OK);
+    assert_int_equal(second.count, UPLOAD_PACKS_MAX / 2);
+    upload_release(&first);
+    for (unsigned i = 0; i < 9; i++)
+        assert_int_equal(put(&second, i), TIDE_OK);
+    assert_int_equal(second.count, UPLOAD_PACKS_MAX);
+    upload_release(&second);
+    assert_int_equal(lazy.under_way, 0);
+    assert_int_equal(lazy.done, 9 + 18);
+}
+
+static void *come_late(void *argument)
+{
+    begin(argument);
+    return NULL;
+}
+
+static void one_too_many_waits_for_memory(void **state)
+{
+    (void)state;
+    static struct upload uploads[UPLOAD_PACKS_MAX + 1];
+    pthread_t thread;
+    for (unsigned i = 0; i < UPLOAD_PACKS_MAX; i++)
+        begin(&uploads[i]);
+    assert_int_equal(pthread_create(&thread, NULL, come_late, &uploads[UPLOAD_PACKS_MAX]), 0);
+    upload_release(&uploads[3]);
+    pthread_join(thread, NULL);
+    assert_int_equal(uploads[UPLOAD_PACKS_MAX].count, 1);
+    for (unsigned i = 0; i <= UPLOAD_PACKS_MAX; i++)
+        upload_release(&uploads[i]);
+}
+
+static void a_failure_is_told_once_and_the_rest_waited_for(void **state)
+{
+    (void)state;
+    static struct upload upload;
+    struct err err = {0};
+    begin(&upload);
+    lazy.failing = 3;
+    for (unsigned i = 0; i < 6; i++)
+        assert_int_equal(put(&upload, i), TIDE_OK); /* nobody knows yet */
+    assert_int_equal(upload_finish(&upload, &err), TIDE_E_UNAVAILABLE);
+    assert_string_equal(err.text, "the store hangs");
+    assert_int_equal(lazy.done, 6);
+    upload_release(&upload);
+    lazy.done = 0;
+    begin(&upload);
+    enum tide_status status = TIDE_OK;
+    unsigned puts = 0;
+    for (; status == TIDE_OK; puts++)
+        status = put(&upload, puts);
+    assert_int_equal(status, TIDE_E_UNAVAILABLE);
+    assert_int_equal(puts, UPLOAD_PACKS_MAX + 2); /* the third was waited for */
+    upload_release(&upload);
+    assert_int_equal(lazy.under_way, 0);
+}
+
+static void without_memory_it_goes_on_with_less(void **state)
+{
+    (void)state;
+    static struct upload upload;
+    struct err err = {0};
+    mem_fail_at(1);
+    assert_int_equal(upload_init(&upload, &lazy.base, &err), TIDE_E_NOMEM);
+    begin(&upload);
+    mem_fail_at(2);
+    for (unsigned i = 0; i < 4; i++)
+        assert_int_equal(put(&upload, i), TIDE_OK);
+    mem_fail_at(0);
+    assert_int_equal(upload.count, 4); /* one that could not grow, and then three that could */
+    upload_release(&upload);
+    begin(&upload);
+    assert_int_equal(put(&upload, 0), TIDE_OK);
+    upload_release(&upload);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup(every_pack_arrives_in_its_turn, setup),
+        cmocka_unit_test_setup(no_more_memory_than_the_store_can_use, setup),
+        cmocka_unit_test_setup(who_comes_later_gets_a_share, setup),
+        cmocka_unit_test_setup(one_too_many_waits_for_memory, setup),
+        cmocka_unit_test_setup(a_failure_is_told_once_and_the_rest_waited_for, setup),
+        cmocka_unit_test_setup(without_memory_it_goes_on_with_less, setup),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
