@@ -4,6 +4,7 @@
 #include <string.h>
 
 static const char *const launcher_names[] = {"pmix", "none", NULL};
+const char *const cut_mode_names[] = {"auto", "step", "free", NULL};
 
 #define X(symbol, name) name,
 const char *const job_state_names[] = {TIDE_JOB_STATE_MAP(X) NULL};
@@ -13,7 +14,8 @@ const char *const ckpt_state_names[] = {TIDE_CKPT_STATE_MAP(X) NULL};
 const char *const event_kind_names[] = {"submitted", "waiting",     "launched",   "running",   "stepping",
                                         "rank_exited", "node_lost", "fenced",     "cut_opened", "cut_rearmed",
                                         "cut_aborted", "sealed",    "committed",  "corrupt",   "dropped",
-                                        "rollback",    "cancel",    "finished",   "store_failed", "note", NULL};
+                                        "rollback",    "cancel",    "finished",   "store_failed", "note",
+                                        "cut_void", NULL};
 
 static const struct codec_field spec_fields[] = {
     CODEC_NAME_OF(job_spec, name, .required = true),
@@ -31,6 +33,7 @@ static const struct codec_field spec_fields[] = {
     CODEC_FIELD(job_spec, stop_grace_ms, CODEC_U64),
     CODEC_FIELD(job_spec, cut_deadline_ms, CODEC_U64),
     CODEC_FIELD(job_spec, start_deadline_ms, CODEC_U64),
+    CODEC_ENUM_OF(job_spec, cut_mode, cut_mode_names),
 };
 CODEC_DEFINE(job_spec_codec, job_spec, "job spec", spec_fields);
 
@@ -40,6 +43,9 @@ static const struct codec_field ckpt_fields[] = {
     CODEC_FIELD(ckpt, attempt, CODEC_U32),
     CODEC_ENUM_OF(ckpt, state, ckpt_state_names, .required = true),
     CODEC_FIELD(ckpt, step, CODEC_U64),
+    CODEC_FIELD(ckpt, epoch, CODEC_U64),
+    CODEC_ENUM_OF(ckpt, mode, cut_mode_names),
+    CODEC_FIELD(ckpt, attempt_void, CODEC_BOOL),
     CODEC_FIELD(ckpt, by_hand, CODEC_BOOL),
     CODEC_FIELD(ckpt, opened_ms, CODEC_U64),
     CODEC_FIELD(ckpt, sealed_ms, CODEC_U64),
@@ -47,6 +53,8 @@ static const struct codec_field ckpt_fields[] = {
     CODEC_FIELD(ckpt, raw_bytes, CODEC_U64),
     CODEC_FIELD(ckpt, stored_bytes, CODEC_U64),
     CODEC_FIELD(ckpt, stall_us, CODEC_U64),
+    CODEC_FIELD(ckpt, logged, CODEC_U64),
+    CODEC_FIELD(ckpt, logged_bytes, CODEC_U64),
     CODEC_TEXT_OF(ckpt, manifest),
     CODEC_TEXT_OF(ckpt, manifest_key),
     CODEC_FIELD(ckpt, nodes, CODEC_STRLIST, .size = TIDE_NODES_MAX),
@@ -98,6 +106,10 @@ static const struct codec_field job_fields[] = {
     CODEC_FIELD(job, started_ms, CODEC_U64),
     CODEC_FIELD(job, ended_ms, CODEC_U64),
     CODEC_FIELD(job, exit_status, CODEC_I32),
+    CODEC_FIELD(job, epoch, CODEC_U64),
+    CODEC_FIELD(job, epoch_go, CODEC_U64),
+    CODEC_FIELD(job, epoch_settled, CODEC_U64),
+    CODEC_FIELD(job, epoch_closed, CODEC_U64),
     CODEC_FIELD(job, all_started, CODEC_BOOL),
     CODEC_FIELD(job, all_stepped, CODEC_BOOL),
     CODEC_TEXT_OF(job, reason),

@@ -29,6 +29,7 @@ struct job_spec {
     uint64_t stop_grace_ms;       /* between SIGTERM and SIGKILL when a job is cancelled; 0: the default */
     uint64_t cut_deadline_ms;     /* a cut not sealed by then, slow steps not counted, is aborted; 0: the default */
     uint64_t start_deadline_ms;   /* a generation whose ranks are not all started by then has failed; 0: the default */
+    unsigned cut_mode;            /* enum cut_mode (ckpt/cut/mode.h); what the program declares goes before it */
 };
 
 #define SPEC_CKPT_KEEP_DEFAULT 3u
@@ -47,11 +48,15 @@ struct ckpt {
     uint64_t generation; /* that recorded it */
     uint32_t attempt;    /* arming attempts used */
     unsigned state;      /* enum tide_ckpt_state */
-    uint64_t step;       /* k: state after that many steps */
+    uint64_t step;       /* k: state after that many steps. Mode free: the largest at which a rank recorded, once sealed */
+    uint64_t epoch;      /* of the messages, begun by the present attempt; 0: they are not coloured */
+    unsigned mode;       /* enum cut_mode; auto: messages are not coloured, and all record at step k */
+    bool attempt_void;   /* the present attempt is given up; the next begins when its epoch is closed */
     bool by_hand;
     uint64_t opened_ms, sealed_ms, committed_ms; /* wall clock of the leader; 0: not yet */
     uint64_t raw_bytes, stored_bytes;            /* of all shards */
     uint64_t stall_us;                           /* longest time a rank stood still to record */
+    uint64_t logged, logged_bytes;               /* messages that were on their way, saved with their receivers */
     char manifest[DIGEST_HEX_CHARS + 1];         /* digest of the manifest object, once committed */
     char manifest_key[TIDE_PATH_MAX + 1];
     struct strlist nodes; /* nodes[i] held the ranks of node rank i when it was recorded */
@@ -59,11 +64,12 @@ struct ckpt {
 };
 extern const struct codec ckpt_codec;
 extern const char *const ckpt_state_names[];
+extern const char *const cut_mode_names[]; /* of enum cut_mode */
 
 enum event_kind {
     EVENT_SUBMITTED, EVENT_WAITING, EVENT_LAUNCHED, EVENT_RUNNING, EVENT_STEPPING, EVENT_RANK_EXITED, EVENT_NODE_LOST,
     EVENT_FENCED, EVENT_CUT_OPENED, EVENT_CUT_REARMED, EVENT_CUT_ABORTED, EVENT_SEALED, EVENT_COMMITTED, EVENT_CORRUPT,
-    EVENT_DROPPED, EVENT_ROLLBACK, EVENT_CANCEL, EVENT_FINISHED, EVENT_STORE_FAILED, EVENT_NOTE, EVENT_KINDS
+    EVENT_DROPPED, EVENT_ROLLBACK, EVENT_CANCEL, EVENT_FINISHED, EVENT_STORE_FAILED, EVENT_NOTE, EVENT_CUT_VOID, EVENT_KINDS
 };
 
 /* One line of a job's history, ordered by revision. */
@@ -110,6 +116,9 @@ struct job {
     uint32_t restarts;      /* after failures */
     uint64_t submitted_ms, started_ms, ended_ms;
     int32_t exit_status;    /* 0, 1..255, or 128+signal */
+    /* Epochs of this generation's messages (ckpt/cut/README.md): the newest of an attempt, that ranks may have begun, that no
+     * older message is on its way in, that all have ended the transition to or nobody begins any more. */
+    uint64_t epoch, epoch_go, epoch_settled, epoch_closed;
     bool all_started;       /* every rank of this generation was started */
     bool all_stepped;       /* … and has made a step */
     char reason[TIDE_TEXT_MAX + 1]; /* why in this state */

@@ -5,10 +5,10 @@
 const char *const node_state_names[] = {TIDE_NODE_STATE_MAP(X) NULL};
 const char *const rank_state_names[] = {TIDE_RANK_STATE_MAP(X) NULL};
 #undef X
-static const char *const cut_progress_names[] = {"armed", "missed", "recorded", "failed", NULL};
+static const char *const cut_progress_names[] = {"armed", "missed", "recorded", "failed", "passed", "early", "copied", NULL};
 static const char *const shard_progress_names[] = {"stored", "failed", NULL};
 static const char *const gen_progress_names[] = {"starting", "running", "stopping", "gone", NULL};
-static const char *const cut_phase_names[] = {"none", "record", "store", "commit", NULL};
+static const char *const cut_phase_names[] = {"none", "record", "store", "commit", "arm", "sum", NULL};
 static const char *const run_order_names[] = {"start", "stop", "kill", NULL};
 
 static const struct codec_field node_fields[] = {
@@ -60,6 +60,15 @@ static const struct codec_field rank_report_fields[] = {
     CODEC_FIELD(rank_report, exited_ago_ms, CODEC_U64),
     CODEC_FIELD(rank_report, restore_us, CODEC_U64),
     CODEC_FIELD(rank_report, restored_cut, CODEC_U64),
+    CODEC_FIELD(rank_report, coloured, CODEC_BOOL),
+    CODEC_FIELD(rank_report, epoch, CODEC_U64),
+    CODEC_FIELD(rank_report, polling, CODEC_U64),
+    CODEC_FIELD(rank_report, ended, CODEC_U64),
+    CODEC_FIELD(rank_report, left, CODEC_BOOL),
+    CODEC_FIELD(rank_report, quiet, CODEC_BOOL),
+    CODEC_FIELD(rank_report, sent, CODEC_U64),
+    CODEC_FIELD(rank_report, arrived, CODEC_U64),
+    CODEC_ENUM_OF(rank_report, cut_mode, cut_mode_names),
     CODEC_TEXT_OF(rank_report, tier),
     CODEC_TEXT_OF(rank_report, detail),
 };
@@ -76,10 +85,24 @@ static const struct codec_field cut_report_fields[] = {
     CODEC_FIELD(cut_report, collectives, CODEC_U64),
     CODEC_FIELD(cut_report, sent, CODEC_U64),
     CODEC_FIELD(cut_report, received, CODEC_U64),
+    CODEC_FIELD(cut_report, logged, CODEC_U64),
+    CODEC_FIELD(cut_report, logged_bytes, CODEC_U64),
     CODEC_TEXT_OF(cut_report, digest),
     CODEC_TEXT_OF(cut_report, detail),
 };
 CODEC_DEFINE(cut_report_codec, cut_report, "cut report", cut_report_fields);
+
+static const struct codec_field comm_report_fields[] = {
+    CODEC_FIELD(comm_report, cut, CODEC_U64, .required = true),
+    CODEC_FIELD(comm_report, attempt, CODEC_U32),
+    CODEC_TEXT_OF(comm_report, id, .required = true),
+    CODEC_TEXT_OF(comm_report, name),
+    CODEC_FIELD(comm_report, collectives, CODEC_U64),
+    CODEC_FIELD(comm_report, size, CODEC_U32),
+    CODEC_FIELD(comm_report, ranks, CODEC_U32),
+    CODEC_FIELD(comm_report, rank, CODEC_U32),
+};
+CODEC_DEFINE(comm_report_codec, comm_report, "communicator report", comm_report_fields);
 
 static const struct codec_field shard_report_fields[] = {
     CODEC_FIELD(shard_report, cut, CODEC_U64, .required = true),
@@ -127,6 +150,7 @@ static const struct codec_field gen_report_fields[] = {
     CODEC_TEXT_OF(gen_report, detail),
     CODEC_LIST_OF(gen_report, ranks, rank_report_codec, TIDE_LOCAL_RANKS_MAX),
     CODEC_LIST_OF(gen_report, cuts, cut_report_codec, REPORTS_MAX),
+    CODEC_LIST_OF(gen_report, comms, comm_report_codec, COMM_REPORTS_MAX),
     CODEC_LIST_OF(gen_report, shards, shard_report_codec, REPORTS_MAX),
     CODEC_LIST_OF(gen_report, manifests, manifest_report_codec, REPORTS_MAX),
     CODEC_LIST_OF(gen_report, held, held_report_codec, REPORTS_MAX),
@@ -167,10 +191,20 @@ static const struct codec_field cut_order_fields[] = {
     CODEC_FIELD(cut_order, attempt, CODEC_U32),
     CODEC_ENUM_OF(cut_order, phase, cut_phase_names),
     CODEC_FIELD(cut_order, step, CODEC_U64),
+    CODEC_FIELD(cut_order, epoch, CODEC_U64),
+    CODEC_ENUM_OF(cut_order, mode, cut_mode_names),
     CODEC_FIELD(cut_order, generation, CODEC_U64),
     CODEC_LIST_OF(cut_order, shards, shard_ref_codec, TIDE_RANKS_MAX),
 };
 CODEC_DEFINE(cut_order_codec, cut_order, "cut order", cut_order_fields);
+
+static const struct codec_field epoch_order_fields[] = {
+    CODEC_FIELD(epoch_order, go, CODEC_U64),
+    CODEC_FIELD(epoch_order, flip, CODEC_U64),
+    CODEC_FIELD(epoch_order, settled, CODEC_U64),
+    CODEC_FIELD(epoch_order, closed, CODEC_U64),
+};
+CODEC_DEFINE(epoch_order_codec, epoch_order, "epochs", epoch_order_fields);
 
 static const struct codec_field assignment_fields[] = {
     CODEC_FIELD(assignment, spec, CODEC_STRUCT, .of = &job_spec_codec, .required = true),
@@ -192,6 +226,7 @@ static const struct codec_field assignment_fields[] = {
     CODEC_TEXT_OF(assignment, restore_manifest),
     CODEC_FIELD(assignment, protect_cut, CODEC_U64),
     CODEC_FIELD(assignment, cut, CODEC_STRUCT, .of = &cut_order_codec),
+    CODEC_FIELD(assignment, epochs, CODEC_STRUCT, .of = &epoch_order_codec),
     CODEC_FIELD(assignment, leave, CODEC_STRLIST, .size = TIDE_CKPTS_MAX),
     CODEC_FIELD(assignment, purge, CODEC_STRLIST, .size = TIDE_CKPTS_MAX),
     CODEC_TEXT_OF(assignment, store),

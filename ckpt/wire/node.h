@@ -10,6 +10,8 @@
 #include "ckpt/wire/job.h"
 
 #define ADDRESS_MAX 255 /* bytes of "host:port" */
+#define COMM_ID_CHARS 16
+#define COMM_REPORTS_MAX 4096u /* of one node, job and cut: they must fit into a heartbeat */
 
 struct node {
     char name[TIDE_NAME_MAX + 1];
@@ -63,13 +65,22 @@ struct rank_report {
     uint64_t exited_ago_ms; /* since the agent saw it */
     uint64_t restore_us;    /* time in tide_restore */
     uint64_t restored_cut;
+    bool coloured;          /* libtidemark_mpi colours its messages; what follows is of those (ckpt/wire/local.h) */
+    uint64_t epoch;         /* it is in */
+    uint64_t polling;       /* no call of it waits where a flip to this epoch could not reach */
+    uint64_t ended;         /* the newest epoch to which it has ended the transition */
+    bool left;              /* it has no more safe points, but may still communicate */
+    bool quiet;             /* it sends and receives no more */
+    uint64_t sent, arrived; /* in all epochs before `epoch`: sent; of what was sent to it in them, here */
+    unsigned cut_mode;      /* enum cut_mode: as the program declares itself */
     char tier[TIDE_NAME_MAX + 1];   /* "ram" or "store", once restored */
     char detail[TIDE_TEXT_MAX + 1]; /* for people */
 };
 
-enum cut_progress { CUT_ARMED, CUT_MISSED, CUT_RECORDED, CUT_FAILED, CUT_PROGRESS };
+/* passed, early: as in enum record_result. copied: recorded, but messages may still be added to it. */
+enum cut_progress { CUT_ARMED, CUT_MISSED, CUT_RECORDED, CUT_FAILED, CUT_PASSED, CUT_EARLY, CUT_COPIED, CUT_PROGRESS };
 
-/* A rank's part in the open cut. recorded: copied, and its digest known. */
+/* A rank's part in the open cut. recorded: all of it is there, and its digest known. */
 struct cut_report {
     uint64_t cut;
     uint32_t attempt;
@@ -80,8 +91,22 @@ struct cut_report {
     uint64_t stall_us;
     uint64_t collectives;   /* MPI collectives entered on MPI_COMM_WORLD since MPI_Init of this generation */
     uint64_t sent, received; /* MPI point-to-point messages, all communicators */
+    uint64_t logged, logged_bytes; /* messages of its channel log; they grow until the epoch is settled */
     char digest[DIGEST_HEX_CHARS + 1]; /* of the chunk table */
     char detail[TIDE_TEXT_MAX + 1];
+};
+
+/* How often the ranks of this node that recorded had entered collectives of one communicator. Those that say the same are one
+ * entry; communicators of a single rank have none. */
+struct comm_report {
+    uint64_t cut;
+    uint32_t attempt;
+    char id[COMM_ID_CHARS + 1]; /* the same on all members */
+    char name[TIDE_NAME_MAX + 1]; /* MPI_Comm_get_name */
+    uint64_t collectives;
+    uint32_t size;  /* members, of all nodes */
+    uint32_t ranks; /* of this node, that say so */
+    uint32_t rank;  /* the first of them */
 };
 
 enum shard_progress { SHARD_STORED, SHARD_FAILED, SHARD_PROGRESS };
@@ -132,6 +157,7 @@ struct gen_report {
     char detail[TIDE_TEXT_MAX + 1]; /* why it cannot start, for people */
     LIST_OF(struct rank_report) ranks;
     LIST_OF(struct cut_report) cuts;
+    LIST_OF(struct comm_report) comms; /* of the open cut */
     LIST_OF(struct shard_report) shards;
     LIST_OF(struct manifest_report) manifests;
     LIST_OF(struct held_report) held;
@@ -139,8 +165,8 @@ struct gen_report {
     struct strlist purged; /* of `purge`: their objects were deleted by this node */
     struct strlist left;   /* of `leave`: nothing here writes objects of them, or will */
 };
-extern const struct codec rank_report_codec, cut_report_codec, shard_report_codec, manifest_report_codec, held_report_codec,
-    restore_failure_codec, gen_report_codec;
+extern const struct codec rank_report_codec, cut_report_codec, comm_report_codec, shard_report_codec, manifest_report_codec,
+    held_report_codec, restore_failure_codec, gen_report_codec;
 extern const char *const rank_state_names[];
 
 struct heartbeat {
@@ -170,9 +196,11 @@ struct shard_ref {
 
 enum cut_phase {
     CUT_PHASE_NONE,   /* nothing to do; disarm */
-    CUT_PHASE_RECORD, /* arm `step` in every local rank */
+    CUT_PHASE_RECORD, /* arm `step` in every local rank; with an epoch: they may record, all are armed and poll */
     CUT_PHASE_STORE,  /* sealed: put the local shards into the store */
     CUT_PHASE_COMMIT, /* all shards are in the store; the node of rank 0 writes the manifest */
+    CUT_PHASE_ARM,    /* with an epoch: arm, tentatively */
+    CUT_PHASE_SUM,    /* with an epoch: no message can be added any more; close the slots and hash them */
     CUT_PHASES
 };
 
@@ -181,8 +209,18 @@ struct cut_order {
     uint32_t attempt;
     unsigned phase; /* enum cut_phase */
     uint64_t step;
+    uint64_t epoch;      /* of messages, that the record begins; 0: they are not coloured */
+    unsigned mode;       /* enum cut_mode; free: at the next safe point, whatever its step */
     uint64_t generation; /* that recorded it; goes into object keys */
     LIST_OF(struct shard_ref) shards; /* COMMIT, on the node of rank 0 only: one per rank, in rank order */
+};
+
+/* Of the generation's messages (ckpt/cut/README.md). Each only grows; 0: none yet. */
+struct epoch_order {
+    uint64_t go;      /* every rank was armed for it and polled */
+    uint64_t flip;    /* be there, if need be without a record */
+    uint64_t settled; /* no older message is on its way */
+    uint64_t closed;  /* … and every rank has ended the transition to it */
 };
 
 enum run_order { RUN_START, RUN_STOP, RUN_KILL, RUN_ORDERS };
@@ -210,11 +248,12 @@ struct assignment {
     char restore_manifest[DIGEST_HEX_CHARS + 1];
     uint64_t protect_cut;    /* newest sealed cut: its slot must not be overwritten */
     struct cut_order cut;
+    struct epoch_order epochs;
     struct strlist leave;    /* deletions this node must not write into: end that, then say `left` */
     struct strlist purge;    /* those it should do. A deletion is the id of a cut, done once more: "id@revision" */
     char store[TIDE_PATH_MAX + 1]; /* resolved: the job's or the cluster's */
 };
-extern const struct codec peer_codec, shard_ref_codec, cut_order_codec, assignment_codec;
+extern const struct codec peer_codec, shard_ref_codec, cut_order_codec, epoch_order_codec, assignment_codec;
 
 struct desired {
     char cluster[TIDE_UID_CHARS + 1];
