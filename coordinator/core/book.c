@@ -105,6 +105,12 @@ uint64_t book_step(const struct book *book, const struct state *state, const cha
 
 /* ---- did anything but steps change? ---- */
 
+static bool colours_same(const struct rank_report *x, const struct rank_report *y)
+{
+    return x->coloured == y->coloured && x->epoch == y->epoch && x->polling == y->polling && x->ended == y->ended &&
+           x->left == y->left && x->quiet == y->quiet && x->sent == y->sent && x->arrived == y->arrived && x->cut_mode == y->cut_mode;
+}
+
 static bool ranks_same(const struct gen_report *a, const struct gen_report *b)
 {
     if (a->ranks.count != b->ranks.count)
@@ -114,7 +120,7 @@ static bool ranks_same(const struct gen_report *a, const struct gen_report *b)
         if (x->rank != y->rank || x->state != y->state || x->pid != y->pid || x->stepped != y->stepped ||
             x->attached != y->attached || x->exit_code != y->exit_code || x->signal != y->signal ||
             x->exec_failed != y->exec_failed || x->restored_cut != y->restored_cut || x->restore_us != y->restore_us ||
-            strcmp(x->tier, y->tier) != 0 || strcmp(x->detail, y->detail) != 0)
+            strcmp(x->tier, y->tier) != 0 || strcmp(x->detail, y->detail) != 0 || !colours_same(x, y))
             return false;
     }
     return true;

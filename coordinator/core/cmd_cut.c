@@ -10,10 +10,13 @@
  *     ended                       ckpt drop,   DROPPED ◄──┴────── retention, ckpt drop, rollback
  *                                 rollback, the job's end
  *
+ * CUT_OPEN may abort in the same breath, where it is clear at once that it cannot be recorded. Where messages are coloured an
+ * attempt has an epoch, and CUT_GO, CUT_VOID, CUT_SETTLED and CUT_CLOSED move that on (cmd_epoch.c).
+ *
  * One cut is open at a time; a sealed one is stored before the next is opened, so that of a rank's two slots one holds
  * the newest checkpoint and the other may be written. */
 
-static enum tide_status find_open(struct change *change, struct ckpt **ret_ckpt)
+enum tide_status cut_find_open(struct change *change, struct ckpt **ret_ckpt)
 {
     const struct command *command = change->command;
     struct ckpt *ckpt = job_open_cut(&change->job->job);
@@ -63,6 +66,19 @@ bool cut_has_room(const struct job_record *record)
     return record->job.ckpts.count < TIDE_CKPTS_MAX || least_useful(record) < record->job.ckpts.count;
 }
 
+/* The epoch that a new attempt would begin: one at a time is in transition, and each is begun once. */
+static enum tide_status check_epoch(struct change *change, uint64_t epoch, unsigned mode)
+{
+    const struct job *job = &change->job->job;
+    if (job_in_transition(job))
+        return err_set(change->err, TIDE_E_STALE, "job %s: epoch %" PRIu64 " is not closed yet; none can follow",
+                       change->command->job, job->epoch_go);
+    if ((epoch != 0 && epoch != job->epoch + 1) || (mode == CUT_MODE_AUTO) != (epoch == 0))
+        return err_set(change->err, TIDE_E_STALE, "job %s: epoch %" PRIu64 " cannot begin (mode %u) behind epoch %" PRIu64,
+                       change->command->job, epoch, mode, job->epoch);
+    return TIDE_OK;
+}
+
 static enum tide_status check_open(struct change *change)
 {
     const struct command *command = change->command;
@@ -75,7 +91,20 @@ static enum tide_status check_open(struct change *change)
                        command->job, command->cut, record->job.next_cut);
     if (command->step == 0)
         return err_set(change->err, TIDE_E_INVALID, "a cut needs a step");
-    return TIDE_OK;
+    return check_epoch(change, command->epoch, command->mode);
+}
+
+static void tell_opened(struct change *change, struct ckpt *ckpt)
+{
+    const struct event *event = &change->command->event;
+    if (event->text[0] != '\0')
+        cut_abort(change, ckpt, event->node, event->rank, event->text);
+    else if (ckpt->mode == CUT_MODE_FREE)
+        event_add(change, EVENT_CUT_OPENED, NULL, -1, ckpt->cut, "checkpoint %" PRIu64 " is to be recorded at each rank's next safe point",
+                  ckpt->cut);
+    else
+        event_add(change, EVENT_CUT_OPENED, NULL, -1, ckpt->cut, "checkpoint %" PRIu64 " is to be recorded at step %" PRIu64,
+                  ckpt->cut, ckpt->step);
 }
 
 enum tide_status apply_CUT_OPEN(struct change *change)
@@ -96,37 +125,77 @@ enum tide_status apply_CUT_OPEN(struct change *change)
     ckpt->attempt = 1;
     ckpt->state = TIDE_CKPT_OPEN;
     ckpt->step = command->step;
+    ckpt->epoch = command->epoch;
+    ckpt->mode = command->mode;
+    record->job.epoch = command->epoch != 0 ? command->epoch : record->job.epoch;
     ckpt->by_hand = record->ckpt_requested;
     ckpt->opened_ms = record->last_cut_ms = command->at_ms;
     strlist_assign(&ckpt->nodes, &record->job.nodes);
     record->ckpt_requested = false;
-    event_add(change, EVENT_CUT_OPENED, NULL, -1, ckpt->cut, "checkpoint %" PRIu64 " is to be recorded at step %" PRIu64,
-              ckpt->cut, ckpt->step);
+    tell_opened(change, ckpt);
     return TIDE_OK;
+}
+
+void cut_remember(struct change *change, const struct ckpt *ckpt)
+{
+    if (ckpt->epoch != 0 && change->command->misfit < CUT_MISFITS)
+        cut_past_add(&change->job->cut_past, (enum cut_mode)ckpt->mode, (enum cut_misfit)change->command->misfit);
+}
+
+static enum tide_status check_rearm(struct change *change, const struct ckpt *ckpt)
+{
+    const struct command *command = change->command;
+    bool ahead = command->step > ckpt->step || (command->mode == CUT_MODE_FREE && command->step == ckpt->step);
+    uint32_t most = ckpt->epoch != 0 ? CUT_COLOURED_ATTEMPTS_MAX : CUT_ATTEMPTS_MAX;
+    if (command->attempt != ckpt->attempt + 1 || command->attempt > most || !ahead ||
+        (command->epoch == 0) != (ckpt->epoch == 0) || (cut_goes(&change->job->job, ckpt) && !ckpt->attempt_void))
+        return err_set(change->err, TIDE_E_STALE,
+                       "checkpoint %s/%" PRIu64 " is at attempt %u for step %" PRIu64 "; attempt %u for step %" PRIu64
+                       " does not follow",
+                       command->job, ckpt->cut, ckpt->attempt, ckpt->step, command->attempt, command->step);
+    return check_epoch(change, command->epoch, command->mode);
+}
+
+/* Nobody has begun its epoch, and nobody will. */
+static void close_unbegun(struct job *job, const struct ckpt *ckpt)
+{
+    if (ckpt->epoch != 0 && !cut_goes(job, ckpt))
+        job->epoch_settled = job->epoch_closed = ckpt->epoch;
 }
 
 enum tide_status apply_CUT_REARM(struct change *change)
 {
     const struct command *command = change->command;
     struct ckpt *ckpt = NULL;
-    enum tide_status status = find_open(change, &ckpt);
+    enum tide_status status = cut_find_open(change, &ckpt);
+    if (status == TIDE_OK)
+        status = check_rearm(change, ckpt);
     if (status != TIDE_OK)
         return status;
-    if (command->attempt != ckpt->attempt + 1 || command->attempt > CUT_ATTEMPTS_MAX || command->step <= ckpt->step)
-        return err_set(change->err, TIDE_E_STALE,
-                       "checkpoint %s/%" PRIu64 " is at attempt %u for step %" PRIu64 "; attempt %u for step %" PRIu64
-                       " does not follow",
-                       command->job, ckpt->cut, ckpt->attempt, ckpt->step, command->attempt, command->step);
+    const char *colon = command->text[0] ? "; " : "";
+    if (!cut_goes(&change->job->job, ckpt)) /* else that is told by CUT_VOID */
+        cut_remember(change, ckpt);
+    close_unbegun(&change->job->job, ckpt);
+    change->job->job.epoch = command->epoch != 0 ? command->epoch : change->job->job.epoch;
     ckpt->attempt = command->attempt;
     ckpt->step = command->step;
-    event_add(change, EVENT_CUT_REARMED, NULL, -1, ckpt->cut, "%s; attempt %u at step %" PRIu64, command->text,
-              ckpt->attempt, ckpt->step);
+    ckpt->epoch = command->epoch;
+    ckpt->mode = command->mode;
+    ckpt->attempt_void = false;
+    if (ckpt->mode == CUT_MODE_FREE)
+        event_add(change, EVENT_CUT_REARMED, NULL, -1, ckpt->cut, "%s%sattempt %u at each rank's next safe point", command->text, colon,
+                  ckpt->attempt);
+    else
+        event_add(change, EVENT_CUT_REARMED, NULL, -1, ckpt->cut, "%s%sattempt %u at step %" PRIu64, command->text, colon,
+                  ckpt->attempt, ckpt->step);
     return TIDE_OK;
 }
 
 void cut_abort(struct change *change, struct ckpt *ckpt, const char *node, int32_t rank, const char *reason)
 {
+    close_unbegun(&change->job->job, ckpt);
     ckpt->state = TIDE_CKPT_ABORTED;
+    ckpt->attempt_void = false;
     TEXT(ckpt->reason, "%s", reason);
     event_add(change, EVENT_CUT_ABORTED, node, rank, ckpt->cut, "checkpoint %" PRIu64 " is aborted: %s", ckpt->cut, reason);
 }
@@ -135,10 +204,13 @@ enum tide_status apply_CUT_ABORT(struct change *change)
 {
     const struct event *event = &change->command->event;
     struct ckpt *ckpt = NULL;
-    enum tide_status status = find_open(change, &ckpt);
-    if (status == TIDE_OK)
-        cut_abort(change, ckpt, event->node, event->rank, event->text);
-    return status;
+    enum tide_status status = cut_find_open(change, &ckpt);
+    if (status != TIDE_OK)
+        return status;
+    if (!ckpt->attempt_void)
+        cut_remember(change, ckpt);
+    cut_abort(change, ckpt, event->node, event->rank, event->text);
+    return TIDE_OK;
 }
 
 enum tide_status apply_CUT_SEAL(struct change *change)
@@ -146,16 +218,25 @@ enum tide_status apply_CUT_SEAL(struct change *change)
     const struct command *command = change->command;
     struct job_record *record = change->job;
     struct ckpt *ckpt = NULL;
-    enum tide_status status = find_open(change, &ckpt);
+    enum tide_status status = cut_find_open(change, &ckpt);
     if (status != TIDE_OK)
         return status;
     if (command->attempt != ckpt->attempt)
         return err_set(change->err, TIDE_E_STALE, "checkpoint %s/%" PRIu64 " is at attempt %u, not %u", command->job,
                        ckpt->cut, ckpt->attempt, command->attempt);
+    if (ckpt->epoch != 0 && (ckpt->attempt_void || !cut_goes(&record->job, ckpt) || record->job.epoch_settled != ckpt->epoch))
+        return err_set(change->err, TIDE_E_STALE,
+                       "checkpoint %s/%" PRIu64 ": messages sent before it may be on their way, or its attempt is given up",
+                       command->job, ckpt->cut);
+    if (ckpt->mode == CUT_MODE_FREE && command->step != 0)
+        ckpt->step = command->step;
+    cut_remember(change, ckpt);
     ckpt->state = TIDE_CKPT_SEALED;
     ckpt->sealed_ms = command->at_ms;
     ckpt->raw_bytes = command->bytes;
     ckpt->stall_us = command->us;
+    ckpt->logged = command->logged;
+    ckpt->logged_bytes = command->logged_bytes;
     if (record->store_cut == 0 && job_store(change->state, record)[0] != '\0') {
         record->store_cut = ckpt->cut;
         record->store_attempts = 0;

@@ -30,6 +30,7 @@ void gen_end(struct change *change, const struct recovery *why)
     job->generation++;
     job->state = TIDE_JOB_RESTARTING;
     job->all_started = job->all_stepped = false;
+    job->epoch = job->epoch_go = job->epoch_settled = job->epoch_closed = 0;
     TEXT(job->reason, "%s", why->text);
     record->phase = GEN_PHASE_FENCING;
     record->token[0] = '\0';

@@ -15,6 +15,7 @@
  * Time, chance and identifiers come in with the call or the command. */
 
 #include "ckpt/base/rng.h"
+#include "ckpt/cut/mode.h"
 #include "ckpt/wire/access.h"
 #include "ckpt/wire/view.h"
 
@@ -25,6 +26,7 @@
 #define ENDED_WHOLE_MAX 64u     /* ended jobs whose history is kept whole: those that ended last */
 #define ENDED_HISTORY_MAX 64u   /* events and recoveries kept of the others */
 #define CUT_ATTEMPTS_MAX 5u     /* armings of one cut before it is aborted */
+#define CUT_COLOURED_ATTEMPTS_MAX (CUT_STEP_TRIES + CUT_EARLY_TRIES) /* the same where messages are coloured */
 #define STORE_ATTEMPTS_MAX 3u   /* tries to store a sealed cut before it is left in memory only */
 #define STORE_DEADLINE_MS 600000u /* of one such try, without another shard in the store */
 #define RESTART_PAUSE_MS 1000u    /* before the third generation in a row of a program that gets nowhere; then it doubles */
@@ -52,6 +54,7 @@ struct job_record {
     bool ckpt_requested;               /* by hand, not yet opened */
     uint64_t rollback_cut;             /* forced restore point of the next launch; 0: none */
     uint64_t last_cut_ms;              /* leader's wall clock, when the last cut was opened or a generation launched */
+    struct cut_past cut_past;          /* how its attempts to cut coloured messages went; `declared` is not kept */
     uint64_t store_cut;                /* sealed, to be stored; 0: none */
     uint32_t store_attempts;           /* tries of store_cut that have failed */
     bool shards_stored;                /* of store_cut, all: only its manifest is missing */
@@ -111,10 +114,15 @@ struct token *state_token(const struct state *state, const char *name);
     X(GEN_STEPPING, "gen_stepping")   /* job, generation, ms: longest restore */                \
     X(JOB_FINISH, "job_finish")       /* job, generation: every rank exited with 0 */           \
     X(JOB_STOPPED, "job_stopped")     /* job, generation: nothing is left of a stopping job */  \
-    X(CUT_OPEN, "cut_open")           /* job, generation, cut, step: k */                       \
-    X(CUT_REARM, "cut_rearm")         /* job, generation, cut, attempt, step: new k, text */    \
-    X(CUT_ABORT, "cut_abort")         /* job, generation, cut, event: whose fault */            \
-    X(CUT_SEAL, "cut_seal")           /* job, generation, cut, attempt, bytes, us: longest stall */ \
+    X(CUT_OPEN, "cut_open")           /* job, generation, cut, step: k; epoch, mode; event: whose fault, if it cannot be */ \
+    X(CUT_REARM, "cut_rearm")         /* job, generation, cut, attempt, step: new k, epoch, mode, misfit, text */ \
+    X(CUT_GO, "cut_go")               /* job, generation, cut, attempt, epoch: every rank is armed and polls */ \
+    X(CUT_VOID, "cut_void")           /* job, generation, cut, attempt, misfit, event: who ended it so */ \
+    X(CUT_SETTLED, "cut_settled")     /* job, generation, epoch: no older message is on its way */ \
+    X(CUT_CLOSED, "cut_closed")       /* job, generation, epoch: every rank has ended the transition to it */ \
+    X(CUT_ABORT, "cut_abort")         /* job, generation, cut, misfit, event: whose fault */    \
+    X(CUT_SEAL, "cut_seal")           /* job, generation, cut, attempt, bytes, us: longest stall; step, if it was not known; \
+                                         logged, logged_bytes */                                \
     X(CKPT_COMMIT, "ckpt_commit")     /* job, generation: present one; cut, key, digest, bytes, stored */ \
     X(STORE_FAIL, "store_fail")       /* job, cut, event */                                     \
     X(CKPT_CORRUPT, "ckpt_corrupt")   /* job, generation, cut, event: a rank finds no valid copy; also ends the generation \
@@ -143,8 +151,10 @@ struct command {
     char uid[TIDE_UID_CHARS + 1];      /* of the job: a verdict about an earlier job of the same name is refused */
     char node[TIDE_NAME_MAX + 1];
     char incarnation[TIDE_UID_CHARS + 1];
-    uint64_t generation, cut, step, ms, us, bytes, stored;
+    uint64_t generation, cut, step, epoch, ms, us, bytes, stored, logged, logged_bytes;
     uint32_t attempt, port;
+    unsigned mode;                     /* enum cut_mode */
+    uint32_t misfit;                   /* enum cut_misfit */
     bool force, final;
     char token[TIDE_TOKEN_CHARS + 1];
     char digest[DIGEST_HEX_CHARS + 1];

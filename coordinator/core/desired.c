@@ -98,12 +98,37 @@ static void fill_start(const struct state *state, const struct job_record *recor
     text_copy(to->restore_manifest, sizeof to->restore_manifest, ckpt->manifest);
 }
 
+/* Levels, of whatever attempt: a rank that is in an epoch does nothing about an older one. What a cut has begun is ended by all,
+ * with a record or without. */
+static void fill_epochs(const struct job *job, struct epoch_order *to)
+{
+    const struct ckpt *open = job_open_cut(job);
+    bool records = open != NULL && cut_goes(job, open) && !open->attempt_void;
+    to->go = job->epoch_go;
+    to->flip = records ? 0 : job->epoch_go;
+    to->settled = job->epoch_settled;
+    to->closed = job->epoch_closed;
+}
+
+static unsigned record_phase(const struct job *job, const struct ckpt *open)
+{
+    if (open->epoch == 0)
+        return CUT_PHASE_RECORD;
+    if (open->attempt_void)
+        return CUT_PHASE_NONE;
+    if (!cut_goes(job, open))
+        return CUT_PHASE_ARM;
+    return job->epoch_settled == open->epoch ? CUT_PHASE_SUM : CUT_PHASE_RECORD;
+}
+
 static void fill_order(const struct ckpt *ckpt, unsigned phase, uint32_t attempt, struct cut_order *to)
 {
     to->cut = ckpt->cut;
     to->attempt = attempt;
     to->phase = phase;
     to->step = ckpt->step;
+    to->epoch = ckpt->epoch;
+    to->mode = ckpt->mode;
     to->generation = ckpt->generation;
 }
 
@@ -123,7 +148,7 @@ static void fill_cut(const struct book *book, const struct job_record *record, c
 {
     const struct ckpt *open = job_open_cut(&record->job);
     if (open != NULL && part->runs)
-        fill_order(open, CUT_PHASE_RECORD, open->attempt, to);
+        fill_order(open, record_phase(&record->job, open), open->attempt, to);
     else if (open == NULL && (part->holds_store || part->commits))
         fill_store(book, record, part, to);
 }
@@ -179,6 +204,8 @@ static void fill(const struct state *state, const struct book *book, const struc
     if (to->run == RUN_START)
         fill_start(state, record, to);
     fill_cut(book, record, part, &to->cut);
+    if (to->run == RUN_START)
+        fill_epochs(job, &to->epochs);
     fill_purge(state, book, record, part, to);
 }
 

@@ -58,6 +58,44 @@ static void explain_fencing(const struct talk *talk)
             job->generation);
 }
 
+/* What the change of colours waits for. */
+static void explain_waits(const struct talk *talk, char *to, size_t size)
+{
+    const struct job *job = &talk->record->job;
+    struct cut_verdict verdict;
+    scan_verdict(talk->book, talk->record, NULL, job->epoch_go, &verdict);
+    cut_verdict_waits(&verdict, job->epoch_settled == job->epoch_go ? CUT_STAGE_SETTLED : CUT_STAGE_SUM, to, size);
+}
+
+static void explain_coloured(const struct talk *talk, const struct ckpt *open, const struct cut_scan *cut)
+{
+    const struct job_record *record = talk->record;
+    char names[TIDE_TEXT_MAX + 1], where[64];
+    bool goes = cut_goes(&record->job, open), settled = goes && record->job.epoch_settled == open->epoch;
+    TEXT(where, "at each rank's next safe point");
+    if (open->mode == CUT_MODE_STEP)
+        TEXT(where, "at step %" PRIu64, open->step);
+    if (open->attempt_void) {
+        explain_waits(talk, names, sizeof names);
+        say(talk, "attempt %u of checkpoint %" PRIu64 " is void; the next begins when all ranks have changed colour: %s", open->attempt,
+            open->cut, names);
+    } else if (!goes) {
+        rank_missing_fn missing = cut->armed < cut->world ? missing_arm : missing_poll;
+        const void *context = cut->armed < cut->world ? (const void *)open : &open->epoch;
+        scan_names(talk->book, record, &record->job.nodes, missing, context, names, sizeof names);
+        say(talk, "checkpoint %" PRIu64 " is to be recorded %s: %u of %u ranks are armed; missing: %s", open->cut, where, cut->armed,
+            cut->world, names[0] ? names : "none");
+    } else {
+        scan_names(talk->book, record, &record->job.nodes, missing_copy, open, names, sizeof names);
+        say(talk, "checkpoint %" PRIu64 " is being recorded %s: %u of %u ranks; missing: %s", open->cut, where, cut->copied, cut->world,
+            names[0] ? names : "none");
+    }
+    if (goes && !open->attempt_void && cut->copied == cut->world && !settled) {
+        explain_waits(talk, names, sizeof names);
+        say(talk, "it is whole when what was sent before it has arrived: %s", names);
+    }
+}
+
 static void explain_cut(const struct talk *talk, const struct gen_scan *scan)
 {
     const struct job_record *record = talk->record;
@@ -66,9 +104,16 @@ static void explain_cut(const struct talk *talk, const struct gen_scan *scan)
     if (open != NULL) {
         struct cut_scan cut;
         scan_cut(talk->book, record, open, &cut);
+        if (open->epoch != 0) {
+            explain_coloured(talk, open, &cut);
+            return;
+        }
         scan_names(talk->book, record, &record->job.nodes, missing_record, open, names, sizeof names);
         say(talk, "checkpoint %" PRIu64 " is being recorded at step %" PRIu64 ": %u of %u ranks; missing: %s", open->cut,
             open->step, cut.recorded, cut.world, names[0] ? names : "none");
+    } else if (record->ckpt_requested && job_in_transition(&record->job)) {
+        explain_waits(talk, names, sizeof names);
+        say(talk, "a checkpoint was asked for; it opens when all ranks have changed colour: %s", names);
     } else if (record->ckpt_requested && record->store_cut != 0) {
         say(talk, "a checkpoint was asked for; it opens when checkpoint %" PRIu64 " is stored", record->store_cut);
     } else if (record->ckpt_requested && scan->done > 0) {

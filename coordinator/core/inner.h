@@ -46,6 +46,16 @@ static inline bool ckpt_restorable(const struct ckpt *ckpt)
 
 /* The cut that ranks are recording; NULL: none. */
 struct ckpt *job_open_cut(const struct job *job);
+/* Ranks have begun an epoch, and not all have ended the transition to it: no other is begun. */
+static inline bool job_in_transition(const struct job *job)
+{
+    return job->epoch_go > job->epoch_closed;
+}
+/* Ranks may begin the epoch of its present attempt. */
+static inline bool cut_goes(const struct job *job, const struct ckpt *ckpt)
+{
+    return ckpt->epoch != 0 && ckpt->epoch == job->epoch_go;
+}
 /* Newest checkpoint with id <= most that is sealed or committed; NULL: none. */
 struct ckpt *job_newest_restorable(const struct job *job, uint64_t most);
 /* Where this job's checkpoints are stored; empty: in memory only. */
@@ -128,6 +138,9 @@ void job_end(struct change *change, unsigned end_state);
 /* cmd_job.c: say which jobs wait for nodes and for what, after anything that may have changed that. */
 void job_waiting_refresh(struct change *change);
 /* cmd_cut.c */
+/* How the attempt went, as the command says. */
+void cut_remember(struct change *change, const struct ckpt *ckpt);
+enum tide_status cut_find_open(struct change *change, struct ckpt **ret_ckpt);
 bool cut_has_room(const struct job_record *record);
 void cut_abort(struct change *change, struct ckpt *ckpt, const char *node, int32_t rank, const char *reason);
 /* cmd_ckpt.c: delete a checkpoint on purpose. */

@@ -116,7 +116,7 @@ static enum tide_status check_ckpt(const struct job_record *record, const struct
     if (ckpt->cut == 0 || ckpt->cut >= job->next_cut || (before != NULL && before->cut >= ckpt->cut))
         return BROKEN("job %s: checkpoint %" PRIu64 " is out of order", job->spec.name, ckpt->cut);
     if (ckpt->generation == 0 || ckpt->generation > job->generation || ckpt->step == 0 || ckpt->attempt == 0 ||
-        ckpt->attempt > CUT_ATTEMPTS_MAX || ckpt->nodes.count != job->spec.nnodes)
+        ckpt->attempt > (ckpt->epoch != 0 ? CUT_COLOURED_ATTEMPTS_MAX : CUT_ATTEMPTS_MAX) || ckpt->nodes.count != job->spec.nnodes)
         return BROKEN("job %s: checkpoint %" PRIu64 " has generation %" PRIu64 ", step %" PRIu64 ", attempt %u, %zu nodes",
                       job->spec.name, ckpt->cut, ckpt->generation, ckpt->step, ckpt->attempt, ckpt->nodes.count);
     if (ckpt->state == TIDE_CKPT_OPEN &&
@@ -126,6 +126,51 @@ static enum tide_status check_ckpt(const struct job_record *record, const struct
         return BROKEN("job %s has ended, checkpoint %" PRIu64 " is still in memory", job->spec.name, ckpt->cut);
     if (ckpt->state == TIDE_CKPT_COMMITTED && (ckpt->manifest[0] == '\0' || ckpt->manifest_key[0] == '\0'))
         return BROKEN("job %s: checkpoint %" PRIu64 " is committed without a manifest", job->spec.name, ckpt->cut);
+    return TIDE_OK;
+}
+
+static enum tide_status check_cut_epoch(const struct job *job, const struct ckpt *ckpt, struct err *err)
+{
+    bool open = ckpt->state == TIDE_CKPT_OPEN, goes = cut_goes(job, ckpt);
+    if ((ckpt->epoch == 0) != (ckpt->mode == CUT_MODE_AUTO) || ckpt->mode >= CUT_MODES)
+        return BROKEN("job %s: checkpoint %" PRIu64 " has epoch %" PRIu64 " and mode %u", job->spec.name, ckpt->cut, ckpt->epoch,
+                      ckpt->mode);
+    if (ckpt->attempt_void && (!open || !goes))
+        return BROKEN("job %s: the attempt of checkpoint %" PRIu64 " is void, but it is not recorded", job->spec.name, ckpt->cut);
+    if (open && ckpt->epoch == 0 && job->epoch_closed != job->epoch)
+        return BROKEN("job %s: checkpoint %" PRIu64 " is open without an epoch, in the middle of epoch %" PRIu64, job->spec.name,
+                      ckpt->cut, job->epoch);
+    if (open && ckpt->epoch != 0 && ckpt->epoch != job->epoch)
+        return BROKEN("job %s: checkpoint %" PRIu64 " is armed for epoch %" PRIu64 "; the newest is %" PRIu64, job->spec.name,
+                      ckpt->cut, ckpt->epoch, job->epoch);
+    if (open && ckpt->epoch != 0 && !goes && (job->epoch_closed >= ckpt->epoch || job_in_transition(job)))
+        return BROKEN("job %s: checkpoint %" PRIu64 " is armed for epoch %" PRIu64 ", begun is %" PRIu64 ", closed %" PRIu64,
+                      job->spec.name, ckpt->cut, ckpt->epoch, job->epoch_go, job->epoch_closed);
+    if (ckpt->state == TIDE_CKPT_SEALED && ckpt->generation == job->generation && ckpt->epoch > job->epoch_settled)
+        return BROKEN("job %s: checkpoint %" PRIu64 " is sealed, but epoch %" PRIu64 " is not settled", job->spec.name, ckpt->cut,
+                      ckpt->epoch);
+    return TIDE_OK;
+}
+
+/* One epoch is in transition at a time, and only where ranks run. */
+static enum tide_status check_epochs(const struct job_record *record, struct err *err)
+{
+    const struct job *job = &record->job;
+    bool runs = record->phase == GEN_PHASE_LAUNCHED || record->phase == GEN_PHASE_STOPPING || job_ended(job->state);
+    const struct ckpt *open = job_open_cut(job);
+    if (job->epoch_closed > job->epoch_settled || job->epoch_settled > job->epoch || job->epoch_go > job->epoch ||
+        (job_in_transition(job) && job->epoch_go != job->epoch))
+        return BROKEN("job %s: epochs %" PRIu64 ", begun %" PRIu64 ", settled %" PRIu64 ", closed %" PRIu64, job->spec.name, job->epoch,
+                      job->epoch_go, job->epoch_settled, job->epoch_closed);
+    if (job->epoch != job->epoch_closed && !job_in_transition(job) && (open == NULL || open->epoch != job->epoch))
+        return BROKEN("job %s: epoch %" PRIu64 " belongs to no cut and is not closed", job->spec.name, job->epoch);
+    if (job->epoch != 0 && !runs)
+        return BROKEN("job %s: epoch %" PRIu64 " is begun where no rank runs", job->spec.name, job->epoch);
+    for (size_t i = 0; i < job->ckpts.count; i++) {
+        enum tide_status status = check_cut_epoch(job, &job->ckpts.items[i], err);
+        if (status != TIDE_OK)
+            return status;
+    }
     return TIDE_OK;
 }
 
@@ -218,6 +263,8 @@ static enum tide_status check_job(const struct state *state, size_t at, struct e
         status = check_placement(state, record, err);
     if (status == TIDE_OK)
         status = check_ckpts(record, err);
+    if (status == TIDE_OK)
+        status = check_epochs(record, err);
     if (status == TIDE_OK)
         status = check_references(record, err);
     if (status == TIDE_OK)

@@ -19,6 +19,8 @@ struct track {
     uint64_t cut;
     uint64_t cut_ns;   /* that cut was first seen open */
     uint64_t cut_from; /* the largest step reported by then */
+    uint32_t attempt;
+    uint64_t attempt_ns; /* that attempt of it was first seen */
     uint64_t next_cut;
     uint64_t idle_ns;  /* a cut was last opened, or a generation launched */
     uint64_t store_cut;
@@ -92,6 +94,10 @@ bool rank_done(const struct rank_report *report);
 bool rank_failed(const struct rank_report *report);
 bool rank_started(const struct rank_report *report);
 /* The report of a rank of the present generation; NULL: none. */
+/* Which of the node's ranks this is, as one bit; 0: none of them. */
+uint64_t scan_local_bit(const struct job_spec *spec, uint32_t node_rank, uint32_t rank);
+/* What the node of that node rank says of the present generation; NULL: nothing. */
+const struct gen_report *scan_report(const struct book *book, const struct job_record *record, uint32_t node_rank);
 const struct rank_report *scan_rank(const struct book *book, const struct job_record *record, uint32_t rank);
 
 struct cut_at {
@@ -101,14 +107,39 @@ struct cut_at {
 
 struct cut_scan {
     uint32_t world, recorded;
+    uint32_t copied;       /* recorded, or but for messages that may still be added */
+    uint32_t armed;        /* … or armed */
     struct cut_at missed;  /* with the largest step */
     struct cut_at failed;
+    struct cut_at passed;  /* it came to the step before all were armed; with the largest step */
+    struct cut_at early;   /* it needed a message that was sent behind the sender's record */
     struct cut_at unequal; /* its collectives differ from those of `first` */
     struct cut_at first;
-    uint64_t bytes, stall_us, sent, received;
+    uint64_t bytes, stall_us, sent, received, logged, logged_bytes, top_step;
 };
 
 void scan_cut(const struct book *book, const struct job_record *record, const struct ckpt *ckpt, struct cut_scan *ret_scan);
+
+/* ---- scan_epoch.c: colours (ckpt/cut/README.md) ---- */
+
+/* How the ranks say of themselves that they count steps. */
+struct mode_scan {
+    uint32_t coloured;
+    struct rank_at plain, paint;       /* one whose messages are not coloured, one whose are */
+    struct rank_at by_step, by_itself; /* they declare themselves, one each way */
+};
+
+void scan_modes(const struct book *book, const struct job_record *record, struct mode_scan *ret_scan);
+/* What all ranks say of an attempt; ckpt NULL: of an epoch alone. */
+void scan_verdict(const struct book *book, const struct job_record *record, const struct ckpt *ckpt, uint64_t epoch,
+                  struct cut_verdict *ret_verdict);
+bool missing_poll(const struct book *book, const struct job_record *record, uint32_t rank, const void *epoch);
+bool missing_flip(const struct book *book, const struct job_record *record, uint32_t rank, const void *epoch);
+bool missing_end(const struct book *book, const struct job_record *record, uint32_t rank, const void *epoch);
+bool missing_arm(const struct book *book, const struct job_record *record, uint32_t rank, const void *ckpt);
+bool missing_copy(const struct book *book, const struct job_record *record, uint32_t rank, const void *ckpt);
+/* Are all members of every communicator on the same side of its collectives? If not, why. */
+enum cut_misfit scan_comms(const struct book *book, const struct job_record *record, const struct ckpt *ckpt, char *why, size_t size);
 
 struct shard_at {
     const char *node; /* NULL: none */
@@ -173,6 +204,18 @@ bool judge_passed(struct judging *judging, uint64_t since_ns, uint64_t ms);
 void judge_launch(struct judging *judging, const struct job_record *record, struct track *track);
 void judge_running(struct judging *judging, const struct job_record *record, struct track *track);
 void judge_stopping(struct judging *judging, const struct job_record *record, struct track *track);
+/* judge_cut.c */
+uint64_t cut_step(const struct judging *judging, const struct track *track, uint64_t top, uint32_t attempt, bool coloured);
+struct command *cut_add_abort(struct judging *judging, const struct job_record *record, const struct ckpt *ckpt,
+                              const char *node, int32_t rank);
+void cut_abort_failed(struct judging *judging, const struct job_record *record, const struct ckpt *ckpt,
+                      const struct cut_at *who);
+void cut_add_seal(struct judging *judging, const struct job_record *record, const struct ckpt *ckpt, const struct cut_scan *scan);
+uint64_t cut_deadline_ms(const struct job_record *record, const struct track *track, const struct ckpt *ckpt);
+/* judge_epoch.c: what opens a cut whose messages are coloured, or says why it cannot be; the open one; the transition */
+void epoch_fill_open(struct judging *judging, const struct job_record *record, struct command *open);
+void judge_epoch(struct judging *judging, const struct job_record *record);
+void judge_coloured(struct judging *judging, const struct job_record *record, const struct track *track, const struct ckpt *ckpt);
 void judge_cut(struct judging *judging, const struct job_record *record, struct track *track, const struct gen_scan *scan);
 void judge_store(struct judging *judging, const struct job_record *record, struct track *track);
 void judge_purge(struct judging *judging, const struct job_record *record);

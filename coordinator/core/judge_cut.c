@@ -8,9 +8,12 @@
 #define SLOW_STEP_NS NS_PER_S
 #define CUT_STEPS_MS_MAX UINT64_C(86400000) /* a program whose steps take longer than a day is not waited for */
 
-static uint64_t cut_step(const struct judging *judging, const struct track *track, uint64_t top, uint32_t attempt)
+/* Coloured: all must be seen to be armed, and be told so, before the first is there. */
+#define MARGIN_GO_MS 150u
+
+uint64_t cut_step(const struct judging *judging, const struct track *track, uint64_t top, uint32_t attempt, bool coloured)
 {
-    uint64_t after_ms = state_heartbeat_ms(judging->state) * MARGIN_HEARTBEATS_X2 / 2;
+    uint64_t after_ms = state_heartbeat_ms(judging->state) * MARGIN_HEARTBEATS_X2 / 2 + (coloured ? MARGIN_GO_MS : 0);
     uint64_t margin = track_ahead(track, judging->now_ns, after_ms) + MARGIN_STEPS;
     return top + (margin << (attempt - 1));
 }
@@ -36,7 +39,8 @@ static bool can_open(const struct job_record *record, const struct track *track,
 {
     /* One slot of each rank holds what is being stored; the rate tells how far ahead the ranks are by now. */
     return scan->attached == scan->world && scan->stepped == scan->world && scan->done == 0 && record->store_cut == 0 &&
-           track->rated && track->steps_generation == record->job.generation && cut_has_room(record);
+           track->rated && track->steps_generation == record->job.generation && cut_has_room(record) &&
+           !job_in_transition(&record->job);
 }
 
 static void judge_open(struct judging *judging, const struct job_record *record, const struct track *track,
@@ -51,12 +55,13 @@ static void judge_open(struct judging *judging, const struct job_record *record,
     }
     struct command *open = judge_add(judging, CMD_CUT_OPEN, record);
     open->cut = record->job.next_cut;
-    open->step = cut_step(judging, track, scan->top_step > track->top_step ? scan->top_step : track->top_step, 1);
+    epoch_fill_open(judging, record, open);
+    open->step = cut_step(judging, track, scan->top_step > track->top_step ? scan->top_step : track->top_step, 1, open->epoch != 0);
 }
 
 /* ---- open ---- */
 
-static struct command *add_abort(struct judging *judging, const struct job_record *record, const struct ckpt *ckpt,
+struct command *cut_add_abort(struct judging *judging, const struct job_record *record, const struct ckpt *ckpt,
                                  const char *node, int32_t rank)
 {
     struct command *aborted = judge_add(judging, CMD_CUT_ABORT, record);
@@ -68,10 +73,10 @@ static struct command *add_abort(struct judging *judging, const struct job_recor
     return aborted;
 }
 
-static void abort_failed(struct judging *judging, const struct job_record *record, const struct ckpt *ckpt,
+void cut_abort_failed(struct judging *judging, const struct job_record *record, const struct ckpt *ckpt,
                          const struct cut_at *who)
 {
-    struct command *aborted = add_abort(judging, record, ckpt, who->node, (int32_t)who->report->rank);
+    struct command *aborted = cut_add_abort(judging, record, ckpt, who->node, (int32_t)who->report->rank);
     if (who->report->progress == CUT_FAILED)
         TEXT(aborted->event.text, "rank %u on %s could not record: %s", who->report->rank, who->node,
              who->report->detail[0] ? who->report->detail : "no reason given");
@@ -80,30 +85,38 @@ static void abort_failed(struct judging *judging, const struct job_record *recor
              who->node, who->report->step, ckpt->step);
 }
 
+void cut_add_seal(struct judging *judging, const struct job_record *record, const struct ckpt *ckpt, const struct cut_scan *scan)
+{
+    struct command *seal = judge_add(judging, CMD_CUT_SEAL, record);
+    seal->cut = ckpt->cut;
+    seal->attempt = ckpt->attempt;
+    seal->bytes = scan->bytes;
+    seal->us = scan->stall_us;
+    seal->logged = scan->logged;
+    seal->logged_bytes = scan->logged_bytes;
+    seal->step = ckpt->mode == CUT_MODE_FREE ? scan->top_step : 0;
+}
+
 /* Every rank has recorded. Is it one consistent state? */
 static void judge_seal(struct judging *judging, const struct job_record *record, const struct ckpt *ckpt,
                        const struct cut_scan *scan)
 {
     if (scan->unequal.node != NULL) {
         const struct cut_report *a = scan->first.report, *b = scan->unequal.report;
-        struct command *aborted = add_abort(judging, record, ckpt, scan->unequal.node, (int32_t)b->rank);
+        struct command *aborted = cut_add_abort(judging, record, ckpt, scan->unequal.node, (int32_t)b->rank);
         TEXT(aborted->event.text,
              "at step %" PRIu64 " rank %u on %s had entered %" PRIu64 " collectives but rank %u on %s %" PRIu64, ckpt->step,
              a->rank, scan->first.node, a->collectives, b->rank, scan->unequal.node, b->collectives);
         return;
     }
     if (scan->sent != scan->received) {
-        struct command *aborted = add_abort(judging, record, ckpt, NULL, -1);
+        struct command *aborted = cut_add_abort(judging, record, ckpt, NULL, -1);
         TEXT(aborted->event.text,
              "messages were on their way at step %" PRIu64 ": %" PRIu64 " were sent, %" PRIu64 " were received", ckpt->step,
              scan->sent, scan->received);
         return;
     }
-    struct command *seal = judge_add(judging, CMD_CUT_SEAL, record);
-    seal->cut = ckpt->cut;
-    seal->attempt = ckpt->attempt;
-    seal->bytes = scan->bytes;
-    seal->us = scan->stall_us;
+    cut_add_seal(judging, record, ckpt, scan);
 }
 
 static void judge_missed(struct judging *judging, const struct job_record *record, const struct track *track,
@@ -111,7 +124,7 @@ static void judge_missed(struct judging *judging, const struct job_record *recor
 {
     const struct cut_report *missed = scan->missed.report;
     if (ckpt->attempt >= CUT_ATTEMPTS_MAX) {
-        struct command *aborted = add_abort(judging, record, ckpt, scan->missed.node, (int32_t)missed->rank);
+        struct command *aborted = cut_add_abort(judging, record, ckpt, scan->missed.node, (int32_t)missed->rank);
         TEXT(aborted->event.text,
              "rank %u on %s had passed step %" PRIu64 " before it could be armed, in each of %u attempts", missed->rank,
              scan->missed.node, ckpt->step, ckpt->attempt);
@@ -122,12 +135,12 @@ static void judge_missed(struct judging *judging, const struct job_record *recor
     struct command *rearm = judge_add(judging, CMD_CUT_REARM, record);
     rearm->cut = ckpt->cut;
     rearm->attempt = ckpt->attempt + 1;
-    rearm->step = cut_step(judging, track, top, rearm->attempt);
+    rearm->step = cut_step(judging, track, top, rearm->attempt, false);
     TEXT(rearm->text, "rank %u on %s was at step %" PRIu64 " already", missed->rank, scan->missed.node, missed->step);
 }
 
 /* The deadline is for ranks that do not come. Where the steps until then take seconds, it begins when they are made. */
-static uint64_t deadline_of(const struct job_record *record, const struct track *track, const struct ckpt *ckpt)
+uint64_t cut_deadline_ms(const struct job_record *record, const struct track *track, const struct ckpt *ckpt)
 {
     bool slow = track->step_ns >= SLOW_STEP_NS && ckpt->step > track->cut_from;
     uint64_t steps = slow ? ckpt->step - track->cut_from : 0;
@@ -138,7 +151,7 @@ static uint64_t deadline_of(const struct job_record *record, const struct track 
 static void judge_cut_deadline(struct judging *judging, const struct job_record *record, const struct track *track,
                                const struct ckpt *ckpt)
 {
-    uint64_t deadline_ms = deadline_of(record, track, ckpt);
+    uint64_t deadline_ms = cut_deadline_ms(record, track, ckpt);
     if (!judge_passed(judging, track->cut_ns, deadline_ms))
         return;
     int32_t first = -1;
@@ -148,7 +161,7 @@ static void judge_cut_deadline(struct judging *judging, const struct job_record 
     const char *node = first < 0 ? NULL : record->job.nodes.items[(uint32_t)first / record->job.spec.nproc_per_node];
     char names[TIDE_TEXT_MAX + 1];
     scan_names(judging->book, record, &record->job.nodes, missing_record, ckpt, names, sizeof names);
-    struct command *aborted = add_abort(judging, record, ckpt, node, first);
+    struct command *aborted = cut_add_abort(judging, record, ckpt, node, first);
     TEXT(aborted->event.text, "not recorded at step %" PRIu64 " within %" PRIu64 " ms: %s", ckpt->step, deadline_ms, names);
 }
 
@@ -161,7 +174,7 @@ static bool judge_finished(struct judging *judging, const struct job_record *rec
         if (report == NULL || !rank_done(report) || !missing_record(judging->book, record, rank, ckpt))
             continue;
         const char *node = record->job.nodes.items[rank / record->job.spec.nproc_per_node];
-        struct command *aborted = add_abort(judging, record, ckpt, node, (int32_t)rank);
+        struct command *aborted = cut_add_abort(judging, record, ckpt, node, (int32_t)rank);
         TEXT(aborted->event.text, "rank %u on %s finished at step %" PRIu64 ", before step %" PRIu64, rank, node,
              report->step, ckpt->step);
         return true;
@@ -172,14 +185,20 @@ static bool judge_finished(struct judging *judging, const struct job_record *rec
 void judge_cut(struct judging *judging, const struct job_record *record, struct track *track, const struct gen_scan *scan)
 {
     const struct ckpt *ckpt = job_open_cut(&record->job);
+    if (job_in_transition(&record->job))
+        judge_epoch(judging, record);
     if (ckpt == NULL) {
         judge_open(judging, record, track, scan);
+        return;
+    }
+    if (ckpt->epoch != 0) {
+        judge_coloured(judging, record, track, ckpt);
         return;
     }
     struct cut_scan cut;
     scan_cut(judging->book, record, ckpt, &cut);
     if (cut.failed.node != NULL)
-        abort_failed(judging, record, ckpt, &cut.failed);
+        cut_abort_failed(judging, record, ckpt, &cut.failed);
     else if (cut.recorded == cut.world)
         judge_seal(judging, record, ckpt, &cut);
     else if (judge_finished(judging, record, ckpt, scan))

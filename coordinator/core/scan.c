@@ -17,7 +17,7 @@ bool rank_started(const struct rank_report *report)
     return report->pid > 0 || report->state != TIDE_RANK_STARTING;
 }
 
-static const struct gen_report *present_report(const struct book *book, const struct job_record *record, uint32_t node_rank)
+const struct gen_report *scan_report(const struct book *book, const struct job_record *record, uint32_t node_rank)
 {
     if (node_rank >= record->job.nodes.count)
         return NULL;
@@ -27,7 +27,7 @@ static const struct gen_report *present_report(const struct book *book, const st
 
 const struct rank_report *scan_rank(const struct book *book, const struct job_record *record, uint32_t rank)
 {
-    const struct gen_report *report = present_report(book, record, rank / record->job.spec.nproc_per_node);
+    const struct gen_report *report = scan_report(book, record, rank / record->job.spec.nproc_per_node);
     for (size_t i = 0; report != NULL && i < report->ranks.count; i++)
         if (report->ranks.items[i].rank == rank)
             return &report->ranks.items[i];
@@ -67,7 +67,7 @@ static void take_rank(struct gen_scan *scan, const char *node, const struct rank
 }
 
 /* Which of the node's ranks this is, as one bit; 0: none of them. */
-static uint64_t local_bit(const struct job_spec *spec, uint32_t node_rank, uint32_t rank)
+uint64_t scan_local_bit(const struct job_spec *spec, uint32_t node_rank, uint32_t rank)
 {
     uint32_t first = node_rank * spec->nproc_per_node;
     return rank >= first && rank - first < spec->nproc_per_node ? UINT64_C(1) << (rank - first) : 0;
@@ -89,9 +89,9 @@ static void scan_node(const struct state *state, const struct book *book, const 
         return;
     uint64_t seen = 0, silent_ms = (now_ns - entry->heard_ns) / NS_PER_MS;
     uint32_t count = 0;
-    const struct gen_report *report = present_report(book, record, node_rank);
+    const struct gen_report *report = scan_report(book, record, node_rank);
     for (size_t i = 0; report != NULL && i < report->ranks.count; i++) {
-        uint64_t bit = local_bit(spec, node_rank, report->ranks.items[i].rank);
+        uint64_t bit = scan_local_bit(spec, node_rank, report->ranks.items[i].rank);
         if (bit == 0 || (seen & bit))
             continue;
         seen |= bit;
@@ -134,26 +134,63 @@ void rank_text(const struct rank_at *rank, char *to, size_t size)
 
 /* ---- the open cut ---- */
 
+static void take_copied(struct cut_scan *scan, const struct cut_at *at)
+{
+    const struct cut_report *report = at->report;
+    scan->copied++;
+    scan->armed++;
+    if (report->step > scan->top_step)
+        scan->top_step = report->step;
+    if (report->progress != CUT_RECORDED)
+        return;
+    scan->recorded++;
+    if (scan->first.node == NULL)
+        scan->first = *at;
+    else if (scan->unequal.node == NULL && report->collectives != scan->first.report->collectives)
+        scan->unequal = *at;
+    scan->bytes += report->bytes;
+    scan->sent += report->sent;
+    scan->received += report->received;
+    scan->logged += report->logged;
+    scan->logged_bytes += report->logged_bytes;
+    if (report->stall_us > scan->stall_us)
+        scan->stall_us = report->stall_us;
+}
+
+static void keep_farthest(struct cut_at *best, const struct cut_at *at)
+{
+    if (best->node == NULL || at->report->step > best->report->step)
+        *best = *at;
+}
+
 static void take_cut(struct cut_scan *scan, const char *node, const struct cut_report *report, const struct ckpt *ckpt)
 {
     struct cut_at at = {.node = node, .report = report};
-    if (report->progress == CUT_FAILED || (report->progress == CUT_RECORDED && report->step != ckpt->step)) {
+    bool elsewhere = ckpt->mode != CUT_MODE_FREE && report->step != ckpt->step;
+    switch (report->progress) {
+    case CUT_ARMED:
+        scan->armed++;
+        break;
+    case CUT_MISSED:
+        keep_farthest(&scan->missed, &at);
+        break;
+    case CUT_PASSED:
+        keep_farthest(&scan->passed, &at);
+        break;
+    case CUT_EARLY:
+        if (scan->early.node == NULL)
+            scan->early = at;
+        break;
+    case CUT_RECORDED:
+    case CUT_COPIED:
+        if (!elsewhere)
+            take_copied(scan, &at);
+        else if (scan->failed.node == NULL)
+            scan->failed = at;
+        break;
+    default:
         if (scan->failed.node == NULL)
             scan->failed = at;
-    } else if (report->progress == CUT_MISSED) {
-        if (scan->missed.node == NULL || report->step > scan->missed.report->step)
-            scan->missed = at;
-    } else if (report->progress == CUT_RECORDED) {
-        scan->recorded++;
-        if (scan->first.node == NULL)
-            scan->first = at;
-        else if (scan->unequal.node == NULL && report->collectives != scan->first.report->collectives)
-            scan->unequal = at;
-        scan->bytes += report->bytes;
-        scan->sent += report->sent;
-        scan->received += report->received;
-        if (report->stall_us > scan->stall_us)
-            scan->stall_us = report->stall_us;
     }
 }
 
@@ -162,11 +199,11 @@ void scan_cut(const struct book *book, const struct job_record *record, const st
     const struct job_spec *spec = &record->job.spec;
     *ret_scan = (struct cut_scan){.world = job_world_size(spec)};
     for (uint32_t n = 0; n < record->job.nodes.count; n++) {
-        const struct gen_report *report = present_report(book, record, n);
+        const struct gen_report *report = scan_report(book, record, n);
         uint64_t seen = 0;
         for (size_t i = 0; report != NULL && i < report->cuts.count; i++) {
             const struct cut_report *cut = &report->cuts.items[i];
-            uint64_t bit = local_bit(spec, n, cut->rank);
+            uint64_t bit = scan_local_bit(spec, n, cut->rank);
             if (cut->cut != ckpt->cut || cut->attempt != ckpt->attempt || bit == 0 || (seen & bit))
                 continue;
             seen |= bit;
@@ -194,7 +231,7 @@ void scan_shards(const struct book *book, const struct job_record *record, const
         uint64_t seen = 0;
         for (size_t i = 0; report != NULL && i < report->shards.count; i++) {
             const struct shard_report *shard = &report->shards.items[i];
-            uint64_t bit = local_bit(spec, n, shard->rank);
+            uint64_t bit = scan_local_bit(spec, n, shard->rank);
             if (shard->cut != ckpt->cut || bit == 0 || (seen & bit))
                 continue;
             seen |= bit;
@@ -253,7 +290,7 @@ bool scan_holds(const struct book *book, const struct job_record *record, const 
     uint64_t all = spec->nproc_per_node == 64 ? UINT64_MAX : (UINT64_C(1) << spec->nproc_per_node) - 1, seen = 0;
     for (size_t i = 0; report != NULL && i < report->held.count; i++)
         if (report->held.items[i].cut == ckpt->cut)
-            seen |= local_bit(spec, node_rank, report->held.items[i].rank);
+            seen |= scan_local_bit(spec, node_rank, report->held.items[i].rank);
     return seen == all;
 }
 
@@ -307,7 +344,7 @@ bool missing_step(const struct book *book, const struct job_record *record, uint
 bool missing_record(const struct book *book, const struct job_record *record, uint32_t rank, const void *context)
 {
     const struct ckpt *ckpt = context;
-    const struct gen_report *report = present_report(book, record, rank / record->job.spec.nproc_per_node);
+    const struct gen_report *report = scan_report(book, record, rank / record->job.spec.nproc_per_node);
     for (size_t i = 0; report != NULL && i < report->cuts.count; i++)
         if (report->cuts.items[i].cut == ckpt->cut && report->cuts.items[i].attempt == ckpt->attempt &&
             report->cuts.items[i].rank == rank && report->cuts.items[i].progress == CUT_RECORDED)

@@ -6,6 +6,13 @@
 
 static const char *const gen_phase_names[] = {"none", "fencing", "launched", "stopping", NULL};
 
+static const struct codec_field cut_past_fields[] = {
+    CODEC_ENUM_OF(cut_past, tried, cut_mode_names),
+    CODEC_FIELD(cut_past, misfits, CODEC_U32),
+    CODEC_FIELD(cut_past, row, CODEC_U32),
+};
+static CODEC_DEFINE(cut_past_codec, cut_past, "past of cuts", cut_past_fields);
+
 static const struct codec_field job_record_fields[] = {
     CODEC_FIELD(job_record, job, CODEC_STRUCT, .of = &job_codec, .required = true),
     CODEC_ENUM_OF(job_record, phase, gen_phase_names, .required = true),
@@ -17,6 +24,7 @@ static const struct codec_field job_record_fields[] = {
     CODEC_FIELD(job_record, ckpt_requested, CODEC_BOOL),
     CODEC_FIELD(job_record, rollback_cut, CODEC_U64),
     CODEC_FIELD(job_record, last_cut_ms, CODEC_U64),
+    CODEC_FIELD(job_record, cut_past, CODEC_STRUCT, .of = &cut_past_codec),
     CODEC_FIELD(job_record, store_cut, CODEC_U64),
     CODEC_FIELD(job_record, store_attempts, CODEC_U32),
     CODEC_FIELD(job_record, shards_stored, CODEC_BOOL),

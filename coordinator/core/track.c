@@ -36,7 +36,7 @@ void tracks_restart(struct book *book, uint64_t now_ns)
 {
     for (size_t i = 0; book->tracks != NULL && i < book->tracks->count; i++) {
         struct track *track = &book->tracks->items[i];
-        track->phase_ns = track->cut_ns = track->store_ns = track->idle_ns = now_ns;
+        track->phase_ns = track->cut_ns = track->attempt_ns = track->store_ns = track->idle_ns = now_ns;
         track->absent_ns = track->arena_ns = 0;
     }
 }
@@ -111,6 +111,11 @@ void track_look(struct track *track, const struct job_record *record, uint64_t n
     }
     const struct ckpt *open = job_open_cut(job);
     uint64_t cut = open != NULL ? open->cut : 0;
+    uint32_t attempt = open != NULL ? open->attempt : 0;
+    if (track->cut != cut || track->attempt != attempt) {
+        track->attempt = attempt;
+        track->attempt_ns = now_ns;
+    }
     if (track->cut != cut) {
         track->cut = cut;
         track->cut_ns = now_ns;

@@ -133,10 +133,10 @@ enum tide_status snapshot_corrupt(const char *path, uint64_t bytes, struct err *
 enum tide_status snapshot_header_check(const char *path, const struct snapshot_header *header, uint64_t index,
                                        const char *cluster, struct err *err)
 {
-    if (header->format != SNAPSHOT_FORMAT)
+    if (header->format < SNAPSHOT_FORMAT_OLDEST || header->format > SNAPSHOT_FORMAT)
         return err_set(err, TIDE_E_VERSION,
-                       "%s was written in format %u; this tidemarkd knows format %u: start the version that wrote it", path,
-                       header->format, SNAPSHOT_FORMAT);
+                       "%s was written in format %u; this tidemarkd knows formats %u to %u: start the version that wrote it", path,
+                       header->format, SNAPSHOT_FORMAT_OLDEST, SNAPSHOT_FORMAT);
     if (header->index != index || memcmp(header->cluster, cluster, sizeof header->cluster) != 0)
         return err_set(err, TIDE_E_CORRUPT, "%s is not what its name says: index %" PRIu64 " of cluster %.16s; " ADVICE,
                        path, header->index, header->cluster);

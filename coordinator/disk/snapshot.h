@@ -12,7 +12,8 @@
 
 #include "ckpt/base/err.h"
 
-#define SNAPSHOT_FORMAT 2u
+#define SNAPSHOT_FORMAT 3u
+#define SNAPSHOT_FORMAT_OLDEST 2u /* that is still read: without what jobs have since come to know of their cuts */
 #define SNAPSHOT_BYTES_MAX (UINT64_C(1) << 30) /* of a whole file */
 #define SNAPSHOT_CONFIG_BYTES_MAX (UINT64_C(64) << 10)
 #define SNAPSHOTS_KEPT 2u

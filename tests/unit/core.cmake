@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 tide_unit(core_life LINK tide_core)
 tide_unit(core_cut LINK tide_core)
+tide_unit(core_epoch LINK tide_core)
 tide_unit(core_store LINK tide_core)
 tide_unit(core_purge LINK tide_core)
 tide_unit(core_pause LINK tide_core)

@@ -26,6 +26,7 @@
 #include "ckpt/base/clock.h"
 #include "ckpt/base/mem.h"
 #include "coordinator/core/core.h"
+#include "tests/unit/core_colours.h"
 
 #define TEXT_SET(field, text) text_copy((field), sizeof(field), (text))
 #define FAKES_MAX 8
@@ -48,6 +49,7 @@ struct fake_job {
     uint64_t ended_ns[FAKE_RANKS_MAX];
     uint64_t held[2]; /* slots */
     struct cut_report cuts[FAKE_RANKS_MAX];
+    struct fake_colour colours[FAKE_RANKS_MAX];
     uint64_t stored_cut, manifest_cut, failed_attempt;
     struct assignment order;
 };
@@ -64,6 +66,7 @@ struct fake {
 struct fake_rank {
     int32_t exit_code, signal;
     bool ends, exec_failed, stuck_start, stuck_step, misses, fails, unequal, sends, deaf_cut, corrupt;
+    struct fake_paint paint;
 };
 
 struct world {
@@ -257,6 +260,7 @@ static inline void fake_start(struct world *w, struct fake_job *job, const struc
     job->started_ns = w->now_ns;
     memset(job->reported, 0, sizeof job->reported);
     memset(job->cuts, 0, sizeof job->cuts);
+    memset(job->colours, 0, sizeof job->colours);
     const struct ckpt *from = job_ckpt(&state_job(&w->state, order->spec.name)->job, order->restore_cut);
     job->base_step = from != NULL ? from->step : 0;
     /* A committed one is fetched when it is not held. */
@@ -291,7 +295,6 @@ static inline void fake_record(struct world *w, struct fake_job *job, const stru
     report->collectives = order->step + (does->unequal ? 1 : 0);
     report->sent = does->sends ? 1 : 0;
     TEXT_SET(report->digest, "0123456789abcdef0123456789abcdef");
-    job->held[job->held[0] == job->order.protect_cut ? 1 : 0] = order->cut;
 }
 
 static inline void fake_store(struct fake *fake, struct fake_job *job, const struct cut_order *order)
@@ -316,9 +319,15 @@ static inline void fake_follow(struct world *w, struct fake *fake, struct fake_j
     job->generation = order->generation;
     if (order->run == RUN_START && job->ran < order->generation)
         fake_start(w, job, order);
-    if (job->alive && order->cut.phase == CUT_PHASE_RECORD)
-        for (uint32_t r = job->first; r < job->first + job->count; r++)
+    for (uint32_t r = job->first; job->alive && r < job->first + job->count; r++) {
+        uint32_t i = r - job->first;
+        if (w->ranks[r].paint.on)
+            fake_paint_follow(order, &w->ranks[r].paint, &job->colours[i], &job->cuts[i], r, fake_step(w, job));
+        else if (order->cut.phase == CUT_PHASE_RECORD)
             fake_record(w, job, &order->cut, r);
+        if (job->cuts[i].progress == CUT_RECORDED && job->cuts[i].cut > job->order.protect_cut)
+            job->held[job->held[0] == job->order.protect_cut ? 1 : 0] = job->cuts[i].cut;
+    }
     fake_store(fake, job, &order->cut);
 }
 
@@ -357,6 +366,7 @@ static inline void fake_report_rank(struct world *w, struct fake_job *job, uint3
     report->restored_cut = job->order.restore_cut;
     report->restore_us = 2500;
     report->state = report->stepped ? TIDE_RANK_RUNNING : TIDE_RANK_STARTING;
+    fake_paint_report(&does->paint, &job->colours[local], report);
     if (!ends)
         return;
     if (!job->reported[local])
@@ -380,6 +390,8 @@ static inline void fake_report_job(struct world *w, struct fake *fake, struct fa
         fake_report_rank(w, job, r, to);
         if (job->cuts[r - job->first].cut)
             *(struct cut_report *)codec_list_add(&cut_report_codec, &to->cuts) = job->cuts[r - job->first];
+        if (w->ranks[r].paint.on)
+            fake_paint_comms(&w->ranks[r].paint, &job->cuts[r - job->first], job_world_size(&job->order.spec), to);
         if (w->ranks[r].corrupt && job->order.restore_cut) {
             struct restore_failure *failure = codec_list_add(&restore_failure_codec, &to->restore_failures);
             failure->cut = job->order.restore_cut;

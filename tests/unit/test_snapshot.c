@@ -133,26 +133,46 @@ static void an_image_is_read_from_any_file(void **dir)
     }
 }
 
-/* Of a format to come: its checksum is right. */
-static void a_newer_image_is_refused_by_name(void **dir)
+/* The image of that index says it is of that format; its checksum is right. */
+static void image_of_format(const char *dir, uint64_t index, uint32_t format, char *path)
 {
-    char path[DATA_FILE_MAX], cluster[TIDE_UID_CHARS + 1] = "", *image;
     struct snapshot_header header;
-    struct snapshot snapshot = {0};
-    struct err err = {0};
     size_t bytes;
-    save(*dir, 19, "{}");
-    datadir_numbered(*dir, "snap-", 19, ".img", path);
-    image = file_read(path, &bytes);
+    datadir_numbered(dir, "snap-", index, ".img", path);
+    char *image = file_read(path, &bytes);
     memcpy(&header, image, sizeof header);
-    header.format = SNAPSHOT_FORMAT + 5;
+    header.format = format;
     const char *config = image + sizeof header, *data = config + header.config_bytes;
     header.sum = XXH3_64bits_withSeed(data, header.bytes, snapshot_data_seed(&header, config));
     memcpy(image, &header, sizeof header);
     file_write(path, image, bytes);
     mem_free(image);
+}
+
+static void an_image_of_the_format_before_is_read(void **dir)
+{
+    char path[DATA_FILE_MAX];
+    struct snapshot snapshot = {0};
+    struct err err = {0};
+    save(*dir, 18, "{\"old\": true}");
+    image_of_format(*dir, 18, SNAPSHOT_FORMAT_OLDEST, path);
+    assert_int_equal(snapshot_load(*dir, CLUSTER, 18, &snapshot, &err), TIDE_OK);
+    assert_string_equal(snapshot.data, "{\"old\": true}");
+    snapshot_release(&snapshot);
+    image_of_format(*dir, 18, SNAPSHOT_FORMAT_OLDEST - 1, path);
+    assert_int_equal(snapshot_load(*dir, CLUSTER, 18, &snapshot, &err), TIDE_E_VERSION);
+    assert_non_null(strstr(err.text, "knows formats 2 to 3"));
+}
+
+static void a_newer_image_is_refused_by_name(void **dir)
+{
+    char path[DATA_FILE_MAX], cluster[TIDE_UID_CHARS + 1] = "";
+    struct snapshot snapshot = {0};
+    struct err err = {0};
+    save(*dir, 19, "{}");
+    image_of_format(*dir, 19, SNAPSHOT_FORMAT + 5, path);
     assert_int_equal(snapshot_load(*dir, CLUSTER, 19, &snapshot, &err), TIDE_E_VERSION);
-    assert_non_null(strstr(err.text, "format 7"));
+    assert_non_null(strstr(err.text, "format 8"));
     assert_int_equal(snapshot_load_file(path, &snapshot, cluster, &err), TIDE_E_VERSION);
     assert_int_equal(snapshot_newest(*dir, CLUSTER, &snapshot, &err), TIDE_E_VERSION); /* not passed over */
     assert_null(snapshot.data);
@@ -305,6 +325,7 @@ int main(void)
         TEST(too_large_is_refused),
         TEST(every_flipped_byte_costs_that_image_only),
         TEST(an_image_is_read_from_any_file),
+        TEST(an_image_of_the_format_before_is_read),
         TEST(a_newer_image_is_refused_by_name),
         TEST(two_are_kept),
         TEST(a_directory_serves_one_process),
