@@ -24,6 +24,7 @@ static void job_free(struct job_part *job)
     mem_free(job->slots.items);
     mem_free(job->shards.items);
     mem_free(job->purges.items);
+    comms_release(&job->comms);
     if (job->has_order)
         codec_release(&assignment_codec, &job->order);
     mem_free(job);
@@ -194,6 +195,7 @@ static void drive(struct agent_core *core)
         drive_steps(core, job);
         drive_restore(core, job);
         drive_cut(core, job);
+        drive_epochs(core, job);
         drive_store(core, job);
         drive_arena(core, job);
         drive_look(core, job);
@@ -238,12 +240,14 @@ void agent_step(struct agent_core *core, const struct agent_event *event, uint64
     assert(now_ns >= core->now_ns);
     core->now_ns = now_ns;
     core->actions = actions;
+    core->comms = event->kind == EV_PAGE ? event->comms : NULL;
     event_fns[event->kind](core, event);
     drive(core);
     if (core->dirty)
         act(core, ACT_HEARTBEAT, NULL);
     core->dirty = false;
     core->actions = NULL;
+    core->comms = NULL;
 }
 
 uint64_t agent_revision(const struct agent_core *core)
@@ -280,13 +284,24 @@ static bool rank_wants_page(const struct rank_part *part)
     return part->page_seen && (part->page.phase == CONTROL_ATTACHED || part->page.phase == CONTROL_RESTORING);
 }
 
-bool agent_wants_pages(const struct agent_core *core)
+/* Everybody waits for what these ranks say of their colours: that they poll, have flipped, what has arrived, that they ended. */
+static bool job_wants_epochs(const struct job_part *job)
 {
+    const struct assignment *order = &job->order;
+    bool armed = order->cut.epoch != 0 && (order->cut.phase == CUT_PHASE_ARM || order->cut.phase == CUT_PHASE_RECORD);
+    return order_runs(job) && (armed || order->epochs.go > order->epochs.closed);
+}
+
+uint64_t agent_look_ms(const struct agent_core *core)
+{
+    uint64_t ms = 0;
     for (size_t i = 0; i < core->job_count; i++) {
         const struct step_part *step = step_live(core->jobs[i]);
+        if (step != NULL && job_wants_epochs(core->jobs[i]))
+            return AGENT_EPOCH_POLL_MS;
         for (size_t r = 0; step != NULL && r < step->rank_count; r++)
             if (rank_wants_page(&step->ranks[r]))
-                return true;
+                ms = AGENT_PAGE_POLL_MS;
     }
-    return false;
+    return ms;
 }

@@ -23,7 +23,8 @@
 #include "ckpt/wire/node.h"
 
 #define AGENT_TICK_MS 100u            /* how often the shell sends EV_TICK */
-#define AGENT_PAGE_POLL_MS 20u        /* how often it looks at pages while agent_wants_pages() */
+#define AGENT_PAGE_POLL_MS 20u        /* how often it looks at pages while a rank is armed, or about to make its first step */
+#define AGENT_EPOCH_POLL_MS 4u        /* … and while others wait for what ranks say of their colours */
 #define AGENT_JOBS_MAX (2 * NODE_JOBS_MAX) /* jobs with something left on this node, not assigned ones included */
 #define AGENT_STEPS_MAX 8u            /* generations of one job with something left on this node */
 #define AGENT_RETRY_MS_MIN 200u       /* after a failed action; doubles … */
@@ -46,11 +47,17 @@ struct agent_page {
     uint64_t step;
     uint64_t armed_step, armed_cut;
     uint32_t armed_attempt, armed_slot;
+    uint64_t armed_epoch;
+    struct epoch_order epochs; /* as written here last */
+    bool coloured;
+    uint32_t declared;         /* enum cut_mode */
+    uint64_t polling, ended, epoch, sent, arrived; /* sent and arrived are of `epoch` */
     uint64_t recorded_cut;
     uint32_t recorded_attempt;
     uint32_t record_result, record_status, record_slot;
     uint64_t record_step, record_bytes, record_stall_ns;
-    uint64_t record_collectives, record_sent, record_received;
+    uint64_t record_collectives, record_sent, record_received, record_logged, record_logged_bytes;
+    uint32_t record_comms;
     char record_detail[TIDE_TEXT_MAX + 1];
     uint64_t restored_cut, restored_step, restore_ns;
 };
@@ -74,7 +81,7 @@ enum agent_event_kind {
     EV_STEP_FAILED,  /* answers START_STEP: status, text. Nothing of it is running */
     EV_STEP_STATUS,  /* step_status (borrowed); uid and generation are taken from it */
     EV_STEP_GONE,    /* the step and every process of its generation are gone from this host */
-    EV_PAGE,         /* rank, page: at every look */
+    EV_PAGE,         /* rank, page, comms: at every look */
     /* outcomes of actions; uid, and what the action named; status OK or why not, with text */
     EV_ARMED,     /* answers ARM: generation, rank, cut, attempt; outcome, step */
     EV_SUMMED,    /* answers SUM: rank, slot, cut; digest */
@@ -115,6 +122,7 @@ struct agent_event {
     const struct step_status *step_status;
     const struct agent_held *held;
     size_t held_count;
+    const struct control_comm *comms; /* CONTROL_COMMS_MAX, of which page.record_comms are of the last record */
 };
 
 enum agent_action_kind {
@@ -127,10 +135,12 @@ enum agent_action_kind {
     ACT_ANSWER,          /* answer: to a rank's restore question, over the step's socket */
     ACT_REMOVE_STEP_DIR, /* the step is gone and its status no longer wanted; logs stay. No answer */
     /* uid, generation, rank */
-    ACT_ARM,             /* cut, attempt, slot, step. Anything else armed there is disarmed first. Answer: EV_ARMED */
+    ACT_ARM,             /* cut, attempt, slot, step, epoch. Anything else armed there is disarmed first. Answer: EV_ARMED */
     ACT_DISARM,          /* cut: only if that is armed and not being recorded. No answer; the page tells */
+    ACT_EPOCHS,          /* epochs: where the page has less. No answer; the page tells */
     /* uid; on worker threads */
-    ACT_SUM,             /* rank, slot, cut. Answer: EV_SUMMED */
+    ACT_SUM,             /* rank, slot, cut, epoch: with one, no message is added any more, and the slot is closed first.
+                            Answer: EV_SUMMED */
     ACT_FIND,            /* rank, cut; every chunk is hashed. Answer: EV_FOUND */
     ACT_FETCH,           /* rank, cut, slot, order: restore_manifest_*, store. Answer: EV_FETCHED */
     ACT_LOOK,            /* answer: EV_LOOKED */
@@ -148,7 +158,8 @@ struct agent_action {
     char job[TIDE_NAME_MAX + 1];
     uint64_t generation;
     uint32_t rank, attempt, slot;
-    uint64_t cut, step;
+    uint64_t cut, step, epoch;
+    struct epoch_order epochs;
     uint64_t grace_ms;
     struct step_answer answer;
     const struct assignment *order; /* borrowed until the next agent_step */
@@ -173,8 +184,8 @@ void agent_step(struct agent_core *core, const struct agent_event *event, uint64
 /* The whole truth about this node. Every call takes the next sequence number. Release with heartbeat_codec. */
 void agent_heartbeat(struct agent_core *core, uint64_t now_ns, struct heartbeat *ret_heartbeat);
 
-/* A cut is armed, or a rank is about to make its first step: look at pages every AGENT_PAGE_POLL_MS. */
-bool agent_wants_pages(const struct agent_core *core);
+/* How often to look at pages, ms; 0: with the ticks is enough. */
+uint64_t agent_look_ms(const struct agent_core *core);
 
 /* Newest revision of desired state taken in: the long poll's `after`. */
 uint64_t agent_revision(const struct agent_core *core);

@@ -75,7 +75,8 @@ static void arm(struct agent_core *core, struct job_part *job, struct rank_part 
     action->cut = cut->report.cut;
     action->attempt = cut->report.attempt;
     action->slot = cut->slot;
-    action->step = job->order.cut.step;
+    action->step = job->order.cut.mode == CUT_MODE_FREE ? STEP_NEXT : job->order.cut.step;
+    action->epoch = cut->epoch;
 }
 
 /* A restarted agent may find armed what it armed before. */
@@ -93,9 +94,35 @@ static bool armed_already(struct agent_core *core, struct job_part *job, struct 
     return true;
 }
 
+/* Recorded already; the next look at the page brings what goes with it. */
+static bool record_to_come(const struct rank_part *part)
+{
+    return part->cut.epoch != 0 && part->page.recorded_cut == part->cut.report.cut &&
+           part->page.recorded_attempt == part->cut.report.attempt;
+}
+
 static bool under_way(unsigned state)
 {
     return state == CUT_PART_ARMING || state == CUT_PART_DISARMING || state == CUT_PART_SUMMING;
+}
+
+/* Armed for an epoch that ranks may have begun: that is not done afresh, since the others do not wait for this one any more. */
+static bool too_late(struct agent_core *core, const struct job_part *job, struct rank_part *part)
+{
+    struct cut_part *cut = &part->cut;
+    if (cut->epoch == 0 || job->order.cut.phase == CUT_PHASE_ARM || armed_here(part))
+        return false;
+    cut->state = CUT_PART_MISSED;
+    cut->report.progress = CUT_MISSED;
+    cut->report.step = part->page.step;
+    core->dirty = true;
+    return true;
+}
+
+/* Whole: nothing is added to what was copied. */
+static bool may_sum(const struct job_part *job, const struct cut_part *cut)
+{
+    return cut->state == CUT_PART_COPIED && (cut->epoch == 0 || (job->order.cut.phase == CUT_PHASE_SUM && cut->looked));
 }
 
 static void want(struct agent_core *core, struct job_part *job, struct rank_part *part)
@@ -110,20 +137,22 @@ static void want(struct agent_core *core, struct job_part *job, struct rank_part
             slot_release(job, part->rank, cut->slot);
         memset(cut, 0, sizeof *cut);
         cut->state = CUT_PART_WANTED;
+        cut->epoch = order->epoch;
         cut->report.cut = order->cut;
         cut->report.attempt = order->attempt;
         cut->report.rank = part->rank;
         cut_notice_page(core, job, part);
     }
     if (cut->state == CUT_PART_WANTED && part->page_seen && !part->ended && retry_due(core, &cut->retry) &&
-        !armed_already(core, job, part))
+        !record_to_come(part) && !armed_already(core, job, part) && !too_late(core, job, part))
         arm(core, job, part);
-    if (cut->state == CUT_PART_COPIED) {
+    if (may_sum(job, cut)) {
         cut->state = CUT_PART_SUMMING;
         job->in_flight++;
         struct agent_action *action = act_rank(core, ACT_SUM, job, part->rank);
         action->cut = cut->report.cut;
         action->slot = cut->slot;
+        action->epoch = cut->epoch;
     }
 }
 
@@ -139,7 +168,9 @@ static void unwant(struct agent_core *core, struct job_part *job, struct rank_pa
         cut->state = CUT_PART_DISARMING;
         cut->retry = (struct retry){0};
     }
-    if (cut->state == CUT_PART_DISARMING && retry_due(core, &cut->retry)) {
+    /* Where ranks change colour they do so without a record, armed or not; and it reminds them to look at their page. */
+    bool begun = cut->epoch != 0 && job->order.epochs.go >= cut->epoch;
+    if (cut->state == CUT_PART_DISARMING && !begun && retry_due(core, &cut->retry)) {
         retry_later(core, &cut->retry);
         act_rank(core, ACT_DISARM, job, part->rank)->cut = cut->report.cut;
     }
@@ -151,7 +182,8 @@ void drive_cut(struct agent_core *core, struct job_part *job)
     if (step == NULL || !job->assigned || !job->has_order)
         return;
     const struct cut_order *order = &job->order.cut;
-    bool record = order_runs(job) && order->phase == CUT_PHASE_RECORD &&
+    bool record = order_runs(job) &&
+                  (order->phase == CUT_PHASE_RECORD || order->phase == CUT_PHASE_ARM || order->phase == CUT_PHASE_SUM) &&
                   (order->generation == 0 || order->generation == job->generation);
     for (size_t i = 0; i < step->rank_count; i++) {
         if (record)

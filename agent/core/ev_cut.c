@@ -16,29 +16,72 @@ void cut_step_gone(struct job_part *job, struct rank_part *part)
         cut->state = CUT_PART_NONE;
 }
 
-static void take_record(struct agent_core *core, struct job_part *job, struct rank_part *part)
+static void take_counts(const struct agent_page *page, struct cut_report *report)
 {
-    const struct agent_page *page = &part->page;
-    struct cut_part *cut = &part->cut;
-    struct cut_report *report = &cut->report;
     report->step = page->record_step;
     report->bytes = page->record_bytes;
     report->stall_us = page->record_stall_ns / 1000u;
     report->collectives = page->record_collectives;
     report->sent = page->record_sent;
     report->received = page->record_received;
-    cut->slot = page->record_slot < SLOTS ? page->record_slot : 0;
-    slot_begin(job, part->rank, cut->slot);
-    if (page->record_result == RECORD_DONE) {
-        cut->state = CUT_PART_COPIED;
-        return;
-    }
+    report->logged = page->record_logged;
+    report->logged_bytes = page->record_logged_bytes;
+}
+
+/* What the rank's last word is; it may be another than its first, as long as messages are added to the record. */
+static void take_end(struct agent_core *core, struct job_part *job, struct rank_part *part)
+{
+    const struct agent_page *page = &part->page;
+    struct cut_part *cut = &part->cut;
+    struct cut_report *report = &cut->report;
     cut->state = CUT_PART_FAILED;
     report->progress = CUT_FAILED;
-    snprintf(report->detail, sizeof report->detail, "%s: %.200s", tide_status_name((enum tide_status)page->record_status),
-             page->record_detail);
+    if (page->record_result == RECORD_PASSED)
+        report->progress = CUT_PASSED;
+    if (page->record_result == RECORD_EARLY)
+        report->progress = CUT_EARLY;
+    if (report->progress == CUT_FAILED)
+        snprintf(report->detail, sizeof report->detail, "%s: %.200s", tide_status_name((enum tide_status)page->record_status),
+                 page->record_detail);
+    else
+        text_copy(report->detail, sizeof report->detail, page->record_detail);
     slot_release(job, part->rank, cut->slot);
     core->dirty = true;
+}
+
+static void take_record(struct agent_core *core, struct job_part *job, struct rank_part *part)
+{
+    const struct agent_page *page = &part->page;
+    struct cut_part *cut = &part->cut;
+    struct err err = {0};
+    take_counts(page, &cut->report);
+    cut->slot = page->record_slot < SLOTS ? page->record_slot : 0;
+    slot_begin(job, part->rank, cut->slot);
+    if (page->record_result != RECORD_DONE) {
+        take_end(core, job, part);
+        return;
+    }
+    cut->state = CUT_PART_COPIED;
+    if (cut->epoch == 0)
+        return;
+    core->dirty = true;
+    if (comms_add(job, part, core->comms, &err) == TIDE_OK)
+        return;
+    cut->state = CUT_PART_FAILED;
+    cut->report.progress = CUT_FAILED;
+    text_copy(cut->report.detail, sizeof cut->report.detail, err.text);
+    slot_release(job, part->rank, cut->slot);
+}
+
+/* A record whose channel log grows, looked at once more. */
+static void follow_record(struct agent_core *core, struct job_part *job, struct rank_part *part)
+{
+    if (part->page.record_result != RECORD_DONE) {
+        take_end(core, job, part);
+        return;
+    }
+    take_counts(&part->page, &part->cut.report);
+    part->cut.looked = job->order.cut.phase == CUT_PHASE_SUM && core->comms != NULL;
 }
 
 void cut_notice_page(struct agent_core *core, struct job_part *job, struct rank_part *part)
@@ -47,16 +90,20 @@ void cut_notice_page(struct agent_core *core, struct job_part *job, struct rank_
     const struct agent_page *page = &part->page;
     bool recorded = page->recorded_cut == cut->report.cut && page->recorded_attempt == cut->report.attempt;
     bool armed = page->armed_step != STEP_NONE && page->armed_cut == cut->report.cut;
+    bool begun = cut->epoch != 0 && page->epoch >= cut->epoch && page->armed_step != STEP_TAKEN;
     if (!part->page_seen)
         return;
     if ((cut->state == CUT_PART_WANTED || cut->state == CUT_PART_ARMED) && recorded) {
-        take_record(core, job, part);
+        if (cut->epoch == 0 || core->comms != NULL)
+            take_record(core, job, part);
+    } else if (cut->state == CUT_PART_COPIED && recorded && cut->epoch != 0) {
+        follow_record(core, job, part);
     } else if (cut->state == CUT_PART_ARMED && armed && page->armed_step != STEP_TAKEN && page->step >= page->armed_step) {
         /* It went by: an agent before this one was killed while it armed, or steps are counted by more than one. Arming
          * again settles it with the rank. */
         cut->state = CUT_PART_WANTED;
         slot_release(job, part->rank, cut->slot);
-    } else if (cut->state == CUT_PART_DISARMING && !armed) {
+    } else if (cut->state == CUT_PART_DISARMING && (!armed || begun)) {
         cut->state = CUT_PART_NONE;
         slot_release(job, part->rank, cut->slot);
     }

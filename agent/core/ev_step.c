@@ -137,6 +137,12 @@ void ev_step_gone(struct agent_core *core, const struct agent_event *event)
     core->dirty = true;
 }
 
+static bool colours_differ(const struct agent_page *a, const struct agent_page *b)
+{
+    return a->coloured != b->coloured || a->epoch != b->epoch || a->polling != b->polling || a->ended != b->ended ||
+           a->sent != b->sent || a->arrived != b->arrived;
+}
+
 void ev_page(struct agent_core *core, const struct agent_event *event)
 {
     struct job_part *job = job_of(core, event->uid);
@@ -144,7 +150,7 @@ void ev_page(struct agent_core *core, const struct agent_event *event)
     struct rank_part *part = step != NULL ? rank_of(step, event->rank) : NULL;
     if (part == NULL)
         return;
-    if (!part->page_seen || part->page.phase != event->page.phase)
+    if (!part->page_seen || part->page.phase != event->page.phase || colours_differ(&part->page, &event->page))
         core->dirty = true;
     part->page_seen = true;
     part->page = event->page;

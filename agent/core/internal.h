@@ -11,6 +11,8 @@
 #include "ckpt/base/clock.h"
 #include "ckpt/base/log.h"
 #include "ckpt/base/mem.h"
+#include "ckpt/cut/mode.h"
+#include "ckpt/cut/verdict.h"
 
 struct retry {
     uint64_t at_ns;   /* not before; 0: now */
@@ -39,6 +41,8 @@ enum cut_part_state {
 struct cut_part {
     unsigned state;
     uint32_t slot;
+    uint64_t epoch;    /* of the order; 0: the rank's messages are not coloured */
+    bool looked;       /* its page was, since it was said that no message is added any more */
     struct retry retry;
     struct cut_report report; /* cut, attempt and rank are set from the start */
 };
@@ -104,6 +108,14 @@ struct manifest_part {
     struct manifest_report report; /* cut 0: none */
 };
 
+/* Communicators of the ranks here that recorded. */
+struct comms_part {
+    uint64_t cut;
+    uint32_t attempt;
+    uint32_t ranks; /* that are in it */
+    struct cut_comms *sum; /* NULL: none */
+};
+
 #define PURGE_ID_MAX 47
 
 struct purge_part {
@@ -128,6 +140,7 @@ struct job_part {
     LIST_OF(struct shard_part) shards;
     LIST_OF(struct purge_part) purges;
     struct manifest_part manifest;
+    struct comms_part comms;
     uint64_t epoch;      /* grows with every change to a slot */
     uint64_t look_epoch; /* when the present look began */
     bool look_wanted, looking;
@@ -145,6 +158,7 @@ struct agent_core {
     size_t job_count;
     /* For the length of one agent_step. */
     uint64_t now_ns;
+    const struct control_comm *comms; /* of the page that this is about; NULL: it is about something else */
     struct agent_actions *actions;
     bool dirty; /* the leader waits for what has changed */
 };
@@ -193,6 +207,10 @@ void slot_begin(struct job_part *job, uint32_t rank, uint32_t slot);   /* its co
 void slot_release(struct job_part *job, uint32_t rank, uint32_t slot); /* … no longer; what it holds is worth a look */
 bool slot_stored_from(const struct job_part *job, uint32_t rank, uint32_t slot); /* a worker is reading it for the store */
 void cut_notice_page(struct agent_core *core, struct job_part *job, struct rank_part *part);
+/* Communicators of a rank that has just recorded. Errors: LIMIT. */
+enum tide_status comms_add(struct job_part *job, struct rank_part *part, const struct control_comm *comms, struct err *err);
+void comms_release(struct comms_part *comms);
+void report_comms(const struct job_part *job, const struct step_part *step, struct gen_report *to);
 void cut_step_gone(struct job_part *job, struct rank_part *part);
 void restore_ask(struct agent_core *core, struct job_part *job, struct rank_part *part, const struct step_ask *ask);
 void restore_begin(struct restore_part *restore, uint64_t cut);
@@ -204,6 +222,7 @@ bool store_left(const struct job_part *job, uint64_t cut);
 void drive_steps(struct agent_core *core, struct job_part *job);
 void drive_restore(struct agent_core *core, struct job_part *job);
 void drive_cut(struct agent_core *core, struct job_part *job);
+void drive_epochs(struct agent_core *core, struct job_part *job);
 void drive_store(struct agent_core *core, struct job_part *job);
 
 #endif

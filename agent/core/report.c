@@ -32,6 +32,19 @@ static unsigned progress_of(const struct agent_core *core, const struct job_part
     }
 }
 
+static void report_colours(const struct agent_page *page, struct rank_report *to)
+{
+    to->coloured = true;
+    to->epoch = page->epoch;
+    to->polling = page->polling;
+    to->left = page->phase == CONTROL_FINALIZED;
+    to->quiet = page->ended == CUT_ENDED_FOR_GOOD;
+    to->ended = to->quiet ? 0 : page->ended;
+    to->sent = page->sent;
+    to->arrived = page->arrived;
+    to->cut_mode = page->declared < CUT_MODES ? page->declared : CUT_MODE_AUTO;
+}
+
 /* What the step says of its child, completed by what the rank says of itself. */
 static void report_rank(const struct agent_core *core, const struct rank_part *part, struct rank_report *to)
 {
@@ -49,6 +62,8 @@ static void report_rank(const struct agent_core *core, const struct rank_part *p
     /* Finalized ranks have stepped, if they ever did, before. */
     to->stepped = page->phase == CONTROL_STEPPING || (page->phase == CONTROL_FINALIZED && page->step > page->restored_step);
     to->restored_cut = page->restored_cut;
+    if (page->coloured)
+        report_colours(page, to);
     to->restore_us = page->restore_ns / 1000u;
     if (part->ended)
         return;
@@ -72,7 +87,7 @@ static void report_cut(const struct rank_part *part, struct gen_report *to)
     struct cut_report *report = codec_list_add(&cut_report_codec, &to->cuts);
     *report = part->cut.report;
     if (part->cut.state == CUT_PART_COPIED || part->cut.state == CUT_PART_SUMMING)
-        report->progress = CUT_ARMED; /* recorded means that the digest is known */
+        report->progress = part->cut.epoch != 0 ? CUT_COPIED : CUT_ARMED; /* recorded means that the digest is known */
 }
 
 /* The rank's question is open because something goes wrong: people should see what. */
@@ -155,6 +170,8 @@ static void report_job(const struct agent_core *core, struct job_part *job, stru
     struct step_part *step = step_of(job, job->generation);
     if (step != NULL)
         report_step(core, step, to);
+    if (step != NULL)
+        report_comms(job, step, to);
     report_held(job, to);
     report_store(job, to);
 }

@@ -59,6 +59,25 @@ static struct control_page *page_of(struct pages *pages, uint32_t rank)
     return *map;
 }
 
+/* What was sent and has arrived is of an epoch: read between two looks at that. */
+static void colours_snapshot(const struct control_page *page, struct agent_page *to)
+{
+    to->armed_epoch = atomic_load(&page->armed_epoch);
+    to->epochs = (struct epoch_order){.go = atomic_load(&page->go_epoch), .flip = atomic_load(&page->flip_epoch),
+                                      .settled = atomic_load(&page->settled_epoch), .closed = atomic_load(&page->closed_epoch)};
+    to->coloured = atomic_load(&page->coloured) != 0;
+    to->declared = atomic_load(&page->cut_declared);
+    to->polling = atomic_load(&page->polling_epoch);
+    for (uint64_t epoch = atomic_load(&page->epoch);; epoch = to->epoch) {
+        to->ended = atomic_load(&page->ended_epoch);
+        to->sent = atomic_load(&page->sent_before);
+        to->arrived = atomic_load(&page->arrived_before);
+        to->epoch = atomic_load(&page->epoch);
+        if (to->epoch == epoch)
+            return;
+    }
+}
+
 void page_snapshot(const struct control_page *page, struct agent_page *ret_page)
 {
     struct agent_page *to = ret_page;
@@ -75,7 +94,10 @@ void page_snapshot(const struct control_page *page, struct agent_page *ret_page)
     to->record_sent = atomic_load(&page->record_sent);
     to->record_received = atomic_load(&page->record_received);
     text_copy(to->record_detail, sizeof to->record_detail, "");
-    if (to->record_result == RECORD_FAILED)
+    to->record_logged = atomic_load(&page->record_logged);
+    to->record_logged_bytes = atomic_load(&page->record_logged_bytes);
+    to->record_comms = atomic_load(&page->record_comms);
+    if (to->record_result != RECORD_NONE && to->record_result != RECORD_DONE)
         text_copy(to->record_detail, sizeof to->record_detail, page->record_detail);
     to->phase = atomic_load(&page->phase);
     to->pid = atomic_load(&page->pid);
@@ -84,17 +106,26 @@ void page_snapshot(const struct control_page *page, struct agent_page *ret_page)
     to->armed_cut = atomic_load(&page->armed_cut);
     to->armed_attempt = atomic_load(&page->armed_attempt);
     to->armed_slot = atomic_load(&page->armed_slot);
+    colours_snapshot(page, to);
     to->restored_cut = atomic_load(&page->restored_cut);
     to->restored_step = atomic_load(&page->restored_step);
     to->restore_ns = atomic_load(&page->restore_ns);
 }
 
-bool pages_look(struct pages *pages, uint32_t rank, struct agent_page *ret_page)
+void pages_epochs(struct pages *pages, uint32_t rank, const struct epoch_order *epochs)
+{
+    struct control_page *page = page_of(pages, rank);
+    if (page != NULL)
+        page_epochs(page, epochs);
+}
+
+bool pages_look(struct pages *pages, uint32_t rank, struct agent_page *ret_page, const struct control_comm **ret_comms)
 {
     struct control_page *page = page_of(pages, rank);
     if (page == NULL)
         return false;
     page_snapshot(page, ret_page);
+    *ret_comms = page->comms;
     return true;
 }
 
@@ -104,7 +135,7 @@ static bool armed_as(struct control_page *page, uint64_t cut, uint32_t attempt)
 }
 
 enum agent_arm_outcome page_arm(struct control_page *page, uint64_t cut, uint32_t attempt, uint32_t slot, uint64_t step,
-                                uint64_t *ret_step)
+                                uint64_t epoch, uint64_t *ret_step)
 {
     uint64_t present = atomic_load(&page->armed_step);
     if (present == STEP_TAKEN)
@@ -121,7 +152,9 @@ enum agent_arm_outcome page_arm(struct control_page *page, uint64_t cut, uint32_
     atomic_store(&page->armed_cut, cut);
     atomic_store(&page->armed_attempt, attempt);
     atomic_store(&page->armed_slot, slot);
+    atomic_store(&page->armed_epoch, epoch);
     atomic_store(&page->armed_step, step);
+    atomic_fetch_add(&page->call_epoch, 1);
     uint64_t at = atomic_load(&page->step);
     if (at < step)
         return ARM_ARMED;
@@ -137,14 +170,36 @@ void page_disarm(struct control_page *page, uint64_t cut)
     uint64_t present = atomic_load(&page->armed_step);
     if (present == STEP_NONE || present == STEP_TAKEN || atomic_load(&page->armed_cut) != cut)
         return;
-    atomic_compare_exchange_strong(&page->armed_step, &present, STEP_NONE);
+    if (atomic_compare_exchange_strong(&page->armed_step, &present, STEP_NONE))
+        atomic_fetch_add(&page->call_epoch, 1);
+}
+
+static bool raise(_Atomic uint64_t *word, uint64_t to)
+{
+    if (atomic_load(word) >= to)
+        return false;
+    atomic_store(word, to);
+    return true;
+}
+
+void page_epochs(struct control_page *page, const struct epoch_order *epochs)
+{
+    bool go = raise(&page->go_epoch, epochs->go), flip = raise(&page->flip_epoch, epochs->flip);
+    bool settled = raise(&page->settled_epoch, epochs->settled), closed = raise(&page->closed_epoch, epochs->closed);
+    uint64_t nothing = STEP_NONE;
+    if (!go && !flip && !settled && !closed)
+        return;
+    atomic_fetch_add(&page->call_epoch, 1);
+    /* A rank that makes no MPI call for a while looks at its next safe point: this is not to be recorded (local.h). */
+    if ((settled || closed) && atomic_load(&page->armed_epoch) <= atomic_load(&page->epoch))
+        atomic_compare_exchange_strong(&page->armed_step, &nothing, STEP_NEXT);
 }
 
 enum agent_arm_outcome pages_arm(struct pages *pages, uint32_t rank, uint64_t cut, uint32_t attempt, uint32_t slot, uint64_t step,
-                                 uint64_t *ret_step)
+                                 uint64_t epoch, uint64_t *ret_step)
 {
     struct control_page *page = page_of(pages, rank);
-    return page != NULL ? page_arm(page, cut, attempt, slot, step, ret_step) : ARM_NO_PAGE;
+    return page != NULL ? page_arm(page, cut, attempt, slot, step, epoch, ret_step) : ARM_NO_PAGE;
 }
 
 void pages_disarm(struct pages *pages, uint32_t rank, uint64_t cut)

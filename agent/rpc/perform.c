@@ -251,6 +251,9 @@ void perform(struct shell *shell, const struct agent_action *action)
     case ACT_DISARM:
         steps_disarm(shell->steps, action);
         break;
+    case ACT_EPOCHS:
+        steps_epochs(shell->steps, action);
+        break;
     case ACT_REMOVE_ARENA:
         remove_arena(shell, action->uid);
         break;

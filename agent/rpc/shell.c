@@ -34,12 +34,32 @@ static void enqueue(struct shell *shell, const struct agent_event *event)
     shell->queue[shell->queued++] = *event;
 }
 
+static void look_in_time(struct shell *shell);
+
 static void step_and_perform(struct shell *shell, const struct agent_event *event)
 {
     agent_actions_clear(&shell->actions);
     agent_step(shell->core, event, clock_mono_ns(), &shell->actions);
     for (size_t i = 0; i < shell->actions.count; i++)
         perform(shell, &shell->actions.items[i]);
+}
+
+static void on_look(uv_timer_t *timer)
+{
+    struct shell *shell = timer->data;
+    shell->look_ms = 0;
+    steps_look(shell->steps);
+    look_in_time(shell);
+}
+
+/* One look after the other, as often as the core wants them now. */
+static void look_in_time(struct shell *shell)
+{
+    uint64_t ms = agent_look_ms(shell->core);
+    if (ms == 0 || (shell->look_ms != 0 && shell->look_ms <= ms))
+        return;
+    shell->look_ms = ms;
+    uv_timer_start(&shell->look, on_look, ms, 0);
 }
 
 void shell_event(struct shell *shell, const struct agent_event *event)
@@ -56,6 +76,7 @@ void shell_event(struct shell *shell, const struct agent_event *event)
     }
     shell->queued = 0;
     shell->busy = false;
+    look_in_time(shell);
 }
 
 /* ---- hooks ---- */
@@ -167,13 +188,6 @@ static void on_tick(uv_timer_t *timer)
         uv_stop(&shell->loop);
 }
 
-static void on_look(uv_timer_t *timer)
-{
-    struct shell *shell = timer->data;
-    if (agent_wants_pages(shell->core))
-        steps_look(shell->steps);
-}
-
 static void on_signal(uv_signal_t *signal, int number)
 {
     struct shell *shell = signal->data;
@@ -275,7 +289,6 @@ static void start_timers(struct shell *shell)
     uv_signal_init(&shell->loop, &shell->interrupt);
     shell->tick.data = shell->look.data = shell->term.data = shell->interrupt.data = shell;
     uv_timer_start(&shell->tick, on_tick, AGENT_TICK_MS, AGENT_TICK_MS);
-    uv_timer_start(&shell->look, on_look, AGENT_PAGE_POLL_MS, AGENT_PAGE_POLL_MS);
     uv_signal_start(&shell->term, on_signal, SIGTERM);
     uv_signal_start(&shell->interrupt, on_signal, SIGINT);
 }

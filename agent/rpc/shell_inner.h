@@ -19,6 +19,7 @@ struct shell {
     struct agent_creds creds;
     uv_loop_t loop;
     uv_timer_t tick, look;
+    uint64_t look_ms; /* the pause before the look that is due; 0: none is */
     uv_signal_t term, interrupt;
     struct dirs dirs;
     struct agent_core *core;

@@ -77,7 +77,7 @@ void process_look(struct step_process *process)
     text_copy(event.uid, sizeof event.uid, process->spec.uid);
     for (uint32_t i = 0; i < process->pages.count && !process->dropped; i++) {
         event.rank = process->pages.first_rank + i;
-        if (pages_look(&process->pages, event.rank, &event.page))
+        if (pages_look(&process->pages, event.rank, &event.page, &event.comms))
             process->steps->hooks.event(process->steps->hooks.context, &event);
     }
 }
@@ -94,7 +94,8 @@ enum agent_arm_outcome steps_arm(struct steps *steps, const struct agent_action 
     struct step_process *process = process_of(steps, action->uid, action->generation);
     if (process == NULL || process->dead)
         return ARM_NO_PAGE;
-    return pages_arm(&process->pages, action->rank, action->cut, action->attempt, action->slot, action->step, ret_step);
+    return pages_arm(&process->pages, action->rank, action->cut, action->attempt, action->slot, action->step,
+                     action->epoch, ret_step);
 }
 
 void steps_disarm(struct steps *steps, const struct agent_action *action)
@@ -102,6 +103,13 @@ void steps_disarm(struct steps *steps, const struct agent_action *action)
     struct step_process *process = process_of(steps, action->uid, action->generation);
     if (process != NULL)
         pages_disarm(&process->pages, action->rank, action->cut);
+}
+
+void steps_epochs(struct steps *steps, const struct agent_action *action)
+{
+    struct step_process *process = process_of(steps, action->uid, action->generation);
+    if (process != NULL)
+        pages_epochs(&process->pages, action->rank, &action->epochs);
 }
 
 enum tide_status steps_start(struct steps *steps, struct step_spec *spec, struct err *err)

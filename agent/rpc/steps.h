@@ -48,6 +48,7 @@ void steps_remove_dir(struct steps *steps, const char *uid, uint64_t generation)
 void steps_look(struct steps *steps);
 enum agent_arm_outcome steps_arm(struct steps *steps, const struct agent_action *action, uint64_t *ret_step);
 void steps_disarm(struct steps *steps, const struct agent_action *action);
+void steps_epochs(struct steps *steps, const struct agent_action *action);
 
 /* From a peer: given to its step if uid, generation and token are those of one, kept for a while if that is not up yet. */
 void steps_frame(struct steps *steps, const struct mesh_frame *frame);

@@ -65,9 +65,9 @@ void agent_feed(struct world *w, struct host *h, const struct agent_event *event
     agent_step(h->core, event, w->now, &h->actions);
     for (size_t i = 0; i < h->actions.count && !w->stop; i++)
         agent_act(w, h, &h->actions.items[i]);
-    if (agent_wants_pages(h->core) && !h->polling_pages) {
+    if (agent_look_ms(h->core) != 0 && !h->polling_pages) {
         h->polling_pages = true;
-        later(w, MS(AGENT_PAGE_POLL_MS), poll_pages, mine(w, h));
+        later(w, MS(agent_look_ms(h->core)), poll_pages, mine(w, h));
     }
 }
 

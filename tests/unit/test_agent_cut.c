@@ -59,7 +59,7 @@ static void a_cut_is_armed_recorded_and_reported(void **state)
     assert_int_equal(progress(&s, 0), CUT_PROGRESS);
     armed(&s, 0, 1, 1, ARM_ARMED, 0);
     assert_int_equal(progress(&s, 0), CUT_ARMED);
-    assert_true(agent_wants_pages(s.core));
+    assert_int_equal(agent_look_ms(s.core), AGENT_PAGE_POLL_MS);
     struct agent_page page = page_recorded(1, 1, 20, 0, RECORD_DONE);
     page_is(&s, 1, 0, &page);
     /* Not recorded before the digest is known: the agent may die in between. */
@@ -176,7 +176,7 @@ static void an_aborted_cut_is_disarmed(void **state)
     assert_non_null(did(&s, ACT_LOOK)); /* … and none is forgotten */
     passes_ms(&s, 10000);
     assert_null(did(&s, ACT_DISARM));
-    assert_false(agent_wants_pages(s.core));
+    assert_int_equal(agent_look_ms(s.core), 0);
     story_end(&s);
 }
 

@@ -18,12 +18,12 @@ static void an_arming_ahead_of_the_rank_stands(void **state)
     (void)state;
     struct control_page page = {.armed_step = STEP_NONE, .step = 10};
     uint64_t at = 0;
-    assert_int_equal(page_arm(&page, 1, 1, 0, 20, &at), ARM_ARMED);
+    assert_int_equal(page_arm(&page, 1, 1, 0, 20, 0, &at), ARM_ARMED);
     assert_int_equal(page.armed_step, 20);
     /* The same again, by an agent that was restarted. */
-    assert_int_equal(page_arm(&page, 1, 1, 0, 20, &at), ARM_ARMED);
+    assert_int_equal(page_arm(&page, 1, 1, 0, 20, 0, &at), ARM_ARMED);
     /* A later attempt takes its place. */
-    assert_int_equal(page_arm(&page, 1, 2, 1, 30, &at), ARM_ARMED);
+    assert_int_equal(page_arm(&page, 1, 2, 1, 30, 0, &at), ARM_ARMED);
     assert_int_equal(page.armed_step, 30);
     assert_int_equal(page.armed_slot, 1);
     page_disarm(&page, 9);
@@ -37,7 +37,7 @@ static void a_step_that_is_over_is_missed(void **state)
     (void)state;
     struct control_page page = {.armed_step = STEP_NONE, .step = 20};
     uint64_t at = 0;
-    assert_int_equal(page_arm(&page, 1, 1, 0, 20, &at), ARM_MISSED);
+    assert_int_equal(page_arm(&page, 1, 1, 0, 20, 0, &at), ARM_MISSED);
     assert_int_equal(at, 20);
     assert_int_equal(page.armed_step, STEP_NONE);
 }
@@ -48,7 +48,7 @@ static void an_arming_passed_by_is_missed(void **state)
     (void)state;
     struct control_page page = {.armed_step = 20, .armed_cut = 1, .armed_attempt = 1, .step = 25};
     uint64_t at = 0;
-    assert_int_equal(page_arm(&page, 1, 1, 0, 20, &at), ARM_MISSED);
+    assert_int_equal(page_arm(&page, 1, 1, 0, 20, 0, &at), ARM_MISSED);
     assert_int_equal(at, 25);
     assert_int_equal(page.armed_step, STEP_NONE);
 }
@@ -58,8 +58,8 @@ static void a_record_under_way_is_left_alone(void **state)
     (void)state;
     struct control_page page = {.armed_step = STEP_TAKEN, .armed_cut = 1, .armed_attempt = 1, .step = 20};
     uint64_t at = 0;
-    assert_int_equal(page_arm(&page, 1, 1, 0, 20, &at), ARM_ARMED);
-    assert_int_equal(page_arm(&page, 1, 2, 0, 40, &at), ARM_BUSY);
+    assert_int_equal(page_arm(&page, 1, 1, 0, 20, 0, &at), ARM_ARMED);
+    assert_int_equal(page_arm(&page, 1, 2, 0, 40, 0, &at), ARM_BUSY);
     page_disarm(&page, 1);
     assert_int_equal(page.armed_step, STEP_TAKEN);
     assert_int_equal(page.armed_attempt, 1);
@@ -103,7 +103,7 @@ static void every_arming_ends_recorded_or_missed(void **state)
     assert_int_equal(pthread_create(&rank, NULL, run_rank, &race), 0);
     for (uint32_t attempt = 1; attempt <= ATTEMPTS; attempt++) {
         uint64_t at = 0, k = atomic_load(&race.page.step) + rng_below(&rng, AHEAD_STEPS_MAX);
-        enum agent_arm_outcome outcome = page_arm(&race.page, 1, attempt, 0, k, &at);
+        enum agent_arm_outcome outcome = page_arm(&race.page, 1, attempt, 0, k, 0, &at);
         assert_int_not_equal(outcome, ARM_BUSY);
         if (outcome == ARM_MISSED) {
             assert_true(at >= k);
