@@ -4,6 +4,7 @@
 #include <assert.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <string.h>
 
 #define NOBODY UINT32_MAX
 
@@ -73,13 +74,13 @@ void cut_rank_report_merge(struct cut_rank_report *into, const struct cut_rank_r
 void cut_verdict_init(struct cut_verdict *verdict, uint32_t world, uint64_t epoch, uint64_t cut, uint32_t attempt)
 {
     assert(world > 0 && world <= TIDE_RANKS_MAX);
-    *verdict = (struct cut_verdict){.cut = cut,
-                                    .epoch = epoch,
-                                    .attempt = attempt,
-                                    .world = world,
-                                    .base = UINT64_MAX,
-                                    .coloured_rank = NOBODY,
-                                    .plain_rank = NOBODY};
+    memset(verdict, 0, offsetof(struct cut_verdict, seen) + (world + 7) / 8);
+    verdict->cut = cut;
+    verdict->epoch = epoch;
+    verdict->attempt = attempt;
+    verdict->world = world;
+    verdict->base = UINT64_MAX;
+    verdict->coloured_rank = verdict->plain_rank = NOBODY;
     for (unsigned i = 0; i < CUT_STAGE_CLOSED; i++)
         verdict->waits[i] = NOBODY;
 }

@@ -66,8 +66,8 @@ struct cut_verdict {
     uint64_t sent, arrived;                                  /* of those that flipped or finished */
     uint32_t misfits[CUT_MISFITS], misfit_rank[CUT_MISFITS]; /* how many, and the first of them */
     uint32_t coloured_rank, plain_rank,
-        waits[CUT_STAGE_CLOSED]; /* the first that is, or holds that stage up; UINT32_MAX: none */
-    unsigned char seen[(TIDE_RANKS_MAX + 7) / 8];
+        waits[CUT_STAGE_CLOSED];                  /* the first that is, or holds that stage up; UINT32_MAX: none */
+    unsigned char seen[(TIDE_RANKS_MAX + 7) / 8]; /* the last: only what the world needs of it is cleared */
 };
 
 /* world: at most TIDE_RANKS_MAX. */

@@ -1,0 +1,168 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+#
+# tests/sim/cut/mutants.sh [NAME …]: do seeds and unit tests notice? Each mutant is one deliberate bug in a copy of ckpt/cut. One
+# line per mutant with what caught it, last line "mutants N  caught C, by seeds S"; exit status 0 when all were caught. A mutant whose text
+# is not in the source any more fails too: it must be written anew.
+# MUTANT_SEEDS=A:B: the seeds tried (default 0:3000). MUTANT_BUILD: build directory (default build-tests/mutants-cut).
+set -uo pipefail
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../../.." && pwd)
+SEEDS=${MUTANT_SEEDS:-0:3000}
+BUILD=${MUTANT_BUILD:-$ROOT/build-tests/mutants-cut}
+TREE=$BUILD/tree
+
+# ---- the mutants: name, file, perl substitution over the whole file ----
+
+mutants()
+{
+    cat <<'END'
+none                            -                -
+no_colour                       rank.c           s/    rank->colour \^= 1;\n//
+colour_is_the_epoch             rank.c           s/rank->colour \^= 1;/rank->colour = epoch & 1;/
+no_bookmark                     rank.c           s/    \*ret_count = p->sent;/    *ret_count = 0;/
+bookmark_too_high               rank.c           s/    \*ret_count = p->sent;/    *ret_count = p->sent + 1;/
+bookmark_once_for_ever          rank.c           s/p->told_epoch == rank->epoch\)/p->told_epoch != 0)/
+believes_old_bookmarks          rank.c           s/p->bookmark_epoch == rank->epoch && //
+forgets_early_bookmarks         rank.c           s/epoch < rank->epoch\)/epoch != rank->epoch)/
+needs_a_bookmark_of_its_own     rank.c           s/    self->bookmark_epoch = epoch;\n//
+log_left_out                    rank.c           s/\? CUT_TAKE_LOG : CUT_TAKE_FORGET/? CUT_TAKE_FORGET : CUT_TAKE_FORGET/
+holds_nothing                   rank.c           s/colour == rank->colour && !cut_rank_drained\(rank, peer\)/0/
+arrivals_count_for_nothing      rank.c           s/    cut_rank_arrived\(rank, peer\);\n    if/    if/
+done_counts_twice               rank.c           s/rank->arrived_before\+\+/rank->arrived_before += 2/
+sums_of_the_flip_forgotten      rank.c           s/    rank->sent_before = rank->sent;\n    rank->arrived_before = rank->arrived;\n    rank->epoch/    rank->epoch/
+goes_without_go                 rank.h           s/int go = .*?;/int go = 1;/
+ready_without_go                rank.c           s/if \(rank->aim > 0 && w->go_epoch >= rank->aim\)/if (rank->aim > 0)/
+records_after_it_flipped        rank.h           s/    if \(words->armed_epoch != 0 && words->armed_epoch <= epoch\)\n        return CUT_POINT_GO_ON;\n//
+records_behind_its_step         rank.h           s/go && step == armed/go/
+passes_and_never_flips          rank.c           s/        if \(rank->state == CUT_RANK_PASSED\)\n            acts \|= CUT_ACT_FLIP;\n//
+never_early                     rank.c           s/return now_ns - rank->hold_since_ns >= .*?;/return 0;/
+disarmed_is_armed_for_ever      rank.c           s/\[CUT_ON_CLOSED\] = TO\(IDLE\),\s+\[CUT_ON_FINISH\]/[CUT_ON_FINISH]/
+void_is_whole                   rank.c           s/    on\(rank, CUT_ON_VOID\);//
+abort_without_a_flip            rank.c           s/    rank->colour \^= 1;/    rank->colour ^= whole;/
+settles_by_itself               rank.c           s/w->settled_epoch >= rank->epoch && //
+finish_sums_left_out            rank.c           s/    if \(rank->state != CUT_RANK_FINISHED && !cut_rank_copies\(rank\)\) \{.*?\n    \}\n//s
+plain_sends_while_draining      rank.h           s/1u << CUT_RANK_DRAINING \| 1u << CUT_RANK_ABORTING \|\s*1u << CUT_RANK_RECORDED/1u << CUT_RANK_RECORDED/
+plain_sends_before_closed       rank.h           s/1u << CUT_RANK_ABORTING \|\s*1u << CUT_RANK_RECORDED \|\s*1u << CUT_RANK_ABORTED/1u << CUT_RANK_ABORTING/
+any_tag_will_do                 queue.c          s/ && \(tag == CUT_ANY \|\| tag == message->tag\)//
+any_source_will_do              queue.c          s/\(source == CUT_ANY \|\| source == message->source\) && //
+last_in_first_out               queue.c          s/link->prev = list->prev;\n    link->next = list;\n    list->prev->next = link;\n    list->prev = link;/link->next = list->next;\n    link->prev = list;\n    list->next->prev = link;\n    list->next = link;/
+releases_others                 queue.c          s/FROM\(struct cut_message, bucket, at\)->peer == peer/1/
+receives_before_messages        queue.c          s/    struct cut_message \*message = cut_queue_find\(queue, receive->source, receive->tag\);/    struct cut_message *message = NULL;/
+wildcards_see_one_bucket        queue.c          s/    if \(source == CUT_ANY\) \{.*?return NULL;\n    \}\n//s
+settled_without_the_sums        verdict.c        s/ && v->sent == v->arrived;/;/
+settled_without_all             verdict.c        s/settled = all && v->flipped == v->world/settled = all/
+go_before_all_are_armed         verdict.c        s/all && v->armed == v->world \? CUT_STAGE_RECORD : stage;\n    case CUT_STAGE_RECORD:\n        return settled/v->armed > 0 ? CUT_STAGE_RECORD : stage;\n    case CUT_STAGE_RECORD:\n        return settled/
+go_before_all_poll              verdict.c        s/\(!r->coloured \|\| r->polling_epoch >= v->epoch\)/1/
+closed_before_all_have_ended    verdict.c        s/all && v->ended == v->world/1/
+nobody_is_told_to_flip          verdict.c        s/has_misfit\(v\) \? CUT_STAGE_SUM : stage/stage/
+given_up_behind_go              verdict.c        s/has_misfit\(v\) \? CUT_STAGE_SUM : stage/has_misfit(v) ? CUT_STAGE_CLOSED : stage/
+whole_without_all               verdict.c        s/verdict->recorded == verdict->world/verdict->recorded > 0/
+records_of_any_attempt          verdict.c        s/ && r->recorded_attempt == v->attempt//
+whole_stays_whole               verdict.c        s/into->result == RECORD_NONE \|\| into->result == RECORD_DONE/into->result == RECORD_NONE/
+old_reports_win                 verdict.c        s/if \(from > \*into\)/if (from != *into)/
+collectives_are_not_compared    verdict_comms.c  s/if \(b->members > 0\)/if (0)/; s/if \(a->members != a->comm\.size\)/if (0)/
+log_swaps_source_and_tag        channel.c        s/at = put\(at, entry->source, 4\);\n    at = put\(at, \(uint32_t\)entry->tag, 4\);/at = put(at, (uint32_t)entry->tag, 4);\n    at = put(at, entry->source, 4);/
+END
+}
+
+# ---- running them ----
+
+plant()
+{
+    rm -rf "$TREE"
+    mkdir -p "$TREE/tests/sim" "$TREE/ckpt/wire"
+    (cd "$ROOT" && cp -r include "$TREE/" && cp -r ckpt/base ckpt/cut "$TREE/ckpt/" && cp ckpt/wire/local.h "$TREE/ckpt/wire/" &&
+        cp -r tests/sim/cut "$TREE/tests/sim/" && mkdir "$TREE/tests/unit" && cp tests/unit/test_cut_*.c "$TREE/tests/unit/")
+    cat >"$TREE/CMakeLists.txt" <<'END'
+cmake_minimum_required(VERSION 3.25)
+project(mutant LANGUAGES C)
+find_package(PkgConfig REQUIRED)
+pkg_check_modules(XXHASH REQUIRED IMPORTED_TARGET libxxhash)
+pkg_check_modules(CMOCKA REQUIRED IMPORTED_TARGET cmocka)
+set(CMAKE_C_STANDARD 17)
+set(CMAKE_RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/bin)
+add_library(tide_flags INTERFACE)
+target_compile_definitions(tide_flags INTERFACE _GNU_SOURCE)
+target_include_directories(tide_flags INTERFACE ${PROJECT_SOURCE_DIR}/include ${PROJECT_SOURCE_DIR})
+target_compile_options(tide_flags INTERFACE -O1 -g -fno-strict-aliasing -w)
+function(tide_floor name)
+  cmake_parse_arguments(FLOOR "" "" "SOURCES;LINK" ${ARGN})
+  add_library(${name} STATIC EXCLUDE_FROM_ALL ${FLOOR_SOURCES})
+  target_link_libraries(${name} PUBLIC tide_flags ${FLOOR_LINK})
+endfunction()
+file(GLOB base ckpt/base/*.c)
+tide_floor(tide_base SOURCES ${base} LINK PkgConfig::XXHASH)
+add_subdirectory(ckpt/cut)
+add_subdirectory(tests/sim/cut)
+foreach(name rank queue channel verdict)
+  add_executable(test_cut_${name} tests/unit/test_cut_${name}.c)
+  target_link_libraries(test_cut_${name} PRIVATE tide_cut PkgConfig::CMOCKA)
+endforeach()
+END
+}
+
+# mutate FILE SUBSTITUTION: only that file's time stamp changes, so little is built again.
+mutate()
+{
+    cp "$ROOT/$1" "$TREE/$1.new"
+    perl -0pi -e "$2" "$TREE/$1.new"
+    if cmp -s "$ROOT/$1" "$TREE/$1.new"; then
+        rm "$TREE/$1.new"
+        return 1
+    fi
+    mv "$TREE/$1.new" "$TREE/$1"
+}
+
+# How the mutant in the tree was caught; empty: it was not.
+caught_by()
+{
+    local test
+    if ! cmake --build "$BUILD/build" >"$BUILD/log" 2>&1; then
+        echo "BUILD"
+        return
+    fi
+    if ! timeout 300 "$BUILD/build/bin/sim_cut" --seeds "$SEEDS" --first >"$BUILD/log" 2>&1; then
+        { grep -m 1 -o 'seed [0-9]*.*VIOLATION.*' "$BUILD/log" || echo "seed that died: $(tail -n 1 "$BUILD/log")"; } |
+            sed -E 's/ at [0-9.]+ ms: VIOLATION//' | cut -c 1-120
+        return
+    fi
+    for test in rank queue channel verdict; do
+        if ! CMOCKA_MESSAGE_OUTPUT=TAP timeout 120 "$BUILD/build/bin/test_cut_$test" >"$BUILD/log" 2>&1; then
+            echo "test $test: $(sed -n 's/^not ok [0-9]* - //p' "$BUILD/log" | head -n 1)"
+            return
+        fi
+    done
+}
+
+mkdir -p "$BUILD"
+plant
+cmake -S "$TREE" -B "$BUILD/build" -G Ninja >"$BUILD/log" 2>&1 || { tail -n 20 "$BUILD/log" >&2; exit 1; }
+
+count=0 caught=0 by_seeds=0
+while read -r name file substitution; do
+    [ $# -eq 0 ] || [[ " $* none " == *" $name "* ]] || continue
+    file=ckpt/cut/$file
+    if [ "$name" != none ] && ! mutate "$file" "$substitution"; then
+        count=$((count + 1))
+        echo "not ok $name: its text is not in $file any more"
+        continue
+    fi
+    how=$(caught_by)
+    if [ "$name" = none ]; then
+        [ -z "$how" ] || { echo "not ok: without any mutant there is a fault already: $how"; exit 1; }
+        continue
+    fi
+    cp "$ROOT/$file" "$TREE/$file"
+    count=$((count + 1))
+    case $how in
+    BUILD) echo "not ok $name: does not compile"; tail -n 5 "$BUILD/log" ;;
+    '') echo "not ok $name: nobody noticed" ;;
+    *)
+        caught=$((caught + 1))
+        [[ $how != seed* ]] || by_seeds=$((by_seeds + 1))
+        echo "ok $name: $how"
+        ;;
+    esac
+done < <(mutants)
+echo "mutants $count  caught $caught, by seeds $by_seeds"
+[ "$count" -gt 0 ] && [ "$count" -eq "$caught" ]

@@ -1,0 +1,528 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What stands between the program and MPI: a model of libtidemark_mpi, and of libtidemark at a safe point. */
+#include <string.h>
+
+#include "ckpt/base/mem.h"
+#include "tests/sim/cut/sim.h"
+
+/* ---- what is matched and not yet done with: into the log in the order it was matched ---- */
+
+static void append(struct world *world, struct rank *rank, uint32_t id)
+{
+    struct record *r = &rank->record;
+    const struct message *m = &world->program->messages[id];
+    struct cut_entry entry = {.comm = world->program->comm[m->comm].id,
+                              .source = (uint32_t)world->program->comm[m->comm].rank_of[m->src],
+                              .tag = m->tag,
+                              .bytes = sizeof id};
+    size_t bytes = cut_channel_entry_bytes(sizeof id);
+    if (r->log_bytes + bytes > r->log_room) {
+        r->log_room = 2 * (r->log_bytes + bytes);
+        r->log = mem_grow(r->log, r->log_room, 1);
+    }
+    memcpy(cut_channel_frame(r->log + r->log_bytes, &entry), &id, sizeof id);
+    r->log_bytes += bytes;
+    r->logged++;
+}
+
+static void record_void(struct world *world, struct rank *rank)
+{
+    TRACE(world, "rank %u: its record is not whole", rank->self);
+    cut_rank_void(&rank->cut);
+    rank->page.result = RECORD_FAILED;
+}
+
+static void keep(struct world *world, struct rank *rank, struct keep with)
+{
+    struct keep *k = world_alloc(world, sizeof *k);
+    *k = with;
+    *rank->keep_last = k;
+    rank->keep_last = &k->next;
+}
+
+static bool keep_whole(struct keep *k)
+{
+    return k->over != NULL ? k->whole : k->taken->packet == NULL || k->taken->packet->whole;
+}
+
+static void keep_on(struct world *world, struct rank *rank)
+{
+    while (rank->keep_first != NULL && keep_whole(rank->keep_first)) {
+        struct keep *k = rank->keep_first;
+        rank->keep_first = k->next;
+        if (rank->keep_first == NULL)
+            rank->keep_last = &rank->keep_first;
+        if (k->log && rank->cut.state == CUT_RANK_DRAINING) {
+            if (rank->page.words.settled_epoch >= rank->cut.epoch)
+                violation(world, "rank %u: its log grows although all is settled", rank->self);
+            if (chance(world, world->lies.no_room))
+                record_void(world, rank);
+            else
+                append(world, rank, k->over != NULL ? k->id : k->taken->id);
+        }
+        cut_rank_done(&rank->cut);
+        rank->page.arrived_before = rank->cut.arrived_before;
+    }
+}
+
+/* ---- receives ---- */
+
+static void list_add(struct rank *rank, struct ireq *ireq)
+{
+    ireq->prev = rank->posted_list.prev;
+    ireq->next = &rank->posted_list;
+    ireq->prev->next = ireq->next->prev = ireq;
+}
+
+void shell_seen(struct rank *rank, struct ireq *ireq)
+{
+    (void)rank;
+    if (ireq->kind == OP_IRECV) {
+        ireq->prev->next = ireq->next;
+        ireq->next->prev = ireq->prev;
+    }
+    ireq->state = IREQ_FREE;
+}
+
+static struct qmsg *qmsg_of(struct cut_message *message)
+{
+    return (struct qmsg *)message;
+}
+
+static void give(struct ireq *ireq, struct qmsg *q)
+{
+    ireq->state = IREQ_QUEUED;
+    ireq->got = q;
+    ireq->message = q->id;
+}
+
+static void arrive(struct rank *rank, struct qmsg *q, unsigned comm)
+{
+    struct cut_receive *receive = cut_queue_arrive(&rank->queue[comm], &q->message);
+    if (receive != NULL)
+        give(receive->context, q);
+}
+
+static void to_mpi(struct world *world, struct rank *rank, struct ireq *ireq)
+{
+    ireq->state = IREQ_REAL;
+    ireq->real = pmpi_irecv(world, rank, ireq->comm, rank->cut.colour, ireq->receive.source, ireq->receive.tag);
+}
+
+void shell_post(struct world *world, struct rank *rank, struct ireq *ireq, unsigned comm, int32_t source, int32_t tag)
+{
+    *ireq = (struct ireq){.kind = OP_IRECV,
+                          .comm = (uint8_t)comm,
+                          .message = NONE32,
+                          .posted = rank->posted++,
+                          .receive = {.source = source, .tag = tag, .context = ireq}};
+    list_add(rank, ireq);
+    if (cut_rank_matches(&rank->cut)) {
+        struct cut_message *m = cut_queue_post(&rank->queue[comm], &ireq->receive);
+        ireq->state = IREQ_DEFERRED;
+        if (m != NULL)
+            give(ireq, qmsg_of(m));
+        return;
+    }
+    struct cut_message *m = cut_queue_find(&rank->queue[comm], source, tag);
+    if (m != NULL) {
+        cut_queue_take(&rank->queue[comm], m);
+        give(ireq, qmsg_of(m));
+        return;
+    }
+    to_mpi(world, rank, ireq);
+}
+
+/* ---- taking what has come, of a rank that matches ---- */
+
+static void release(struct rank *rank, uint32_t peer, struct world *world)
+{
+    for (unsigned comm = 0; comm < world->program->comms; comm++) {
+        struct cut_message *m;
+        while ((m = cut_queue_release(&rank->queue[comm], peer)) != NULL) {
+            cut_rank_released(&rank->cut, peer);
+            arrive(rank, qmsg_of(m), comm);
+        }
+    }
+}
+
+static void take(struct world *world, struct rank *rank, struct packet *packet)
+{
+    struct qmsg *q = world_alloc(world, sizeof *q);
+    *q = (struct qmsg){.message = {.source = packet->source, .tag = packet->tag, .peer = packet->src},
+                       .id = packet->message,
+                       .packet = packet};
+    enum cut_take what = cut_rank_take(&rank->cut, packet->src, packet->colour);
+    if (what == CUT_TAKE_HOLD) {
+        world->totals->held++;
+        cut_queue_hold(&rank->queue[packet->comm], &q->message);
+        return;
+    }
+    if (what != CUT_TAKE_DELIVER)
+        keep(world, rank, (struct keep){.taken = q, .log = what == CUT_TAKE_LOG});
+    arrive(rank, q, packet->comm);
+    if (what != CUT_TAKE_DELIVER && cut_rank_drained(&rank->cut, packet->src))
+        release(rank, packet->src, world);
+}
+
+/* What MPI had matched already when it was taken over. */
+static void harvest(struct world *world, struct rank *rank)
+{
+    for (struct keep *k = rank->keep_first; k != NULL; k = k->next) {
+        if (k->over == NULL || k->whole || !k->over->real->done)
+            continue;
+        struct packet *packet = k->over->real->packet;
+        enum cut_take what = cut_rank_take(&rank->cut, packet->src, packet->colour);
+        k->whole = true;
+        k->id = packet->message;
+        k->log = what == CUT_TAKE_LOG;
+        k->over->message = packet->message;
+        k->over->state = IREQ_DONE;
+        if (cut_rank_drained(&rank->cut, packet->src))
+            release(rank, packet->src, world);
+    }
+}
+
+static void bookmarks(struct world *world, struct rank *rank)
+{
+    struct packet *b;
+    while ((b = pmpi_next_bookmark(world, rank)) != NULL)
+        if (cut_rank_bookmark(&rank->cut, b->src, b->epoch, b->count))
+            release(rank, b->src, world);
+}
+
+static void pump(struct world *world, struct rank *rank)
+{
+    unsigned colour = rank->cut.colour;
+    struct packet *packet;
+    bookmarks(world, rank);
+    harvest(world, rank);
+    for (unsigned comm = 0; comm < world->program->comms; comm++)
+        while ((packet = pmpi_improbe(world, rank, comm, colour ^ 1, CUT_ANY, CUT_ANY)) != NULL)
+            take(world, rank, packet);
+    for (unsigned comm = 0; comm < world->program->comms; comm++)
+        while ((packet = pmpi_improbe(world, rank, comm, colour, CUT_ANY, CUT_ANY)) != NULL)
+            take(world, rank, packet);
+    keep_on(world, rank);
+}
+
+/* ---- flips ---- */
+
+static void log_begin(struct world *world, struct rank *rank)
+{
+    struct record *r = &rank->record;
+    struct cut_comm comms[COMMS_MAX];
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < world->program->comms; i++)
+        if (world->program->comm[i].rank_of[rank->self] >= 0)
+            comms[count++] = (struct cut_comm){
+                .id = world->program->comm[i].id, .collectives = rank->collectives[i], .size = world->program->comm[i].size};
+    r->log_bytes = cut_channel_head_bytes(count);
+    if (r->log_bytes > r->log_room) {
+        r->log_room = r->log_bytes;
+        r->log = mem_grow(r->log, r->log_room, 1);
+    }
+    cut_channel_print_head(r->log, comms, count);
+    r->logged = 0;
+}
+
+/* Receives that MPI has: those nobody matched are ours again, in posted order. */
+static void take_back(struct world *world, struct rank *rank, bool recorded)
+{
+    for (struct ireq *q = rank->posted_list.next; q != &rank->posted_list; q = q->next) {
+        if (q->state != IREQ_REAL)
+            continue;
+        pmpi_cancel(world, q->real);
+        if (q->real->cancelled) {
+            q->state = IREQ_DEFERRED;
+            if (cut_queue_post(&rank->queue[q->comm], &q->receive) != NULL)
+                violation(world, "rank %u: a receive matched a message that had been in the queue all the time", rank->self);
+        } else if (q->real->done) {
+            cut_rank_arrived(&rank->cut, q->real->packet->src);
+            q->message = q->real->packet->message;
+            q->state = IREQ_DONE;
+        } else {
+            keep(world, rank, (struct keep){.over = q});
+        }
+    }
+    /* What the program has not seen is not received: it is in the channel. */
+    for (struct ireq *q = rank->posted_list.next; recorded && q != &rank->posted_list; q = q->next)
+        if (q->state == IREQ_DONE || q->state == IREQ_QUEUED)
+            append(world, rank, q->message);
+    for (unsigned comm = 0; recorded && comm < world->program->comms; comm++)
+        for (struct cut_message *m = cut_queue_first(&rank->queue[comm]); m != NULL;
+             m = cut_queue_next(&rank->queue[comm], m))
+            append(world, rank, qmsg_of(m)->id);
+}
+
+void shell_flip(struct world *world, struct rank *rank, uint64_t epoch, bool recorded)
+{
+    TRACE(world, "rank %u flips to %llu%s", rank->self, (unsigned long long)epoch, recorded ? " with a record" : "");
+    bookmarks(world, rank);
+    take_back(world, rank, recorded);
+    cut_rank_flip(&rank->cut, epoch, recorded);
+    rank->page.sent_before = rank->cut.sent_before;
+    rank->page.arrived_before = rank->cut.arrived_before;
+    rank->page.epoch = rank->cut.epoch;
+    pump(world, rank);
+}
+
+/* Settled: MPI matches again. */
+static void end_transition(struct world *world, struct rank *rank)
+{
+    for (unsigned comm = 0; comm < world->program->comms; comm++) {
+        struct cut_message *m;
+        while ((m = cut_queue_release_any(&rank->queue[comm])) != NULL) {
+            cut_rank_released(&rank->cut, m->peer);
+            arrive(rank, qmsg_of(m), comm);
+        }
+    }
+    if (rank->keep_first != NULL)
+        violation(world, "rank %u: it has settled, and something of the old colour is not whole", rank->self);
+    for (unsigned comm = 0; comm < world->program->comms; comm++)
+        if (pmpi_iprobe(world, rank, comm, rank->cut.colour ^ 1, CUT_ANY, CUT_ANY) != NULL)
+            violation(world, "rank %u: it has settled, and a message of the old colour is there", rank->self);
+    for (struct ireq *q = rank->posted_list.next; q != &rank->posted_list; q = q->next)
+        if (q->state == IREQ_DEFERRED) {
+            cut_queue_unpost(&rank->queue[q->comm], &q->receive);
+            to_mpi(world, rank, q);
+        }
+    rank->page.ended_epoch = rank->cut.epoch;
+}
+
+void shell_look(struct world *world, struct rank *rank)
+{
+    struct cut_words words = rank->page.words;
+    unsigned acts = cut_rank_look(&rank->cut, &words);
+    if (acts & CUT_ACT_RELEASE)
+        end_transition(world, rank);
+    if (acts & CUT_ACT_POLLING)
+        rank->page.polling_epoch = rank->cut.aim;
+    if (acts & CUT_ACT_FLIP)
+        shell_flip(world, rank, rank->cut.aim, false);
+}
+
+void shell_attend(struct world *world, struct rank *rank)
+{
+    if (cut_rank_matches(&rank->cut))
+        pump(world, rank);
+    shell_look(world, rank);
+}
+
+/* ---- waiting ---- */
+
+bool shell_test(struct world *world, struct rank *rank, struct ireq *ireq)
+{
+    switch (ireq->state) {
+    case IREQ_QUEUED:
+        return ireq->got->packet == NULL || ireq->got->packet->whole;
+    case IREQ_REAL:
+        if (ireq->kind == OP_ICOLL)
+            return ireq->coll->ready[rank->self];
+        if (ireq->kind == OP_ISEND)
+            return ireq->real->done || (ireq->copied && (ireq->until == 0 || world->now >= ireq->until));
+        if (cut_rank_matches(&rank->cut) || !ireq->real->done)
+            return false; /* taken over: harvest() tells */
+        cut_rank_arrived(&rank->cut, ireq->real->packet->src);
+        ireq->message = ireq->real->packet->message;
+        ireq->state = IREQ_DONE;
+        return true;
+    default:
+        return ireq->state == IREQ_DONE;
+    }
+}
+
+static void say_result(struct rank *rank, enum record_result result)
+{
+    struct page *p = &rank->page;
+    if (p->recorded_cut == p->cut && p->recorded_attempt == p->attempt)
+        return;
+    p->recorded_cut = p->cut;
+    p->recorded_attempt = p->attempt;
+    p->result = result;
+}
+
+void shell_early(struct world *world, struct rank *rank, unsigned comm, int32_t source, int32_t tag)
+{
+    if (rank->cut.aim == 0)
+        return;
+    if (pmpi_iprobe(world, rank, comm, rank->cut.colour ^ 1, source, tag) == NULL) {
+        cut_rank_not_held(&rank->cut);
+        return;
+    }
+    if (!cut_rank_early(&rank->cut, world->now))
+        return;
+    TRACE(world, "rank %u is early", rank->self);
+    shell_flip(world, rank, rank->cut.aim, false);
+    say_result(rank, RECORD_EARLY);
+}
+
+void shell_send(struct world *world, struct rank *rank, struct ireq *ireq, uint32_t message)
+{
+    const struct message *m = &world->program->messages[message];
+    uint64_t epoch, count;
+    if (cut_rank_bookmark_due(&rank->cut, m->dst, &epoch, &count))
+        pmpi_bookmark(world, rank, m->dst, epoch, count);
+    cut_rank_sent(&rank->cut, m->dst);
+    *ireq =
+        (struct ireq){.state = IREQ_REAL, .kind = OP_ISEND, .message = message, .copied = cut_rank_copies(&rank->cut) != 0};
+    ireq->real = pmpi_isend(world, rank, message, rank->cut.colour);
+    if (ireq->copied && m->mode == SEND_SYNCHRONOUS)
+        ireq->until = world->now + CUT_HOLD_MS * MS;
+    if (!ireq->copied)
+        return;
+    if (rank->copies == rank->copy_room) {
+        rank->copy_room = rank->copy_room ? 2 * rank->copy_room : 16;
+        rank->copy = mem_grow(rank->copy, rank->copy_room, sizeof(struct preq *));
+    }
+    rank->copy[rank->copies++] = ireq->real;
+}
+
+/* ---- around a blocking collective ---- */
+
+void shell_park(struct world *world, struct rank *rank)
+{
+    if (!cut_rank_matches(&rank->cut))
+        return;
+    pump(world, rank);
+    for (struct ireq *q = rank->posted_list.next; q != &rank->posted_list; q = q->next)
+        if (q->state == IREQ_DEFERRED) {
+            cut_queue_unpost(&rank->queue[q->comm], &q->receive);
+            q->real = pmpi_irecv(world, rank, q->comm, rank->cut.colour ^ 1, q->receive.source, q->receive.tag);
+            q->state = IREQ_PARKED;
+            world->totals->parked++;
+        }
+}
+
+void shell_unpark(struct world *world, struct rank *rank)
+{
+    for (struct ireq *q = rank->posted_list.next; q != &rank->posted_list; q = q->next) {
+        if (q->state != IREQ_PARKED)
+            continue;
+        pmpi_cancel(world, q->real);
+        if (!q->real->cancelled) {
+            q->state = IREQ_REAL;
+            keep(world, rank, (struct keep){.over = q});
+            continue;
+        }
+        q->state = IREQ_DEFERRED;
+        struct cut_message *m = cut_queue_post(&rank->queue[q->comm], &q->receive);
+        if (m != NULL)
+            give(q, qmsg_of(m));
+    }
+}
+
+/* ---- safe points ---- */
+
+static bool may_record(struct world *world, struct rank *rank)
+{
+    for (uint32_t i = 0; i < REQUESTS_MAX; i++)
+        if (rank->slots[i].ireq != NULL && (!world->program->reposts || rank->slots[i].op.kind == OP_ICOLL))
+            return false;
+    return !chance(world, world->lies.refuse);
+}
+
+static void fill_record(struct rank *rank, uint64_t step)
+{
+    struct record *r = &rank->record;
+    r->cut = rank->page.cut;
+    r->attempt = rank->page.attempt;
+    r->epoch = rank->cut.aim;
+    r->step = step;
+    r->pc = rank->pc + 1;
+    r->received = rank->received_count;
+    r->posted = rank->posted;
+    memcpy(r->collectives, rank->collectives, sizeof r->collectives);
+    memcpy(r->coll_number, rank->coll_number, sizeof r->coll_number);
+    memcpy(r->slots, rank->slots, sizeof r->slots);
+    for (uint32_t i = 0; i < REQUESTS_MAX; i++)
+        r->slot_posted[i] = rank->slots[i].ireq != NULL ? rank->slots[i].ireq->posted : 0;
+}
+
+void shell_safe_point(struct world *world, struct rank *rank, uint64_t step)
+{
+    struct page *p = &rank->page;
+    p->step = step;
+    shell_attend(world, rank);
+    switch (cut_point_at(&p->words, rank->cut.epoch, step)) {
+    case CUT_POINT_GO_ON:
+        return;
+    case CUT_POINT_PASSED:
+        TRACE(world, "rank %u passes step %llu", rank->self, (unsigned long long)step);
+        p->words.armed_step = STEP_NONE;
+        say_result(rank, RECORD_PASSED);
+        return;
+    case CUT_POINT_RECORD:
+        break;
+    }
+    p->words.armed_step = STEP_TAKEN;
+    uint64_t epoch = rank->cut.aim;
+    bool recorded = may_record(world, rank);
+    if (cut_rank_record(&rank->cut))
+        violation(world, "rank %u: a safe point is due in state %s", rank->self, cut_rank_state_name(rank->cut.state));
+    if (recorded) {
+        fill_record(rank, step);
+        log_begin(world, rank);
+    }
+    shell_flip(world, rank, epoch, recorded);
+    say_result(rank, rank->cut.state == CUT_RANK_DRAINING ? RECORD_DONE : RECORD_FAILED);
+    p->words.armed_step = STEP_NONE;
+}
+
+void shell_leave(struct world *world, struct rank *rank)
+{
+    struct page *p = &rank->page;
+    shell_attend(world, rank);
+    if (p->words.armed_epoch > rank->cut.epoch && p->words.armed_step != STEP_NONE) {
+        p->words.armed_step = STEP_NONE;
+        say_result(rank, RECORD_PASSED);
+    }
+    p->left = true;
+}
+
+bool shell_finalize(struct world *world, struct rank *rank)
+{
+    shell_attend(world, rank);
+    for (uint32_t i = 0; i < rank->copies; i++)
+        if (!rank->copy[i]->done)
+            return false;
+    cut_rank_finish(&rank->cut);
+    cut_rank_sums(&rank->cut, &rank->page.sent_before, &rank->page.arrived_before);
+    rank->page.ended_epoch = CUT_ENDED_FOR_GOOD;
+    return true;
+}
+
+/* ---- begin, restart ---- */
+
+void shell_begin(struct world *world, struct rank *rank)
+{
+    struct err err = {0};
+    rank->posted_list.next = rank->posted_list.prev = &rank->posted_list;
+    rank->keep_last = &rank->keep_first;
+    rank->page.words.armed_step = STEP_NONE;
+    for (unsigned comm = 0; comm < COMMS_MAX; comm++)
+        cut_queue_init(&rank->queue[comm]);
+    if (cut_rank_init(&rank->cut, rank->self, world->program->ranks, &err) != TIDE_OK)
+        violation(world, "%s", err.text);
+}
+
+void shell_load(struct world *world, struct rank *rank, const struct record *from)
+{
+    struct cut_channel channel;
+    struct cut_entry entry;
+    const void *payload;
+    struct err err = {0};
+    enum tide_status status = cut_channel_open(&channel, from->log, from->log_bytes, &err);
+    while (status == TIDE_OK && (status = cut_channel_next(&channel, &entry, &payload, &err)) == TIDE_OK &&
+           payload != NULL) {
+        struct qmsg *q = world_alloc(world, sizeof *q);
+        memcpy(&q->id, payload, sizeof q->id);
+        const struct message *m = &world->program->messages[q->id];
+        q->message = (struct cut_message){.source = (int32_t)entry.source, .tag = entry.tag, .peer = m->src};
+        if (entry.comm != world->program->comm[m->comm].id || entry.tag != m->tag)
+            violation(world, "rank %u: the log has another message than was written", rank->self);
+        arrive(rank, q, m->comm);
+    }
+    if (status != TIDE_OK)
+        violation(world, "rank %u: %s", rank->self, err.text);
+}
