@@ -117,8 +117,9 @@ enum tide_status attach(struct tide *tide, struct err *err)
         return status;
     atomic_store(&tide->page->cut_declared, (uint32_t)tide->options.cut);
     atomic_store(&tide->page->pid, (int32_t)tide->pid);
-    atomic_store(&tide->page->phase, CONTROL_ATTACHED);
     tide->in_job = 1;
+    colour_attach(tide);
+    atomic_store(&tide->page->phase, CONTROL_ATTACHED);
     return TIDE_OK;
 }
 

@@ -1,5 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -11,86 +10,65 @@
 /* Present only when libtidemark_mpi is loaded too. */
 #pragma weak tide_mpi_counters
 
-struct order {
-    uint64_t cut, step;
-    uint32_t attempt, slot;
-};
-
-/* ---- a slot that is large enough ---- */
-
-static enum tide_status reserve(struct tide *tide, uint64_t bytes, struct err *err)
+void record_init(struct record *record)
 {
-    if (bytes <= tide->reserved_bytes)
-        return TIDE_OK;
-    uint64_t ms = tide->options.deadline_ms < RESERVE_DEADLINE_MS ? tide->options.deadline_ms : RESERVE_DEADLINE_MS;
-    struct local_message ask = {.type = LOCAL_RESERVE, .bytes = bytes}, answer;
-    enum tide_status status = channel_ask(tide, &ask, 1u << LOCAL_GRANTED, clock_mono_ns() + ms * NS_PER_MS, &answer, err);
-    if (status != TIDE_OK)
-        return err_wrap(err, "no room for a checkpoint of %llu bytes", (unsigned long long)bytes);
-    /* A file may have been grown since, or removed and made anew. */
-    for (unsigned s = 0; s < SLOTS; s++) {
-        char path[TIDE_PATH_MAX + 64];
-        snprintf(path, sizeof path, "%s/" SLOT_FILE_FORMAT, tide->arena, tide->rank, s);
-        if (tide->slots[s].mapped_bytes < bytes || !slot_is_at(&tide->slots[s], path))
-            slot_unmap(&tide->slots[s]);
-    }
-    tide->reserved_bytes = bytes;
-    return TIDE_OK;
+    pthread_mutex_init(&record->lock, NULL);
+    record->fd = -1;
 }
 
-/* Blocks for gigabytes take seconds: they are asked for when training begins, so that the first record finds them. What goes
- * wrong goes wrong again when they are needed, and is told then. */
-static void reserve_ahead(struct tide *tide)
+void record_release(struct tide *tide)
 {
-    uint64_t data_bytes = 0;
-    if (regions_lay(tide, &data_bytes, NULL) != TIDE_OK)
-        return;
-    uint64_t bytes = slot_bytes_needed(tide->region_count, data_bytes);
-    channel_tell(tide, &(struct local_message){.type = LOCAL_RESERVE, .flags = LOCAL_RESERVE_AHEAD, .bytes = bytes});
-    prefault_begin(tide, bytes);
+    channel_log_end(&tide->record);
+    pthread_mutex_destroy(&tide->record.lock);
 }
 
-static enum tide_status writable_slot(struct tide *tide, uint32_t number, uint64_t bytes, struct slot **ret_slot,
-                                      struct err *err)
+/* ---- what the agent reads ---- */
+
+/* The words that may change behind a result that was told already. */
+static void tell_result(struct tide *tide)
 {
-    char path[TIDE_PATH_MAX + 64];
-    if (number >= SLOTS)
-        return err_set(err, TIDE_E_INVALID, "the agent armed slot %u of %u", number, SLOTS);
-    prefault_end(tide);
-    struct slot *slot = &tide->slots[number];
-    enum tide_status status = reserve(tide, bytes, err);
-    if (status == TIDE_OK && slot->header == NULL) {
-        snprintf(path, sizeof path, "%s/" SLOT_FILE_FORMAT, tide->arena, tide->rank, number);
-        status = slot_map(path, 1, slot, err);
-    }
-    if (status == TIDE_OK)
-        *ret_slot = slot;
-    return status;
+    const struct record *record = &tide->record;
+    struct control_page *page = tide->page;
+    int failed = record->result == RECORD_FAILED || record->result == RECORD_EARLY;
+    atomic_store(&page->record_status, failed ? (uint32_t)record->why.status : TIDE_OK);
+    text_copy(page->record_detail, sizeof page->record_detail, failed ? record->why.text : "");
+    atomic_store(&page->record_result, record->result);
 }
 
-/* ---- the copy ---- */
-
-static enum tide_status copy_regions(struct tide *tide, struct slot *slot, struct err *err)
+static void tell_all(struct tide *tide)
 {
-    enum tide_status status = TIDE_OK;
-    uint64_t end = 0;
-    for (uint32_t i = 0; status == TIDE_OK && i < tide->region_count; i++) {
-        const struct region *r = &tide->regions[i];
-        slot->regions[i] = r->entry;
-        status = r->ops->copy_out(slot->data + r->entry.offset, r->data, r->entry.bytes, err);
-        /* The gap before the next region is hashed and stored like all else. */
-        end = region_end_aligned(r->entry.offset, r->entry.bytes);
-        uint64_t used = r->entry.offset + r->entry.bytes;
-        memset(slot->data + used, 0, (size_t)(end - used));
-    }
-    const struct device_ops *last = NULL;
-    for (uint32_t i = 0; status == TIDE_OK && i < tide->region_count; i++) {
-        if (tide->regions[i].ops != last)
-            status = tide->regions[i].ops->synchronise(err);
-        last = tide->regions[i].ops;
-    }
-    return status;
+    const struct record *record = &tide->record;
+    struct control_page *page = tide->page;
+    atomic_store(&page->record_slot, record->order.slot);
+    atomic_store(&page->record_step, record->order.step);
+    atomic_store(&page->record_bytes, record->facts.data_bytes);
+    atomic_store(&page->record_stall_ns, record->stall_ns);
+    atomic_store(&page->record_copy, record->copy);
+    atomic_store(&page->record_copy_errno, (uint32_t)record->copy_errno);
+    atomic_store(&page->record_copy_bytes, record->copy_bytes);
+    atomic_store(&page->record_copy_ns, clock_mono_ns() - record->begin_ns);
+    atomic_store(&page->record_copy_waits, record->copy_waits);
+    atomic_store(&page->record_collectives, record->facts.collectives);
+    atomic_store(&page->record_sent, record->facts.sent);
+    atomic_store(&page->record_received, record->facts.received);
+    tell_result(tide);
+    atomic_store(&page->recorded_attempt, record->order.attempt);
+    atomic_store(&page->recorded_cut, record->order.cut);
+    atomic_store_explicit(&page->armed_step, STEP_NONE, memory_order_release);
 }
+
+void record_tell(struct tide *tide)
+{
+    struct record *record = &tide->record;
+    if (record->result != RECORD_DONE && record->slot != NULL)
+        slot_void(record->slot);
+    if (record->phase != RECORD_PHASE_TOLD)
+        return; /* record_end will */
+    tell_result(tide);
+    channel_nudge(tide, LOCAL_RECORDED);
+}
+
+/* ---- the record ---- */
 
 static void count(struct slot_header *facts)
 {
@@ -102,109 +80,185 @@ static void count(struct slot_header *facts)
     facts->received = atomic_load_explicit(&counters->received, memory_order_relaxed);
 }
 
-static enum tide_status fill_slot(struct tide *tide, const struct order *order, struct slot_header *facts, struct err *err)
+/* What is stable now that the order was taken. */
+static void begin(struct tide *tide, uint64_t step)
 {
-    struct slot *slot = NULL;
+    struct record *record = &tide->record;
+    const struct control_page *page = tide->page;
+    record->begin_ns = clock_mono_ns();
+    record->phase = RECORD_PHASE_MADE;
+    record->order = (struct order){.cut = atomic_load(&page->armed_cut),
+                                   .step = step,
+                                   .epoch = tide->coloured ? atomic_load(&page->armed_epoch) : 0,
+                                   .attempt = atomic_load(&page->armed_attempt),
+                                   .slot = atomic_load(&page->armed_slot)};
+    record->facts = (struct slot_header){.rank = tide->rank,
+                                         .generation = tide->generation,
+                                         .cut = record->order.cut,
+                                         .attempt = record->order.attempt,
+                                         .world_size = tide->world_size,
+                                         .step = step};
+    text_copy(record->facts.job_uid, sizeof record->facts.job_uid, tide->job_uid);
+    if (record->order.epoch == 0)
+        count(&record->facts);
+    record->slot = NULL;
+    record->parts = 1;
+    record->result = RECORD_DONE;
+    record->why = (struct err){.status = TIDE_OK, .text = ""};
+    record->copy = RECORD_COPY_PLAIN;
+    record->copy_errno = 0;
+    record->copy_bytes = record->copy_waits = 0;
+    channel_log_end(record);
+    atomic_store(&tide->page->record_logged, 0);
+    atomic_store(&tide->page->record_logged_bytes, 0);
+    atomic_store(&tide->page->record_comms, 0);
+}
+
+static enum tide_status start_slot(struct tide *tide, struct slot **ret_slot, struct err *err)
+{
+    struct record *record = &tide->record;
     uint64_t data_bytes = 0;
+    uint32_t log = record->order.epoch != 0;
     enum tide_status status = regions_lay(tide, &data_bytes, err);
     if (status == TIDE_OK)
-        status = writable_slot(tide, order->slot, slot_bytes_needed(tide->region_count, data_bytes), &slot, err);
+        status = room_slot(tide, record->order.slot, data_bytes, ret_slot, err);
     if (status == TIDE_OK)
-        status = slot_start(slot, tide->region_count, data_bytes, err);
-    if (status == TIDE_OK)
-        status = copy_regions(tide, slot, err);
+        status = slot_start(*ret_slot, tide->region_count + log, data_bytes, err);
     if (status != TIDE_OK)
         return status;
-    facts->data_bytes = data_bytes;
-    slot_finish(slot, facts);
-    return TIDE_OK;
+    pthread_mutex_lock(&record->lock);
+    record->slot = *ret_slot;
+    record->facts.data_bytes = data_bytes;
+    if (log)
+        status = channel_log_begin(tide, data_bytes, err);
+    pthread_mutex_unlock(&record->lock);
+    return status;
 }
 
-/* ---- what the agent reads ---- */
-
-static void publish(struct control_page *page, const struct order *order, const struct slot_header *facts, uint64_t stall_ns,
-                    enum tide_status status, const char *detail)
+static enum tide_status fill_slot(struct tide *tide, struct err *err)
 {
-    atomic_store(&page->record_slot, order->slot);
-    atomic_store(&page->record_step, order->step);
-    atomic_store(&page->record_bytes, facts->data_bytes);
-    atomic_store(&page->record_stall_ns, stall_ns);
-    atomic_store(&page->record_collectives, facts->collectives);
-    atomic_store(&page->record_sent, facts->sent);
-    atomic_store(&page->record_received, facts->received);
-    atomic_store(&page->record_status, (uint32_t)status);
-    text_copy(page->record_detail, sizeof page->record_detail, status == TIDE_OK ? "" : detail);
-    atomic_store(&page->record_result, status == TIDE_OK ? RECORD_DONE : RECORD_FAILED);
-    atomic_store(&page->recorded_attempt, order->attempt);
-    atomic_store(&page->recorded_cut, order->cut);
-    atomic_store_explicit(&page->armed_step, STEP_NONE, memory_order_release);
+    struct slot *slot = NULL;
+    enum tide_status status = tide->record.order.epoch != 0 ? colour_may_record(tide, err) : TIDE_OK;
+    if (status == TIDE_OK)
+        status = start_slot(tide, &slot, err);
+    return status == TIDE_OK ? copy_regions(tide, slot, err) : status;
 }
 
-/* Armed for this step. A record that fails is the coordinator's trouble, never the program's. */
-__attribute__((noinline)) static enum tide_status record(struct tide *tide, uint64_t step)
+/* The lock is held. */
+static void end(struct tide *tide)
 {
-    struct control_page *page = tide->page;
-    uint64_t begin = clock_mono_ns(), expected = step;
-    if (getpid() != tide->pid)
-        return TIDE_OK;
-    if (!atomic_compare_exchange_strong(&page->armed_step, &expected, STEP_TAKEN))
-        return TIDE_OK; /* disarmed between our look and our grasp */
-    struct order order = {.cut = atomic_load(&page->armed_cut),
-                          .step = step,
-                          .attempt = atomic_load(&page->armed_attempt),
-                          .slot = atomic_load(&page->armed_slot)};
-    struct slot_header facts = {.rank = tide->rank,
-                                .generation = tide->generation,
-                                .cut = order.cut,
-                                .attempt = order.attempt,
-                                .world_size = tide->world_size,
-                                .step = step};
-    struct err why = {.status = TIDE_OK, .text = ""};
-    text_copy(facts.job_uid, sizeof facts.job_uid, tide->job_uid);
-    count(&facts);
-    enum tide_status status = fill_slot(tide, &order, &facts, &why);
-    publish(page, &order, &facts, clock_mono_ns() - begin, status, why.text);
+    struct record *record = &tide->record;
+    if (record->result == RECORD_DONE && record->order.epoch != 0)
+        slot_drain(record->slot, &record->facts);
+    else if (record->result == RECORD_DONE)
+        slot_finish(record->slot, &record->facts);
+    else if (record->slot != NULL)
+        slot_void(record->slot);
+    record->phase = RECORD_PHASE_TOLD;
+    tell_all(tide);
     channel_nudge(tide, LOCAL_RECORDED);
-    return TIDE_OK;
 }
 
-/* ---- the safe point ---- */
+void record_end(struct tide *tide, enum tide_status status, const struct err *why)
+{
+    struct record *record = &tide->record;
+    pthread_mutex_lock(&record->lock);
+    if (status != TIDE_OK && record->result == RECORD_DONE) {
+        record->result = RECORD_FAILED;
+        record->why = *why;
+    }
+    if (--record->parts == 0)
+        end(tide);
+    pthread_mutex_unlock(&record->lock);
+}
 
-/* Either the rank sees what is armed or the agent sees its step, never neither: both are sequentially consistent. */
-static inline enum tide_status pass(struct tide *tide, uint64_t step)
+/* Came to its step, and go was not there. */
+static void pass_by(struct tide *tide)
+{
+    pthread_mutex_lock(&tide->record.lock);
+    tide->record.result = RECORD_PASSED;
+    end(tide);
+    pthread_mutex_unlock(&tide->record.lock);
+}
+
+static void make(struct tide *tide)
+{
+    struct record *record = &tide->record;
+    struct err why = {.status = TIDE_OK, .text = ""};
+    enum tide_status status = fill_slot(tide, &why);
+    if (record->order.epoch != 0)
+        colour_flip(tide, record->order.epoch, status == TIDE_OK);
+    pthread_mutex_lock(&record->lock);
+    record->stall_ns = clock_mono_ns() - record->begin_ns;
+    pthread_mutex_unlock(&record->lock);
+    record_end(tide, status, &why);
+}
+
+void record_make(struct tide *tide, uint64_t step, uint64_t armed)
 {
     struct control_page *page = tide->page;
-    tide->step_min = step + 1;
-    atomic_exchange_explicit(&page->step, step, memory_order_seq_cst);
-    if (__builtin_expect(atomic_load_explicit(&page->armed_step, memory_order_seq_cst) != step, 1))
-        return TIDE_OK;
-    return record(tide, step);
-}
-
-/* The first step, or one that is not possible. */
-__attribute__((noinline)) static enum tide_status unusual_step(struct tide *tide, uint64_t step)
-{
-    if (step >= STEP_TAKEN)
-        return err_set(&tide->err, TIDE_E_INVALID, "step %llu is not possible", (unsigned long long)step);
-    uint64_t least = tide->stepping ? tide->step_min : tide->first_min;
-    if (step < least)
-        return err_set(&tide->err, TIDE_E_INVALID, "step %llu follows step %llu; steps must grow", (unsigned long long)step,
-                       (unsigned long long)(least - 1));
-    if (tide->in_job && getpid() == tide->pid) {
-        if (!tide->stepping)
-            reserve_ahead(tide);
-        atomic_store(&tide->page->phase, CONTROL_STEPPING);
+    struct record *record = &tide->record;
+    on_write_end(tide);
+    if (!atomic_compare_exchange_strong(&page->armed_step, &armed, STEP_TAKEN))
+        return; /* disarmed between our look and our grasp */
+    uint64_t epoch = tide->coloured ? atomic_load(&page->armed_epoch) : 0;
+    if (epoch != 0 && atomic_load(&page->epoch) >= epoch) {
+        /* Given up, and we have flipped for it: nothing is left to do. */
+        atomic_store_explicit(&page->armed_step, STEP_NONE, memory_order_release);
+        return;
     }
-    tide->stepping = 1;
-    return pass(tide, step);
+    pthread_mutex_lock(&record->lock);
+    begin(tide, step);
+    pthread_mutex_unlock(&record->lock);
+    if (epoch != 0 && (atomic_load(&page->go_epoch) < epoch || (armed != STEP_NEXT && armed != step)))
+        pass_by(tide);
+    else
+        make(tide);
 }
 
-enum tide_status tide_step(struct tide *tide, uint64_t step)
+/* ---- given up ---- */
+
+/* Before anything was recorded: what is armed is answered. The lock is held. */
+static void answer_armed(struct tide *tide, enum record_result result, const struct err *why)
 {
-    if (__builtin_expect(tide == NULL, 0))
-        return TIDE_E_INVALID;
-    /* One comparison for "too small" and "no step at all"; before the first step nothing passes it. */
-    if (__builtin_expect(step - tide->step_min >= STEP_TAKEN - tide->step_min, 0))
-        return unusual_step(tide, step);
-    return pass(tide, step);
+    struct control_page *page = tide->page;
+    uint64_t armed = atomic_load(&page->armed_step);
+    do {
+        if (armed == STEP_NONE || armed == STEP_TAKEN)
+            return;
+    } while (!atomic_compare_exchange_weak(&page->armed_step, &armed, STEP_TAKEN));
+    begin(tide, atomic_load(&page->step));
+    tide->record.result = result;
+    tide->record.why = *why;
+    end(tide);
+}
+
+void record_never(struct tide *tide)
+{
+    struct err none = {.status = TIDE_OK, .text = ""};
+    if (!tide->coloured || getpid() != tide->pid)
+        return;
+    pthread_mutex_lock(&tide->record.lock);
+    answer_armed(tide, RECORD_PASSED, &none);
+    pthread_mutex_unlock(&tide->record.lock);
+}
+
+void record_give_up(void *context, uint32_t record_result, const char *text)
+{
+    struct tide *tide = context;
+    struct record *record = &tide->record;
+    struct err why = {.status = TIDE_E_CUT};
+    text_copy(why.text, sizeof why.text, text);
+    pthread_mutex_lock(&record->lock);
+    /* Was what is in the page answered already, or is it being answered? */
+    int ours = record->phase != RECORD_PHASE_NONE && record->order.cut == atomic_load(&tide->page->armed_cut) &&
+               record->order.attempt == atomic_load(&tide->page->armed_attempt);
+    if (ours && record->result == RECORD_DONE) {
+        record->result = (enum record_result)record_result;
+        record->why = why;
+        record_tell(tide);
+    } else if (!ours) {
+        answer_armed(tide, (enum record_result)record_result, &why);
+    }
+    pthread_mutex_unlock(&record->lock);
 }

@@ -22,6 +22,13 @@ static enum tide_status check(struct tide *tide, const struct tide_region *regio
     if (region == NULL || region->name == NULL || !region_name_valid(region->name))
         return err_set(err, TIDE_E_INVALID, "a region needs a name of 1 to %d printable ASCII characters", TIDE_NAME_MAX);
     const char *name = region->name;
+    if (strncmp(name, SLOT_RESERVED_PREFIX, strlen(SLOT_RESERVED_PREFIX)) == 0)
+        return err_set(err, TIDE_E_INVALID,
+                       "region \"%s\": names that begin with \"" SLOT_RESERVED_PREFIX "\" are tidemark's own; take another",
+                       name);
+    if (region->flags & ~(unsigned)TIDE_COPY_ON_WRITE)
+        return err_set(err, TIDE_E_INVALID, "region \"%s\" has flags %#x, of which some are none of enum tide_region_flag",
+                       name, region->flags);
     if (region->data == NULL && region->bytes > 0)
         return err_set(err, TIDE_E_INVALID, "region \"%s\" has %zu bytes and no address", name, region->bytes);
     if (region->ndim > TIDE_DIMS_MAX || (unsigned)region->dtype > TIDE_I8 || (unsigned)region->memory > TIDE_DEVICE)
@@ -67,6 +74,10 @@ enum tide_status tide_register(struct tide *tide, const struct tide_region *regi
         return status;
     struct region *to = &tide->regions[tide->region_count++];
     *to = (struct region){.data = region->data, .ops = device_for(region->memory)};
+    if (region->flags & TIDE_COPY_ON_WRITE && region->memory == TIDE_HOST) {
+        int refused = on_write_refused(region->data, region->bytes);
+        to->on_write = refused ? -refused : 1;
+    }
     text_copy(to->entry.name, sizeof to->entry.name, region->name);
     to->entry.memory = region->memory;
     to->entry.dtype = region->dtype;
@@ -83,6 +94,9 @@ enum tide_status tide_unregister(struct tide *tide, const char *name)
     struct region *region = name ? region_named(tide, name, 0) : NULL;
     if (region == NULL)
         return err_set(&tide->err, TIDE_E_NOT_FOUND, "there is no region \"%.63s\"", name ? name : "");
+    /* Its memory may be gone when we return. */
+    if (region->on_write > 0)
+        on_write_end(tide);
     struct region *end = tide->regions + --tide->region_count;
     memmove(region, region + 1, (size_t)(end - region) * sizeof *region);
     return TIDE_OK;

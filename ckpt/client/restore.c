@@ -14,7 +14,8 @@ struct source {
     struct region **targets;     /* by the slot's region number */
     struct slot_region *regions; /* a copy, as it was verified */
     uint32_t region_count;
-    unsigned char *chunk; /* CHUNK_BYTES: what is hashed is what is handed over, whatever becomes of shared memory */
+    struct region channel; /* where the messages go, which are no region of the program's; data is owned */
+    unsigned char *chunk;  /* CHUNK_BYTES: what is hashed is what is handed over, whatever becomes of shared memory */
 };
 
 static void source_release(struct source *s)
@@ -23,6 +24,7 @@ static void source_release(struct source *s)
     slot_sum_release(&s->sum);
     mem_free(s->targets);
     mem_free(s->regions);
+    mem_free(s->channel.data);
     mem_free(s->chunk);
 }
 
@@ -46,33 +48,67 @@ static enum tide_status source_open(struct tide *tide, const struct local_messag
     return TIDE_OK;
 }
 
+/* A region of ours. */
+static enum tide_status match_channel(struct tide *tide, struct source *s, uint32_t index, struct err *err)
+{
+    const struct slot_region *had = &s->regions[index];
+    if (strcmp(had->name, SLOT_CHANNEL_REGION) != 0)
+        return err_set(err, TIDE_E_VERSION,
+                       "checkpoint %llu holds \"%.63s\", which this version of libtidemark does not know",
+                       (unsigned long long)s->sum.cut, had->name);
+    enum tide_status status = colour_may_load(tide, s->sum.cut, had->bytes, err);
+    if (status != TIDE_OK)
+        return status;
+    s->channel = (struct region){.entry = *had, .ops = device_for(TIDE_HOST), .data = mem_try_alloc((size_t)had->bytes + 1)};
+    if (s->channel.data == NULL)
+        return err_set(err, TIDE_E_NOMEM, "no memory for %llu bytes of messages", (unsigned long long)had->bytes);
+    s->targets[index] = &s->channel;
+    return TIDE_OK;
+}
+
+static enum tide_status match_region(struct tide *tide, struct source *s, uint32_t index, struct err *err)
+{
+    const struct slot_region *had = &s->regions[index];
+    unsigned long long cut = s->sum.cut;
+    if (strncmp(had->name, SLOT_RESERVED_PREFIX, strlen(SLOT_RESERVED_PREFIX)) == 0)
+        return match_channel(tide, s, index, err);
+    struct region *has = region_named(tide, had->name, index);
+    if (has == NULL)
+        return err_set(err, TIDE_E_MISMATCH, "rank %u: checkpoint %llu holds region \"%.63s\", which is not registered",
+                       tide->rank, cut, had->name);
+    if (has->entry.bytes != had->bytes)
+        return err_set(err, TIDE_E_MISMATCH, "rank %u: region \"%.63s\" has %llu bytes in checkpoint %llu and %llu here",
+                       tide->rank, had->name, (unsigned long long)had->bytes, cut, (unsigned long long)has->entry.bytes);
+    s->targets[index] = has;
+    return TIDE_OK;
+}
+
+static int is_target(const struct source *s, const struct region *region)
+{
+    for (uint32_t i = 0; i < s->region_count; i++)
+        if (s->targets[i] == region)
+            return 1;
+    return 0;
+}
+
 /* Every region of the checkpoint has its place in the program, and every place gets something. */
 static enum tide_status match(struct tide *tide, struct source *s, struct err *err)
 {
-    unsigned long long cut = s->sum.cut;
+    enum tide_status status = TIDE_OK;
     if (s->slot.header->world_size != tide->world_size)
-        return err_set(err, TIDE_E_MISMATCH, "checkpoint %llu was made by %u ranks and this job has %u", cut,
-                       s->slot.header->world_size, tide->world_size);
-    for (uint32_t i = 0; i < s->region_count; i++) {
-        const struct slot_region *had = &s->regions[i];
-        struct region *has = region_named(tide, had->name, i);
-        if (has == NULL)
-            return err_set(err, TIDE_E_MISMATCH, "checkpoint %llu holds region \"%.63s\", which is not registered", cut,
-                           had->name);
-        if (has->entry.bytes != had->bytes)
-            return err_set(err, TIDE_E_MISMATCH, "region \"%.63s\" has %llu bytes in checkpoint %llu and %llu here",
-                           had->name, (unsigned long long)had->bytes, cut, (unsigned long long)has->entry.bytes);
-        s->targets[i] = has;
-    }
+        return err_set(err, TIDE_E_MISMATCH,
+                       "checkpoint %llu was made by %u ranks and this job has %u; submit it with as many",
+                       (unsigned long long)s->sum.cut, s->slot.header->world_size, tide->world_size);
+    for (uint32_t i = 0; status == TIDE_OK && i < s->region_count; i++)
+        status = match_region(tide, s, i, err);
+    if (status != TIDE_OK)
+        return status;
     /* Names are unique on both sides, so that equal counts leave none over. */
-    for (uint32_t i = 0; s->region_count < tide->region_count && i < tide->region_count; i++) {
-        uint32_t k = 0;
-        while (k < s->region_count && s->targets[k] != &tide->regions[i])
-            k++;
-        if (k == s->region_count)
-            return err_set(err, TIDE_E_MISMATCH, "region \"%s\" is registered and not in checkpoint %llu",
-                           tide->regions[i].entry.name, cut);
-    }
+    uint32_t theirs = s->region_count - (s->channel.data != NULL);
+    for (uint32_t i = 0; theirs < tide->region_count && i < tide->region_count; i++)
+        if (!is_target(s, &tide->regions[i]))
+            return err_set(err, TIDE_E_MISMATCH, "rank %u: region \"%s\" is registered and not in checkpoint %llu",
+                           tide->rank, tide->regions[i].entry.name, (unsigned long long)s->sum.cut);
     return TIDE_OK;
 }
 
@@ -124,6 +160,8 @@ static enum tide_status restore_from(struct tide *tide, const struct local_messa
         status = match(tide, &s, err);
     if (status == TIDE_OK)
         status = copy_in(&s, err);
+    if (status == TIDE_OK && s.channel.data != NULL)
+        status = colour_load(tide, s.sum.cut, s.channel.data, s.channel.entry.bytes, err);
     source_release(&s);
     if (status == TIDE_OK)
         *ret_step = step;
@@ -203,6 +241,7 @@ enum tide_status tide_restore(struct tide *tide, uint64_t *ret_step)
         return err_set(&tide->err, TIDE_E_STATE,
                        "tide_restore comes before the first tide_step, in the process of tide_init");
     uint64_t begin = clock_mono_ns(), step = 0, cut = 0;
+    colour_attach(tide);
     atomic_store(&tide->page->phase, CONTROL_RESTORING);
     enum tide_status status = restore(tide, &step, &cut);
     if (status == TIDE_OK) {

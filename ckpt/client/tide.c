@@ -23,6 +23,7 @@ static void remember(const char *text)
 static void destroy(struct tide *tide)
 {
     prefault_end(tide);
+    record_release(tide);
     for (unsigned s = 0; s < SLOTS; s++)
         slot_unmap(&tide->slots[s]);
     if (tide->page)
@@ -49,7 +50,7 @@ static enum tide_status complete(const struct tide_options *options, struct tide
     if (to->deadline_ms > UINT32_MAX)
         to->deadline_ms = UINT32_MAX;
     if (to->channel_bytes_max == 0)
-        to->channel_bytes_max = CHANNEL_BYTES_DEFAULT;
+        to->channel_bytes_max = CUT_CHANNEL_BYTES_DEFAULT;
     return TIDE_OK;
 }
 
@@ -65,7 +66,8 @@ static enum tide_status start(struct tide **ret_tide, const struct tide_options 
     tide->fd = -1;
     tide->pid = getpid();
     tide->options = whole;
-    tide->step_min = STEP_TAKEN;
+    tide->step_min = STEP_LIMIT;
+    record_init(&tide->record);
     text_copy(tide->err.text, sizeof tide->err.text, "no error");
     const char *socket_path = getenv(ENV_SOCKET);
     status = socket_path && socket_path[0] ? attach(tide, err) : attach_nowhere(tide, err);
@@ -96,6 +98,9 @@ void tide_finalize(struct tide *tide)
 {
     if (tide == NULL)
         return;
+    on_write_end(tide);
+    record_never(tide);
+    colour_detach(tide);
     /* A forked child that cleans up is not the rank that leaves. */
     if (tide->in_job && getpid() == tide->pid) {
         atomic_store(&tide->page->phase, CONTROL_FINALIZED);

@@ -125,7 +125,7 @@ enum tide_status slot_start(struct slot *slot, uint32_t region_count, uint64_t d
     return TIDE_OK;
 }
 
-void slot_finish(struct slot *slot, const struct slot_header *facts)
+static void state_facts(struct slot *slot, const struct slot_header *facts)
 {
     struct slot_header *to = slot->header;
     to->rank = facts->rank;
@@ -138,7 +138,18 @@ void slot_finish(struct slot *slot, const struct slot_header *facts)
     to->collectives = facts->collectives;
     to->sent = facts->sent;
     to->received = facts->received;
+}
+
+void slot_finish(struct slot *slot, const struct slot_header *facts)
+{
+    state_facts(slot, facts);
     set_state(slot, SLOT_RECORDED);
+}
+
+void slot_drain(struct slot *slot, const struct slot_header *facts)
+{
+    state_facts(slot, facts);
+    set_state(slot, SLOT_DRAINING);
 }
 
 /* ---- judging ---- */
@@ -186,18 +197,51 @@ static enum tide_status check_shape(const struct slot *slot, const struct slot_h
     return check_regions(slot, h, err);
 }
 
+static enum tide_status check_identity(const struct slot_header *h, const char *job_uid, uint64_t cut, uint32_t rank,
+                                       struct err *err)
+{
+    if (strnlen(h->job_uid, sizeof h->job_uid) == sizeof h->job_uid)
+        return err_set(err, TIDE_E_CORRUPT, "the slot's job uid has no end");
+    if (strcmp(h->job_uid, job_uid) != 0 || h->rank != rank || (cut != 0 && h->cut != cut))
+        return err_set(err, TIDE_E_NOT_FOUND, "the slot holds cut %llu of rank %u of job %s", (unsigned long long)h->cut,
+                       h->rank, h->job_uid);
+    return TIDE_OK;
+}
+
 enum tide_status slot_check(const struct slot *slot, const char *job_uid, uint64_t cut, uint32_t rank, struct err *err)
 {
     uint32_t state = __atomic_load_n(&slot->header->state, __ATOMIC_ACQUIRE);
     struct slot_header h = *slot->header;
-    if (state != SLOT_RECORDED && state <= SLOT_RECORDING)
+    if (state == SLOT_DRAINING)
+        return err_set(err, TIDE_E_NOT_FOUND, "messages may still be added to the slot's record");
+    if (state <= SLOT_RECORDING)
         return err_set(err, TIDE_E_NOT_FOUND, "the slot holds no finished record");
-    if (h.magic != SLOT_MAGIC || state > SLOT_RECORDED)
+    if (h.magic != SLOT_MAGIC || state != SLOT_RECORDED)
         return err_set(err, TIDE_E_CORRUPT, "the slot's header is not one of ours");
-    if (strnlen(h.job_uid, sizeof h.job_uid) == sizeof h.job_uid)
-        return err_set(err, TIDE_E_CORRUPT, "the slot's job uid has no end");
-    if (strcmp(h.job_uid, job_uid) != 0 || h.rank != rank || (cut != 0 && h.cut != cut))
-        return err_set(err, TIDE_E_NOT_FOUND, "the slot holds cut %llu of rank %u of job %s", (unsigned long long)h.cut,
-                       h.rank, h.job_uid);
-    return check_shape(slot, &h, err);
+    enum tide_status status = check_identity(&h, job_uid, cut, rank, err);
+    return status == TIDE_OK ? check_shape(slot, &h, err) : status;
+}
+
+enum tide_status slot_settle(struct slot *slot, const char *job_uid, uint64_t cut, uint32_t rank, struct err *err)
+{
+    if (__atomic_load_n(&slot->header->state, __ATOMIC_ACQUIRE) != SLOT_DRAINING)
+        return slot_check(slot, job_uid, cut, rank, err);
+    struct slot_header h = *slot->header;
+    enum tide_status status = check_identity(&h, job_uid, cut, rank, err);
+    if (status != TIDE_OK)
+        return status;
+    uint64_t table = slot_bytes_needed(h.region_count, 0);
+    if (h.magic != SLOT_MAGIC || h.region_count == 0 || table == 0 || table > slot->mapped_bytes)
+        return err_set(err, TIDE_E_CORRUPT, "the slot's header is not one of ours");
+    struct slot_region log = slot->regions[h.region_count - 1];
+    if (strncmp(log.name, SLOT_CHANNEL_REGION, sizeof log.name) != 0)
+        return err_set(err, TIDE_E_CORRUPT, "the last region of the slot is no channel log");
+    h.data_bytes = region_end_aligned(log.offset, log.bytes);
+    status = check_shape(slot, &h, err);
+    if (status != TIDE_OK)
+        return status;
+    memset(slot->data + log.offset + log.bytes, 0, (size_t)(h.data_bytes - log.offset - log.bytes));
+    slot->header->data_bytes = h.data_bytes;
+    set_state(slot, SLOT_RECORDED);
+    return TIDE_OK;
 }

@@ -12,7 +12,11 @@
  *
  * The data area is cut into chunks of CHUNK_BYTES; the last may be short. Their digests are in the .sum file beside it,
  * which is written when the slot is recorded, before the cut is reported. A slot is what the store's shard is made from
- * and what a fetch rebuilds, byte for byte. Native-endian: slots never leave the host. */
+ * and what a fetch rebuilds, byte for byte. Native-endian: slots never leave the host.
+ *
+ * A rank whose messages are coloured (ckpt/cut/README.md) adds a region of ours, SLOT_CHANNEL_REGION, the last: its channel
+ * log. Until the cut's epoch is settled the slot is DRAINING: the other regions are whole, and the log grows into the room
+ * behind it, its entry's `bytes` written behind each message. Then the agent settles it. */
 
 #include <stddef.h>
 #include <stdint.h>
@@ -28,7 +32,11 @@
 #define SLOT_ALIGN FORMAT_REGION_ALIGN
 #define CHUNK_BYTES FORMAT_CHUNK_BYTES
 
-enum slot_state { SLOT_EMPTY, SLOT_RECORDING, SLOT_RECORDED };
+#define SLOT_RESERVED_PREFIX "tidemark." /* of names of regions that are not a program's */
+#define SLOT_CHANNEL_REGION SLOT_RESERVED_PREFIX "channel"
+
+/* Numbers are part of a slot's digest: they are only added. */
+enum slot_state { SLOT_EMPTY, SLOT_RECORDING, SLOT_RECORDED, SLOT_DRAINING };
 
 struct slot_header {
     uint64_t magic;
@@ -88,6 +96,11 @@ MUST_USE enum tide_status slot_start(struct slot *slot, uint32_t region_count, u
 /* End writing: rank, job_uid, generation, cut, attempt, world_size, step and the counts are taken from `facts`; the state
  * becomes RECORDED after everything else is there. */
 void slot_finish(struct slot *slot, const struct slot_header *facts);
+/* The same of a slot whose last region is a channel log, which may grow until the slot is settled: the state becomes DRAINING. */
+void slot_drain(struct slot *slot, const struct slot_header *facts);
+/* Nothing is added to the log any more: a DRAINING slot of that job, cut and rank becomes RECORDED. One that is RECORDED already
+ * stays as it is, so that it may be said twice. Errors: NOT_FOUND (another cut, or its regions are not whole), CORRUPT. */
+MUST_USE enum tide_status slot_settle(struct slot *slot, const char *job_uid, uint64_t cut, uint32_t rank, struct err *err);
 /* From now on it holds nothing. */
 void slot_void(struct slot *slot);
 

@@ -10,6 +10,11 @@
 #include "ckpt/wire/local.h"
 #include "ckpt/wire/node.h"
 
+/* When the epoch of a record's messages is settled, before the digests: the slot becomes RECORDED. Of one that is RECORDED already
+ * nothing; so it may be said of every record, and again. Errors: those of slot_map and slot_settle. */
+MUST_USE enum tide_status stage_settle(const char *arena, uint32_t rank, uint32_t slot, const char *job_uid, uint64_t cut,
+                                       struct err *err);
+
 /* After a rank has recorded: compute the digests, save them beside the slot.
  * ret_root: hex of the root digest. Errors: CORRUPT, NOT_FOUND, IO, NOSPACE. */
 MUST_USE enum tide_status stage_sum(const char *arena, uint32_t rank, uint32_t slot, const char *job_uid, uint64_t cut,

@@ -4,6 +4,20 @@
 #include "ckpt/stage/shard.h"
 #include "ckpt/stage/stage.h"
 
+enum tide_status stage_settle(const char *arena, uint32_t rank, uint32_t slot, const char *job_uid, uint64_t cut,
+                              struct err *err)
+{
+    arena_path path;
+    struct slot mapped;
+    slot_path(arena, rank, slot, path);
+    enum tide_status status = slot_map(path, 1, &mapped, err);
+    if (status != TIDE_OK)
+        return status;
+    status = slot_settle(&mapped, job_uid, cut, rank, err);
+    slot_unmap(&mapped);
+    return status == TIDE_OK ? TIDE_OK : err_wrap(err, "slot %s", path);
+}
+
 enum tide_status stage_sum(const char *arena, uint32_t rank, uint32_t slot, const char *job_uid, uint64_t cut,
                            char ret_root[DIGEST_HEX_CHARS + 1], struct err *err)
 {

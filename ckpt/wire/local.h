@@ -30,8 +30,8 @@
 #define SLOTS 2u
 
 #define CONTROL_MAGIC UINT64_C(0x334c54434d444954) /* "TIDMCTL3" */
-#define CONTROL_PAGE_BYTES 32768u
-#define CONTROL_COMMS_MAX 256u /* communicators of a rank at a record */
+#define CONTROL_PAGE_BYTES 98304u
+#define CONTROL_COMMS_MAX 1024u /* communicators of a rank at a record */
 #define CONTROL_COMM_NAME_MAX 63
 #define STEP_NONE UINT64_MAX         /* nothing armed */
 #define STEP_TAKEN (UINT64_MAX - 1u) /* the rank is recording; the agent keeps its hands off */

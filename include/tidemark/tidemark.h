@@ -47,6 +47,14 @@ enum tide_dtype {
     TIDE_I64, TIDE_I32, TIDE_I16, TIDE_I8
 };
 
+/* COPY_ON_WRITE: for host memory of a megabyte or more that is not written again soon. tide_step then only protects it and
+ * returns; a thread of the library copies it while the program runs on, and a write to a page that was not copied yet waits
+ * until it is. The checkpoint holds what was there in tide_step, as always. Only for memory that is private to the process
+ * (malloc, mmap MAP_PRIVATE), and that nothing but its processor writes to: no device that has it pinned, as network cards and
+ * GPUs do. Where the kernel does not allow it (userfaultfd, see vm.unprivileged_userfaultfd) the region is copied as others are;
+ * `tidemark ckpt show` tells. */
+enum tide_region_flag { TIDE_COPY_ON_WRITE = 1 };
+
 /* One piece of state. `data` must stay valid until tide_unregister or tide_finalize. Names are unique in a rank, at most
  * TIDE_NAME_MAX bytes. dtype and shape are metadata for readers and encoders; bytes alone decides what is saved. */
 struct tide_region {
@@ -56,6 +64,7 @@ struct tide_region {
     enum tide_memory memory;
     enum tide_dtype dtype;
     unsigned ndim;
+    unsigned flags; /* of enum tide_region_flag */
     uint64_t shape[TIDE_DIMS_MAX];
 };
 
@@ -74,7 +83,7 @@ struct tide_options {
     /* Nonzero: MPI requests that are outstanding at a safe point are made again by the program after a restart, see below.
      * 0: there are none at a safe point, and one that is found there fails the checkpoint, by name. */
     unsigned requests_reposted;
-    /* Most bytes of messages that were on their way to this rank and are saved with it; 0: 64 MiB. A checkpoint that would
+    /* Most bytes of messages that were on their way to this rank and are saved with it; 0: 256 MiB. A checkpoint that would
      * need more fails, and training goes on. */
     uint64_t channel_bytes_max;
 };
