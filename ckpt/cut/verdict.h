@@ -107,7 +107,7 @@ enum tide_status cut_comms_add(struct cut_comms *comms, const struct cut_members
  * enough to see it. index from 0; nonzero when there is no such line. */
 int cut_comms_line(const struct cut_comms *comms, size_t index, struct cut_members *ret_members);
 /* CUT_FITS: all members are there, and on the same side of every collective. Else CUT_MISFIT_COLLECTIVE and which are not.
- */
-enum cut_misfit cut_comms_judge(const struct cut_comms *comms, char *why, size_t why_size);
+ * Nothing heard is no proof: CUT_COMM_WORLD, whose members are all `world` ranks, must have been added by each. */
+enum cut_misfit cut_comms_judge(const struct cut_comms *comms, uint32_t world, char *why, size_t why_size);
 
 #endif

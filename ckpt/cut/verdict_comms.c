@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "ckpt/base/mem.h"
+#include "ckpt/cut/comm_id.h"
 #include "ckpt/cut/verdict.h"
 
 #define SLOTS_FIRST 64u
@@ -106,8 +107,13 @@ static const char *name_of(const struct cut_comm *comm)
     return comm->name[0] ? comm->name : "without a name";
 }
 
-enum cut_misfit cut_comms_judge(const struct cut_comms *comms, char *why, size_t why_size)
+enum cut_misfit cut_comms_judge(const struct cut_comms *comms, uint32_t world, char *why, size_t why_size)
 {
+    uint32_t all = *slot_of(comms, CUT_COMM_WORLD), told = all != 0 ? comms->items[all - 1].same.members : 0;
+    if (world > 1 && (all == 0 || comms->items[all - 1].same.comm.size != world)) {
+        snprintf(why, why_size, "%u of %u ranks have not told their communicators", world - told, world);
+        return CUT_MISFIT_COLLECTIVE;
+    }
     for (uint32_t i = 0; i < comms->count; i++) {
         const struct cut_members *a = &comms->items[i].same, *b = &comms->items[i].differ;
         if (b->members > 0) {

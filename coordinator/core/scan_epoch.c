@@ -46,8 +46,10 @@ struct look {
 
 static unsigned result_of(unsigned progress)
 {
-    static const unsigned results[CUT_PROGRESS] = {[CUT_RECORDED] = RECORD_DONE, [CUT_COPIED] = RECORD_DONE,
-                                                   [CUT_FAILED] = RECORD_FAILED, [CUT_PASSED] = RECORD_PASSED,
+    static const unsigned results[CUT_PROGRESS] = {[CUT_RECORDED] = RECORD_DONE,
+                                                   [CUT_COPIED] = RECORD_DONE,
+                                                   [CUT_FAILED] = RECORD_FAILED,
+                                                   [CUT_PASSED] = RECORD_PASSED,
                                                    [CUT_EARLY] = RECORD_EARLY};
     return progress < CUT_PROGRESS ? results[progress] : RECORD_NONE;
 }
@@ -136,7 +138,8 @@ bool missing_copy(const struct book *book, const struct job_record *record, uint
 
 /* ---- collectives, by communicator ---- */
 
-enum cut_misfit scan_comms(const struct book *book, const struct job_record *record, const struct ckpt *ckpt, char *why, size_t size)
+enum cut_misfit scan_comms(const struct book *book, const struct job_record *record, const struct ckpt *ckpt, char *why,
+                           size_t size)
 {
     struct cut_comms *comms = cut_comms_create();
     struct err err = {0};
@@ -145,13 +148,15 @@ enum cut_misfit scan_comms(const struct book *book, const struct job_record *rec
         for (size_t i = 0; said != NULL && i < said->comms.count && err.status == TIDE_OK; i++) {
             const struct comm_report *comm = &said->comms.items[i];
             struct cut_members members = {.members = comm->ranks, .rank = comm->rank};
-            members.comm = (struct cut_comm){.id = strtoull(comm->id, NULL, 16), .collectives = comm->collectives, .size = comm->size};
+            members.comm =
+                (struct cut_comm){.id = strtoull(comm->id, NULL, 16), .collectives = comm->collectives, .size = comm->size};
             text_copy(members.comm.name, sizeof members.comm.name, comm->name);
             if (comm->cut == ckpt->cut && comm->attempt == ckpt->attempt)
                 err.status = cut_comms_add(comms, &members, &err);
         }
     }
-    enum cut_misfit misfit = err.status == TIDE_OK ? cut_comms_judge(comms, why, size) : CUT_MISFIT_FAILED;
+    enum cut_misfit misfit =
+        err.status == TIDE_OK ? cut_comms_judge(comms, job_world_size(&record->job.spec), why, size) : CUT_MISFIT_FAILED;
     if (err.status != TIDE_OK)
         text_format(why, size, "%s", err.text);
     cut_comms_free(comms);

@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #include "ckpt/base/rng.h"
+#include "ckpt/cut/comm_id.h"
 #include "ckpt/cut/mode.h"
 #include "ckpt/cut/verdict.h"
 
@@ -262,6 +263,14 @@ static void add(struct cut_comms *comms, uint64_t id, uint64_t collectives, uint
     assert_int_equal(cut_comms_add(comms, &m, NULL), TIDE_OK);
 }
 
+static struct cut_comms *told_by_all(void)
+{
+    struct cut_comms *comms = cut_comms_create();
+    for (uint32_t rank = 0; rank < WORLD; rank++)
+        add(comms, CUT_COMM_WORLD, 7, WORLD, rank);
+    return comms;
+}
+
 static void members_on_one_side_of_every_collective(void **state)
 {
     (void)state;
@@ -271,7 +280,7 @@ static void members_on_one_side_of_every_collective(void **state)
         add(comms, 100 + rank / 2, rank / 2, 2, rank);
         add(comms, 2, rank, 1, rank); /* of one member: nothing to compare */
     }
-    assert_int_equal(cut_comms_judge(comms, why, sizeof why), CUT_FITS);
+    assert_int_equal(cut_comms_judge(comms, WORLD, why, sizeof why), CUT_FITS);
     cut_comms_free(comms);
     cut_comms_free(NULL);
 }
@@ -279,10 +288,10 @@ static void members_on_one_side_of_every_collective(void **state)
 static void a_member_that_is_further_is_named(void **state)
 {
     (void)state;
-    struct cut_comms *comms = cut_comms_create();
+    struct cut_comms *comms = told_by_all();
     add(comms, 0xabc, 7, 3, 0);
     add(comms, 0xabc, 8, 3, 5);
-    assert_int_equal(cut_comms_judge(comms, why, sizeof why), CUT_MISFIT_COLLECTIVE);
+    assert_int_equal(cut_comms_judge(comms, WORLD, why, sizeof why), CUT_MISFIT_COLLECTIVE);
     assert_string_equal(
         why, "the cut lies inside a collective: of communicator grid (0000000000000abc, 3 members) rank 0 has entered 7 and "
              "rank 5 8");
@@ -292,12 +301,25 @@ static void a_member_that_is_further_is_named(void **state)
 static void a_member_that_is_missing_is_missed(void **state)
 {
     (void)state;
-    struct cut_comms *comms = cut_comms_create();
+    struct cut_comms *comms = told_by_all();
     add(comms, 0xabc, 7, 3, 4);
     add(comms, 0xabc, 7, 3, 5);
-    assert_int_equal(cut_comms_judge(comms, why, sizeof why), CUT_MISFIT_COLLECTIVE);
+    assert_int_equal(cut_comms_judge(comms, WORLD, why, sizeof why), CUT_MISFIT_COLLECTIVE);
     assert_string_equal(
         why, "communicator grid (0000000000000abc) has 3 members and 2 of them know it at the cut, rank 4 for one");
+    cut_comms_free(comms);
+}
+
+static void nothing_heard_is_no_proof(void **state)
+{
+    (void)state;
+    struct cut_comms *comms = cut_comms_create();
+    assert_int_equal(cut_comms_judge(comms, WORLD, why, sizeof why), CUT_MISFIT_COLLECTIVE);
+    assert_string_equal(why, "4 of 4 ranks have not told their communicators");
+    assert_int_equal(cut_comms_judge(comms, 1, why, sizeof why), CUT_FITS);
+    for (uint32_t rank = 0; rank < WORLD - 1; rank++)
+        add(comms, CUT_COMM_WORLD, 7, WORLD, rank);
+    assert_int_equal(cut_comms_judge(comms, WORLD, why, sizeof why), CUT_MISFIT_COLLECTIVE);
     cut_comms_free(comms);
 }
 
@@ -315,7 +337,7 @@ static void sums_of_agents_say_what_their_ranks_said(void **state)
             assert_int_equal(cut_comms_add(leader, &line, NULL), TIDE_OK);
         cut_comms_free(agents[i]);
     }
-    assert_int_equal(cut_comms_judge(leader, why, sizeof why), CUT_MISFIT_COLLECTIVE);
+    assert_int_equal(cut_comms_judge(leader, 8, why, sizeof why), CUT_MISFIT_COLLECTIVE);
     assert_non_null(strstr(why, "rank 0 has entered 7 and rank 6 8"));
     cut_comms_free(leader);
 }
@@ -334,7 +356,7 @@ static void as_many_ranks_as_there_may_be(void **state)
         add(comms, 1000 + rank / 2, 7, 2, rank);
     }
     assert_int_equal(cut_verdict_stage(&v, CUT_STAGE_RECORD), CUT_STAGE_SETTLED);
-    assert_int_equal(cut_comms_judge(comms, why, sizeof why), CUT_FITS);
+    assert_int_equal(cut_comms_judge(comms, TIDE_RANKS_MAX, why, sizeof why), CUT_FITS);
     cut_comms_free(comms);
 }
 
@@ -426,6 +448,7 @@ int main(void)
         CASE(members_on_one_side_of_every_collective),
         CASE(a_member_that_is_further_is_named),
         CASE(a_member_that_is_missing_is_missed),
+        CASE(nothing_heard_is_no_proof),
         CASE(sums_of_agents_say_what_their_ranks_said),
         CASE(as_many_ranks_as_there_may_be),
         CASE(communicators_are_limited),

@@ -226,7 +226,7 @@ static enum cut_misfit judge_collectives(struct world *world)
                 misfit = CUT_MISFIT_FAILED;
     }
     if (misfit == CUT_FITS)
-        misfit = cut_comms_judge(comms, why, sizeof why);
+        misfit = cut_comms_judge(comms, world->program->ranks, why, sizeof why);
     cut_comms_free(comms);
     return misfit;
 }
