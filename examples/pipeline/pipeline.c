@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* A pipeline that trains: each rank is one stage, activations go down and gradients come up, and nobody keeps step with anybody.
- * A checkpoint takes each stage wherever it is, and the messages that are on their way between them; after a restart they
- * are delivered first. At the end the weights of all stages are compared with those of the same training in one process.
+/* A pipeline that trains: each rank is one stage, activations go down and gradients come up, and nobody keeps step with
+ * anybody. A checkpoint takes each stage wherever it is, and the messages that are on their way between them; after a
+ * restart they are delivered first. At the end the weights of all stages are compared with those of the same training in one
+ * process.
  *
- * What makes it so: it is linked with libtidemark_mpi, it declares TIDE_CUT_FREE and that it posts its receives again, it offers
- * a safe point (tide_step) in each turn of its loop, also while it waits for a message, and it makes its communicator before
- * tide_restore. */
+ * What makes it so: it is linked with libtidemark_mpi, it declares TIDE_CUT_FREE and that it posts its receives again, it
+ * offers a safe point (tide_step) in each turn of its loop, also while it waits for a message, and it makes its communicator
+ * before tide_restore. */
 
 #include <mpi.h>
 #include <stdio.h>
@@ -62,7 +63,8 @@ static void post_activation(struct pipeline *p)
 {
     p->activation_request = MPI_REQUEST_NULL;
     if (p->rank > 0 && p->stage.forwards < p->micro_batches)
-        MPI_Irecv(&p->activation, sizeof p->activation, MPI_BYTE, p->rank - 1, TAG_ACTIVATION, p->comm, &p->activation_request);
+        MPI_Irecv(&p->activation, sizeof p->activation, MPI_BYTE, p->rank - 1, TAG_ACTIVATION, p->comm,
+                  &p->activation_request);
 }
 
 static void post_gradient(struct pipeline *p)
@@ -120,8 +122,8 @@ static void run(struct pipeline *p)
             nanosleep(&wait, NULL);
         else if (work == WORK_BACKWARD)
             report(p);
-        /* The stage is whole here, wherever it is. Without the call while it waits, a checkpoint could only be taken when the
-         * message has come, and it might be one that was sent behind the sender's part of the checkpoint: too late. */
+        /* The stage is whole here, wherever it is. Without the call while it waits, a checkpoint could only be taken when
+         * the message has come, and it might be one that was sent behind the sender's part of the checkpoint: too late. */
         if (tide_step(p->tide, ++p->turns) != TIDE_OK)
             give_up(p, "tide_step", tide_error_text(p->tide), 1);
     }

@@ -19,9 +19,9 @@ struct message {
 
 /* All of a stage that its work changes. In one piece, to be registered as it is. */
 struct stage {
-    uint32_t index, count;      /* the stages are 0 … count - 1 */
+    uint32_t index, count;        /* the stages are 0 … count - 1 */
     uint64_t forwards, backwards; /* micro-batches done */
-    double loss;                /* of the last stage, since it was last printed */
+    double loss;                  /* of the last stage, since it was last printed */
     float weights[WIDTH][WIDTH], bias[WIDTH];
     struct message inputs[STAGES_MAX], outputs[STAGES_MAX]; /* of micro-batches that are under way, by number */
 };

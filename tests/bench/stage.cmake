@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# What a training process pays (bench_step), how fast a checkpoint moves (bench_stage) and is encoded (bench_encode).
+# What a training process pays (bench_step, bench_cut), how fast a checkpoint moves (bench_stage) and is encoded (bench_encode).
 add_executable(bench_step ${CMAKE_CURRENT_LIST_DIR}/bench_step.c)
 target_link_libraries(bench_step PRIVATE tide_flags tidemark_client)
 
@@ -8,3 +8,5 @@ add_executable(bench_stage ${CMAKE_CURRENT_LIST_DIR}/bench_stage.c)
 target_link_libraries(bench_stage PRIVATE tide_client tide_stage PkgConfig::CMOCKA PkgConfig::ZSTD Threads::Threads)
 add_executable(bench_encode ${CMAKE_CURRENT_LIST_DIR}/bench_encode.c)
 target_link_libraries(bench_encode PRIVATE tide_stage PkgConfig::ZSTD m)
+add_executable(bench_cut ${CMAKE_CURRENT_LIST_DIR}/bench_cut.c)
+target_link_libraries(bench_cut PRIVATE tide_client tide_stage PkgConfig::CMOCKA Threads::Threads)
