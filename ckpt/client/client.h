@@ -20,10 +20,19 @@
 #define CHANNEL_ROOM_FIRST (UINT64_C(1) << 20)     /* there before the first of them */
 #define RESTORE_ATTEMPTS_MAX 16u   /* copies of one checkpoint that may turn out bad */
 
+#define KINDS (TIDE_DEVICE + 1u) /* of memory */
+
+/* How one kind of memory is copied; ops is NULL before it is needed. */
+struct kind {
+    const struct device_ops *ops;
+    struct device *device;
+};
+
 struct region {
     struct slot_region entry; /* offset is set when recording */
     void *data;
-    const struct device_ops *ops;
+    struct device_place place;
+    enum tide_copy copy, copied; /* of device memory: as wanted, as done last */
     int on_write; /* 1: may be copied behind the rank's back; an errno, negative: it asked for that and cannot */
 };
 
@@ -46,9 +55,10 @@ struct record {
     struct slot_header facts;
     struct slot *slot; /* NULL: it was not begun to be written */
     uint64_t begin_ns, stall_ns;
-    int parts; /* under way: that of the rank itself, that of on_write.c */
+    int parts; /* under way: that of the rank itself, that of on_write.c, that of finish.c */
     enum record_result result; /* DONE until something fails */
     struct err why;
+    char note[TIDE_TEXT_MAX + 1]; /* what was not done as the program wanted it, "" for nothing */
     /* How regions were copied. */
     enum record_copy copy;
     int copy_errno;
@@ -77,9 +87,12 @@ struct tide {
     uint64_t reserved_bytes; /* each slot is known to have */
     struct region *regions;
     uint32_t region_count, region_room;
+    struct device_part *parts; /* as many as regions; what a record hands to devices */
+    struct kind kinds[KINDS];
     struct slot slots[SLOTS]; /* mapped when first written */
     struct prefault *prefault; /* NULL: none */
     struct on_write *on_write; /* NULL: no copy is under way */
+    struct finisher *finisher; /* NULL: none */
     struct record record;
     struct tide_mpi_host host;
     char arena[TIDE_PATH_MAX + 1];
@@ -186,6 +199,32 @@ MUST_USE int on_write_begin(struct tide *tide, const char *path, const struct on
 void on_write_end(struct tide *tide);
 /* 0, or why this memory cannot be protected, as an errno: others write to it past this mapping. */
 int on_write_refused(const void *data, size_t bytes);
+
+/* ---- devices.c: where regions live ---- */
+
+/* The backend for that kind is there. Errors: UNSUPPORTED, VERSION, UNAVAILABLE, NOMEM. */
+MUST_USE enum tide_status devices_need(struct tide *tide, enum tide_memory memory, struct err *err);
+void devices_close(struct tide *tide);
+/* Host memory that is copied to and from; before it is unmapped, unpin. Legal with NULL and with what never was pinned. */
+void devices_pin(const struct tide *tide, void *at, size_t bytes, const _Atomic int *stop);
+void devices_unpin(const struct tide *tide, void *at);
+/* Every device region into the slot, which is laid out. What goes on behind the rank's back is a part of the record, and the
+ * regions, and what the slot is mapped to, stay until finish_await. */
+MUST_USE enum tide_status devices_copy_out(struct tide *tide, const struct slot *slot, struct err *err);
+MUST_USE enum tide_status devices_finish(const struct tide *tide, struct err *err);
+MUST_USE enum tide_status devices_copy_in_begin(const struct tide *tide, struct err *err);
+MUST_USE enum tide_status devices_copy_in(const struct tide *tide, const struct region *to, uint64_t offset, const void *from,
+                                          size_t bytes, unsigned lane, struct err *err);
+MUST_USE enum tide_status devices_copy_in_wait(const struct tide *tide, unsigned lane, struct err *err);
+
+/* ---- finish.c: a thread that waits for devices ---- */
+
+/* Have it call devices_finish and then record_end. Zero, or -1 when there is no such thread. */
+MUST_USE int finish_later(struct tide *tide);
+/* No copy is on its way from a device any more. Its deadline is that of devices_finish. */
+void finish_await(struct tide *tide);
+/* … and the thread is gone. */
+void finish_end(struct tide *tide);
 
 /* ---- prefault.c: a short-lived thread ---- */
 

@@ -7,10 +7,11 @@
 
 #define ON_WRITE_BYTES_MIN ((size_t)1 << 20) /* less is copied faster than protected */
 
-static enum tide_status copy_plain(const struct region *r, struct slot *slot, size_t from, size_t bytes, struct err *err)
+static void copy_plain(const struct region *r, struct slot *slot, size_t from, size_t bytes)
 {
-    return bytes == 0 ? TIDE_OK
-                      : r->ops->copy_out(slot->data + r->entry.offset + from, (const char *)r->data + from, bytes, err);
+    /* A region of no bytes may have no address either. */
+    if (bytes > 0 && r->entry.memory == TIDE_HOST)
+        memcpy(slot->data + r->entry.offset + from, (const char *)r->data + from, bytes);
 }
 
 /* What is copied later: whole pages. 0 when the region is to be copied now. */
@@ -32,16 +33,13 @@ static void end_region(const struct region *r, struct slot *slot)
 }
 
 /* Everything but the ranges. */
-static enum tide_status copy_now(struct tide *tide, struct slot *slot, struct on_write_range *ranges, size_t *ret_count,
-                                 struct err *err)
+static void copy_now(struct tide *tide, struct slot *slot, struct on_write_range *ranges, size_t *ret_count)
 {
-    enum tide_status status = TIDE_OK;
-    for (uint32_t i = 0; status == TIDE_OK && i < tide->region_count; i++) {
+    for (uint32_t i = 0; i < tide->region_count; i++) {
         const struct region *r = &tide->regions[i];
         size_t from = 0, later = ranges != NULL ? pages_of(r, &from) : 0, rest = from + later;
-        status = copy_plain(r, slot, 0, from, err);
-        if (status == TIDE_OK)
-            status = copy_plain(r, slot, rest, r->entry.bytes - rest, err);
+        copy_plain(r, slot, 0, from);
+        copy_plain(r, slot, rest, r->entry.bytes - rest);
         end_region(r, slot);
         if (later > 0)
             ranges[(*ret_count)++] = (struct on_write_range){.from = (char *)r->data + from,
@@ -50,13 +48,6 @@ static enum tide_status copy_now(struct tide *tide, struct slot *slot, struct on
                                                                    r->entry.offset + from,
                                                              .name = r->entry.name};
     }
-    const struct device_ops *last = NULL;
-    for (uint32_t i = 0; status == TIDE_OK && i < tide->region_count; i++) {
-        if (tide->regions[i].ops != last)
-            status = tide->regions[i].ops->synchronise(err);
-        last = tide->regions[i].ops;
-    }
-    return status;
 }
 
 static void fill_table(const struct tide *tide, struct slot *slot)
@@ -74,18 +65,17 @@ static void copy_refused(struct tide *tide, struct slot *slot, const struct on_w
     tide->record.copy_errno = number;
 }
 
-static enum tide_status copy_some_later(struct tide *tide, struct slot *slot, struct on_write_range *ranges, struct err *err)
+static void copy_some_later(struct tide *tide, struct slot *slot, struct on_write_range *ranges)
 {
     char path[TIDE_PATH_MAX + 64];
     size_t count = 0;
-    enum tide_status status = copy_now(tide, slot, ranges, &count, err);
-    if (status != TIDE_OK || count == 0)
-        return status;
+    copy_now(tide, slot, ranges, &count);
+    if (count == 0)
+        return;
     room_path(tide, tide->record.order.slot, path);
     int refused = on_write_begin(tide, path, ranges, count);
     if (refused)
         copy_refused(tide, slot, ranges, count, refused);
-    return TIDE_OK;
 }
 
 enum tide_status copy_regions(struct tide *tide, struct slot *slot, struct err *err)
@@ -99,10 +89,15 @@ enum tide_status copy_regions(struct tide *tide, struct slot *slot, struct err *
         }
     }
     fill_table(tide, slot);
+    /* Devices first: some of theirs goes on while host memory is copied. */
+    enum tide_status status = devices_copy_out(tide, slot, err);
+    if (status != TIDE_OK)
+        return status;
     struct on_write_range *ranges = wanted > 0 ? mem_try_array(wanted, sizeof *ranges) : NULL;
     if (ranges == NULL)
-        return copy_now(tide, slot, NULL, &none, err);
-    enum tide_status status = copy_some_later(tide, slot, ranges, err);
+        copy_now(tide, slot, NULL, &none);
+    else
+        copy_some_later(tide, slot, ranges);
     mem_free(ranges);
-    return status;
+    return TIDE_OK;
 }

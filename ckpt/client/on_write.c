@@ -264,7 +264,7 @@ static void *run(void *context)
             next_piece(w, &w->ranges[i]);
     release_all(w);
     pthread_mutex_lock(&record->lock);
-    record->copy_bytes = w->bytes;
+    record->copy_bytes += w->bytes;
     record->copy_waits = w->waits;
     pthread_mutex_unlock(&record->lock);
     record_end(w->tide, w->why.status, &w->why);
@@ -383,7 +383,9 @@ int on_write_begin(struct tide *tide, const char *path, const struct on_write_ra
             tide->on_write = w;
             return 0;
         }
-        tide->record.parts--;
+        pthread_mutex_lock(&tide->record.lock);
+        tide->record.parts--; /* never the last: the rank's own is left */
+        pthread_mutex_unlock(&tide->record.lock);
     }
     destroy(w);
     return refused;

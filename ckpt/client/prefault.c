@@ -27,6 +27,7 @@ struct prefault {
     pthread_t thread;
     _Atomic int stop;
     uint64_t bytes;
+    const struct tide *tide; /* its devices, which pin what is mapped */
     uint32_t rank;
     char arena[TIDE_PATH_MAX + 1];
     struct slot slots[SLOTS];
@@ -54,7 +55,8 @@ static void populate(const struct prefault *p, const struct slot *slot)
 {
     for (size_t at = 0; at < slot->mapped_bytes && !atomic_load(&p->stop); at += PIECE_BYTES) {
         size_t left = slot->mapped_bytes - at;
-        if (madvise((char *)slot->header + at, left < PIECE_BYTES ? left : PIECE_BYTES, MADV_POPULATE_WRITE) != 0 && errno != EAGAIN)
+        if (madvise((char *)slot->header + at, left < PIECE_BYTES ? left : PIECE_BYTES, MADV_POPULATE_WRITE) != 0 &&
+            errno != EAGAIN)
             return; /* then the pages come one by one, as they are written */
     }
 }
@@ -69,6 +71,8 @@ static void *run(void *context)
         if (await_file(p, path) != 0 || slot_map(path, 1, &p->slots[s], NULL) != TIDE_OK)
             break;
         populate(p, &p->slots[s]);
+        if (!atomic_load(&p->stop))
+            devices_pin(p->tide, p->slots[s].header, p->slots[s].mapped_bytes, &p->stop);
     }
     return NULL;
 }
@@ -80,6 +84,7 @@ void prefault_begin(struct tide *tide, uint64_t bytes)
     if (p == NULL)
         return;
     p->bytes = bytes;
+    p->tide = tide;
     p->rank = tide->rank;
     text_copy(p->arena, sizeof p->arena, tide->arena);
     /* The program's signals are not for this thread. */
@@ -104,7 +109,9 @@ void prefault_end(struct tide *tide)
     for (uint32_t s = 0; s < SLOTS; s++)
         if (tide->slots[s].header == NULL)
             tide->slots[s] = p->slots[s];
-        else
+        else {
+            devices_unpin(tide, p->slots[s].header);
             slot_unmap(&p->slots[s]);
+        }
     mem_free(p);
 }

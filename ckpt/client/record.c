@@ -31,7 +31,7 @@ static void tell_result(struct tide *tide)
     struct control_page *page = tide->page;
     int failed = record->result == RECORD_FAILED || record->result == RECORD_EARLY;
     atomic_store(&page->record_status, failed ? (uint32_t)record->why.status : TIDE_OK);
-    text_copy(page->record_detail, sizeof page->record_detail, failed ? record->why.text : "");
+    text_copy(page->record_detail, sizeof page->record_detail, failed ? record->why.text : record->note);
     atomic_store(&page->record_result, record->result);
 }
 
@@ -105,6 +105,7 @@ static void begin(struct tide *tide, uint64_t step)
     record->parts = 1;
     record->result = RECORD_DONE;
     record->why = (struct err){.status = TIDE_OK, .text = ""};
+    record->note[0] = '\0';
     record->copy = RECORD_COPY_PLAIN;
     record->copy_errno = 0;
     record->copy_bytes = record->copy_waits = 0;
@@ -199,6 +200,7 @@ void record_make(struct tide *tide, uint64_t step, uint64_t armed)
     struct control_page *page = tide->page;
     struct record *record = &tide->record;
     on_write_end(tide);
+    finish_await(tide);
     if (!atomic_compare_exchange_strong(&page->armed_step, &armed, STEP_TAKEN))
         return; /* disarmed between our look and our grasp */
     uint64_t epoch = tide->coloured ? atomic_load(&page->armed_epoch) : 0;

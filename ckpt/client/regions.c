@@ -33,9 +33,6 @@ static enum tide_status check(struct tide *tide, const struct tide_region *regio
         return err_set(err, TIDE_E_INVALID, "region \"%s\" has %zu bytes and no address", name, region->bytes);
     if (region->ndim > TIDE_DIMS_MAX || (unsigned)region->dtype > TIDE_I8 || (unsigned)region->memory > TIDE_DEVICE)
         return err_set(err, TIDE_E_INVALID, "region \"%s\" has an impossible memory, dtype or number of dimensions", name);
-    if (device_for(region->memory) == NULL)
-        return err_set(err, TIDE_E_UNSUPPORTED,
-                       "region \"%s\" is device memory; this build of libtidemark knows host memory only", name);
     if (region_named(tide, name, 0))
         return err_set(err, TIDE_E_EXISTS, "a region \"%s\" is registered already; unregister it first", name);
     if (tide->region_count == TIDE_REGIONS_MAX)
@@ -53,8 +50,14 @@ static enum tide_status make_room(struct tide *tide)
         return TIDE_OK;
     uint32_t room = tide->region_room ? tide->region_room * 2 : REGIONS_ROOM_FIRST;
     struct region *more = mem_try_array(room, sizeof *more);
-    if (more == NULL)
+    struct device_part *parts = mem_try_array(room, sizeof *parts);
+    if (more == NULL || parts == NULL) {
+        mem_free(more);
+        mem_free(parts);
         return err_set(&tide->err, TIDE_E_NOMEM, "no memory for a table of %u regions", room);
+    }
+    mem_free(tide->parts);
+    tide->parts = parts;
     if (tide->region_count > 0)
         memcpy(more, tide->regions, tide->region_count * sizeof *more);
     mem_free(tide->regions);
@@ -63,17 +66,33 @@ static enum tide_status make_room(struct tide *tide)
     return TIDE_OK;
 }
 
+/* Outside a job nothing is ever copied. */
+static enum tide_status adopt(struct tide *tide, const struct tide_region *region, struct device_place *ret_place)
+{
+    if (!tide->in_job)
+        return TIDE_OK;
+    enum tide_status status = devices_need(tide, region->memory, &tide->err);
+    if (status != TIDE_OK)
+        return err_wrap(&tide->err, "region \"%s\"", region->name);
+    const struct kind *kind = &tide->kinds[region->memory];
+    return kind->ops->adopt(kind->device, region->name, region->data, region->bytes, ret_place, &tide->err);
+}
+
 enum tide_status tide_register(struct tide *tide, const struct tide_region *region)
 {
     if (tide == NULL)
         return TIDE_E_INVALID;
+    struct device_place place = {.ordinal = 0};
+    finish_await(tide);
     enum tide_status status = check(tide, region);
+    if (status == TIDE_OK)
+        status = adopt(tide, region, &place);
     if (status == TIDE_OK)
         status = make_room(tide);
     if (status != TIDE_OK)
         return status;
     struct region *to = &tide->regions[tide->region_count++];
-    *to = (struct region){.data = region->data, .ops = device_for(region->memory)};
+    *to = (struct region){.data = region->data, .place = place};
     if (region->flags & TIDE_COPY_ON_WRITE && region->memory == TIDE_HOST) {
         int refused = on_write_refused(region->data, region->bytes);
         to->on_write = refused ? -refused : 1;
@@ -91,6 +110,7 @@ enum tide_status tide_unregister(struct tide *tide, const char *name)
 {
     if (tide == NULL)
         return TIDE_E_INVALID;
+    finish_await(tide);
     struct region *region = name ? region_named(tide, name, 0) : NULL;
     if (region == NULL)
         return err_set(&tide->err, TIDE_E_NOT_FOUND, "there is no region \"%.63s\"", name ? name : "");

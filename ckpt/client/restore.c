@@ -15,17 +15,22 @@ struct source {
     struct slot_region *regions; /* a copy, as it was verified */
     uint32_t region_count;
     struct region channel; /* where the messages go, which are no region of the program's; data is owned */
-    unsigned char *chunk;  /* CHUNK_BYTES: what is hashed is what is handed over, whatever becomes of shared memory */
+    /* DEVICE_LANES of CHUNK_BYTES: what is hashed is what is handed over, whatever becomes of shared memory; one is checked
+     * while another is on its way to a device. */
+    unsigned char *chunks;
 };
 
-static void source_release(struct source *s)
+static void source_release(const struct tide *tide, struct source *s)
 {
+    for (unsigned lane = 0; lane < DEVICE_LANES; lane++)
+        (void)!devices_copy_in_wait(tide, lane, NULL);
+    devices_unpin(tide, s->chunks);
     slot_unmap(&s->slot);
     slot_sum_release(&s->sum);
     mem_free(s->targets);
     mem_free(s->regions);
     mem_free(s->channel.data);
-    mem_free(s->chunk);
+    mem_free(s->chunks);
 }
 
 static enum tide_status source_open(struct tide *tide, const struct local_message *from, struct source *s, struct err *err)
@@ -41,10 +46,11 @@ static enum tide_status source_open(struct tide *tide, const struct local_messag
     s->region_count = s->slot.header->region_count;
     s->regions = mem_try_array(s->region_count, sizeof *s->regions);
     s->targets = mem_try_array(s->region_count, sizeof *s->targets);
-    s->chunk = mem_try_alloc(CHUNK_BYTES);
-    if (s->regions == NULL || s->targets == NULL || s->chunk == NULL)
+    s->chunks = mem_try_array(DEVICE_LANES, CHUNK_BYTES);
+    if (s->regions == NULL || s->targets == NULL || s->chunks == NULL)
         return err_set(err, TIDE_E_NOMEM, "no memory to restore from cut %llu", (unsigned long long)from->cut);
     memcpy(s->regions, s->slot.regions, s->region_count * sizeof *s->regions);
+    devices_pin(tide, s->chunks, (size_t)DEVICE_LANES * CHUNK_BYTES, NULL);
     return TIDE_OK;
 }
 
@@ -59,7 +65,11 @@ static enum tide_status match_channel(struct tide *tide, struct source *s, uint3
     enum tide_status status = colour_may_load(tide, s->sum.cut, had->bytes, err);
     if (status != TIDE_OK)
         return status;
-    s->channel = (struct region){.entry = *had, .ops = device_for(TIDE_HOST), .data = mem_try_alloc((size_t)had->bytes + 1)};
+    status = devices_need(tide, TIDE_HOST, err);
+    if (status != TIDE_OK)
+        return status;
+    s->channel = (struct region){.entry = *had, .data = mem_try_alloc((size_t)had->bytes + 1)};
+    s->channel.entry.memory = TIDE_HOST;
     if (s->channel.data == NULL)
         return err_set(err, TIDE_E_NOMEM, "no memory for %llu bytes of messages", (unsigned long long)had->bytes);
     s->targets[index] = &s->channel;
@@ -113,10 +123,10 @@ static enum tide_status match(struct tide *tide, struct source *s, struct err *e
 }
 
 /* Hand `bytes` verified bytes, which begin at `start` of the shard, to the regions they belong to. */
-static enum tide_status scatter(struct source *s, uint64_t start, uint32_t bytes, uint32_t *cursor, struct err *err)
+static enum tide_status scatter(const struct tide *tide, struct source *s, uint64_t start, uint32_t bytes, unsigned lane,
+                                uint32_t *cursor, struct err *err)
 {
     enum tide_status status = TIDE_OK;
-    const struct device_ops *last = NULL;
     for (uint32_t i = *cursor; status == TIDE_OK && i < s->region_count; i++) {
         const struct slot_region *r = &s->regions[i];
         if (r->offset >= start + bytes)
@@ -124,29 +134,29 @@ static enum tide_status scatter(struct source *s, uint64_t start, uint32_t bytes
         *cursor = i;
         uint64_t from = r->offset > start ? r->offset : start;
         uint64_t end = r->offset + r->bytes < start + bytes ? r->offset + r->bytes : start + bytes;
-        if (from >= end)
-            continue;
-        /* The chunk's buffer is filled again next, so wait for a device that still reads it. */
-        if (last && last != s->targets[i]->ops)
-            status = last->synchronise(err);
-        last = s->targets[i]->ops;
-        if (status == TIDE_OK)
-            status = last->copy_in((char *)s->targets[i]->data + (from - r->offset), s->chunk + (from - start),
-                                   (size_t)(end - from), err);
+        if (from < end)
+            status =
+                devices_copy_in(tide, s->targets[i], from - r->offset,
+                                s->chunks + (size_t)lane * CHUNK_BYTES + (from - start), (size_t)(end - from), lane, err);
     }
-    return status == TIDE_OK && last ? last->synchronise(err) : status;
+    return status;
 }
 
-static enum tide_status copy_in(struct source *s, struct err *err)
+static enum tide_status copy_in(const struct tide *tide, struct source *s, struct err *err)
 {
-    enum tide_status status = TIDE_OK;
+    enum tide_status status = devices_copy_in_begin(tide, err);
     uint32_t cursor = 0;
     for (uint64_t i = 0; status == TIDE_OK && i < s->sum.chunk_count; i++) {
+        unsigned lane = (unsigned)(i % DEVICE_LANES);
         uint32_t bytes = 0;
-        status = slot_chunk_read(&s->slot, &s->sum, i, s->chunk, &bytes, err);
+        status = devices_copy_in_wait(tide, lane, err);
         if (status == TIDE_OK)
-            status = scatter(s, i * CHUNK_BYTES, bytes, &cursor, err);
+            status = slot_chunk_read(&s->slot, &s->sum, i, s->chunks + (size_t)lane * CHUNK_BYTES, &bytes, err);
+        if (status == TIDE_OK)
+            status = scatter(tide, s, i * CHUNK_BYTES, bytes, lane, &cursor, err);
     }
+    for (unsigned lane = 0; status == TIDE_OK && lane < DEVICE_LANES; lane++)
+        status = devices_copy_in_wait(tide, lane, err);
     return status;
 }
 
@@ -159,10 +169,10 @@ static enum tide_status restore_from(struct tide *tide, const struct local_messa
     if (status == TIDE_OK)
         status = match(tide, &s, err);
     if (status == TIDE_OK)
-        status = copy_in(&s, err);
+        status = copy_in(tide, &s, err);
     if (status == TIDE_OK && s.channel.data != NULL)
         status = colour_load(tide, s.sum.cut, s.channel.data, s.channel.entry.bytes, err);
-    source_release(&s);
+    source_release(tide, &s);
     if (status == TIDE_OK)
         *ret_step = step;
     return status;

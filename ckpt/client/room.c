@@ -42,22 +42,30 @@ void room_ahead(struct tide *tide)
     prefault_begin(tide, bytes);
 }
 
+static void unmap(const struct tide *tide, struct slot *slot)
+{
+    devices_unpin(tide, slot->header);
+    slot_unmap(slot);
+}
+
 static enum tide_status map(struct tide *tide, uint32_t number, uint64_t bytes, struct slot *slot, struct err *err)
 {
     char path[TIDE_PATH_MAX + 64];
     room_path(tide, number, path);
     /* It may have been removed, and be made anew. */
     if (slot->header != NULL && !slot_is_at(slot, path)) {
-        slot_unmap(slot);
+        unmap(tide, slot);
         tide->reserved_bytes = 0;
     }
     enum tide_status status = room_reserve(tide, bytes, err);
     if (slot->mapped_bytes < bytes)
-        slot_unmap(slot);
+        unmap(tide, slot);
     if (status == TIDE_OK && slot->header == NULL)
         status = slot_map(path, 1, slot, err);
     if (status != TIDE_OK)
         tide->reserved_bytes = 0;
+    else
+        devices_pin(tide, slot->header, slot->mapped_bytes, NULL);
     return status;
 }
 

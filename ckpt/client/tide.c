@@ -23,6 +23,8 @@ static void remember(const char *text)
 static void destroy(struct tide *tide)
 {
     prefault_end(tide);
+    finish_end(tide);
+    devices_close(tide); /* before what it pinned is unmapped */
     record_release(tide);
     for (unsigned s = 0; s < SLOTS; s++)
         slot_unmap(&tide->slots[s]);
@@ -31,6 +33,7 @@ static void destroy(struct tide *tide)
     if (tide->fd >= 0)
         close(tide->fd);
     mem_free(tide->regions);
+    mem_free(tide->parts);
     mem_free(tide);
 }
 
@@ -99,6 +102,7 @@ void tide_finalize(struct tide *tide)
     if (tide == NULL)
         return;
     on_write_end(tide);
+    finish_await(tide);
     record_never(tide);
     colour_detach(tide);
     /* A forked child that cleans up is not the rank that leaves. */

@@ -129,7 +129,7 @@ struct control_page {
     _Atomic uint64_t record_sent, record_received; /* R */
     _Atomic uint64_t record_logged, record_logged_bytes; /* R: of the channel log; grow until settled */
     _Atomic uint32_t record_comms;              /* R: of comms[] */
-    char record_detail[TIDE_TEXT_MAX + 1];      /* R: when failed */
+    char record_detail[TIDE_TEXT_MAX + 1];      /* R: why it failed; of a good one, what was not done as the program wanted it */
 
     _Alignas(64) _Atomic uint64_t restored_cut; /* R: 0: not, or from the beginning */
     _Atomic uint64_t restored_step;             /* R */

@@ -43,8 +43,25 @@ enum tide_memory { TIDE_HOST = 0, TIDE_DEVICE = 1 };
 
 enum tide_dtype {
     TIDE_BYTES = 0, /* opaque: no assumption about the contents */
-    TIDE_F64, TIDE_F32, TIDE_BF16, TIDE_F16, TIDE_F8,
-    TIDE_I64, TIDE_I32, TIDE_I16, TIDE_I8
+    TIDE_F64,
+    TIDE_F32,
+    TIDE_BF16,
+    TIDE_F16,
+    TIDE_F8,
+    TIDE_I64,
+    TIDE_I32,
+    TIDE_I16,
+    TIDE_I8
+};
+
+/* How a device region gets into a checkpoint. */
+enum tide_copy {
+    TIDE_COPY_AUTO = 0, /* SLAB where enough was granted by tide_set_spare, else SYNC */
+    TIDE_COPY_SYNC,     /* tide_step returns when its bytes are on the host */
+    TIDE_COPY_SLAB,     /* tide_step has it copied to spare device memory and returns; from there it goes to the host in the
+                           background. The streams of tide_set_streams wait, on the device, for the former alone */
+    TIDE_COPY_LAZY      /* tide_step returns at once; it goes to the host in the background, and the program promises to call
+                           tide_before_update before it has the region written to */
 };
 
 /* COPY_ON_WRITE: for host memory of a megabyte or more that is not written again soon. tide_step then only protects it and
@@ -104,9 +121,9 @@ struct tide_options {
  *         tide_step(t, ++step);                                     // `request` is outstanding here
  *     }
  *
- * The buffer of a posted receive is not state: do not register it, or expect it to be written again. A send that is outstanding
- * at a safe point is not made again: its message is in the checkpoint, with the receiver. Persistent requests are made and
- * started again in the same way. */
+ * The buffer of a posted receive is not state: do not register it, or expect it to be written again. A send that is
+ * outstanding at a safe point is not made again: its message is in the checkpoint, with the receiver. Persistent requests
+ * are made and started again in the same way. */
 
 /* Join the job named by the environment. On failure *ret_tide is untouched.
  * Errors: UNAVAILABLE (no step process answers), VERSION, NOMEM, IO. */
@@ -115,7 +132,10 @@ TIDE_MUST_USE enum tide_status tide_init(struct tide **ret_tide, const struct ti
 /* Nonzero when the process runs inside a tidemark job. */
 int tide_active(const struct tide *tide);
 
-/* Add a region. Errors: INVALID, EXISTS (name taken), LIMIT, UNSUPPORTED (device memory in a build without it). */
+/* Add a region. Errors: INVALID, EXISTS (name taken), LIMIT, UNSUPPORTED (device memory, and libtidemark_cuda or CUDA's
+ * runtime is not installed), UNAVAILABLE (device memory, and no GPU or driver that could be used). Device memory: what
+ * cudaMalloc, cudaMallocAsync, and mappings of virtual memory give, each on any GPU of the process; managed memory too,
+ * which is always copied as in TIDE_COPY_SYNC. */
 TIDE_MUST_USE enum tide_status tide_register(struct tide *tide, const struct tide_region *region);
 
 /* Remove a region by name. Errors: NOT_FOUND. */
@@ -134,6 +154,31 @@ TIDE_MUST_USE enum tide_status tide_restore(struct tide *tide, uint64_t *ret_ste
  * into the arena and returns.
  * Errors: INVALID (step did not grow). */
 enum tide_status tide_step(struct tide *tide, uint64_t step);
+
+/* ---- device regions. Each of these calls waits first for a checkpoint that is still on its way to the host, but
+ * tide_before_update, which never waits. Outside a job they do nothing and succeed. ---- */
+
+/* The streams (cudaStream_t) of GPU `device` in which the program works on its regions, instead of those named before; 0
+ * streams: the default stream, which is also what is meant where this is never called. A checkpoint holds what these will
+ * have done that were put into them before tide_step. Work in other streams must be ordered before or behind them by the
+ * program. Name others before one of them is destroyed. Errors: LIMIT (more than 64), UNAVAILABLE, UNSUPPORTED. */
+TIDE_MUST_USE enum tide_status tide_set_streams(struct tide *tide, int device, void *const *streams, unsigned count);
+
+/* Grant device memory for TIDE_COPY_SLAB: allocated here, until another number or tide_finalize; 0 gives it back, for which
+ * CUDA waits for the whole GPU. Errors: NOMEM, UNAVAILABLE, UNSUPPORTED. */
+TIDE_MUST_USE enum tide_status tide_set_spare(struct tide *tide, int device, size_t bytes);
+
+/* How that region is to be copied from now on. Where it cannot be done it is done as in TIDE_COPY_SYNC. Errors: NOT_FOUND,
+ * INVALID. */
+TIDE_MUST_USE enum tide_status tide_set_copy(struct tide *tide, const char *name, enum tide_copy copy);
+
+/* Call it before work is put into `stream` (a cudaStream_t) that writes to regions: that work is then done behind the copies
+ * still under way. The program itself does not wait. Nothing under way: a few loads. Errors: STATE (the stream is capturing
+ * a graph). */
+enum tide_status tide_before_update(struct tide *tide, void *stream);
+
+/* How that region was copied last: SYNC, SLAB or LAZY; AUTO: not yet. Errors: NOT_FOUND. */
+TIDE_MUST_USE enum tide_status tide_copied(struct tide *tide, const char *name, enum tide_copy *ret_copy);
 
 /* Leave: after it, the end of the process is not a failure if its exit status is 0. Frees the handle; NULL is legal. */
 void tide_finalize(struct tide *tide);
