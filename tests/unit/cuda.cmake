@@ -1,0 +1,16 @@
+# SPDX-License-Identifier: Apache-2.0
+# tide_cuda_unit(name …): a test of device memory, on the simulator. The plugin is the one that is shipped; it finds the
+# simulator under the name of CUDA's own library.
+function(tide_cuda_unit name)
+  tide_unit(${name} LINK tide_client tide_stage sim_cudart)
+  add_dependencies(test_${name} tidemark_cuda)
+  set_target_properties(test_${name} PROPERTIES BUILD_RPATH "$<TARGET_FILE_DIR:tidemark_cuda>")
+  if(TIDE_SANITIZE) # a sanitizer's dlopen does not know where the program's libraries are
+    target_link_libraries(test_${name} PRIVATE -Wl,--no-as-needed tidemark_cuda)
+  endif()
+endfunction()
+
+if(TARGET tidemark_cuda)
+  tide_cuda_unit(cuda_regions)
+  tide_cuda_unit(cuda_sim)
+endif()
