@@ -264,7 +264,7 @@ static bool judge(struct coord *coord, struct lane *lane, const struct http_answ
     json_decref(body);
     if (answer->status == 0 || answer->status >= 500) {
         if (!coord->unreachable_said)
-            log_warn("no use in the coordinator at %s: %.300s; ranks keep running, asking on", coord->urls.items[coord->current],
+            log_warn("no answer from the coordinator at %s: %.300s; ranks keep running, asking on", coord->urls.items[coord->current],
                      ret_error->message);
         coord->unreachable_said = true;
         /* A poll that was left waiting elsewhere says nothing of the one that answers now. */
