@@ -238,8 +238,20 @@ static void take_tag(struct net_peer *peer, const struct frame_hello *hello)
         peer->tag = hello->tag;
 }
 
+bool greet_admits(const struct net *net, uint64_t id)
+{
+    const struct net_peer *peer = peer_find(net, id);
+    bool named = peer != NULL && (peer->address[0] != '\0' || peer->forgotten);
+    return named || net->options.admits == NULL || net->options.admits(net->options.context, id);
+}
+
 static void hello_from_caller(struct link *link, const struct frame_hello *hello)
 {
+    if (!greet_admits(link->net, hello->self)) {
+        link_refuse(link, "member %" PRIu64 " is not in the group, as far as member %" PRIu64 " knows", hello->self,
+                    link->net->options.self);
+        return;
+    }
     struct net_peer *peer = peer_make(link->net, hello->self);
     if (peer == NULL) {
         link_refuse(link, "this member knows %u others already", NET_PEERS_MAX);

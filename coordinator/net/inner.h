@@ -140,6 +140,7 @@ void greet_shake(struct link *link);
 void greet_frame(struct link *link, const struct frame_head *head, const uint8_t *payload);
 /* Of a link that is up: is the other side's data of this history, as far as both know theirs? Else it is refused. */
 bool greet_same_epoch(struct link *link);
+bool greet_admits(const struct net *net, uint64_t id);
 
 /* tls.c */
 MUST_USE enum tide_status tls_open(const struct net_options *options, SSL_CTX **ret_tls, struct err *err);

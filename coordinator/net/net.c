@@ -171,6 +171,14 @@ void net_forget(struct net *net, uint64_t id)
         link_close(peer->accepted);
 }
 
+void net_admit_again(struct net *net)
+{
+    for (struct link *link = net->links; link != NULL; link = link->next)
+        if (link->state == LINK_UP && !link->dead && !greet_admits(net, link->peer->id))
+            link_refuse(link, "member %" PRIu64 " is not in the group, as far as member %" PRIu64 " knows", link->peer->id,
+                        net->options.self);
+}
+
 /* ---- sending ---- */
 
 static enum tide_status too_slow(struct net_peer *peer, struct link *link)

@@ -46,6 +46,8 @@ struct net_options {
     void (*on_down)(void *context, uint64_t peer, const char *why);
     /* A peer that was named has proved who it is, and is of a later epoch: this member was left behind. May be NULL. */
     void (*on_later)(void *context, uint64_t peer, uint64_t epoch);
+    /* May this one in, whom net_peer never named? NULL: all may. */
+    bool (*admits)(void *context, uint64_t stranger);
 };
 
 /* Listen. Options are copied. SIGPIPE is not raised. Errors: INVALID (address, uid, certificate that is not this member's),
@@ -60,8 +62,10 @@ void net_close(struct net *net);
  * own id), DENIED (not loopback and no TLS), LIMIT. */
 MUST_USE enum tide_status net_peer(struct net *net, uint64_t id, const char *address, struct err *err);
 /* No member any more: closed, neither dialled nor let in again until net_peer names it. Unknown ids are legal. Members that
- * were never named are let in: one that joins learns from them who the others are. */
+ * were never named are let in if `admits` says so: one that joins, or is behind, learns from them who the others are. */
 void net_forget(struct net *net, uint64_t id);
+/* `admits` may say something else now: close those that would not be let in any more. */
+void net_admit_again(struct net *net);
 
 /* The recovery epoch (wire/identity.h) of this member's data; EPOCH_UNKNOWN, as it is at first: it has none yet. Whoever
  * says another one is refused, and is no longer connected. */

@@ -227,6 +227,7 @@ void own_overtaken(struct member *member, uint64_t index);
 /* member_peers.c */
 MUST_USE enum tide_status peers_open(struct member *member, struct err *err);
 void peers_follow(struct member *member); /* whom the configuration in force names */
+void peers_turned(struct member *member); /* another leader is known, or none */
 /* Once it is committed that they are gone, not before: a leader that leaves needs the others' answers. */
 void peers_forget(struct member *member, const struct raft_entry *entry);
 void peers_send(struct member *member, struct raft_message *message);

@@ -68,7 +68,10 @@ void hand_turn(struct member *member)
     if (turn.role != last->role || turn.leader != last->leader)
         log_info("member %" PRIu64 " is %s in term %" PRIu64 "; leader: %" PRIu64, member->id, raft_role_name(turn.role),
                  turn.term, turn.leader);
+    bool another = turn.leader != last->leader;
     *last = turn;
+    if (another)
+        peers_turned(member);
     struct member_turn *copy = mem_alloc(sizeof *copy);
     *copy = turn;
     member_note(member, &(struct note){.kind = NOTE_TURNED, .turn = copy});

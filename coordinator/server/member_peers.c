@@ -46,6 +46,15 @@ static void on_later(void *context, uint64_t peer, uint64_t epoch)
     left_behind_heard(context, peer, epoch);
 }
 
+/* Whoever calls may be of a group that this member has not heard of yet, as long as it follows nobody; who follows a leader
+ * has, or will have in a moment, the group that its leader has. */
+static bool admits(void *context, uint64_t stranger)
+{
+    const struct member *member = context;
+    uint64_t leader = member->turn.leader;
+    return leader == 0 || leader == stranger || raft_config_member(raft_config_of(member->raft), member->id) == NULL;
+}
+
 static void on_down(void *context, uint64_t peer, const char *why)
 {
     struct member *member = context;
@@ -110,7 +119,8 @@ enum tide_status peers_open(struct member *member, struct err *err)
                                   .on_message = on_message,
                                   .on_up = on_up,
                                   .on_down = on_down,
-                                  .on_later = on_later};
+                                  .on_later = on_later,
+                                  .admits = admits};
     return net_open(&options, &member->net, err);
 }
 
@@ -132,6 +142,12 @@ void peers_follow(struct member *member)
                  raft_config_add(&member->known, peer, &err) != TIDE_OK)
             log_error("member %" PRIu64 " cannot be noted: %s", peer->id, err.text);
     }
+}
+
+void peers_turned(struct member *member)
+{
+    if (member->net != NULL)
+        net_admit_again(member->net);
 }
 
 void peers_forget(struct member *member, const struct raft_entry *entry)

@@ -314,6 +314,45 @@ static void test_epoch_learned(void **state)
     part(m);
 }
 
+/* ---- strangers ---- */
+
+static bool nobody(void *context, uint64_t stranger)
+{
+    const struct member *m = context;
+    (void)stranger;
+    return m->close_on_message; /* whatever it says: may be changed while they run */
+}
+
+static void test_stranger(void **state)
+{
+    struct member m[2] = {0};
+    (void)state;
+    for (unsigned i = 0; i < 2; i++) {
+        char tag[16];
+        snprintf(tag, sizeof tag, "admit%u", i + 1);
+        struct pki pki = member_pki(ca, CLUSTER, i + 1, tag);
+        struct net_options options = options_of(&m[i], &pki);
+        options.admits = i == 0 ? nobody : NULL;
+        member_open(&m[i], i + 1, &options, NULL);
+    }
+    member_knows(&m[1], &m[0]);
+    assert_true(UNTIL(says(&m[1], 1, "member 2 is not in the group, as far as member 1 knows")));
+    assert_int_equal(m[0].ups + m[1].ups, 0);
+    m[0].close_on_message = true;
+    assert_true(UNTIL(m[0].ups == 1 && m[1].ups == 1));
+    m[0].close_on_message = false;
+    net_admit_again(m[0].net);
+    assert_true(UNTIL(m[0].downs == 1 && m[1].downs == 1));
+    assert_true(UNTIL(says(&m[1], 1, "member 2 is not in the group")));
+    /* Who is named is no stranger. */
+    member_knows(&m[0], &m[1]);
+    assert_true(UNTIL(m[0].ups == 2 && m[1].ups == 2));
+    net_admit_again(m[0].net);
+    for_ms(100);
+    assert_int_equal(m[0].downs, 1);
+    part(m);
+}
+
 /* Five, each knowing all: everybody reaches everybody. */
 static void test_five(void **state)
 {
@@ -451,6 +490,7 @@ int main(void)
         STORY(later_stranger),
         STORY(two_recovered),
         STORY(epoch_learned),
+        STORY(stranger),
     };
     return cmocka_run_group_tests(tests, begin, end);
 }
