@@ -31,6 +31,59 @@ static const struct codec_field token_request_fields[] = {
 };
 CODEC_DEFINE(token_request_codec, token_request, "token request", token_request_fields);
 
+static const struct codec_field revocation_fields[] = {
+    CODEC_TEXT_OF(revocation, what, .required = true),
+    CODEC_FIELD(revocation, since_ms, CODEC_U64),
+};
+CODEC_DEFINE(revocation_codec, revocation, "revocation", revocation_fields);
+
+static const struct codec_field revocation_list_fields[] = {
+    CODEC_LIST_OF(revocation_list, revocations, revocation_codec, REVOCATIONS_MAX, .required = true),
+};
+CODEC_DEFINE(revocation_list_codec, revocation_list, "revocation list", revocation_list_fields);
+
+static bool serial_valid(const char *text)
+{
+    size_t n = strlen(text);
+    return n > 0 && n <= SERIAL_CHARS && text[0] != '0' && strspn(text, "0123456789abcdef") == n;
+}
+
+static const char *behind(const char *text, const char *prefix)
+{
+    size_t n = strlen(prefix);
+    return strncmp(text, prefix, n) == 0 ? text + n : NULL;
+}
+
+enum tide_status revocation_check(const char *what, struct err *err)
+{
+    const char *agent = behind(what, "agent:"), *client = behind(what, "client:"), *serial = behind(what, "serial:");
+    if ((agent && (strcmp(agent, "*") == 0 || name_valid(agent))) || (client && name_valid(client)) ||
+        (serial && serial_valid(serial)))
+        return TIDE_OK;
+    if (behind(what, "member:") != NULL)
+        return err_set(err, TIDE_E_INVALID,
+                       "a member's certificate counts while it is in the group: tidemark cluster remove takes it out");
+    return err_set(err, TIDE_E_INVALID,
+                   "\"%.90s\" names no certificate: say agent:NODE, agent:*, client:NAME, or serial:HEX in lower case", what);
+}
+
+void serial_format(const unsigned char *bytes, size_t count, char ret_text[SERIAL_CHARS + 1])
+{
+    static const char digits[] = "0123456789abcdef";
+    size_t n = 0;
+    for (size_t i = 0; i < 2 * count; i++) {
+        unsigned digit = i % 2 == 0 ? bytes[i / 2] >> 4 : bytes[i / 2] & 15u;
+        if (n == 0 && digit == 0)
+            continue;
+        if (n == SERIAL_CHARS) {
+            n = 0;
+            break;
+        }
+        ret_text[n++] = digits[digit];
+    }
+    ret_text[n] = '\0';
+}
+
 bool role_allows(unsigned has, unsigned least)
 {
     if (least == ROLE_NONE)

@@ -48,6 +48,32 @@ struct token_request {
 };
 extern const struct codec token_request_codec;
 
+/* ---- certificates that count no more ---- */
+
+#define REVOCATIONS_MAX 1024
+#define SERIAL_CHARS 40                     /* hex digits of a certificate's serial number, at most */
+#define REVOKED_MAX (TIDE_NAME_MAX + 8)     /* bytes of such a name */
+
+/* Whose: "agent:<node>", "agent:*" (that is not bound to a node), "client:<name>", or one certificate, "serial:<hex>", lower
+ * case and without zeros in front. A name stands for all its certificates, also those that are issued later. A member's
+ * counts while it is in the group, and no longer. */
+struct revocation {
+    char what[REVOKED_MAX + 1];
+    uint64_t since_ms; /* wall clock of the leader */
+};
+extern const struct codec revocation_codec;
+
+/* GET /v1/revocations */
+struct revocation_list {
+    LIST_OF(struct revocation) revocations;
+};
+extern const struct codec revocation_list_codec;
+
+/* Errors: INVALID, in words. */
+MUST_USE enum tide_status revocation_check(const char *what, struct err *err);
+/* Of the bytes of a serial number, the first one the highest; empty: more than there may be. */
+void serial_format(const unsigned char *bytes, size_t count, char ret_text[SERIAL_CHARS + 1]);
+
 /* Hash as above: exactly TOKEN_HASH_CHARS lower-case hex digits. */
 bool token_hash_valid(const char *hash);
 /* Errors: INVALID with the field. For tokens that come from outside of the replicated state. */

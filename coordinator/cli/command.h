@@ -90,6 +90,8 @@ int cmd_cluster_transfer(struct cli *cli);
 int cmd_cluster_backup(struct cli *cli);
 int cmd_cluster_restore(struct cli *cli);
 int cmd_cluster_recover(struct cli *cli);
+int cmd_cluster_revoke(struct cli *cli);
+int cmd_cluster_revoked(struct cli *cli);
 int cmd_cluster_init(struct cli *cli);
 int cmd_cluster_issue(struct cli *cli);
 int cmd_store_check(struct cli *cli);

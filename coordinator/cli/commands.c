@@ -172,6 +172,11 @@ static const struct option issue_rows[] = {
 };
 static TABLE(issue_table, "Options", issue_rows);
 
+static const struct option revoke_rows[] = {
+    {.name = "undo", .kind = OPTION_FLAG, AT(undo), .help = "let it count again"},
+};
+static TABLE(revoke_table, "Options", revoke_rows);
+
 static const struct option token_rows[] = {
     {.name = "role", .kind = OPTION_CHOICE, .value = "agent|viewer|operator|admin", AT(role), .choices = role_choices,
      .preset = "viewer", .help = "what its holder may do: look; run jobs and drain nodes; everything; or be an agent"},
@@ -301,6 +306,13 @@ const struct command commands[] = {
      .details = "Asks first if it leads, or if the group would survive fewer losses without it."},
     {.group = "cluster", .name = "transfer", .brief = "let another coordinator lead, as before maintenance", .args = "[ID]",
      .args_max = 1, .run = cmd_cluster_transfer, SET(&output_table), .details = "Without an ID: whoever is furthest."},
+    {.group = "cluster", .name = "revoke", .brief = "let the holder of a certificate in no more", .args = "agent|client|serial NAME",
+     .args_min = 2, .args_max = 2, .run = cmd_cluster_revoke, SET(&revoke_table, &output_table),
+     .details = "client NAME, agent NODE or agent '*': every certificate of that name, also one issued later. serial HEX: "
+                "one certificate; openssl x509 -noout -serial -in cert.pem prints its number. A member's certificate counts "
+                "while it is in the group: tidemark cluster remove."},
+    {.group = "cluster", .name = "revoked", .brief = "the certificates that were revoked", .run = cmd_cluster_revoked,
+     SET(&output_table)},
     {.group = "cluster", .name = "backup", .brief = "write all that the coordinators know into a file", .args = "FILE",
      .args_min = 1, .args_max = 1, .complete = COMPLETE_FILE, .run = cmd_cluster_backup, SET(),
      .details = "Jobs, nodes, checkpoints (not their data) and tokens, as of one moment; nobody waits for it. The file "

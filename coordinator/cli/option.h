@@ -84,7 +84,7 @@ struct options {
 
     /* cluster, token create */
     const char *dir, *node;
-    bool insecure, join;
+    bool insecure, join, undo;
     bool stale, yes, lose;
     const char *data;
     unsigned role; /* enum access_role - 1 */

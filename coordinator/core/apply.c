@@ -49,6 +49,8 @@ static const struct handler handlers[COMMAND_KINDS] = {
     [CMD_CKPT_STORED] = {apply_CKPT_STORED, TARGET_VERDICT},
     [CMD_TOKEN_ADD] = {apply_TOKEN_ADD, TARGET_NONE},
     [CMD_TOKEN_REMOVE] = {apply_TOKEN_REMOVE, TARGET_NONE},
+    [CMD_CERT_REVOKE] = {apply_CERT_REVOKE, TARGET_NONE},
+    [CMD_CERT_ALLOW] = {apply_CERT_ALLOW, TARGET_NONE},
 };
 
 static enum tide_status find_verdict_job(struct change *change, const struct command *command)

@@ -83,6 +83,7 @@ struct state {
     LIST_OF(struct node) nodes;
     LIST_OF(struct session) sessions; /* a ring in order of use */
     LIST_OF(struct token) tokens;     /* by name; expired ones stay until their place is needed */
+    LIST_OF(struct revocation) revoked; /* certificates, by what */
 };
 extern const struct codec job_record_codec, session_codec;
 extern const struct codec state_codec; /* codec_print of it is the snapshot image */
@@ -92,6 +93,7 @@ void state_release(struct state *state);
 struct job_record *state_job(const struct state *state, const char *name);
 struct node *state_node(const struct state *state, const char *name);
 struct token *state_token(const struct state *state, const char *name);
+const struct revocation *state_revoked(const struct state *state, const char *what);
 
 /* ---- commands: the only way state changes ---- */
 
@@ -131,7 +133,9 @@ struct token *state_token(const struct state *state, const char *name);
     X(ARENA_LOST, "arena_lost")       /* job, cut, event: sealed but no longer whole in memory */ \
     X(CKPT_STORED, "ckpt_stored")     /* job, cut: every shard is in the store, the manifest may be written */ \
     X(TOKEN_ADD, "token_add")         /* tokens: one, its created_ms unset */                   \
-    X(TOKEN_REMOVE, "token_remove")   /* text: name of the token */
+    X(TOKEN_REMOVE, "token_remove")   /* text: name of the token */                             \
+    X(CERT_REVOKE, "cert_revoke")     /* text: what, as in struct revocation */                 \
+    X(CERT_ALLOW, "cert_allow")       /* text: the same: it counts again */
 
 enum command_kind {
 #define X(symbol, name) CMD_##symbol,

@@ -331,6 +331,19 @@ static enum tide_status check_tokens(const struct state *state, struct err *err)
     return state->tokens.count > 1 ? check_secrets(state, err) : TIDE_OK;
 }
 
+static enum tide_status check_revoked(const struct state *state, struct err *err)
+{
+    if (state->revoked.count > REVOCATIONS_MAX)
+        return BROKEN("%zu revocations", state->revoked.count);
+    for (size_t i = 0; i < state->revoked.count; i++) {
+        if (revocation_check(state->revoked.items[i].what, err) != TIDE_OK)
+            return err->status;
+        if (i > 0 && strcmp(state->revoked.items[i - 1].what, state->revoked.items[i].what) >= 0)
+            return BROKEN("revocation of %s is not in its place", state->revoked.items[i].what);
+    }
+    return TIDE_OK;
+}
+
 enum tide_status state_check(const struct state *state, struct err *err)
 {
     enum tide_status status = check_nodes(state, err);
@@ -344,5 +357,7 @@ enum tide_status state_check(const struct state *state, struct err *err)
         status = check_sessions(state, err);
     if (status == TIDE_OK)
         status = check_tokens(state, err);
+    if (status == TIDE_OK)
+        status = check_revoked(state, err);
     return status;
 }

@@ -54,6 +54,7 @@ static const struct codec_field state_fields[] = {
     CODEC_LIST_OF(state, nodes, node_codec, TIDE_NODES_MAX),
     CODEC_LIST_OF(state, sessions, session_codec, SESSIONS_MAX),
     CODEC_LIST_OF(state, tokens, token_codec, TOKENS_MAX),
+    CODEC_LIST_OF(state, revoked, revocation_codec, REVOCATIONS_MAX),
 };
 CODEC_DEFINE(state_codec, state, "state", state_fields);
 

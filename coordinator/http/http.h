@@ -85,6 +85,8 @@ const char *http_body(const struct http_request *request, size_t *ret_bytes);
 /* The name in the client's certificate (ckpt/wire/identity.h), which has been verified; NULL: it brought none that counts,
  * and ret_why, if it is not NULL, says so. */
 const char *http_peer(const struct http_request *request, const char **ret_why);
+/* The serial number of that certificate, as serial_format writes it; empty where http_peer is NULL. */
+const char *http_peer_serial(const struct http_request *request);
 /* host:port of the client's end. */
 void http_peer_address(const struct http_request *request, char ret_address[ADDRESS_MAX + 1]);
 /* "GET", and the path without its query; for log lines. */

@@ -16,6 +16,7 @@ struct connection {
     uint64_t deadline_ns; /* of the phase it is in; 0: none */
     bool peer_known;      /* the client's certificate has been looked at */
     char peer[CERT_NAME_MAX + 1];
+    char peer_serial[SERIAL_CHARS + 1];
     const char *peer_fault; /* why `peer` is empty; static storage */
     struct http_request *request;
     struct connection *next, **link;

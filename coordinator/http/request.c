@@ -110,6 +110,11 @@ const char *http_peer(const struct http_request *request, const char **ret_why)
     return c->peer[0] != '\0' ? c->peer : NULL;
 }
 
+const char *http_peer_serial(const struct http_request *request)
+{
+    return request->connection->peer_serial;
+}
+
 void http_peer_address(const struct http_request *request, char ret_address[ADDRESS_MAX + 1])
 {
     struct sockaddr_storage name;

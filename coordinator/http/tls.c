@@ -37,19 +37,32 @@ static const char *take_name(gnutls_x509_crt_t cert, char ret_name[CERT_NAME_MAX
     return "the client's certificate does not carry one name of a tidemark cluster";
 }
 
-static const char *read_name(const gnutls_datum_t *der, char ret_name[CERT_NAME_MAX + 1])
+/* One whose number cannot be told could not be revoked by it either. */
+static const char *take_serial(gnutls_x509_crt_t cert, char ret_serial[SERIAL_CHARS + 1])
+{
+    unsigned char bytes[SERIAL_CHARS / 2 + 1]; /* a zero in front: it is no negative number */
+    size_t count = sizeof bytes;
+    ret_serial[0] = '\0';
+    if (gnutls_x509_crt_get_serial(cert, bytes, &count) == GNUTLS_E_SUCCESS)
+        serial_format(bytes, count, ret_serial);
+    return ret_serial[0] != '\0' ? NULL : "the client's certificate has no serial number as it should";
+}
+
+static const char *read_cert(const gnutls_datum_t *der, struct connection *to)
 {
     gnutls_x509_crt_t cert;
     if (gnutls_x509_crt_init(&cert) != GNUTLS_E_SUCCESS)
         return "no memory for the client's certificate";
-    const char *fault = gnutls_x509_crt_import(cert, der, GNUTLS_X509_FMT_DER) == GNUTLS_E_SUCCESS
-                            ? take_name(cert, ret_name)
-                            : "the client's certificate cannot be read";
+    const char *fault = "the client's certificate cannot be read";
+    if (gnutls_x509_crt_import(cert, der, GNUTLS_X509_FMT_DER) == GNUTLS_E_SUCCESS)
+        fault = take_serial(cert, to->peer_serial);
+    if (to->peer_serial[0] != '\0')
+        fault = take_name(cert, to->peer);
     gnutls_x509_crt_deinit(cert);
     return fault;
 }
 
-static const char *look(gnutls_session_t session, char ret_name[CERT_NAME_MAX + 1])
+static const char *look(gnutls_session_t session, struct connection *to)
 {
     static const char purpose[] = GNUTLS_KP_TLS_WWW_CLIENT;
     gnutls_typed_vdata_st wanted = {.type = GNUTLS_DT_KEY_PURPOSE_OID};
@@ -67,7 +80,7 @@ static const char *look(gnutls_session_t session, char ret_name[CERT_NAME_MAX + 
         return "the client's certificate is not valid yet: do the clocks agree?";
     if (status != 0)
         return "the client's certificate was not issued by this cluster's CA";
-    return read_name(&chain[0], ret_name);
+    return read_cert(&chain[0], to);
 }
 
 void peer_look(struct connection *connection)
@@ -76,5 +89,5 @@ void peer_look(struct connection *connection)
         return;
     const union MHD_ConnectionInfo *info = MHD_get_connection_info(connection->mhd, MHD_CONNECTION_INFO_GNUTLS_SESSION);
     connection->peer_known = true;
-    connection->peer_fault = info ? look((gnutls_session_t)info->tls_session, connection->peer) : NO_CERTIFICATE;
+    connection->peer_fault = info ? look((gnutls_session_t)info->tls_session, connection) : NO_CERTIFICATE;
 }

@@ -17,7 +17,7 @@ struct caller {
     unsigned role;                           /* ROLE_NONE: nobody we know */
     char name[TIDE_NAME_MAX + 24];           /* "token ci", "client alice", "agent n1", "member 2" */
     char node[TIDE_NAME_MAX + 1];            /* an agent's; empty: any */
-    bool late;                               /* a token that the leader may know of already */
+    bool late;                               /* refused for what the leader may know better already */
     char why[CERT_NAME_MAX + TIDE_TEXT_MAX]; /* role NONE: what was wrong with what it showed */
 };
 
@@ -61,7 +61,7 @@ static void caller_of_token(const struct server *server, const char *header, str
     text_copy(caller->node, sizeof caller->node, token->node);
 }
 
-static void caller_of_cert(const struct server *server, const struct http_request *request, struct caller *caller)
+static void caller_of_cert(struct server *server, const struct http_request *request, struct caller *caller)
 {
     const char *why = NULL, *uri = http_peer(request, &why);
     struct cert_name name;
@@ -78,6 +78,10 @@ static void caller_of_cert(const struct server *server, const struct http_reques
         snprintf(caller->why, sizeof caller->why, "its certificate is for cluster %s", name.cluster);
         return;
     }
+    if (revoked_cert(server, &name, http_peer_serial(request), caller->why, sizeof caller->why)) {
+        caller->late = !server_leads(server); /* it may count again, or be in the group by now */
+        return;
+    }
     if (name.kind == CERT_MEMBER)
         snprintf(caller->name, sizeof caller->name, "member %" PRIu32, name.member);
     else
@@ -87,7 +91,7 @@ static void caller_of_cert(const struct server *server, const struct http_reques
         text_copy(caller->node, sizeof caller->node, name.name);
 }
 
-static void caller_of(const struct server *server, const struct http_request *request, struct caller *ret_caller)
+static void caller_of(struct server *server, const struct http_request *request, struct caller *ret_caller)
 {
     const char *header = http_header_of(request, "Authorization");
     *ret_caller = (struct caller){.role = ROLE_NONE};

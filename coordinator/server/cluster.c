@@ -138,9 +138,11 @@ static void read_group(struct server *server)
     server->group.members = json_array();
     if (blob != NULL && raft_config_decode(blob->data, blob->bytes, &config, &err) != TIDE_OK)
         log_error("the configuration of the group cannot be read: %s", err.text);
-    for (size_t i = 0; i < config.count; i++)
+    for (size_t i = 0; i < config.count; i++) {
+        server->group.ids[i] = config.members[i].id;
         if (config.members[i].api[0] != '\0')
             json_array_append_new(server->group.members, json_string(config.members[i].api));
+    }
     /* One that has not caught up yet reads of times when the group was another. */
     if (raft_config_member(&config, member_id(replica_member(server->replica))) != NULL)
         epoch_format(config.epoch, server->group.epoch);
@@ -156,6 +158,15 @@ const char *cluster_epoch(struct server *server)
 {
     read_group(server);
     return server->group.epoch;
+}
+
+bool cluster_has(struct server *server, uint64_t id)
+{
+    read_group(server);
+    for (size_t i = 0; i < RAFT_MEMBERS_MAX; i++)
+        if (server->group.ids[i] == id)
+            return true;
+    return false;
 }
 
 void cluster_forget(struct server *server)

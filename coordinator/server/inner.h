@@ -69,6 +69,7 @@ struct group_read {
     struct raft_blob *of;           /* it; a reference */
     json_t *members;                /* URLs of all, for agents; NULL: none */
     char epoch[EPOCH_TEXT_MAX + 1]; /* empty: not known yet */
+    uint64_t ids[RAFT_MEMBERS_MAX]; /* of all; 0: no more */
 };
 
 struct server {
@@ -127,6 +128,7 @@ void api_tick(struct server *server, uint64_t now_ns);
 /* cluster.c: URLs of all members; the recovery epoch, empty while this member has not caught up. Borrowed. */
 json_t *cluster_members(struct server *server);
 const char *cluster_epoch(struct server *server);
+bool cluster_has(struct server *server, uint64_t id);
 void cluster_forget(struct server *server);
 void cluster_tick(struct server *server, uint64_t now_ns); /* cluster.c */
 /* For handlers: answer the error if there is one; read a body, or see that there is none; propose, and answer with what
@@ -164,6 +166,12 @@ void get_ca(void *context, struct http_request *request);
 void get_tokens(void *context, struct http_request *request);
 void post_token(void *context, struct http_request *request);
 void delete_token(void *context, struct http_request *request);
+
+/* revoke.c. Does a certificate that the CA gave count no more? ret_why: in words. */
+bool revoked_cert(struct server *server, const struct cert_name *name, const char *serial, char *ret_why, size_t size);
+void get_revocations(void *context, struct http_request *request);
+void post_revocation(void *context, struct http_request *request);
+void delete_revocation(void *context, struct http_request *request);
 
 /* watch.c */
 void watch_init(struct server *server);

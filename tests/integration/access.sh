@@ -279,6 +279,61 @@ expect "a token of one node" answers 200 '"cluster"' POST /v1/agent/register -H 
 expect "is good for that node alone" answers 403 "token bound may speak for node n3 only" POST /v1/agent/register \
     -H "Authorization: Bearer $BOUND" -d "$(hello n1)"
 
+# ---- certificates that count no more ----
+
+# issued NAME: an operator's certificate, as often as asked for.
+issued()
+{
+    "$TIDEMARK" cluster issue --dir "$CLUSTER" client "$1" --role operator
+}
+
+serial()
+{
+    openssl x509 -noout -serial -in "$CLUSTER/$1/cert.pem" | cut -d= -f2
+}
+
+# The CA's own, of a member that was never added.
+foreign_member()
+{
+    cp -r "$CLUSTER" "$WORK/copy" && "$TIDEMARK" cluster issue --dir "$WORK/copy" member 9 127.0.0.1:8:9 || return 1
+    answers 401 "its certificate is that of member 9, which is not in the group" GET /v1/jobs \
+        --cert "$WORK/copy/member-9/cert.pem" --key "$WORK/copy/member-9/key.pem"
+}
+
+# shellcheck disable=SC2046
+{
+    expect "a certificate for eve" issued eve
+    expect "lets her in" answers 200 '"jobs"' GET /v1/jobs $(as client-eve)
+    expect "until her name is revoked" says "client:eve is revoked" tm cluster revoke client eve
+    expect "then no more" answers 401 "its certificate was revoked: client:eve" GET /v1/jobs $(as client-eve)
+    expect "which is logged" grep -q "refused GET /v1/jobs from 127.0.0.1:[0-9]* (unknown).*was revoked: client:eve" "$WORK/log"
+    expect "nor with a new one of that name" issued eve
+    expect "that is" answers 401 "its certificate was revoked: client:eve" GET /v1/jobs $(as client-eve)
+    expect "twice is not needed" fails "client:eve is revoked already" tm cluster revoke client eve
+    expect "an agent's name is revoked" tm cluster revoke agent n1
+    expect "it speaks for its node no more" answers 401 "its certificate was revoked: agent:n1" POST /v1/agent/heartbeat \
+        $(as agent-n1) -d '{"node":"n1","uid":"0123456789abcdef","incarnation":"0123456789abcdef"}'
+    expect "another agent does" answers 200 '"cluster"' POST /v1/agent/register $(as agent) -d "$(hello n2)"
+    expect "a kill -9 does not help" kill -9 "$PID"
+    wait "$PID" 2>/dev/null
+    expect "nor a restart" daemon_start
+    expect "what is revoked stays so" answers 401 "was revoked: client:eve" GET /v1/jobs $(as client-eve)
+    expect "and is shown" equal "$(tm cluster revoked -o name)" "agent:n1
+client:eve"
+    expect "it can be undone" says "client:eve counts again" tm cluster revoke --undo client eve
+    expect "and is" answers 200 '"jobs"' GET /v1/jobs $(as client-eve)
+    expect "one certificate is revoked by its number" tm cluster revoke serial "$(serial client-eve)"
+    expect "as the CA's tools print it" answers 401 "its certificate was revoked: serial:" GET /v1/jobs $(as client-eve)
+    expect "others of that name count: here is one" issued eve
+    expect "it does" answers 200 '"jobs"' GET /v1/jobs $(as client-eve)
+    expect "agents that may come back" tm cluster revoke --undo agent n1
+    expect "do" answers 200 '"cluster"' POST /v1/agent/register $(as agent-n1) -d "$(hello n1)"
+}
+expect "a member's certificate is not revoked, the member is removed" fails "tidemark cluster remove" tm cluster revoke member 1
+expect "what is no number" fails "names no certificate" tm cluster revoke serial xyz
+expect "what was not revoked cannot count again" fails "is not revoked" tm cluster revoke --undo client nobody
+expect "a member that is not in the group" foreign_member
+
 # agent NAME OPTION…: in the background, its log in $WORK/NAME.log
 agent()
 {
