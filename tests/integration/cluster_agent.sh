@@ -14,7 +14,10 @@ committed()
 
 ranks_of_generation()
 {
-    grep -lsz "^TIDEMARK_GENERATION=$1\$" /proc/[0-9]*/environ
+    local pid
+    for pid in $(cluster_pids); do
+        ! grep -qsz "^TIDEMARK_GENERATION=$1\$" "/proc/$pid/environ" || echo "$pid"
+    done
 }
 
 no_ranks_of_generation()

@@ -2,6 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 # One command, no daemon: tidemark run --standalone.
 set -uo pipefail
+# Shared memory of its own, where that is possible: in the machine's there are others, who come and go.
+if [ "$(id -u)" -eq 0 ]; then apart=(unshare -m); else apart=(unshare -Urm); fi
+if [ "${STANDALONE_APART:-0}" = 0 ] && "${apart[@]}" true 2>/dev/null; then
+    # shellcheck disable=SC2016 # the inner shell expands these
+    exec env STANDALONE_APART=1 "${apart[@]}" sh -c 'mount -t tmpfs tmpfs /dev/shm && exec bash "$@"' sh "$0" "$@"
+fi
 # shellcheck source=tests/lib/scenario.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../lib/scenario.sh"
 

@@ -100,7 +100,7 @@ cluster_in()
     if cluster_is_root; then
         # shellcheck disable=SC2016 # the inner shell expands these
         exec nsenter --net="/run/netns/$(cluster_namespace "$node")" unshare --uts -- \
-            sh -c 'hostname "$0" && exec "$@"' "$(cluster_name "$node")" "$@"
+            sh -c 'hostname "$0" && exec "$@"' "$(cluster_host "$node")" "$@"
     fi
     exec "$@"
 }
@@ -114,6 +114,12 @@ cluster_name()
     else
         echo "n$1"
     fi
+}
+
+# The host name: no other cluster has it.
+cluster_host()
+{
+    echo "$(cluster_name "$1")-$CLUSTER_ID"
 }
 
 # ---- processes ----
@@ -257,7 +263,7 @@ cluster_agent_start()
     if cluster_is_root; then cluster_node_create "$node" || return 1; fi
     # Its own process group: a terminal's ^C ends the script, which then takes the agents down itself.
     (cluster_in "$node" "$CLUSTER_BUILD/bin/tidemark-agent" --coordinator "$CLUSTER_URL" --name "$(cluster_name "$node")" \
-        --host-name "$(cluster_name "$node")" --address "$(cluster_address "$node")" --state "$CLUSTER_DIR/n$node" \
+        --host-name "$(cluster_host "$node")" --address "$(cluster_address "$node")" --state "$CLUSTER_DIR/n$node" \
         "${CLUSTER_AGENT_ACCESS[@]}" "${options[@]}" >>"$CLUSTER_DIR/n$node.log" 2>&1) &
     CLUSTER_AGENT_PID[$node]=$!
     disown
@@ -357,7 +363,7 @@ cluster_leftovers()
         find "/dev/shm/tidemark-$uid" -type f -printf 'shared memory %p\n' 2>/dev/null
         find /sys/fs/cgroup -maxdepth 6 -type d -path "*tidemark*$uid*/*" -printf 'cgroup %p\n' 2>/dev/null
     done
-    for path in /dev/shm/vader_segment."$(cluster_name 1)".*; do
+    for path in /dev/shm/vader_segment.*-"$CLUSTER_ID".*; do
         [ ! -e "$path" ] || echo "shared memory $path"
     done
 }
