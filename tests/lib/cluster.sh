@@ -31,7 +31,7 @@ cluster_say()
     echo "cluster: $*" >&2
 }
 
-# wait_for SECONDS WHAT COMMAND…: run the command every 50 ms until it succeeds. Says what was missing when it never did.
+# wait_for SECONDS WHAT COMMAND…: run the command every 100 ms until it succeeds. Says what was missing when it never did.
 wait_for()
 {
     local deadline=$((SECONDS + $1)) what=$2
@@ -41,7 +41,7 @@ wait_for()
             cluster_say "gave up waiting: $what"
             return 1
         fi
-        sleep 0.05
+        sleep 0.1
     done
 }
 
@@ -49,7 +49,7 @@ wait_for()
 
 cluster_is_root()
 {
-    [ "$(id -u)" -eq 0 ] && [ "${CLUSTER_LOOPBACK:-0}" = 0 ]
+    [ "$EUID" -eq 0 ] && [ "${CLUSTER_LOOPBACK:-0}" = 0 ]
 }
 
 # The address of node I; 0 is the coordinator's.
@@ -90,14 +90,15 @@ cluster_node_create()
         ip -n "$node" link set eth0 up
 }
 
-# cluster_in I COMMAND…: run it on node I, in place of this shell. 0 is the coordinator's. Not "ip netns exec": that hides
-# the cgroups.
+# cluster_in I COMMAND…: run it on node I, in place of this shell. 0 is the coordinator's, and keeps the machine's host name, as
+# clients ask from there all the time. Not "ip netns exec": that hides the cgroups.
 cluster_in()
 {
     local node=$1
     shift
     export CLUSTER_TEST_NODE="$CLUSTER_ID/$node"
     if cluster_is_root; then
+        [ "$node" -ne 0 ] || exec nsenter --net="/run/netns/$(cluster_namespace 0)" -- "$@"
         # shellcheck disable=SC2016 # the inner shell expands these
         exec nsenter --net="/run/netns/$(cluster_namespace "$node")" unshare --uts -- \
             sh -c 'hostname "$0" && exec "$@"' "$(cluster_host "$node")" "$@"

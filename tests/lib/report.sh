@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 # One line per test, and the count at the end. Source it; call report_begin, then ok, not_ok, skip or one of run_tap and
-# run_whole for each test, then report_end.
+# run_whole for each test, then report_end. What a subshell has printed with these counts once report_take has read it.
 # shellcheck shell=bash
 
 REPORT_TAIL=25    # lines shown of the log of a test that failed
+REPORT_SLOW_S=10  # what takes longer is told
 REPORT_SKIPPED=77 # exit status of a test that could not be done; "# skipped: …" says why
 
 # report_begin DIR: where each test's output goes.
@@ -60,7 +61,7 @@ report_status()
 # run_whole NAME SECONDS COMMAND…: one test, by exit status; 77 is a skip.
 run_whole()
 {
-    local name=$1 limit=$2 log status
+    local name=$1 limit=$2 log status from=$SECONDS
     shift 2
     log=$(report_log "$name")
     timeout -k 15 "$limit" "$@" >"$log" 2>&1 </dev/null
@@ -72,13 +73,14 @@ run_whole()
     else
         not_ok "$name: $(report_status $status)" "$log"
     fi
+    report_slow "$name" $((SECONDS - from))
 }
 
 # run_tap NAME SECONDS COMMAND…: every "ok" and "not ok" line on stdout is a test of its own. A command that ends badly without
 # having named a failure, or that names no test at all, is one failed test more.
 run_tap()
 {
-    local name=$1 limit=$2 log status failed=$FAILED passed=$PASSED skipped=${#SKIPS[@]} line text
+    local name=$1 limit=$2 log status failed=$FAILED passed=$PASSED skipped=${#SKIPS[@]} line text from=$SECONDS
     shift 2
     log=$(report_log "$name")
     timeout -k 15 "$limit" "$@" >"$log.out" 2>"$log" </dev/null
@@ -102,6 +104,32 @@ run_tap()
         not_ok "$name: $(report_status $status)" "$log"
     elif [ "$PASSED" -eq "$passed" ] && [ ${#SKIPS[@]} -eq "$skipped" ]; then
         not_ok "$name: reported no test" "$log"
+    fi
+    report_slow "$name" $((SECONDS - from))
+}
+
+report_slow()
+{
+    [ "$2" -lt "$REPORT_SLOW_S" ] || echo "# $1 took $2 s"
+}
+
+# report_take NAME STATUS FILE: a subshell has ended with this status, and FILE is all that it printed. One that did not get
+# to its end, or printed no test, is one failed test more.
+report_take()
+{
+    local line before=$((PASSED + FAILED + ${#SKIPS[@]}))
+    sed '$a\' "$3" # with a newline at its end, whatever happened
+    while IFS= read -r line || [ -n "$line" ]; do
+        case $line in
+        "ok "*) PASSED=$((PASSED + 1)) ;;
+        "not ok "*) FAILED=$((FAILED + 1)) FAILURES+=("${line#not ok }") ;;
+        "skip "*) SKIPS+=("${line#skip }") ;;
+        esac
+    done <"$3"
+    if [ "$2" -ne 0 ]; then
+        not_ok "$1: its job ended early: $(report_status "$2")"
+    elif [ $((PASSED + FAILED + ${#SKIPS[@]})) -eq "$before" ]; then
+        not_ok "$1: reported no test"
     fi
 }
 

@@ -17,6 +17,7 @@ SCENARIO_CLEAN_S=15 # what is still there then stays
 PULSE=$SCENARIO_BUILD/tests/pulse
 # shellcheck disable=SC2034 # for the scripts
 TRAIN=$SCENARIO_BUILD/examples/mpi_mlp/train
+SCENARIO_WATCH_MS=2000
 SCENARIO_FAILED=0
 SCENARIO_LOG_TAIL=15
 SCENARIO_JOBS_SHOWN=8
@@ -119,9 +120,18 @@ job_hashes()
     tide job logs "$1" 2>/dev/null | grep -o 'rank [0-9]* step [0-9]* hash [0-9a-f]*' | sort -u
 }
 
+# job_wait JOB [SECONDS]: asked for changes, not again and again: it is what scripts do most of their time.
 job_wait()
 {
-    wait_for "${2:-60}" "job $1 to end" cluster_job_is "$1" '.job.ended_ms > 0'
+    local deadline=$((SECONDS + ${2:-60})) view='' revision=0
+    until [[ $view =~ \"ended_ms\":[1-9] ]]; do
+        if [ "$SECONDS" -ge "$deadline" ]; then
+            cluster_say "gave up waiting: job $1 to end"
+            return 1
+        fi
+        view=$(cluster_get "v1/jobs/$1?after=$revision&wait_ms=$SCENARIO_WATCH_MS") || sleep 0.1
+        [[ ! $view =~ ^\{\"revision\":([0-9]+) ]] || revision=${BASH_REMATCH[1]}
+    done
 }
 
 job_succeeds()
