@@ -102,9 +102,11 @@ group()
     emit group_calls_made_again "$(said retried)" "" null
 }
 
+# shellcheck disable=SC2034 # cluster.sh reads it
 CLUSTER_COORDINATOR_OPTIONS=(--lease-ms 10000 --heartbeat-ms 1000)
 (cluster_create "$SCENARIO_BUILD" >&2 && cluster_coordinator_start >&2 && alone) || exit 1
 # Certificates would be a measurement of their own: loopback addresses do without.
 export CLUSTER_LOOPBACK=1
+# shellcheck disable=SC2034 # cluster.sh reads it
 CLUSTER_COORDINATORS=3
 (cluster_create "$SCENARIO_BUILD" >&2 && cluster_coordinator_start >&2 && group)

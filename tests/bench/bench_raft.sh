@@ -26,6 +26,7 @@ peer_wanted()
     if [ "${BENCH_PEER:-}" = 1 ]; then
         # shellcheck source=tests/lib/deps.sh
         . "$root/tests/lib/deps.sh"
+        # shellcheck disable=SC2034 # deps.sh reads it
         DEPS_RUN=("${PEER_PACKAGES[@]}")
         deps_ensure run >&2 || return 1
     fi

@@ -188,6 +188,7 @@ new_start()
 }
 
 # in_new COMMAND…: the words above, of the new cluster.
+# shellcheck disable=SC2034 # the words read both
 in_new()
 {
     local TIDEMARK_IDENTITY='' CLUSTER_URL

@@ -7,6 +7,7 @@ set -uo pipefail
 # shellcheck source=tests/lib/scenario.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../lib/scenario.sh"
 
+# shellcheck disable=SC2034 # cluster.sh reads it
 CLUSTER_COORDINATOR_OPTIONS=(--lease-ms 1000 --heartbeat-ms 100)
 scenario_cluster 8 --slots 1
 cluster_coordinator_kill

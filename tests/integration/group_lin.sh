@@ -31,6 +31,7 @@ enough_operations()
     [ "$operations" -ge $OPERATIONS_MIN ] || { echo "only $operations operations"; return 1; }
 }
 
+# shellcheck disable=SC2034 # cluster.sh reads it
 CLUSTER_LOOPBACK=1 # the network can be made slow
 cluster_create "$SCENARIO_BUILD" && cluster_start 3 || { echo "not ok $SCENARIO_NAME/the group starts"; exit 1; }
 

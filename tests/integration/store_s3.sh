@@ -56,6 +56,7 @@ contract()
     output=$(CMOCKA_MESSAGE_OUTPUT=TAP store_s3 contract ckpts "$QUERY" 2>&1)
     local status=$?
     sed -n -E "s|^(not ok\|ok) [0-9]+ - (.*)|\1 $SCENARIO_NAME/\2|p" <<<"$output"
+    # shellcheck disable=SC2034 # scenario.sh reads it
     [ $status -eq 0 ] || { echo "$output" >&2; SCENARIO_FAILED=1; }
 }
 contract
