@@ -169,16 +169,21 @@ static inline void group_turn(struct group *g)
 
 /* ---- members ---- */
 
-/* Of the moment: somebody else may take it, which has not happened yet. */
-static inline unsigned free_port(void)
+/* Of the moment: somebody else may take one. All are held until each is known: one that was let go may be the next one
+ * found. */
+static inline void free_ports(unsigned ret_ports[GROUP_MAX])
 {
-    struct sockaddr_in name = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t bytes = sizeof name;
-    int fd = socket(AF_INET, SOCK_STREAM, 0);
-    assert_int_equal(bind(fd, (struct sockaddr *)&name, sizeof name), 0);
-    assert_int_equal(getsockname(fd, (struct sockaddr *)&name, &bytes), 0);
-    close(fd);
-    return ntohs(name.sin_port);
+    int fds[GROUP_MAX];
+    for (unsigned i = 0; i < GROUP_MAX; i++) {
+        struct sockaddr_in name = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+        socklen_t bytes = sizeof name;
+        fds[i] = socket(AF_INET, SOCK_STREAM, 0);
+        assert_int_equal(bind(fds[i], (struct sockaddr *)&name, sizeof name), 0);
+        assert_int_equal(getsockname(fds[i], (struct sockaddr *)&name, &bytes), 0);
+        ret_ports[i] = ntohs(name.sin_port);
+    }
+    for (unsigned i = 0; i < GROUP_MAX; i++)
+        close(fds[i]);
 }
 
 static inline enum tide_status node_open(struct group *g, struct mate *n, struct err *err)
@@ -230,11 +235,13 @@ static inline void group_init(struct group *g, unsigned founders)
     uv_loop_init(&g->loop);
     uv_timer_init(&g->loop, &g->alarm);
     g->alarm.data = g;
+    unsigned ports[GROUP_MAX];
+    free_ports(ports);
     for (unsigned i = 0; i < GROUP_MAX; i++) {
         struct mate *n = &g->nodes[i];
         n->id = i + 1;
         snprintf(n->data, sizeof n->data, "%s/%u", g->dir, i + 1);
-        snprintf(n->peer, sizeof n->peer, "127.0.0.1:%u", free_port());
+        snprintf(n->peer, sizeof n->peer, "127.0.0.1:%u", ports[i]);
         struct raft_member member = {.id = n->id, .voter = true};
         text_copy(member.peer, sizeof member.peer, n->peer);
         snprintf(member.api, sizeof member.api, "http://127.0.0.1:%u", i + 1);

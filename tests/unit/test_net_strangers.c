@@ -12,7 +12,7 @@
 
 #define GARBAGE_BYTES 64u
 #define SILENT_MANY 300u
-#define CALLS_AT_A_TIME 32u /* within the backlog of the listening socket */
+#define CALLS_AT_A_TIME 8u /* fewer than a member takes in a turn: once its backlog is full, callers wait in vain */
 
 /* ---- a stranger: a bare socket ---- */
 
