@@ -42,9 +42,23 @@ static void keep(struct world *world, struct rank *rank, struct keep with)
 
 static bool keep_whole(struct keep *k)
 {
-    return k->over != NULL ? k->whole : k->taken->packet == NULL || k->taken->packet->whole;
+    return k->taken != NULL ? k->taken->packet == NULL || k->taken->packet->whole : k->whole;
 }
 
+static void keep_one(struct world *world, struct rank *rank, struct keep *k)
+{
+    if (!k->log || rank->cut.state != CUT_RANK_DRAINING)
+        return;
+    if (rank->page.words.settled_epoch >= rank->cut.epoch)
+        violation(world, "rank %u: its log grows although all is settled", rank->self);
+    if (chance(world, world->lies.no_room))
+        record_void(world, rank);
+    else
+        append(world, rank, k->taken != NULL ? k->taken->id : k->id);
+}
+
+/* Published when all that can be appended is: what had arrived before the flip stands in this line too, and counts for
+ * nothing. */
 static void keep_on(struct world *world, struct rank *rank)
 {
     while (rank->keep_first != NULL && keep_whole(rank->keep_first)) {
@@ -52,17 +66,11 @@ static void keep_on(struct world *world, struct rank *rank)
         rank->keep_first = k->next;
         if (rank->keep_first == NULL)
             rank->keep_last = &rank->keep_first;
-        if (k->log && rank->cut.state == CUT_RANK_DRAINING) {
-            if (rank->page.words.settled_epoch >= rank->cut.epoch)
-                violation(world, "rank %u: its log grows although all is settled", rank->self);
-            if (chance(world, world->lies.no_room))
-                record_void(world, rank);
-            else
-                append(world, rank, k->over != NULL ? k->id : k->taken->id);
-        }
-        cut_rank_done(&rank->cut);
-        rank->page.arrived_before = rank->cut.arrived_before;
+        keep_one(world, rank, k);
+        if (!k->counted)
+            cut_rank_done(&rank->cut);
     }
+    rank->page.arrived_before = rank->cut.arrived_before;
 }
 
 /* ---- receives ---- */
@@ -227,39 +235,45 @@ static void log_begin(struct world *world, struct rank *rank)
 }
 
 /* Receives that MPI has: those nobody matched are ours again, in posted order. */
-static void take_back(struct world *world, struct rank *rank, bool recorded)
+static void take_back(struct world *world, struct rank *rank)
 {
     for (struct ireq *q = rank->posted_list.next; q != &rank->posted_list; q = q->next) {
-        if (q->state != IREQ_REAL)
-            continue;
-        pmpi_cancel(world, q->real);
-        if (q->real->cancelled) {
+        if (q->state == IREQ_REAL)
+            pmpi_cancel(world, q->real);
+        if (q->state == IREQ_REAL && q->real->cancelled) {
             q->state = IREQ_DEFERRED;
             if (cut_queue_post(&rank->queue[q->comm], &q->receive) != NULL)
                 violation(world, "rank %u: a receive matched a message that had been in the queue all the time", rank->self);
-        } else if (q->real->done) {
+        } else if (q->state == IREQ_REAL && q->real->done) {
             cut_rank_arrived(&rank->cut, q->real->packet->src);
             q->message = q->real->packet->message;
             q->state = IREQ_DONE;
-        } else {
-            keep(world, rank, (struct keep){.over = q});
         }
     }
-    /* What the program has not seen is not received: it is in the channel. */
-    for (struct ireq *q = rank->posted_list.next; recorded && q != &rank->posted_list; q = q->next)
-        if (q->state == IREQ_DONE || q->state == IREQ_QUEUED)
-            append(world, rank, q->message);
-    for (unsigned comm = 0; recorded && comm < world->program->comms; comm++)
+}
+
+/* What the program has not seen is not received: it is in the channel, in the order in which it was matched. */
+static void keep_unseen(struct world *world, struct rank *rank)
+{
+    for (struct ireq *q = rank->posted_list.next; q != &rank->posted_list; q = q->next)
+        if (q->state == IREQ_REAL)
+            keep(world, rank, (struct keep){.over = q});
+        else if (q->state == IREQ_QUEUED)
+            keep(world, rank, (struct keep){.taken = q->got, .log = true, .counted = true});
+        else if (q->state == IREQ_DONE)
+            keep(world, rank, (struct keep){.id = q->message, .whole = true, .log = true, .counted = true});
+    for (unsigned comm = 0; comm < world->program->comms; comm++)
         for (struct cut_message *m = cut_queue_first(&rank->queue[comm]); m != NULL;
              m = cut_queue_next(&rank->queue[comm], m))
-            append(world, rank, qmsg_of(m)->id);
+            keep(world, rank, (struct keep){.taken = qmsg_of(m), .log = true, .counted = true});
 }
 
 void shell_flip(struct world *world, struct rank *rank, uint64_t epoch, bool recorded)
 {
     TRACE(world, "rank %u flips to %llu%s", rank->self, (unsigned long long)epoch, recorded ? " with a record" : "");
     bookmarks(world, rank);
-    take_back(world, rank, recorded);
+    take_back(world, rank);
+    keep_unseen(world, rank);
     cut_rank_flip(&rank->cut, epoch, recorded);
     rank->page.sent_before = rank->cut.sent_before;
     rank->page.arrived_before = rank->cut.arrived_before;

@@ -139,9 +139,9 @@ struct keep {
     struct keep *next;
     struct qmsg *taken;
     struct ireq *over; /* a receive of MPI's that had matched when the rank flipped, or while it was parked */
-    uint32_t id;       /* of `over`, once it is whole */
-    bool whole;
-    bool log;
+    uint32_t id;       /* where it is known already */
+    bool whole, log;
+    bool counted; /* it had arrived before the flip */
 };
 
 struct slot {
