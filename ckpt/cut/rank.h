@@ -156,6 +156,13 @@ int cut_rank_record(struct cut_rank *rank) MUST_USE;
  * append to the log what arrived and the program has not received. sent_before, arrived_before and epoch are new afterwards.
  */
 void cut_rank_flip(struct cut_rank *rank, uint64_t epoch, int recorded);
+/* Right behind the flip, before anything is published: so many messages were counted when they were matched, in the epoch
+ * before, and are not whole yet. They belong to the record like all that has arrived, so they count in A when they are done
+ * with: cut_rank_done. */
+static inline void cut_rank_not_whole(struct cut_rank *rank, uint64_t messages)
+{
+    rank->arrived_before -= messages;
+}
 /* The record is not whole after all (no room for the log). No order is needed, and none is waited for. */
 void cut_rank_void(struct cut_rank *rank);
 /* Sends and receives no more (MPI_Finalize; not tide_finalize, behind which it still has to flip with the others). Nothing

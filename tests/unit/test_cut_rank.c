@@ -261,6 +261,22 @@ static void counts_of_a_cut(void **state)
     assert_int_equal(rank.peers[2].arrived, 5);
 }
 
+static void what_is_not_whole_at_the_flip_counts_when_it_is(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < 5; i++)
+        cut_rank_arrived(&rank, 0);
+    arm(1, 7);
+    go();
+    record(1);
+    cut_rank_not_whole(&rank, 2);
+    assert_int_equal(rank.arrived_before, 3);
+    cut_rank_done(&rank);
+    cut_rank_done(&rank);
+    assert_int_equal(rank.arrived_before, 5);
+    assert_int_equal(rank.peers[0].arrived, 5);
+}
+
 static void a_bookmark_may_come_before_the_flip_and_after_the_end(void **state)
 {
     (void)state;
@@ -374,6 +390,7 @@ int main(void)
         CASE(told_to_flip_from_anywhere),
         CASE(nothing_is_recorded_that_is_not_ready),
         CASE(counts_of_a_cut),
+        CASE(what_is_not_whole_at_the_flip_counts_when_it_is),
         CASE(a_bookmark_may_come_before_the_flip_and_after_the_end),
         CASE(a_record_that_turns_out_not_to_be_whole),
         CASE(early_after_a_while_and_only_where_nothing_matches),

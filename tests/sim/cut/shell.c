@@ -252,20 +252,30 @@ static void take_back(struct world *world, struct rank *rank)
     }
 }
 
-/* What the program has not seen is not received: it is in the channel, in the order in which it was matched. */
-static void keep_unseen(struct world *world, struct rank *rank)
+static bool keep_arrived(struct world *world, struct rank *rank, struct qmsg *q)
 {
+    bool whole = q->packet == NULL || q->packet->whole;
+    keep(world, rank, (struct keep){.taken = q, .log = true, .counted = whole});
+    return whole;
+}
+
+/* What the program has not seen is not received: it is in the channel, in the order in which it was matched. Returns how
+ * many of them count as arrived, and are not whole. */
+static uint64_t keep_unseen(struct world *world, struct rank *rank)
+{
+    uint64_t not_whole = 0;
     for (struct ireq *q = rank->posted_list.next; q != &rank->posted_list; q = q->next)
         if (q->state == IREQ_REAL)
             keep(world, rank, (struct keep){.over = q});
         else if (q->state == IREQ_QUEUED)
-            keep(world, rank, (struct keep){.taken = q->got, .log = true, .counted = true});
+            not_whole += !keep_arrived(world, rank, q->got);
         else if (q->state == IREQ_DONE)
             keep(world, rank, (struct keep){.id = q->message, .whole = true, .log = true, .counted = true});
     for (unsigned comm = 0; comm < world->program->comms; comm++)
         for (struct cut_message *m = cut_queue_first(&rank->queue[comm]); m != NULL;
              m = cut_queue_next(&rank->queue[comm], m))
-            keep(world, rank, (struct keep){.taken = qmsg_of(m), .log = true, .counted = true});
+            not_whole += !keep_arrived(world, rank, qmsg_of(m));
+    return not_whole;
 }
 
 void shell_flip(struct world *world, struct rank *rank, uint64_t epoch, bool recorded)
@@ -273,8 +283,9 @@ void shell_flip(struct world *world, struct rank *rank, uint64_t epoch, bool rec
     TRACE(world, "rank %u flips to %llu%s", rank->self, (unsigned long long)epoch, recorded ? " with a record" : "");
     bookmarks(world, rank);
     take_back(world, rank);
-    keep_unseen(world, rank);
+    uint64_t not_whole = keep_unseen(world, rank);
     cut_rank_flip(&rank->cut, epoch, recorded);
+    cut_rank_not_whole(&rank->cut, not_whole);
     rank->page.sent_before = rank->cut.sent_before;
     rank->page.arrived_before = rank->cut.arrived_before;
     rank->page.epoch = rank->cut.epoch;
