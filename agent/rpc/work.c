@@ -291,8 +291,12 @@ void work_look(const char *arena, const char *job_uid, struct agent_held **ret_h
 static enum tide_status run(struct item *item, struct err *err)
 {
     struct agent_event *event = &item->event;
+    enum tide_status status;
     switch (item->kind) {
     case ACT_SUM:
+        status = stage_settle(item->arena, event->rank, event->slot, event->uid, event->cut, err);
+        if (status != TIDE_OK)
+            return status;
         return stage_sum(item->arena, event->rank, event->slot, event->uid, event->cut, event->digest, err);
     case ACT_FIND:
         return stage_find(item->arena, event->rank, event->uid, event->cut, 1, &event->slot, event->digest, err);
