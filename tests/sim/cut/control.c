@@ -5,6 +5,7 @@
 #include "tests/sim/cut/sim.h"
 
 #define MARGIN_MORE 4u
+#define MARGIN_DOUBLED_MAX 4u
 #define DEADLINE_MS_MIN 300u
 #define DEADLINE_MS_MAX 4000u
 #define OPEN_MS_MAX 60u
@@ -249,6 +250,8 @@ static void end_attempt(struct world *world)
     world->totals->given_up += !l->order.gone;
     cut_past_add(&l->past, (enum cut_mode)l->mode, misfit);
     l->sealed = misfit == CUT_FITS;
+    if (misfit == CUT_MISFIT_PASSED || misfit == CUT_MISFIT_MISSED)
+        l->behind++;
     l->open_at = world->now + between(world, 0, OPEN_MS_MAX) * MS;
     if (l->sealed)
         check_cut(world, l->order.cut, l->order.attempt);
@@ -308,6 +311,7 @@ static void open_attempt(struct world *world)
     }
     l->past.declared = world->program->declared;
     enum cut_mode mode = cut_mode_next(&l->past);
+    uint64_t margin = (uint64_t)world->lies.margin << (l->behind < MARGIN_DOUBLED_MAX ? l->behind : MARGIN_DOUBLED_MAX);
     bool again = l->order.epoch > 0 && !l->sealed;
     propose(world,
             (struct order){.epoch = l->order.epoch + 1,
@@ -315,8 +319,7 @@ static void open_attempt(struct world *world)
                            .attempt = again ? l->order.attempt + 1 : 1,
                            .stage = CUT_STAGE_ARM,
                            .closed = l->order.epoch,
-                           .step = mode == CUT_MODE_FREE ? STEP_NEXT
-                                                         : step + world->lies.margin + between(world, 0, MARGIN_MORE)});
+                           .step = mode == CUT_MODE_FREE ? STEP_NEXT : step + margin + between(world, 0, MARGIN_MORE)});
 }
 
 /* How the attempt ends. */

@@ -28,6 +28,7 @@ needs_a_bookmark_of_its_own     rank.c           s/    self->bookmark_epoch = ep
 log_left_out                    rank.c           s/\? CUT_TAKE_LOG : CUT_TAKE_FORGET/? CUT_TAKE_FORGET : CUT_TAKE_FORGET/
 holds_nothing                   rank.c           s/colour == rank->colour && !cut_rank_drained\(rank, peer\)/0/
 arrivals_count_for_nothing      rank.c           s/    cut_rank_arrived\(rank, peer\);\n    if/    if/
+not_whole_counts_at_once        rank.h           s/    rank->arrived_before -= messages;\n//
 done_counts_twice               rank.c           s/rank->arrived_before\+\+/rank->arrived_before += 2/
 sums_of_the_flip_forgotten      rank.c           s/    rank->sent_before = rank->sent;\n    rank->arrived_before = rank->arrived;\n    rank->epoch/    rank->epoch/
 goes_without_go                 rank.h           s/int go = .*?;/int go = 1;/

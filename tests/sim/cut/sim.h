@@ -231,6 +231,7 @@ struct leader {
     struct order order; /* the log */
     struct cut_past past;
     unsigned mode;
+    uint32_t behind; /* attempts whose step came too soon */
     bool sealed;
     uint64_t term, down_until, deadline, open_at;
     bool proposed, gone_for_good;

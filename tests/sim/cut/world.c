@@ -107,7 +107,7 @@ static uint32_t maybe(struct world *world, uint32_t of, uint32_t most)
 static void draw_lies(struct world *world)
 {
     bool calm = chance(world, 500000);
-    world->lies = (struct lies){.delay_ns = between(world, MS / 10, chance(world, 300000) ? 400 * MS : 30 * MS),
+    world->lies = (struct lies){.delay_ns = between(world, MS / 10, chance(world, 150000) ? 400 * MS : 30 * MS),
                                 .report_ns = between(world, 2 * MS, calm || chance(world, 500000) ? 8 * MS : 40 * MS),
                                 .poll_ns = between(world, 2 * MS, 40 * MS),
                                 .margin = calm ? 2 : (uint32_t)between(world, 1, 12)};
