@@ -256,6 +256,7 @@ struct lies {
     uint32_t orphan;              /* nobody leads any more, at any stage of an attempt */
     uint32_t leader, agent, no_room, refuse,
         slow;        /* a leader, an agent dies; the log is full; a record is refused; a long computation */
+    bool weak;       /* large messages move only while both ends are in MPI */
     uint32_t margin; /* how many steps ahead a cut is armed, at least */
     uint64_t delay_ns, report_ns, poll_ns;
 };

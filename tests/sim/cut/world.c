@@ -111,6 +111,7 @@ static void draw_lies(struct world *world)
                                 .report_ns = between(world, 2 * MS, calm || chance(world, 500000) ? 8 * MS : 40 * MS),
                                 .poll_ns = between(world, 2 * MS, 40 * MS),
                                 .margin = calm ? 2 : (uint32_t)between(world, 1, 12)};
+    world->lies.weak = chance(world, 400000);
     if (calm)
         return;
     world->lies.loss = maybe(world, 500000, 300000);
