@@ -1,0 +1,357 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <string.h>
+
+#include "ckpt/base/mem.h"
+#include "ckpt/client/mpi/inside.h"
+#include "ckpt/cut/comm_id.h"
+
+#define BUCKETS 256u     /* of handles */
+#define BASES_FIRST 64u  /* a power of two */
+
+static struct comm *buckets[BUCKETS];
+
+/* How many communicators were made of each base (ckpt/cut/comm_id.h). Open addressing; base 0 is a free place. */
+static struct base {
+    uint64_t base, made;
+} *bases;
+static size_t base_room, base_count;
+
+static struct comm **bucket_of(MPI_Comm handle)
+{
+    uint64_t key = (uint64_t)(uintptr_t)handle * UINT64_C(0x9e3779b97f4a7c15);
+    return &buckets[key >> 56 & (BUCKETS - 1)];
+}
+
+struct comm *comm_find(MPI_Comm handle)
+{
+    if (!inside.on)
+        return NULL;
+    struct comm *comm = *bucket_of(handle);
+    while (comm && comm->colour[0] != handle)
+        comm = comm->bucket;
+    if (!inside.many_threads) {
+        inside.last_handle = handle;
+        inside.last = comm;
+    }
+    return comm;
+}
+
+/* ---- identity ---- */
+
+static struct base *base_at(struct base *table, size_t room, uint64_t base)
+{
+    size_t i = base & (room - 1);
+    while (table[i].base != 0 && table[i].base != base)
+        i = (i + 1) & (room - 1);
+    return &table[i];
+}
+
+static bool bases_grow(void)
+{
+    size_t room = base_room ? base_room * 2 : BASES_FIRST;
+    struct base *grown = mem_try_array(room, sizeof *grown);
+    if (grown == NULL)
+        return false;
+    for (size_t i = 0; i < base_room; i++) {
+        if (bases[i].base)
+            *base_at(grown, room, bases[i].base) = bases[i];
+    }
+    mem_free(bases);
+    bases = grown;
+    base_room = room;
+    return true;
+}
+
+/* How many of this base there were before; one more now. */
+static uint64_t base_next(uint64_t base)
+{
+    if (base_count * 2 >= base_room && !bases_grow())
+        return 0; /* two may be alike then: a record with both is refused */
+    struct base *at = base_at(bases, base_room, base);
+    if (at->base == 0)
+        base_count++;
+    at->base = base;
+    return at->made++;
+}
+
+/* World ranks of a group. NULL: no memory, or some are outside. */
+static uint32_t *world_ranks(MPI_Group group, int *ret_count)
+{
+    int size = 0;
+    MPI_Group world;
+    PMPI_Group_size(group, &size);
+    uint32_t *ranks = mem_try_array(size > 0 ? (size_t)size : 1, sizeof *ranks);
+    int *both = mem_try_array(size > 0 ? 2 * (size_t)size : 1, sizeof *both);
+    bool all = ranks && both;
+    PMPI_Comm_group(MPI_COMM_WORLD, &world);
+    for (int i = 0; all && i < size; i++)
+        both[i] = i;
+    if (all && size > 0)
+        PMPI_Group_translate_ranks(group, size, both, world, both + size);
+    for (int i = 0; all && i < size; i++) {
+        all = both[size + i] != MPI_UNDEFINED;
+        ranks[i] = (uint32_t)both[size + i];
+    }
+    PMPI_Group_free(&world);
+    mem_free(both);
+    if (all) {
+        *ret_count = size;
+        return ranks;
+    }
+    mem_free(ranks);
+    return NULL;
+}
+
+/* Its members: local ones, and those of the other side, NULL where there is none. False: some are outside the world. */
+struct members {
+    uint32_t *local, *remote;
+    int local_count, remote_count;
+};
+
+static bool members_of(MPI_Comm handle, struct members *ret_members)
+{
+    int inter = 0;
+    MPI_Group group;
+    *ret_members = (struct members){.local = NULL};
+    PMPI_Comm_test_inter(handle, &inter);
+    PMPI_Comm_group(handle, &group);
+    ret_members->local = world_ranks(group, &ret_members->local_count);
+    PMPI_Group_free(&group);
+    if (inter && ret_members->local) {
+        PMPI_Comm_remote_group(handle, &group);
+        ret_members->remote = world_ranks(group, &ret_members->remote_count);
+        PMPI_Group_free(&group);
+    }
+    if (ret_members->local && (!inter || ret_members->remote))
+        return true;
+    mem_free(ret_members->local);
+    return false;
+}
+
+static uint64_t next_id(const struct members *members, uint64_t parent)
+{
+    uint64_t base = cut_comm_base(members->remote ? CUT_COMM_NO_PARENT : parent, members->local, (size_t)members->local_count,
+                                  members->remote, (size_t)members->remote_count);
+    return cut_comm_id(base, base_next(base));
+}
+
+uint64_t comm_next_id(MPI_Comm like, uint64_t parent)
+{
+    struct members members;
+    if (!members_of(like, &members))
+        return 0;
+    uint64_t id = next_id(&members, parent);
+    mem_free(members.local);
+    mem_free(members.remote);
+    return id;
+}
+
+/* ---- coming and going ---- */
+
+static void know(struct comm *comm, const struct members *members, MPI_Comm made, MPI_Comm twin, uint64_t id)
+{
+    MPI_Errhandler handler;
+    comm->colour[0] = made;
+    comm->colour[1] = twin;
+    comm->now = comm->colour[inside.cut.colour];
+    comm->id = id;
+    comm->world = members->remote ? members->remote : members->local;
+    comm->size = members->remote ? members->remote_count : members->local_count;
+    comm->members = (uint32_t)(members->local_count + members->remote_count);
+    if (members->remote)
+        mem_free(members->local);
+    cut_queue_init(&comm->queue);
+    PMPI_Comm_get_errhandler(made, &handler);
+    real.Comm_set_errhandler(twin, handler);
+    PMPI_Errhandler_free(&handler);
+    *inside.comms_end = comm;
+    inside.comms_end = &comm->next;
+    struct comm **bucket = bucket_of(made);
+    comm->bucket = *bucket;
+    *bucket = comm;
+    inside.last_handle = MPI_COMM_NULL;
+    inside.last = NULL;
+}
+
+static int adopt(const struct members *members, MPI_Comm made, MPI_Comm twin, uint64_t id)
+{
+    struct comm *comm = mem_try_alloc(sizeof *comm);
+    if (comm == NULL)
+        return MPI_ERR_NO_MEM;
+    inside_lock();
+    know(comm, members, made, twin, id);
+    inside_unlock();
+    return MPI_SUCCESS;
+}
+
+int comm_adopt(MPI_Comm made, uint64_t parent)
+{
+    struct members members;
+    MPI_Comm twin = MPI_COMM_NULL;
+    int rank = 0;
+    if (!inside.on || made == MPI_COMM_NULL)
+        return MPI_SUCCESS;
+    if (!members_of(made, &members)) {
+        inside.foreign++;
+        return MPI_SUCCESS;
+    }
+    inside_lock();
+    uint64_t id = made == MPI_COMM_WORLD ? CUT_COMM_WORLD : made == MPI_COMM_SELF ? CUT_COMM_SELF : next_id(&members, parent);
+    inside_unlock();
+    /* Unlike a duplicate, what is split off has no attributes: no callback of the program's is run. */
+    PMPI_Comm_rank(made, &rank);
+    int error = real.Comm_split(made, 0, rank, &twin);
+    return error ? error : adopt(&members, made, twin, id);
+}
+
+int comm_adopt_pair(MPI_Comm made, MPI_Comm twin, uint64_t id)
+{
+    struct members members;
+    return members_of(made, &members) ? adopt(&members, made, twin, id) : MPI_ERR_NO_MEM;
+}
+
+static void forget(struct comm *comm)
+{
+    struct comm **at = &inside.comms;
+    while (*at != comm)
+        at = &(*at)->next;
+    *at = comm->next;
+    if (inside.comms_end == &comm->next)
+        inside.comms_end = at;
+    inside.queued -= comm->queue.message_count;
+    mem_free(comm->world);
+    mem_free(comm);
+}
+
+static void leave_bucket(struct comm *comm)
+{
+    struct comm **at = bucket_of(comm->colour[0]);
+    while (*at != comm)
+        at = &(*at)->bucket;
+    *at = comm->bucket;
+    inside.last_handle = MPI_COMM_NULL;
+    inside.last = NULL;
+}
+
+static void free_for_good(struct comm *comm)
+{
+    MPI_Comm own = comm->colour[0], twin = comm->colour[1];
+    parcels_forget(comm);
+    forget(comm);
+    real.Comm_free(&twin);
+    if (own != MPI_COMM_NULL)
+        real.Comm_free(&own);
+}
+
+void comm_unpend(struct comm *comm)
+{
+    if (--comm->pending == 0 && comm->freed && !cut_rank_copies(&inside.cut))
+        free_for_good(comm);
+}
+
+/* The transition is over. */
+void comms_free_late(void)
+{
+    for (struct comm *comm = inside.comms, *next; comm; comm = next) {
+        next = comm->next;
+        if (comm->freed && comm->pending == 0)
+            free_for_good(comm);
+    }
+}
+
+/* What is pending on it goes on, and what is in transition is still counted: both need it as long. */
+static int comm_drop(MPI_Comm *handle, int (*drop)(MPI_Comm *))
+{
+    if (!inside.on)
+        return drop(handle);
+    inside_lock();
+    struct comm *comm = comm_find(*handle);
+    bool late = comm && drop == real.Comm_free && (comm->pending > 0 || cut_rank_copies(&inside.cut));
+    if (comm)
+        leave_bucket(comm);
+    if (late)
+        comm->freed = true;
+    inside_unlock();
+    if (late) {
+        *handle = MPI_COMM_NULL;
+        return MPI_SUCCESS;
+    }
+    bool foreign = comm == NULL && *handle != MPI_COMM_NULL;
+    int error = drop(handle);
+    if (foreign && error == MPI_SUCCESS && inside.foreign > 0)
+        inside.foreign--;
+    if (comm == NULL)
+        return error;
+    inside_lock();
+    comm->colour[0] = MPI_COMM_NULL;
+    free_for_good(comm);
+    inside_unlock();
+    return error;
+}
+
+int MPI_Comm_free(MPI_Comm *handle)
+{
+    return comm_drop(handle, real.Comm_free);
+}
+
+int MPI_Comm_disconnect(MPI_Comm *handle)
+{
+    return comm_drop(handle, real.Comm_disconnect);
+}
+
+int MPI_Comm_set_errhandler(MPI_Comm handle, MPI_Errhandler handler)
+{
+    int error = real.Comm_set_errhandler(handle, handler);
+    if (!inside.on || error)
+        return error;
+    inside_lock();
+    struct comm *comm = comm_find(handle);
+    if (comm)
+        error = real.Comm_set_errhandler(comm->colour[1], handler);
+    inside_unlock();
+    return error;
+}
+
+INTERPOSED(Comm_free);
+INTERPOSED(Comm_disconnect);
+INTERPOSED(Comm_set_errhandler);
+
+/* ---- all of them ---- */
+
+int comms_init(void)
+{
+    inside.comms_end = &inside.comms;
+    int error = comm_adopt(MPI_COMM_WORLD, 0);
+    if (error == MPI_SUCCESS)
+        error = comm_adopt(MPI_COMM_SELF, 0);
+    if (error == MPI_SUCCESS)
+        error = real.Comm_split(MPI_COMM_WORLD, 0, inside.rank, &inside.bookmarks);
+    if (error == MPI_SUCCESS)
+        error = real.Comm_split(MPI_COMM_SELF, 0, 0, &inside.self);
+    if (error == MPI_SUCCESS)
+        error = real.Comm_set_errhandler(inside.self, MPI_ERRORS_RETURN);
+    return error;
+}
+
+void comms_colour(void)
+{
+    for (struct comm *comm = inside.comms; comm; comm = comm->next)
+        comm->now = comm->colour[inside.cut.colour];
+}
+
+size_t comms_list(struct tide_mpi_comm *to, size_t room)
+{
+    size_t count = 0;
+    for (struct comm *comm = inside.comms; comm; comm = comm->next, count++) {
+        char name[MPI_MAX_OBJECT_NAME] = "";
+        int length = 0;
+        if (count >= room)
+            continue;
+        if (!comm->freed)
+            PMPI_Comm_get_name(comm->colour[0], name, &length);
+        to[count] = (struct tide_mpi_comm){
+            .id = comm->id, .collectives = comm->collectives, .size = comm->members};
+        text_copy(to[count].name, sizeof to[count].name, name);
+    }
+    return count;
+}

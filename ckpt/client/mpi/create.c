@@ -1,0 +1,187 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "ckpt/client/mpi/inside.h"
+#include "ckpt/cut/comm_id.h"
+
+/* Calls that make communicators. All but MPI_Comm_idup are blocking collectives over the members of what they make, so that a
+ * twin can be made in them too. */
+
+static uint64_t id_of(MPI_Comm handle)
+{
+    inside_lock();
+    struct comm *comm = comm_find(handle);
+    uint64_t id = comm ? comm->id : CUT_COMM_NO_PARENT;
+    inside_unlock();
+    return id;
+}
+
+/* Around the call, in which nothing is polled. */
+static bool enter(MPI_Comm parent)
+{
+    if (!inside.on)
+        return false;
+    inside_lock();
+    struct comm *comm = comm_find(parent);
+    if (comm)
+        comm->collectives++;
+    if (!quick()) {
+        progress();
+        receives_park();
+    }
+    inside_unlock();
+    return true;
+}
+
+static int leave(int error, MPI_Comm made, MPI_Comm parent)
+{
+    if (error == MPI_SUCCESS)
+        error = comm_adopt(made, id_of(parent));
+    inside_lock();
+    if (!quick()) {
+        receives_unpark();
+        progress();
+        settle_quick();
+    }
+    inside_unlock();
+    return error;
+}
+
+#define UNPACK(...) __VA_ARGS__
+
+#define CREATE(name, parameters, arguments)                        \
+    int MPI_##name(MPI_Comm parent UNPACK parameters, MPI_Comm *made) \
+    {                                                              \
+        bool on = enter(parent);                                   \
+        int error = real.name(parent UNPACK arguments, made);      \
+        return on ? leave(error, *made, parent) : error;           \
+    }                                                              \
+    INTERPOSED(name)
+
+CREATE(Comm_dup, (), ());
+CREATE(Comm_dup_with_info, (, MPI_Info info), (, info));
+CREATE(Comm_create, (, MPI_Group group), (, group));
+CREATE(Comm_split, (, int colour, int key), (, colour, key));
+CREATE(Comm_split_type, (, int type, int key, MPI_Info info), (, type, key, info));
+CREATE(Cart_create, (, int n, const int *dims, const int *periods, int reorder), (, n, dims, periods, reorder));
+CREATE(Cart_sub, (, const int *remains), (, remains));
+CREATE(Graph_create, (, int n, const int *index, const int *edges, int reorder), (, n, index, edges, reorder));
+CREATE(Dist_graph_create,
+       (, int n, const int *sources, const int *degrees, const int *destinations, const int *weights, MPI_Info info, int reorder),
+       (, n, sources, degrees, destinations, weights, info, reorder));
+CREATE(Dist_graph_create_adjacent,
+       (, int n_in, const int *sources, const int *weights_in, int n_out, const int *destinations, const int *weights_out,
+        MPI_Info info, int reorder),
+       (, n_in, sources, weights_in, n_out, destinations, weights_out, info, reorder));
+CREATE(Intercomm_merge, (, int high), (, high));
+
+/* Only those in the group take part: it is not counted as a collective of the parent's. */
+int MPI_Comm_create_group(MPI_Comm parent, MPI_Group group, int tag, MPI_Comm *made)
+{
+    bool on = enter(MPI_COMM_NULL);
+    int error = real.Comm_create_group(parent, group, tag, made);
+    return on ? leave(error, *made, parent) : error;
+}
+INTERPOSED(Comm_create_group);
+
+int MPI_Intercomm_create(MPI_Comm local, int leader, MPI_Comm peer, int remote_leader, int tag, MPI_Comm *made)
+{
+    bool on = enter(local);
+    int error = real.Intercomm_create(local, leader, peer, remote_leader, tag, made);
+    return on ? leave(error, *made, local) : error;
+}
+INTERPOSED(Intercomm_create);
+
+/* ---- in the background ---- */
+
+int MPI_Comm_idup(MPI_Comm parent, MPI_Comm *made, MPI_Request *ret_handle)
+{
+    inside_lock();
+    struct comm *comm = comm_find(parent);
+    struct request *request = comm ? request_create(REQUEST_CREATE, comm) : NULL;
+    if (request == NULL) {
+        int error = real.Comm_idup(parent, made, ret_handle);
+        inside.outstanding += inside.on && error == MPI_SUCCESS;
+        inside.foreign += inside.on && error == MPI_SUCCESS; /* without a twin */
+        inside_unlock();
+        return error;
+    }
+    comm->collectives++;
+    request->created_id = comm_next_id(parent, comm->id);
+    request->ret_created = made;
+    int error = real.Comm_idup(parent, &request->created[0], &request->real);
+    if (error == MPI_SUCCESS)
+        error = real.Comm_idup(comm->colour[1], &request->created[1], &request->real_twin);
+    request->state = REQUEST_REAL;
+    if (error == MPI_SUCCESS) {
+        *ret_handle = request_handle(request);
+        inside.outstanding++;
+    } else {
+        request_destroy(request);
+    }
+    inside_unlock();
+    return error;
+}
+INTERPOSED(Comm_idup);
+
+bool create_advance(struct request *request)
+{
+    int done = 0, done_twin = 0;
+    MPI_Status status;
+    if (request->real != MPI_REQUEST_NULL)
+        request->error = real.Test(&request->real, &done, &status);
+    if (request->real_twin != MPI_REQUEST_NULL && request->error == MPI_SUCCESS)
+        request->error = real.Test(&request->real_twin, &done_twin, &status);
+    bool whole = request->real == MPI_REQUEST_NULL && request->real_twin == MPI_REQUEST_NULL;
+    if (!whole && request->error == MPI_SUCCESS)
+        return false;
+    if (request->error == MPI_SUCCESS)
+        request->error = comm_adopt_pair(request->created[0], request->created[1], request->created_id);
+    *request->ret_created = request->created[0];
+    status_empty(&request->status);
+    request->state = REQUEST_DONE;
+    return true;
+}
+
+/* ---- with processes outside of MPI_COMM_WORLD: left alone, and known to be there ---- */
+
+static int foreign(int error)
+{
+    if (inside.on && error == MPI_SUCCESS) {
+        inside_lock();
+        inside.foreign++;
+        inside_unlock();
+    }
+    return error;
+}
+
+int MPI_Comm_spawn(const char *command, char *argv[], int maxprocs, MPI_Info info, int root, MPI_Comm comm, MPI_Comm *made,
+                   int errcodes[])
+{
+    return foreign(real.Comm_spawn(command, argv, maxprocs, info, root, comm, made, errcodes));
+}
+
+int MPI_Comm_spawn_multiple(int count, char *commands[], char **argvs[], const int maxprocs[], const MPI_Info infos[], int root,
+                            MPI_Comm comm, MPI_Comm *made, int errcodes[])
+{
+    return foreign(real.Comm_spawn_multiple(count, commands, argvs, maxprocs, infos, root, comm, made, errcodes));
+}
+
+int MPI_Comm_accept(const char *port, MPI_Info info, int root, MPI_Comm comm, MPI_Comm *made)
+{
+    return foreign(real.Comm_accept(port, info, root, comm, made));
+}
+
+int MPI_Comm_connect(const char *port, MPI_Info info, int root, MPI_Comm comm, MPI_Comm *made)
+{
+    return foreign(real.Comm_connect(port, info, root, comm, made));
+}
+
+int MPI_Comm_join(int fd, MPI_Comm *made)
+{
+    return foreign(real.Comm_join(fd, made));
+}
+
+INTERPOSED(Comm_spawn);
+INTERPOSED(Comm_spawn_multiple);
+INTERPOSED(Comm_accept);
+INTERPOSED(Comm_connect);
+INTERPOSED(Comm_join);

@@ -1,0 +1,254 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef CKPT_CLIENT_MPI_INSIDE_H
+#define CKPT_CLIENT_MPI_INSIDE_H
+
+/* Inside libtidemark_mpi. ckpt/cut decides; here is done what it says, to MPI.
+ *
+ * A call of the program's looks at one word. Where it reads what it should, nothing is armed, in transition or in our queues,
+ * there is one thread, and the call is MPI's own on the communicator of the colour, and a count. Otherwise the call takes
+ * the slow way (*_slow), which is right in every state, waits in no call of MPI's but a blocking collective, and holds the
+ * lock where there are threads. Outside a job the slow way leads straight to MPI. */
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "ckpt/client/mpi/link.h"
+#include "ckpt/client/mpi/real.h"
+#include "ckpt/client/mpi/request.h"
+#include "ckpt/cut/queue.h"
+#include "ckpt/cut/rank.h"
+#include "ckpt/wire/local.h"
+
+#define LIKELY(x) __builtin_expect(!!(x), 1)
+#define UNLIKELY(x) __builtin_expect(!!(x), 0)
+
+#define NEVER UINT64_MAX /* call_epoch never is */
+#define WHY_MAX 512u     /* a sentence */
+
+enum send_mode { SEND_STANDARD, SEND_SYNCHRONOUS, SEND_BUFFERED, SEND_READY };
+
+/* One communicator of the program's, all of whose members are in MPI_COMM_WORLD. */
+struct comm {
+    MPI_Comm now;       /* of the colour of the day */
+    uint32_t *world;    /* ranks in MPI_COMM_WORLD of those it sends to and receives from */
+    int size;           /* … and how many they are */
+    MPI_Comm colour[2]; /* the program's own, and its twin */
+    uint64_t id;
+    uint64_t collectives;
+    uint32_t members;   /* of both groups */
+    uint32_t pending;   /* requests of ours on it */
+    bool freed;         /* by the program; ours to free when nothing is pending */
+    struct cut_queue queue;
+    struct comm *next, *bucket; /* all, in order of creation; of one hash */
+};
+
+/* A message that we matched in MPI's place, from then until the program has received it and the log has it. */
+struct parcel {
+    struct cut_message message;
+    struct comm *comm;
+    struct parcel *prev, *next; /* in the order in which they were matched */
+    unsigned char *data;
+    uint64_t bytes;
+    MPI_Request fetching;    /* MPI_REQUEST_NULL: whole */
+    struct request *request; /* the receive that gets it */
+    struct request *expected; /* a receive of MPI's that gets it; nothing else is known yet */
+    bool log;                /* not in the log yet */
+    bool count;              /* of the old colour, and not counted yet */
+    bool given;              /* the program has it */
+};
+
+/* A message that is sent from a copy. */
+struct copy {
+    struct copy *next;
+    MPI_Request real;
+    struct request *request; /* a synchronous one, that waits for it */
+    uint64_t give_up_ns;     /* … so long */
+    size_t bytes;
+    unsigned char data[];
+};
+
+struct inside {
+    _Atomic uint64_t *word; /* page->call_epoch, or a private one before libtidemark is there */
+    uint64_t quick;         /* what it reads when there is nothing to do; NEVER while there is, and outside a job */
+    MPI_Comm last_handle;   /* the communicator that was looked up last */
+    struct comm *last;
+    struct cut_rank cut;
+    uint64_t outstanding; /* requests the program holds that MPI is at work on, or we */
+
+    bool on;           /* in a job, between MPI_Init and MPI_Finalize */
+    bool many_threads; /* MPI_THREAD_MULTIPLE */
+    int world_size, rank;
+    uint64_t seen;     /* the word, when the page was last looked at */
+    uint64_t sequence; /* of receives posted */
+    struct comm *comms, **comms_end;
+    struct parcel parcels; /* a ring */
+    struct copy *copies;
+    size_t copied;     /* bytes in them */
+    size_t queued;     /* messages in all queues */
+    size_t to_count;   /* parcels that are of the old colour and not counted yet */
+    uint64_t grequests; /* generalized ones of the program's */
+    uint64_t unheld;   /* requests that are under way and that nobody waits for */
+    uint64_t matched;  /* found by MPI_Mprobe and not received yet */
+    uint64_t foreign;  /* communicators with members outside MPI_COMM_WORLD */
+    uint64_t windows_shared, windows_open, files_open, partitioned; /* what a record does not go with */
+    bool window_used;  /* since the rank polls: by a one-sided operation */
+    MPI_Comm self;     /* hands what is queued to the program */
+    MPI_Comm bookmarks;
+    struct tide_mpi_host host;
+    struct control_page *page; /* our own mapping of it; NULL before libtidemark is there */
+    bool attached;
+    bool parked;       /* receives of ours are in MPI, in the old colour */
+    bool logging;      /* the record of this epoch is whole so far */
+};
+
+extern struct inside inside;
+
+static inline bool quick(void)
+{
+    return LIKELY(atomic_load_explicit(inside.word, memory_order_relaxed) == inside.quick);
+}
+
+/* ---- init.c ---- */
+
+/* Where there are many threads. Not held in a call of MPI's that waits for somebody. */
+void inside_lock(void);
+void inside_unlock(void);
+/* Between two looks of somebody who waits. `spins` counts them. */
+void inside_pause(unsigned *spins);
+
+/* ---- comm.c ---- */
+
+int comms_init(void);
+/* NULL: not one of ours, MPI_COMM_NULL, outside a job. */
+struct comm *comm_find(MPI_Comm handle);
+static inline struct comm *comm_of(MPI_Comm handle)
+{
+    return LIKELY(handle == inside.last_handle) ? inside.last : comm_find(handle);
+}
+/* Make a twin of what a call that is collective over its members has just made, and know both. parent: CUT_COMM_NO_PARENT for
+ * an intercommunicator. An MPI error code. */
+int comm_adopt(MPI_Comm made, uint64_t parent);
+/* The same in two parts, for what is made in the background: its identity first, in the order of the calls. */
+uint64_t comm_next_id(MPI_Comm like, uint64_t parent);
+int comm_adopt_pair(MPI_Comm made, MPI_Comm twin, uint64_t id);
+/* One request of ours less is pending. */
+void comm_unpend(struct comm *comm);
+/* Into the colour of the day. */
+void comms_colour(void);
+void comms_free_late(void);
+size_t comms_list(struct tide_mpi_comm *to, size_t room);
+
+/* A message was sent, or has been received from MPI in the colour of the day. */
+static inline void count_sent(const struct comm *comm, int to)
+{
+    if (LIKELY((unsigned)to < (unsigned)comm->size))
+        cut_rank_sent(&inside.cut, comm->world[to]);
+}
+static inline void count_arrived(const struct comm *comm, int from)
+{
+    if (LIKELY((unsigned)from < (unsigned)comm->size))
+        cut_rank_arrived(&inside.cut, comm->world[from]);
+}
+/* Whether a call that failed has received a message all the same: it did not fit. */
+bool received(int error);
+
+/* ---- link.c ---- */
+
+/* The program sends and receives no more. */
+void link_finish(void);
+
+/* ---- request.c ---- */
+
+/* A persistent one of MPI's, started on `comm`: ours is put around it. */
+int request_pass(MPI_Comm handle, MPI_Request *request);
+void grequest_forget(MPI_Request handle);
+
+/* ---- send.c ---- */
+
+/* Begin to send: *ret_real is MPI's request, or MPI_REQUEST_NULL where it was copied (then `request`, unless NULL, is done, or
+ * will be). An MPI error code. */
+int send_begin(enum send_mode mode, const void *buffer, int count, MPI_Datatype type, int to, int tag, struct comm *comm,
+               struct request *request, MPI_Request *ret_real);
+void copies_progress(void);
+int send_wait(enum send_mode mode, const void *buffer, int count, MPI_Datatype type, int to, int tag, struct comm *comm);
+
+/* ---- recv.c ---- */
+
+/* `request` has its arguments: to the queue, or to MPI. An MPI error code. */
+int receive_begin(struct request *request);
+/* Is it done? One step, without waiting. */
+bool request_advance(struct request *request);
+/* Take its outcome; a persistent one is inactive then, others are gone. An MPI error code; nobody was told yet. */
+int request_finish(struct request *request, MPI_Status *ret_status);
+/* What is matched and whole is put where the program wants it. */
+void receive_from_parcel(struct request *request);
+void receives_progress(void);
+void receives_log(void);
+int receive_cancel(struct request *request);
+/* MPI's own is done with a receive of ours. */
+void receive_completed(struct request *request, const MPI_Status *status, int error);
+/* Take back what MPI has of receives. What cannot be taken back has been matched. */
+void receives_take_back(void);
+/* … then to the queues, all in order of posting. */
+void receives_requeue(void);
+/* Those that wait in our queues go to MPI in the colour of the day, in order of posting. */
+void receives_to_mpi(void);
+/* Before a blocking collective, and behind it. */
+void receives_park(void);
+void receives_unpark(void);
+/* As MPI would, for what we found out ourselves. Returns what the call is to return. */
+int raise_error(const struct comm *comm, int error);
+/* All but MPI_ERROR, which a single completion leaves alone. */
+void status_copy(MPI_Status *to, const MPI_Status *from);
+void status_empty(MPI_Status *status);
+
+/* ---- create.c ---- */
+
+bool create_advance(struct request *request);
+
+/* ---- parcel.c ---- */
+
+/* Take what MPI has, of both colours, on all communicators. */
+void parcels_pull(void);
+/* Bytes that are on their way, the log, receives that wait for either. */
+void parcels_progress(void);
+/* The program gets it: an MPI error code, and the status it sees. */
+int parcel_give(struct parcel *parcel, void *buffer, int count, MPI_Datatype type, MPI_Status *ret_status);
+void parcel_status(const struct parcel *parcel, MPI_Status *ret_status);
+bool parcel_whole(struct parcel *parcel);
+/* Out of its queue, for MPI_Mprobe. */
+void parcel_take(struct parcel *parcel);
+/* The one that a receive or probe would get, or NULL. */
+struct parcel *parcel_find(const struct comm *comm, int source, int tag);
+/* Into the queue, from a channel log. Errors: NOMEM. */
+enum tide_status parcel_load(struct comm *comm, int source, int tag, const void *payload, uint64_t bytes);
+/* At a flip with a record: all that the program has not received is of the channel. */
+void parcels_log_all(void);
+/* A message that is in the program's own buffer already. count: of the old colour, and not counted yet. */
+void parcel_log_received(struct request *request, bool count);
+/* One that MPI has matched and is still putting there: what is matched from now on is behind it in the log. */
+void parcel_expect(struct request *request);
+void parcel_unexpect(struct request *request);
+void parcels_release(uint32_t peer);
+void parcels_release_all(void);
+/* What there is of a communicator that is gone. */
+void parcels_forget(struct comm *comm);
+
+/* ---- poll.c ---- */
+
+/* Look at the page, do what it says, take what has arrived. */
+void progress(void);
+/* Nothing is to do any more: calls may be quick again. */
+void settle_quick(void);
+void flip(uint64_t epoch, bool recorded);
+/* The record of this epoch is void. */
+void give_up(const char *why);
+
+/* ---- early.c ---- */
+
+/* Somebody waits for such a message, and it is not there. May flip. */
+void look_early(const struct comm *comm, int source, int tag);
+void look_early_for(const struct request *request);
+
+#endif

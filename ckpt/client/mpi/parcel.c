@@ -1,0 +1,385 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <limits.h>
+#include <string.h>
+
+#include "ckpt/base/mem.h"
+#include "ckpt/client/mpi/inside.h"
+#include "ckpt/cut/channel.h"
+
+#define DELIVERY_TAG 7
+#define LARGE_BLOCK (1 << 20) /* messages of more bytes than an int counts are given to MPI in blocks */
+
+/* ---- bytes, however many ---- */
+
+struct bytes_type {
+    MPI_Datatype type;
+    int count;
+    bool own;
+};
+
+static int bytes_type_init(struct bytes_type *ret_type, uint64_t bytes)
+{
+    MPI_Datatype block, parts[2];
+    if (bytes <= INT_MAX) {
+        *ret_type = (struct bytes_type){.type = MPI_PACKED, .count = (int)bytes};
+        return MPI_SUCCESS;
+    }
+    int lengths[2] = {(int)(bytes / LARGE_BLOCK), (int)(bytes % LARGE_BLOCK)};
+    MPI_Aint at[2] = {0, (MPI_Aint)(bytes - bytes % LARGE_BLOCK)};
+    int error = PMPI_Type_contiguous(LARGE_BLOCK, MPI_PACKED, &block);
+    if (error != MPI_SUCCESS)
+        return error;
+    parts[0] = block;
+    parts[1] = MPI_PACKED;
+    *ret_type = (struct bytes_type){.count = 1, .own = true};
+    error = PMPI_Type_create_struct(2, lengths, at, parts, &ret_type->type);
+    if (error == MPI_SUCCESS)
+        error = PMPI_Type_commit(&ret_type->type);
+    real.Type_free(&block);
+    return error;
+}
+
+static void bytes_type_release(struct bytes_type *type)
+{
+    if (type->own)
+        real.Type_free(&type->type);
+}
+
+/* ---- parcels ---- */
+
+static struct parcel *parcel_create(struct comm *comm, int source, int tag, uint64_t bytes)
+{
+    struct parcel *parcel = mem_try_alloc(sizeof *parcel);
+    /* The log's entry is made around the payload, where it lies. */
+    unsigned char *data = mem_try_alloc(cut_channel_entry_bytes(bytes));
+    if (parcel == NULL || data == NULL) {
+        mem_free(parcel);
+        mem_free(data);
+        return NULL;
+    }
+    *parcel = (struct parcel){.message = {.source = source, .tag = tag, .peer = comm->world[source], .payload = parcel},
+                              .comm = comm,
+                              .data = data,
+                              .bytes = bytes,
+                              .fetching = MPI_REQUEST_NULL};
+    parcel->prev = inside.parcels.prev;
+    parcel->next = &inside.parcels;
+    parcel->prev->next = parcel;
+    inside.parcels.prev = parcel;
+    return parcel;
+}
+
+static void *payload_of(struct parcel *parcel)
+{
+    return parcel->data + CUT_CHANNEL_ENTRY_BYTES;
+}
+
+static void parcel_drop(struct parcel *parcel)
+{
+    parcel->prev->next = parcel->next;
+    parcel->next->prev = parcel->prev;
+    mem_free(parcel->data);
+    mem_free(parcel);
+}
+
+static void drop_if_done(struct parcel *parcel)
+{
+    if (parcel->given && !parcel->log && !parcel->count)
+        parcel_drop(parcel);
+}
+
+bool parcel_whole(struct parcel *parcel)
+{
+    int done = 1;
+    if (parcel->expected)
+        return false;
+    if (parcel->fetching != MPI_REQUEST_NULL)
+        real.Test(&parcel->fetching, &done, MPI_STATUS_IGNORE);
+    return done;
+}
+
+struct parcel *parcel_find(const struct comm *comm, int source, int tag)
+{
+    struct cut_message *message = cut_queue_find(&comm->queue, source == MPI_ANY_SOURCE ? CUT_ANY : source,
+                                                 tag == MPI_ANY_TAG ? CUT_ANY : tag);
+    return message ? message->payload : NULL;
+}
+
+void parcel_take(struct parcel *parcel)
+{
+    cut_queue_take(&parcel->comm->queue, &parcel->message);
+    inside.queued--;
+}
+
+/* The program may have it: to a receive that waits, or to the queue. */
+static void arrive(struct parcel *parcel)
+{
+    struct cut_receive *receive = cut_queue_arrive(&parcel->comm->queue, &parcel->message);
+    if (receive == NULL) {
+        inside.queued++;
+        return;
+    }
+    struct request *request = receive->context;
+    request->parcel = parcel;
+    parcel->request = request;
+    cut_rank_not_held(&inside.cut);
+}
+
+/* Hand it over with MPI's own conversion and checks: a message to ourselves, from packed bytes to the program's datatype. */
+int parcel_give(struct parcel *parcel, void *buffer, int count, MPI_Datatype type, MPI_Status *ret_status)
+{
+    struct bytes_type bytes;
+    MPI_Request request;
+    int error = real.Irecv(buffer, count, type, 0, DELIVERY_TAG, inside.self, &request);
+    int sent = error == MPI_SUCCESS ? bytes_type_init(&bytes, parcel->bytes) : error;
+    if (sent == MPI_SUCCESS) {
+        sent = real.Send(payload_of(parcel), bytes.count, bytes.type, 0, DELIVERY_TAG, inside.self);
+        bytes_type_release(&bytes);
+    }
+    if (error == MPI_SUCCESS && sent != MPI_SUCCESS)
+        real.Cancel(&request);
+    if (error == MPI_SUCCESS)
+        error = real.Wait(&request, ret_status);
+    ret_status->MPI_SOURCE = parcel->message.source;
+    ret_status->MPI_TAG = parcel->message.tag;
+    parcel->given = true;
+    parcel->request = NULL;
+    drop_if_done(parcel);
+    return error ? error : sent;
+}
+
+void parcel_status(const struct parcel *parcel, MPI_Status *ret_status)
+{
+    if (ret_status == MPI_STATUS_IGNORE)
+        return;
+    PMPI_Status_set_elements_x(ret_status, MPI_BYTE, (MPI_Count)parcel->bytes);
+    PMPI_Status_set_cancelled(ret_status, 0);
+    ret_status->MPI_SOURCE = parcel->message.source;
+    ret_status->MPI_TAG = parcel->message.tag;
+}
+
+enum tide_status parcel_load(struct comm *comm, int source, int tag, const void *payload, uint64_t bytes)
+{
+    struct parcel *parcel = parcel_create(comm, source, tag, bytes);
+    if (parcel == NULL)
+        return TIDE_E_NOMEM;
+    memcpy(payload_of(parcel), payload, bytes);
+    arrive(parcel);
+    return TIDE_OK;
+}
+
+/* ---- taking what MPI has ---- */
+
+static void take_in(struct parcel *parcel, unsigned colour)
+{
+    uint32_t peer = parcel->message.peer;
+    enum cut_take take = cut_rank_take(&inside.cut, peer, colour);
+    if (take == CUT_TAKE_HOLD) {
+        cut_queue_hold(&parcel->comm->queue, &parcel->message);
+        return;
+    }
+    parcel->log = take == CUT_TAKE_LOG;
+    parcel->count = take == CUT_TAKE_LOG || take == CUT_TAKE_FORGET;
+    inside.to_count += parcel->count;
+    arrive(parcel);
+    if (parcel->count)
+        parcels_release(peer);
+}
+
+/* One message, matched here and now; its bytes may come later. False: there is none. */
+static bool pull_one(struct comm *comm, unsigned colour)
+{
+    int found = 0;
+    MPI_Message message;
+    MPI_Status status;
+    MPI_Count size = 0;
+    struct bytes_type bytes;
+    if (real.Iprobe(MPI_ANY_SOURCE, MPI_ANY_TAG, comm->colour[colour], &found, &status) != MPI_SUCCESS || !found)
+        return false;
+    /* What there is no memory for stays where it is. */
+    PMPI_Get_elements_x(&status, MPI_BYTE, &size);
+    if (bytes_type_init(&bytes, size > 0 ? (uint64_t)size : 0) != MPI_SUCCESS)
+        return false;
+    struct parcel *parcel = parcel_create(comm, status.MPI_SOURCE, status.MPI_TAG, size > 0 ? (uint64_t)size : 0);
+    if (parcel) {
+        real.Mprobe(status.MPI_SOURCE, status.MPI_TAG, comm->colour[colour], &message, &status);
+        real.Imrecv(payload_of(parcel), bytes.count, bytes.type, &message, &parcel->fetching);
+        take_in(parcel, colour);
+    }
+    bytes_type_release(&bytes);
+    return parcel != NULL;
+}
+
+void parcels_pull(void)
+{
+    unsigned colour = inside.cut.colour;
+    for (struct comm *comm = inside.comms; comm; comm = comm->next) {
+        while (pull_one(comm, colour ^ 1))
+            ;
+        while (pull_one(comm, colour))
+            ;
+    }
+}
+
+static void release_one(struct cut_message *message)
+{
+    cut_rank_released(&inside.cut, message->peer);
+    arrive(message->payload);
+}
+
+void parcels_release(uint32_t peer)
+{
+    struct cut_message *message;
+    if (!cut_rank_drained(&inside.cut, peer))
+        return;
+    for (struct comm *comm = inside.comms; comm; comm = comm->next) {
+        while (comm->queue.held_count > 0 && (message = cut_queue_release(&comm->queue, peer)) != NULL)
+            release_one(message);
+    }
+}
+
+void parcels_release_all(void)
+{
+    struct cut_message *message;
+    for (struct comm *comm = inside.comms; comm; comm = comm->next) {
+        while ((message = cut_queue_release_any(&comm->queue)) != NULL)
+            release_one(message);
+    }
+}
+
+/* ---- the log ---- */
+
+static void log_entry(struct parcel *parcel)
+{
+    struct cut_entry entry = {.comm = parcel->comm->id,
+                              .source = (uint32_t)parcel->message.source,
+                              .tag = parcel->message.tag,
+                              .bytes = parcel->bytes};
+    if (!inside.logging)
+        return;
+    cut_channel_frame(parcel->data, &entry);
+#ifdef TIDE_TEST_NO_CHANNEL_LOG
+    return;
+#endif
+    if (inside.host.append(inside.host.context, parcel->data, cut_channel_entry_bytes(parcel->bytes)) != TIDE_OK)
+        give_up("the channel log is full");
+}
+
+void parcels_progress(void)
+{
+    bool in_order = true; /* all before it are in the log */
+    for (struct parcel *parcel = inside.parcels.next, *next; parcel != &inside.parcels; parcel = next) {
+        next = parcel->next;
+        if (!parcel_whole(parcel)) {
+            in_order &= !parcel->log;
+            continue;
+        }
+        if (parcel->log && in_order) {
+            log_entry(parcel);
+            parcel->log = false;
+        }
+        if (parcel->count && !parcel->log) {
+            parcel->count = false;
+            inside.to_count--;
+            cut_rank_done(&inside.cut);
+        }
+        if (parcel->request)
+            receive_from_parcel(parcel->request); /* may drop it */
+        else
+            drop_if_done(parcel);
+    }
+}
+
+void parcels_log_all(void)
+{
+    for (struct parcel *parcel = inside.parcels.next; parcel != &inside.parcels; parcel = parcel->next)
+        parcel->log = !parcel->given;
+}
+
+/* MPI packs whole elements; what the message had of them comes first. */
+static bool pack_received(const struct request *request, void *to, uint64_t bytes)
+{
+    int room = 0, at = 0;
+    MPI_Comm handle = request->comm->now;
+    if (PMPI_Pack_size(request->count, request->type, handle, &room) != MPI_SUCCESS)
+        return false;
+    unsigned char *packed = mem_try_alloc((size_t)room);
+    bool whole = packed && PMPI_Pack(request->buffer, request->count, request->type, packed, room, &at, handle) == MPI_SUCCESS &&
+                 (uint64_t)at >= bytes;
+    if (whole)
+        memcpy(to, packed, bytes);
+    mem_free(packed);
+    return whole;
+}
+
+void parcel_expect(struct request *request)
+{
+    struct parcel *parcel = parcel_create(request->comm, 0, 0, 0);
+    if (parcel == NULL) {
+        give_up("no memory to log a message that is being received");
+        return;
+    }
+    parcel->given = parcel->log = true;
+    parcel->expected = request;
+    request->parcel = parcel;
+}
+
+/* The log is void, or there is no message after all. */
+void parcel_unexpect(struct request *request)
+{
+    if (request->parcel && request->parcel->expected == request) {
+        parcel_drop(request->parcel);
+        request->parcel = NULL;
+    }
+}
+
+void parcel_log_received(struct request *request, bool count)
+{
+    struct parcel *parcel = request->parcel;
+    MPI_Count bytes = 0;
+    PMPI_Get_elements_x(&request->status, MPI_BYTE, &bytes);
+    if (parcel == NULL && (parcel = parcel_create(request->comm, request->status.MPI_SOURCE, 0, 0)) == NULL) {
+        give_up("no memory to log a message that had been received");
+        if (count)
+            cut_rank_done(&inside.cut);
+        return;
+    }
+    request->parcel = NULL;
+    parcel->expected = NULL;
+    parcel->message.source = request->status.MPI_SOURCE;
+    parcel->message.tag = request->status.MPI_TAG;
+    parcel->given = parcel->log = true;
+    parcel->count = count;
+    inside.to_count += count;
+    unsigned char *data = mem_try_alloc(cut_channel_entry_bytes((uint64_t)bytes));
+    if (data && pack_received(request, data + CUT_CHANNEL_ENTRY_BYTES, (uint64_t)bytes)) {
+        mem_free(parcel->data);
+        parcel->data = data;
+        parcel->bytes = (uint64_t)bytes;
+        return;
+    }
+    mem_free(data);
+    give_up("a message that had been received could not be logged");
+}
+
+void parcels_forget(struct comm *comm)
+{
+    parcels_progress();
+    for (struct parcel *parcel = inside.parcels.next, *next; parcel != &inside.parcels; parcel = next) {
+        next = parcel->next;
+        if (parcel->comm != comm)
+            continue;
+        if (parcel->log)
+            give_up("a communicator was freed while a message on it was on its way to the channel log");
+        if (parcel->count) {
+            inside.to_count--;
+            cut_rank_done(&inside.cut);
+        }
+        /* Where bytes are on their way, MPI has the memory for good. */
+        if (parcel->fetching != MPI_REQUEST_NULL) {
+            real.Request_free(&parcel->fetching);
+            parcel->data = NULL;
+        }
+        parcel_drop(parcel);
+    }
+}

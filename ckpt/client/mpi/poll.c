@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <string.h>
+
+#include "ckpt/client/mpi/inside.h"
+
+#define BOOKMARK_WORDS 2
+
+/* ---- the page ---- */
+
+static void publish(void)
+{
+    uint64_t sent = 0, arrived = 0;
+    cut_rank_sums(&inside.cut, &sent, &arrived);
+    atomic_store(&inside.page->sent_before, sent);
+    atomic_store(&inside.page->arrived_before, arrived);
+    atomic_store(&inside.page->epoch, inside.cut.epoch);
+}
+
+static struct cut_words words(void)
+{
+    struct control_page *page = inside.page;
+    return (struct cut_words){.armed_epoch = atomic_load(&page->armed_epoch),
+                              .armed_step = atomic_load(&page->armed_step),
+                              .go_epoch = atomic_load(&page->go_epoch),
+                              .flip_epoch = atomic_load(&page->flip_epoch),
+                              .settled_epoch = atomic_load(&page->settled_epoch),
+                              .closed_epoch = atomic_load(&page->closed_epoch)};
+}
+
+void give_up(const char *why)
+{
+    if (inside.logging && inside.attached)
+        inside.host.give_up(inside.host.context, RECORD_FAILED, why);
+    inside.logging = false;
+    cut_rank_void(&inside.cut);
+}
+
+/* Everything that MPI has of ours goes to our queues first, so that nothing new of the old colour is matched unseen. */
+void flip(uint64_t epoch, bool recorded)
+{
+    inside.quick = NEVER;
+    receives_take_back();
+    cut_rank_flip(&inside.cut, epoch, recorded);
+    comms_colour();
+    receives_requeue();
+    inside.logging = recorded;
+    inside.window_used = false;
+    if (recorded) {
+        receives_log();
+        parcels_log_all();
+        parcels_progress();
+    }
+    publish();
+}
+
+/* Settled: nothing of the old colour comes any more. Those in the queues came first, and stay there for whoever wants them. */
+static void release(void)
+{
+    parcels_release_all();
+    parcels_progress();
+    receives_to_mpi();
+    inside.logging = false;
+    atomic_store(&inside.page->ended_epoch, inside.cut.epoch);
+}
+
+static void look(void)
+{
+    if (inside.page == NULL)
+        return;
+    uint64_t seen = atomic_load(inside.word);
+    struct cut_words now = words();
+    unsigned acts = cut_rank_look(&inside.cut, &now);
+    if (acts & CUT_ACT_RELEASE)
+        release();
+    if (acts & CUT_ACT_PLAIN)
+        comms_free_late();
+    if (acts & CUT_ACT_POLLING) {
+        inside.window_used = false;
+        atomic_store(&inside.page->polling_epoch, inside.cut.aim);
+    }
+    if (acts & CUT_ACT_FLIP)
+        flip(inside.cut.aim, false);
+    inside.seen = seen;
+}
+
+static void bookmarks_receive(void)
+{
+    uint64_t bookmark[BOOKMARK_WORDS];
+    int found = 0;
+    MPI_Status status;
+    while (real.Iprobe(MPI_ANY_SOURCE, MPI_ANY_TAG, inside.bookmarks, &found, &status) == MPI_SUCCESS && found) {
+        real.Recv(bookmark, (int)sizeof bookmark, MPI_BYTE, status.MPI_SOURCE, status.MPI_TAG, inside.bookmarks,
+                  MPI_STATUS_IGNORE);
+        if (cut_rank_bookmark(&inside.cut, (uint32_t)status.MPI_SOURCE, bookmark[0], bookmark[1]))
+            parcels_release((uint32_t)status.MPI_SOURCE);
+    }
+}
+
+void progress(void)
+{
+    if (inside.page && (atomic_load(inside.word) != inside.seen || cut_rank_polls(&inside.cut)))
+        look();
+    if (cut_rank_matches(&inside.cut)) {
+        receives_unpark(); /* another thread parked them; from here on we match again */
+        bookmarks_receive();
+        parcels_pull();
+        receives_progress();
+        parcels_progress();
+        atomic_store(&inside.page->arrived_before, inside.cut.arrived_before);
+    } else {
+        if (inside.parcels.next != &inside.parcels)
+            parcels_progress();
+        if (inside.unheld)
+            receives_progress();
+    }
+    if (inside.copies)
+        copies_progress();
+}
+
+void settle_quick(void)
+{
+    bool idle = inside.cut.state == CUT_RANK_IDLE || inside.cut.state == CUT_RANK_FINISHED;
+    bool nothing = inside.queued == 0 && inside.parcels.next == &inside.parcels && inside.copies == NULL &&
+                   inside.unheld == 0 && !inside.many_threads;
+    inside.quick = inside.on && idle && nothing ? inside.seen : NEVER;
+}

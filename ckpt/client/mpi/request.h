@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef CKPT_CLIENT_MPI_REQUEST_H
+#define CKPT_CLIENT_MPI_REQUEST_H
+
+/* Requests of ours, for what MPI's own cannot do: a receive whose arrival must be counted or that waits in our queue, a
+ * persistent one that starts in the colour of the day, a communicator that is being duplicated with its twin. What the
+ * program holds is a handle that looks like one of MPI's: a pointer, or a number, into an arena that MPI does not know. */
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "ckpt/client/mpi/real.h"
+#include "ckpt/cut/queue.h"
+
+#define REQUESTS_MAX (1u << 20)    /* of one process at a time; address space only, until used */
+#define FORTRAN_ROOM 192           /* Fortran bindings of Open MPI read a handle's number inside the object, somewhere here */
+#define NUMBERED_HANDLE 0x01000000 /* first of ours in MPICH, whose own handles all have one of their upper bits set */
+
+struct comm;
+struct copy;
+struct parcel;
+
+enum request_kind {
+    REQUEST_FREE,
+    REQUEST_SEND,   /* persistent, or copied */
+    REQUEST_RECV,
+    REQUEST_CREATE, /* MPI_Comm_idup: two requests of MPI's */
+    REQUEST_PASSED, /* a persistent one of MPI's, which is counted while it is active */
+    REQUEST_MESSAGE /* no request: what MPI_Mprobe found in our queue */
+};
+
+enum request_state {
+    REQUEST_INACTIVE,
+    REQUEST_REAL,     /* MPI has it */
+    REQUEST_QUEUED,   /* we have it */
+    REQUEST_DONE      /* `status` and `error` are there */
+};
+
+struct request {
+    unsigned char fortran[FORTRAN_ROOM];
+    struct request *next_free;
+    MPI_Request real;
+    struct comm *comm;
+    uint8_t kind, state;
+    bool persistent;
+    bool cancelling; /* MPI or the program was asked to take it back */
+    bool ours;       /* `error` was found by us: nobody was told yet */
+    bool own_type;   /* `type` is a duplicate, made when the program freed its own */
+    bool taken_back; /* QUEUED, and in no queue yet */
+    bool unheld;     /* freed by the program while under way: gone when done */
+    uint8_t mode;    /* enum send_mode */
+    int32_t peer, tag, count;
+    MPI_Datatype type;
+    void *buffer;
+    uint64_t epoch;    /* of the colour it was posted in */
+    uint64_t sequence; /* order of posting */
+    int error;
+    MPI_Status status;
+    uint64_t created_id; /* REQUEST_CREATE */
+    struct parcel *parcel;           /* the message it gets */
+    struct copy *copy;               /* of a synchronous send */
+    struct cut_receive receive;      /* REQUEST_QUEUED, in the queue of its communicator */
+    MPI_Request real_twin;           /* REQUEST_CREATE */
+    MPI_Comm created[2];             /* REQUEST_CREATE: where MPI writes */
+    MPI_Comm *ret_created;
+} __attribute__((aligned(64)));
+
+struct requests {
+    struct request *arena;
+    uint32_t used; /* slots ever used */
+    struct request *free;
+    int fortran_at; /* offset of the number in Open MPI's object, 0: unknown */
+};
+
+extern struct requests requests;
+
+/* Errors: nonzero, no memory. */
+int requests_init(void);
+/* NULL: REQUESTS_MAX are in use. */
+struct request *request_create(enum request_kind kind, struct comm *comm);
+void request_destroy(struct request *request);
+
+#if MPI_HANDLES_ARE_POINTERS
+static inline struct request *request_of(MPI_Request handle)
+{
+    size_t at = (size_t)((char *)handle - (char *)requests.arena);
+    return at < REQUESTS_MAX * sizeof(struct request) ? (struct request *)(void *)handle : NULL;
+}
+static inline MPI_Request request_handle(struct request *request)
+{
+    return (MPI_Request)(void *)request;
+}
+static inline MPI_Message message_handle(struct request *request)
+{
+    return (MPI_Message)(void *)request;
+}
+static inline struct request *message_of(MPI_Message handle)
+{
+    return request_of((MPI_Request)(void *)handle);
+}
+#else
+static inline struct request *request_of(MPI_Request handle)
+{
+    uint32_t at = (uint32_t)handle - NUMBERED_HANDLE;
+    return at < REQUESTS_MAX ? &requests.arena[at] : NULL;
+}
+static inline MPI_Request request_handle(struct request *request)
+{
+    return (MPI_Request)(NUMBERED_HANDLE + (uint32_t)(request - requests.arena));
+}
+static inline MPI_Message message_handle(struct request *request)
+{
+    return (MPI_Message)request_handle(request);
+}
+static inline struct request *message_of(MPI_Message handle)
+{
+    return request_of((MPI_Request)handle);
+}
+#endif
+
+#endif

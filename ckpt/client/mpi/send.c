@@ -1,0 +1,281 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <string.h>
+
+#include "ckpt/base/clock.h"
+#include "ckpt/base/mem.h"
+#include "ckpt/client/mpi/inside.h"
+
+#define BOOKMARK_TAG 1
+#define COPIED_BYTES_MAX ((size_t)256 << 20) /* before the next copy some of them are waited for, HOLD_MS at most */
+
+/* A ready send is a standard one: the receive that its sender knows of may be in a queue of ours. */
+static int real_send(enum send_mode mode, const void *buffer, int count, MPI_Datatype type, int to, int tag, MPI_Comm handle)
+{
+    switch (mode) {
+    case SEND_SYNCHRONOUS: return real.Ssend(buffer, count, type, to, tag, handle);
+    case SEND_BUFFERED: return real.Bsend(buffer, count, type, to, tag, handle);
+    default: return real.Send(buffer, count, type, to, tag, handle);
+    }
+}
+
+static int real_isend(enum send_mode mode, const void *buffer, int count, MPI_Datatype type, int to, int tag, MPI_Comm handle,
+                      MPI_Request *real_request)
+{
+    switch (mode) {
+    case SEND_SYNCHRONOUS: return real.Issend(buffer, count, type, to, tag, handle, real_request);
+    case SEND_BUFFERED: return real.Ibsend(buffer, count, type, to, tag, handle, real_request);
+    default: return real.Isend(buffer, count, type, to, tag, handle, real_request);
+    }
+}
+
+/* ---- from a copy ---- */
+
+static void copy_add(struct copy *copy, size_t bytes)
+{
+    copy->bytes = bytes;
+    inside.copied += bytes;
+    copy->next = inside.copies;
+    inside.copies = copy;
+    inside.quick = NEVER;
+}
+
+/* Tell `peer` how many messages there were before the flip, ahead of the first one behind it. */
+static int bookmark_send(uint32_t peer)
+{
+    uint64_t words[2];
+    if (!cut_rank_bookmark_due(&inside.cut, peer, &words[0], &words[1]))
+        return MPI_SUCCESS;
+    struct copy *copy = mem_try_alloc(sizeof *copy + sizeof words);
+    if (copy == NULL)
+        return MPI_ERR_NO_MEM;
+    memcpy(copy->data, words, sizeof words);
+    int error = real.Isend(copy->data, (int)sizeof words, MPI_BYTE, (int)peer, BOOKMARK_TAG, inside.bookmarks, &copy->real);
+    if (error == MPI_SUCCESS)
+        copy_add(copy, sizeof words);
+    else
+        mem_free(copy);
+    return error;
+}
+
+static struct copy *pack(const void *buffer, int count, MPI_Datatype type, const struct comm *comm, int *ret_bytes)
+{
+    int room = 0, at = 0;
+    if (PMPI_Pack_size(count, type, comm->now, &room) != MPI_SUCCESS)
+        return NULL;
+    struct copy *copy = mem_try_alloc(sizeof *copy + (size_t)room);
+    if (copy && PMPI_Pack(buffer, count, type, copy->data, room, &at, comm->now) != MPI_SUCCESS) {
+        mem_free(copy);
+        return NULL;
+    }
+    *ret_bytes = at;
+    return copy;
+}
+
+/* A synchronous one is done when it is matched, or when HOLD_MS have gone by: the receiver may have it in a queue of ours. */
+static void copy_owe(struct copy *copy, enum send_mode mode, struct request *request)
+{
+    if (request == NULL)
+        return;
+    request->state = REQUEST_DONE;
+    if (mode != SEND_SYNCHRONOUS)
+        return;
+    request->state = REQUEST_QUEUED;
+    request->copy = copy;
+    copy->request = request;
+    copy->give_up_ns = clock_mono_ns() + CUT_HOLD_MS * NS_PER_MS;
+}
+
+static void copy_paid(struct copy *copy)
+{
+    if (copy->request) {
+        copy->request->state = REQUEST_DONE;
+        copy->request->copy = NULL;
+        copy->request = NULL;
+    }
+}
+
+void copies_progress(void)
+{
+    uint64_t now = inside.copies ? clock_mono_ns() : 0;
+    for (struct copy **at = &inside.copies; *at;) {
+        struct copy *copy = *at;
+        int done = 0;
+        real.Test(&copy->real, &done, MPI_STATUS_IGNORE);
+        if (copy->request && (done || now > copy->give_up_ns))
+            copy_paid(copy);
+        if (!done) {
+            at = &copy->next;
+            continue;
+        }
+        *at = copy->next;
+        inside.copied -= copy->bytes;
+        mem_free(copy);
+    }
+}
+
+/* Copies take memory, and what took it goes away as others receive: a sender that is far ahead of them is slowed down. */
+static void wait_for_room(void)
+{
+    unsigned spins = 0;
+    uint64_t until = 0;
+    while (inside.copied > COPIED_BYTES_MAX && cut_rank_copies(&inside.cut)) {
+        uint64_t now = clock_mono_ns();
+        if (until == 0)
+            until = now + CUT_HOLD_MS * NS_PER_MS;
+        if (now > until)
+            return;
+        inside_pause(&spins);
+    }
+}
+
+static void done_at_once(struct request *request)
+{
+    if (request) {
+        status_empty(&request->status);
+        request->error = MPI_SUCCESS;
+    }
+}
+
+int send_begin(enum send_mode mode, const void *buffer, int count, MPI_Datatype type, int to, int tag, struct comm *comm,
+               struct request *request, MPI_Request *ret_real)
+{
+    bool ours = (unsigned)to < (unsigned)comm->size;
+    struct copy *copy = NULL;
+    int bytes = 0, error = MPI_SUCCESS;
+    *ret_real = MPI_REQUEST_NULL;
+    if (UNLIKELY(inside.copied > COPIED_BYTES_MAX))
+        wait_for_room();
+    if (ours && cut_rank_copies(&inside.cut)) {
+        error = bookmark_send(comm->world[to]);
+        copy = pack(buffer, count, type, comm, &bytes);
+    }
+    if (error == MPI_SUCCESS && copy)
+        error = real_isend(mode == SEND_BUFFERED ? SEND_STANDARD : mode, copy->data, bytes, MPI_PACKED, to, tag, comm->now,
+                           &copy->real);
+    else if (error == MPI_SUCCESS)
+        error = real_isend(mode, buffer, count, type, to, tag, comm->now, ret_real);
+    if (error != MPI_SUCCESS) {
+        mem_free(copy);
+        return error;
+    }
+    if (ours)
+        cut_rank_sent(&inside.cut, comm->world[to]);
+    if (copy) {
+        done_at_once(request);
+        copy_add(copy, (size_t)bytes);
+        copy_owe(copy, mode, request);
+    }
+    return MPI_SUCCESS;
+}
+
+/* ---- the program's calls ---- */
+
+int send_wait(enum send_mode mode, const void *buffer, int count, MPI_Datatype type, int to, int tag, struct comm *comm)
+{
+    unsigned spins = 0;
+    struct request *request = request_create(REQUEST_SEND, NULL);
+    if (request == NULL)
+        return raise_error(comm, MPI_ERR_NO_MEM);
+    int error = send_begin(mode, buffer, count, type, to, tag, comm, request, &request->real);
+    if (error == MPI_SUCCESS && request->real != MPI_REQUEST_NULL)
+        request->state = REQUEST_REAL;
+    while (error == MPI_SUCCESS && !request_advance(request))
+        inside_pause(&spins);
+    if (error == MPI_SUCCESS)
+        error = request->error;
+    request_destroy(request);
+    return error;
+}
+
+__attribute__((noinline)) static int send_slow(enum send_mode mode, const void *buffer, int count, MPI_Datatype type, int to,
+                                               int tag, MPI_Comm handle)
+{
+    inside_lock();
+    struct comm *comm = comm_find(handle);
+    int error = MPI_SUCCESS;
+    if (comm) {
+        progress();
+        error = send_wait(mode, buffer, count, type, to, tag, comm);
+        settle_quick();
+    }
+    inside_unlock();
+    return comm ? error : real_send(mode, buffer, count, type, to, tag, handle);
+}
+
+#define SEND(name, mode, real_name)                                                                                          \
+    int MPI_##name(const void *buffer, int count, MPI_Datatype type, int to, int tag, MPI_Comm handle)                       \
+    {                                                                                                                        \
+        if (!quick())                                                                                                        \
+            return send_slow(mode, buffer, count, type, to, tag, handle);                                                    \
+        struct comm *comm = comm_of(handle);                                                                                 \
+        if (UNLIKELY(comm == NULL))                                                                                          \
+            return real.name(buffer, count, type, to, tag, handle);                                                          \
+        int error = real.real_name(buffer, count, type, to, tag, comm->now);                                                 \
+        if (LIKELY(error == MPI_SUCCESS))                                                                                    \
+            count_sent(comm, to);                                                                                            \
+        return error;                                                                                                        \
+    }                                                                                                                        \
+    INTERPOSED(name)
+
+SEND(Send, SEND_STANDARD, Send);
+SEND(Ssend, SEND_SYNCHRONOUS, Ssend);
+SEND(Bsend, SEND_BUFFERED, Bsend);
+SEND(Rsend, SEND_READY, Send);
+
+/* The program holds MPI's own request, or one of ours where there is a copy. */
+static int isend_inside(enum send_mode mode, const void *buffer, int count, MPI_Datatype type, int to, int tag,
+                        struct comm *comm, MPI_Request *ret_handle)
+{
+    struct request *request = NULL;
+    if (cut_rank_copies(&inside.cut) && (request = request_create(REQUEST_SEND, NULL)) == NULL)
+        return raise_error(comm, MPI_ERR_NO_MEM);
+    int error = send_begin(mode, buffer, count, type, to, tag, comm, request, ret_handle);
+    if (error == MPI_SUCCESS) {
+        inside.outstanding++;
+        if (request && *ret_handle == MPI_REQUEST_NULL) {
+            *ret_handle = request_handle(request);
+            return error;
+        }
+    }
+    if (request)
+        request_destroy(request);
+    return error;
+}
+
+__attribute__((noinline)) static int isend_slow(enum send_mode mode, const void *buffer, int count, MPI_Datatype type, int to,
+                                                int tag, MPI_Comm handle, MPI_Request *ret_handle)
+{
+    inside_lock();
+    struct comm *comm = comm_find(handle);
+    int error;
+    if (comm) {
+        progress();
+        error = isend_inside(mode, buffer, count, type, to, tag, comm, ret_handle);
+        settle_quick();
+    } else {
+        error = real_isend(mode, buffer, count, type, to, tag, handle, ret_handle);
+        inside.outstanding += inside.on && error == MPI_SUCCESS;
+    }
+    inside_unlock();
+    return error;
+}
+
+#define ISEND(name, mode, real_name)                                                                                         \
+    int MPI_##name(const void *buffer, int count, MPI_Datatype type, int to, int tag, MPI_Comm handle, MPI_Request *request) \
+    {                                                                                                                        \
+        struct comm *comm;                                                                                                   \
+        if (!quick() || UNLIKELY((comm = comm_of(handle)) == NULL))                                                          \
+            return isend_slow(mode, buffer, count, type, to, tag, handle, request);                                          \
+        int error = real.real_name(buffer, count, type, to, tag, comm->now, request);                                        \
+        if (LIKELY(error == MPI_SUCCESS)) {                                                                                  \
+            count_sent(comm, to);                                                                                            \
+            inside.outstanding++;                                                                                            \
+        }                                                                                                                    \
+        return error;                                                                                                        \
+    }                                                                                                                        \
+    INTERPOSED(name)
+
+ISEND(Isend, SEND_STANDARD, Isend);
+ISEND(Issend, SEND_SYNCHRONOUS, Issend);
+ISEND(Ibsend, SEND_BUFFERED, Ibsend);
+ISEND(Irsend, SEND_READY, Isend);
