@@ -32,28 +32,26 @@ END
 
 cat >"$TMP/counted.c" <<'END'
 #include <mpi.h>
-#include <stdatomic.h>
+#include <stddef.h>
 #include <stdint.h>
-#include <tidemark/tidemark.h>
-struct tide_mpi_counters { _Atomic uint64_t collectives, sent, received; };
-const struct tide_mpi_counters *tide_mpi_counters(void);
+#include <stdlib.h>
+struct tide_mpi_comm { uint64_t id, collectives; uint32_t size; char name[64]; };
+size_t tide_mpi_comms(struct tide_mpi_comm *to, size_t room);
 int main(int argc, char **argv)
 {
     int x = 1, y = 0;
     MPI_Request request;
-    struct tide *t;
+    struct tide_mpi_comm comms[2] = {{0}};
+    setenv("TIDEMARK_SOCKET", "nobody", 1); /* nobody asks; that it is set is what makes a job */
     MPI_Init(&argc, &argv);
-    if (tide_init(&t, NULL) != TIDE_OK)
-        return 1;
     MPI_Barrier(MPI_COMM_WORLD);
     MPI_Allreduce(&x, &y, 1, MPI_INT, MPI_SUM, MPI_COMM_WORLD);
     MPI_Ibcast(&x, 1, MPI_INT, 0, MPI_COMM_WORLD, &request);
     MPI_Wait(&request, MPI_STATUS_IGNORE);
-    MPI_Barrier(MPI_COMM_SELF); /* another communicator: not counted */
-    uint64_t counted = tide_mpi_counters()->collectives;
-    tide_finalize(t);
+    MPI_Barrier(MPI_COMM_SELF);
+    size_t count = tide_mpi_comms(comms, 2);
     MPI_Finalize();
-    return counted == 3 && y == 1 ? 0 : 2;
+    return count == 2 && comms[0].collectives == 3 && comms[1].collectives == 1 && y == 1 ? 0 : 2;
 }
 END
 

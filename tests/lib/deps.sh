@@ -9,7 +9,7 @@ DEPS_BUILD=(gcc make cmake ninja-build pkg-config libuv1-dev libmicrohttpd-dev l
 # To run examples/quickstart.
 DEPS_RUN=(openmpi-bin dataset-fashion-mnist iproute2 procps util-linux jq curl python3)
 # To run every test, besides both lists above.
-DEPS_TEST=(shellcheck ccache openssl zstd)
+DEPS_TEST=(shellcheck ccache openssl zstd libmpich-dev mpich)
 # A real S3 server for tests/integration/store_s3.sh, which asks for it itself and is skipped where it cannot be had.
 DEPS_S3=(radosgw ceph-mon ceph-osd ceph-common curl)
 # To fuzz: clang and its libFuzzer. Not needed by tests/run, which replays what was found.
