@@ -196,6 +196,7 @@ MUST_USE EVENT(ev_remove);
 MUST_USE EVENT(ev_transfer);
 MUST_USE EVENT(ev_unreachable);
 MUST_USE EVENT(ev_snapshot);
+MUST_USE EVENT(ev_snapshot_lost);
 MUST_USE EVENT(ev_chunk_stored);
 MUST_USE EVENT(ev_installed);
 MUST_USE EVENT(ev_install_failed);

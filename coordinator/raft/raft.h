@@ -87,6 +87,7 @@ enum raft_event_kind {
     RAFT_EV_TRANSFER,    /* number: id of a voter; 0: the one that is furthest */
     RAFT_EV_UNREACHABLE, /* number: id; what was under way to it may be lost */
     RAFT_EV_SNAPSHOT,    /* number: index at or below what was applied; total, digest: a snapshot of it is durable */
+    RAFT_EV_SNAPSHOT_LOST, /* number: index; this member cannot read it any more: it is not offered to anybody */
     RAFT_EV_CHUNK_STORED, /* number: index of the snapshot being received; offset: next byte wanted, durable or not */
     RAFT_EV_INSTALLED,   /* number: index; it is whole, verified, durable and kept */
     RAFT_EV_INSTALL_FAILED, /* number: index; it is not what was sent and was thrown away */

@@ -156,3 +156,20 @@ EVENT(ev_snapshot)
     (void)update;
     return TIDE_OK;
 }
+
+/* Whoever is being sent it gets the one before, if the log still goes on from there, or waits for the next. */
+EVENT(ev_snapshot_lost)
+{
+    (void)update, (void)err;
+    if (event->number == 0)
+        return TIDE_OK;
+    if (raft->snapshots[0].index == event->number) {
+        raft->snapshots[0] = raft->snapshots[1];
+        raft->snapshots[1] = (struct raft_snapshot){0};
+    } else if (raft->snapshots[1].index == event->number) {
+        raft->snapshots[1] = (struct raft_snapshot){0};
+    }
+    if (raft->snapshots[0].index < raft->log.base)
+        raft->snapshots[0] = raft->snapshots[1] = (struct raft_snapshot){0};
+    return TIDE_OK;
+}

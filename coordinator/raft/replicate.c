@@ -177,13 +177,16 @@ void send_chunk(struct raft *raft, struct raft_update *update, struct peer *peer
 {
     const struct raft_snapshot *snapshot = NULL;
     for (size_t i = 0; i < 2; i++)
-        if (raft->snapshots[i].index == peer->snapshot_index)
+        if (raft->snapshots[i].index != 0 && raft->snapshots[i].index == peer->snapshot_index)
             snapshot = &raft->snapshots[i];
-    if (snapshot == NULL) { /* too old to be kept still: the newest, from its beginning */
+    if (snapshot == NULL) { /* not kept any more: the newest, from its beginning */
         snapshot = &raft->snapshots[0];
         peer->snapshot_index = snapshot->index;
         peer->snapshot_offset = 0;
     }
+    peer->snapshot_ticks = 0;
+    if (snapshot->index == 0) /* none can be read: it waits for the next */
+        return;
     uint64_t left = snapshot->total - peer->snapshot_offset;
     struct raft_message message = {.kind = RAFT_MSG_SNAPSHOT, .to = peer->id, .term = raft->ballot.term};
     message.snapshot.index = snapshot->index;
@@ -193,7 +196,6 @@ void send_chunk(struct raft *raft, struct raft_update *update, struct peer *peer
     message.snapshot.offset = peer->snapshot_offset;
     message.snapshot.bytes = left < RAFT_CHUNK_BYTES ? (uint32_t)left : RAFT_CHUNK_BYTES;
     message.snapshot.config = raft_config_encode(&snapshot->config);
-    peer->snapshot_ticks = 0;
     out_message(raft, update, &message, 0);
 }
 

@@ -63,6 +63,7 @@ enum tide_status raft_step(struct raft *raft, struct raft_event *event, struct r
         [RAFT_EV_TRANSFER] = ev_transfer,
         [RAFT_EV_UNREACHABLE] = ev_unreachable,
         [RAFT_EV_SNAPSHOT] = ev_snapshot,
+        [RAFT_EV_SNAPSHOT_LOST] = ev_snapshot_lost,
         [RAFT_EV_CHUNK_STORED] = ev_chunk_stored,
         [RAFT_EV_INSTALLED] = ev_installed,
         [RAFT_EV_INSTALL_FAILED] = ev_install_failed,

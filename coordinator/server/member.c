@@ -189,6 +189,10 @@ static void hand_out(struct member *member, struct note *note)
                         &note->restored->config);
         mem_free(note->restored);
         break;
+    case NOTE_IMAGE_LOST:
+        if (calls->image_lost != NULL)
+            calls->image_lost(context, note->index);
+        break;
     case NOTE_TURNED:
         calls->turned(context, note->turn);
         mem_free(note->turn);

@@ -56,6 +56,8 @@ struct member_calls {
     /* The state is now this one, of the snapshot `index`; what was parsed is the callee's. */
     void (*restored)(void *context, void *parsed, uint64_t index, uint64_t term, const struct raft_config *config);
     void (*drop)(void *context, void *parsed); /* on any thread: it is not needed after all */
+    /* The image of that index, which others need, cannot be read any more: another one should be written. NULL: it will not. */
+    void (*image_lost)(void *context, uint64_t index);
     void (*turned)(void *context, const struct member_turn *turn);
     void (*stopped)(void *context); /* after member_stop, the last of all */
 };

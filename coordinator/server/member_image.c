@@ -43,28 +43,87 @@ enum tide_status member_save_image(struct member *member, const struct snapshot 
 
 /* ---- sent ---- */
 
-/* The bytes of the chunk that the core wants to send. False: they are not to be had; the core will ask for a newer one. */
+/* Only noted: this comes from within a step of the core. */
+static bool lost(struct member *member, uint64_t index, const struct err *err)
+{
+    log_error("the snapshot of index %" PRIu64 " cannot be sent, another one is made: %s", index, err->text);
+    member->image_lost = index;
+    snapshot_file_close(&member->sending);
+    return false;
+}
+
+void image_look(struct member *member)
+{
+    struct err err = {0};
+    struct raft_event event = {.kind = RAFT_EV_SNAPSHOT_LOST, .number = member->image_lost};
+    if (member->image_lost == 0 || member->stopping)
+        return;
+    member->image_lost = 0;
+    if (member_step(member, &event, &err) != TIDE_OK)
+        log_debug("the snapshot of index %" PRIu64 ": %s", event.number, err.text);
+    member_note(member, &(struct note){.kind = NOTE_IMAGE_LOST, .index = event.number});
+}
+
+static void check_run(uv_work_t *work)
+{
+    struct image_check *check = work->data;
+    struct member *member = check->member;
+    struct snapshot snapshot = {0};
+    pthread_mutex_lock(&member->image_lock);
+    check->status = snapshot_load(member->dir.path, member->dir.cluster, check->index, &snapshot, &check->err);
+    pthread_mutex_unlock(&member->image_lock);
+    snapshot_release(&snapshot);
+}
+
+static void check_done(uv_work_t *work, int cancelled)
+{
+    struct image_check *check = work->data;
+    (void)cancelled;
+    check->running = false;
+    if (check->status != TIDE_OK)
+        lost(check->member, check->index, &check->err);
+}
+
+/* What was sent to the end is asked for from the beginning: did it arrive as it was, and was it as it should be? */
+static void check_start(struct member *member, uint64_t index)
+{
+    struct image_check *check = &member->check;
+    if (check->running || member->stopping)
+        return;
+    *check = (struct image_check){.member = member, .index = index, .running = true};
+    check->work.data = check;
+    uv_queue_work(&member->loop, &check->work, check_run, check_done);
+}
+
+/* The bytes of the chunk that the core wants to send. False: they are not to be had; another image will be made. */
 bool image_fill(struct member *member, struct raft_message *message)
 {
     struct err err = {0};
     struct snapshot_file *file = &member->sending;
-    if (file->fd < 0 || file->index != message->snapshot.index || file->digest != message->snapshot.digest) {
+    uint64_t index = message->snapshot.index, offset = message->snapshot.offset;
+    if (file->fd < 0 || file->index != index || file->digest != message->snapshot.digest) {
         snapshot_file_close(file);
-        if (snapshot_file_open(member->dir.path, member->dir.cluster, message->snapshot.index, file, &err) != TIDE_OK) {
-            log_warn("the snapshot of index %" PRIu64 " cannot be sent: %s", message->snapshot.index, err.text);
-            return false;
-        }
+        member->sent_whole = false;
+        if (snapshot_file_open(member->dir.path, member->dir.cluster, index, file, &err) != TIDE_OK)
+            return lost(member, index, &err);
+    }
+    if (file->digest != message->snapshot.digest) { /* written anew a moment ago: the core will hear of it */
+        snapshot_file_close(file);
+        return false;
     }
     struct raft_blob *data = raft_blob_create(NULL, message->snapshot.bytes);
     size_t got = 0;
-    if (file->digest != message->snapshot.digest ||
-        snapshot_file_read(file, message->snapshot.offset, data->data, data->bytes, &got, &err) != TIDE_OK ||
-        got != data->bytes) {
-        log_warn("the snapshot of index %" PRIu64 " cannot be read at offset %" PRIu64 ": %s", message->snapshot.index,
-                 message->snapshot.offset, err.text[0] ? err.text : "it is another one");
+    enum tide_status status = snapshot_file_read(file, offset, data->data, data->bytes, &got, &err);
+    if (status != TIDE_OK || got != data->bytes) {
         raft_blob_unref(data);
-        return false;
+        if (status == TIDE_OK)
+            err_set(&err, TIDE_E_CORRUPT, "%s ends at offset %" PRIu64, file->path, offset + got);
+        return lost(member, index, &err);
     }
+    if (offset == 0 && member->sent_whole)
+        check_start(member, index);
+    member->sent_whole = offset == 0 ? false : member->sent_whole;
+    member->sent_whole = member->sent_whole || offset + got == message->snapshot.total;
     message->snapshot.data = data;
     return true;
 }

@@ -33,7 +33,7 @@ struct order {
 };
 
 /* What the member has to say. */
-enum note_kind { NOTE_COMMITTED, NOTE_FAILED, NOTE_READ, NOTE_RESTORED, NOTE_TURNED, NOTE_STOPPED };
+enum note_kind { NOTE_COMMITTED, NOTE_FAILED, NOTE_READ, NOTE_RESTORED, NOTE_IMAGE_LOST, NOTE_TURNED, NOTE_STOPPED };
 
 struct restored {
     void *parsed;
@@ -49,6 +49,7 @@ struct note {
     union {
         struct member_entry entry;
         struct restored *restored; /* owned */
+        uint64_t index;            /* IMAGE_LOST */
         struct member_turn *turn;  /* owned */
     };
 };
@@ -112,6 +113,16 @@ struct chunk_work {
     void *parsed;
 };
 
+/* Is an image still what it was? A whole one was sent, and whoever got it says that it is not. */
+struct image_check {
+    uv_work_t work;
+    struct member *member;
+    uint64_t index;
+    bool running;
+    enum tide_status status;
+    struct err err;
+};
+
 struct member {
     struct member_options options;
     struct datadir dir;
@@ -160,6 +171,9 @@ struct member {
     struct log_thread log;
     uint64_t persisted;
     struct snapshot_file sending; /* image that is being sent; fd -1: none */
+    bool sent_whole;              /* its last chunk was */
+    uint64_t image_lost;          /* cannot be read: to be told at the end of the turn; 0: none */
+    struct image_check check;
     struct snapshot_receive receiving;
     struct chunk_work *chunk; /* being stored */
     struct raft_chunk chunks[CHUNKS_WAITING_MAX];
@@ -236,6 +250,7 @@ void peers_close(struct member *member);
 void peers_status(const struct member *member, struct member_status *status);
 
 /* member_image.c */
+void image_look(struct member *member);                            /* at the end of a turn */
 void image_chunk(struct member *member, struct raft_chunk *chunk); /* contents move */
 bool image_fill(struct member *member, struct raft_message *message);
 void image_close(struct member *member);

@@ -201,7 +201,8 @@ static void on_turned(uv_check_t *check)
 {
     struct member *member = check->data;
     transfer_look(member, clock_mono_ns());
-    if (member->stopping && !member->transferring && member->chunk == NULL && !member->ended)
+    image_look(member);
+    if (member->stopping && !member->transferring && member->chunk == NULL && !member->check.running && !member->ended)
         end(member);
 }
 

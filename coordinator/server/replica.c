@@ -363,6 +363,11 @@ static void on_read(void *context, void *cookie, bool permitted)
     decide(context, &(struct decided){.kind = DECIDED_READ, .cookie = cookie, .permitted = permitted});
 }
 
+static void on_image_lost(void *context, uint64_t index)
+{
+    image_lost(context, index);
+}
+
 static void on_turned(void *context, const struct member_turn *turn)
 {
     struct member_turn *copy = mem_alloc(sizeof *copy);
@@ -443,6 +448,7 @@ static const struct member_calls calls = {.committed = on_committed,
                                           .parse = on_parse,
                                           .restored = on_restored,
                                           .drop = on_drop,
+                                          .image_lost = on_image_lost,
                                           .turned = on_turned,
                                           .stopped = on_stopped};
 

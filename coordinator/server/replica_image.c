@@ -158,6 +158,18 @@ void replica_image(struct replica *replica, replica_written *written, void *arg)
     image_start(replica);
 }
 
+static void written_again(void *arg, uint64_t index, const struct err *err)
+{
+    (void)arg, (void)index, (void)err; /* said by image_done */
+}
+
+void image_lost(struct replica *replica, uint64_t index)
+{
+    if (replica->snapshot_index == index)
+        replica->snapshot_index = 0;
+    replica_image(replica, written_again, NULL);
+}
+
 void image_restored(struct replica *replica, struct state *shadow)
 {
     tail_clear(&replica->tail);

@@ -93,6 +93,8 @@ void replica_end_if_idle(struct replica *replica);
 /* replica_image.c */
 void image_take(struct replica *replica, const struct member_entry *entry); /* takes the blob's reference over */
 void image_if_due(struct replica *replica);
+/* The one of that index cannot be read: write another, though nothing may have happened since. */
+void image_lost(struct replica *replica, uint64_t index);
 /* The replica has just been restored: the shadow begins from here, too. */
 void image_restored(struct replica *replica, struct state *shadow); /* contents move */
 void image_release(struct replica *replica);

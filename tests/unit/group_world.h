@@ -30,6 +30,7 @@ struct mate {
     uint64_t own, failures, unknown, refused; /* ends of this member's own proposals */
     struct err last;                          /* of a failure */
     uint64_t reads, reads_refused, restored;
+    uint64_t images_lost, image_lost; /* how many, and the last one's index */
     bool stopped;
 };
 
@@ -122,6 +123,15 @@ static inline void on_drop(void *context, void *parsed)
     mem_free(parsed);
 }
 
+static inline void save_image(struct mate *n);
+static inline void on_image_lost(void *context, uint64_t index)
+{
+    struct mate *n = context;
+    n->images_lost++;
+    n->image_lost = index;
+    save_image(n);
+}
+
 static inline void on_turned(void *context, const struct member_turn *turn)
 {
     struct mate *n = context;
@@ -140,6 +150,7 @@ static const struct member_calls group_calls = {.committed = on_committed,
                                                 .parse = on_parse,
                                                 .restored = on_restored,
                                                 .drop = on_drop,
+                                                .image_lost = on_image_lost,
                                                 .turned = on_turned,
                                                 .stopped = on_stopped};
 

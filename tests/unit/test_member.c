@@ -182,6 +182,49 @@ static void far_behind_it_gets_a_snapshot(void **state)
     group_end(&g);
 }
 
+static void spoil_newest(const struct mate *n, bool cut)
+{
+    uint64_t *indexes = NULL;
+    size_t count = 0, bytes = 0;
+    char path[DATA_FILE_MAX], *data = NULL;
+    struct err err = {0};
+    assert_int_equal(datadir_list(n->data, "snap-", ".img", &indexes, &count, &err), TIDE_OK);
+    assert_true(count > 0 && indexes[count - 1] == n->index);
+    datadir_numbered(n->data, "snap-", indexes[count - 1], ".img", path);
+    assert_int_equal(fsx_read(path, 1 << 20, &data, &bytes, &err), TIDE_OK);
+    data[bytes - 1] ^= 1;
+    assert_int_equal(fsx_replace(path, data, cut ? bytes / 2 : bytes, 0644, &err), TIDE_OK);
+    mem_free(data);
+    mem_free(indexes);
+}
+
+/* Nothing happens in the group, so that no other image will be made; and the one there is cannot be sent, or is not what it
+ * was. */
+static void an_image_that_is_spoiled_is_made_again(void **state)
+{
+    (void)state;
+    for (unsigned cut = 0; cut < 2; cut++) {
+        struct group g;
+        group_start(&g, 3);
+        struct mate *leader = wait_leader(&g), *late = other_than(&g, leader);
+        node_stop(&g, late, false);
+        propose_many(&g, leader, BEHIND);
+        save_image(leader);
+        propose_many(&g, leader, BEHIND);
+        assert_true(UNTIL(&g, same(&g)));
+        for (unsigned i = 0; i < 3; i++) /* whoever leads then */
+            if (g.nodes[i].member != NULL) {
+                save_image(&g.nodes[i]);
+                spoil_newest(&g.nodes[i], cut == 1);
+            }
+        node_start(&g, late);
+        assert_true(UNTIL(&g, late->restored > 0 && same(&g)));
+        assert_int_equal(late->commands, 2 * BEHIND);
+        assert_true(g.nodes[0].images_lost + g.nodes[1].images_lost + g.nodes[2].images_lost > 0);
+        group_end(&g);
+    }
+}
+
 static void the_leadership_is_handed_over(void **state)
 {
     (void)state;
@@ -355,6 +398,7 @@ int main(void)
         cmocka_unit_test(without_a_majority_nothing_is_done),
         cmocka_unit_test(a_lost_proposal_is_looked_after),
         cmocka_unit_test(far_behind_it_gets_a_snapshot),
+        cmocka_unit_test(an_image_that_is_spoiled_is_made_again),
         cmocka_unit_test(the_leadership_is_handed_over),
         cmocka_unit_test(members_come_and_go),
         cmocka_unit_test(a_directory_belongs_to_one_member),

@@ -261,3 +261,67 @@ void done_means_durable(void **state)
     assert_int_equal(s.update.message_count, 0);
     solo_end(&s);
 }
+
+static struct raft_message append_reply(uint64_t from, bool accepted, uint64_t prev, uint64_t match)
+{
+    struct raft_message m = {.kind = RAFT_MSG_APPEND_REPLY, .from = from, .term = 2};
+    m.append_reply.accepted = accepted;
+    m.append_reply.prev_index = prev;
+    m.append_reply.match = match;
+    return m;
+}
+
+/* The image that member 3 is sent within a while, in which member 2 answers; 0: none. */
+static uint64_t offered(struct solo *s)
+{
+    for (unsigned i = 0; i < 2 * RAFT_ELECTION_TICKS_DEFAULT; i++) {
+        solo_ticks(s, 1);
+        const struct raft_message *m = solo_says(s, RAFT_MSG_SNAPSHOT, 0);
+        if (m != NULL)
+            return m->snapshot.index;
+        if (i % 8 == 0)
+            assert_int_equal(solo_hears(s, append_reply(2, true, s->status.last, s->status.last)), TIDE_OK);
+    }
+    return 0;
+}
+
+static enum tide_status image_event(struct solo *s, unsigned kind, uint64_t index)
+{
+    return solo_step(s, (struct raft_event){.kind = kind, .number = index, .total = 10, .digest = index});
+}
+
+/* An image that its member cannot read any more: the one before it is offered where the log goes on from there, else none, until
+ * there is another, of the same entry or of a later one. */
+void a_lost_image_is_not_offered(void **state)
+{
+    (void)state;
+    struct solo s;
+    solo_lead(&s);
+    for (unsigned i = 0; i < 3 * RAFT_TRAILING_ENTRIES; i++) {
+        struct raft_blob *blob = raft_blob_create("x", 1);
+        struct raft_entry entry = {.type = RAFT_COMMAND, .blob = blob};
+        assert_int_equal(solo_step(&s, (struct raft_event){.kind = RAFT_EV_PROPOSE, .entries = &entry, .count = 1}), TIDE_OK);
+        raft_blob_unref(blob);
+        solo_persist(&s);
+        assert_int_equal(solo_hears(&s, append_reply(2, true, s.status.last - 1, s.status.last)), TIDE_OK);
+        assert_int_equal(solo_hears(&s, append_reply(3, false, 1, 0)), TIDE_OK); /* it has nothing of all that */
+    }
+    uint64_t newest = s.status.commit, older = newest - 1;
+    assert_int_equal(image_event(&s, RAFT_EV_SNAPSHOT, older), TIDE_OK);
+    assert_int_equal(image_event(&s, RAFT_EV_SNAPSHOT, newest), TIDE_OK);
+    assert_int_equal(solo_hears(&s, append_reply(3, false, 1, 0)), TIDE_OK);
+    assert_int_equal(offered(&s), newest);
+    assert_int_equal(image_event(&s, RAFT_EV_SNAPSHOT_LOST, newest), TIDE_OK);
+    assert_int_equal(offered(&s), older);
+    assert_int_equal(image_event(&s, RAFT_EV_SNAPSHOT_LOST, older), TIDE_OK);
+    assert_int_equal(offered(&s), 0);
+    assert_int_equal(image_event(&s, RAFT_EV_SNAPSHOT, newest), TIDE_OK);
+    assert_int_equal(offered(&s), newest);
+    /* What is none of its own changes nothing. */
+    assert_int_equal(image_event(&s, RAFT_EV_SNAPSHOT_LOST, 1), TIDE_OK);
+    assert_int_equal(image_event(&s, RAFT_EV_SNAPSHOT_LOST, 0), TIDE_OK);
+    assert_int_equal(offered(&s), newest);
+    assert_int_equal(s.status.role, RAFT_LEADER);
+    assert_int_equal(raft_check(s.raft, &s.err), TIDE_OK);
+    solo_end(&s);
+}
