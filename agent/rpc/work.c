@@ -2,6 +2,7 @@
 #include "agent/rpc/work.h"
 
 #include <dirent.h>
+#include <inttypes.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,6 +10,7 @@
 
 #include "agent/rpc/dirs.h"
 #include "ckpt/base/fsx.h"
+#include "ckpt/base/log.h"
 #include "ckpt/base/mem.h"
 #include "ckpt/stage/stage.h"
 
@@ -288,6 +290,29 @@ void work_look(const char *arena, const char *job_uid, struct agent_held **ret_h
     *ret_count = used;
 }
 
+/* Where the program asked for copies on write: whether it got them, and what the rank stood still for. */
+static void tell_copy(const char *arena, const struct agent_event *event)
+{
+    char path[TIDE_PATH_MAX + 64], reason[64], *bytes = NULL;
+    size_t count = 0;
+    snprintf(path, sizeof path, "%s/" CONTROL_FILE_FORMAT, arena, event->rank);
+    if (fsx_read(path, CONTROL_PAGE_BYTES, &bytes, &count, NULL) != TIDE_OK)
+        return;
+    const struct control_page *page = (const struct control_page *)(const void *)bytes;
+    int whole = count == CONTROL_PAGE_BYTES && page->magic == CONTROL_MAGIC && page->recorded_cut == event->cut;
+    if (whole && page->record_copy == RECORD_COPY_ON_WRITE)
+        log_info("rank %u: checkpoint %" PRIu64 ": %" PRIu64 " bytes were copied on write within %" PRIu64 " us, %" PRIu64
+                 " writes waited for it; the rank stood still for %" PRIu64 " us",
+                 event->rank, event->cut, page->record_copy_bytes, page->record_copy_ns / 1000, page->record_copy_waits,
+                 page->record_stall_ns / 1000);
+    else if (whole && page->record_copy == RECORD_COPY_REFUSED)
+        log_info("rank %u: checkpoint %" PRIu64 ": copies on write are not possible (%s): all was copied at once, and the rank stood "
+                 "still for %" PRIu64 " us",
+                 event->rank, event->cut, strerror_r((int)page->record_copy_errno, reason, sizeof reason),
+                 page->record_stall_ns / 1000);
+    mem_free(bytes);
+}
+
 static enum tide_status run(struct item *item, struct err *err)
 {
     struct agent_event *event = &item->event;
@@ -297,6 +322,7 @@ static enum tide_status run(struct item *item, struct err *err)
         status = stage_settle(item->arena, event->rank, event->slot, event->uid, event->cut, err);
         if (status != TIDE_OK)
             return status;
+        tell_copy(item->arena, event);
         return stage_sum(item->arena, event->rank, event->slot, event->uid, event->cut, event->digest, err);
     case ACT_FIND:
         return stage_find(item->arena, event->rank, event->uid, event->cut, 1, &event->slot, event->digest, err);

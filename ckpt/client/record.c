@@ -140,6 +140,10 @@ static enum tide_status fill_slot(struct tide *tide, struct err *err)
 {
     struct slot *slot = NULL;
     enum tide_status status = tide->record.order.epoch != 0 ? colour_may_record(tide, err) : TIDE_OK;
+    if (tide->coloured && tide->record.order.epoch == 0)
+        return err_set(err, TIDE_E_STATE,
+                       "rank %u was armed before its messages were coloured: call MPI_Init before tide_init, or take the next checkpoint",
+                       tide->rank);
     if (status == TIDE_OK)
         status = start_slot(tide, &slot, err);
     return status == TIDE_OK ? copy_regions(tide, slot, err) : status;

@@ -69,7 +69,7 @@ enum tide_copy {
  * until it is. The checkpoint holds what was there in tide_step, as always. Only for memory that is private to the process
  * (malloc, mmap MAP_PRIVATE), and that nothing but its processor writes to: no device that has it pinned, as network cards and
  * GPUs do. Where the kernel does not allow it (userfaultfd, see vm.unprivileged_userfaultfd) the region is copied as others are;
- * `tidemark ckpt show` tells. */
+ * the agent's log tells. */
 enum tide_region_flag { TIDE_COPY_ON_WRITE = 1 };
 
 /* One piece of state. `data` must stay valid until tide_unregister or tide_finalize. Names are unique in a rank, at most

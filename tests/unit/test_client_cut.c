@@ -272,6 +272,19 @@ static void a_rank_that_may_not_record_still_flips(void **state)
     assert_int_equal(step.page->record_result, RECORD_DONE);
 }
 
+/* Whoever armed it did not know of its messages: they would be lost. */
+static void a_coloured_rank_needs_an_epoch(void **state)
+{
+    (void)state;
+    begin();
+    fake_arm(&step, 7, 2, 0);
+    assert_int_equal(tide_step(tide, 2), TIDE_OK);
+    assert_int_equal(step.page->record_result, RECORD_FAILED);
+    assert_int_equal(step.page->record_status, TIDE_E_STATE);
+    assert_non_null(strstr(step.page->record_detail, "rank 1"));
+    assert_int_equal(fake_mpi.flips, 0);
+}
+
 static void an_early_rank_answers_what_is_armed(void **state)
 {
     (void)state;
@@ -538,6 +551,7 @@ int main(void)
         IN_A_JOB(free_ranks_record_wherever_they_are),
         IN_A_JOB(free_ranks_need_no_colour),
         IN_A_JOB(a_rank_that_may_not_record_still_flips),
+        IN_A_JOB(a_coloured_rank_needs_an_epoch),
         IN_A_JOB(an_early_rank_answers_what_is_armed),
         IN_A_JOB(a_record_may_be_given_up_while_it_drains),
         IN_A_JOB(who_leaves_records_no_more),
