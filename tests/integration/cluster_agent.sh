@@ -5,8 +5,6 @@ set -uo pipefail
 # shellcheck source=tests/lib/scenario.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../lib/scenario.sh"
 
-STEPS=(--steps 1000 --step-ms 5)
-
 committed()
 {
     cluster_job_is "$1" '[(.job.ckpts // [])[] | select(.state == "committed")] | length > 0'
@@ -37,15 +35,16 @@ garble()
 # ---- a step whose directory cannot be read ----
 # It can be neither spoken to nor fenced by name: left running, its ranks would train beside those of the next generation.
 scenario_cluster 1 --slots 4
-tide run --name lost --nproc-per-node 2 --launcher none --ckpt-every 300ms -- "$PULSE" "${STEPS[@]}"
+tide run --name lost --nproc-per-node 2 --launcher none --ckpt-every 300ms -- "$PULSE" --until "$CLUSTER_DIR/lost.until"
 wait_for 20 "a committed checkpoint" committed lost
 cluster_agent_kill 1
 expect "the step's directory is damaged" garble
 expect "its ranks still run" test -n "$(ranks_of_generation 1)"
 cluster_agent_start 1
 expect "no rank of it is left" wait_for 10 "them to go" no_ranks_of_generation 1
+job_let_end lost
 expect "the job succeeds" job_succeeds lost 40
-expect "its ranks computed what they would have alone" equal "$(job_hashes lost)" "$(pulse_hashes 2 "${STEPS[@]}")"
+expect "its ranks computed what they would have alone" equal "$(job_hashes lost)" "$(pulse_hashes 2 --steps "$ENDS_AT")"
 expect "nothing is left of it" nothing_left
 
 # ---- many files ----

@@ -5,8 +5,6 @@ set -uo pipefail
 # shellcheck source=tests/lib/scenario.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../lib/scenario.sh"
 
-LONG=(--steps 1200 --step-ms 5)
-
 run()
 {
     local name=$1
@@ -27,7 +25,7 @@ goes_on()
 scenario_cluster 2 --slots 4
 
 # ---- by hand ----
-run hand -- "$PULSE" "${LONG[@]}"
+run hand -- "$PULSE" --until "$CLUSTER_DIR/hand.until"
 wait_for 20 "training" cluster_job_at_step hand 50
 expect "a checkpoint can be taken by hand" tide ckpt save hand --wait
 FIRST=$(newest hand)
@@ -44,8 +42,9 @@ expect "that is no restart after a failure" equal "$(cluster_job hand '.job.rest
 expect "the second, which will never have happened, is dropped" \
     cluster_job_is hand ".job.ckpts[] | select(.cut == $SECOND) | .state == \"dropped\""
 expect "the newest restorable one is not dropped without --force" scenario_status_is 8 tide ckpt drop "hand/$FIRST"
+job_let_end hand
 expect "the job succeeds" job_succeeds hand 40
-expect "its ranks computed what they would have alone" equal "$(job_hashes hand)" "$(pulse_hashes 2 "${LONG[@]}")"
+expect "its ranks computed what they would have alone" equal "$(job_hashes hand)" "$(pulse_hashes 2 --steps "$ENDS_AT")"
 
 # ---- a rank that does not come to its armed step ----
 run slow --ckpt-every 300ms --cut-deadline 1s -- "$PULSE" --steps 1000 --step-ms 5 --trouble stall --rank 1 --at 100 --for-ms 4000
@@ -57,7 +56,7 @@ expect "its ranks computed what they would have alone" equal "$(job_hashes slow)
 
 # ---- a damaged copy in the store ----
 # Both nodes lose their memory, so that the store is all there is, and its newest checkpoint is damaged.
-run rot --ckpt-keep 10 -- "$PULSE" "${LONG[@]}"
+run rot --ckpt-keep 10 -- "$PULSE" --until "$CLUSTER_DIR/rot.until"
 wait_for 20 "training" cluster_job_at_step rot 50
 tide ckpt save rot --wait >/dev/null
 OLDER=$(newest rot)
@@ -85,8 +84,9 @@ expect "the damage is found at the restart" wait_for 30 "the checkpoint to be ca
     cluster_job_is rot ".job.ckpts[] | select(.cut == $NEWER) | .state == \"corrupt\""
 expect "the older one is used" wait_for 30 "the restart from $OLDER" cluster_job_is rot ".job.restore_cut == $OLDER and .job.all_stepped"
 expect "and it is said" says corrupt tide job events rot
+job_let_end rot
 expect "the job succeeds" job_succeeds rot 40
-expect "its ranks computed what they would have alone" equal "$(job_hashes rot)" "$(pulse_hashes 2 "${LONG[@]}")"
+expect "its ranks computed what they would have alone" equal "$(job_hashes rot)" "$(pulse_hashes 2 --steps "$ENDS_AT")"
 
 expect "nothing is left of all these" nothing_left
 

@@ -7,12 +7,8 @@ set -uo pipefail
 # shellcheck source=tests/lib/scenario.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../lib/scenario.sh"
 
-OPTIONS=(--steps 1500 --kib 64)
-
 scenario_cluster 3 --slots 2
-WANTED=$(pulse_hashes 4 "${OPTIONS[@]}")
-
-tide run --name pulse --nnodes 2 --nproc-per-node 2 --launcher none -- "$PULSE" "${OPTIONS[@]}" --step-ms 5
+tide run --name pulse --nnodes 2 --nproc-per-node 2 --launcher none -- "$PULSE" --until "$CLUSTER_DIR/pulse.until"
 wait_for 20 "training" cluster_job_at_step pulse 50
 LEAVES=$(cluster_job pulse '.job.nodes[0]')
 
@@ -40,8 +36,9 @@ LAST=$(cluster_job pulse '.job.nodes[0]')
 expect_status 5 "without another node it waits" tide node drain "$LAST" --now --within 4s
 expect "and says for what" says "drained: " tide job explain pulse
 expect "a node may take it again" tide node resume "$LAST"
+job_let_end pulse
 expect "the job succeeds" job_succeeds pulse
-expect "its ranks computed what they would have alone" equal "$(job_hashes pulse)" "$WANTED"
+expect "its ranks computed what they would have alone" equal "$(job_hashes pulse)" "$(pulse_hashes 4 --steps "$ENDS_AT")"
 
 # A program that takes no checkpoints cannot be moved: it stays, and goes on.
 tide node resume "$LEAVES" >/dev/null

@@ -5,7 +5,6 @@ set -uo pipefail
 # shellcheck source=tests/lib/scenario.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../lib/scenario.sh"
 
-STEPS=(--steps 1500 --step-ms 5)
 OUTAGE_S=4 # long enough for several tries
 
 newest()
@@ -32,7 +31,7 @@ store_back()
 scenario_cluster 3 --slots 2
 
 # ---- out of reach ----
-tide run --name far --nnodes 2 --spares 1 --nproc-per-node 2 --launcher none --ckpt-every 300ms -- "$PULSE" "${STEPS[@]}"
+tide run --name far --nnodes 2 --spares 1 --nproc-per-node 2 --launcher none --ckpt-every 300ms -- "$PULSE" --until "$CLUSTER_DIR/far.until"
 wait_for 20 "a committed checkpoint" committed_after far 0
 LOST=$(cluster_job far '.job.nodes[1]')
 expect "the store goes out of reach" store_away
@@ -42,10 +41,11 @@ expect "the ranks on the spare wait, and it is said for what" \
 sleep "$OUTAGE_S"
 expect "they still wait" cluster_job_is far '.job.restarts == 1 and (.job.all_stepped | not)'
 expect "the store comes back" store_back
+job_let_end far
 expect "the job succeeds" job_succeeds far 60
 expect "the outage cost no restart" equal "$(cluster_job far .job.restarts)" 1
 expect "it went on from a checkpoint" cluster_job_is far '.job.recoveries[0] | .cut > 0 and .to_step > 0'
-expect "its ranks computed what they would have alone" equal "$(job_hashes far)" "$(pulse_hashes 4 "${STEPS[@]}")"
+expect "its ranks computed what they would have alone" equal "$(job_hashes far)" "$(pulse_hashes 4 --steps "$ENDS_AT")"
 cluster_agent_start "${LOST#n}"
 wait_for 10 "$LOST to be back" cluster_node_is "$LOST" ready
 
@@ -65,7 +65,7 @@ stored_there()
     [ -n "$(find "$CLUSTER_DIR/store/m" -path "*/$(newest moved)-*/COMMIT")" ]
 }
 
-tide run --name moved --nnodes 2 --nproc-per-node 1 --launcher none --ckpt-every 300ms -- "$PULSE" --steps 3000 --step-ms 5
+tide run --name moved --nnodes 2 --nproc-per-node 1 --launcher none --ckpt-every 300ms -- "$PULSE" --until "$CLUSTER_DIR/moved.until"
 wait_for 20 "a committed checkpoint" committed_after moved 0
 expect "another file system takes the store's place" store_replace
 BEFORE=$(newest moved)
@@ -92,7 +92,7 @@ hung_agent_start
 wait_for 10 "n3 to be back" cluster_node_is n3 ready
 tide node drain n1 >/dev/null
 tide node drain n2 >/dev/null
-tide run --name hangs --nproc-per-node 1 --launcher none --ckpt-every 300ms -- "$PULSE" --steps 4000 --step-ms 5
+tide run --name hangs --nproc-per-node 1 --launcher none --ckpt-every 300ms -- "$PULSE" --until "$CLUSTER_DIR/hangs.until"
 wait_for 20 "a checkpoint on its way to the store" sealed hangs
 kill -TERM "${CLUSTER_AGENT_PID[3]}"
 expect "it ends all the same" wait_for 5 "the agent to end" cluster_ended "${CLUSTER_AGENT_PID[3]}"

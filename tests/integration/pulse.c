@@ -21,6 +21,7 @@
 
 struct arguments {
     unsigned long steps, step_ms, kib;
+    const char *until;   /* a file: training goes on until it is there, and ends with the step whose number it holds */
     const char *trouble; /* early | kill | exit | final | stall; NULL: none */
     unsigned long trouble_rank, trouble_step, trouble_ms;
     bool always; /* trouble in every generation, not just the first */
@@ -33,7 +34,8 @@ struct state {
 
 static void usage(void)
 {
-    fprintf(stderr, "usage: pulse [--steps N] [--step-ms N] [--kib N] [--trouble early|kill|exit|final|stall] [--rank R]\n"
+    fprintf(stderr, "usage: pulse [--steps N | --until FILE] [--step-ms N] [--kib N] [--trouble "
+                    "early|kill|exit|final|stall] [--rank R]\n"
                     "             [--at STEP] [--for-ms N] [--always 1]\n");
     exit(USAGE_STATUS);
 }
@@ -60,7 +62,7 @@ static struct arguments parse(int argc, char **argv)
     struct {
         const char *name;
         unsigned long *value;
-    } numbers[] = {{"--steps", &a.steps}, {"--step-ms", &a.step_ms},   {"--kib", &a.kib},
+    } numbers[] = {{"--steps", &a.steps},     {"--step-ms", &a.step_ms},   {"--kib", &a.kib},
                    {"--at", &a.trouble_step}, {"--for-ms", &a.trouble_ms}, {"--rank", &a.trouble_rank}};
     for (int i = 1; i < argc; i += 2) {
         if (!argv[i + 1])
@@ -70,6 +72,8 @@ static struct arguments parse(int argc, char **argv)
             n++;
         if (n < sizeof(numbers) / sizeof(numbers[0]))
             *numbers[n].value = number(argv[i + 1]);
+        else if (strcmp(argv[i], "--until") == 0)
+            a.until = argv[i + 1];
         else if (strcmp(argv[i], "--trouble") == 0)
             a.trouble = argv[i + 1];
         else if (strcmp(argv[i], "--always") == 0)
@@ -130,6 +134,21 @@ static void trouble(const struct arguments *a, uint64_t rank, uint64_t step)
         _exit(TROUBLE_STATUS);
 }
 
+/* The file is put there by a rename: it is whole, or not there. */
+static void look_for_end(struct arguments *a)
+{
+    char text[32] = "";
+    FILE *file = a->until ? fopen(a->until, "r") : NULL;
+    if (!file)
+        return;
+    if (!fgets(text, sizeof text, file))
+        usage();
+    fclose(file);
+    text[strcspn(text, "\n")] = '\0';
+    a->steps = number(text);
+    a->until = NULL;
+}
+
 static struct tide *join(struct state *state, uint64_t *ret_step)
 {
     struct tide *tide = NULL;
@@ -162,7 +181,7 @@ int main(int argc, char **argv)
         trouble(&a, rank, 0);
     struct tide *tide = join(&state, &step);
     printf("rank %llu starts after step %llu\n", (unsigned long long)rank, (unsigned long long)step);
-    while (step < a.steps) {
+    while (look_for_end(&a), a.until || step < a.steps) {
         step++;
         trouble(&a, rank, step);
         advance(&state, step, rank);

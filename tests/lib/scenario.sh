@@ -18,6 +18,7 @@ PULSE=$SCENARIO_BUILD/tests/pulse
 # shellcheck disable=SC2034 # for the scripts
 TRAIN=$SCENARIO_BUILD/examples/mpi_mlp/train
 SCENARIO_WATCH_MS=2000
+SCENARIO_LAST_STEPS=400 # of 5 ms: what a rank does until its report is heard and the script has acted on it
 SCENARIO_FAILED=0
 SCENARIO_LOG_TAIL=15
 SCENARIO_JOBS_SHOWN=8
@@ -132,6 +133,20 @@ job_wait()
         view=$(cluster_get "v1/jobs/$1?after=$revision&wait_ms=$SCENARIO_WATCH_MS") || sleep 0.1
         [[ ! $view =~ ^\{\"revision\":([0-9]+) ]] || revision=${BASH_REMATCH[1]}
     done
+}
+
+# job_let_end JOB: its ranks run "--until $CLUSTER_DIR/JOB.until", so that it lasts as long as there is something to do to it; now
+# it may end, a few steps later than any of its ranks can be by now. ENDS_AT is its last step.
+job_let_end()
+{
+    wait_for 30 "job $1 to train" job_newest_step "$1"
+    ENDS_AT=$((ENDS_AT + SCENARIO_LAST_STEPS))
+    echo "$ENDS_AT" >"$CLUSTER_DIR/$1.until.new" && mv "$CLUSTER_DIR/$1.until.new" "$CLUSTER_DIR/$1.until"
+}
+
+job_newest_step()
+{
+    ENDS_AT=$(cluster_job "$1" 'select(.job.all_stepped) | [.ranks[].report.step // 0] | max // empty') && [ -n "$ENDS_AT" ]
 }
 
 job_succeeds()
