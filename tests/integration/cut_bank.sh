@@ -35,6 +35,8 @@ expect "so it is where ranks record at one step" \
     drive --ranks 3 --cuts 20 --restarts 1 --mode step --bank -- "$BANK" --transfers 4000 --seed 2
 expect "so it is with three threads in a rank" \
     drive --ranks 2 --cuts 20 --restarts 1 --mode free --bank -- "$BANK" --transfers 1000 --tellers 3
+expect "so it is where posted receives are posted again (examples/pipeline verifies itself)" \
+    drive --ranks 3 --cuts 15 --restarts 2 --mode free -- "$SCENARIO_BUILD/examples/pipeline/pipeline"
 expect "without a channel log the check finds transfers lost" \
     drive --ranks 3 --cuts 20 --mode free --bank --log-off --env "LD_LIBRARY_PATH=$FORGETFUL" -- "$BANK" --transfers 2000
 expect "who needs a message from behind the cut is told, with the place, and goes on" told_early

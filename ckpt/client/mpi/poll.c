@@ -46,8 +46,8 @@ void flip(uint64_t epoch, bool recorded)
     inside.logging = recorded;
     inside.window_used = false;
     if (recorded) {
+        parcels_log_all(); /* what is in the queues came before what MPI has matched since */
         receives_log();
-        parcels_log_all();
         parcels_progress();
     }
     publish();
