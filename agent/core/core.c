@@ -194,8 +194,8 @@ static void drive(struct agent_core *core)
         struct job_part *job = core->jobs[i];
         drive_steps(core, job);
         drive_restore(core, job);
+        drive_epochs(core, job); /* what is closed is said before the next is armed */
         drive_cut(core, job);
-        drive_epochs(core, job);
         drive_store(core, job);
         drive_arena(core, job);
         drive_look(core, job);

@@ -26,6 +26,8 @@ static void take_counts(const struct agent_page *page, struct cut_report *report
     report->received = page->record_received;
     report->logged = page->record_logged;
     report->logged_bytes = page->record_logged_bytes;
+    report->copy = page->record_copy <= RECORD_COPY_REFUSED ? page->record_copy : RECORD_COPY_PLAIN;
+    report->copy_us = page->record_copy_ns / 1000u;
 }
 
 /* What the rank's last word is; it may be another than its first, as long as messages are added to the record. */
@@ -98,7 +100,8 @@ void cut_notice_page(struct agent_core *core, struct job_part *job, struct rank_
             take_record(core, job, part);
     } else if (cut->state == CUT_PART_COPIED && recorded && cut->epoch != 0) {
         follow_record(core, job, part);
-    } else if (cut->state == CUT_PART_ARMED && armed && page->armed_step != STEP_TAKEN && page->step >= page->armed_step) {
+    } else if (cut->state == CUT_PART_ARMED && armed && page->armed_attempt == cut->report.attempt &&
+               page->armed_step != STEP_TAKEN && page->step >= page->armed_step) {
         /* It went by: an agent before this one was killed while it armed, or steps are counted by more than one. Arming
          * again settles it with the rank. */
         cut->state = CUT_PART_WANTED;

@@ -97,6 +97,8 @@ void page_snapshot(const struct control_page *page, struct agent_page *ret_page)
     to->record_logged = atomic_load(&page->record_logged);
     to->record_logged_bytes = atomic_load(&page->record_logged_bytes);
     to->record_comms = atomic_load(&page->record_comms);
+    to->record_copy = atomic_load(&page->record_copy);
+    to->record_copy_ns = atomic_load(&page->record_copy_ns);
     if (to->record_result != RECORD_NONE && to->record_result != RECORD_DONE)
         text_copy(to->record_detail, sizeof to->record_detail, page->record_detail);
     to->phase = atomic_load(&page->phase);

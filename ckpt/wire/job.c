@@ -5,6 +5,7 @@
 
 static const char *const launcher_names[] = {"pmix", "none", NULL};
 const char *const cut_mode_names[] = {"auto", "step", "free", NULL};
+const char *const record_copy_names[] = {"plain", "on_write", "refused", NULL};
 
 #define X(symbol, name) name,
 const char *const job_state_names[] = {TIDE_JOB_STATE_MAP(X) NULL};
@@ -55,6 +56,8 @@ static const struct codec_field ckpt_fields[] = {
     CODEC_FIELD(ckpt, stall_us, CODEC_U64),
     CODEC_FIELD(ckpt, logged, CODEC_U64),
     CODEC_FIELD(ckpt, logged_bytes, CODEC_U64),
+    CODEC_ENUM_OF(ckpt, copy, record_copy_names),
+    CODEC_FIELD(ckpt, copy_ms, CODEC_U64),
     CODEC_TEXT_OF(ckpt, manifest),
     CODEC_TEXT_OF(ckpt, manifest_key),
     CODEC_FIELD(ckpt, nodes, CODEC_STRLIST, .size = TIDE_NODES_MAX),

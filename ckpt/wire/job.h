@@ -57,6 +57,8 @@ struct ckpt {
     uint64_t raw_bytes, stored_bytes;            /* of all shards */
     uint64_t stall_us;                           /* longest time a rank stood still to record */
     uint64_t logged, logged_bytes;               /* messages that were on their way, saved with their receivers */
+    unsigned copy;                               /* enum record_copy (local.h), of the rank that had it hardest */
+    uint64_t copy_ms;                            /* longest from a safe point until all of the rank was copied */
     char manifest[DIGEST_HEX_CHARS + 1];         /* digest of the manifest object, once committed */
     char manifest_key[TIDE_PATH_MAX + 1];
     struct strlist nodes; /* nodes[i] held the ranks of node rank i when it was recorded */
@@ -64,7 +66,8 @@ struct ckpt {
 };
 extern const struct codec ckpt_codec;
 extern const char *const ckpt_state_names[];
-extern const char *const cut_mode_names[]; /* of enum cut_mode */
+extern const char *const cut_mode_names[];    /* of enum cut_mode */
+extern const char *const record_copy_names[]; /* of enum record_copy */
 
 enum event_kind {
     EVENT_SUBMITTED, EVENT_WAITING, EVENT_LAUNCHED, EVENT_RUNNING, EVENT_STEPPING, EVENT_RANK_EXITED, EVENT_NODE_LOST,

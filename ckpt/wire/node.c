@@ -87,6 +87,8 @@ static const struct codec_field cut_report_fields[] = {
     CODEC_FIELD(cut_report, received, CODEC_U64),
     CODEC_FIELD(cut_report, logged, CODEC_U64),
     CODEC_FIELD(cut_report, logged_bytes, CODEC_U64),
+    CODEC_ENUM_OF(cut_report, copy, record_copy_names),
+    CODEC_FIELD(cut_report, copy_us, CODEC_U64),
     CODEC_TEXT_OF(cut_report, digest),
     CODEC_TEXT_OF(cut_report, detail),
 };

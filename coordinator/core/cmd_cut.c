@@ -237,6 +237,8 @@ enum tide_status apply_CUT_SEAL(struct change *change)
     ckpt->stall_us = command->us;
     ckpt->logged = command->logged;
     ckpt->logged_bytes = command->logged_bytes;
+    ckpt->copy = command->copy;
+    ckpt->copy_ms = command->ms;
     if (record->store_cut == 0 && job_store(change->state, record)[0] != '\0') {
         record->store_cut = ckpt->cut;
         record->store_attempts = 0;

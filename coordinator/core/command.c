@@ -21,6 +21,7 @@ static const struct codec_field command_fields[] = {
     CODEC_FIELD(command, epoch, CODEC_U64),
     CODEC_ENUM_OF(command, mode, cut_mode_names),
     CODEC_FIELD(command, misfit, CODEC_U32),
+    CODEC_ENUM_OF(command, copy, record_copy_names),
     CODEC_FIELD(command, ms, CODEC_U64),
     CODEC_FIELD(command, us, CODEC_U64),
     CODEC_FIELD(command, bytes, CODEC_U64),

@@ -124,7 +124,7 @@ const struct revocation *state_revoked(const struct state *state, const char *wh
     X(CUT_CLOSED, "cut_closed")       /* job, generation, epoch: every rank has ended the transition to it */ \
     X(CUT_ABORT, "cut_abort")         /* job, generation, cut, misfit, event: whose fault */    \
     X(CUT_SEAL, "cut_seal")           /* job, generation, cut, attempt, bytes, us: longest stall; step, if it was not known; \
-                                         logged, logged_bytes */                                \
+                                         logged, logged_bytes; copy, ms: longest copy */        \
     X(CKPT_COMMIT, "ckpt_commit")     /* job, generation: present one; cut, key, digest, bytes, stored */ \
     X(STORE_FAIL, "store_fail")       /* job, cut, event */                                     \
     X(CKPT_CORRUPT, "ckpt_corrupt")   /* job, generation, cut, event: a rank finds no valid copy; also ends the generation \
@@ -159,6 +159,7 @@ struct command {
     uint32_t attempt, port;
     unsigned mode;                     /* enum cut_mode */
     uint32_t misfit;                   /* enum cut_misfit */
+    unsigned copy;                     /* enum record_copy */
     bool force, final;
     char token[TIDE_TOKEN_CHARS + 1];
     char digest[DIGEST_HEX_CHARS + 1];

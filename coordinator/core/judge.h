@@ -20,7 +20,8 @@ struct track {
     uint64_t cut_ns;   /* that cut was first seen open */
     uint64_t cut_from; /* the largest step reported by then */
     uint32_t attempt;
-    uint64_t attempt_ns; /* that attempt of it was first seen */
+    bool goes;
+    uint64_t attempt_ns; /* that attempt of it was first seen, or first seen to go */
     uint64_t next_cut;
     uint64_t idle_ns;  /* a cut was last opened, or a generation launched */
     uint64_t store_cut;
@@ -115,7 +116,8 @@ struct cut_scan {
     struct cut_at early;   /* it needed a message that was sent behind the sender's record */
     struct cut_at unequal; /* its collectives differ from those of `first` */
     struct cut_at first;
-    uint64_t bytes, stall_us, sent, received, logged, logged_bytes, top_step;
+    uint64_t bytes, stall_us, sent, received, logged, logged_bytes, copy_us, top_step;
+    unsigned copy;
 };
 
 void scan_cut(const struct book *book, const struct job_record *record, const struct ckpt *ckpt, struct cut_scan *ret_scan);

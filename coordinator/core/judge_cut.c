@@ -94,6 +94,8 @@ void cut_add_seal(struct judging *judging, const struct job_record *record, cons
     seal->us = scan->stall_us;
     seal->logged = scan->logged;
     seal->logged_bytes = scan->logged_bytes;
+    seal->copy = scan->copy;
+    seal->ms = (scan->copy_us + 999) / 1000;
     seal->step = ckpt->mode == CUT_MODE_FREE ? scan->top_step : 0;
 }
 

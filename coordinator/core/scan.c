@@ -155,6 +155,10 @@ static void take_copied(struct cut_scan *scan, const struct cut_at *at)
     scan->logged_bytes += report->logged_bytes;
     if (report->stall_us > scan->stall_us)
         scan->stall_us = report->stall_us;
+    if (report->copy_us > scan->copy_us)
+        scan->copy_us = report->copy_us;
+    if (report->copy > scan->copy)
+        scan->copy = report->copy;
 }
 
 static void keep_farthest(struct cut_at *best, const struct cut_at *at)

@@ -112,8 +112,10 @@ void track_look(struct track *track, const struct job_record *record, uint64_t n
     const struct ckpt *open = job_open_cut(job);
     uint64_t cut = open != NULL ? open->cut : 0;
     uint32_t attempt = open != NULL ? open->attempt : 0;
-    if (track->cut != cut || track->attempt != attempt) {
+    bool goes = open != NULL && cut_goes(job, open);
+    if (track->cut != cut || track->attempt != attempt || track->goes != goes) {
         track->attempt = attempt;
+        track->goes = goes;
         track->attempt_ns = now_ns;
     }
     if (track->cut != cut) {

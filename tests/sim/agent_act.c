@@ -168,6 +168,7 @@ static enum agent_arm_outcome arm_page(struct world *w, struct host *h, const st
     page->armed_cut = action->cut;
     page->armed_attempt = action->attempt;
     page->armed_slot = action->slot;
+    page->armed_epoch = action->epoch;
     page->armed_step = action->step;
     return ARM_ARMED;
 }
@@ -190,9 +191,30 @@ static void act_disarm(struct host *h, const struct agent_action *action)
     rank->page.armed_step = STEP_NONE;
 }
 
+static bool raise(uint64_t *word, uint64_t to)
+{
+    bool more = to > *word;
+    *word = more ? to : *word;
+    return more;
+}
+
+static void act_epochs(struct host *h, const struct agent_action *action)
+{
+    struct step_model *step = step_find(h, action->uid, action->generation);
+    struct rank_model *rank = step != NULL ? step_rank(step, action->rank) : NULL;
+    if (rank == NULL)
+        return;
+    struct epoch_order *here = &rank->page.epochs;
+    raise(&here->go, action->epochs.go);
+    raise(&here->flip, action->epochs.flip);
+    bool settled = raise(&here->settled, action->epochs.settled), closed = raise(&here->closed, action->epochs.closed);
+    if ((settled || closed) && rank->page.armed_epoch <= rank->page.epoch && rank->page.armed_step == STEP_NONE)
+        rank->page.armed_step = STEP_NEXT;
+}
+
 /* ---- work of threads ---- */
 
-static void work_sum(struct arena *arena, struct agent_event *event)
+static void work_sum(struct world *w, struct arena *arena, struct agent_event *event)
 {
     struct slot_model *slot = &arena->slots[event->rank][event->slot];
     if (slot->cut != event->cut) {
@@ -201,6 +223,7 @@ static void work_sum(struct arena *arena, struct agent_event *event)
     }
     slot->sum = slot->content;
     slot->summed = true;
+    check_summed(w, event->uid, event->rank, slot);
     slot_digest(arena->uid, event->rank, slot, event->digest);
 }
 
@@ -238,7 +261,8 @@ static void work_store(struct world *w, struct arena *arena, struct agent_event 
         return;
     }
     struct object object = {.generation = slot->generation, .cut = slot->cut, .step = slot->step, .content = slot->content,
-                            .sum = slot->sum, .rank = event->rank};
+                            .sum = slot->sum, .rank = event->rank, .received = slot->received, .sent = slot->sent,
+                            .logged = slot->logged};
     shard_key(event, object.key, sizeof object.key);
     text_copy(object.uid, sizeof object.uid, event->uid);
     slot_digest(arena->uid, event->rank, slot, object.digest);
@@ -270,7 +294,8 @@ static void work_fetch(struct world *w, struct arena *arena, struct agent_event 
     }
     arena->slots[event->rank][event->slot] =
         (struct slot_model){.cut = shard->cut, .step = shard->step, .generation = shard->generation, .content = shard->content,
-                            .sum = shard->sum, .summed = true};
+                            .sum = shard->sum, .summed = true, .received = shard->received, .sent = shard->sent,
+                            .logged = shard->logged};
 }
 
 static void work_commit(struct world *w, struct agent_event *event, const char *order_text)
@@ -343,7 +368,7 @@ static void work(struct world *w, struct args *args)
         fail(event, TIDE_E_NOT_FOUND, "there is no arena");
     } else {
         switch (event->kind) {
-        case EV_SUMMED: work_sum(arena, event); break;
+        case EV_SUMMED: work_sum(w, arena, event); break;
         case EV_FOUND: work_find(arena, event); break;
         case EV_FETCHED: work_fetch(w, arena, event, args->text); break;
         case EV_LOOKED: work_look(w, h, arena, event); return;
@@ -437,6 +462,7 @@ void agent_act(struct world *w, struct host *h, const struct agent_action *actio
     case ACT_REMOVE_STEP_DIR: remove_step_dir(w, h, action); break;
     case ACT_ARM: act_arm(w, h, action); break;
     case ACT_DISARM: act_disarm(h, action); break;
+    case ACT_EPOCHS: act_epochs(h, action); break;
     case ACT_REMOVE_ARENA: remove_arena(w, h, action); break;
     default: act_work(w, h, action); break;
     }

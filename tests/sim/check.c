@@ -2,6 +2,8 @@
 /* The truth, and what must be true. The world tells of everything that happens; nothing here is seen by the cores. */
 #include "tests/sim/sim.h"
 
+#define COLOURS_AGREE_S 20u
+
 struct job_truth *truth_of(struct world *w, const char *uid)
 {
     for (uint32_t i = 0; i < w->truth_count; i++)
@@ -40,6 +42,8 @@ static void submitted(struct world *w, const struct command *command)
         truth->nproc = plan->spec.nproc_per_node;
         truth->total = plan->total;
         truth->step_ns = plan->step_ns;
+        truth->paint = plan->paint;
+        truth->declared = plan->declared;
         truth->max_restarts = plan->spec.max_restarts;
         model_fill(truth);
         w->truths[w->truth_count++] = truth;
@@ -81,6 +85,29 @@ static void launched(struct world *w, struct job_truth *truth, const struct job_
         violation(w, "%s restarts from checkpoint %" PRIu64 ", which a rollback gave up", truth->name, cut);
 }
 
+/* The definition itself: nothing is received in the cut that was not sent in it, and what was sent in it and not received is in
+ * the log of its receiver, once. */
+static void sealed_letters(struct world *w, struct job_truth *truth, const struct ckpt *ckpt)
+{
+    const struct cut_truth *known = &truth->cuts[ckpt->cut];
+    uint64_t logged = 0;
+    for (uint32_t r = 1; r < truth->world; r++) {
+        uint64_t sent = known->records[r - 1].sent, received = known->records[r].received;
+        logged += known->records[r].logged;
+        if (received > sent)
+            violation(w, "cut %" PRIu64 ".%u of %s: rank %u has received %" PRIu64 " letters, and %" PRIu64 " were sent", ckpt->cut,
+                      ckpt->attempt, truth->name, r, received, sent);
+        else if (sent - received != known->records[r].logged)
+            violation(w, "cut %" PRIu64 ".%u of %s: %" PRIu64 " letters were on their way to rank %u, and %" PRIu64 " are in its log",
+                      ckpt->cut, ckpt->attempt, truth->name, sent - received, r, known->records[r].logged);
+    }
+    w->coloured_seals++;
+    w->letters_logged += logged;
+    if (!w->stop && logged != ckpt->logged)
+        violation(w, "cut %" PRIu64 " of %s says that %" PRIu64 " letters are logged; %" PRIu64 " are", ckpt->cut, truth->name,
+                  ckpt->logged, logged);
+}
+
 /* Every rank recorded the same attempt of the same cut at the same step in the same generation, and recorded the truth. */
 static void sealed(struct world *w, struct job_truth *truth, const struct job_record *record, uint64_t cut)
 {
@@ -89,17 +116,20 @@ static void sealed(struct world *w, struct job_truth *truth, const struct job_re
     if (ckpt->generation != record->job.generation)
         violation(w, "cut %" PRIu64 " of %s was sealed by generation %" PRIu64 " under generation %" PRIu64, cut, truth->name,
                   ckpt->generation, record->job.generation);
+    bool own_steps = ckpt->mode == CUT_MODE_FREE;
     for (uint32_t r = 0; r < truth->world; r++) {
-        if (known->records[r].generation != ckpt->generation || known->records[r].step != ckpt->step ||
-            known->records[r].attempt != ckpt->attempt)
+        uint64_t step = own_steps ? known->records[r].step : ckpt->step;
+        if (known->records[r].generation != ckpt->generation || known->records[r].step != step ||
+            known->records[r].attempt != ckpt->attempt || step > ckpt->step)
             violation(w, "cut %" PRIu64 ".%u of %s is sealed at step %" PRIu64 " of generation %" PRIu64
                          ", but rank %u has recorded attempt %u at step %" PRIu64 " of generation %" PRIu64,
                       cut, ckpt->attempt, truth->name, ckpt->step, ckpt->generation, r, known->records[r].attempt,
                       known->records[r].step, known->records[r].generation);
-        else if (known->records[r].content != truth->model[r][ckpt->step])
-            violation(w, "cut %" PRIu64 " of %s: rank %u did not record the state after step %" PRIu64, cut, truth->name, r,
-                      ckpt->step);
+        else if (known->records[r].content != truth->model[r][step])
+            violation(w, "cut %" PRIu64 " of %s: rank %u did not record the state after step %" PRIu64, cut, truth->name, r, step);
     }
+    if (truth->paint != PAINT_NONE)
+        sealed_letters(w, truth, ckpt);
     known->step = ckpt->step;
     known->generation = ckpt->generation;
 }
@@ -115,8 +145,8 @@ static void committed(struct world *w, struct job_truth *truth, const struct job
     }
     for (uint32_t r = 0; r < truth->world; r++) {
         const struct object *shard = depot_find(w, manifest->shard_keys[r]);
-        if (shard == NULL || shard->cut != cut || shard->step != ckpt->step || shard->rank != r ||
-            shard->generation != ckpt->generation || shard->content != truth->model[r][ckpt->step] ||
+        if (shard == NULL || shard->cut != cut || shard->step != truth->cuts[cut].records[r].step || shard->rank != r ||
+            shard->generation != ckpt->generation || shard->content != truth->model[r][shard->step] ||
             strcmp(shard->digest, manifest->shard_digests[r]) != 0)
             violation(w, "checkpoint %" PRIu64 " of %s is committed, but the shard of rank %u is not the state after step %" PRIu64,
                       cut, truth->name, r, ckpt->step);
@@ -170,6 +200,17 @@ static bool end_is_legal(const struct job_truth *truth, const struct job *job)
     }
 }
 
+/* Where all is well, colours agree again soon. */
+static void watch_epochs(struct world *w, struct job_truth *truth, const struct job *job)
+{
+    bool differ = job->epoch_go > job->epoch_closed && job->generation == truth->generation && job->state == TIDE_JOB_RUNNING;
+    if (!differ || truth->transition_ns == 0 || !w->healed)
+        truth->transition_ns = differ ? w->now : 0;
+    if (differ && w->healed && w->now > truth->transition_ns + SECONDS(COLOURS_AGREE_S))
+        violation(w, "%s is between epochs %" PRIu64 " and %" PRIu64 " for %u s", truth->name, job->epoch_closed, job->epoch_go,
+                  COLOURS_AGREE_S);
+}
+
 static void watch_job(struct world *w, struct job_truth *truth, const struct job_record *record)
 {
     const struct job *job = &record->job;
@@ -178,6 +219,7 @@ static void watch_job(struct world *w, struct job_truth *truth, const struct job
     if (job->next_cut < truth->next_cut)
         violation(w, "%s fell from cut %" PRIu64 " to %" PRIu64, truth->name, truth->next_cut, job->next_cut);
     watch_cuts(w, truth, job);
+    watch_epochs(w, truth, job);
     truth->generation = job->generation;
     truth->phase = record->phase;
     truth->pause_ms = record->pause_ms;
@@ -276,6 +318,16 @@ void check_recorded(struct world *w, const struct step_model *step, const struct
     cut->records[rank->rank].step = rank->page_step;
     cut->records[rank->rank].content = slot->content;
     cut->records[rank->rank].attempt = slot->attempt;
+    cut->records[rank->rank].received = slot->received;
+    cut->records[rank->rank].sent = slot->sent;
+}
+
+/* From here on nothing is added to what the rank recorded. */
+void check_summed(struct world *w, const char *uid, uint32_t rank, const struct slot_model *slot)
+{
+    struct job_truth *truth = truth_of(w, uid);
+    if (truth != NULL && slot->cut < CUTS_MAX)
+        truth->cuts[slot->cut].records[rank].logged = slot->logged;
 }
 
 /* Two generations may run at a time only where one of the hosts was given up for lost. */
@@ -327,9 +379,9 @@ void check_restored(struct world *w, const struct step_model *step, const struct
     else if (rank->page_step > truth->total || rank->content != truth->model[rank->rank][rank->page_step])
         violation(w, "rank %u of %s restored something that is not the state after step %" PRIu64, rank->rank, truth->name,
                   rank->page_step);
-    else if (cut != 0 && rank->page_step != truth->cuts[cut].step)
+    else if (cut != 0 && rank->page_step != truth->cuts[cut].records[rank->rank].step)
         violation(w, "rank %u of %s restored step %" PRIu64 " from cut %" PRIu64 " of step %" PRIu64, rank->rank, truth->name,
-                  rank->page_step, cut, truth->cuts[cut].step);
+                  rank->page_step, cut, truth->cuts[cut].records[rank->rank].step);
 }
 
 void check_finished(struct world *w, const struct step_model *step, const struct rank_model *rank)

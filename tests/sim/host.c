@@ -121,6 +121,7 @@ void agent_look_at_pages(struct world *w, struct host *h)
             struct agent_event event = {.kind = EV_PAGE, .generation = step->generation, .rank = step->ranks[r].rank};
             text_copy(event.uid, sizeof event.uid, step->uid);
             event.page = step->ranks[r].page;
+            event.comms = step->ranks[r].comms;
             agent_feed(w, h, &event);
         }
     }

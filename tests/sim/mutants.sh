@@ -39,6 +39,16 @@ agent_takes_old_states          agent/core/ev_desired.c         s/return desired
 agent_records_over_the_newest   agent/core/drive_cut.c          s/    if \(cut == 0\)\n        return SLOTS;/    if (true)\n        return SLOTS;/
 agent_tries_bad_stores_for_ever agent/core/ev_restore.c         s/        restore->store_bad = true;\n    \} else if/        retry_later(core, &restore->retry);\n    } else if/
 agent_forgets_running_steps     agent/core/ev_step.c            s/if \(job == NULL \|\| step_of\(job, spec->generation\) != NULL\)/if (true)/
+go_before_all_poll              coordinator/core/judge_epoch.c  s/cut_verdict_stage\(&a\.verdict, CUT_STAGE_ARM\) == CUT_STAGE_RECORD/a.cut.armed == a.cut.world/
+settles_with_messages_away      coordinator/core/judge_epoch.c  s/cut_verdict_stage\(&verdict, CUT_STAGE_SUM\) == CUT_STAGE_SETTLED/verdict.flipped == verdict.world/
+sums_before_it_is_settled       coordinator/core/desired.c      s/return job->epoch_settled == open->epoch \? CUT_PHASE_SUM : CUT_PHASE_RECORD;/return CUT_PHASE_SUM;/
+leaves_ranks_in_two_colours     coordinator/core/desired.c      s/to->flip = records \? 0 : job->epoch_go;/to->flip = 0;/
+opens_between_two_colours       coordinator/core/judge_cut.c    s/ &&\n           !job_in_transition\(&record->job\);/;/
+epochs_outlive_the_generation   coordinator/core/cmd_gen.c      s/    job->epoch = job->epoch_go = .*\n//
+agent_hashes_what_still_grows   agent/core/drive_cut.c          s/\(job->order\.cut\.phase == CUT_PHASE_SUM && cut->looked\)/true/
+agent_believes_the_first_word   agent/core/ev_cut.c             s/    if \(part->page\.record_result != RECORD_DONE\) \{\n        take_end/    if (false) {\n        take_end/
+agent_tells_nobody_to_flip      agent/core/drive_epoch.c        s/epochs->flip\)/0)/
+agent_arms_one_page_for_ever    agent/core/ev_cut.c             s/ && page->armed_attempt == cut->report\.attempt &&\n/ \&\&\n/
 agent_ends_orphans_never        agent/core/drive_step.c         s/return core->desired_seen \? WISH_KILL : WISH_KEEP;/return WISH_KEEP;/
 END
 }
@@ -71,8 +81,10 @@ function(tide_floor name)
 endfunction()
 file(GLOB base ckpt/base/*.c)
 file(GLOB wire ckpt/wire/*.c)
+file(GLOB cut ckpt/cut/*.c)
 tide_floor(tide_base SOURCES ${base} LINK PkgConfig::XXHASH)
 tide_floor(tide_wire SOURCES ${wire} LINK tide_base PkgConfig::JANSSON)
+tide_floor(tide_cut SOURCES ${cut} LINK tide_base)
 tide_floor(tide_step_link SOURCES agent/step/link.c LINK tide_wire)
 add_subdirectory(agent/core)
 add_subdirectory(coordinator/core)

@@ -12,6 +12,7 @@
  *   leader.c   what the member that leads does: judge, requests of agents and people
  *   host.c     a machine with its agent's shell around the real agent core; agent_act.c does what the core asks for
  *   step.c     step processes and ranks running a model program whose state is a function of (job, rank, step)
+ *   colour.c   their messages, coloured by the real ckpt/cut
  *   depot.c    the object store
  *   user.c     people, who ask again under the same request id until they have an answer
  *   fault.c    what goes wrong, and when it stops
@@ -26,6 +27,8 @@
 #include "ckpt/base/clock.h"
 #include "ckpt/base/mem.h"
 #include "ckpt/base/rng.h"
+#include "ckpt/cut/comm_id.h"
+#include "ckpt/cut/rank.h"
 #include "coordinator/core/core.h"
 #include "coordinator/raft/raft.h"
 
@@ -38,6 +41,7 @@
 #define STEPS_MAX 32u  /* step directories on one host */
 #define OPS_MAX 128u
 #define TRACE_LINE_MAX 400
+#define LETTERS_MAX 640u /* of one rank to the next: one a step */
 
 #define MS(n) ((uint64_t)(n) * NS_PER_MS)
 #define SECONDS(n) ((uint64_t)(n) * NS_PER_S)
@@ -70,6 +74,25 @@ struct slot_model {
     uint64_t content;
     uint64_t sum;     /* content as it was when summed */
     bool summed;
+    uint64_t received, sent, logged; /* letters: at the record; of those that were on their way, saved with it */
+};
+
+/* Does a program pass messages, and are they coloured? */
+enum paint {
+    PAINT_NONE,
+    PAINT_GANG,     /* all step together */
+    PAINT_PIPELINE, /* each when it has its letter; the first are quicker */
+    PAINT_STARVING, /* … the first are slower, so that the others wait for letters most of the time */
+    PAINTS
+};
+
+struct letters {
+    struct cut_rank cut;
+    struct cut_peer peers[WORLD_MAX];
+    uint8_t where[LETTERS_MAX], colour[LETTERS_MAX]; /* of what comes from the rank before, by number */
+    uint64_t received, sent;
+    uint64_t last_ns[2];                             /* when the last one that was sent arrives, by colour */
+    bool waits, polling;
 };
 
 struct arena {
@@ -93,6 +116,8 @@ struct rank_model {
     int32_t bad_slot;
     bool ready;          /* restored, or told to begin anew: may step */
     bool moving;         /* the end of its next step is in the heap */
+    struct letters letters;
+    struct control_comm comms[1];
     uint64_t page_step;  /* steps finished */
 };
 
@@ -143,6 +168,7 @@ struct cut_truth {
     struct {
         uint64_t generation, step, content;
         uint32_t attempt;
+        uint64_t received, sent, logged;
     } records[WORLD_MAX];
 };
 
@@ -157,6 +183,8 @@ struct job_truth {
     char uid[TIDE_UID_CHARS + 1];
     char name[TIDE_NAME_MAX + 1];
     uint32_t world, nproc;
+    unsigned paint, declared; /* enum paint, enum cut_mode */
+    uint64_t transition_ns;   /* ranks' colours differ since; 0: they do not */
     uint64_t total, step_ns;
     uint32_t max_restarts;
     uint64_t *model[WORLD_MAX]; /* model[rank][step], total + 1 of them */
@@ -257,7 +285,7 @@ struct truth_log {
 
 struct object {
     char key[128];
-    uint64_t generation, cut, step, content, sum;
+    uint64_t generation, cut, step, content, sum, received, sent, logged;
     uint32_t rank, world;
     bool manifest, corrupt;
     char digest[DIGEST_HEX_CHARS + 1];
@@ -291,6 +319,7 @@ struct plan { /* a job a person means to submit */
     char name[TIDE_NAME_MAX + 1];
     struct job_spec spec;
     uint64_t total, step_ns;
+    unsigned paint, declared;
 };
 
 /* What may go wrong in this run; all zero: nothing does. Chances per second of the whole cluster, in millionths. */
@@ -329,7 +358,7 @@ struct world {
     void (*on_applied)(struct world *w, const struct command *command, enum tide_status status);
     uint64_t kill_takes_ns; /* not 0: a story's */
     uint64_t n1_stores_ns;  /* not 0: a story's; so long a shard of n1 is on its way */
-    uint64_t applied_total, replays;
+    uint64_t applied_total, replays, coloured_seals, letters_logged;
 };
 
 /* ---- world.c ---- */
@@ -419,6 +448,20 @@ void rank_end(struct world *w, struct host *h, struct step_model *step, struct r
 void gang_go(struct world *w, const char *uid, uint64_t generation);
 struct rank_model *step_rank(struct step_model *step, uint32_t rank);
 
+/* A rank that waits for a letter looks whether it is there, and goes on. */
+void rank_reads(struct world *w, struct host *h, struct step_model *step, struct rank_model *rank);
+
+/* ---- colour.c ---- */
+void colour_begin(struct rank_model *rank, const struct job_truth *truth);
+void colour_look(struct world *w, struct host *h, struct step_model *step, struct rank_model *rank);
+bool colour_records(struct world *w, struct host *h, struct step_model *step, struct rank_model *rank);
+void colour_recorded(struct world *w, struct host *h, struct step_model *step, struct rank_model *rank, struct slot_model *slot);
+void colour_restored(struct rank_model *rank, const struct slot_model *slot);
+void colour_send(struct world *w, const struct host *h, const struct step_model *step, struct rank_model *rank);
+bool colour_read(struct world *w, struct host *h, struct step_model *step, struct rank_model *rank);
+void colour_poll(struct world *w, struct host *h, const struct step_model *step, struct rank_model *rank);
+void colour_finish(struct rank_model *rank);
+
 /* ---- depot.c ---- */
 struct object *depot_find(struct world *w, const char *key);
 bool depot_up(struct world *w);
@@ -440,6 +483,7 @@ void faults_heal(struct world *w);
 struct job_truth *truth_of(struct world *w, const char *uid);
 void check_applied(struct world *w, const struct command *command, enum tide_status status, const char *before);
 void check_replay(struct world *w);
+void check_summed(struct world *w, const char *uid, uint32_t rank, const struct slot_model *slot);
 void check_recorded(struct world *w, const struct step_model *step, const struct rank_model *rank, const struct slot_model *slot);
 void check_started(struct world *w, const struct host *h, const struct step_model *step);
 void check_restored(struct world *w, const struct step_model *step, const struct rank_model *rank);

@@ -89,7 +89,8 @@ void step_status(struct world *w, struct host *h, const struct step_model *step)
 
 static void nudge(struct world *w, struct host *h, const struct step_model *step, const struct rank_model *rank)
 {
-    struct agent_event event = {.kind = EV_PAGE, .generation = step->generation, .rank = rank->rank, .page = rank->page};
+    struct agent_event event = {.kind = EV_PAGE, .generation = step->generation, .rank = rank->rank, .page = rank->page,
+                                .comms = rank->comms};
     text_copy(event.uid, sizeof event.uid, step->uid);
     if (h->agent_up)
         agent_feed_later(w, h, LOCAL_NS, &event);
@@ -120,7 +121,7 @@ void rank_end(struct world *w, struct host *h, struct step_model *step, struct r
 {
     if (!rank->alive)
         return;
-    rank->alive = rank->asking = rank->moving = false;
+    rank->alive = rank->asking = rank->moving = rank->letters.waits = false;
     rank->state = code == 0 && sig == 0 ? TIDE_RANK_FINISHED : TIDE_RANK_EXITED;
     rank->exit_code = code;
     rank->signal = sig;
@@ -214,6 +215,16 @@ static bool all_entered(const struct world *w, const struct gang *gang, uint64_t
     return true;
 }
 
+static uint64_t step_takes(struct world *w, const struct job_truth *truth, uint32_t rank)
+{
+    uint64_t ns = truth->step_ns * between(w, 80, 120) / 100;
+    if (truth->paint == PAINT_PIPELINE)
+        ns = ns * (4 + rank) / 4;
+    if (truth->paint == PAINT_STARVING)
+        ns = ns * (4 + truth->world - rank) / 4;
+    return ns;
+}
+
 void gang_go(struct world *w, const char *uid, uint64_t generation)
 {
     struct gang gang;
@@ -229,9 +240,10 @@ void gang_go(struct world *w, const char *uid, uint64_t generation)
             rank->attempt = 1;
             rank->page.phase = CONTROL_RESTORING;
             step_status(w, gang.ranks[r].h, step);
-        } else if (rank->ready && rank->page_step < truth->total && all_entered(w, &gang, rank->page_step)) {
+        } else if (rank->ready && rank->page_step < truth->total && rank->page.armed_step != STEP_TAKEN &&
+                   (truth->paint > PAINT_GANG || all_entered(w, &gang, rank->page_step))) {
             rank->moving = true;
-            later(w, truth->step_ns * between(w, 80, 120) / 100, step_done, about(w, gang.ranks[r].h, step, rank->rank));
+            later(w, step_takes(w, truth, r), step_done, about(w, gang.ranks[r].h, step, rank->rank));
         }
     }
 }
@@ -241,17 +253,31 @@ static void hang_over(struct world *w, struct args *args)
     gang_go(w, args->uid, args->generation);
 }
 
+/* Where all step together the last letter is not needed, and read all the same. */
+static bool read_last(struct world *w, struct host *h, struct step_model *step, struct rank_model *rank, const struct job_truth *truth)
+{
+    bool missing = rank->page.coloured && rank->rank > 0 && rank->letters.received < truth->total;
+    rank->letters.waits = missing && !colour_read(w, h, step, rank);
+    if (rank->letters.waits)
+        colour_poll(w, h, step, rank);
+    return !rank->letters.waits;
+}
+
 static void go_on(struct world *w, struct host *h, struct step_model *step, struct rank_model *rank)
 {
     const struct job_truth *truth = truth_of(w, step->uid);
     rank->moving = false;
+    if (rank->page_step >= truth->total && !read_last(w, h, step, rank, truth))
+        return;
     if (rank->page_step >= truth->total) {
         rank->page.phase = CONTROL_FINALIZED;
+        colour_finish(rank);
         check_finished(w, step, rank);
         rank_end(w, h, step, rank, 0, 0);
         gang_go(w, step->uid, step->generation);
         return;
     }
+    colour_poll(w, h, step, rank);
     if (rank->hung_until > w->now)
         later(w, rank->hung_until - w->now, hang_over, about(w, h, step, rank->rank));
     gang_go(w, step->uid, step->generation);
@@ -273,7 +299,6 @@ static void record_done(struct world *w, struct args *args)
     struct slot_model *slot = &arena->slots[rank->rank][page->armed_slot];
     *slot = (struct slot_model){.cut = page->armed_cut, .step = rank->page_step, .generation = step->generation,
                                 .attempt = page->armed_attempt, .content = rank->content};
-    check_recorded(w, step, rank, slot);
     page->record_result = RECORD_DONE;
     page->record_slot = page->armed_slot;
     page->record_step = rank->page_step;
@@ -282,6 +307,9 @@ static void record_done(struct world *w, struct args *args)
     page->record_collectives = step->spec.job.launcher == LAUNCHER_PMIX ? rank->page_step * 2 : 0;
     page->recorded_cut = page->armed_cut;
     page->recorded_attempt = page->armed_attempt;
+    if (page->coloured && page->armed_epoch != 0)
+        colour_recorded(w, h, step, rank, slot);
+    check_recorded(w, step, rank, slot);
     page->armed_step = STEP_NONE;
     trace(w, "%s rank %u recorded step %" PRIu64 " as cut %" PRIu64 ".%u", h->name, rank->rank, rank->page_step,
           page->recorded_cut, page->recorded_attempt);
@@ -289,25 +317,57 @@ static void record_done(struct world *w, struct args *args)
     go_on(w, h, step, rank);
 }
 
-static void step_done(struct world *w, struct args *args)
+/* The letter that this step needs: where all step together, the one of the step before. */
+static bool has_letter(struct world *w, struct host *h, struct step_model *step, struct rank_model *rank)
 {
-    struct host *h = &w->hosts[args->host];
-    struct step_model *step = still(w, args);
-    struct rank_model *rank = step != NULL ? step_rank(step, args->rank) : NULL;
-    if (rank == NULL || !rank->alive)
-        return;
-    rank->page_step++;
-    rank->content = mix(rank->content, rank->page_step);
-    rank->page.step = rank->page_step;
-    rank->page.phase = CONTROL_STEPPING;
+    const struct job_truth *truth = truth_of(w, step->uid);
+    uint64_t needed = rank->page_step + 1 - (truth->paint == PAINT_GANG ? 1 : 0);
+    if (!rank->page.coloured || rank->rank == 0 || rank->letters.received >= needed)
+        return true;
+    return colour_read(w, h, step, rank);
+}
+
+static void safe_point(struct world *w, struct host *h, struct step_model *step, struct rank_model *rank)
+{
     struct arena *arena = arena_of(h, step->uid);
-    if (rank->page.armed_step != rank->page_step || arena == NULL) {
+    bool records = rank->page.coloured && rank->page.armed_epoch != 0 ? colour_records(w, h, step, rank)
+                                                                      : rank->page.armed_step == rank->page_step;
+    if (!records || arena == NULL) {
         go_on(w, h, step, rank);
         return;
     }
     rank->page.armed_step = STEP_TAKEN;
     memset(&arena->slots[rank->rank][rank->page.armed_slot], 0, sizeof arena->slots[0][0]);
-    later(w, between(w, 200000, MS(3)), record_done, *args);
+    later(w, between(w, 200000, MS(3)), record_done, about(w, h, step, rank->rank));
+}
+
+void rank_reads(struct world *w, struct host *h, struct step_model *step, struct rank_model *rank)
+{
+    if (rank->page_step >= truth_of(w, step->uid)->total) {
+        go_on(w, h, step, rank);
+        return;
+    }
+    rank->letters.waits = !has_letter(w, h, step, rank);
+    if (rank->letters.waits) {
+        colour_poll(w, h, step, rank);
+        return;
+    }
+    rank->page_step++;
+    rank->content = mix(rank->content, rank->page_step);
+    rank->page.step = rank->page_step;
+    rank->page.phase = CONTROL_STEPPING;
+    if (rank->page.coloured)
+        colour_send(w, h, step, rank);
+    safe_point(w, h, step, rank);
+}
+
+static void step_done(struct world *w, struct args *args)
+{
+    struct host *h = &w->hosts[args->host];
+    struct step_model *step = still(w, args);
+    struct rank_model *rank = step != NULL ? step_rank(step, args->rank) : NULL;
+    if (rank != NULL && rank->alive)
+        rank_reads(w, h, step, rank);
 }
 
 /* ---- the beginning ---- */
@@ -344,6 +404,7 @@ void step_begin(struct world *w, struct host *h, struct step_model *step)
         struct rank_model *rank = &step->ranks[i];
         *rank = (struct rank_model){.rank = step->spec.node_rank * step->rank_count + i, .state = TIDE_RANK_STARTING,
                                     .alive = true, .bad_slot = -1, .page = {.armed_step = STEP_NONE}};
+        colour_begin(rank, truth_of(w, step->uid));
         later(w, between(w, MS(20), MS(200)), rank_attach, about(w, h, step, rank->rank));
     }
     trace(w, "%s step of gen %" PRIu64 " starts as node rank %u", h->name, step->generation, step->spec.node_rank);
@@ -384,6 +445,7 @@ static void rank_answered(struct world *w, struct args *args)
         rank->content = slot->content;
         rank->page_step = slot->step;
         rank->page.restored_cut = slot->cut;
+        colour_restored(rank, slot);
     }
     rank->page.step = rank->page.restored_step = rank->page_step;
     rank->page.restore_ns = MS(1);

@@ -14,7 +14,7 @@
 #define CHILDREN_MAX 64
 
 struct result {
-    uint64_t seed, hash, virtual_ns, applied, replays, offices, installs;
+    uint64_t seed, hash, virtual_ns, applied, replays, offices, installs, seals, letters;
     uint32_t violations;
 };
 
@@ -63,6 +63,10 @@ static void draw_jobs(struct world *w)
         plan->spec.spares = nnodes < w->host_count ? (uint32_t)between(w, 0, 1) : 0;
         plan->spec.ckpt_keep = (uint32_t)between(w, 1, 3);
         plan->spec.launcher = chance(w, 700000) ? LAUNCHER_PMIX : LAUNCHER_NONE;
+        if (chance(w, 500000)) {
+            plan->paint = (unsigned)between(w, PAINT_GANG, PAINTS - 1);
+            plan->declared = chance(w, 500000) ? CUT_MODE_AUTO : plan->paint == PAINT_GANG ? CUT_MODE_STEP : CUT_MODE_FREE;
+        }
         if (chance(w, 100000))
             plan->spec.max_restarts = (uint32_t)between(w, 0, 4);
         later(w, between(w, MS(100), SECONDS(10)), submit_later, (struct args){.index = i});
@@ -88,7 +92,7 @@ static struct result run_seed(uint64_t seed, bool verbose)
     world_run(w, w->now + SECONDS(SETTLE_S), world_converged);
     check_end(w);
     struct result result = {.seed = seed, .hash = w->hash, .virtual_ns = w->now, .applied = w->applied_total,
-                            .replays = w->replays,
+                            .replays = w->replays, .seals = w->coloured_seals, .letters = w->letters_logged,
                             .offices = w->leader.offices, .installs = w->leader.installs,
                             .violations = w->violations};
     trace(w, "end: hash %016" PRIx64 ", %" PRIu64 " events, %" PRIu64 " commands", w->hash, w->events, w->applied_total);
@@ -119,7 +123,7 @@ static pid_t spawn(uint64_t seed, bool verbose, int to)
 }
 
 struct tally {
-    uint64_t seeds, violations, virtual_ns, applied, replays, offices, installs, hash;
+    uint64_t seeds, violations, virtual_ns, applied, replays, offices, installs, seals, letters, hash;
     pid_t pids[CHILDREN_MAX];
     uint64_t of[CHILDREN_MAX];
     unsigned running;
@@ -154,6 +158,8 @@ static void reap(struct tally *tally, int from)
         tally->replays += result.replays;
         tally->offices += result.offices;
         tally->installs += result.installs;
+        tally->seals += result.seals;
+        tally->letters += result.letters;
         tally->hash ^= mix(result.hash, result.seed);
         if (result.violations > 0)
             tell_replay(result.violations > 0 && WIFEXITED(status) && WEXITSTATUS(status) == 0 ? result.seed : seed);
@@ -203,6 +209,7 @@ int main(int argc, char **argv)
     }
     while (tally.running > 0)
         reap(&tally, pipes[0]);
+    printf("# %" PRIu64 " cuts through messages sealed, with %" PRIu64 " letters on their way\n", tally.seals, tally.letters);
     printf("# %" PRIu64 " commands applied, %" PRIu64 " replays compared, %" PRIu64 " leaders took office, %" PRIu64
            " snapshots sent, hash of all runs %016" PRIx64 "\n",
            tally.applied, tally.replays, tally.offices, tally.installs, tally.hash);

@@ -30,6 +30,7 @@ struct story {
     uint64_t revision;
     struct assignment order;
     struct heartbeat said;
+    struct control_comm comms[2]; /* of whatever rank */
 };
 
 static inline void story_begin(struct story *s)
@@ -157,6 +158,7 @@ static inline void page_is(struct story *s, uint64_t generation, uint32_t rank, 
     struct agent_event event = of_job(EV_PAGE, generation);
     event.rank = rank;
     event.page = *page;
+    event.comms = s->comms;
     happens(s, &event);
 }
 
