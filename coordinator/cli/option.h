@@ -72,7 +72,7 @@ struct options {
     uint32_t max_restarts, spares, ckpt_keep;
     uint64_t ckpt_every_ms, stop_grace_ms, cut_deadline_ms, start_deadline_ms;
     struct strlist env;
-    unsigned launcher;
+    unsigned launcher, cut;
 
     /* job, ckpt, rollback */
     uint64_t within_ms; /* longest wait */

@@ -6,6 +6,8 @@
 
 static const char *const launcher_choices[] = {"pmix", "none", NULL};
 
+static const char *const cut_choices[] = {"auto", "step", "free", NULL};
+
 #define AT(member) .offset = offsetof(struct options, member)
 #define TORCH .torch = true
 #define IGNORED(flag, metavar, why) {.name = flag, .kind = OPTION_IGNORED, .value = metavar, TORCH, .help = why}
@@ -56,6 +58,9 @@ static const struct option saving_rows[] = {
      .help = "where checkpoints are durable: s3://BUCKET/PREFIX, or a directory that every node sees (default: the cluster's)"},
     {.name = "cut-deadline", .kind = OPTION_DURATION, .value = "DURATION", AT(cut_deadline_ms), .preset = "30s",
      .help = "a checkpoint that is not complete in memory by then is aborted; training goes on"},
+    {.name = "cut", .kind = OPTION_CHOICE, .value = "auto|step|free", AT(cut), .choices = cut_choices, .preset = "auto",
+     .help = "of programs that pass messages and run with libtidemark_mpi: step: all ranks count the same steps and are recorded at one; "
+             "free: each has its own loop; auto: as the program says of itself, else it is found out"},
 };
 
 static const struct option follow_rows[] = {

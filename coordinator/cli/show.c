@@ -7,6 +7,8 @@
 
 #include "ckpt/base/clock.h"
 #include "ckpt/base/mem.h"
+#include "ckpt/cut/mode.h"
+#include "ckpt/wire/local.h"
 #include "coordinator/cli/exits.h"
 #include "coordinator/cli/units.h"
 
@@ -115,6 +117,19 @@ size_t show_ckpts(const struct job *job, struct ckpts_wish wish)
     return hidden;
 }
 
+static void show_record(const struct ckpt *k)
+{
+    char a[UNIT_TEXT_MAX], b[UNIT_TEXT_MAX];
+    if (k->copy == RECORD_COPY_ON_WRITE)
+        field_print("stall", TINT_NONE, "%s at most; the rest was copied within %s while training went on", stall_text(k->stall_us, a),
+                    duration_text(k->copy_ms, b));
+    else
+        field_print("stall", TINT_NONE, "%s at most%s", stall_text(k->stall_us, a),
+                    k->copy == RECORD_COPY_REFUSED ? "; the kernel did not let regions be copied while training went on" : "");
+    if (k->epoch != 0)
+        field_print("messages", TINT_NONE, "%" PRIu64 " on their way are in it, %s", k->logged, size_text(k->logged_bytes, a));
+}
+
 void show_ckpt(const struct job *job, const struct ckpt *k)
 {
     char a[UNIT_TEXT_MAX], b[UNIT_TEXT_MAX];
@@ -123,7 +138,12 @@ void show_ckpt(const struct job *job, const struct ckpt *k)
     field_print("state", tint_of_state(state), "%s", state);
     if (k->reason[0])
         field_print("reason", TINT_NONE, "%s", k->reason);
-    field_print("step", TINT_NONE, "%" PRIu64, k->step);
+    if (k->mode == CUT_MODE_FREE)
+        field_print("step", TINT_NONE, "each rank at its own; %" PRIu64 " is the largest", k->step);
+    else
+        field_print("step", TINT_NONE, "%" PRIu64, k->step);
+    if (k->attempt > 1)
+        field_print("attempts", TINT_NONE, "%u", k->attempt);
     field_print("generation", TINT_NONE, "%" PRIu64, k->generation);
     field_print("asked for", TINT_NONE, "%s", k->by_hand ? "by hand" : "by --ckpt-every");
     field_print("opened", TINT_NONE, "%s", clock_text(k->opened_ms, a));
@@ -132,7 +152,7 @@ void show_ckpt(const struct job *job, const struct ckpt *k)
     if (k->committed_ms)
         field_print("committed", TINT_NONE, "%s after", duration_text(k->committed_ms - k->opened_ms, a));
     if (k->sealed_ms)
-        field_print("stall", TINT_NONE, "%s at most", stall_text(k->stall_us, a));
+        show_record(k);
     if (k->raw_bytes)
         field_print("size", TINT_NONE, "%s, %s stored", size_text(k->raw_bytes, a), size_text(k->stored_bytes, b));
     if (k->manifest[0]) {

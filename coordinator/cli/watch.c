@@ -2,6 +2,7 @@
 #include "coordinator/cli/watch.h"
 
 #include <inttypes.h>
+#include <string.h>
 
 #include "ckpt/base/clock.h"
 #include "coordinator/cli/show.h"
@@ -20,10 +21,27 @@ bool watch_ended(const struct job_view *view, void *context)
     return job_ended(view->job.state);
 }
 
+/* What the coordinator says of the checkpoint that is being recorded: who has, and who is missing. NULL: there is none. */
+static const char *cut_text(const struct job_view *view)
+{
+    bool open = false;
+    for (size_t i = 0; i < view->job.ckpts.count; i++)
+        open = open || view->job.ckpts.items[i].state == TIDE_CKPT_OPEN;
+    for (size_t i = 0; open && i < view->explain.count; i++)
+        if (strstr(view->explain.items[i], "checkpoint") != NULL && strstr(view->explain.items[i], " of ") != NULL)
+            return view->explain.items[i];
+    return NULL;
+}
+
 static void tell(const struct job_view *view, const char *what, uint64_t begun_ns)
 {
     char steps[64], time[UNIT_TEXT_MAX];
     const struct job *job = &view->job;
+    const char *cut = cut_text(view);
+    if (cut != NULL) {
+        progress_show("%s, %s", cut, duration_text((clock_mono_ns() - begun_ns) / NS_PER_MS, time));
+        return;
+    }
     steps_text(view, steps, sizeof steps);
     progress_show("waiting for %s: %s, generation %" PRIu64 "%s%s%s%s, %s", what, job_state_names[job->state],
                   job->generation, steps[0] ? ", " : "", steps, job->reason[0] ? " - " : "", job->reason,
