@@ -51,7 +51,9 @@ static enum tide_copy lazily(struct device *device, const struct device_part *pa
 static void choose(struct device *device, struct gpu *gpu, struct device_part *part)
 {
     part->aside = NULL;
-    if (part->wanted == TIDE_COPY_LAZY)
+    if (part->bytes == 0)
+        part->copied = TIDE_COPY_SYNC; /* nothing is left to come */
+    else if (part->wanted == TIDE_COPY_LAZY)
         part->copied = lazily(device, part);
     else if (part->wanted == TIDE_COPY_SYNC)
         part->copied = TIDE_COPY_SYNC;
