@@ -22,6 +22,15 @@ extern "C" {
 #endif
 
 #define SIM_DEVICES_MAX 4
+#define SIM_ARGS_MAX 16
+
+/* A kernel, as a function of the host: object sim_kernel_<name> of the program or of what it has preloaded. Arguments of up to 16
+ * bytes; pointers to device memory go through sim_view. It is called with the simulator locked: it must not call CUDA. */
+struct sim_kernel {
+    unsigned count;
+    unsigned char bytes[SIM_ARGS_MAX];
+    void (*run)(dim3 grid, dim3 block, void **args);
+};
 
 enum sim_engine { SIM_D2H, SIM_H2D, SIM_D2D, SIM_ENGINES };
 
