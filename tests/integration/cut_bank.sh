@@ -7,6 +7,7 @@ set -uo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/../lib/scenario.sh"
 
 BANK=$SCENARIO_BUILD/examples/bank/bank
+PIPELINE=$SCENARIO_BUILD/examples/pipeline/pipeline
 BANK_MPICH=$SCENARIO_BUILD/tests/bank_mpich
 FORGETFUL=$SCENARIO_BUILD/tests/forgetful
 DRIVER=("$SCENARIO_BUILD/bin/cut_driver" --quiet --seconds 60 --seed "${CUT_SEED:-1}")
@@ -37,6 +38,8 @@ expect "so it is with three threads in a rank" \
     drive --ranks 2 --cuts 20 --restarts 1 --mode free --bank -- "$BANK" --transfers 1000 --tellers 3
 expect "so it is where posted receives are posted again (examples/pipeline verifies itself)" \
     drive --ranks 3 --cuts 15 --restarts 2 --mode free -- "$SCENARIO_BUILD/examples/pipeline/pipeline"
+expect "a pipeline whose receives are posted ahead computes the same, restarted or not" \
+    drive --ranks 3 --cuts 40 --restarts 5 --mode free --gap-us 20000 -- "$PIPELINE" --micro-batches 3000
 expect "without a channel log the check finds transfers lost" \
     drive --ranks 3 --cuts 20 --mode free --bank --log-off --env "LD_LIBRARY_PATH=$FORGETFUL" -- "$BANK" --transfers 2000
 expect "who needs a message from behind the cut is told, with the place, and goes on" told_early

@@ -293,7 +293,7 @@ void parcels_progress(void)
 void parcels_log_all(void)
 {
     for (struct parcel *parcel = inside.parcels.next; parcel != &inside.parcels; parcel = parcel->next)
-        parcel->log = !parcel->given;
+        parcel->log |= !parcel->given; /* what receives_log put there was given, and goes into the log all the same */
 }
 
 /* MPI packs whole elements; what the message had of them comes first. */

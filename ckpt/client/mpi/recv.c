@@ -319,13 +319,22 @@ static void receives_expect(void)
     mem_free(list);
 }
 
-/* At a record whose requests the program posts again: what they have got must be got again. */
+static bool is_received_or_matched(const struct request *request)
+{
+    return is_received(request) || is_matched(request);
+}
+
+/* At a record whose requests the program posts again: what they have got must be got again, and what they are about to get. In
+ * the order of posting, in which MPI matched them, so that none overtakes another of one sender and tag. */
 void receives_log(void)
 {
     size_t count = 0;
-    struct request **list = receives_that(is_received, &count);
+    struct request **list = receives_that(is_received_or_matched, &count);
     for (size_t i = 0; i < count; i++) {
-        parcel_log_received(list[i], false);
+        if (is_received(list[i]))
+            parcel_log_received(list[i], false);
+        else
+            parcel_expect(list[i]);
     }
     mem_free(list);
 }
