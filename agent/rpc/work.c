@@ -290,7 +290,7 @@ void work_look(const char *arena, const char *job_uid, struct agent_held **ret_h
     *ret_count = used;
 }
 
-/* Where the program asked for copies on write: whether it got them, and what the rank stood still for. */
+/* Where the program asked for copies behind its back: whether it got them, and what the rank stood still for. */
 static void tell_copy(const char *arena, const struct agent_event *event)
 {
     char path[TIDE_PATH_MAX + 64], reason[64], *bytes = NULL;
@@ -310,6 +310,12 @@ static void tell_copy(const char *arena, const struct agent_event *event)
                  "still for %" PRIu64 " us",
                  event->rank, event->cut, strerror_r((int)page->record_copy_errno, reason, sizeof reason),
                  page->record_stall_ns / 1000);
+    else if (whole && page->record_copy_bytes > 0)
+        log_info("rank %u: checkpoint %" PRIu64 ": %" PRIu64 " bytes came from devices within %" PRIu64
+                 " us; the rank stood still for %" PRIu64 " us",
+                 event->rank, event->cut, page->record_copy_bytes, page->record_copy_ns / 1000, page->record_stall_ns / 1000);
+    if (whole && page->record_result == RECORD_DONE && page->record_detail[0] != '\0')
+        log_info("rank %u: checkpoint %" PRIu64 ": %.*s", event->rank, event->cut, TIDE_TEXT_MAX, page->record_detail);
     mem_free(bytes);
 }
 
