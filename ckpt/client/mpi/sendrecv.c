@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "ckpt/base/mem.h"
+#include "ckpt/client/mpi/inside.h"
+
+/* One message out and one in, at once. */
+
+struct message {
+    void *buffer;
+    int count;
+    MPI_Datatype type;
+    int peer, tag;
+};
+
+static void count_both(const struct comm *comm, int to, int from, const MPI_Status *status, int error)
+{
+    if (error == MPI_SUCCESS || received(error))
+        count_sent(comm, to);
+    if (from != MPI_PROC_NULL && received(error))
+        count_arrived(comm, status->MPI_SOURCE);
+}
+
+/* Both under way; the receive first, so that a rank may send to itself. */
+static int both_inside(const struct message *out, const struct message *in, struct comm *comm, MPI_Status *status)
+{
+    unsigned spins = 0;
+    struct request *receive = request_create(REQUEST_RECV, comm), *send = request_create(REQUEST_SEND, NULL);
+    if (receive == NULL || send == NULL)
+        return raise_error(comm, MPI_ERR_NO_MEM);
+    receive->buffer = in->buffer;
+    receive->count = in->count;
+    receive->type = in->type;
+    receive->peer = in->peer;
+    receive->tag = in->tag;
+    int error = receive_begin(receive);
+    if (error == MPI_SUCCESS)
+        error = send_begin(SEND_STANDARD, out->buffer, out->count, out->type, out->peer, out->tag, comm, send, &send->real);
+    if (error != MPI_SUCCESS)
+        return error; /* of arguments: MPI has raised it, and what was posted stays */
+    if (send->real != MPI_REQUEST_NULL)
+        send->state = REQUEST_REAL;
+    inside.outstanding += 2;
+    /* Both are advanced in each turn: neither waits for the other. */
+    for (;;) {
+        bool sent = request_advance(send), arrived = request_advance(receive);
+        if (sent && arrived)
+            break;
+        if (!arrived)
+            look_early_for(receive);
+        inside_pause(&spins);
+    }
+    int send_error = request_finish(send, MPI_STATUS_IGNORE);
+    error = request_finish(receive, status);
+    return error ? error : send_error;
+}
+
+__attribute__((noinline)) static int both_slow(const struct message *out, const struct message *in, struct comm *comm,
+                                               MPI_Status *status)
+{
+    progress();
+    int error = both_inside(out, in, comm, status);
+    settle_quick();
+    return error;
+}
+
+int MPI_Sendrecv(const void *out, int out_count, MPI_Datatype out_type, int to, int out_tag, void *in, int in_count,
+                 MPI_Datatype in_type, int from, int in_tag, MPI_Comm handle, MPI_Status *status)
+{
+    MPI_Status own;
+    struct comm *comm;
+    if (quick()) {
+        if (UNLIKELY((comm = comm_of(handle)) == NULL))
+            return real.Sendrecv(out, out_count, out_type, to, out_tag, in, in_count, in_type, from, in_tag, handle, status);
+        if (status == MPI_STATUS_IGNORE)
+            status = &own;
+        int error = real.Sendrecv(out, out_count, out_type, to, out_tag, in, in_count, in_type, from, in_tag, comm->now, status);
+        count_both(comm, to, from, status, error);
+        return error;
+    }
+    struct message outgoing = {(void *)(uintptr_t)out, out_count, out_type, to, out_tag}, incoming = {in, in_count, in_type, from, in_tag};
+    inside_lock();
+    comm = comm_find(handle);
+    int error = comm ? both_slow(&outgoing, &incoming, comm, status) : MPI_SUCCESS;
+    inside_unlock();
+    return comm ? error
+                : real.Sendrecv(out, out_count, out_type, to, out_tag, in, in_count, in_type, from, in_tag, handle, status);
+}
+
+/* What goes out is packed first. */
+static int replace_slow(void *buffer, int count, MPI_Datatype type, int to, int out_tag, int from, int in_tag,
+                        struct comm *comm, MPI_Status *status)
+{
+    int room = 0, at = 0;
+    int error = PMPI_Pack_size(count, type, comm->now, &room);
+    void *packed = error == MPI_SUCCESS ? mem_try_alloc((size_t)room) : NULL;
+    if (error == MPI_SUCCESS && packed == NULL)
+        error = raise_error(comm, MPI_ERR_NO_MEM);
+    if (error == MPI_SUCCESS)
+        error = PMPI_Pack(buffer, count, type, packed, room, &at, comm->now);
+    if (error == MPI_SUCCESS) {
+        struct message outgoing = {packed, at, MPI_PACKED, to, out_tag}, incoming = {buffer, count, type, from, in_tag};
+        error = both_slow(&outgoing, &incoming, comm, status);
+    }
+    mem_free(packed);
+    return error;
+}
+
+int MPI_Sendrecv_replace(void *buffer, int count, MPI_Datatype type, int to, int out_tag, int from, int in_tag, MPI_Comm handle,
+                         MPI_Status *status)
+{
+    MPI_Status own;
+    struct comm *comm;
+    if (quick()) {
+        if (UNLIKELY((comm = comm_of(handle)) == NULL))
+            return real.Sendrecv_replace(buffer, count, type, to, out_tag, from, in_tag, handle, status);
+        if (status == MPI_STATUS_IGNORE)
+            status = &own;
+        int error = real.Sendrecv_replace(buffer, count, type, to, out_tag, from, in_tag, comm->now, status);
+        count_both(comm, to, from, status, error);
+        return error;
+    }
+    inside_lock();
+    comm = comm_find(handle);
+    int error = comm ? replace_slow(buffer, count, type, to, out_tag, from, in_tag, comm, status) : MPI_SUCCESS;
+    inside_unlock();
+    return comm ? error : real.Sendrecv_replace(buffer, count, type, to, out_tag, from, in_tag, handle, status);
+}
+
+INTERPOSED(Sendrecv);
+INTERPOSED(Sendrecv_replace);
