@@ -4,7 +4,7 @@
  * the last one. Plays step process, agent and leader of one host.
  *
  *     cut_driver [--ranks N] [--cuts N] [--restarts N] [--seconds N] [--seed S] [--mode step|free] [--gap-us N] [--bank]
- *                [--log-off] [--launcher "mpirun …"] [--env NAME=VALUE] … -- PROGRAM …
+ *                [--log-off] [--deadline-ms N] [--launcher "mpirun …"] [--env NAME=VALUE] … -- PROGRAM …
  *
  * Until there were so many cuts and restarts, or the time is over: the program is started afresh whenever it has ended. It must end
  * with status 0. The last line is a JSON object. */
@@ -22,13 +22,13 @@
 
 #define TICK_US 100L
 #define QUIET_NS (60 * NS_PER_S)        /* of a program that does not go on */
-#define ATTEMPT_NS (2 * NS_PER_S)       /* deadline of an attempt */
+#define DEADLINE_MS_DEFAULT 2000         /* of an attempt */
 #define ENVIRONMENT_MAX 32
 #define LIFE_MS_MAX 400                 /* of a generation that is going to be killed, behind its first cut */
 
 struct arguments {
     uint32_t ranks;
-    uint64_t cuts, restarts, seconds, seed, gap_us;
+    uint64_t cuts, restarts, seconds, seed, gap_us, deadline_ms;
     enum cut_mode mode;
     bool bank, log_off, quiet;
     const char *launcher;
@@ -69,6 +69,8 @@ static bool option(struct arguments *a, const char *name, const char *value)
         a->seed = n;
     else if (strcmp(name, "--gap-us") == 0)
         a->gap_us = n;
+    else if (strcmp(name, "--deadline-ms") == 0)
+        a->deadline_ms = n;
     else if (strcmp(name, "--mode") == 0)
         a->mode = strcmp(value, "step") == 0 ? CUT_MODE_STEP : strcmp(value, "free") == 0 ? CUT_MODE_FREE : CUT_MODE_AUTO;
     else if (strcmp(name, "--launcher") == 0)
@@ -82,7 +84,8 @@ static bool option(struct arguments *a, const char *name, const char *value)
 
 static void parse(int argc, char **argv, struct arguments *a)
 {
-    *a = (struct arguments){.ranks = 4, .cuts = 100, .seconds = 600, .seed = 1, .gap_us = 2000, .launcher = "mpirun --oversubscribe"};
+    *a = (struct arguments){.ranks = 4, .cuts = 100, .seconds = 600, .seed = 1, .gap_us = 2000, .launcher = "mpirun --oversubscribe",
+                              .deadline_ms = DEADLINE_MS_DEFAULT};
     int i = 1;
     while (i < argc && strcmp(argv[i], "--") != 0) {
         if (strcmp(argv[i], "--bank") == 0)
@@ -196,7 +199,7 @@ static void lead(uint64_t now)
     if (run.leader.attempts == 0) /* on a busy machine programs take their time to start */
         run.begin_ns = now;
     if (!run.leader.open && now >= run.next_ns && !enough(now) && stepping())
-        leader_open(&run.leader, run.host.cut ? run.host.slot ^ 1 : 0, ATTEMPT_NS, now);
+        leader_open(&run.leader, run.host.cut ? run.host.slot ^ 1 : 0, run.a.deadline_ms * NS_PER_MS, now);
 }
 
 static bool moves(uint64_t now)
