@@ -68,11 +68,11 @@ static double allreduce_ns(int times)
 int main(int argc, char **argv)
 {
     double small = 1e12, eight = 1e12, large = 1e12, window = 1e12, sum = 1e12;
-    int scale = argc > 1 ? atoi(argv[1]) : 1;
+    int scale = argc > 1 ? (int)strtol(argv[1], NULL, 10) : 1;
     MPI_Init(&argc, &argv);
     MPI_Comm_rank(MPI_COMM_WORLD, &rank);
     buffer = malloc(BYTES_MAX);
-    if (buffer == NULL || scale < 1)
+    if (buffer == NULL || scale < 1 || scale > 100)
         MPI_Abort(MPI_COMM_WORLD, 1);
     memset(buffer, 1, BYTES_MAX);
     for (int i = 0; i < ROUNDS; i++) {
