@@ -7,13 +7,38 @@
 
 #include "ckpt/base/digest.h"
 
-void key_pack(const struct cut_name *name, uint32_t rank, uint64_t seq, object_key ret_key)
+void key_pack(const struct cut_name *name, uint32_t rank, uint64_t seq, const char *content, object_key ret_key)
 {
     object_key tail;
-    int n = snprintf(tail, sizeof tail, "%s.%s/%" PRIu64 "-%" PRIu64 "/%" PRIu32 "-%" PRIu64 ".pk", name->job, name->uid,
-                     name->cut, name->generation, rank, seq);
+    int n = snprintf(tail, sizeof tail, "%s.%s/%" PRIu64 "-%" PRIu64 "/%" PRIu32 "-%" PRIu64 "%s%s.pk", name->job, name->uid,
+                     name->cut, name->generation, rank, seq, content[0] ? "-" : "", content);
     unsigned place = (unsigned)(digest_of(tail, (size_t)n).low % KEY_PLACES);
     snprintf(ret_key, sizeof(object_key), "c/%02x/%s", place, tail);
+}
+
+/* Steps over "<job>.<uid>/"; NULL: it is not there. */
+static const char *after_job(const char *at, const char *job, const char *uid)
+{
+    object_key begin;
+    size_t n = (size_t)snprintf(begin, sizeof begin, "%s.%s/", job, uid);
+    return strncmp(at, begin, n) == 0 ? at + n : NULL;
+}
+
+int key_pack_parse(const char *key, const char *job, const char *uid, struct pack_name *ret_name)
+{
+    struct pack_name n = {0};
+    object_key again;
+    const char *tail = strlen(key) > 5 ? after_job(key + 5, job, uid) : NULL;
+    if (tail == NULL || sscanf(tail, "%" SCNu64 "-%" SCNu64 "/%" SCNu32 "-%" SCNu64 "-%16[0-9a-f]", &n.cut, &n.generation,
+                               &n.rank, &n.seq, n.content) < 4)
+        return -1;
+    /* What was read makes the same key: no blanks, signs or leading zeros, nothing behind, and in its place. */
+    struct cut_name name = {.job = job, .uid = uid, .cut = n.cut, .generation = n.generation};
+    key_pack(&name, n.rank, n.seq, n.content, again);
+    if (strcmp(again, key) != 0 || (n.content[0] && strlen(n.content) != PACK_CONTENT_CHARS))
+        return -1;
+    *ret_name = n;
+    return 0;
 }
 
 void key_rank(const struct cut_name *name, uint32_t rank, object_key ret_key)
@@ -27,6 +52,60 @@ void key_commit(const struct cut_name *name, object_key ret_key)
     snprintf(ret_key, sizeof(object_key), "m/%s.%s/%" PRIu64 "-%" PRIu64 "/COMMIT", name->job, name->uid, name->cut,
              name->generation);
 }
+
+/* ---- what needs what ---- */
+
+void key_prefix_needs(const char *job, const char *uid, uint64_t needed, object_key ret_prefix)
+{
+    int n = snprintf(ret_prefix, sizeof(object_key), "n/%s.%s/", job, uid);
+    if (needed)
+        snprintf(ret_prefix + n, sizeof(object_key) - (size_t)n, "%" PRIu64 "/", needed);
+}
+
+void key_need(const struct cut_name *name, uint64_t needed, object_key ret_key)
+{
+    snprintf(ret_key, sizeof(object_key), "n/%s.%s/%" PRIu64 "/%" PRIu64 "-%" PRIu64, name->job, name->uid, needed,
+             name->cut, name->generation);
+}
+
+int key_need_parse(const char *key, const char *job, const char *uid, uint64_t *ret_needed, uint64_t *ret_cut)
+{
+    uint64_t needed = 0, cut = 0, generation = 0;
+    object_key again;
+    const char *tail = strncmp(key, "n/", 2) == 0 ? after_job(key + 2, job, uid) : NULL;
+    if (tail == NULL || sscanf(tail, "%" SCNu64 "/%" SCNu64 "-%" SCNu64, &needed, &cut, &generation) != 3)
+        return -1;
+    struct cut_name name = {.job = job, .uid = uid, .cut = cut, .generation = generation};
+    key_need(&name, needed, again);
+    if (strcmp(again, key) != 0)
+        return -1;
+    *ret_needed = needed;
+    *ret_cut = cut;
+    return 0;
+}
+
+void key_garbage(const char *job, const char *uid, uint64_t cut, object_key ret_key)
+{
+    int n = snprintf(ret_key, sizeof(object_key), "g/%s.%s/", job, uid);
+    if (cut)
+        snprintf(ret_key + n, sizeof(object_key) - (size_t)n, "%" PRIu64, cut);
+}
+
+int key_garbage_parse(const char *key, const char *job, const char *uid, uint64_t *ret_cut)
+{
+    uint64_t cut = 0;
+    object_key again;
+    const char *tail = strncmp(key, "g/", 2) == 0 ? after_job(key + 2, job, uid) : NULL;
+    if (tail == NULL || sscanf(tail, "%" SCNu64, &cut) != 1)
+        return -1;
+    key_garbage(job, uid, cut, again);
+    if (cut == 0 || strcmp(again, key) != 0)
+        return -1;
+    *ret_cut = cut;
+    return 0;
+}
+
+/* ---- prefixes ---- */
 
 void key_prefix_manifests(const char *job, const char *uid, uint64_t cut, object_key ret_prefix)
 {

@@ -13,12 +13,33 @@ struct cut_name {
 
 typedef char object_key[TIDE_PATH_MAX + 1];
 
-/* c/<2 hex>/<job>.<uid>/<cut>-<generation>/<rank>-<seq>.pk: the two digits spread a cut over the store's partitions. */
-void key_pack(const struct cut_name *name, uint32_t rank, uint64_t seq, object_key ret_key);
+/* c/<2 hex>/<job>.<uid>/<cut>-<generation>/<rank>-<seq>-<content>.pk: the two digits spread a cut over the store's
+ * partitions. content: of the digest of the pack, so that who stores a cut again and chooses otherwise writes beside what is
+ * there; "": left out, as it was before version 3. */
+#define PACK_CONTENT_CHARS 16
+void key_pack(const struct cut_name *name, uint32_t rank, uint64_t seq, const char *content, object_key ret_key);
+struct pack_name {
+    uint64_t cut, generation;
+    uint32_t rank;
+    uint64_t seq;
+    char content[PACK_CONTENT_CHARS + 1];
+};
+/* Nonzero unless it is the key of a pack of that job. */
+int key_pack_parse(const char *key, const char *job, const char *uid, struct pack_name *ret_name);
 /* m/<job>.<uid>/<cut>-<generation>/<rank>.json */
 void key_rank(const struct cut_name *name, uint32_t rank, object_key ret_key);
 /* m/<job>.<uid>/<cut>-<generation>/COMMIT, written last */
 void key_commit(const struct cut_name *name, object_key ret_key);
+
+/* n/<job>.<uid>/<needed>/<cut>-<generation>: packs of cut `needed` are referred to by this one */
+void key_need(const struct cut_name *name, uint64_t needed, object_key ret_key);
+/* Nonzero unless it is such a key of that job. */
+int key_need_parse(const char *key, const char *job, const char *uid, uint64_t *ret_needed, uint64_t *ret_cut);
+/* What such keys begin with. needed 0: all of the job. */
+void key_prefix_needs(const char *job, const char *uid, uint64_t needed, object_key ret_prefix);
+/* g/<job>.<uid>/<cut>: the packs of this cut are to be deleted as soon as no other needs them. cut 0: what they begin with. */
+void key_garbage(const char *job, const char *uid, uint64_t cut, object_key ret_key);
+int key_garbage_parse(const char *key, const char *job, const char *uid, uint64_t *ret_cut);
 
 /* What all objects of a cut begin with, of any generation: the manifests, and one of the 256 places of packs. */
 #define KEY_PLACES 256u

@@ -126,6 +126,7 @@ static enum tide_status check_regions(const struct rank_manifest *m, struct err 
 }
 
 #define PLANES_SINCE 2u
+#define REFERENCES_SINCE 3u
 
 static int length_fits(const struct chunk *chunk, uint32_t raw)
 {
@@ -154,15 +155,24 @@ static enum tide_status check_chunk(const struct rank_manifest *m, uint64_t inde
     return TIDE_OK;
 }
 
+/* Its own are numbered, and named by their content since version 3; since then, too, those of earlier cuts may be there. */
+static int pack_fits(const struct rank_manifest *m, const struct pack_entry *pack, uint64_t *own)
+{
+    struct pack_name name;
+    if (key_pack_parse(pack->key, m->job, m->uid, &name) || pack->bytes > FORMAT_PACK_BYTES_MAX)
+        return 0;
+    if (name.cut != m->cut)
+        return m->version >= REFERENCES_SINCE && name.cut < m->cut;
+    return name.generation == m->generation && name.rank == m->rank && name.seq == (*own)++ &&
+           (name.content[0] != '\0') == (m->version >= REFERENCES_SINCE);
+}
+
 static enum tide_status check_packs(const struct rank_manifest *m, struct err *err)
 {
-    struct cut_name name = rank_manifest_name(m);
-    object_key key;
-    for (size_t i = 0; i < m->packs.count; i++) {
-        key_pack(&name, m->rank, i, key);
-        if (strcmp(key, m->packs.items[i].key) != 0 || m->packs.items[i].bytes > FORMAT_PACK_BYTES_MAX)
+    uint64_t own = 0;
+    for (size_t i = 0; i < m->packs.count; i++)
+        if (!pack_fits(m, &m->packs.items[i], &own))
             return err_set(err, TIDE_E_CORRUPT, "rank manifest: pack %zu has a wrong key or size", i);
-    }
     return TIDE_OK;
 }
 

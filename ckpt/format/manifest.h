@@ -10,7 +10,7 @@
 #include "ckpt/format/layout.h"
 #include "ckpt/wire/codec.h"
 
-#define FORMAT_VERSION 2u /* written; older ones are read */
+#define FORMAT_VERSION 3u /* written; older ones are read */
 #define RANK_PACKS_MAX (1u << 17)
 #define MANIFEST_BYTES_MAX ((size_t)128 << 20) /* of either object */
 #define SHAPE_TEXT_MAX (TIDE_DIMS_MAX * 21)
@@ -43,7 +43,7 @@ struct rank_manifest {
     uint64_t data_bytes;
     uint32_t chunk_bytes;
     char root[DIGEST_HEX_CHARS + 1]; /* of the slot, as its .sum file has it */
-    LIST_OF(struct pack_entry) packs;
+    LIST_OF(struct pack_entry) packs; /* its own, in order, and those of earlier cuts that it refers to */
     struct strlist chunks; /* chunk_print, in order */
 };
 

@@ -70,6 +70,19 @@ static int same_cut(const struct manifest *whole, uint32_t rank, const struct ra
            strcmp(part->job, whole->job) == 0;
 }
 
+enum tide_status shard_manifest_read(struct store *store, const char *key, const char *digest_hex_text,
+                                     struct rank_manifest *ret_manifest, struct err *err)
+{
+    char *text;
+    size_t bytes;
+    enum tide_status status = read_checked(store, key, digest_hex_text, &text, &bytes, err);
+    if (status != TIDE_OK)
+        return status;
+    status = rank_manifest_parse(text, bytes, ret_manifest, err);
+    mem_free(text);
+    return status == TIDE_OK ? TIDE_OK : err_wrap(err, "object %s", key);
+}
+
 enum tide_status rank_manifest_read(struct store *store, const struct manifest *whole, uint32_t rank,
                                     struct rank_manifest *ret_manifest, struct err *err)
 {
@@ -77,16 +90,10 @@ enum tide_status rank_manifest_read(struct store *store, const struct manifest *
         return err_set(err, TIDE_E_NOT_FOUND, "checkpoint %" PRIu64 " of job %s has %u ranks and no rank %u", whole->cut,
                        whole->job, whole->world_size, rank);
     const struct shard_entry *shard = &whole->shards.items[rank];
-    char *text;
-    size_t bytes;
-    enum tide_status status = read_checked(store, shard->key, shard->digest, &text, &bytes, err);
+    struct rank_manifest manifest;
+    enum tide_status status = shard_manifest_read(store, shard->key, shard->digest, &manifest, err);
     if (status != TIDE_OK)
         return status;
-    struct rank_manifest manifest;
-    status = rank_manifest_parse(text, bytes, &manifest, err);
-    mem_free(text);
-    if (status != TIDE_OK)
-        return err_wrap(err, "object %s", shard->key);
     if (!same_cut(whole, rank, &manifest)) {
         codec_release(&rank_manifest_codec, &manifest);
         return err_set(err, TIDE_E_CORRUPT, "object %s is of another checkpoint than the manifest that names it",

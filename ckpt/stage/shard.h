@@ -17,6 +17,8 @@ void slot_sum_path(const char *arena, uint32_t rank, uint32_t slot, arena_path r
 /* Read, compare with the digest, parse. manifest_digest NULL or empty: not compared. Errors: CORRUPT, NOT_FOUND, VERSION. */
 MUST_USE enum tide_status manifest_read(struct store *store, const char *key, const char *digest_hex_text,
                                         struct manifest *ret_manifest, struct err *err);
+MUST_USE enum tide_status shard_manifest_read(struct store *store, const char *key, const char *digest_hex_text,
+                                              struct rank_manifest *ret_manifest, struct err *err);
 /* The rank manifest of a shard, which must be of that cut and rank. */
 MUST_USE enum tide_status rank_manifest_read(struct store *store, const struct manifest *whole, uint32_t rank,
                                              struct rank_manifest *ret_manifest, struct err *err);

@@ -3,7 +3,7 @@
 #define CKPT_STAGE_STAGE_H
 
 /* Between the arena and the store: what the agent runs on its worker threads, and what `tidemark ckpt verify` reads with.
- * All calls block and may be repeated: objects are write-once and their bytes depend on the slot alone. */
+ * All calls block and may be repeated: objects are write-once, and what is there already is kept. */
 
 #include "ckpt/stage/arena.h"
 #include "ckpt/store/store.h"
@@ -34,7 +34,7 @@ struct stage_shard {
     uint64_t raw_bytes, stored_bytes;
 };
 
-/* Encode a recorded slot (chunks verified against the .sum, encode.h) into packs, then the rank manifest.
+/* Encode what is new in a recorded slot (chunks verified against the .sum, encode.h) into packs, then the rank manifest.
  * Errors: CORRUPT (the arena changed under us), and those of the store. */
 MUST_USE enum tide_status stage_store(struct store *store, const char *arena, uint32_t rank, uint32_t slot, const char *job,
                                       const char *job_uid, uint64_t cut, struct stage_shard *ret_shard, struct err *err);
@@ -59,7 +59,7 @@ MUST_USE enum tide_status stage_check(struct store *store, const char *manifest_
                                       void (*say)(void *context, const char *text), void *context,
                                       struct stage_verdict *ret_verdict, struct err *err);
 
-/* Delete every object of a cut, the manifest first. */
+/* Delete a cut, the manifest first; its packs as soon as no other cut refers to them. */
 MUST_USE enum tide_status stage_purge(struct store *store, const char *job, const char *job_uid, uint64_t cut, struct err *err);
 
 #endif

@@ -6,6 +6,7 @@
 
 #include "ckpt/base/fsx.h"
 #include "ckpt/base/mem.h"
+#include "ckpt/stage/base.h"
 #include "ckpt/stage/shard.h"
 #include "ckpt/stage/stage.h"
 
@@ -149,10 +150,12 @@ enum tide_status stage_fetch(struct store *store, const char *manifest_key, cons
     if (status != TIDE_OK)
         return status;
     status = rank_manifest_read(store, &whole, rank, &part, err);
+    if (status == TIDE_OK) {
+        status = fetch(store, &part, arena, slot, err);
+        if (status == TIDE_OK)
+            base_save(arena, &part, whole.shards.items[rank].key, whole.shards.items[rank].digest);
+        codec_release(&rank_manifest_codec, &part);
+    }
     codec_release(&manifest_codec, &whole);
-    if (status != TIDE_OK)
-        return status;
-    status = fetch(store, &part, arena, slot, err);
-    codec_release(&rank_manifest_codec, &part);
     return status;
 }

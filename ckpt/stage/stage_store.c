@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "ckpt/base/mem.h"
+#include "ckpt/stage/base.h"
 #include "ckpt/stage/shard.h"
 #include "ckpt/stage/stage.h"
 #include "ckpt/stage/upload.h"
@@ -15,6 +16,8 @@ struct writer {
     struct encoder *encoder;
     unsigned char *raw; /* CHUNK_BYTES: the copy that was checked is the copy that is encoded */
     struct upload upload;
+    struct base base;
+    size_t referred; /* packs of earlier cuts, which stand before its own */
     uint32_t pack_used;
     size_t region; /* the first that chunks to come have a part of */
     struct rank_manifest manifest;
@@ -37,6 +40,7 @@ static void writer_release(struct writer *w)
     codec_release(&rank_manifest_codec, &w->manifest);
     encoder_free(w->encoder);
     upload_release(&w->upload);
+    base_release(&w->base);
     mem_free(w->raw);
 }
 
@@ -76,9 +80,12 @@ static enum tide_status flush_pack(struct writer *w, struct err *err)
     if (w->pack_used == 0)
         return TIDE_OK;
     struct cut_name name = rank_manifest_name(&w->manifest);
-    uint64_t seq = w->manifest.packs.count;
+    char content[DIGEST_HEX_CHARS + 1];
+    uint64_t seq = w->manifest.packs.count - w->referred;
     struct pack_entry *pack = codec_list_add(&pack_entry_codec, &w->manifest.packs);
-    key_pack(&name, w->manifest.rank, seq, pack->key);
+    digest_hex(digest_of(upload_room(&w->upload), w->pack_used), content);
+    content[PACK_CONTENT_CHARS] = '\0';
+    key_pack(&name, w->manifest.rank, seq, content, pack->key);
     pack->bytes = w->pack_used;
     w->stored_bytes += w->pack_used;
     uint32_t bytes = w->pack_used;
@@ -86,7 +93,14 @@ static enum tide_status flush_pack(struct writer *w, struct err *err)
     return upload_put(&w->upload, pack->key, bytes, err);
 }
 
-static enum tide_status add_chunk(struct writer *w, uint64_t index, struct err *err)
+static void add_line(struct writer *w, const struct chunk *chunk)
+{
+    char line[CHUNK_TEXT_MAX];
+    chunk_print(chunk, line);
+    strlist_add(&w->manifest.chunks, line);
+}
+
+static enum tide_status encode_into_pack(struct writer *w, uint64_t index, struct err *err)
 {
     uint32_t raw;
     struct segments segments;
@@ -100,9 +114,16 @@ static enum tide_status add_chunk(struct writer *w, uint64_t index, struct err *
     segments_plan(&w->manifest, index, &w->region, &segments);
     encode_chunk(w->encoder, w->raw, raw, &segments, upload_room(&w->upload) + w->pack_used, &chunk.codec, &chunk.length);
     w->pack_used += chunk.length;
-    char line[CHUNK_TEXT_MAX];
-    chunk_print(&chunk, line);
-    strlist_add(&w->manifest.chunks, line);
+    add_line(w, &chunk);
+    return TIDE_OK;
+}
+
+static enum tide_status add_chunk(struct writer *w, uint64_t index, struct err *err)
+{
+    struct chunk there;
+    if (!base_find(&w->base, index, w->sum->chunks[index], &there))
+        return encode_into_pack(w, index, err);
+    add_line(w, &there);
     return TIDE_OK;
 }
 
@@ -123,39 +144,70 @@ static enum tide_status put_object(struct store *store, const struct codec *code
     return status;
 }
 
-static enum tide_status write_shard(struct writer *w, const char *job, struct stage_shard *ret_shard, struct err *err)
+/* It may be there: an agent that stored it and died, or was asked again. Which packs it chose is then not asked again. */
+static int stored_before(struct writer *w, struct stage_shard *shard)
 {
-    struct stage_shard shard = {.raw_bytes = w->slot->header->data_bytes};
-    uint64_t manifest_bytes = 0;
-    describe(w, job);
-    enum tide_status status = TIDE_OK;
+    struct rank_manifest there;
+    struct pack_name name;
+    char *text = NULL;
+    size_t bytes = 0;
+    if (store_read(w->store, shard->key, MANIFEST_BYTES_MAX, &text, &bytes, NULL) != TIDE_OK)
+        return 0;
+    digest_hex(digest_of(text, bytes), shard->digest);
+    int same = rank_manifest_parse(text, bytes, &there, NULL) == TIDE_OK;
+    mem_free(text);
+    if (!same)
+        return 0;
+    shard->stored_bytes = bytes;
+    for (size_t i = 0; i < there.packs.count; i++)
+        if (key_pack_parse(there.packs.items[i].key, there.job, there.uid, &name) == 0 && name.cut == there.cut)
+            shard->stored_bytes += there.packs.items[i].bytes;
+    same = strcmp(there.root, w->manifest.root) == 0;
+    codec_release(&rank_manifest_codec, &there);
+    return same;
+}
+
+static enum tide_status write_packs(struct writer *w, const char *arena, struct err *err)
+{
+    enum tide_status status = base_plan(&w->base, w->store, arena, w->sum->chunks, w->sum->chunk_count, &w->manifest, err);
+    w->referred = w->manifest.packs.count;
     for (uint64_t i = 0; status == TIDE_OK && i < w->sum->chunk_count; i++)
         status = add_chunk(w, i, err);
     if (status == TIDE_OK)
         status = flush_pack(w, err);
-    if (status == TIDE_OK)
-        status = upload_finish(&w->upload, err);
-    if (status == TIDE_OK)
-        status = rank_manifest_check(&w->manifest, err);
-    if (status != TIDE_OK)
-        return status;
+    return status == TIDE_OK ? upload_finish(&w->upload, err) : status;
+}
+
+static enum tide_status write_shard(struct writer *w, const char *arena, const char *job, struct stage_shard *ret_shard,
+                                    struct err *err)
+{
+    struct stage_shard shard = {.raw_bytes = w->slot->header->data_bytes};
+    uint64_t manifest_bytes = 0;
+    describe(w, job);
     struct cut_name name = rank_manifest_name(&w->manifest);
     key_rank(&name, w->manifest.rank, shard.key);
-    status = put_object(w->store, &rank_manifest_codec, &w->manifest, shard.key, shard.digest, &manifest_bytes, err);
-    if (status != TIDE_OK)
-        return status;
-    shard.stored_bytes = w->stored_bytes + manifest_bytes;
+    if (!stored_before(w, &shard)) {
+        enum tide_status status = write_packs(w, arena, err);
+        if (status == TIDE_OK)
+            status = rank_manifest_check(&w->manifest, err);
+        if (status == TIDE_OK)
+            status = put_object(w->store, &rank_manifest_codec, &w->manifest, shard.key, shard.digest, &manifest_bytes, err);
+        if (status != TIDE_OK)
+            return status;
+        shard.stored_bytes = w->stored_bytes + manifest_bytes;
+    }
+    base_save(arena, &w->manifest, shard.key, shard.digest);
     *ret_shard = shard;
     return TIDE_OK;
 }
 
 static enum tide_status store_mapped(struct store *store, const struct slot *slot, const struct slot_sum *sum,
-                                     const char *job, struct stage_shard *ret_shard, struct err *err)
+                                     const char *arena, const char *job, struct stage_shard *ret_shard, struct err *err)
 {
     struct writer w;
     enum tide_status status = writer_init(&w, store, slot, sum, err);
     if (status == TIDE_OK)
-        status = write_shard(&w, job, ret_shard, err);
+        status = write_shard(&w, arena, job, ret_shard, err);
     writer_release(&w);
     return status;
 }
@@ -170,7 +222,7 @@ enum tide_status stage_store(struct store *store, const char *arena, uint32_t ra
     slot_sum_path(arena, rank, slot, sum_path);
     enum tide_status status = slot_open(path, sum_path, job_uid, cut, rank, &mapped, &sum, err);
     if (status == TIDE_OK) {
-        status = store_mapped(store, &mapped, &sum, job, ret_shard, err);
+        status = store_mapped(store, &mapped, &sum, arena, job, ret_shard, err);
         slot_unmap(&mapped);
         slot_sum_release(&sum);
     }
@@ -224,35 +276,4 @@ enum tide_status stage_commit(struct store *store, const char *job, const char *
         text_copy(ret_key, TIDE_PATH_MAX + 1, key);
     codec_release(&manifest_codec, &m);
     return status == TIDE_OK ? TIDE_OK : err_wrap(err, "cannot commit cut %" PRIu64 " of job %s", order->cut, job);
-}
-
-/* ---- deletion ---- */
-
-static enum tide_status remove_keys(struct store *store, const char *prefix, int commits, struct err *err)
-{
-    struct strlist keys;
-    enum tide_status status = store_list(store, prefix, &keys, err);
-    if (status != TIDE_OK)
-        return status;
-    for (size_t i = 0; status == TIDE_OK && i < keys.count; i++)
-        if (!commits || key_is_commit(keys.items[i]))
-            status = store_remove(store, keys.items[i], err);
-    strlist_release(&keys);
-    return status;
-}
-
-enum tide_status stage_purge(struct store *store, const char *job, const char *job_uid, uint64_t cut, struct err *err)
-{
-    object_key prefix;
-    key_prefix_manifests(job, job_uid, cut, prefix);
-    /* First what makes it a checkpoint, then what describes it, then the bytes: a purge that is cut short leaves nothing
-     * that looks whole, and the next one finishes it. */
-    enum tide_status status = remove_keys(store, prefix, 1, err);
-    if (status == TIDE_OK)
-        status = remove_keys(store, prefix, 0, err);
-    for (unsigned place = 0; status == TIDE_OK && place < KEY_PLACES; place++) {
-        key_prefix_packs(job, job_uid, cut, place, prefix);
-        status = remove_keys(store, prefix, 0, err);
-    }
-    return status == TIDE_OK ? TIDE_OK : err_wrap(err, "cannot delete cut %" PRIu64 " of job %s", cut, job);
 }

@@ -13,6 +13,7 @@
 #include "ckpt/format/manifest.h"
 
 #define UID "0123456789abcdef"
+#define CONTENT "0123456789abcdef"
 #define HEX "00112233445566778899aabbccddeeff"
 
 static const struct cut_name name = {.job = "fashion", .uid = UID, .cut = 7, .generation = 2};
@@ -23,9 +24,9 @@ static void keys_are_those_of_the_readme(void **state)
     object_key key;
     unsigned place;
     char tail[128];
-    key_pack(&name, 3, 12, key);
+    key_pack(&name, 3, 12, CONTENT, key);
     assert_int_equal(sscanf(key, "c/%2x/%127s", &place, tail), 2);
-    assert_string_equal(tail, "fashion." UID "/7-2/3-12.pk");
+    assert_string_equal(tail, "fashion." UID "/7-2/3-12-" CONTENT ".pk");
     object_key prefix;
     key_prefix_packs("fashion", UID, 7, place, prefix);
     assert_int_equal(strncmp(key, prefix, strlen(prefix)), 0);
@@ -39,6 +40,42 @@ static void keys_are_those_of_the_readme(void **state)
     assert_int_equal(strncmp(key, prefix, strlen(prefix)), 0);
 }
 
+static void keys_are_read_back(void **state)
+{
+    (void)state;
+    struct pack_name pack;
+    object_key key;
+    uint64_t needed = 0, cut = 0;
+    for (int with = 0; with < 2; with++) {
+        key_pack(&name, 3, 12, with ? CONTENT : "", key);
+        assert_int_equal(key_pack_parse(key, "fashion", UID, &pack), 0);
+        assert_true(pack.cut == 7 && pack.generation == 2 && pack.rank == 3 && pack.seq == 12);
+        assert_string_equal(pack.content, with ? CONTENT : "");
+        assert_int_not_equal(key_pack_parse(key, "fashio", UID, &pack), 0);
+        for (size_t i = 0; key[i]; i++) {
+            object_key other;
+            snprintf(other, sizeof other, "%.*s%c%s", (int)i, key, key[i] == 'x' ? 'y' : 'x', key + i + 1);
+            assert_int_not_equal(key_pack_parse(other, "fashion", UID, &pack), 0);
+            snprintf(other, sizeof other, "%.*s0%s", (int)i, key, key + i);
+            assert_int_not_equal(key_pack_parse(other, "fashion", UID, &pack), 0);
+            snprintf(other, sizeof other, "%.*s", (int)i, key);
+            assert_int_not_equal(key_pack_parse(other, "fashion", UID, &pack), 0);
+        }
+    }
+    assert_int_not_equal(key_pack_parse("../../etc/passwd", "fashion", UID, &pack), 0);
+    key_need(&name, 5, key);
+    assert_string_equal(key, "n/fashion." UID "/5/7-2");
+    assert_int_equal(key_need_parse(key, "fashion", UID, &needed, &cut), 0);
+    assert_true(needed == 5 && cut == 7);
+    assert_int_not_equal(key_need_parse("n/fashion." UID "/05/7-2", "fashion", UID, &needed, &cut), 0);
+    key_garbage("fashion", UID, 5, key);
+    assert_string_equal(key, "g/fashion." UID "/5");
+    assert_int_equal(key_garbage_parse(key, "fashion", UID, &cut), 0);
+    assert_int_equal(cut, 5);
+    assert_int_not_equal(key_garbage_parse("g/fashion." UID "/5x", "fashion", UID, &cut), 0);
+    assert_int_not_equal(key_garbage_parse("g/fashion." UID "/0", "fashion", UID, &cut), 0);
+}
+
 static void packs_are_spread(void **state)
 {
     (void)state;
@@ -46,7 +83,7 @@ static void packs_are_spread(void **state)
     for (uint32_t rank = 0; rank < 1024; rank++) {
         object_key key;
         unsigned place;
-        key_pack(&name, rank, 0, key);
+        key_pack(&name, rank, 0, CONTENT, key);
         assert_int_equal(sscanf(key, "c/%2x/", &place), 1);
         places += !seen[place]++;
     }
@@ -149,7 +186,7 @@ static struct rank_manifest sample(void)
     *r = (struct region_entry){.name = "b", .offset = FORMAT_CHUNK_BYTES, .bytes = 100};
     struct pack_entry *pack = codec_list_add(&pack_entry_codec, &m.packs);
     struct cut_name of = rank_manifest_name(&m);
-    key_pack(&of, 1, 0, pack->key);
+    key_pack(&of, 1, 0, CONTENT, pack->key);
     pack->bytes = 5000;
     strlist_add(&m.chunks, "z " HEX " 0 0 5000");
     strlist_add(&m.chunks, "0 " HEX);
@@ -211,8 +248,46 @@ static void rank_manifests_are_judged(void **state)
     WRONG(m.chunks.items[0][0] = 'r', "chunk 0");
     WRONG(m.chunks.items[1][0] = 'q', "chunk 1");
     WRONG(m.chunks.items[0][0] = '8', "chunk 0"); /* longer than its pattern */
-    WRONG((m.version = 1, m.chunks.items[0][0] = 'p'), "later version");
+    WRONG(m.version = 1, "pack 0");
+    WRONG((m.version = 1, key_pack(&name, 1, 0, "", m.packs.items[0].key), m.chunks.items[0][0] = 'p'), "later version");
     WRONG(m.job[0] = '/', "job");
+}
+
+static struct rank_manifest referring(uint64_t cut, const char *uid)
+{
+    struct rank_manifest m = sample();
+    struct cut_name of = {.job = "fashion", .uid = uid, .cut = cut, .generation = 1};
+    struct pack_entry *pack = codec_list_add(&pack_entry_codec, &m.packs);
+    key_pack(&of, 1, 9, "", pack->key); /* as version 2 wrote them */
+    pack->bytes = 100;
+    return m;
+}
+
+static void packs_of_earlier_cuts_of_the_job_are_referred_to(void **state)
+{
+    (void)state;
+    static const struct {
+        uint64_t cut;
+        const char *uid;
+        uint32_t version;
+        enum tide_status status;
+    } cases[] = {{6, UID, FORMAT_VERSION, TIDE_OK},
+                 {7, UID, FORMAT_VERSION, TIDE_E_CORRUPT}, /* its own, of another generation */
+                 {8, UID, FORMAT_VERSION, TIDE_E_CORRUPT},
+                 {6, "fedcba9876543210", FORMAT_VERSION, TIDE_E_CORRUPT},
+                 {6, UID, 2, TIDE_E_CORRUPT}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct err err = {0};
+        struct rank_manifest m = referring(cases[i].cut, cases[i].uid);
+        m.version = cases[i].version;
+        if (m.version == 2) {
+            struct cut_name of = rank_manifest_name(&m);
+            key_pack(&of, 1, 0, "", m.packs.items[0].key);
+        }
+        assert_int_equal(rank_manifest_check(&m, &err), cases[i].status);
+        assert_true(cases[i].status == TIDE_OK || strstr(err.text, "pack 1"));
+        codec_release(&rank_manifest_codec, &m);
+    }
 }
 
 static void newer_versions_are_named(void **state)
@@ -298,12 +373,14 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(keys_are_those_of_the_readme),
+        cmocka_unit_test(keys_are_read_back),
         cmocka_unit_test(packs_are_spread),
         cmocka_unit_test(chunk_lines_survive),
         cmocka_unit_test(chunk_garbage_is_refused),
         cmocka_unit_test(shapes_survive),
         cmocka_unit_test(rank_manifests_survive),
         cmocka_unit_test(rank_manifests_are_judged),
+        cmocka_unit_test(packs_of_earlier_cuts_of_the_job_are_referred_to),
         cmocka_unit_test(newer_versions_are_named),
         cmocka_unit_test(manifests_hold_every_rank),
         cmocka_unit_test(garbage_is_survived),

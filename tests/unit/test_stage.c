@@ -231,7 +231,7 @@ static void damage_never_reaches_a_slot(void **state)
     for (size_t i = 0; i < keys.count; i++) {
         char path[2048];
         uint64_t bytes = 0;
-        if (strstr(keys.items[i], "/1-0.pk") || strstr(keys.items[i], "/1.json"))
+        if (strstr(keys.items[i], "/1-0-") || strstr(keys.items[i], "/1.json"))
             continue;
         assert_int_equal(store_size(store, keys.items[i], &bytes, &err), TIDE_OK);
         make_writable(keys.items[i], path);
@@ -345,7 +345,9 @@ struct golden {
     uint32_t count;
 };
 static const struct golden goldens[] = {{TEST_DATA "/store-v1", golden_1, sizeof golden_1 / sizeof golden_1[0]},
-                                        {TEST_DATA "/store-v2", golden_2, sizeof golden_2 / sizeof golden_2[0]}};
+                                        {TEST_DATA "/store-v2", golden_2, sizeof golden_2 / sizeof golden_2[0]},
+                                        /* Version 3 brought references: to packs of cut 4, which was dropped. */
+                                        {TEST_DATA "/store-v3", golden_2, sizeof golden_2 / sizeof golden_2[0]}};
 #define GOLDENS (sizeof goldens / sizeof goldens[0])
 
 static void a_golden_store_is_restored(const struct golden *golden)
@@ -372,26 +374,43 @@ static void the_golden_stores_are_restored(void **state)
         a_golden_store_is_restored(&goldens[i]);
 }
 
-/* `test_stage --golden DIR` writes the newest golden store anew: only ever for a new format version, beside the old ones. */
-static int write_golden(const char *to)
+static void golden_cut(const char *from, uint64_t cut, struct cut_order *order)
 {
-    struct err err = {0};
-    struct cut_order order = {.cut = 5, .generation = 3, .step = 50};
     const struct golden *golden = &goldens[GOLDENS - 1];
-    char *from = test_dir(), hex[DIGEST_HEX_CHARS + 1];
-    assert_int_equal(store_open(to, &store, &err), TIDE_OK);
+    struct err err = {0};
+    char hex[DIGEST_HEX_CHARS + 1];
     for (uint32_t rank = 0; rank < 2; rank++) {
         struct stage_shard shard;
+        struct slot slot;
+        arena_path path;
         test_record(from, rank, 0, 5, golden->regions, golden->count, 2);
-        assert_int_equal(stage_sum(from, rank, 0, TEST_UID, 5, hex, &err), TIDE_OK);
-        assert_int_equal(stage_store(store, from, rank, 0, "golden", TEST_UID, 5, &shard, &err), TIDE_OK);
-        struct shard_ref *ref = codec_list_add(&shard_ref_codec, &order.shards);
+        slot_path(from, rank, 0, path);
+        assert_int_equal(slot_map(path, 1, &slot, &err), TIDE_OK);
+        slot.header->cut = cut;
+        slot.data[slot.header->data_bytes - 1000] ^= (unsigned char)(5 - cut); /* the last chunk is new in cut 5 */
+        slot_unmap(&slot);
+        assert_int_equal(stage_sum(from, rank, 0, TEST_UID, cut, hex, &err), TIDE_OK);
+        assert_int_equal(stage_store(store, from, rank, 0, "golden", TEST_UID, cut, &shard, &err), TIDE_OK);
+        struct shard_ref *ref = codec_list_add(&shard_ref_codec, &order->shards);
         *ref = (struct shard_ref){.rank = rank, .raw_bytes = shard.raw_bytes, .stored_bytes = shard.stored_bytes};
         memcpy(ref->key, shard.key, sizeof ref->key);
         memcpy(ref->digest, shard.digest, sizeof ref->digest);
     }
-    assert_int_equal(stage_commit(store, "golden", TEST_UID, &order, commit_key, commit_digest, &err), TIDE_OK);
-    codec_release(&cut_order_codec, &order);
+    assert_int_equal(stage_commit(store, "golden", TEST_UID, order, commit_key, commit_digest, &err), TIDE_OK);
+    codec_release(&cut_order_codec, order);
+}
+
+/* `test_stage --golden DIR` writes the newest golden store anew: only ever for a new format version, beside the old ones. */
+static int write_golden(const char *to)
+{
+    struct err err = {0};
+    char *from = test_dir();
+    assert_int_equal(store_open(to, &store, &err), TIDE_OK);
+    for (uint64_t cut = 4; cut <= 5; cut++) {
+        struct cut_order order = {.cut = cut, .generation = 3, .step = 50};
+        golden_cut(from, cut, &order);
+    }
+    assert_int_equal(stage_purge(store, "golden", TEST_UID, 4, &err), TIDE_OK);
     store_close(store);
     test_dir_remove(from);
     return 0;

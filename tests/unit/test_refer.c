@@ -1,0 +1,434 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* Cuts that refer to packs of earlier ones, and deletions between, cut short or in the middle of each other: what is kept
+ * can be restored, and what is deleted leaves nothing. */
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "ckpt/stage/base.h"
+#include "tests/unit/slots.h"
+
+#define CHUNKS 6u
+#define CUTS_MAX 256u
+#define ROUNDS 60u
+#define RUN 97u
+#define JOB "job"
+
+static char *arena, *elsewhere, *root;
+static struct store *real;
+static unsigned char content[CUTS_MAX][CHUNKS]; /* what each chunk of a cut is made from */
+static char digests[CUTS_MAX][DIGEST_HEX_CHARS + 1];
+
+/* The same store, at a chosen operation of which something happens: it fails from there on, or a cut is deleted. */
+static struct storm {
+    struct store base;
+    unsigned left; /* operations until then; 0: nothing happens */
+    int broken;
+    uint64_t purge; /* else a cut */
+} storm;
+
+static enum tide_status happen(struct err *err)
+{
+    struct err why = {0};
+    if (storm.broken)
+        return err_set(err, TIDE_E_UNAVAILABLE, "the store is gone");
+    if (storm.left == 0 || --storm.left > 0)
+        return TIDE_OK;
+    if (storm.purge != 0) {
+        assert_int_equal(stage_purge(real, JOB, TEST_UID, storm.purge, &why), TIDE_OK);
+        return TIDE_OK;
+    }
+    storm.broken = 1;
+    return err_set(err, TIDE_E_UNAVAILABLE, "the store is gone");
+}
+
+static enum tide_status storm_put(struct store *store, const char *key, const void *data, size_t bytes, struct err *err)
+{
+    (void)store;
+    enum tide_status status = happen(err);
+    return status == TIDE_OK ? store_put(real, key, data, bytes, err) : status;
+}
+
+static enum tide_status storm_get(struct store *store, const char *key, uint64_t offset, void *to, size_t bytes,
+                                  struct err *err)
+{
+    (void)store;
+    enum tide_status status = happen(err);
+    return status == TIDE_OK ? store_get(real, key, offset, to, bytes, err) : status;
+}
+
+static enum tide_status storm_size(struct store *store, const char *key, uint64_t *ret_bytes, struct err *err)
+{
+    (void)store;
+    enum tide_status status = happen(err);
+    return status == TIDE_OK ? store_size(real, key, ret_bytes, err) : status;
+}
+
+static enum tide_status storm_list(struct store *store, const char *prefix, struct strlist *ret_keys, struct err *err)
+{
+    (void)store;
+    enum tide_status status = happen(err);
+    return status == TIDE_OK ? store_list(real, prefix, ret_keys, err) : status;
+}
+
+static enum tide_status storm_remove(struct store *store, const char *key, struct err *err)
+{
+    (void)store;
+    enum tide_status status = happen(err);
+    return status == TIDE_OK ? store_remove(real, key, err) : status;
+}
+
+static const struct store_ops storm_ops = {
+    .scheme = "storm", .put = storm_put, .get = storm_get, .size = storm_size, .list = storm_list, .remove = storm_remove};
+
+static struct store *calm(void)
+{
+    storm = (struct storm){.base.ops = &storm_ops};
+    return &storm.base;
+}
+
+static struct store *failing_at(unsigned operation)
+{
+    storm = (struct storm){.base.ops = &storm_ops, .left = operation};
+    return &storm.base;
+}
+
+static struct store *purging_at(unsigned operation, uint64_t cut)
+{
+    storm = (struct storm){.base.ops = &storm_ops, .left = operation, .purge = cut};
+    return &storm.base;
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    struct err err = {0};
+    arena = test_dir();
+    elsewhere = test_dir();
+    root = test_dir();
+    memset(content, 0, sizeof content);
+    return store_open(root, &real, &err) == TIDE_OK ? 0 : -1;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    store_close(real);
+    test_dir_remove(arena);
+    test_dir_remove(elsewhere);
+    test_dir_remove(root);
+    return 0;
+}
+
+/* ---- cuts ---- */
+
+static void fill(unsigned char *to, unsigned char from)
+{
+    for (size_t i = 0; i < CHUNK_BYTES; i += RUN)
+        memset(to + i, (int)(i / RUN * (from + 1u)), CHUNK_BYTES - i < RUN ? CHUNK_BYTES - i : RUN);
+}
+
+static void record(uint64_t cut)
+{
+    arena_path path;
+    struct err err = {0};
+    struct slot slot;
+    char hex[DIGEST_HEX_CHARS + 1];
+    slot_path(arena, 0, (uint32_t)cut % SLOTS, path);
+    assert_int_equal(slot_reserve(path, slot_bytes_needed(1, CHUNKS * CHUNK_BYTES), &err), TIDE_OK);
+    assert_int_equal(slot_map(path, 1, &slot, &err), TIDE_OK);
+    assert_int_equal(slot_start(&slot, 1, CHUNKS * CHUNK_BYTES, &err), TIDE_OK);
+    slot.regions[0] = (struct slot_region){.name = "state", .bytes = CHUNKS * CHUNK_BYTES};
+    for (unsigned i = 0; i < CHUNKS; i++)
+        fill(slot.data + (size_t)i * CHUNK_BYTES, content[cut][i]);
+    struct slot_header facts = {.job_uid = TEST_UID, .generation = 1, .cut = cut, .world_size = 1, .step = cut};
+    slot_finish(&slot, &facts);
+    slot_unmap(&slot);
+    assert_int_equal(stage_sum(arena, 0, (uint32_t)cut % SLOTS, TEST_UID, cut, hex, &err), TIDE_OK);
+}
+
+static enum tide_status put(struct store *store, uint64_t cut, struct stage_shard *ret_shard, struct err *err)
+{
+    return stage_store(store, arena, 0, (uint32_t)cut % SLOTS, JOB, TEST_UID, cut, ret_shard, err);
+}
+
+static void commit(uint64_t cut, const struct stage_shard *shard)
+{
+    struct err err = {0};
+    struct cut_order order = {.cut = cut, .generation = 1, .step = cut};
+    char key[TIDE_PATH_MAX + 1];
+    struct shard_ref *ref = codec_list_add(&shard_ref_codec, &order.shards);
+    *ref = (struct shard_ref){.raw_bytes = shard->raw_bytes, .stored_bytes = shard->stored_bytes};
+    memcpy(ref->key, shard->key, sizeof ref->key);
+    memcpy(ref->digest, shard->digest, sizeof ref->digest);
+    assert_int_equal(stage_commit(real, JOB, TEST_UID, &order, key, digests[cut], &err), TIDE_OK);
+    codec_release(&cut_order_codec, &order);
+}
+
+/* Stored and committed; returns the bytes it added. */
+static uint64_t save(uint64_t cut)
+{
+    struct err err = {0};
+    struct stage_shard shard;
+    record(cut);
+    assert_int_equal(put(calm(), cut, &shard, &err), TIDE_OK);
+    commit(cut, &shard);
+    return shard.stored_bytes;
+}
+
+static void commit_key_of(uint64_t cut, object_key key)
+{
+    struct cut_name name = {.job = JOB, .uid = TEST_UID, .cut = cut, .generation = 1};
+    key_commit(&name, key);
+}
+
+static void is_whole(uint64_t cut)
+{
+    struct err err = {0};
+    struct slot slot;
+    arena_path path;
+    object_key key;
+    unsigned char *want = mem_alloc(CHUNK_BYTES);
+    char *aside = mem_format("%s/%llu", elsewhere, (unsigned long long)cut);
+    commit_key_of(cut, key);
+    assert_int_equal(stage_fetch(real, key, digests[cut], aside, 0, 0, &err), TIDE_OK);
+    slot_path(aside, 0, 0, path);
+    assert_int_equal(slot_map(path, 0, &slot, &err), TIDE_OK);
+    for (unsigned i = 0; i < CHUNKS; i++) {
+        fill(want, content[cut][i]);
+        assert_memory_equal(slot.data + (size_t)i * CHUNK_BYTES, want, CHUNK_BYTES);
+    }
+    slot_unmap(&slot);
+    assert_int_equal(fsx_remove_tree(aside, &err), TIDE_OK);
+    mem_free(aside);
+    mem_free(want);
+}
+
+static void purge(uint64_t cut)
+{
+    struct err err = {0};
+    assert_int_equal(stage_purge(real, JOB, TEST_UID, cut, &err), TIDE_OK);
+}
+
+static size_t objects(const char *prefix)
+{
+    struct err err = {0};
+    struct strlist keys = {0};
+    assert_int_equal(store_list(real, prefix, &keys, &err), TIDE_OK);
+    size_t n = keys.count;
+    strlist_release(&keys);
+    return n;
+}
+
+static void differ(uint64_t cut, uint64_t from, unsigned chunk)
+{
+    memcpy(content[cut], content[from], CHUNKS);
+    content[cut][chunk] = (unsigned char)(content[from][chunk] + 17);
+}
+
+/* ---- stories ---- */
+
+static void what_is_unchanged_is_not_stored_again(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < CHUNKS; i++)
+        content[1][i] = (unsigned char)i;
+    uint64_t first = save(1);
+    differ(2, 1, 3);
+    uint64_t second = save(2), none;
+    assert_true(second < first / 2);
+    memcpy(content[3], content[2], CHUNKS);
+    none = save(3);
+    assert_true(none < second);
+    /* Moved is not changed. */
+    for (unsigned i = 0; i < CHUNKS; i++)
+        content[4][i] = content[3][CHUNKS - 1 - i];
+    assert_true(save(4) < second);
+    for (uint64_t cut = 1; cut <= 4; cut++)
+        is_whole(cut);
+    assert_int_equal(objects("c/"), 2);
+}
+
+static void there_are_no_chains_and_no_end_of_old_packs(void **state)
+{
+    (void)state;
+    struct err err = {0};
+    for (unsigned i = 0; i < CHUNKS; i++)
+        content[1][i] = (unsigned char)(10 * i);
+    save(1);
+    for (uint64_t cut = 2; cut <= 20; cut++) {
+        struct rank_manifest m;
+        struct cut_name name = {.job = JOB, .uid = TEST_UID, .cut = cut, .generation = 1};
+        object_key key;
+        uint64_t cuts[CHUNKS + 1] = {0};
+        unsigned count = 0;
+        differ(cut, cut - 1, (unsigned)(cut % CHUNKS));
+        save(cut);
+        key_rank(&name, 0, key);
+        assert_int_equal(shard_manifest_read(real, key, NULL, &m, &err), TIDE_OK);
+        for (size_t p = 0; p < m.packs.count; p++) {
+            struct pack_name pack;
+            assert_int_equal(key_pack_parse(m.packs.items[p].key, JOB, TEST_UID, &pack), 0);
+            assert_true(pack.cut + 2 * CHUNKS > cut); /* the older half of a pack is written again */
+            assert_true(count <= CHUNKS);
+            cuts[count++] = pack.cut;
+        }
+        assert_true(count > 1 && count <= BASE_CUTS_MAX + 1 && cuts[count - 1] == cut);
+        codec_release(&rank_manifest_codec, &m);
+    }
+    for (uint64_t cut = 1; cut <= 20; cut++)
+        is_whole(cut);
+}
+
+static void packs_stay_as_long_as_they_are_needed(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < CHUNKS; i++)
+        content[1][i] = (unsigned char)i;
+    save(1);
+    differ(2, 1, 0);
+    save(2);
+    differ(3, 2, 1);
+    save(3);
+    purge(1);
+    purge(2);
+    is_whole(3);
+    assert_int_equal(objects("g/"), 2);
+    /* What is not a checkpoint any more is no base either; its packs are known by way of cut 3 alone. */
+    differ(4, 3, 2);
+    save(4);
+    purge(3);
+    is_whole(4);
+    purge(4);
+    assert_int_equal(objects(""), 0);
+}
+
+/* Whoever deletes the base, and at whatever moment of an upload: it is stored whole, or the packs stay. */
+static void a_base_that_is_deleted_meanwhile_loses_nothing(void **state)
+{
+    (void)state;
+    unsigned operation = 1, happened = 1;
+    uint64_t cut = 1;
+    for (; happened; operation++, cut += 2) {
+        struct err err = {0};
+        struct stage_shard shard;
+        for (unsigned i = 0; i < CHUNKS; i++)
+            content[cut][i] = (unsigned char)(i + 50);
+        save(cut);
+        differ(cut + 1, cut, 2);
+        record(cut + 1);
+        assert_int_equal(put(purging_at(operation, cut), cut + 1, &shard, &err), TIDE_OK);
+        happened = storm.left == 0;
+        commit(cut + 1, &shard);
+        is_whole(cut + 1);
+        purge(cut + 1);
+        purge(cut);
+        assert_int_equal(objects(""), 0);
+    }
+    assert_true(operation > 8);
+}
+
+/* An agent that dies at any moment of an upload, and the base is gone when it is back. */
+static void an_upload_that_was_cut_short_is_done_again_without_its_base(void **state)
+{
+    (void)state;
+    enum tide_status status = TIDE_E_UNAVAILABLE;
+    uint64_t cut = 1;
+    for (unsigned operation = 1; status != TIDE_OK; operation++, cut += 2) {
+        struct err err = {0};
+        struct stage_shard shard;
+        for (unsigned i = 0; i < CHUNKS; i++)
+            content[cut][i] = (unsigned char)(i + 50);
+        save(cut);
+        differ(cut + 1, cut, 2);
+        record(cut + 1);
+        status = put(failing_at(operation), cut + 1, &shard, &err);
+        if (operation % 2)
+            purge(cut);
+        assert_int_equal(put(calm(), cut + 1, &shard, &err), TIDE_OK);
+        commit(cut + 1, &shard);
+        is_whole(cut + 1);
+        purge(cut + 1);
+        purge(cut);
+        assert_int_equal(objects(""), 0);
+    }
+}
+
+/* Anything in any order: uploads and deletions, whole or cut short and finished later. */
+static void what_is_kept_is_whole_and_what_is_not_leaves_nothing(void **state)
+{
+    (void)state;
+    struct rng rng = {.state = 23};
+    int kept[CUTS_MAX] = {0}, half[CUTS_MAX] = {0};
+    uint64_t cut = 1;
+    save(cut);
+    kept[1] = 1;
+    for (unsigned round = 0; round < ROUNDS; round++) {
+        struct err err = {0};
+        struct stage_shard shard;
+        uint64_t victim = 1 + rng_below(&rng, cut);
+        if (rng_below(&rng, 2) == 0) {
+            cut++;
+            differ(cut, cut - 1, (unsigned)rng_below(&rng, CHUNKS));
+            record(cut);
+            half[cut] = put(failing_at((unsigned)rng_below(&rng, 30)), cut, &shard, &err) != TIDE_OK;
+            if (!half[cut]) {
+                commit(cut, &shard);
+                kept[cut] = 1;
+            }
+        } else if (kept[victim] || half[victim]) {
+            kept[victim] = 0;
+            half[victim] = stage_purge(failing_at((unsigned)rng_below(&rng, 600)), JOB, TEST_UID, victim, &err) != TIDE_OK;
+        }
+        for (uint64_t i = 1; round % 8 == 0 && i <= cut; i++)
+            if (kept[i])
+                is_whole(i);
+    }
+    for (uint64_t i = 1; i <= cut; i++)
+        if (kept[i])
+            is_whole(i);
+    for (uint64_t i = 1; i <= cut; i++)
+        if (kept[i] || half[i])
+            purge(i);
+    assert_int_equal(objects(""), 0);
+}
+
+static void a_base_that_is_no_good_is_not_used(void **state)
+{
+    (void)state;
+    struct err err = {0};
+    char *path = mem_format("%s/r0.base", arena);
+    static const char *const texts[] = {"", "garbage", "00112233445566778899aabbccddeeff m/none.json",
+                                        "00112233445566778899aabbccddeeff ../../etc/passwd"};
+    for (unsigned i = 0; i < CHUNKS; i++)
+        content[1][i] = (unsigned char)i;
+    uint64_t whole = save(1), cut = 2;
+    for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++, cut++) {
+        memcpy(content[cut], content[1], CHUNKS);
+        assert_int_equal(fsx_replace(path, texts[i], strlen(texts[i]), 0600, &err), TIDE_OK);
+        assert_true(save(cut) + 100 > whole);
+        is_whole(cut);
+    }
+    mem_free(path);
+}
+
+int main(void)
+{
+#define CASE(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
+    const struct CMUnitTest tests[] = {
+        CASE(what_is_unchanged_is_not_stored_again),
+        CASE(there_are_no_chains_and_no_end_of_old_packs),
+        CASE(packs_stay_as_long_as_they_are_needed),
+        CASE(a_base_that_is_deleted_meanwhile_loses_nothing),
+        CASE(an_upload_that_was_cut_short_is_done_again_without_its_base),
+        CASE(what_is_kept_is_whole_and_what_is_not_leaves_nothing),
+        CASE(a_base_that_is_no_good_is_not_used),
+    };
+    setenv("TIDE_TEST_ROOT", "/dev/shm", 0); /* thousands of objects: nothing of this is about disks */
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
