@@ -22,8 +22,8 @@ expect "the spare takes its place, the other ranks stay" \
     wait_for 10 "the spare to run ranks" cluster_job_is pulse ".job.nodes == [\"$STAYS\", \"$SPARE\"]"
 job_let_end pulse
 expect "the job succeeds" job_succeeds pulse 40
-expect "the lost node is named" equal "$(cluster_job pulse '.job.recoveries[0] | "\(.cause) \(.node)"')" "node_lost $LOST"
-expect "it went on from a checkpoint" cluster_job_is pulse '.job.recoveries[0] | .cut > 0 and .to_step > 0'
+expect "the lost node is named" equal "$(cluster_job pulse '.job.recoveries[-1] | "\(.cause) \(.node)"')" "node_lost $LOST"
+expect "it went on from a checkpoint" cluster_job_is pulse '.job.recoveries[-1] | .cut > 0 and .to_step > 0'
 expect "its ranks computed what they would have alone" equal "$(job_hashes pulse)" "$(pulse_hashes 4 --steps "$ENDS_AT")"
 cluster_agent_start "${LOST#n}"
 expect "the node is ready again when it comes back" wait_for 10 "$LOST to be back" cluster_node_is "$LOST" ready
