@@ -204,7 +204,7 @@ static void lead(uint64_t now)
 
 static bool moves(uint64_t now)
 {
-    uint64_t steps = 0;
+    uint64_t steps = run.leader.attempts; /* of a program without safe points they are all there is to see */
     for (uint32_t r = 0; r < run.host.ranks; r++)
         steps += atomic_load(&run.host.pages[r]->step);
     if (steps != run.steps_seen || !stepping())
