@@ -262,7 +262,8 @@ void comms_free_late(void)
 /* What is pending on it goes on, and what is in transition is still counted: both need it as long. */
 static int comm_drop(MPI_Comm *handle, int (*drop)(MPI_Comm *))
 {
-    if (!inside.on)
+    /* Those that were never made are not freed either: MPI complains. */
+    if (!inside.on || *handle == MPI_COMM_WORLD || *handle == MPI_COMM_SELF)
         return drop(handle);
     inside_lock();
     struct comm *comm = comm_find(*handle);
