@@ -23,7 +23,8 @@ struct change {
     uint64_t id; /* 0: any */
     struct cluster_view before;
     bool (*made)(const struct change *change, const struct cluster_view *view);
-    const char *said; /* "member 4 is a learner", if the answer was lost */
+    const struct member_address *moved; /* update */
+    const char *said;                   /* "member 4 is a learner", if the answer was lost */
 };
 
 /* ---- what was asked for is so ---- */
@@ -328,6 +329,42 @@ int cmd_cluster_add(struct cli *cli)
     int code = end(&change, status, &outcome, json, &fault);
     if (code == EXIT_CODE_OK && !quiet && !cli->options.wait)
         print_next(&change, &member);
+    return code;
+}
+
+/* ---- update ---- */
+
+static bool is_there(const struct change *change, const struct cluster_view *view)
+{
+    const struct member_view *m = cluster_member(view, change->id);
+    return m != NULL && strcmp(m->peer, change->moved->peer) == 0 && strcmp(m->address, change->moved->api) == 0;
+}
+
+int cmd_cluster_update(struct cli *cli)
+{
+    struct member_address member;
+    struct change change = {.made = is_there, .moved = &member};
+    struct outcome outcome;
+    struct fault fault = {0};
+    json_t *json = NULL;
+    char path[PATH_BYTES], said[PATH_BYTES], *body = NULL;
+    enum tide_status status = begin(cli, &change, &fault);
+    if (status == TIDE_OK)
+        status = take_member(&change, &member, &fault);
+    if (status == TIDE_OK) {
+        change.id = member.id;
+        body = codec_print(&member_address_codec, &member, CODEC_COMPACT);
+        snprintf(path, sizeof path, "/v1/cluster/members/%" PRIu64 "/address", change.id);
+        snprintf(said, sizeof said, "member %" PRIu64 " is at its new address now", change.id);
+        change.said = said;
+        status = do_change(&change, "POST", path, body, &outcome, &json, &fault);
+    }
+    mem_free(body);
+    int code = end(&change, status, &outcome, json, &fault);
+    if (code == EXIT_CODE_OK && cli->options.output == OUTPUT_TABLE)
+        puts("Start its tidemarkd there, with its data. Its certificate names the hosts it may be reached at: tidemark "
+             "cluster "
+             "issue member ID makes another");
     return code;
 }
 

@@ -85,6 +85,7 @@ int cmd_node_resume(struct cli *cli);
 int cmd_cluster_status(struct cli *cli);
 int cmd_cluster_add(struct cli *cli);
 int cmd_cluster_promote(struct cli *cli);
+int cmd_cluster_update(struct cli *cli);
 int cmd_cluster_remove(struct cli *cli);
 int cmd_cluster_transfer(struct cli *cli);
 int cmd_cluster_backup(struct cli *cli);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The configuration in force, and requests to change it: one member at a time (dissertation 4.1). */
 #include <inttypes.h>
+#include <string.h>
 
 #include "coordinator/raft/inner.h"
 
@@ -187,6 +188,27 @@ EVENT(ev_remove)
     raft_config_remove(&config, id);
     if (voter)
         status = check_reach(raft, &config, err);
+    if (status == TIDE_OK)
+        change(raft, update, &config, event);
+    return status;
+}
+
+/* Nobody counts that did not before: majorities of both configurations have the same members. */
+EVENT(ev_update)
+{
+    enum tide_status status = may_change(raft, err);
+    if (status != TIDE_OK)
+        return status;
+    struct raft_config config = raft->config;
+    struct raft_member member = *event->member;
+    const struct raft_member *before = raft_config_member(&raft->config, member.id);
+    if (before == NULL)
+        return err_set(err, TIDE_E_NOT_FOUND, "there is no member %" PRIu64 " in the group", member.id);
+    if (strcmp(before->peer, member.peer) == 0 && strcmp(before->api, member.api) == 0)
+        return err_set(err, TIDE_E_EXISTS, "member %" PRIu64 " has these addresses already", member.id);
+    member.voter = before->voter;
+    raft_config_remove(&config, member.id);
+    status = raft_config_add(&config, &member, err);
     if (status == TIDE_OK)
         change(raft, update, &config, event);
     return status;

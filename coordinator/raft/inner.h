@@ -193,6 +193,7 @@ MUST_USE EVENT(ev_read);
 MUST_USE EVENT(ev_add);
 MUST_USE EVENT(ev_promote);
 MUST_USE EVENT(ev_remove);
+MUST_USE EVENT(ev_update);
 MUST_USE EVENT(ev_transfer);
 MUST_USE EVENT(ev_unreachable);
 MUST_USE EVENT(ev_snapshot);

@@ -84,6 +84,7 @@ enum raft_event_kind {
     RAFT_EV_ADD,         /* member: as a learner */
     RAFT_EV_PROMOTE,     /* number: id of a learner */
     RAFT_EV_REMOVE,      /* number: id */
+    RAFT_EV_UPDATE,      /* member: addresses of the one of that id, which is there; it stays voter or learner */
     RAFT_EV_TRANSFER,    /* number: id of a voter; 0: the one that is furthest */
     RAFT_EV_UNREACHABLE, /* number: id; what was under way to it may be lost */
     RAFT_EV_SNAPSHOT,    /* number: index at or below what was applied; total, digest: a snapshot of it is durable */
@@ -144,7 +145,7 @@ struct raft_update {
 void raft_update_release(struct raft_update *update);
 
 /* The one entry. `update` is zeroed by the caller, and filled also when the event is refused. PROPOSE fills in index and
- * term of each of its entries; ADD, PROMOTE and REMOVE leave the index of their entry in event->number.
+ * term of each of its entries; ADD, PROMOTE, REMOVE and UPDATE leave the index of their entry in event->number.
  * Errors of requests, nothing changed: UNAVAILABLE (does not lead: the words say who does; too much under way), STATE (with
  * the reason), EXISTS, NOT_FOUND, LIMIT. Of any event: CORRUPT: a rule of Raft is broken, the member must stop. */
 MUST_USE enum tide_status raft_step(struct raft *raft, struct raft_event *event, struct raft_update *update, struct err *err);

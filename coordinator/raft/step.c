@@ -60,6 +60,7 @@ enum tide_status raft_step(struct raft *raft, struct raft_event *event, struct r
         [RAFT_EV_ADD] = ev_add,
         [RAFT_EV_PROMOTE] = ev_promote,
         [RAFT_EV_REMOVE] = ev_remove,
+        [RAFT_EV_UPDATE] = ev_update,
         [RAFT_EV_TRANSFER] = ev_transfer,
         [RAFT_EV_UNREACHABLE] = ev_unreachable,
         [RAFT_EV_SNAPSHOT] = ev_snapshot,

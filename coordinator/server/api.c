@@ -418,6 +418,7 @@ const struct http_route api_routes[] = {
     {"GET", "/v1/cluster", get_cluster, ROLE_VIEWER},
     {"POST", "/v1/cluster/members", post_member, ROLE_ADMIN},
     {"POST", "/v1/cluster/members/{member}/promote", post_promote, ROLE_ADMIN},
+    {"POST", "/v1/cluster/members/{member}/address", post_address, ROLE_ADMIN},
     {"DELETE", "/v1/cluster/members/{member}", delete_member, ROLE_ADMIN},
     {"POST", "/v1/cluster/transfer", post_transfer, ROLE_ADMIN},
     {"GET", "/v1/cluster/backup", get_backup, ROLE_ADMIN},

@@ -278,26 +278,32 @@ static enum tide_status check_api(const struct server *server, const char *api, 
                    scheme);
 }
 
-void post_member(void *context, struct http_request *request)
+/* False, and answered, when it is no member that could be. */
+static bool take_address(struct server *server, struct http_request *request, struct raft_member *ret_member)
 {
-    struct server *server = context;
     struct member_address asked;
     struct err err = {0};
     char host[ADDRESS_MAX + 1];
     uint32_t port;
-    if (!lead_here(server, request) || !api_take_body(request, &member_address_codec, CODEC_STRICT, &asked))
-        return;
-    struct raft_member member = {.id = asked.id};
-    text_copy(member.peer, sizeof member.peer, asked.peer);
-    text_copy(member.api, sizeof member.api, asked.api);
+    if (!api_take_body(request, &member_address_codec, CODEC_STRICT, &asked))
+        return false;
+    *ret_member = (struct raft_member){.id = asked.id};
+    text_copy(ret_member->peer, sizeof ret_member->peer, asked.peer);
+    text_copy(ret_member->api, sizeof ret_member->api, asked.api);
     codec_release(&member_address_codec, &asked);
-    enum tide_status status = address_split(member.peer, host, &port, &err);
-    if (status == TIDE_OK && (member.id == 0 || member.id > MEMBER_ID_MAX))
+    enum tide_status status = address_split(ret_member->peer, host, &port, &err);
+    if (status == TIDE_OK && (ret_member->id == 0 || ret_member->id > MEMBER_ID_MAX))
         status = err_set(&err, TIDE_E_INVALID, "the id of a member is a number from 1 to %d", MEMBER_ID_MAX);
     if (status == TIDE_OK)
-        status = check_api(server, member.api, &err);
-    if (!api_refused(request, status, &err))
-        change(server, request, MEMBER_ADD, &member, "member %" PRIu64 " is a learner now, at %s", member.id, member.peer);
+        status = check_api(server, ret_member->api, &err);
+    return !api_refused(request, status, &err);
+}
+
+void post_member(void *context, struct http_request *request)
+{
+    struct raft_member member;
+    if (lead_here(context, request) && take_address(context, request, &member))
+        change(context, request, MEMBER_ADD, &member, "member %" PRIu64 " is a learner now, at %s", member.id, member.peer);
 }
 
 static bool take_member(struct http_request *request, struct raft_member *ret_member)
@@ -322,6 +328,18 @@ void post_promote(void *context, struct http_request *request)
     struct raft_member member;
     if (lead_here(context, request) && api_no_body(request) && take_member(request, &member))
         change(context, request, MEMBER_PROMOTE, &member, "member %" PRIu64 " is a voter now", member.id);
+}
+
+void post_address(void *context, struct http_request *request)
+{
+    struct raft_member named, member;
+    struct err err = {0};
+    if (!lead_here(context, request) || !take_member(request, &named) || !take_address(context, request, &member))
+        return;
+    if (named.id != member.id)
+        err_set(&err, TIDE_E_INVALID, "\"id\" is %" PRIu64 ", and not that of member %" PRIu64, member.id, named.id);
+    if (!api_refused(request, err.status, &err))
+        change(context, request, MEMBER_UPDATE, &member, "member %" PRIu64 " is at %s now", member.id, member.peer);
 }
 
 void delete_member(void *context, struct http_request *request)

@@ -152,6 +152,7 @@ MUST_USE enum tide_status cluster_health(struct server *server, struct err *err)
 void get_cluster(void *context, struct http_request *request);
 void post_member(void *context, struct http_request *request);
 void post_promote(void *context, struct http_request *request);
+void post_address(void *context, struct http_request *request);
 void delete_member(void *context, struct http_request *request);
 void post_transfer(void *context, struct http_request *request);
 void get_backup(void *context, struct http_request *request);

@@ -97,8 +97,8 @@ MUST_USE enum tide_status member_propose(struct member *member, struct raft_blob
 /* All that are asked for in one turn share a round of heartbeats. Errors: UNAVAILABLE. */
 MUST_USE enum tide_status member_read(struct member *member, void *cookie, struct err *err);
 
-enum member_change { MEMBER_ADD, MEMBER_PROMOTE, MEMBER_REMOVE, MEMBER_TRANSFER };
-/* ADD takes all of `who`, the others its id; a transfer to 0: to whom is furthest. Ends as a proposal does. */
+enum member_change { MEMBER_ADD, MEMBER_PROMOTE, MEMBER_REMOVE, MEMBER_UPDATE, MEMBER_TRANSFER };
+/* ADD and UPDATE take all of `who`, the others its id; a transfer to 0: to whom is furthest. Ends as a proposal does. */
 void member_change(struct member *member, enum member_change change, const struct raft_member *who, void *cookie);
 
 /* Any thread, one at a time: write an image of the state and let the log go that it makes superfluous.

@@ -202,7 +202,11 @@ void transfer_look(struct member *member, uint64_t now_ns)
 static void do_change(struct member *member, struct order *order)
 {
     static const unsigned kinds[] = {
-        [MEMBER_ADD] = RAFT_EV_ADD, [MEMBER_PROMOTE] = RAFT_EV_PROMOTE, [MEMBER_REMOVE] = RAFT_EV_REMOVE};
+        [MEMBER_ADD] = RAFT_EV_ADD,
+        [MEMBER_PROMOTE] = RAFT_EV_PROMOTE,
+        [MEMBER_REMOVE] = RAFT_EV_REMOVE,
+        [MEMBER_UPDATE] = RAFT_EV_UPDATE,
+    };
     struct err err = {0};
     if (order->change == MEMBER_TRANSFER) {
         if (!transfer_begin(member, order->who->id, order->cookie, &err))

@@ -276,6 +276,34 @@ static void members_come_and_go(void **state)
     group_end(&g);
 }
 
+/* It comes back somewhere else, and is found there, by who does not know of it yet, too. */
+static void a_member_moves(void **state)
+{
+    (void)state;
+    struct group g;
+    group_start(&g, 3);
+    struct mate *leader = wait_leader(&g), *moved = other_than(&g, leader);
+    propose_many(&g, leader, 5);
+    node_stop(&g, moved, false);
+    struct raft_member member = *raft_config_member(&g.founders, moved->id);
+    assert_int_equal(changed(&g, leader, MEMBER_UPDATE, &member), 0);
+    assert_int_equal(leader->last.status, TIDE_E_EXISTS);
+    text_copy(moved->peer, sizeof moved->peer, g.nodes[4].peer); /* which nobody uses */
+    text_copy(member.peer, sizeof member.peer, moved->peer);
+    assert_int_equal(changed(&g, leader, MEMBER_UPDATE, &member), 1);
+    propose_many(&g, leader, 5);
+    node_start(&g, moved);
+    assert_true(UNTIL(&g, same(&g) && moved->commands == 10));
+    /* It counts as it did: with it there is a majority. */
+    struct mate *third = &g.nodes[0];
+    while (third == leader || third == moved)
+        third++;
+    node_stop(&g, third, false);
+    propose_many(&g, leader, 5);
+    assert_true(UNTIL(&g, moved->commands == 15));
+    group_end(&g);
+}
+
 static void a_directory_belongs_to_one_member(void **state)
 {
     (void)state;
@@ -401,6 +429,7 @@ int main(void)
         cmocka_unit_test(an_image_that_is_spoiled_is_made_again),
         cmocka_unit_test(the_leadership_is_handed_over),
         cmocka_unit_test(members_come_and_go),
+        cmocka_unit_test(a_member_moves),
         cmocka_unit_test(a_directory_belongs_to_one_member),
         cmocka_unit_test(the_first_start_may_be_cut_short),
         cmocka_unit_test(without_its_ballot_it_stays_away),

@@ -312,3 +312,32 @@ void a_group_of_one_grows(void **state)
     assert_int_equal(raft_config_voters(raft_config_of(next->raft)), 2);
     end(w);
 }
+
+/* One change as any other; whoever it is keeps what it was, and no address is had by two. */
+void an_address_is_changed(void **state)
+{
+    (void)state;
+    struct solo s;
+    solo_lead(&s);
+    struct raft_member old = *raft_config_member(raft_config_of(s.raft), 3), moved = old, other = old;
+    struct raft_event event = {.kind = RAFT_EV_UPDATE, .member = &moved};
+    assert_int_equal(solo_step(&s, event), TIDE_E_EXISTS);
+    text_copy(moved.peer, sizeof moved.peer, raft_config_member(raft_config_of(s.raft), 2)->peer);
+    assert_int_equal(solo_step(&s, event), TIDE_E_EXISTS);
+    text_copy(moved.peer, sizeof moved.peer, "elsewhere:1");
+    moved.voter = false; /* not for this to decide */
+    assert_int_equal(solo_step(&s, event), TIDE_OK);
+    const struct raft_member *now = raft_config_member(raft_config_of(s.raft), 3);
+    assert_string_equal(now->peer, "elsewhere:1");
+    assert_true(now->voter);
+    assert_int_equal(raft_config_of(s.raft)->count, 3);
+    assert_true(s.update.config_changed);
+    text_copy(moved.peer, sizeof moved.peer, "elsewhere:2");
+    assert_int_equal(solo_step(&s, event), TIDE_E_STATE); /* one at a time */
+    other.id = 9;
+    assert_int_equal(raft_check(s.raft, &s.err), TIDE_OK);
+    solo_end(&s);
+    solo_lead(&s);
+    assert_int_equal(solo_step(&s, (struct raft_event){.kind = RAFT_EV_UPDATE, .member = &other}), TIDE_E_NOT_FOUND);
+    solo_end(&s);
+}

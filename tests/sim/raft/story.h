@@ -29,7 +29,7 @@
     X(a_read_waits_for_an_own_entry) X(a_deposed_leader_answers_no_read) X(an_old_round_confirms_nothing) \
     X(too_many_reads_are_refused) X(a_snapshot_brings_a_member_back) X(a_lost_chunk_is_sent_again) \
     X(a_transfer_goes_on_after_a_restart) X(a_transfer_goes_on_under_another_leader) X(a_spoiled_image_is_sent_again) \
-    X(a_lost_image_is_not_offered) \
+    X(a_lost_image_is_not_offered) X(an_address_is_changed) \
     X(a_snapshot_replaces_another_history) X(a_snapshot_outlives_its_ballot) X(done_means_durable) \
     X(garbage_does_no_harm) X(an_append_that_cannot_be_is_dropped) X(a_torn_log_is_refused) \
     X(two_leaders_of_a_term_cannot_be) X(a_disk_that_stands_is_not_buried) X(the_unreachable_is_probed) \
