@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* agents_load N SECONDS RATE HOST:PORT [HOST:PORT …]: N agents that do nothing but register, beat once a second and hold a
  * long poll, each over two connections of its own as a real one does; one process, one epoll. Follows redirects, and goes to
- * the next coordinator when one does not answer. RATE: registrations a second at the start.
+ * the next coordinator when one does not answer. RATE: registrations a second at the start. Where there are not descriptors
+ * for so many, at this end or at the coordinator's, the last agents dial anew for each beat and keep their polls only.
  *
  * Last line on stdout: a JSON object: agents, beats, refused (answers 4xx to a beat), retried (calls that had to be made
- * again), beat_p50_us, beat_p99_us, polls. A line "ready" when all have registered. Plain HTTP on loopback only. */
+ * again), with_two (agents that kept two connections), beat_p50_us, beat_p99_us, polls. A line "ready" when all have
+ * registered. Plain HTTP on loopback only. */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
@@ -30,6 +32,7 @@
 #define CALL_S 1.0  /* a beat that is not answered by then is asked of another */
 #define POLL_WAIT_MS 30000
 #define SAMPLES_MAX 2000000
+#define DESCRIPTORS_KEPT 400 /* for all else that a process has open, the coordinator, too */
 
 enum call { CALL_NONE, CALL_REGISTER, CALL_BEAT, CALL_POLL };
 
@@ -54,6 +57,7 @@ static struct sockaddr_in members[MEMBERS_MAX];
 static unsigned member_count;
 static struct agent *agents;
 static unsigned agent_count, registered;
+static unsigned with_two; /* agents that keep two connections */
 static int events_fd;
 static unsigned long long beats, refused_count, retried, polls;
 static float *samples;
@@ -205,7 +209,10 @@ static void answered(struct line *line, int status, const char *body, double now
     } else {
         line->call = call;
         failed(line, now);
+        return;
     }
+    if (!is_poll(line) && agent_of(line) >= with_two)
+        hang_up(line);
 }
 
 static void on_readable(struct line *line, double now)
@@ -284,11 +291,30 @@ static double quantile(double q)
     return sample_count ? (double)samples[(size_t)((double)(sample_count - 1) * q)] : -1;
 }
 
-static void set_up(int argc, char **argv, double rate)
+/* The coordinator has the same limit, and one of three may have all. */
+static void share_descriptors(void)
 {
-    struct rlimit files = {.rlim_cur = 2 * agent_count + 64, .rlim_max = 2 * agent_count + 64};
+    struct rlimit files;
+    if (getrlimit(RLIMIT_NOFILE, &files) != 0) {
+        perror("agents_load: getrlimit");
+        exit(1);
+    }
+    files.rlim_cur = files.rlim_max;
     if (setrlimit(RLIMIT_NOFILE, &files) != 0)
         perror("agents_load: setrlimit");
+    if (files.rlim_max < agent_count + DESCRIPTORS_KEPT) {
+        fprintf(stderr, "agents_load: %u agents need more than the %llu descriptors there are\n", agent_count,
+                (unsigned long long)files.rlim_max);
+        exit(1);
+    }
+    with_two = agent_count;
+    if (files.rlim_max < 2ull * agent_count + DESCRIPTORS_KEPT)
+        with_two = (unsigned)files.rlim_max - DESCRIPTORS_KEPT - agent_count;
+}
+
+static void set_up(int argc, char **argv, double rate)
+{
+    share_descriptors();
     for (int i = 4; i < argc && member_count < MEMBERS_MAX; i++) {
         char host[64];
         unsigned port;
@@ -338,8 +364,9 @@ int main(int argc, char **argv)
         }
     }
     qsort(samples, sample_count, sizeof *samples, by_size);
-    printf("{\"agents\":%u,\"beats\":%llu,\"refused\":%llu,\"retried\":%llu,\"polls\":%llu,\"beat_p50_us\":%.0f,\"beat_p99_"
+    printf("{\"agents\":%u,\"with_two\":%u,\"beats\":%llu,\"refused\":%llu,\"retried\":%llu,\"polls\":%llu,\"beat_p50_us\":%"
+           ".0f,\"beat_p99_"
            "us\":%.0f}\n",
-           agent_count, beats, refused_count, retried, polls, quantile(0.5), quantile(0.99));
+           agent_count, with_two, beats, refused_count, retried, polls, quantile(0.5), quantile(0.99));
     return 0;
 }
