@@ -292,8 +292,15 @@ void parcels_progress(void)
 
 void parcels_log_all(void)
 {
-    for (struct parcel *parcel = inside.parcels.next; parcel != &inside.parcels; parcel = parcel->next)
+    for (struct parcel *parcel = inside.parcels.next; parcel != &inside.parcels; parcel = parcel->next) {
         parcel->log |= !parcel->given; /* what receives_log put there was given, and goes into the log all the same */
+        if (!parcel->log || parcel->count || parcel_whole(parcel))
+            continue;
+        /* It was counted when it was matched. The log has it when its bytes are here, and until then nothing is settled. */
+        parcel->count = true;
+        inside.to_count++;
+        cut_rank_not_whole(&inside.cut, 1);
+    }
 }
 
 /* MPI packs whole elements; what the message had of them comes first. */
