@@ -13,8 +13,8 @@ static int fits(const char *value, size_t size)
     return strlen(value) < size;
 }
 
-static enum tide_status keys_make(const char *access, const char *secret, const char *token, struct s3_keys *ret_keys,
-                                  struct err *err)
+enum tide_status s3_keys_make(const char *access, const char *secret, const char *token, struct s3_keys *ret_keys,
+                              struct err *err)
 {
     token = token ? token : "";
     if (!fits(access, sizeof ret_keys->access) || !fits(secret, sizeof ret_keys->secret) ||
@@ -39,7 +39,7 @@ enum tide_status s3_keys_env(s3_env env, struct s3_keys *ret_keys, struct err *e
         return err_set(err, TIDE_E_NOT_FOUND, "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY are not set");
     if (!is_set(access) || !is_set(secret))
         return err_set(err, TIDE_E_INVALID, "of AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY only one is set; set both");
-    return keys_make(access, secret, env("AWS_SESSION_TOKEN"), ret_keys, err);
+    return s3_keys_make(access, secret, env("AWS_SESSION_TOKEN"), ret_keys, err);
 }
 
 /* ---- a shared credentials file ---- */
@@ -105,5 +105,5 @@ enum tide_status s3_keys_parse(const char *text, const char *profile, struct s3_
     take_profile(text, profile, &found);
     if (found.access[0] == '\0' || found.secret[0] == '\0')
         return err_set(err, TIDE_E_NOT_FOUND, "profile %.100s has no aws_access_key_id and aws_secret_access_key", profile);
-    return keys_make(found.access, found.secret, found.token, ret_keys, err);
+    return s3_keys_make(found.access, found.secret, found.token, ret_keys, err);
 }

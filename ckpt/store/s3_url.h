@@ -49,6 +49,9 @@ int s3_url_is(const char *url);
  * Errors: INVALID; the text says which part, and what to write. */
 MUST_USE enum tide_status s3_url_parse(const char *url, s3_env env, struct s3_url *ret_url, struct err *err);
 
+/* token NULL: none. Errors: INVALID (no key has such bytes, or so many). */
+MUST_USE enum tide_status s3_keys_make(const char *access, const char *secret, const char *token, struct s3_keys *ret_keys,
+                                       struct err *err);
 /* AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN. Errors: NOT_FOUND (neither key is set), INVALID. */
 MUST_USE enum tide_status s3_keys_env(s3_env env, struct s3_keys *ret_keys, struct err *err);
 /* The profile's keys in the text of a shared credentials file. Errors: NOT_FOUND, INVALID. */

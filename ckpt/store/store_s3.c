@@ -9,9 +9,11 @@
 #include <string.h>
 #include <tidemark/types.h>
 
+#include "ckpt/base/clock.h"
 #include "ckpt/base/fsx.h"
 #include "ckpt/base/mem.h"
 #include "ckpt/store/s3_call.h"
+#include "ckpt/store/s3_imds.h"
 
 #define PROVE_S 10u
 #define KEYS_FILE_MAX 65536u
@@ -22,6 +24,7 @@ struct store_s3 {
     struct store base;
     struct s3_url url;
     struct s3_client *client;
+    uint64_t expires_s; /* its keys, since 1970; 0: never */
     atomic_int refused; /* the keys are no good any more: there may be better ones by now */
 };
 
@@ -331,7 +334,8 @@ static enum tide_status s3_list(struct store *store, const char *prefix, struct 
 
 static int s3_moved(struct store *store)
 {
-    return atomic_load(&s3_of(store)->refused);
+    const struct store_s3 *s3 = s3_of(store);
+    return atomic_load(&s3->refused) || (s3->expires_s != 0 && clock_wall_ms() / MS_PER_S + IMDS_AHEAD_S >= s3->expires_s);
 }
 
 static void s3_close(struct store *store)
@@ -380,18 +384,22 @@ static enum tide_status keys_from_file(struct s3_keys *ret_keys, struct err *err
     return status == TIDE_OK ? TIDE_OK : err_wrap(err, "no keys in %s", file);
 }
 
-static enum tide_status find_keys(struct s3_keys *ret_keys, struct err *err)
+static enum tide_status find_keys(struct s3_keys *ret_keys, uint64_t *ret_expires_s, struct err *err)
 {
-    struct err why = {0};
+    struct err in_file = {0}, of_host = {0};
     enum tide_status status = s3_keys_env(from_env, ret_keys, err);
     if (status != TIDE_E_NOT_FOUND)
         return status;
-    if (keys_from_file(ret_keys, &why) == TIDE_OK)
+    if (keys_from_file(ret_keys, &in_file) == TIDE_OK)
+        return TIDE_OK;
+    /* A file that holds something else was meant to be it. */
+    status = in_file.status == TIDE_E_NOT_FOUND ? s3_imds_keys(from_env, ret_keys, ret_expires_s, &of_host) : TIDE_E_DENIED;
+    if (status == TIDE_OK)
         return TIDE_OK;
     return err_set(err, TIDE_E_DENIED,
                    "there are no keys: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY for this process, or write them "
-                   "into a credentials file (%.300s)",
-                   why.text);
+                   "into a credentials file (%.300s%s%.300s)",
+                   in_file.text, of_host.text[0] ? "; " : "", of_host.text);
 }
 
 enum tide_status store_s3_open(const char *url, struct store **ret_store, struct err *err)
@@ -403,7 +411,7 @@ enum tide_status store_s3_open(const char *url, struct store **ret_store, struct
     s3->base.ops = &s3_ops;
     enum tide_status status = s3_url_parse(url, from_env, &s3->url, err);
     if (status == TIDE_OK)
-        status = find_keys(&keys, err);
+        status = find_keys(&keys, &s3->expires_s, err);
     if (status == TIDE_OK)
         status = s3_client_create(&s3->url, &keys, &s3->client, err);
     OPENSSL_cleanse(&keys, sizeof keys);

@@ -4,7 +4,8 @@
 
 /* A bucket of an S3 server as a store: an object is what a key below the address's prefix names. Written once by
  * If-None-Match, so that of two writers one wins. Keys come from the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY,
- * AWS_SESSION_TOKEN), else from the profile AWS_PROFILE of ~/.aws/credentials (AWS_SHARED_CREDENTIALS_FILE). */
+ * AWS_SESSION_TOKEN), else from the profile AWS_PROFILE of ~/.aws/credentials (AWS_SHARED_CREDENTIALS_FILE), else from the
+ * host's metadata service (s3_imds.h). */
 
 #include "ckpt/store/store.h"
 
