@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* The store in a bucket against a server that answers what it is told to, once each, or breaks off: what a real one does
- * only when it is least wanted. */
+/* The store in a bucket against a server whose answers are lost, cut short or wrong. */
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -13,93 +12,27 @@
 
 #include <cmocka.h>
 
-#include <arpa/inet.h>
-#include <netinet/in.h>
-#include <pthread.h>
-#include <sys/socket.h>
-#include <sys/time.h>
-#include <unistd.h>
-
 #include "ckpt/store/store_s3.h"
+#include "tests/lib/answers.h"
 
-#define ANSWERS_MAX 8
-#define REQUEST_MAX 8192
-#define WAIT_S 10
-#define BREAK_OFF "" /* reads the request, then closes the connection */
-
-static struct {
-    int listener;
-    const char *const *answers; /* NULL behind the last */
-    unsigned asked;
-    char requests[ANSWERS_MAX][REQUEST_MAX];
-    pthread_t thread;
-} server;
-
+static struct answers server;
 static struct store *store;
-
-/* A request with its whole body. */
-static void read_request(int fd, char *to)
-{
-    size_t used = 0;
-    for (;;) {
-        ssize_t n = recv(fd, to + used, REQUEST_MAX - 1 - used, 0);
-        if (n <= 0)
-            return;
-        used += (size_t)n;
-        to[used] = '\0';
-        const char *end = strstr(to, "\r\n\r\n"), *length = strstr(to, "Content-Length: ");
-        if (end && used >= (size_t)(end + 4 - to) + (length && length < end ? strtoul(length + 16, NULL, 10) : 0))
-            return;
-    }
-}
-
-static void *serve(void *argument)
-{
-    (void)argument;
-    const struct timeval wait = {.tv_sec = WAIT_S};
-    for (; server.answers[server.asked]; server.asked++) {
-        int fd = accept(server.listener, NULL, NULL);
-        if (fd < 0)
-            return NULL;
-        setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof wait);
-        read_request(fd, server.requests[server.asked]);
-        const char *answer = server.answers[server.asked];
-        if (send(fd, answer, strlen(answer), MSG_NOSIGNAL) < 0)
-            server.requests[server.asked][0] = '\0';
-        close(fd);
-    }
-    return NULL;
-}
 
 static void begin(const char *const *answers)
 {
     struct err err = {0};
-    struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t bytes = sizeof at;
-    const struct timeval wait = {.tv_sec = WAIT_S};
     char url[128];
-    memset(&server, 0, sizeof server);
-    server.answers = answers;
-    server.listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    assert_int_equal(bind(server.listener, (struct sockaddr *)&at, sizeof at), 0);
-    assert_int_equal(listen(server.listener, ANSWERS_MAX), 0);
-    assert_int_equal(getsockname(server.listener, (struct sockaddr *)&at, &bytes), 0);
-    setsockopt(server.listener, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof wait);
-    snprintf(url, sizeof url, "s3://bucket/p?endpoint=http://127.0.0.1:%u&timeout=8", ntohs(at.sin_port));
-    assert_int_equal(pthread_create(&server.thread, NULL, serve, NULL), 0);
+    answers_begin(&server, answers);
+    snprintf(url, sizeof url, "s3://bucket/p?endpoint=http://127.0.0.1:%u&timeout=8", server.port);
     assert_int_equal(store_s3_open(url, &store, &err), TIDE_OK);
 }
 
-/* All that was to be asked was. */
 static void end(unsigned asked)
 {
-    pthread_join(server.thread, NULL);
-    close(server.listener);
+    answers_end(&server, asked);
     store_close(store);
-    assert_int_equal(server.asked, asked);
 }
 
-#define HEAD(status, length) "HTTP/1.1 " status "\r\nConnection: close\r\nContent-Length: " length "\r\n\r\n"
 #define TAKEN HEAD("412 Precondition Failed", "0")
 
 static void a_lost_answer_to_our_own_put_is_found_out(void **state)
