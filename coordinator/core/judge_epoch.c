@@ -43,12 +43,28 @@ static void refuse(struct command *open, const struct rank_at *at)
     text_copy(open->event.node, sizeof open->event.node, at->node);
 }
 
+/* Without colour a cut is one only where no message is under way, as between two steps that all ranks count alike. */
+static void refuse_plain(const struct job_record *record, const struct mode_scan *scan, struct command *open)
+{
+    struct cut_past past = past_of(record, scan);
+    const struct rank_at *at = scan->by_itself.node != NULL ? &scan->by_itself : &scan->plain;
+    if (past.declared != CUT_MODE_FREE || at->node == NULL || job_world_size(&record->job.spec) == 1)
+        return;
+    refuse(open, at);
+    TEXT(open->event.text,
+         "each rank counts its own steps and rank %u on %s runs without libtidemark_mpi, so that messages under way would be "
+         "lost: link or preload it",
+         at->report->rank, at->node);
+}
+
 void epoch_fill_open(struct judging *judging, const struct job_record *record, struct command *open)
 {
     struct mode_scan scan;
     scan_modes(judging->book, record, &scan);
-    if (scan.coloured == 0)
+    if (scan.coloured == 0) {
+        refuse_plain(record, &scan, open);
         return;
+    }
     if (scan.plain.node != NULL) {
         refuse(open, &scan.plain);
         TEXT(open->event.text,

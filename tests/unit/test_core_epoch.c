@@ -277,6 +277,26 @@ static void ranks_with_and_without_colour_are_refused(void **context)
     world_release(&w);
 }
 
+static void ranks_in_no_common_step_need_colour(void **context)
+{
+    (void)context;
+    struct world w;
+    start(&w, 2, CUT_MODE_FREE);
+    w.ranks[0].paint.on = w.ranks[1].paint.on = false;
+    run(&w, 300);
+    save(&w);
+    run(&w, 100);
+    assert_int_equal(ckpt_of(&w, "j", 1)->state, TIDE_CKPT_ABORTED);
+    assert_text(ckpt_of(&w, "j", 1)->reason, "each rank counts its own steps and rank 0 on n1 runs without libtidemark_mpi");
+    assert_state(&w, "j", "running");
+    w.ranks[0].paint.mode = w.ranks[1].paint.mode = CUT_MODE_AUTO;
+    run(&w, 300);
+    save(&w);
+    run(&w, 2000);
+    assert_int_equal(ckpt_of(&w, "j", 2)->state, TIDE_CKPT_COMMITTED);
+    world_release(&w);
+}
+
 static void a_new_leader_goes_on_in_each_stage(void **context)
 {
     (void)context;
@@ -399,6 +419,7 @@ int main(void)
         cmocka_unit_test(a_log_without_room_fails_what_was_recorded),
         cmocka_unit_test(unequal_collectives_name_the_communicator),
         cmocka_unit_test(ranks_with_and_without_colour_are_refused),
+        cmocka_unit_test(ranks_in_no_common_step_need_colour),
         cmocka_unit_test(a_new_leader_goes_on_in_each_stage),
         cmocka_unit_test(a_new_generation_begins_with_epoch_one),
         cmocka_unit_test(orders_out_of_turn_are_stale),
