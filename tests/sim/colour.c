@@ -283,10 +283,11 @@ static void poll_again(struct world *w, struct args *args)
     if (rank == NULL || !rank->alive)
         return;
     rank->letters.polling = false;
+    bool polls = cut_rank_polls(&rank->letters.cut); /* what came since it looked last is found, though it need not poll on */
     if (rank->hung_until <= w->now && rank->page.armed_step != STEP_TAKEN) {
         colour_look(w, h, step, rank);
         judge_early(w, h, step, rank);
-        if (rank->letters.waits && cut_rank_polls(&rank->letters.cut))
+        if (rank->letters.waits && (polls || cut_rank_polls(&rank->letters.cut)))
             rank_reads(w, h, step, rank);
     }
     if (rank->alive)
