@@ -30,6 +30,16 @@ told_early()
         grep -q '"failures": 0' <<<"$output"
 }
 
+# No cut succeeds, each tells why, and the program ends right.
+told_outstanding()
+{
+    local output
+    output=$(timeout 90 "$SCENARIO_BUILD/bin/cut_driver" --seconds 3 --cuts 10000 --ranks 3 --mode free -- \
+        "$SCENARIO_BUILD/tests/cut_outstanding" 20000 2>&1)
+    grep -q 'a nonblocking MPI collective is outstanding' <<<"$output" && grep -q '"cuts": 0,' <<<"$output" &&
+        grep -q '"failures": 0' <<<"$output"
+}
+
 expect "each cut of 4 ranks has each transfer once, and so has what is restarted from it" \
     drive --ranks 4 --cuts 40 --restarts 2 --mode free --bank -- "$BANK" --transfers 2000
 expect "so it is where ranks record at one step" \
@@ -43,6 +53,7 @@ expect "a pipeline whose receives are posted ahead computes the same, restarted 
 expect "without a channel log the check finds transfers lost" \
     drive --ranks 3 --cuts 20 --mode free --bank --log-off --env "LD_LIBRARY_PATH=$FORGETFUL" -- "$BANK" --transfers 2000
 expect "who needs a message from behind the cut is told, with the place, and goes on" told_early
+expect "a nonblocking collective that is outstanding is never cut through, whatever the program promises" told_outstanding
 if [ -x "$BANK_MPICH" ]; then
     expect "so it is with MPICH" drive --ranks 3 --cuts 10 --restarts 1 --mode free --bank --launcher mpiexec.mpich -- \
         "$BANK_MPICH" --transfers 1000

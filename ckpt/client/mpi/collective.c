@@ -23,7 +23,7 @@
     {                                                                            \
         collective_count(handle);                                                \
         int error = real.name(UNPACK arguments, handle, request);                \
-        request_held(error);                                                     \
+        request_held(error, *request);                                             \
         return error;                                                            \
     }                                                                            \
     INTERPOSED(name)
@@ -98,12 +98,13 @@ static void collective_leave(void)
     inside_unlock();
 }
 
-static void request_held(int error)
+static void request_held(int error, MPI_Request handle)
 {
     if (!inside.on || error != MPI_SUCCESS)
         return;
     inside_lock();
     inside.outstanding++;
+    collective_note(handle);
     inside_unlock();
 }
 
@@ -123,7 +124,7 @@ int MPI_Ibarrier(MPI_Comm handle, MPI_Request *request)
 {
     collective_count(handle);
     int error = real.Ibarrier(handle, request);
-    request_held(error);
+    request_held(error, *request);
     return error;
 }
 INTERPOSED(Ibarrier);

@@ -74,7 +74,9 @@ struct inside {
     MPI_Comm last_handle;   /* the communicator that was looked up last */
     struct comm *last;
     struct cut_rank cut;
-    uint64_t outstanding; /* requests the program holds that MPI is at work on, or we */
+    uint32_t collectives;     /* nonblocking ones among them */
+    bool collectives_unnoted; /* there were too many to tell apart */
+    uint64_t outstanding;     /* requests the program holds that MPI is at work on, or we */
 
     bool on;           /* in a job, between MPI_Init and MPI_Finalize */
     bool many_threads; /* MPI_THREAD_MULTIPLE */
@@ -162,6 +164,9 @@ void link_finish(void);
 
 /* A persistent one of MPI's, started on `comm`: ours is put around it. */
 int request_pass(MPI_Comm handle, MPI_Request *request);
+/* A nonblocking collective is outstanding; one of MPI's own requests, perhaps one of these, is complete. */
+void collective_note(MPI_Request handle);
+void collective_forget(MPI_Request handle);
 void grequest_forget(MPI_Request handle);
 
 /* ---- send.c ---- */

@@ -93,6 +93,12 @@ static enum tide_status may(char *why, size_t size)
                  (unsigned long long)inside.outstanding);
         return TIDE_E_STATE;
     }
+    if (inside.outstanding == 0)
+        inside.collectives_unnoted = false;
+    if (inside.collectives || inside.collectives_unnoted)
+        return refuse(why, size, TIDE_E_STATE,
+                      "a nonblocking MPI collective is outstanding at the safe point: a rank that has completed it would not begin it "
+                      "again after a restart; complete it before tide_step");
     if (inside.matched)
         return refuse(why, size, TIDE_E_STATE, "a message found by MPI_Mprobe is not received yet");
     if (inside.windows_shared)

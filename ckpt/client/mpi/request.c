@@ -180,6 +180,28 @@ int MPI_Request_free(MPI_Request *handle)
     return error;
 }
 
+/* Nonblocking collectives that the program has not completed. A record waits for none of them, and none is begun again. */
+#define COLLECTIVES_MAX 1024u
+static MPI_Request collectives[COLLECTIVES_MAX];
+
+void collective_note(MPI_Request handle)
+{
+    if (inside.collectives < COLLECTIVES_MAX)
+        collectives[inside.collectives++] = handle;
+    else
+        inside.collectives_unnoted = true;
+}
+
+void collective_forget(MPI_Request handle)
+{
+    for (uint32_t i = 0; i < inside.collectives; i++) {
+        if (collectives[i] != handle)
+            continue;
+        collectives[i] = collectives[--inside.collectives];
+        return;
+    }
+}
+
 /* MPI's own requests of the program: those that can be cancelled. */
 #define GREQUESTS_MAX 256
 static MPI_Request grequests[GREQUESTS_MAX];

@@ -61,6 +61,8 @@ static void gone(MPI_Request handle)
     inside.outstanding--;
     if (UNLIKELY(inside.grequests))
         grequest_forget(handle);
+    if (UNLIKELY(inside.collectives))
+        collective_forget(handle);
 }
 
 /* As MPI_Test, of any handle. */
