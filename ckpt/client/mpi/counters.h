@@ -5,12 +5,8 @@
 #include <stdatomic.h>
 #include <stdint.h>
 
-/* What libtidemark_mpi has seen of the program's MPI traffic since MPI_Init. A cut is sealed only if all ranks entered the
- * same number of collectives on MPI_COMM_WORLD.
- *
- * Point-to-point messages are not counted yet: a receive is known only when its request completes, through any of the Wait
- * and Test calls. `sent` and `received` stay 0 on every rank, and a program that has such messages in flight at a
- * tide_step must not be cut there. */
+/* How many collectives the program has entered on MPI_COMM_WORLD since MPI_Init, as `ckpt show` and the slot tell it. Whether a
+ * cut is one is decided by the communicators of link.h; `sent` and `received` stay 0. */
 struct tide_mpi_counters {
     _Atomic uint64_t collectives, sent, received;
 };
