@@ -18,6 +18,7 @@ UPDATE=false
 [ "${1:-}" != --update ] || UPDATE=true
 
 export WORK=
+export AWS_EC2_METADATA_DISABLED=true # nobody beyond this host is asked
 WORK=$(mktemp -d "${TMPDIR:-/tmp}/tidemark-cli.XXXXXX")
 STUB=0
 trap 'stub_stop; rm -rf "$WORK"' EXIT
