@@ -419,7 +419,7 @@ sub rule_tests_registered {
     for (grep { $_->{path} =~ m{^tests/(?:unit|sim|fault|bench)/[\w-]+\.c$} } @$files) {
         my ($name) = $_->{path} =~ m{([\w-]+)\.c$};
         (my $short = $name) =~ s/^test_//;
-        push @found, "$_->{path}: no CMake list of tests/ builds it" unless $lists =~ /\b(?:\Q$name\E\.c|(?<=tide_unit\()\Q$short\E|(?<=tide_cuda_unit\()\Q$short\E|\Q$name\E)\b/;
+        push @found, "$_->{path}: no CMake list of tests/ builds it" unless $lists =~ /\b(?:\Q$name\E\.c|(?<=tide_unit\()\Q$short\E|(?<=tide_cuda_unit\()\Q$short\E|(?<=tide_nccl_unit\()\Q$short\E|\Q$name\E)\b/;
     }
     return @found;
 }

@@ -14,3 +14,12 @@ if(TARGET tidemark_cuda)
   tide_cuda_unit(cuda_regions)
   tide_cuda_unit(cuda_sim)
 endif()
+
+# tide_nccl_unit(name …): a test of NCCL, on both simulators.
+function(tide_nccl_unit name)
+  tide_unit(${name} LINK ${ARGN} sim_nccl sim_cudart)
+endfunction()
+
+if(TARGET sim_nccl)
+  tide_nccl_unit(nccl_sim)
+endif()

@@ -1,0 +1,226 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "tests/lib/sim_nccl/sim.h"
+
+/* From a call into a stream. What is called between ncclGroupStart and ncclGroupEnd is put there by the latter. */
+
+#define STALL_LOOK_US 2000u
+
+struct launch {
+    struct launch *next;
+    struct ncclComm *comm;
+    cudaStream_t stream;
+    bool messages;
+    struct sim_op *first, **end;
+};
+
+__thread unsigned sim_group_depth;
+static __thread struct launch *group, **group_end;
+
+static void stay(struct ncclComm *comm)
+{
+    while (!atomic_load(&comm->abort)) {
+        usleep(STALL_LOOK_US);
+        sim_look_at_peers(comm, SIM_ALL);
+    }
+}
+
+static void CUDART_CB run(void *context)
+{
+    struct launch *l = context;
+    if (l->first->stalls)
+        stay(l->comm);
+    if (l->messages)
+        sim_messages(l->first);
+    else if (!atomic_load(&l->comm->abort))
+        sim_collective(l->first);
+    while (l->first) {
+        struct sim_op *op = l->first;
+        l->first = op->next;
+        free(op);
+    }
+    sim_comm_unref(l->comm);
+    free(l);
+}
+
+/* Whoever ends the communicator has them done first. */
+static void note_stream(struct ncclComm *comm, cudaStream_t stream)
+{
+    for (unsigned i = 0; i < comm->stream_count; i++)
+        if (comm->streams[i] == stream)
+            return;
+    if (comm->stream_count < SIM_STREAMS_MAX)
+        comm->streams[comm->stream_count++] = stream;
+}
+
+static ncclResult_t start(struct launch *launch)
+{
+    note_stream(launch->comm, launch->stream);
+    atomic_fetch_add(&launch->comm->refs, 1);
+    return cudaLaunchHostFunc(launch->stream, run, launch) == cudaSuccess
+               ? ncclSuccess
+               : sim_fail(ncclUnhandledCudaError, "the stream took nothing");
+}
+
+static struct launch *launch_for(struct ncclComm *comm, cudaStream_t stream, bool messages)
+{
+    for (struct launch *l = group; l; l = l->next)
+        if (messages && l->messages && l->comm == comm && l->stream == stream)
+            return l;
+    struct launch *l = calloc(1, sizeof *l);
+    *l = (struct launch){.comm = comm, .stream = stream, .messages = messages};
+    l->end = &l->first;
+    if (group == NULL)
+        group_end = &group;
+    *group_end = l;
+    group_end = &l->next;
+    return l;
+}
+
+static ncclResult_t start_all(void)
+{
+    ncclResult_t result = ncclSuccess;
+    while (group) {
+        struct launch *l = group;
+        group = l->next;
+        ncclResult_t one = start(l);
+        result = result == ncclSuccess ? one : result;
+    }
+    return result;
+}
+
+static ncclResult_t put(struct sim_op like, cudaStream_t stream)
+{
+    bool message = like.kind == SIM_SEND || like.kind == SIM_RECV;
+    if (like.comm == NULL || sim_type_bytes(like.type) == 0)
+        return sim_fail(ncclInvalidArgument, "no communicator, or no type");
+    if (like.root < 0 || like.root >= like.comm->ranks)
+        return sim_fail(ncclInvalidArgument, "the communicator has no such member");
+    enum sim_fault fault = message ? SIM_NO_FAULT : sim_next_fault();
+    if (fault == SIM_HANG)
+        stay(like.comm);
+    if (fault == SIM_ERROR)
+        atomic_store(&like.comm->async, ncclSystemError);
+    like.stalls = fault == SIM_STALL || fault == SIM_ERROR;
+    struct sim_op *op = malloc(sizeof *op);
+    *op = like;
+    struct launch *l = launch_for(like.comm, stream, message);
+    *l->end = op;
+    l->end = &op->next;
+    return sim_group_depth > 0 ? ncclSuccess : start_all();
+}
+
+static ncclResult_t reduce(struct sim_op like, cudaStream_t stream)
+{
+    return sim_reducible(like.type, like.reduce) ? put(like, stream)
+                                                 : sim_fail(ncclInvalidArgument, "the simulator cannot reduce that");
+}
+
+ncclResult_t ncclGroupStart(void)
+{
+    sim_group_depth++;
+    return ncclSuccess;
+}
+
+ncclResult_t ncclGroupEnd(void)
+{
+    if (sim_group_depth == 0)
+        return sim_fail(ncclInvalidUsage, "ncclGroupEnd without ncclGroupStart");
+    if (--sim_group_depth > 0)
+        return ncclSuccess;
+    ncclResult_t joined = sim_later(NULL), started = start_all();
+    return joined == ncclSuccess ? started : joined;
+}
+
+ncclResult_t ncclAllReduce(const void *from, void *to, size_t count, ncclDataType_t type, ncclRedOp_t op, ncclComm_t comm,
+                           cudaStream_t stream)
+{
+    return reduce(
+        (struct sim_op){
+            .comm = comm, .kind = SIM_ALL_REDUCE, .from = from, .to = to, .count = count, .type = type, .reduce = op},
+        stream);
+}
+
+ncclResult_t ncclReduce(const void *from, void *to, size_t count, ncclDataType_t type, ncclRedOp_t op, int root,
+                        ncclComm_t comm, cudaStream_t stream)
+{
+    return reduce((struct sim_op){.comm = comm,
+                                  .kind = SIM_REDUCE,
+                                  .from = from,
+                                  .to = to,
+                                  .count = count,
+                                  .type = type,
+                                  .reduce = op,
+                                  .root = root},
+                  stream);
+}
+
+ncclResult_t ncclReduceScatter(const void *from, void *to, size_t count, ncclDataType_t type, ncclRedOp_t op,
+                               ncclComm_t comm, cudaStream_t stream)
+{
+    return reduce(
+        (struct sim_op){
+            .comm = comm, .kind = SIM_REDUCE_SCATTER, .from = from, .to = to, .count = count, .type = type, .reduce = op},
+        stream);
+}
+
+ncclResult_t ncclBroadcast(const void *from, void *to, size_t count, ncclDataType_t type, int root, ncclComm_t comm,
+                           cudaStream_t stream)
+{
+    return put(
+        (struct sim_op){
+            .comm = comm, .kind = SIM_BROADCAST, .from = from, .to = to, .count = count, .type = type, .root = root},
+        stream);
+}
+
+/* As the real one has it: another call of the library is made, which an interposer sees. */
+ncclResult_t ncclBcast(void *buffer, size_t count, ncclDataType_t type, int root, ncclComm_t comm, cudaStream_t stream)
+{
+    return ncclBroadcast(buffer, buffer, count, type, root, comm, stream);
+}
+
+ncclResult_t ncclAllGather(const void *from, void *to, size_t count, ncclDataType_t type, ncclComm_t comm,
+                           cudaStream_t stream)
+{
+    return put((struct sim_op){.comm = comm, .kind = SIM_ALL_GATHER, .from = from, .to = to, .count = count, .type = type},
+               stream);
+}
+
+ncclResult_t ncclAlltoAll(const void *from, void *to, size_t count, ncclDataType_t type, ncclComm_t comm,
+                          cudaStream_t stream)
+{
+    return put((struct sim_op){.comm = comm, .kind = SIM_ALL_TO_ALL, .from = from, .to = to, .count = count, .type = type},
+               stream);
+}
+
+ncclResult_t ncclGather(const void *from, void *to, size_t count, ncclDataType_t type, int root, ncclComm_t comm,
+                        cudaStream_t stream)
+{
+    return put(
+        (struct sim_op){
+            .comm = comm, .kind = SIM_GATHER, .from = from, .to = to, .count = count, .type = type, .root = root},
+        stream);
+}
+
+ncclResult_t ncclScatter(const void *from, void *to, size_t count, ncclDataType_t type, int root, ncclComm_t comm,
+                         cudaStream_t stream)
+{
+    return put(
+        (struct sim_op){
+            .comm = comm, .kind = SIM_SCATTER, .from = from, .to = to, .count = count, .type = type, .root = root},
+        stream);
+}
+
+ncclResult_t ncclSend(const void *from, size_t count, ncclDataType_t type, int peer, ncclComm_t comm, cudaStream_t stream)
+{
+    return put((struct sim_op){.comm = comm, .kind = SIM_SEND, .from = from, .count = count, .type = type, .root = peer},
+               stream);
+}
+
+ncclResult_t ncclRecv(void *to, size_t count, ncclDataType_t type, int peer, ncclComm_t comm, cudaStream_t stream)
+{
+    return put((struct sim_op){.comm = comm, .kind = SIM_RECV, .to = to, .count = count, .type = type, .root = peer},
+               stream);
+}

@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef TESTS_LIB_SIM_NCCL_SIM_NCCL_H
+#define TESTS_LIB_SIM_NCCL_SIM_NCCL_H
+
+/* A simulator of NCCL for machines without a GPU: a library with the name and the symbol version of libnccl.so.2, so that
+ * what is shipped runs on it unchanged. Communicators are between processes of one machine, one member each; operations are
+ * put into the streams of the simulator of CUDA, and done when that does them, through shared memory. Sums are taken in the
+ * order of the ranks, so that they are the same each time. It knows the calls that tidemark and its tests use and no others.
+ *
+ * It proves order, counts, errors and what follows from them. It proves nothing about speed, nor about NCCL itself. What is
+ * unlike the real one: an operation is begun when somebody waits for its stream, and then the whole of the process's
+ * simulator waits for the others. So two processes that wait for two communicators in a different order wait for ever here.
+ *
+ * An error of a peer (it has died, or has aborted) shows as with the real one: in ncclCommGetAsyncError, while the operation
+ * goes on until ncclCommAbort.
+ *
+ * Faults, by the environment as ranks are processes; each is done once, by whoever makes the file MARK first, which must not
+ * be there before. RANK is that of the environment, OP counts collectives of the process from 1:
+ *
+ *     SIM_NCCL_HANG=RANK:OP:MARK      the call does not come back until the communicator is aborted
+ *     SIM_NCCL_STALL=RANK:OP:MARK     the call comes back, what it put into the stream does not end until then
+ *     SIM_NCCL_ERROR=RANK:OP:MARK     as STALL, and ncclCommGetAsyncError says ncclSystemError */
+
+#include <nccl.h>
+
+#endif

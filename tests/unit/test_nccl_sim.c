@@ -1,0 +1,188 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* The simulator of NCCL: sums, order, errors. */
+
+#include "tests/lib/together.h"
+
+#include <pthread.h>
+#include <time.h>
+
+#include "tests/lib/sim_cuda/sim_cuda.h"
+#include "tests/lib/sim_nccl/sim.h"
+
+#define RANKS 3
+#define MANY ((size_t)300000) /* more than one piece */
+#define GONE_MS 2000
+
+struct world {
+    ncclUniqueId id;
+    _Atomic int ready;
+};
+
+static ncclComm_t join(int rank, int ranks, struct world *w)
+{
+    ncclComm_t comm = NULL;
+    must(ncclCommInitRank(&comm, ranks, w->id, rank) == ncclSuccess);
+    return comm;
+}
+
+static float *device_floats(size_t count, float first, float grows)
+{
+    float *at = NULL;
+    must(cudaMalloc((void **)&at, count * sizeof *at) == cudaSuccess);
+    float *view = sim_view(at);
+    for (size_t i = 0; i < count; i++)
+        view[i] = first + grows * (float)i;
+    return at;
+}
+
+static void run_collectives(int rank, int ranks, void *shared)
+{
+    ncclComm_t comm = join(rank, ranks, shared);
+    float mine = (float)(rank + 1);
+    float *from = device_floats(MANY, mine, 0.0f), *to = device_floats(MANY * RANKS, -1.0f, 0.0f);
+    float *at = sim_view(to);
+    must(ncclAllReduce(from, to, MANY, ncclFloat32, ncclSum, comm, NULL) == ncclSuccess);
+    must(cudaStreamSynchronize(NULL) == cudaSuccess);
+    must(at[0] == 6.0f && at[MANY - 1] == 6.0f && at[MANY] == -1.0f);
+    must(ncclAllReduce(from, to, MANY, ncclFloat32, ncclMax, comm, NULL) == ncclSuccess);
+    must(ncclBroadcast(from, to, MANY, ncclFloat32, 1, comm, NULL) == ncclSuccess);
+    must(cudaStreamSynchronize(NULL) == cudaSuccess && at[MANY - 1] == 2.0f);
+    must(ncclAllGather(from, to, MANY, ncclFloat32, comm, NULL) == ncclSuccess);
+    must(cudaStreamSynchronize(NULL) == cudaSuccess && at[0] == 1.0f && at[MANY] == 2.0f && at[3 * MANY - 1] == 3.0f);
+    float *all = device_floats(3 * MANY, mine, 1.0f);
+    must(ncclReduceScatter(all, to, MANY, ncclFloat32, ncclSum, comm, NULL) == ncclSuccess);
+    must(cudaStreamSynchronize(NULL) == cudaSuccess && at[5] == 6.0f + 3.0f * (float)((size_t)rank * MANY + 5));
+    must(ncclAllReduce(from, to, 10, ncclFloat32, (ncclRedOp_t)77, comm, NULL) == ncclInvalidArgument);
+    must(ncclCommFinalize(comm) == ncclSuccess && ncclCommDestroy(comm) == ncclSuccess);
+}
+
+static void test_collectives_are_done_between_processes(void **state)
+{
+    struct world *w = together_share(sizeof *w);
+    (void)state;
+    assert_int_equal(ncclGetUniqueId(&w->id), ncclSuccess);
+    together(RANKS, 0, run_collectives, w);
+}
+
+/* Not even begun before somebody waits; then in the order of the stream. */
+static void run_order(int rank, int ranks, void *shared)
+{
+    ncclComm_t comm = join(rank, ranks, shared);
+    cudaStream_t stream;
+    float *at = device_floats(4, (float)rank, 0.0f), *copy = device_floats(4, 0.0f, 0.0f);
+    must(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking) == cudaSuccess);
+    must(ncclAllReduce(at, at, 4, ncclFloat32, ncclSum, comm, stream) == ncclSuccess);
+    must(cudaMemcpyAsync(copy, at, 16, cudaMemcpyDeviceToDevice, stream) == cudaSuccess);
+    must(ncclAllReduce(at, at, 4, ncclFloat32, ncclSum, comm, stream) == ncclSuccess);
+    must(((float *)sim_view(at))[0] == (float)rank);
+    must(cudaStreamSynchronize(stream) == cudaSuccess);
+    must(((float *)sim_view(copy))[3] == 3.0f && ((float *)sim_view(at))[3] == 9.0f);
+    must(ncclCommDestroy(comm) == ncclSuccess);
+}
+
+static void test_the_order_is_the_streams(void **state)
+{
+    struct world *w = together_share(sizeof *w);
+    (void)state;
+    assert_int_equal(ncclGetUniqueId(&w->id), ncclSuccess);
+    together(RANKS, 0, run_order, w);
+}
+
+/* All send and receive at once, more than fits into a mail: only a group can do that. */
+static void run_ring(int rank, int ranks, void *shared)
+{
+    ncclComm_t comm = join(rank, ranks, shared);
+    float *from = device_floats(MANY, (float)rank, 1.0f), *to = device_floats(MANY, -1.0f, 0.0f);
+    int next = (rank + 1) % ranks, before = (rank + ranks - 1) % ranks;
+    must(ncclGroupStart() == ncclSuccess);
+    must(ncclSend(from, MANY, ncclFloat32, next, comm, NULL) == ncclSuccess);
+    must(ncclRecv(to, MANY, ncclFloat32, before, comm, NULL) == ncclSuccess);
+    must(ncclGroupEnd() == ncclSuccess && ncclGroupEnd() == ncclInvalidUsage);
+    must(cudaStreamSynchronize(NULL) == cudaSuccess);
+    must(((float *)sim_view(to))[MANY - 1] == (float)before + (float)(MANY - 1));
+    must(ncclCommDestroy(comm) == ncclSuccess);
+}
+
+static void test_a_group_sends_and_receives_at_once(void **state)
+{
+    struct world *w = together_share(sizeof *w);
+    (void)state;
+    assert_int_equal(ncclGetUniqueId(&w->id), ncclSuccess);
+    together(RANKS, 0, run_ring, w);
+}
+
+static void run_made_of_others(int rank, int ranks, void *shared)
+{
+    ncclComm_t comm = join(rank, ranks, shared), half = NULL, less = NULL;
+    int size = 0, place = -1, without = 1;
+    must(ncclCommSplit(comm, rank == 1 ? NCCL_SPLIT_NOCOLOR : 7, -rank, &half, NULL) == ncclSuccess);
+    must((half == NULL) == (rank == 1));
+    if (half) {
+        must(ncclCommCount(half, &size) == ncclSuccess && size == 2);
+        must(ncclCommUserRank(half, &place) == ncclSuccess && place == (rank == 2 ? 0 : 1));
+        must(ncclCommShrink(comm, &without, 1, &less, NULL, NCCL_SHRINK_DEFAULT) == ncclSuccess);
+        float *at = device_floats(1, (float)rank, 0.0f);
+        must(ncclBroadcast(at, at, 1, ncclFloat32, 0, less, NULL) == ncclSuccess &&
+             cudaStreamSynchronize(NULL) == cudaSuccess);
+        must(((float *)sim_view(at))[0] == 0.0f);
+        must(ncclCommDestroy(half) == ncclSuccess && ncclCommDestroy(less) == ncclSuccess);
+    }
+    must(ncclCommDestroy(comm) == ncclSuccess);
+}
+
+static void test_communicators_are_split_and_shrunk(void **state)
+{
+    struct world *w = together_share(sizeof *w);
+    (void)state;
+    assert_int_equal(ncclGetUniqueId(&w->id), ncclSuccess);
+    together(RANKS, 0, run_made_of_others, w);
+}
+
+static uint64_t now_ms(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+}
+
+static void *abort_on_error(void *context)
+{
+    ncclResult_t error = ncclSuccess;
+    while (ncclCommGetAsyncError(context, &error) == ncclSuccess && error == ncclSuccess)
+        usleep(1000);
+    must(error == ncclRemoteError && ncclCommAbort(context) == ncclSuccess);
+    return NULL;
+}
+
+static void run_with_a_death(int rank, int ranks, void *shared)
+{
+    struct world *w = shared;
+    ncclComm_t comm = join(rank, ranks, w);
+    pthread_t thread;
+    float *at = device_floats(1, 1.0f, 0.0f);
+    if (rank == 1)
+        raise(SIGKILL);
+    uint64_t begin = now_ms();
+    must(pthread_create(&thread, NULL, abort_on_error, comm) == 0);
+    must(ncclAllReduce(at, at, 1, ncclFloat32, ncclSum, comm, NULL) == ncclSuccess);
+    must(cudaStreamSynchronize(NULL) == cudaSuccess);
+    must(pthread_join(thread, NULL) == 0 && now_ms() - begin < GONE_MS);
+}
+
+static void test_a_dead_peer_is_an_asynchronous_error(void **state)
+{
+    struct world *w = together_share(sizeof *w);
+    (void)state;
+    assert_int_equal(ncclGetUniqueId(&w->id), ncclSuccess);
+    together(RANKS, 1, run_with_a_death, w);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_collectives_are_done_between_processes), cmocka_unit_test(test_the_order_is_the_streams),
+        cmocka_unit_test(test_a_group_sends_and_receives_at_once), cmocka_unit_test(test_communicators_are_split_and_shrunk),
+        cmocka_unit_test(test_a_dead_peer_is_an_asynchronous_error)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
