@@ -15,11 +15,18 @@
     X(FAILED, "failed")          \
     X(CANCELLED, "cancelled")
 
-/* ready: heartbeats arrive. lost: lease gone, its generation was given up. drained: by hand, no new ranks. */
+/* ready: heartbeats arrive. lost: lease gone, its generation was given up. drained: by hand or for its health, no new ranks. */
 #define TIDE_NODE_STATE_MAP(X) \
     X(READY, "ready")          \
     X(LOST, "lost")            \
     X(DRAINED, "drained")
+
+/* How fit a node is, by what its probes see. degraded: shown. suspect: gets no new ranks. failed: its ranks go elsewhere. */
+#define TIDE_HEALTH_MAP(X)   \
+    X(HEALTHY, "healthy")    \
+    X(DEGRADED, "degraded")  \
+    X(SUSPECT, "suspect")    \
+    X(FAILED, "failed")
 
 /* As one host sees its rank. */
 #define TIDE_RANK_STATE_MAP(X) \
@@ -44,6 +51,9 @@ enum tide_job_state { TIDE_JOB_STATE_MAP(X) TIDE_JOB_STATES };
 #undef X
 #define X(symbol, name) TIDE_NODE_##symbol,
 enum tide_node_state { TIDE_NODE_STATE_MAP(X) TIDE_NODE_STATES };
+#undef X
+#define X(symbol, name) TIDE_HEALTH_##symbol,
+enum tide_health { TIDE_HEALTH_MAP(X) TIDE_HEALTHS };
 #undef X
 #define X(symbol, name) TIDE_RANK_##symbol,
 enum tide_rank_state { TIDE_RANK_STATE_MAP(X) TIDE_RANK_STATES };

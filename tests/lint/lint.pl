@@ -117,6 +117,8 @@ my @FLOORS = (
     ['ckpt/stage',          [@KNOWLEDGE, 'ckpt/store', 'ckpt/stage']],
     ['ckpt/client',         [@KNOWLEDGE, 'ckpt/stage', 'ckpt/client']],
     ['agent/core',          [@KNOWLEDGE, 'agent/core', 'agent/step/link.h']],
+    ['agent/health/watch',  [@KNOWLEDGE, 'agent/health']],
+    ['agent/health',        [@BASE, 'ckpt/wire', 'agent/health']],
     ['agent/step',          [@KNOWLEDGE, 'ckpt/stage', 'agent/step']],
     ['agent',               [@KNOWLEDGE, 'ckpt/secure', 'ckpt/store', 'ckpt/stage', 'agent']],
     ['coordinator/core',    [@KNOWLEDGE, 'coordinator/core']],
@@ -160,7 +162,7 @@ sub rule_include_paths {
     return @found;
 }
 
-my $PURE = qr{^(?:coordinator/core|coordinator/raft|agent/core|ckpt/wire|ckpt/format|ckpt/cut)/};
+my $PURE = qr{^(?:coordinator/core|coordinator/raft|agent/core|agent/health(?!/watch)|ckpt/wire|ckpt/format|ckpt/cut)/};
 
 sub rule_pure_headers {
     my ($files) = @_;
