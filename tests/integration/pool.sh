@@ -56,6 +56,9 @@ ok b
 0
 ok alone" 2 'busy() { touch "busy.$1"; sleep 0.5; rm "busy.$1"; echo "ok $1"; }; alone() { find . -name "busy.*" | wc -l; echo "ok $1"; }
     pool_alone c alone alone; pool_run a busy a; sleep 0.1; pool_run b busy b; pool_wait'
+expect "one can be waited for, and the others go on" prints "ok a
+then
+ok b" 3 'for_s() { sleep "$1"; echo "ok $2"; }; pool_run b for_s 1 b; pool_run a for_s 0.2 a; pool_until a; echo then; pool_wait'
 expect "its words arrive as they were" prints "ok a  b \$HOME ' \"" 2 "pool_alone c echo 'ok a  b \$HOME '\\'' \"'; pool_wait"
 expect "a job changes nothing of ours" prints "ok a
 0" 2 'N=0; change() { N=1; echo "ok a"; }; pool_run a change; pool_wait; echo $N'

@@ -4,6 +4,7 @@
 #     pool_begin 2 DIR took        # two at a time; their output in DIR; "took NAME STATUS FILE" is called as each one ends
 #     pool_run NAME COMMAND…       # waits for a free place, and starts it
 #     pool_alone NAME COMMAND…     # later, when all others have ended, and with nothing beside it
+#     pool_until NAME              # until that one has ended
 #     pool_wait                    # until all have ended
 #
 # A job is a subshell: it sees our functions and variables, and cannot change them. ^C, TERM and HUP end first the jobs, which
@@ -36,6 +37,12 @@ pool_run()
     ) >"$file" 2>&1 </dev/null &
     POOL_NAME[$!]=$name
     POOL_FILE[$!]=$file
+}
+
+pool_until()
+{
+    local name=$1
+    while [[ " ${POOL_NAME[*]} " == *" $name "* ]]; do pool_take; done
 }
 
 pool_alone()

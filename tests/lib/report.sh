@@ -108,9 +108,14 @@ run_tap()
     report_slow "$name" $((SECONDS - from))
 }
 
+# report_slow NAME SECONDS: with the processor time of what this shell has started and waited for, which in a pool is that test.
 report_slow()
 {
-    [ "$2" -lt "$REPORT_SLOW_S" ] || echo "# $1 took $2 s"
+    [ "$2" -ge "$REPORT_SLOW_S" ] || return 0
+    times >"$LOGS/times-$BASHPID" # in a pipe it would be that of another shell
+    awk -F '[ms ]+' -v test="$1" -v seconds="$2" 'NR == 2 {
+        printf "# %s took %d s, %.0f s of a processor\n", test, seconds, $1 * 60 + $2 + $3 * 60 + $4}' "$LOGS/times-$BASHPID"
+    rm -f "$LOGS/times-$BASHPID"
 }
 
 # report_take NAME STATUS FILE: a subshell has ended with this status, and FILE is all that it printed. One that did not get
