@@ -16,7 +16,7 @@ const char *const event_kind_names[] = {"submitted", "waiting",     "launched", 
                                         "rank_exited", "node_lost", "fenced",     "cut_opened", "cut_rearmed",
                                         "cut_aborted", "sealed",    "committed",  "corrupt",   "dropped",
                                         "rollback",    "cancel",    "finished",   "store_failed", "note",
-                                        "cut_void", NULL};
+                                        "cut_void", "kept", "condemned", NULL};
 
 static const struct codec_field spec_fields[] = {
     CODEC_NAME_OF(job_spec, name, .required = true),
@@ -29,6 +29,9 @@ static const struct codec_field spec_fields[] = {
     CODEC_ENUM_OF(job_spec, launcher, launcher_names),
     CODEC_FIELD(job_spec, ckpt_every_ms, CODEC_U64),
     CODEC_FIELD(job_spec, ckpt_keep, CODEC_U32),
+    CODEC_FIELD(job_spec, ckpt_keep_every, CODEC_U32),
+    CODEC_FIELD(job_spec, ckpt_keep_every_ms, CODEC_U64),
+    CODEC_FIELD(job_spec, ckpt_grace_ms, CODEC_U64),
     CODEC_TEXT_OF(job_spec, store),
     CODEC_FIELD(job_spec, max_restarts, CODEC_U32),
     CODEC_FIELD(job_spec, stop_grace_ms, CODEC_U64),
@@ -60,6 +63,10 @@ static const struct codec_field ckpt_fields[] = {
     CODEC_FIELD(ckpt, copy_ms, CODEC_U64),
     CODEC_TEXT_OF(ckpt, manifest),
     CODEC_TEXT_OF(ckpt, manifest_key),
+    CODEC_FIELD(ckpt, pinned, CODEC_BOOL),
+    CODEC_FIELD(ckpt, held_until_ms, CODEC_U64),
+    CODEC_FIELD(ckpt, unwanted, CODEC_BOOL),
+    CODEC_FIELD(ckpt, condemned_ms, CODEC_U64),
     CODEC_FIELD(ckpt, nodes, CODEC_STRLIST, .size = TIDE_NODES_MAX),
     CODEC_TEXT_OF(ckpt, reason),
 };
@@ -179,6 +186,8 @@ static void fill_defaults(struct job_spec *spec)
         spec->nproc_per_node = 1;
     if (spec->ckpt_keep == 0)
         spec->ckpt_keep = SPEC_CKPT_KEEP_DEFAULT;
+    if (spec->ckpt_grace_ms == 0)
+        spec->ckpt_grace_ms = SPEC_CKPT_GRACE_MS_DEFAULT;
     if (spec->stop_grace_ms == 0)
         spec->stop_grace_ms = SPEC_STOP_GRACE_MS_DEFAULT;
     if (spec->cut_deadline_ms == 0)

@@ -23,7 +23,10 @@ struct job_spec {
     uint32_t nproc_per_node;      /* ranks per node, 1..TIDE_LOCAL_RANKS_MAX */
     unsigned launcher;            /* enum job_launcher */
     uint64_t ckpt_every_ms;       /* 0: by hand only */
-    uint32_t ckpt_keep;           /* committed checkpoints kept; 0: the default */
+    uint32_t ckpt_keep;           /* newest committed checkpoints kept; 0: the default */
+    uint32_t ckpt_keep_every;     /* of older ones, one in so many; 0: none */
+    uint64_t ckpt_keep_every_ms;  /* … and one of each such time; 0: none */
+    uint64_t ckpt_grace_ms;       /* from when one is condemned until it is deleted; 0: the default */
     char store[TIDE_PATH_MAX + 1]; /* "file:///dir"; empty: the cluster's default */
     uint32_t max_restarts;        /* after failures; rollbacks by hand do not count */
     uint64_t stop_grace_ms;       /* between SIGTERM and SIGKILL when a job is cancelled; 0: the default */
@@ -33,6 +36,7 @@ struct job_spec {
 };
 
 #define SPEC_CKPT_KEEP_DEFAULT 3u
+#define SPEC_CKPT_GRACE_MS_DEFAULT 60000u
 #define SPEC_STOP_GRACE_MS_DEFAULT 10000u
 #define SPEC_CUT_DEADLINE_MS_DEFAULT 30000u
 #define SPEC_START_DEADLINE_MS_DEFAULT 120000u
@@ -61,8 +65,12 @@ struct ckpt {
     uint64_t copy_ms;                            /* longest from a safe point until all of the rank was copied */
     char manifest[DIGEST_HEX_CHARS + 1];         /* digest of the manifest object, once committed */
     char manifest_key[TIDE_PATH_MAX + 1];
+    bool pinned;            /* kept until it is unpinned */
+    uint64_t held_until_ms; /* kept until then, by the leader's wall clock; 0: not held */
+    bool unwanted;          /* condemned by hand: no rule takes it back */
+    uint64_t condemned_ms;  /* wall clock of the leader; 0: it is not condemned */
     struct strlist nodes; /* nodes[i] held the ranks of node rank i when it was recorded */
-    char reason[TIDE_TEXT_MAX + 1]; /* why aborted, corrupt or dropped; of a sealed one: why it will not be stored */
+    char reason[TIDE_TEXT_MAX + 1]; /* why it is not committed (any more); of a sealed one: why it will not be stored */
 };
 extern const struct codec ckpt_codec;
 extern const char *const ckpt_state_names[];
@@ -72,7 +80,7 @@ extern const char *const record_copy_names[]; /* of enum record_copy */
 enum event_kind {
     EVENT_SUBMITTED, EVENT_WAITING, EVENT_LAUNCHED, EVENT_RUNNING, EVENT_STEPPING, EVENT_RANK_EXITED, EVENT_NODE_LOST,
     EVENT_FENCED, EVENT_CUT_OPENED, EVENT_CUT_REARMED, EVENT_CUT_ABORTED, EVENT_SEALED, EVENT_COMMITTED, EVENT_CORRUPT,
-    EVENT_DROPPED, EVENT_ROLLBACK, EVENT_CANCEL, EVENT_FINISHED, EVENT_STORE_FAILED, EVENT_NOTE, EVENT_CUT_VOID, EVENT_KINDS
+    EVENT_DROPPED, EVENT_ROLLBACK, EVENT_CANCEL, EVENT_FINISHED, EVENT_STORE_FAILED, EVENT_NOTE, EVENT_CUT_VOID, EVENT_KEPT, EVENT_CONDEMNED, EVENT_KINDS
 };
 
 /* One line of a job's history, ordered by revision. */

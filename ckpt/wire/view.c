@@ -102,6 +102,11 @@ static const struct codec_field rollback_fields[] = {
 };
 CODEC_DEFINE(rollback_request_codec, rollback_request, "rollback request", rollback_fields);
 
+static const struct codec_field pin_fields[] = {
+    CODEC_FIELD(pin_request, for_ms, CODEC_U64),
+};
+CODEC_DEFINE(pin_request_codec, pin_request, "pin request", pin_fields);
+
 static const struct codec_field transfer_fields[] = {
     CODEC_FIELD(transfer_request, to, CODEC_U64),
 };

@@ -110,4 +110,10 @@ struct rollback_request {
 };
 extern const struct codec rollback_request_codec;
 
+/* POST /v1/jobs/{job}/checkpoints/{cut}/pin; empty: until it is unpinned */
+struct pin_request {
+    uint64_t for_ms; /* hold it for so long */
+};
+extern const struct codec pin_request_codec;
+
 #endif

@@ -258,9 +258,10 @@ int cmd_ckpt_verify(struct cli *cli)
     return code;
 }
 
-/* ---- drop ---- */
+/* ---- drop, pin, hold, unpin ---- */
 
-int cmd_ckpt_drop(struct cli *cli)
+/* `tail` behind the checkpoint's path. */
+static int change_one(struct cli *cli, const char *method, const char *tail, const char *body)
 {
     struct fault fault = {0};
     struct outcome outcome;
@@ -269,12 +270,30 @@ int cmd_ckpt_drop(struct cli *cli)
     json_t *json = NULL;
     enum tide_status status = ckpt_id_parse(&cli->args, job, &cut, &fault);
     if (status == TIDE_OK) {
-        snprintf(path, sizeof path, "/v1/jobs/%s/checkpoints/%" PRIu64 "%s", job, cut,
-                 cli->options.force ? "?force=true" : "");
+        snprintf(path, sizeof path, "/v1/jobs/%s/checkpoints/%" PRIu64 "%s", job, cut, tail);
         snprintf(id, sizeof id, "%s/%" PRIu64, job, cut);
-        status = client_outcome(cli->client, "DELETE", path, NULL, &outcome, &json, &fault);
+        status = client_outcome(cli->client, method, path, body, &outcome, &json, &fault);
     }
     return status == TIDE_OK ? show_outcome(cli, &outcome, json, id) : fault_report(&fault);
+}
+
+int cmd_ckpt_drop(struct cli *cli)
+{
+    return change_one(cli, "DELETE", cli->options.force ? "?force=true" : "", NULL);
+}
+
+int cmd_ckpt_pin(struct cli *cli)
+{
+    struct pin_request request = {.for_ms = cli->options.for_ms};
+    char *body = request.for_ms ? codec_print(&pin_request_codec, &request, CODEC_COMPACT) : NULL;
+    int code = change_one(cli, "POST", "/pin", body);
+    mem_free(body);
+    return code;
+}
+
+int cmd_ckpt_unpin(struct cli *cli)
+{
+    return change_one(cli, "DELETE", "/pin", NULL);
 }
 
 /* ---- rollback ---- */

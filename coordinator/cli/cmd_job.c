@@ -112,6 +112,17 @@ static void show_command(const struct job_spec *spec)
     field_print("command", TINT_NONE, "%s", text);
 }
 
+static void print_keeping(const struct job_spec *spec)
+{
+    char every[UNIT_TEXT_MAX], time[UNIT_TEXT_MAX], rows[2 * UNIT_TEXT_MAX] = "";
+    if (spec->ckpt_keep_every)
+        snprintf(rows, sizeof rows, " and one in %u", spec->ckpt_keep_every);
+    else if (spec->ckpt_keep_every_ms)
+        snprintf(rows, sizeof rows, " and one in %s", duration_text(spec->ckpt_keep_every_ms, time));
+    field_print("checkpoints", TINT_NONE, "%s%s, keeps %u%s", spec->ckpt_every_ms ? "every " : "by hand only",
+                spec->ckpt_every_ms ? duration_text(spec->ckpt_every_ms, every) : "", spec->ckpt_keep, rows);
+}
+
 static void show_job(const struct job_view *view, bool wide)
 {
     const struct job *job = &view->job;
@@ -137,8 +148,7 @@ static void show_job(const struct job_view *view, bool wide)
         field_print("ended", TINT_NONE, "%s", clock_text(job->ended_ms, time));
     if (job_ended(job->state) && job->exit_status)
         field_print("exit status", TINT_NONE, "%d", job->exit_status);
-    field_print("checkpoints", TINT_NONE, "%s%s, keeps %u", job->spec.ckpt_every_ms ? "every " : "by hand only",
-                job->spec.ckpt_every_ms ? duration_text(job->spec.ckpt_every_ms, time) : "", job->spec.ckpt_keep);
+    print_keeping(&job->spec);
     if (job->spec.store[0])
         field_print("store", TINT_NONE, "%s", job->spec.store);
     if (wide)

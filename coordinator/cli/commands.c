@@ -101,9 +101,16 @@ static const struct option verify_rows[] = {
 static TABLE(verify_table, "Options", verify_rows);
 
 static const struct option drop_rows[] = {
-    {.name = "force", .kind = OPTION_FLAG, AT(force), .help = "even if it is the newest one the job could restart from"},
+    {.name = "force", .kind = OPTION_FLAG, AT(force),
+     .help = "at once, even if it is pinned or the only one the job could restart from"},
 };
 static TABLE(drop_table, "Options", drop_rows);
+
+static const struct option hold_rows[] = {
+    {.name = "for", .kind = OPTION_DURATION, .value = "DURATION", AT(for_ms), .preset = "7d",
+     .help = "from now on; a later hold replaces an earlier one"},
+};
+static TABLE(hold_table, "Options", hold_rows);
 
 static const struct option check_rows[] = {
     {.name = "bytes", .kind = OPTION_NUMBER, .value = "N", AT(bytes), .min = 1, .max = CHECK_BYTES_MAX,
@@ -249,8 +256,17 @@ const struct command commands[] = {
     {.group = "ckpt", .name = "verify", .brief = "read a checkpoint from its store and check every byte", CKPT_ARG,
      .run = cmd_ckpt_verify, SET(&verify_table, &output_table),
      .details = "Reads the store from this machine and compares it with the digest in the coordinator's log."},
+    {.group = "ckpt", .name = "pin", .brief = "keep a checkpoint until it is unpinned", CKPT_ARG, .run = cmd_ckpt_pin,
+     SET(&output_table),
+     .details = "Whatever the job's --ckpt-keep says. One that is condemned already is kept again."},
+    {.group = "ckpt", .name = "hold", .brief = "keep a checkpoint for some time", CKPT_ARG, .run = cmd_ckpt_pin,
+     SET(&hold_table, &output_table)},
+    {.group = "ckpt", .name = "unpin", .brief = "end pin and hold: the job's rule decides again", CKPT_ARG, .run = cmd_ckpt_unpin,
+     SET(&output_table)},
     {.group = "ckpt", .name = "drop", .brief = "delete a checkpoint", CKPT_ARG, .run = cmd_ckpt_drop,
-     SET(&drop_table, &output_table)},
+     SET(&drop_table, &output_table),
+     .details = "When the job's --ckpt-grace is over; until then it is condemned, and tidemark ckpt pin takes it back. What later "
+                "checkpoints refer to stays in the store until they are gone, too."},
 
     {.group = "store", .name = "check", .brief = "prove that a store keeps what checkpoints need, and time it",
      .args = "URL", .args_min = 1, .args_max = 1, .complete = COMPLETE_DIR, .local = true, .run = cmd_store_check,

@@ -70,7 +70,8 @@ struct options {
     const char *nnodes, *nproc, *name, *store, *cwd, *node_rank;
     bool standalone, module, no_python, wait, follow, keep_state;
     uint32_t max_restarts, spares, ckpt_keep;
-    uint64_t ckpt_every_ms, stop_grace_ms, cut_deadline_ms, start_deadline_ms;
+    const char *ckpt_keep_every;
+    uint64_t ckpt_every_ms, ckpt_grace_ms, stop_grace_ms, cut_deadline_ms, start_deadline_ms;
     struct strlist env;
     unsigned launcher, cut;
 
@@ -79,6 +80,7 @@ struct options {
     unsigned until;     /* enum wait_until */
     const char *ranks, *to;
     uint64_t generation, tail, steps;
+    uint64_t for_ms; /* hold a checkpoint */
     bool all_generations, force, no_wait, all, now;
     unsigned stream; /* enum log_stream */
 

@@ -163,6 +163,23 @@ static enum tide_status build_paths(const struct options *o, const struct machin
     return status;
 }
 
+/* A number alone counts checkpoints. */
+static enum tide_status build_keep_every(const struct options *o, struct job_spec *spec, struct fault *fault)
+{
+    const char *text = o->ckpt_keep_every;
+    uint64_t number = 0;
+    if (text == NULL)
+        return TIDE_OK;
+    if (number_parse(text, 1, UINT32_MAX, &number, NULL) == TIDE_OK) {
+        spec->ckpt_keep_every = (uint32_t)number;
+        return TIDE_OK;
+    }
+    if (duration_parse(text, &spec->ckpt_keep_every_ms, NULL) == TIDE_OK && spec->ckpt_keep_every_ms > 0)
+        return TIDE_OK;
+    return fault_set(fault, TIDE_E_INVALID, "write 10 for every tenth, or 6h for the first of each six hours",
+                     "--ckpt-keep-every \"%.40s\" is neither a number nor a duration", text);
+}
+
 static enum tide_status check_alone(const struct options *o, const struct job_spec *spec, struct fault *fault)
 {
     if (o->node_rank != NULL && strcmp(o->node_rank, "0") != 0)
@@ -189,6 +206,7 @@ enum tide_status run_spec_build(const struct options *o, const struct strlist *a
                             .cut_mode = o->cut,
                             .ckpt_every_ms = o->ckpt_every_ms,
                             .ckpt_keep = o->ckpt_keep,
+                            .ckpt_grace_ms = o->ckpt_grace_ms,
                             .max_restarts = o->max_restarts,
                             .stop_grace_ms = o->stop_grace_ms,
                             .cut_deadline_ms = o->cut_deadline_ms,
@@ -198,6 +216,8 @@ enum tide_status run_spec_build(const struct options *o, const struct strlist *a
         status = nproc_parse(o, machine, &spec.nproc_per_node, fault);
     if (status == TIDE_OK)
         status = check_alone(o, &spec, fault);
+    if (status == TIDE_OK)
+        status = build_keep_every(o, &spec, fault);
     if (status == TIDE_OK)
         status = build_name(o, args, machine, &spec, fault);
     if (status == TIDE_OK)

@@ -65,6 +65,17 @@ const char *shape_text(const struct job_spec *spec, char *to, size_t size)
 
 /* ---- checkpoints ---- */
 
+#define KEEP_TEXT_MAX (2 * UNIT_TEXT_MAX)
+
+/* Who keeps it; empty: nobody by hand. */
+static void keep_text(const struct ckpt *k, char to[KEEP_TEXT_MAX])
+{
+    char time[UNIT_TEXT_MAX];
+    snprintf(to, KEEP_TEXT_MAX, "%s", k->pinned ? "pinned" : "");
+    if (k->held_until_ms && !k->pinned)
+        snprintf(to, KEEP_TEXT_MAX, "held until %s", clock_text(k->held_until_ms, time));
+}
+
 static void ckpt_columns(struct table *t, bool wide)
 {
     table_column(t, "CHECKPOINT", false);
@@ -84,6 +95,8 @@ static void ckpt_row(struct table *t, const struct job *job, const struct ckpt *
 {
     char a[UNIT_TEXT_MAX], b[UNIT_TEXT_MAX], c[UNIT_TEXT_MAX], d[UNIT_TEXT_MAX];
     const char *state = ckpt_state_names[k->state];
+    char keep[KEEP_TEXT_MAX];
+    keep_text(k, keep);
     table_cell(t, TINT_NONE, "%s/%" PRIu64, job->spec.name, k->cut);
     table_cell(t, tint_of_state(state), "%s", state);
     table_cell(t, TINT_NONE, "%" PRIu64, k->step);
@@ -94,7 +107,8 @@ static void ckpt_row(struct table *t, const struct job *job, const struct ckpt *
     table_cell(t, TINT_NONE, "%s", age_text(now, k->opened_ms, d));
     if (wide)
         table_cell(t, TINT_NONE, "%s", k->manifest);
-    table_cell(t, TINT_NONE, "%s%s%s", k->by_hand ? "by hand" : "", k->by_hand && k->reason[0] ? "; " : "", k->reason);
+    table_cell(t, TINT_NONE, "%s%s%s%s%s", k->by_hand ? "by hand" : "", k->by_hand && keep[0] ? "; " : "", keep,
+               (k->by_hand || keep[0]) && k->reason[0] ? "; " : "", k->reason);
 }
 
 size_t show_ckpts(const struct job *job, struct ckpts_wish wish)
@@ -138,6 +152,14 @@ void show_ckpt(const struct job *job, const struct ckpt *k)
     field_print("state", tint_of_state(state), "%s", state);
     if (k->reason[0])
         field_print("reason", TINT_NONE, "%s", k->reason);
+    if (k->condemned_ms) {
+        uint64_t end_ms = k->condemned_ms + job->spec.ckpt_grace_ms;
+        field_print("deleted", TINT_NONE, "at %s, unless it is pinned", clock_text(end_ms, a));
+    }
+    char keep[KEEP_TEXT_MAX];
+    keep_text(k, keep);
+    if (keep[0])
+        field_print("kept", TINT_NONE, "%s", keep);
     if (k->mode == CUT_MODE_FREE)
         field_print("step", TINT_NONE, "each rank at its own; %" PRIu64 " is the largest", k->step);
     else

@@ -50,7 +50,8 @@ enum tint tint_of_state(const char *state)
                  {"open", TINT_YELLOW},     {"starting", TINT_YELLOW}, {"restoring", TINT_YELLOW},
                  {"drained", TINT_YELLOW},  {"draining", TINT_YELLOW}, {"failed", TINT_RED},
                  {"lost", TINT_RED},        {"corrupt", TINT_RED},     {"aborted", TINT_RED},
-                 {"exited", TINT_RED},      {"cancelled", TINT_DIM},   {"dropped", TINT_DIM}};
+                 {"exited", TINT_RED},      {"cancelled", TINT_DIM},   {"dropped", TINT_DIM},
+                 {"condemned", TINT_DIM}};
     for (size_t i = 0; i < sizeof tints / sizeof tints[0]; i++)
         if (strcmp(tints[i].state, state) == 0)
             return tints[i].tint;

@@ -1,9 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "coordinator/core/inner.h"
 
-/* The state keeps every committed checkpoint a job asks for, but always leaves room to record new ones. */
-#define CKPT_KEEP_MAX (TIDE_CKPTS_MAX / 2)
-
 /* ---- leaving ---- */
 
 static void store_leave(struct job_record *record, uint64_t cut)
@@ -25,24 +22,10 @@ void ckpt_drop(struct change *change, struct ckpt *ckpt, const char *reason)
     if (job_store(change->state, record)[0] != '\0')
         strlist_add_number(&record->purge, ckpt->cut);
     ckpt->state = TIDE_CKPT_DROPPED;
+    ckpt->pinned = ckpt->unwanted = false;
+    ckpt->held_until_ms = ckpt->condemned_ms = 0;
     TEXT(ckpt->reason, "%s", reason);
     event_add(change, EVENT_DROPPED, NULL, -1, ckpt->cut, "checkpoint %" PRIu64 " is dropped: %s", ckpt->cut, reason);
-}
-
-void ckpt_retain(struct change *change)
-{
-    struct job *job = &change->job->job;
-    uint32_t keep = job->spec.ckpt_keep < CKPT_KEEP_MAX ? job->spec.ckpt_keep : CKPT_KEEP_MAX;
-    uint32_t kept = 0;
-    char reason[TIDE_TEXT_MAX + 1];
-    TEXT(reason, "the %u newest are kept", keep);
-    for (size_t i = job->ckpts.count; i-- > 0;) {
-        struct ckpt *ckpt = &job->ckpts.items[i];
-        if (ckpt->state != TIDE_CKPT_COMMITTED || kept++ < keep || job_restoring_from(change->job, ckpt->cut) ||
-            change->job->rollback_cut == ckpt->cut)
-            continue;
-        ckpt_drop(change, ckpt, reason);
-    }
 }
 
 /* A node that was given up, and not the host it runs on, may still write what it was told to. */
@@ -109,6 +92,9 @@ static enum tide_status check_drop(struct change *change, const struct ckpt *ckp
                        "generation %" PRIu64 " of job %s starts from checkpoint %" PRIu64
                        "; drop it when all ranks make steps",
                        record->job.generation, name, ckpt->cut);
+    if (ckpt_kept_by_hand(ckpt) && !change->command->force)
+        return err_set(change->err, TIDE_E_STATE, "checkpoint %s/%" PRIu64 " is %s; tidemark ckpt unpin %s/%" PRIu64 " first", name,
+                       ckpt->cut, ckpt->pinned ? "pinned" : "held", name, ckpt->cut);
     return TIDE_OK;
 }
 
@@ -135,9 +121,15 @@ enum tide_status apply_CKPT_DROP(struct change *change)
                        " is the only one job %s could restart from; take another first (tidemark ckpt "
                        "save %s), or drop it with --force",
                        record->job.spec.name, ckpt->cut, record->job.spec.name, record->job.spec.name);
-    ckpt_drop(change, ckpt, "dropped by hand");
     change->outcome->cut = ckpt->cut;
-    TEXT(change->outcome->text, "checkpoint %s/%" PRIu64 " is dropped", record->job.spec.name, ckpt->cut);
+    /* What is in memory only, or of no use, nobody could want back; and force is what it says. */
+    bool stored = ckpt->state == TIDE_CKPT_COMMITTED || ckpt->state == TIDE_CKPT_CONDEMNED;
+    if (stored && !change->command->force) {
+        ckpt_condemn_by_hand(change, ckpt);
+    } else {
+        ckpt_drop(change, ckpt, "dropped by hand");
+        TEXT(change->outcome->text, "checkpoint %s/%" PRIu64 " is dropped", record->job.spec.name, ckpt->cut);
+    }
     return TIDE_OK;
 }
 
@@ -219,6 +211,8 @@ static void mark_corrupt(struct change *change, struct ckpt *ckpt)
     TEXT(ckpt->reason, "%s", event->text);
     event_add(change, EVENT_CORRUPT, event->node, event->rank, ckpt->cut, "checkpoint %" PRIu64 " is corrupt: %s", ckpt->cut,
               event->text);
+    /* One that was condemned may have to take its place. */
+    ckpt_retain(change);
 }
 
 /* The generation was to start from what nodes held in memory, and one of them does not: it was booted again since it last

@@ -143,6 +143,7 @@ void job_end(struct change *change, unsigned end_state)
     strlist_release(&record->fence);
     strlist_release(&job->spares);
     event_add(change, EVENT_FINISHED, NULL, -1, 0, "%s: %s", job_state_names[end_state], job->reason);
+    ckpt_retain(change);
     place_spares(change->state);
     job_waiting_refresh(change);
 }
@@ -255,9 +256,26 @@ static void drop_newer(struct change *change, uint64_t target)
     struct job *job = &change->job->job;
     char reason[TIDE_TEXT_MAX + 1];
     TEXT(reason, "rolled back to checkpoint %" PRIu64, target);
-    for (size_t i = 0; i < job->ckpts.count; i++)
-        if (job->ckpts.items[i].cut > target && ckpt_restorable(&job->ckpts.items[i]))
-            ckpt_drop(change, &job->ckpts.items[i], reason);
+    for (size_t i = 0; i < job->ckpts.count; i++) {
+        struct ckpt *ckpt = &job->ckpts.items[i];
+        if (ckpt->cut > target && (ckpt_restorable(ckpt) || ckpt->state == TIDE_CKPT_CONDEMNED))
+            ckpt_drop(change, ckpt, reason);
+    }
+}
+
+/* One that is pinned is not given up behind anybody's back. */
+static enum tide_status check_newer(struct change *change, uint64_t target)
+{
+    const struct job *job = &change->job->job;
+    for (size_t i = 0; i < job->ckpts.count; i++) {
+        const struct ckpt *ckpt = &job->ckpts.items[i];
+        if (ckpt->cut > target && ckpt_restorable(ckpt) && ckpt_kept_by_hand(ckpt))
+            return err_set(change->err, TIDE_E_STATE,
+                           "checkpoint %s/%" PRIu64 " is %s, and going back to %" PRIu64
+                           " would give it up; tidemark ckpt unpin %s/%" PRIu64 " first",
+                           job->spec.name, ckpt->cut, ckpt->pinned ? "pinned" : "held", target, job->spec.name, ckpt->cut);
+    }
+    return TIDE_OK;
 }
 
 enum tide_status apply_JOB_ROLLBACK(struct change *change)
@@ -271,6 +289,8 @@ enum tide_status apply_JOB_ROLLBACK(struct change *change)
         return err_set(change->err, TIDE_E_STATE, "job %s is stopping and cannot be rolled back", job->spec.name);
     struct ckpt *target = NULL;
     enum tide_status status = change->command->cut != 0 ? rollback_named(change, &target) : rollback_newest(change, &target);
+    if (status == TIDE_OK)
+        status = check_newer(change, target->cut);
     if (status != TIDE_OK)
         return status;
     uint64_t cut = target->cut;

@@ -103,7 +103,11 @@ const struct revocation *state_revoked(const struct state *state, const char *wh
     X(JOB_CANCEL, "job_cancel")       /* job */                                                 \
     X(JOB_ROLLBACK, "job_rollback")   /* job, cut (0: newest restorable at or below step), step */ \
     X(CKPT_REQUEST, "ckpt_request")   /* job */                                                 \
-    X(CKPT_DROP, "ckpt_drop")         /* job, cut, force */                                     \
+    X(CKPT_DROP, "ckpt_drop")         /* job, cut, force: at once, whatever it is */            \
+    X(CKPT_PIN, "ckpt_pin")           /* job, cut, ms: hold it for so long; 0: until it is unpinned */ \
+    X(CKPT_UNPIN, "ckpt_unpin")       /* job, cut */                                            \
+    X(CKPT_GC, "ckpt_gc")             /* job: the grace of all that are condemned is over */    \
+    X(CKPT_EXPIRE, "ckpt_expire")     /* job, cut: its grace is over; 0: a hold is */           \
     X(NODE_REGISTER, "node_register") /* hello */                                               \
     X(NODE_DRAIN, "node_drain")       /* node, text: why */                                     \
     X(NODE_RESUME, "node_resume")     /* node */                                                \

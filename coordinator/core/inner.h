@@ -44,6 +44,16 @@ static inline bool ckpt_restorable(const struct ckpt *ckpt)
     return ckpt->state == TIDE_CKPT_SEALED || ckpt->state == TIDE_CKPT_COMMITTED;
 }
 
+static inline bool ckpt_kept_by_hand(const struct ckpt *ckpt)
+{
+    return ckpt->pinned || ckpt->held_until_ms != 0;
+}
+
+static inline uint64_t job_grace_ms(const struct job *job)
+{
+    return job->spec.ckpt_grace_ms ? job->spec.ckpt_grace_ms : SPEC_CKPT_GRACE_MS_DEFAULT;
+}
+
 /* The cut that ranks are recording; NULL: none. */
 struct ckpt *job_open_cut(const struct job *job);
 /* Ranks have begun an epoch, and not all have ended the transition to it: no other is begun. */
@@ -147,7 +157,8 @@ void cut_abort(struct change *change, struct ckpt *ckpt, const char *node, int32
 void ckpt_drop(struct change *change, struct ckpt *ckpt, const char *reason);
 /* cmd_token.c: the tokens a new cluster begins with; all or none. */
 enum tide_status tokens_take(struct change *change);
-/* cmd_ckpt.c: drop what the job's ckpt_keep does not keep. */
+/* cmd_keep.c: condemn what the job's rule does not keep, and take back what it does. */
 void ckpt_retain(struct change *change);
+void ckpt_condemn_by_hand(struct change *change, struct ckpt *ckpt);
 
 #endif

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <stdlib.h>
 
+#include "ckpt/format/retain.h"
 #include "coordinator/core/inner.h"
 
 /* Each rule says what must be true after every command. A broken one is a fault of this program, never of its input. */
@@ -126,6 +127,11 @@ static enum tide_status check_ckpt(const struct job_record *record, const struct
         return BROKEN("job %s has ended, checkpoint %" PRIu64 " is still in memory", job->spec.name, ckpt->cut);
     if (ckpt->state == TIDE_CKPT_COMMITTED && (ckpt->manifest[0] == '\0' || ckpt->manifest_key[0] == '\0'))
         return BROKEN("job %s: checkpoint %" PRIu64 " is committed without a manifest", job->spec.name, ckpt->cut);
+    bool condemned = ckpt->state == TIDE_CKPT_CONDEMNED;
+    if (condemned != (ckpt->condemned_ms != 0) || (ckpt->unwanted && !condemned) ||
+        (condemned && (ckpt_kept_by_hand(ckpt) || ckpt->manifest[0] == '\0' || job_restoring_from(record, ckpt->cut))))
+        return BROKEN("job %s: checkpoint %" PRIu64 " is %s, but kept, or in use, or the other way round", job->spec.name, ckpt->cut,
+                      ckpt_state_names[ckpt->state]);
     return TIDE_OK;
 }
 
@@ -177,7 +183,7 @@ static enum tide_status check_epochs(const struct job_record *record, struct err
 static enum tide_status check_ckpts(const struct job_record *record, struct err *err)
 {
     const struct job *job = &record->job;
-    size_t open = 0;
+    size_t open = 0, condemned = 0, kept = 0;
     if (job->ckpts.count > TIDE_CKPTS_MAX || job->next_cut == 0)
         return BROKEN("job %s: %zu checkpoints, next is %" PRIu64, job->spec.name, job->ckpts.count, job->next_cut);
     for (size_t i = 0; i < job->ckpts.count; i++) {
@@ -186,7 +192,11 @@ static enum tide_status check_ckpts(const struct job_record *record, struct err 
         if (status != TIDE_OK)
             return status;
         open += ckpt->state == TIDE_CKPT_OPEN;
+        condemned += ckpt->state == TIDE_CKPT_CONDEMNED;
+        kept += ckpt_kept_by_hand(ckpt);
     }
+    if (condemned > RETAIN_CONDEMNED_MAX || kept > RETAIN_PINNED_MAX)
+        return BROKEN("job %s: %zu checkpoints are condemned, %zu are kept by hand", job->spec.name, condemned, kept);
     if (open > 1)
         return BROKEN("job %s: %zu cuts are open", job->spec.name, open);
     return TIDE_OK;

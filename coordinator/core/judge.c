@@ -85,6 +85,8 @@ static void judge_job(struct judging *judging, const struct job_record *record)
 {
     if (record->purge.count > 0)
         judge_purge(judging, record);
+    if (keep_waits(record))
+        judge_keep(judging, record);
     if (!job_active(record))
         return;
     struct track *track = track_get(judging->book, record->job.uid);

@@ -8,6 +8,11 @@
 
 /* ---- track.c: what the leader has seen of a job, and when by its own clock ---- */
 
+/* A condemned checkpoint, and when it was first seen so. */
+struct condemned {
+    uint64_t cut, since_ns;
+};
+
 /* All of it may be lost with the leader: a new one gives every wait its full time again. */
 struct track {
     char uid[TIDE_UID_CHARS + 1];
@@ -33,6 +38,7 @@ struct track {
     /* Where the shards of refs_cut are in the store; kept because nodes forget them when they get their next order. */
     uint64_t refs_cut;
     LIST_OF(struct shard_ref) refs;
+    LIST_OF(struct condemned) condemned; /* by id */
     /* Steps of the newest generation that made any. */
     uint64_t steps_generation, top_step, top_ns;
     uint64_t sample_step, sample_ns;
@@ -52,7 +58,7 @@ struct track *track_get(struct book *book, const char *uid);        /* made when
 void track_steps(struct track *track, const struct state *state, const struct gen_report *report, uint64_t now_ns);
 /* Every wait begins again. */
 void tracks_restart(struct book *book, uint64_t now_ns);
-/* Forget jobs that have ended. */
+/* Forget jobs that have ended and have nothing to wait for. */
 void tracks_prune(struct book *book, const struct state *state);
 void tracks_release(struct book *book);
 /* Take note of what has changed in the state since the last look. */
@@ -221,5 +227,8 @@ void judge_coloured(struct judging *judging, const struct job_record *record, co
 void judge_cut(struct judging *judging, const struct job_record *record, struct track *track, const struct gen_scan *scan);
 void judge_store(struct judging *judging, const struct job_record *record, struct track *track);
 void judge_purge(struct judging *judging, const struct job_record *record);
+/* judge_keep.c: grace and holds that are over; of ended jobs, too */
+bool keep_waits(const struct job_record *record);
+void judge_keep(struct judging *judging, const struct job_record *record);
 
 #endif

@@ -38,7 +38,15 @@ void tracks_restart(struct book *book, uint64_t now_ns)
         struct track *track = &book->tracks->items[i];
         track->phase_ns = track->cut_ns = track->attempt_ns = track->store_ns = track->idle_ns = now_ns;
         track->absent_ns = track->arena_ns = 0;
+        for (size_t k = 0; k < track->condemned.count; k++)
+            track->condemned.items[k].since_ns = now_ns;
     }
+}
+
+static void release_one(struct track *track)
+{
+    mem_free(track->refs.items);
+    mem_free(track->condemned.items);
 }
 
 /* From the end, as tracks_prune goes: both lists have mostly one order. */
@@ -60,9 +68,9 @@ void tracks_prune(struct book *book, const struct state *state)
     size_t at = state->jobs.count;
     for (size_t i = tracks ? tracks->count : 0; i-- > 0;) {
         const struct job_record *record = job_before(state, tracks->items[i].uid, &at);
-        if (record != NULL && job_active(record))
+        if (record != NULL && (job_active(record) || keep_waits(record)))
             continue;
-        mem_free(tracks->items[i].refs.items);
+        release_one(&tracks->items[i]);
         tracks->items[i] = tracks->items[--tracks->count];
     }
 }
@@ -71,7 +79,7 @@ void tracks_release(struct book *book)
 {
     struct tracks *tracks = book->tracks;
     for (size_t i = 0; tracks != NULL && i < tracks->count; i++)
-        mem_free(tracks->items[i].refs.items);
+        release_one(&tracks->items[i]);
     if (tracks != NULL)
         mem_free(tracks->items);
     mem_free(tracks);

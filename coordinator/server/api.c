@@ -267,6 +267,12 @@ static enum tide_status parse_cut(const char *text, uint64_t *ret_cut, struct er
     return TIDE_OK;
 }
 
+static bool take_cut(struct http_request *request, struct command *command)
+{
+    struct err err = {0};
+    return take_job(request, command) && !api_refused(request, parse_cut(http_param(request, "cut"), &command->cut, &err), &err);
+}
+
 static enum tide_status parse_flag(const char *name, const char *text, bool *ret_flag, struct err *err)
 {
     if (text == NULL || strcmp(text, "false") == 0 || strcmp(text, "0") == 0)
@@ -282,10 +288,28 @@ static void delete_ckpt(void *context, struct http_request *request)
 {
     struct command command = {.kind = CMD_CKPT_DROP};
     struct err err = {0};
-    if (!api_no_body(request) || !take_job(request, &command))
+    if (!api_no_body(request) || !take_cut(request, &command))
         return;
-    if (!api_refused(request, parse_cut(http_param(request, "cut"), &command.cut, &err), &err) &&
-        !api_refused(request, parse_flag("force", http_query(request, "force"), &command.force, &err), &err))
+    if (!api_refused(request, parse_flag("force", http_query(request, "force"), &command.force, &err), &err))
+        api_propose(context, request, &command);
+}
+
+static void post_pin(void *context, struct http_request *request)
+{
+    struct command command = {.kind = CMD_CKPT_PIN};
+    struct pin_request asked = {0};
+    size_t bytes;
+    http_body(request, &bytes);
+    if (!take_cut(request, &command) || (bytes > 0 && !api_take_body(request, &pin_request_codec, CODEC_STRICT, &asked)))
+        return;
+    command.ms = asked.for_ms;
+    api_propose(context, request, &command);
+}
+
+static void delete_pin(void *context, struct http_request *request)
+{
+    struct command command = {.kind = CMD_CKPT_UNPIN};
+    if (api_no_body(request) && take_cut(request, &command))
         api_propose(context, request, &command);
 }
 
@@ -435,6 +459,8 @@ const struct http_route api_routes[] = {
     {"POST", "/v1/jobs/{job}/rollback", post_rollback, ROLE_OPERATOR},
     {"POST", "/v1/jobs/{job}/checkpoints", post_ckpt, ROLE_OPERATOR},
     {"DELETE", "/v1/jobs/{job}/checkpoints/{cut}", delete_ckpt, ROLE_OPERATOR},
+    {"POST", "/v1/jobs/{job}/checkpoints/{cut}/pin", post_pin, ROLE_OPERATOR},
+    {"DELETE", "/v1/jobs/{job}/checkpoints/{cut}/pin", delete_pin, ROLE_OPERATOR},
     {"GET", "/v1/nodes", get_nodes, ROLE_VIEWER},
     {"GET", "/v1/nodes/{node}", get_node, ROLE_VIEWER},
     {"POST", "/v1/nodes/{node}/drain", post_drain, ROLE_OPERATOR},

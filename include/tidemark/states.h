@@ -37,13 +37,15 @@
     X(EXITED, "exited")
 
 /* open: ranks are recording. sealed: every rank has recorded; it can be restarted from memory. committed: durable in
- * the store and in the log. aborted: never became valid. corrupt: a bad hash was met. dropped: deleted on purpose. */
+ * the store and in the log. aborted: never became valid. corrupt: a bad hash was met. condemned: it will be deleted when its
+ * grace is over, and can be kept until then. dropped: deleted on purpose. */
 #define TIDE_CKPT_STATE_MAP(X)  \
     X(OPEN, "open")             \
     X(SEALED, "sealed")         \
     X(COMMITTED, "committed")   \
     X(ABORTED, "aborted")       \
     X(CORRUPT, "corrupt")       \
+    X(CONDEMNED, "condemned")   \
     X(DROPPED, "dropped")
 
 #define X(symbol, name) TIDE_JOB_##symbol,

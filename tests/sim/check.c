@@ -158,7 +158,8 @@ static bool step_possible(unsigned from, unsigned to)
     switch (from) {
     case TIDE_CKPT_OPEN: return to == TIDE_CKPT_SEALED || to == TIDE_CKPT_ABORTED;
     case TIDE_CKPT_SEALED: return to != TIDE_CKPT_OPEN;
-    case TIDE_CKPT_COMMITTED: return to == TIDE_CKPT_CORRUPT || to == TIDE_CKPT_DROPPED;
+    case TIDE_CKPT_COMMITTED: return to == TIDE_CKPT_CORRUPT || to == TIDE_CKPT_CONDEMNED || to == TIDE_CKPT_DROPPED;
+    case TIDE_CKPT_CONDEMNED: return to == TIDE_CKPT_COMMITTED || to == TIDE_CKPT_DROPPED;
     case TIDE_CKPT_CORRUPT: return to == TIDE_CKPT_DROPPED;
     default: return false;
     }
@@ -302,6 +303,7 @@ void check_applied(struct world *w, const struct command *command, enum tide_sta
             committed(w, truth, record, command->cut);
         if (about && command->kind == CMD_JOB_ROLLBACK)
             rolled_back(w, truth, record);
+        check_kept(w, truth, &record->job, command);
         watch_job(w, truth, record);
     }
 }
@@ -420,7 +422,7 @@ void check_purge(struct world *w, const char *uid, uint64_t cut)
     struct job_truth *truth = truth_of(w, uid);
     if (truth == NULL || cut >= CUTS_MAX || !truth->cuts[cut].known)
         violation(w, "objects of an unknown cut %" PRIu64 " are deleted", cut);
-    else if (truth->cuts[cut].state <= TIDE_CKPT_COMMITTED)
+    else if (truth->cuts[cut].state != TIDE_CKPT_DROPPED)
         violation(w, "objects of checkpoint %" PRIu64 " of %s are deleted while it is %s", cut, truth->name,
                   ckpt_state_names[truth->cuts[cut].state]);
     else
@@ -440,13 +442,21 @@ static bool host_clean(const struct host *h)
     return true;
 }
 
+static bool grace_left(const struct job *job)
+{
+    for (size_t i = 0; i < job->ckpts.count; i++)
+        if (job->ckpts.items[i].state == TIDE_CKPT_CONDEMNED)
+            return true;
+    return false;
+}
+
 bool world_converged(const struct world *w)
 {
     if (!w->healed || !w->leader.up || w->truth_count < w->plan_count)
         return false;
     for (uint32_t i = 0; i < w->truth_count; i++) {
         const struct job_record *record = state_job(&w->leader.state, w->truths[i]->uid);
-        if (!w->truths[i]->ended || record->purge.count > 0)
+        if (!w->truths[i]->ended || record->purge.count > 0 || grace_left(&record->job))
             return false;
     }
     for (uint32_t i = 0; i < w->op_count; i++)

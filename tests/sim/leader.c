@@ -316,7 +316,8 @@ void leader_propose(struct world *w, struct command *command)
 static void op_command(struct world *w, struct coord *c, const struct op *op, struct command *command)
 {
     static const unsigned kinds[] = {CMD_JOB_SUBMIT, CMD_CKPT_REQUEST, CMD_JOB_ROLLBACK, CMD_JOB_CANCEL,
-                                     CMD_CKPT_DROP,  CMD_NODE_DRAIN,   CMD_NODE_RESUME};
+                                     CMD_CKPT_DROP,  CMD_NODE_DRAIN,   CMD_NODE_RESUME,  CMD_CKPT_PIN,
+                                     CMD_CKPT_UNPIN, CMD_CKPT_GC};
     struct err err = {0};
     memset(command, 0, sizeof *command);
     command->kind = kinds[op->kind];
@@ -325,6 +326,8 @@ static void op_command(struct world *w, struct coord *c, const struct op *op, st
     text_copy(command->node, sizeof command->node, op->node);
     command->cut = op->cut;
     command->force = op->force;
+    if (op->kind == OP_PIN)
+        command->ms = op->hold_ms;
     if (op->kind == OP_ROLLBACK)
         command->step = INT64_MAX;
     if (op->kind == OP_DRAIN)

@@ -163,6 +163,8 @@ struct cut_truth {
     bool known;
     unsigned state; /* enum tide_ckpt_state, as last applied */
     bool barred;    /* given up by a rollback to an older one */
+    bool kept;      /* pinned or held, as last applied */
+    uint64_t condemned_ns; /* last */
     bool purged;    /* its objects were deleted at least once */
     bool spoiled;   /* a copy of it was corrupted on purpose */
     struct {
@@ -300,7 +302,7 @@ struct depot {
     uint64_t failing_until;
 };
 
-enum op_kind { OP_SUBMIT, OP_SAVE, OP_ROLLBACK, OP_CANCEL, OP_DROP, OP_DRAIN, OP_RESUME };
+enum op_kind { OP_SUBMIT, OP_SAVE, OP_ROLLBACK, OP_CANCEL, OP_DROP, OP_DRAIN, OP_RESUME, OP_PIN, OP_UNPIN, OP_GC };
 
 struct op {
     unsigned kind;
@@ -309,6 +311,7 @@ struct op {
     char node[TIDE_NAME_MAX + 1];
     uint64_t cut;
     bool force;
+    uint64_t hold_ms; /* OP_PIN; 0: until it is unpinned */
     uint32_t plan; /* OP_SUBMIT */
     bool answered;
     unsigned status;
@@ -482,6 +485,8 @@ void faults_heal(struct world *w);
 /* ---- check.c: told of everything, says violation() ---- */
 struct job_truth *truth_of(struct world *w, const char *uid);
 void check_applied(struct world *w, const struct command *command, enum tide_status status, const char *before);
+/* Before what was known of it last is forgotten (check_keep.c). */
+void check_kept(struct world *w, struct job_truth *truth, const struct job *job, const struct command *command);
 void check_replay(struct world *w);
 void check_summed(struct world *w, const char *uid, uint32_t rank, const struct slot_model *slot);
 void check_recorded(struct world *w, const struct step_model *step, const struct rank_model *rank, const struct slot_model *slot);

@@ -62,6 +62,8 @@ static void draw_jobs(struct world *w)
                                      chance(w, 850000) ? between(w, 300, 3000) : 0);
         plan->spec.spares = nnodes < w->host_count ? (uint32_t)between(w, 0, 1) : 0;
         plan->spec.ckpt_keep = (uint32_t)between(w, 1, 3);
+        plan->spec.ckpt_keep_every = chance(w, 300000) ? (uint32_t)between(w, 2, 6) : 0;
+        plan->spec.ckpt_grace_ms = between(w, 1, 10000);
         plan->spec.launcher = chance(w, 700000) ? LAUNCHER_PMIX : LAUNCHER_NONE;
         if (chance(w, 500000)) {
             plan->paint = (unsigned)between(w, PAINT_GANG, PAINTS - 1);

@@ -70,6 +70,7 @@ struct plan *plan_add(struct world *w, uint32_t nnodes, uint32_t nproc, uint64_t
     spec->nproc_per_node = nproc;
     spec->ckpt_every_ms = ckpt_every_ms;
     spec->ckpt_keep = 2;
+    spec->ckpt_grace_ms = 1; /* stories about grace say how long it is */
     spec->max_restarts = 1000;
     spec->stop_grace_ms = 500;
     spec->cut_deadline_ms = 4000;
@@ -107,12 +108,19 @@ void person_does_something(struct world *w)
     const char *job = w->truths[rng_below(&w->rng, w->truth_count)]->name;
     const char *node = w->hosts[rng_below(&w->rng, w->host_count)].name;
     text_copy(op.job, sizeof op.job, job);
-    switch (rng_below(&w->rng, 12)) {
+    switch (rng_below(&w->rng, 16)) {
     case 0: case 1: case 2: case 3: op.kind = OP_SAVE; break;
     case 4: case 5: op.kind = OP_ROLLBACK; op.cut = some_cut(w, job); break;
     case 6: case 7: op.kind = OP_DROP; op.cut = some_cut(w, job); op.force = chance(w, 500000); break;
     case 8: case 9: op.kind = OP_DRAIN; break;
     case 10: op.kind = OP_RESUME; break;
+    case 11: case 12:
+        op.kind = OP_PIN;
+        op.cut = some_cut(w, job);
+        op.hold_ms = chance(w, 500000) ? between(w, 100, 20000) : 0;
+        break;
+    case 13: op.kind = OP_UNPIN; op.cut = some_cut(w, job); break;
+    case 14: op.kind = OP_GC; break;
     default:
         op.kind = OP_CANCEL;
         if (!chance(w, 250000))

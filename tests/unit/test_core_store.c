@@ -343,6 +343,7 @@ static void drop_refuses_what_would_hurt(void **context)
     save(&w);
     assert_int_equal(order(&w, CMD_CKPT_DROP, "j", 1), TIDE_OK);
     assert_int_equal(w.outcome.cut, 1);
+    run(&w, 100);
     assert_int_equal(order(&w, CMD_CKPT_DROP, "j", 1), TIDE_E_STATE);
     assert_text(w.err.text, "is dropped already: dropped by hand");
     struct command force = command_new(&w, CMD_CKPT_DROP, "j");

@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "coordinator/core/judge.h"
+
+/* Grace is counted by the leader's own clock, from when it first saw the sentence: a new leader gives all of it again. A hold
+ * is a date that people set and read, so it ends by the wall clock. */
+
+bool keep_waits(const struct job_record *record)
+{
+    for (size_t i = 0; i < record->job.ckpts.count; i++)
+        if (record->job.ckpts.items[i].state == TIDE_CKPT_CONDEMNED || record->job.ckpts.items[i].held_until_ms != 0)
+            return true;
+    return false;
+}
+
+static void judge_hold(struct judging *judging, const struct job_record *record)
+{
+    uint64_t first_ms = UINT64_MAX;
+    for (size_t i = 0; i < record->job.ckpts.count; i++) {
+        uint64_t until_ms = record->job.ckpts.items[i].held_until_ms;
+        if (until_ms != 0 && until_ms < first_ms)
+            first_ms = until_ms;
+    }
+    if (first_ms <= judging->now_ms)
+        judge_add(judging, CMD_CKPT_EXPIRE, record);
+    else if (first_ms - judging->now_ms < (UINT64_MAX - judging->now_ns) / NS_PER_MS)
+        judge_want(judging, judging->now_ns + (first_ms - judging->now_ms) * NS_PER_MS);
+}
+
+/* The list of those that are condemned now, each since when it was in the list before. */
+static void look_at_condemned(struct track *track, const struct job_record *record, uint64_t now_ns)
+{
+    const struct job *job = &record->job;
+    struct condemned *now = mem_array(job->ckpts.count, sizeof *now);
+    size_t count = 0, old = 0;
+    for (size_t i = 0; i < job->ckpts.count; i++) {
+        uint64_t cut = job->ckpts.items[i].cut;
+        if (job->ckpts.items[i].state != TIDE_CKPT_CONDEMNED)
+            continue;
+        while (old < track->condemned.count && track->condemned.items[old].cut < cut)
+            old++;
+        bool known = old < track->condemned.count && track->condemned.items[old].cut == cut;
+        now[count++] = (struct condemned){.cut = cut, .since_ns = known ? track->condemned.items[old].since_ns : now_ns};
+    }
+    mem_free(track->condemned.items);
+    track->condemned.items = now;
+    track->condemned.count = count;
+}
+
+void judge_keep(struct judging *judging, const struct job_record *record)
+{
+    struct track *track = track_get(judging->book, record->job.uid);
+    size_t before = judging->commands->count;
+    judge_hold(judging, record);
+    look_at_condemned(track, record, judging->now_ns);
+    for (size_t i = 0; i < track->condemned.count && judging->commands->count == before; i++)
+        if (judge_passed(judging, track->condemned.items[i].since_ns, job_grace_ms(&record->job)))
+            judge_add(judging, CMD_CKPT_EXPIRE, record)->cut = track->condemned.items[i].cut;
+}
