@@ -268,6 +268,11 @@ static int comm_drop(MPI_Comm *handle, int (*drop)(MPI_Comm *))
     inside_lock();
     struct comm *comm = comm_find(*handle);
     bool late = comm && drop == real.Comm_free && (comm->pending > 0 || cut_rank_copies(&inside.cut));
+    int deleted = late ? attributes_delete(*handle) : MPI_SUCCESS;
+    if (deleted != MPI_SUCCESS) { /* it is not freed then */
+        inside_unlock();
+        return deleted;
+    }
     if (comm)
         leave_bucket(comm);
     if (late)
@@ -327,6 +332,8 @@ int comms_init(void)
         error = comm_adopt(MPI_COMM_SELF, 0);
     if (error == MPI_SUCCESS)
         error = real.Comm_split(MPI_COMM_WORLD, 0, inside.rank, &inside.bookmarks);
+    if (error == MPI_SUCCESS)
+        error = real.Comm_split(MPI_COMM_WORLD, 0, inside.rank, &inside.leaders);
     if (error == MPI_SUCCESS)
         error = real.Comm_split(MPI_COMM_SELF, 0, 0, &inside.self);
     if (error == MPI_SUCCESS)

@@ -73,18 +73,70 @@ CREATE(Dist_graph_create_adjacent,
        (, n_in, sources, weights_in, n_out, destinations, weights_out, info, reorder));
 CREATE(Intercomm_merge, (, int high), (, high));
 
+/* ---- by messages on a communicator of the program's ----
+ *
+ * Open MPI sends them with the tag that the program gives, so that one who takes all there is would take them: they are sent on a
+ * communicator of our own. */
+
+static bool is_within(MPI_Group group, MPI_Comm handle)
+{
+    MPI_Group all, both;
+    int size = 0, within = -1;
+    PMPI_Group_size(group, &size);
+    if (PMPI_Comm_group(handle, &all) != MPI_SUCCESS)
+        return false;
+    if (PMPI_Group_intersection(group, all, &both) == MPI_SUCCESS) {
+        PMPI_Group_size(both, &within);
+        PMPI_Group_free(&both);
+    }
+    PMPI_Group_free(&all);
+    return within == size;
+}
+
+static int create_group(MPI_Comm parent, MPI_Group group, int tag, MPI_Comm *made)
+{
+    MPI_Errhandler handler;
+    inside_lock();
+    bool ours = comm_find(parent) != NULL;
+    inside_unlock();
+    if (!ours || group == MPI_GROUP_NULL || !is_within(group, parent)) /* MPI complains */
+        return real.Comm_create_group(parent, group, tag, made);
+    int error = real.Comm_create_group(inside.leaders, group, tag, made);
+    if (error != MPI_SUCCESS || *made == MPI_COMM_NULL)
+        return error;
+    PMPI_Comm_get_errhandler(parent, &handler);
+    real.Comm_set_errhandler(*made, handler);
+    return PMPI_Errhandler_free(&handler);
+}
+
 /* Only those in the group take part: it is not counted as a collective of the parent's. */
 int MPI_Comm_create_group(MPI_Comm parent, MPI_Group group, int tag, MPI_Comm *made)
 {
     bool on = enter(MPI_COMM_NULL);
-    int error = real.Comm_create_group(parent, group, tag, made);
+    int error = on ? create_group(parent, group, tag, made) : real.Comm_create_group(parent, group, tag, made);
     return on ? leave(error, *made, parent) : error;
 }
 INTERPOSED(Comm_create_group);
 
+/* What is not a leader's does not matter. */
+static void leader_of(MPI_Comm local, int leader, MPI_Comm *peer, int *remote_leader)
+{
+    int rank = 0;
+    inside_lock();
+    struct comm *ours = comm_find(local), *between;
+    if (ours && PMPI_Comm_rank(local, &rank) == MPI_SUCCESS && rank == leader && (between = comm_find(*peer)) != NULL &&
+        (unsigned)*remote_leader < (unsigned)between->size) {
+        *remote_leader = (int)between->world[*remote_leader];
+        *peer = inside.leaders;
+    }
+    inside_unlock();
+}
+
 int MPI_Intercomm_create(MPI_Comm local, int leader, MPI_Comm peer, int remote_leader, int tag, MPI_Comm *made)
 {
     bool on = enter(local);
+    if (on)
+        leader_of(local, leader, &peer, &remote_leader);
     int error = real.Intercomm_create(local, leader, peer, remote_leader, tag, made);
     return on ? leave(error, *made, local) : error;
 }

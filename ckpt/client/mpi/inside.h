@@ -97,6 +97,7 @@ struct inside {
     bool window_used;  /* since the rank polls: by a one-sided operation */
     MPI_Comm self;     /* hands what is queued to the program */
     MPI_Comm bookmarks;
+    MPI_Comm leaders;  /* of the world: makes those communicators that MPI makes by messages with the program's tags */
     struct tide_mpi_host host;
     struct control_page *page; /* our own mapping of it; NULL before libtidemark is there */
     bool attached;
@@ -177,6 +178,11 @@ int send_begin(enum send_mode mode, const void *buffer, int count, MPI_Datatype 
                struct request *request, MPI_Request *ret_real);
 void copies_progress(void);
 int send_wait(enum send_mode mode, const void *buffer, int count, MPI_Datatype type, int to, int tag, struct comm *comm);
+
+/* ---- attribute.c ---- */
+
+/* All that the program has set, as MPI_Comm_free does. An MPI error code: of a callback of the program's. */
+int attributes_delete(MPI_Comm handle);
 
 /* ---- recv.c ---- */
 

@@ -42,7 +42,8 @@
     X(Init) X(Init_thread) X(Finalize) X(Comm_dup) X(Comm_dup_with_info) X(Comm_idup) X(Comm_create) X(Comm_create_group)    \
     X(Comm_split) X(Comm_split_type) X(Comm_free) X(Comm_disconnect) X(Comm_set_errhandler) X(Cart_create) X(Cart_sub)       \
     X(Graph_create) X(Dist_graph_create) X(Dist_graph_create_adjacent) X(Intercomm_create) X(Intercomm_merge)                \
-    X(Comm_spawn) X(Comm_spawn_multiple) X(Comm_accept) X(Comm_connect) X(Comm_join) X(Comm_get_parent)
+    X(Comm_spawn) X(Comm_spawn_multiple) X(Comm_accept) X(Comm_connect) X(Comm_join) X(Comm_get_parent)    \
+    X(Comm_create_keyval) X(Comm_free_keyval)
 
 #define REAL_COLLECTIVES(X)                                                                                                  \
     X(Barrier) X(Bcast) X(Gather) X(Gatherv) X(Scatter) X(Scatterv) X(Allgather) X(Allgatherv) X(Alltoall) X(Alltoallv)      \
