@@ -4,10 +4,10 @@
  * the last one. Plays step process, agent and leader of one host.
  *
  *     cut_driver [--ranks N] [--cuts N] [--restarts N] [--seconds N] [--seed S] [--mode step|free] [--gap-us N] [--bank]
- *                [--log-off] [--deadline-ms N] [--launcher "mpirun …"] [--env NAME=VALUE] … -- PROGRAM …
+ *                [--once] [--log-off] [--deadline-ms N] [--launcher "mpirun …"] [--env NAME=VALUE] … -- PROGRAM …
  *
  * Until there were so many cuts and restarts, or the time is over: the program is started afresh whenever it has ended. It must end
- * with status 0. The last line is a JSON object. */
+ * with status 0. --once: as many as there are until it ends. The last line is a JSON object. */
 
 #include <errno.h>
 #include <signal.h>
@@ -30,7 +30,7 @@ struct arguments {
     uint32_t ranks;
     uint64_t cuts, restarts, seconds, seed, gap_us, deadline_ms;
     enum cut_mode mode;
-    bool bank, log_off, quiet;
+    bool bank, once, log_off, quiet;
     const char *launcher;
     const char *environment[ENVIRONMENT_MAX + 1];
     int environment_count;
@@ -90,6 +90,8 @@ static void parse(int argc, char **argv, struct arguments *a)
     while (i < argc && strcmp(argv[i], "--") != 0) {
         if (strcmp(argv[i], "--bank") == 0)
             a->bank = true;
+        else if (strcmp(argv[i], "--once") == 0)
+            a->once = true;
         else if (strcmp(argv[i], "--log-off") == 0)
             a->log_off = true;
         else if (strcmp(argv[i], "--quiet") == 0)
@@ -184,7 +186,7 @@ static void seal(void)
 
 static bool enough(uint64_t now)
 {
-    return (run.cuts >= run.a.cuts && run.restarts >= run.a.restarts) || now - run.begin_ns > run.a.seconds * NS_PER_S;
+    return (!run.a.once && run.cuts >= run.a.cuts && run.restarts >= run.a.restarts) || now - run.begin_ns > run.a.seconds * NS_PER_S;
 }
 
 static void lead(uint64_t now)
@@ -292,10 +294,11 @@ static void report(void)
 {
     const struct leader *l = &run.leader;
     double seconds = (double)(clock_mono_ns() - run.begin_ns) / (double)NS_PER_S;
-    printf("{\"ranks\": %u, \"cuts\": %llu, \"restarts\": %llu, \"jobs\": %llu, \"inconsistent\": %llu, \"failures\": %llu, "
+    printf("{\"seed\": %llu, \"bank\": %s, \"ranks\": %u, \"cuts\": %llu, \"restarts\": %llu, \"jobs\": %llu, \"inconsistent\": %llu, \"failures\": %llu, "
            "\"attempts\": %llu, \"killed_in_attempt\": %llu, \"seconds\": %.1f, \"logged_per_cut\": %.2f, \"logged_bytes_per_cut\": %.0f, "
            "\"in_flight_per_cut\": %.2f, \"stall_us\": %.1f, \"stall_us_max\": %.1f, \"misfits\": {",
-           run.host.ranks, (unsigned long long)run.cuts, (unsigned long long)run.restarts, (unsigned long long)run.jobs,
+           (unsigned long long)run.a.seed, run.a.bank ? "true" : "false", run.host.ranks, (unsigned long long)run.cuts,
+           (unsigned long long)run.restarts, (unsigned long long)run.jobs,
            (unsigned long long)run.inconsistent, (unsigned long long)run.failures, (unsigned long long)l->attempts,
            (unsigned long long)run.kills_in_attempt, seconds, (double)l->logged / (double)(run.cuts + !run.cuts),
            (double)l->logged_bytes / (double)(run.cuts + !run.cuts), (double)run.in_flight / (double)(run.cuts + !run.cuts),
@@ -324,7 +327,7 @@ int main(int argc, char **argv)
     run.leader = (struct leader){.host = &run.host, .random = run.a.seed};
     run.leader.past.declared = run.a.mode;
     run.begin_ns = clock_mono_ns();
-    while (!enough(clock_mono_ns()) && run.failures == 0) {
+    while (!enough(clock_mono_ns()) && run.failures == 0 && !(run.a.once && run.jobs)) {
         run.host.cut = 0;
         run.jobs++;
         while (generation()) {
@@ -335,6 +338,6 @@ int main(int argc, char **argv)
     }
     report();
     host_release(&run.host);
-    bool good = run.a.log_off ? run.inconsistent > 0 : run.inconsistent == 0 && run.cuts >= run.a.cuts;
+    bool good = run.a.log_off ? run.inconsistent > 0 : run.inconsistent == 0 && (run.a.once || run.cuts >= run.a.cuts);
     return run.failures == 0 && good ? 0 : 1;
 }
