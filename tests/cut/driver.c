@@ -294,8 +294,9 @@ static void report(void)
 {
     const struct leader *l = &run.leader;
     double seconds = (double)(clock_mono_ns() - run.begin_ns) / (double)NS_PER_S;
-    printf("{\"seed\": %llu, \"bank\": %s, \"ranks\": %u, \"cuts\": %llu, \"restarts\": %llu, \"jobs\": %llu, \"inconsistent\": %llu, \"failures\": %llu, "
-           "\"attempts\": %llu, \"killed_in_attempt\": %llu, \"seconds\": %.1f, \"logged_per_cut\": %.2f, \"logged_bytes_per_cut\": %.0f, "
+    printf("{\"seed\": %llu, \"bank\": %s, \"ranks\": %u, \"cuts\": %llu, \"restarts\": %llu, \"jobs\": %llu, "
+           "\"inconsistent\": %llu, \"failures\": %llu, \"attempts\": %llu, \"killed_in_attempt\": %llu, \"seconds\": %.1f, "
+           "\"logged_per_cut\": %.2f, \"logged_bytes_per_cut\": %.0f, "
            "\"in_flight_per_cut\": %.2f, \"stall_us\": %.1f, \"stall_us_max\": %.1f, \"misfits\": {",
            (unsigned long long)run.a.seed, run.a.bank ? "true" : "false", run.host.ranks, (unsigned long long)run.cuts,
            (unsigned long long)run.restarts, (unsigned long long)run.jobs,
