@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# What a training process pays (bench_step, bench_cut), how fast a checkpoint moves (bench_stage) and is encoded (bench_encode).
+# What a training process pays (bench_step, bench_cut), how fast a checkpoint moves (bench_stage, persist) and is encoded (bench_encode).
 add_executable(bench_step ${CMAKE_CURRENT_LIST_DIR}/bench_step.c)
 target_link_libraries(bench_step PRIVATE tide_flags tidemark_client)
 
@@ -10,3 +10,7 @@ add_executable(bench_encode ${CMAKE_CURRENT_LIST_DIR}/bench_encode.c)
 target_link_libraries(bench_encode PRIVATE tide_stage PkgConfig::ZSTD m)
 add_executable(bench_cut ${CMAKE_CURRENT_LIST_DIR}/bench_cut.c)
 target_link_libraries(bench_cut PRIVATE tide_client tide_stage PkgConfig::CMOCKA Threads::Threads)
+
+# The load of bench_persist.sh and bench_s3.sh.
+add_executable(persist persist.c)
+target_link_libraries(persist PRIVATE tide_agent_rpc tide_stage)

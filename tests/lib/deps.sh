@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Debian packages this project needs, and a function that installs what is missing. Source it, then call
-# deps_ensure with the lists wanted: "build", "run", "test", "s3", "fuzz".
+# deps_ensure with the lists wanted: "build", "run", "test", "s3", "bench", "fuzz".
 # shellcheck shell=bash
 
 # To compile the daemons, the libraries and the examples.
@@ -12,6 +12,8 @@ DEPS_RUN=(openmpi-bin dataset-fashion-mnist iproute2 procps util-linux jq curl p
 DEPS_TEST=(shellcheck ccache openssl zstd libmpich-dev mpich)
 # A real S3 server for tests/integration/store_s3.sh, which asks for it itself and is skipped where it cannot be had.
 DEPS_S3=(radosgw ceph-mon ceph-osd ceph-common curl)
+# Clients of S3 that tests/bench/bench_s3.sh compares with; it asks for them itself.
+DEPS_BENCH=(awscli rclone)
 # To fuzz: clang and its libFuzzer. Not needed by tests/run, which replays what was found.
 DEPS_FUZZ=(clang libclang-rt-14-dev)
 
@@ -35,7 +37,7 @@ deps_update_lists()
     fi
 }
 
-# deps_ensure build|run|test|s3|fuzz … : install what is missing of these lists, telling before doing. Silent when all is there.
+# deps_ensure build|run|test|s3|bench|fuzz … : install what is missing of these lists, telling before doing. Silent when all is there.
 deps_ensure()
 {
     local list packages=() missing=() as_root=()
@@ -45,8 +47,9 @@ deps_ensure()
         run) packages+=("${DEPS_RUN[@]}") ;;
         test) packages+=("${DEPS_TEST[@]}") ;;
         s3) packages+=("${DEPS_S3[@]}") ;;
+        bench) packages+=("${DEPS_BENCH[@]}") ;;
         fuzz) packages+=("${DEPS_FUZZ[@]}") ;;
-        *) echo "deps: no list of packages named '$list' (build, run, test, s3, fuzz)" >&2; return 2 ;;
+        *) echo "deps: no list of packages named '$list' (build, run, test, s3, bench, fuzz)" >&2; return 2 ;;
         esac
     done
     if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then

@@ -1,0 +1,96 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# Checkpoints into a bucket of Ceph's radosgw on this machine and back, by the code an agent runs: MB of state per second beside
+# `aws s3 cp` (peer) and rclone of a plain file of the same bytes, with their defaults. Server and client share the processors, so
+# the seconds of processor time per GiB say more than the speed. Exit status 77 where the packages cannot be had.
+set -euo pipefail
+shopt -s inherit_errexit
+# shellcheck source=tests/bench/persist.sh
+. "$(dirname "${BASH_SOURCE[0]}")/persist.sh"
+# shellcheck source=tests/lib/s3.sh disable=SC2154 # of persist.sh
+. "$root/tests/lib/s3.sh"
+BUCKET=bench
+# shellcheck disable=SC2034 # s3.sh reads it
+S3_MEMORY=$(((4 * TURNS * MIB + 1024) << 20)) # nothing is deleted
+export AWS_EC2_METADATA_DISABLED=true        # nobody beyond this host is asked
+
+deps_ensure bench >&2
+if ! s3_ensure || ! command -v aws >/dev/null || ! command -v rclone >/dev/null; then
+    echo "bench_s3: Ceph's packages, awscli or rclone cannot be had here" >&2
+    exit 77
+fi
+arena=$(mktemp -d /dev/shm/tide-bench.XXXXXX) || exit 1
+dir=$(mktemp -d "${TMPDIR:-/tmp}/tide-bench.XXXXXX") || exit 1
+trap 's3_stop; rm -rf -- "$arena" "$dir"' EXIT
+s3_start "$dir/s3" 127.0.0.1 "${BENCH_S3_PORT:-7580}" || fail "radosgw does not start"
+s3_keys
+s3_bucket $BUCKET || fail "no bucket"
+
+aws_cp()
+{
+    aws --endpoint-url "$S3_ENDPOINT" s3 cp --quiet "$1" "$2"
+}
+
+rclone_copy()
+{
+    rclone copyto --config "$dir/none" --s3-provider Ceph --s3-env-auth --s3-endpoint "$S3_ENDPOINT" --s3-no-check-bucket "$1" "$2"
+}
+
+# cpu_timed COMMAND…: seconds, and seconds of processor time of it and its children.
+cpu_timed()
+{
+    local TIMEFORMAT='%R %U %S' output
+    output=$( { time "$@" >"$dir/said" 2>&1; } 2>&1) || fail "$*: $(<"$dir/said")"
+    awk '{ print $1, $2 + $3 }' <<<"$output"
+}
+
+declare -A BEST CPU
+
+# note NAME SECONDS CPU: the best of all turns.
+note()
+{
+    BEST[$1]=$(least "${BEST[$1]:-}" "$2")
+    CPU[$1]=$(least "${CPU[$1]:-}" "$3")
+}
+
+ours()
+{
+    local url="s3://$BUCKET/$1?endpoint=$S3_ENDPOINT" answer
+    answer=$(persist put "$arena/state" $RANKS 1 "$url")
+    note put "$(field seconds "$answer")" "$(field cpu_seconds "$answer")"
+    rm -rf "$arena/back"
+    mkdir "$arena/back"
+    answer=$(persist get "$arena/back" $RANKS "$(field key "$answer")" "$(field digest "$answer")" "$url")
+    note get "$(field seconds "$answer")" "$(field cpu_seconds "$answer")"
+    rm -rf "$arena/back"
+}
+
+# theirs NAME SCHEME COMMAND TURN
+theirs()
+{
+    local name=$1 place="$2$BUCKET/$1-$4"
+    # shellcheck disable=SC2046 # two words
+    note "$name-put" $(cpu_timed "$3" "$arena/plain" "$place")
+    # shellcheck disable=SC2046 # two words
+    note "$name-get" $(cpu_timed "$3" "$place" "$arena/plain.back")
+    rm -f "$arena/plain.back"
+}
+
+per_gib()
+{
+    calc "${CPU[$1]} / $MIB * 1024"
+}
+
+persist make "$arena/state" $RANKS "$MIB" weights
+persist dump "$arena/state" $RANKS "$arena/plain"
+for ((turn = 0; turn < TURNS; turn++)); do
+    ours "$turn"
+    theirs aws s3:// aws_cp "$turn"
+    theirs rclone :s3: rclone_copy "$turn"
+done
+for way in put get; do
+    result s3 "$way" "$(speed "${BEST[$way]}")" MB/s null "$(speed "${BEST[aws-$way]}")"
+    result s3 "${way}_rclone" "$(speed "${BEST[$way]}")" MB/s null "$(speed "${BEST[rclone-$way]}")"
+    result s3 "${way}_cpu" "$(per_gib $way)" s/GiB null "$(per_gib aws-$way)"
+    result s3 "${way}_cpu_rclone" "$(per_gib $way)" s/GiB null "$(per_gib rclone-$way)"
+done
