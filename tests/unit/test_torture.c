@@ -1,0 +1,297 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* A stored checkpoint, of which each object in turn is lost, cut short, or has one byte changed: a check finds each, and a
+ * restore never gives other bytes than were recorded. $TIDE_TORTURE_BYTES says how many bytes are changed, one at a time
+ * (for a soak), $TIDE_TORTURE_SEED which. */
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "ckpt/store/store_dir.h"
+#include "tests/unit/slots.h"
+
+#define WORLD 2u
+#define CUT 6u
+#define CHANGES 100u
+#define OBJECTS_MAX 16u
+#define PARTS_MAX 16u
+#define SMALL_EVERY 4u /* of the changes one in so many hits a manifest, however small they are beside packs */
+
+/* Chunks of every kind of which something is stored: planes with raw parts, 8 bytes repeated, one zstd frame. */
+static const struct test_region regions[] = {{"floats", 90000},   {"halves", 40000},      {"noise", 30000},
+                                             {"counts", 888512},  {"pattern", 1u << 20},  {"bytes", 30000}};
+#define REGIONS (sizeof regions / sizeof regions[0])
+
+static char *arena, *elsewhere, *root;
+static struct store *store;
+static char commit_key[TIDE_PATH_MAX + 1], commit_digest[DIGEST_HEX_CHARS + 1];
+
+/* What this process reads comes from the store as it is, and nothing of it from what it read before. */
+static void save(uint64_t cut)
+{
+    struct cut_order order = {.cut = cut, .generation = 3, .step = cut * 10};
+    struct err err = {0};
+    char hex[DIGEST_HEX_CHARS + 1];
+    for (uint32_t rank = 0; rank < WORLD; rank++) {
+        struct stage_shard shard;
+        struct slot slot;
+        arena_path path;
+        test_record(arena, rank, 0, CUT, regions, REGIONS, WORLD);
+        slot_path(arena, rank, 0, path);
+        assert_int_equal(slot_map(path, 1, &slot, &err), TIDE_OK);
+        slot.header->cut = cut;
+        slot.header->step = cut * 10;
+        slot.data[slot.header->data_bytes - 1000] ^= (unsigned char)(CUT - cut); /* the last chunk differs */
+        slot_unmap(&slot);
+        assert_int_equal(stage_sum(arena, rank, 0, TEST_UID, cut, hex, &err), TIDE_OK);
+        assert_int_equal(stage_store(store, arena, rank, 0, "job", TEST_UID, cut, &shard, &err), TIDE_OK);
+        struct shard_ref *ref = codec_list_add(&shard_ref_codec, &order.shards);
+        *ref = (struct shard_ref){.rank = rank, .raw_bytes = shard.raw_bytes, .stored_bytes = shard.stored_bytes};
+        text_copy(ref->key, sizeof ref->key, shard.key);
+        text_copy(ref->digest, sizeof ref->digest, shard.digest);
+    }
+    assert_int_equal(stage_commit(store, "job", TEST_UID, &order, commit_key, commit_digest, &err), TIDE_OK);
+    codec_release(&cut_order_codec, &order);
+}
+
+/* Cut CUT refers to packs of the one before, so that both kinds of packs are there. */
+static int setup(void **state)
+{
+    (void)state;
+    struct err err = {0};
+    arena = test_dir();
+    elsewhere = test_dir();
+    root = test_dir();
+    if (store_open(root, &store, &err) != TIDE_OK)
+        return -1;
+    save(CUT - 1);
+    save(CUT);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    store_close(store);
+    test_dir_remove(arena);
+    test_dir_remove(elsewhere);
+    test_dir_remove(root);
+    return 0;
+}
+
+/* ---- objects the checkpoint is made of ---- */
+
+struct object {
+    char key[TIDE_PATH_MAX + 1], path[TIDE_PATH_MAX + 1024];
+    uint64_t bytes;
+    int32_t rank; /* whose; -1: all ranks' */
+    /* Of a pack: where its chunks lie that the checkpoint has. The rest is of earlier ones alone. */
+    struct {
+        uint64_t from, to;
+    } parts[PARTS_MAX];
+    size_t part_count;
+};
+
+static struct object objects[OBJECTS_MAX];
+static size_t object_count, manifest_count;
+
+static void add_object(const char *key, int32_t rank)
+{
+    struct err err = {0};
+    struct object *object = &objects[object_count++];
+    assert_true(object_count <= OBJECTS_MAX);
+    *object = (struct object){.rank = rank};
+    text_copy(object->key, sizeof object->key, key);
+    snprintf(object->path, sizeof object->path, "%s/%s", root, key);
+    assert_int_equal(store_size(store, key, &object->bytes, &err), TIDE_OK);
+    assert_int_equal(chmod(object->path, 0600), 0);
+}
+
+/* Its chunks that were stored in that pack. */
+static void add_parts(const struct rank_manifest *m, size_t pack)
+{
+    struct object *object = &objects[object_count - 1];
+    for (size_t i = 0; i < m->chunks.count; i++) {
+        struct chunk chunk;
+        struct err err = {0};
+        assert_int_equal(chunk_parse(m->chunks.items[i], &chunk, &err), TIDE_OK);
+        if (chunk.codec == CHUNK_ZERO || chunk.pack != pack)
+            continue;
+        assert_true(object->part_count < PARTS_MAX);
+        object->parts[object->part_count].from = chunk.offset;
+        object->parts[object->part_count++].to = chunk.offset + chunk.length;
+    }
+    assert_true(object->part_count > 0);
+}
+
+/* Any byte that the checkpoint has of an object. */
+static uint64_t draw_byte(const struct object *object, struct rng *rng)
+{
+    if (object->part_count == 0)
+        return rng_below(rng, object->bytes);
+    size_t i = rng_below(rng, object->part_count);
+    return object->parts[i].from + rng_below(rng, object->parts[i].to - object->parts[i].from);
+}
+
+static void find_objects(void)
+{
+    struct manifest whole;
+    struct err err = {0};
+    size_t old = 0;
+    object_count = 0;
+    assert_int_equal(manifest_read(store, commit_key, commit_digest, &whole, &err), TIDE_OK);
+    add_object(commit_key, -1);
+    for (uint32_t rank = 0; rank < WORLD; rank++)
+        add_object(whole.shards.items[rank].key, (int32_t)rank);
+    manifest_count = object_count;
+    for (uint32_t rank = 0; rank < WORLD; rank++) {
+        struct rank_manifest part;
+        assert_int_equal(rank_manifest_read(store, &whole, rank, &part, &err), TIDE_OK);
+        for (size_t i = 0; i < part.packs.count; i++) {
+            add_object(part.packs.items[i].key, (int32_t)rank);
+            add_parts(&part, i);
+            old += strstr(part.packs.items[i].key, "/5-3/") != NULL;
+        }
+        codec_release(&rank_manifest_codec, &part);
+    }
+    codec_release(&manifest_codec, &whole);
+    assert_true(old >= WORLD && object_count >= manifest_count + 2 * WORLD);
+}
+
+/* ---- verdicts ---- */
+
+static void slots_equal(uint32_t rank)
+{
+    arena_path a_path, b_path;
+    struct slot a, b;
+    struct err err = {0};
+    slot_path(arena, rank, 0, a_path);
+    slot_path(elsewhere, rank, 0, b_path);
+    assert_int_equal(slot_map(a_path, 0, &a, &err), TIDE_OK);
+    assert_int_equal(slot_map(b_path, 0, &b, &err), TIDE_OK);
+    assert_int_equal(a.mapped_bytes, b.mapped_bytes);
+    assert_memory_equal(a.header, b.header, a.mapped_bytes);
+    slot_unmap(&a);
+    slot_unmap(&b);
+}
+
+/* Does a check say that something is wrong? */
+static int check_finds(void)
+{
+    struct err err = {0};
+    struct stage_verdict verdict = {0};
+    return stage_check(store, commit_key, commit_digest, NULL, NULL, &verdict, &err) != TIDE_OK || verdict.bad > 0;
+}
+
+/* Fetched anew: it fails and leaves no slot that looks whole, or the bytes are right. Nonzero: it fails. */
+static int fetch_fails(uint32_t rank)
+{
+    arena_path path;
+    struct err err = {0};
+    uint32_t slot;
+    char hex[DIGEST_HEX_CHARS + 1];
+    slot_sum_path(elsewhere, rank, 0, path);
+    unlink(path); /* else it is found to be there */
+    enum tide_status status = stage_fetch(store, commit_key, commit_digest, elsewhere, rank, 0, &err);
+    if (status == TIDE_OK) {
+        slots_equal(rank);
+        return 0;
+    }
+    assert_true(status == TIDE_E_CORRUPT || status == TIDE_E_NOT_FOUND || status == TIDE_E_VERSION);
+    assert_true(err.text[0] != '\0');
+    assert_int_not_equal(stage_find(elsewhere, rank, TEST_UID, CUT, 0, &slot, hex, &err), TIDE_OK);
+    return 1;
+}
+
+static void all_is_well(void)
+{
+    assert_int_equal(check_finds(), 0);
+    for (uint32_t rank = 0; rank < WORLD; rank++)
+        assert_int_equal(fetch_fails(rank), 0);
+}
+
+static void is_found(const struct object *object)
+{
+    if (!check_finds())
+        fail_msg("nothing is said of damage to %s", object->key);
+    uint32_t rank = object->rank < 0 ? 0 : (uint32_t)object->rank;
+    if (!fetch_fails(rank))
+        fail_msg("rank %u is restored though %s is damaged", rank, object->key);
+    if (object->rank >= 0) /* nobody else suffers */
+        assert_int_equal(fetch_fails(1 - rank), 0);
+}
+
+/* ---- damage ---- */
+
+static void a_lost_object_is_found(void **state)
+{
+    (void)state;
+    char away[TIDE_PATH_MAX + 1040];
+    find_objects();
+    for (size_t i = 0; i < object_count; i++) {
+        snprintf(away, sizeof away, "%s~", objects[i].path);
+        assert_int_equal(rename(objects[i].path, away), 0);
+        is_found(&objects[i]);
+        assert_int_equal(rename(away, objects[i].path), 0);
+    }
+    all_is_well();
+}
+
+static void a_short_object_is_found(void **state)
+{
+    (void)state;
+    struct rng rng = {.state = 3};
+    find_objects();
+    for (size_t i = 0; i < object_count; i++) {
+        char *bytes = NULL;
+        size_t count = 0;
+        struct err err = {0};
+        assert_int_equal(fsx_read(objects[i].path, 1u << 26, &bytes, &count, &err), TIDE_OK);
+        assert_int_equal(truncate(objects[i].path, (off_t)draw_byte(&objects[i], &rng)), 0);
+        is_found(&objects[i]);
+        assert_int_equal(fsx_replace(objects[i].path, bytes, count, 0600, &err), TIDE_OK);
+        mem_free(bytes);
+    }
+    all_is_well();
+}
+
+static unsigned from_env(const char *name, unsigned otherwise)
+{
+    const char *text = getenv(name);
+    return text != NULL && text[0] != '\0' ? (unsigned)strtoul(text, NULL, 10) : otherwise;
+}
+
+static void each_changed_byte_is_found(void **state)
+{
+    (void)state;
+    unsigned changes = from_env("TIDE_TORTURE_BYTES", CHANGES);
+    struct rng rng = {.state = from_env("TIDE_TORTURE_SEED", 1)};
+    find_objects();
+    for (unsigned n = 0; n < changes; n++) {
+        size_t i = n % SMALL_EVERY == 0 ? rng_below(&rng, manifest_count)
+                                        : manifest_count + rng_below(&rng, object_count - manifest_count);
+        long at = (long)draw_byte(&objects[i], &rng);
+        int mask = 1 + (int)rng_below(&rng, 255);
+        test_flip(objects[i].path, at, mask);
+        if (!check_finds() || !fetch_fails(objects[i].rank < 0 ? 0 : (uint32_t)objects[i].rank))
+            fail_msg("change %u: byte %ld of %s, xor %d, is not found", n, at, objects[i].key, mask);
+        test_flip(objects[i].path, at, mask);
+    }
+    all_is_well();
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(a_lost_object_is_found, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_short_object_is_found, setup, teardown),
+        cmocka_unit_test_setup_teardown(each_changed_byte_is_found, setup, teardown),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
