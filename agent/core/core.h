@@ -147,7 +147,7 @@ enum agent_action_kind {
     ACT_LOOK,            /* answer: EV_LOOKED */
     ACT_STORE,           /* rank, slot, cut, order: store. Answer: EV_STORED */
     ACT_COMMIT,          /* order: cut, store. Answer: EV_COMMITTED */
-    ACT_PURGE,           /* cut, order: store. Answer: EV_PURGED */
+    ACT_PURGE,           /* cut, 0: what nobody needs; order: store, sweep_*. Answer: EV_PURGED */
     ACT_REMOVE_ARENA,    /* nothing uses it any more. No answer */
     ACT_KINDS
 };

@@ -144,7 +144,7 @@ static void drive_purges(struct agent_core *core, struct job_part *job, bool wan
     for (size_t i = 0; wanted && i < job->order.purge.count; i++) {
         const char *id = job->order.purge.items[i];
         uint64_t cut = strtoull(id, NULL, 10);
-        if (cut == 0 || strlen(id) > PURGE_ID_MAX)
+        if (strlen(id) > PURGE_ID_MAX)
             continue;
         if (stored_now(job, cut))
             continue; /* or its objects would land behind the broom */

@@ -13,6 +13,7 @@
 #include "ckpt/base/log.h"
 #include "ckpt/base/mem.h"
 #include "ckpt/stage/stage.h"
+#include "ckpt/stage/survey.h"
 
 #define STORES_MAX 16u
 #define ARENA_MODE 0755
@@ -29,6 +30,8 @@ struct item {
     char store[TIDE_PATH_MAX + 1];
     char manifest_key[TIDE_PATH_MAX + 1], manifest[DIGEST_HEX_CHARS + 1];
     struct cut_order order; /* COMMIT only */
+    struct orphan_rule sweep; /* PURGE of cut 0 only */
+    uint64_t *live, *over;    /* … its lists */
     struct agent_held *held;
 };
 
@@ -68,6 +71,8 @@ static void item_free(struct item *item)
 {
     codec_release(&cut_order_codec, &item->order);
     mem_free(item->held);
+    mem_free(item->live);
+    mem_free(item->over);
     mem_free(item);
 }
 
@@ -214,6 +219,17 @@ static enum tide_status do_fetch(struct item *item, struct store *store, struct 
     return status;
 }
 
+static enum tide_status do_sweep(struct item *item, struct store *store, struct err *err)
+{
+    uint64_t strange = 0;
+    enum tide_status status = stage_sweep(store, item->job, item->event.uid, &item->sweep, &strange, err);
+    if (status == TIDE_OK && strange > 0)
+        log_warn("job %s: the store holds %" PRIu64 " committed checkpoints that the coordinators do not know; they are left: "
+                 "tidemark ckpt gc %s --dry-run names them",
+                 item->job, strange, item->job);
+    return status;
+}
+
 static enum tide_status use_store(struct item *item, struct store *store, struct err *err)
 {
     struct agent_event *event = &item->event;
@@ -225,7 +241,7 @@ static enum tide_status use_store(struct item *item, struct store *store, struct
     case ACT_COMMIT:
         return stage_commit(store, item->job, event->uid, &item->order, event->key, event->digest, err);
     default:
-        return stage_purge(store, item->job, event->uid, event->cut, err);
+        return event->cut != 0 ? stage_purge(store, item->job, event->uid, event->cut, err) : do_sweep(item, store, err);
     }
 }
 
@@ -429,6 +445,14 @@ static unsigned answer_of(unsigned kind)
     }
 }
 
+static uint64_t *numbers_of(const struct strlist *texts)
+{
+    uint64_t *numbers = mem_array(texts->count, sizeof *numbers);
+    for (size_t i = 0; i < texts->count; i++)
+        numbers[i] = strtoull(texts->items[i], NULL, 10);
+    return numbers;
+}
+
 static void take_order(struct item *item, const struct assignment *order)
 {
     text_copy(item->store, sizeof item->store, order->store);
@@ -436,6 +460,15 @@ static void take_order(struct item *item, const struct assignment *order)
     text_copy(item->manifest, sizeof item->manifest, order->restore_manifest);
     if (item->kind == ACT_COMMIT)
         codec_copy(&cut_order_codec, &order->cut, &item->order);
+    if (item->kind != ACT_PURGE || item->event.cut != 0)
+        return;
+    item->live = numbers_of(&order->sweep_live);
+    item->over = numbers_of(&order->sweep_over);
+    item->sweep = (struct orphan_rule){.live = item->live,
+                                       .live_count = order->sweep_live.count,
+                                       .over = item->over,
+                                       .over_count = order->sweep_over.count,
+                                       .below = order->sweep_below};
 }
 
 void work_start(struct work *work, const struct agent_action *action, const char *arena)

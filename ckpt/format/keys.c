@@ -105,6 +105,57 @@ int key_garbage_parse(const char *key, const char *job, const char *uid, uint64_
     return 0;
 }
 
+/* ---- any of them ---- */
+
+static int key_manifest_parse(const char *key, const char *job, const char *uid, struct object_name *ret_name)
+{
+    object_key again;
+    struct object_name n = {0};
+    uint32_t rank = 0;
+    const char *tail = after_job(key + 2, job, uid);
+    if (tail == NULL || sscanf(tail, "%" SCNu64 "-%" SCNu64 "/", &n.cut, &n.generation) != 2)
+        return -1;
+    struct cut_name name = {.job = job, .uid = uid, .cut = n.cut, .generation = n.generation};
+    n.kind = key_is_commit(key) ? OBJECT_COMMIT : OBJECT_RANK;
+    if (n.kind == OBJECT_COMMIT)
+        key_commit(&name, again);
+    else if (sscanf(strrchr(key, '/') + 1, "%" SCNu32, &rank) == 1)
+        key_rank(&name, rank, again);
+    else
+        return -1;
+    *ret_name = n;
+    return strcmp(key, again);
+}
+
+int key_object_parse(const char *key, const char *job, const char *uid, struct object_name *ret_name)
+{
+    struct pack_name pack;
+    struct object_name n = {0};
+    switch (key[0] != '\0' && strchr(key, '/') != NULL ? key[0] : '\0') {
+    case 'c':
+        if (key_pack_parse(key, job, uid, &pack) != 0)
+            return -1;
+        *ret_name = (struct object_name){.kind = OBJECT_PACK, .cut = pack.cut, .generation = pack.generation};
+        return 0;
+    case 'm':
+        return strncmp(key, "m/", 2) == 0 ? key_manifest_parse(key, job, uid, ret_name) : -1;
+    case 'n':
+        n.kind = OBJECT_NEED;
+        if (key_need_parse(key, job, uid, &n.needed, &n.cut) != 0)
+            return -1;
+        break;
+    case 'g':
+        n.kind = OBJECT_GARBAGE;
+        if (key_garbage_parse(key, job, uid, &n.cut) != 0)
+            return -1;
+        break;
+    default:
+        return -1;
+    }
+    *ret_name = n;
+    return 0;
+}
+
 /* ---- prefixes ---- */
 
 void key_prefix_manifests(const char *job, const char *uid, uint64_t cut, object_key ret_prefix)

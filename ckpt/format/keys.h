@@ -46,6 +46,17 @@ int key_garbage_parse(const char *key, const char *job, const char *uid, uint64_
 void key_prefix_manifests(const char *job, const char *uid, uint64_t cut, object_key ret_prefix);
 void key_prefix_packs(const char *job, const char *uid, uint64_t cut, unsigned place, object_key ret_prefix);
 
+/* Any of these keys. */
+enum object_kind { OBJECT_PACK, OBJECT_RANK, OBJECT_COMMIT, OBJECT_NEED, OBJECT_GARBAGE };
+struct object_name {
+    enum object_kind kind;
+    uint64_t cut;        /* it belongs to */
+    uint64_t generation; /* of packs and manifests */
+    uint64_t needed;          /* NEED: the other one */
+};
+/* Nonzero unless it is an object of that job. */
+int key_object_parse(const char *key, const char *job, const char *uid, struct object_name *ret_name);
+
 /* Is it a COMMIT key? */
 int key_is_commit(const char *key);
 

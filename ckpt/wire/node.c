@@ -231,6 +231,9 @@ static const struct codec_field assignment_fields[] = {
     CODEC_FIELD(assignment, epochs, CODEC_STRUCT, .of = &epoch_order_codec),
     CODEC_FIELD(assignment, leave, CODEC_STRLIST, .size = TIDE_CKPTS_MAX),
     CODEC_FIELD(assignment, purge, CODEC_STRLIST, .size = TIDE_CKPTS_MAX),
+    CODEC_FIELD(assignment, sweep_live, CODEC_STRLIST, .size = TIDE_CKPTS_MAX),
+    CODEC_FIELD(assignment, sweep_over, CODEC_STRLIST, .size = TIDE_CKPTS_MAX),
+    CODEC_FIELD(assignment, sweep_below, CODEC_U64),
     CODEC_TEXT_OF(assignment, store),
 };
 CODEC_DEFINE(assignment_codec, assignment, "assignment", assignment_fields);

@@ -253,6 +253,9 @@ struct assignment {
     struct epoch_order epochs;
     struct strlist leave;    /* deletions this node must not write into: end that, then say `left` */
     struct strlist purge;    /* those it should do. A deletion is the id of a cut, done once more: "id@revision" */
+    /* For the deletion of cut 0, which is of all that no cut of the job needs (ckpt/format/orphan.h): what is known of them. */
+    struct strlist sweep_live, sweep_over;
+    uint64_t sweep_below;
     char store[TIDE_PATH_MAX + 1]; /* resolved: the job's or the cluster's */
 };
 extern const struct codec peer_codec, shard_ref_codec, cut_order_codec, epoch_order_codec, assignment_codec;

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <inttypes.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "ckpt/base/clock.h"
 #include "ckpt/base/mem.h"
 #include "ckpt/stage/stage.h"
+#include "coordinator/cli/ckpt_store.h"
 #include "coordinator/cli/exits.h"
 #include "coordinator/cli/show.h"
 #include "coordinator/cli/units.h"
@@ -114,34 +114,13 @@ int cmd_ckpt_list(struct cli *cli)
     return EXIT_CODE_OK;
 }
 
-/* A checkpoint with its job. On success the caller releases ret_view and ret_json. */
-static enum tide_status find(const struct cli *cli, struct job_view *ret_view, json_t **ret_json,
-                             const struct ckpt **ret_ckpt, struct fault *fault)
-{
-    char job[TIDE_NAME_MAX + 1];
-    uint64_t cut;
-    enum tide_status status = ckpt_id_parse(&cli->args, job, &cut, fault);
-    if (status == TIDE_OK)
-        status = client_job(cli->client, job, 0, 0, ret_view, ret_json, fault);
-    if (status != TIDE_OK)
-        return status;
-    *ret_ckpt = job_ckpt(&ret_view->job, cut);
-    if (*ret_ckpt != NULL)
-        return TIDE_OK;
-    char hint[TIDE_TEXT_MAX + 1];
-    snprintf(hint, sizeof hint, "tidemark ckpt list %s shows those there are", job);
-    codec_release(&job_view_codec, ret_view);
-    json_decref(*ret_json);
-    return fault_set(fault, TIDE_E_NOT_FOUND, hint, "job %s has no checkpoint %" PRIu64, job, cut);
-}
-
 int cmd_ckpt_show(struct cli *cli)
 {
     struct fault fault = {0};
     struct job_view view;
     const struct ckpt *ckpt;
     json_t *json = NULL;
-    if (find(cli, &view, &json, &ckpt, &fault) != TIDE_OK)
+    if (ckpt_find(cli, &view, &json, &ckpt, &fault) != TIDE_OK)
         return fault_report(&fault);
     if (wants_json(cli))
         show_json(
@@ -163,37 +142,6 @@ static void say_bad(void *context, const char *text)
     say_error("%s", text);
 }
 
-/* --store, else the job's, else the cluster's. ret_url holds TIDE_PATH_MAX + 1 bytes. */
-static enum tide_status store_url(const struct cli *cli, const struct job *job, char *ret_url, struct fault *fault)
-{
-    struct cluster_view cluster;
-    if (cli->options.store != NULL || job->spec.store[0] != '\0') {
-        text_copy(ret_url, TIDE_PATH_MAX + 1, cli->options.store ? cli->options.store : job->spec.store);
-        return TIDE_OK;
-    }
-    enum tide_status status =
-        client_noun(cli->client, "GET", "/v1/cluster", NULL, 0, &cluster_view_codec, &cluster, NULL, fault);
-    if (status != TIDE_OK)
-        return status;
-    text_copy(ret_url, TIDE_PATH_MAX + 1, cluster.store);
-    codec_release(&cluster_view_codec, &cluster);
-    return TIDE_OK;
-}
-
-/* Opening creates a missing directory, which would only turn "not on this machine" into "no such object". */
-static enum tide_status open_store(const char *url, struct store **ret_store, struct fault *fault)
-{
-    static const char hint[] = "run it on a machine that sees the store, or name the store with --store URL";
-    const char *dir = strncmp(url, "file://", 7) == 0 ? url + 7 : url[0] == '/' ? url : NULL;
-    struct stat info;
-    if (dir != NULL && stat(dir, &info) != 0)
-        return fault_set(fault, TIDE_E_NOT_FOUND, hint, "the store's directory %s is not on this machine", dir);
-    enum tide_status status = store_open(url, ret_store, &fault->err);
-    if (status != TIDE_OK)
-        text_copy(fault->hint, sizeof fault->hint, hint);
-    return status;
-}
-
 static enum tide_status check(const struct cli *cli, const struct job *job, const struct ckpt *ckpt,
                               struct stage_verdict *ret_verdict, struct fault *fault)
 {
@@ -202,9 +150,7 @@ static enum tide_status check(const struct cli *cli, const struct job *job, cons
     if (ckpt->state != TIDE_CKPT_COMMITTED && ckpt->state != TIDE_CKPT_CORRUPT)
         return fault_set(fault, TIDE_E_STATE, "only committed checkpoints are in the store",
                          "checkpoint %s/%" PRIu64 " is %s", job->spec.name, ckpt->cut, ckpt_state_names[ckpt->state]);
-    enum tide_status status = store_url(cli, job, url, fault);
-    if (status == TIDE_OK)
-        status = open_store(url, &store, fault);
+    enum tide_status status = job_store_open(cli, job, url, &store, fault);
     if (status != TIDE_OK)
         return status;
     progress_show("reading %s/%" PRIu64 " from %s", job->spec.name, ckpt->cut, url);
@@ -242,7 +188,7 @@ int cmd_ckpt_verify(struct cli *cli)
     struct stage_verdict verdict = {0};
     const struct ckpt *ckpt;
     json_t *json = NULL;
-    if (find(cli, &view, &json, &ckpt, &fault) != TIDE_OK)
+    if (ckpt_find(cli, &view, &json, &ckpt, &fault) != TIDE_OK)
         return fault_report(&fault);
     char id[TIDE_NAME_MAX + UNIT_TEXT_MAX];
     snprintf(id, sizeof id, "%s/%" PRIu64, view.job.spec.name, ckpt->cut);

@@ -112,6 +112,14 @@ static const struct option hold_rows[] = {
 };
 static TABLE(hold_table, "Options", hold_rows);
 
+static const struct option gc_rows[] = {
+    {.name = "dry-run", .letter = 'n', .kind = OPTION_FLAG, AT(dry_run),
+     .help = "delete nothing; list the store from this machine and tell what would go, and its bytes"},
+    {.name = "store", .kind = OPTION_TEXT, .value = "URL", AT(store), .complete = COMPLETE_DIR,
+     .help = "with --dry-run: look into this store (default: the job's)"},
+};
+static TABLE(gc_table, "Options", gc_rows);
+
 static const struct option check_rows[] = {
     {.name = "bytes", .kind = OPTION_NUMBER, .value = "N", AT(bytes), .min = 1, .max = CHECK_BYTES_MAX,
      .preset = "33554432",
@@ -267,6 +275,12 @@ const struct command commands[] = {
      SET(&drop_table, &output_table),
      .details = "When the job's --ckpt-grace is over; until then it is condemned, and tidemark ckpt pin takes it back. What later "
                 "checkpoints refer to stays in the store until they are gone, too."},
+
+    {.group = "ckpt", .name = "gc", .brief = "delete now what is condemned, and what nobody needs", JOB_ARG, .run = cmd_ckpt_gc,
+     SET(&gc_table, &output_table),
+     .details = "Ends the grace of every condemned checkpoint of the job, and has its store searched for objects of dropped and "
+                "aborted ones, whoever wrote them and when, and of attempts that were given up. An agent deletes them. The same "
+                "search is made when a job ends. A committed checkpoint that the coordinators do not know is never deleted."},
 
     {.group = "store", .name = "check", .brief = "prove that a store keeps what checkpoints need, and time it",
      .args = "URL", .args_min = 1, .args_max = 1, .complete = COMPLETE_DIR, .local = true, .run = cmd_store_check,

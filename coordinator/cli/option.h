@@ -81,7 +81,7 @@ struct options {
     const char *ranks, *to;
     uint64_t generation, tail, steps;
     uint64_t for_ms; /* hold a checkpoint */
-    bool all_generations, force, no_wait, all, now;
+    bool all_generations, force, no_wait, all, now, dry_run;
     unsigned stream; /* enum log_stream */
 
     /* cluster, token create */

@@ -144,6 +144,8 @@ void job_end(struct change *change, unsigned end_state)
     strlist_release(&job->spares);
     event_add(change, EVENT_FINISHED, NULL, -1, 0, "%s: %s", job_state_names[end_state], job->reason);
     ckpt_retain(change);
+    if (job->next_cut > 1)
+        job_sweep(change);
     place_spares(change->state);
     job_waiting_refresh(change);
 }

@@ -232,6 +232,12 @@ enum tide_status apply_CKPT_EXPIRE(struct change *change)
     return TIDE_OK;
 }
 
+void job_sweep(struct change *change)
+{
+    if (job_store(change->state, change->job)[0] != '\0')
+        purge_again(change->job, PURGE_SWEEP, change->revision);
+}
+
 enum tide_status apply_CKPT_GC(struct change *change)
 {
     struct job *job = &change->job->job;
@@ -243,6 +249,7 @@ enum tide_status apply_CKPT_GC(struct change *change)
         ckpt_drop(change, &job->ckpts.items[i], job->ckpts.items[i].reason);
         dropped++;
     }
+    job_sweep(change);
     TEXT(change->outcome->text, "%zu checkpoint%s of job %s %s dropped", dropped, dropped == 1 ? "" : "s", job->spec.name,
          dropped == 1 ? "is" : "are");
     return TIDE_OK;

@@ -63,7 +63,7 @@ struct job_record {
     uint64_t pause_ms;                 /* from the end of the last one until the next may be launched */
     uint64_t launched_ms;              /* leader's wall clock, when this generation was launched; for people */
     struct strlist purge;              /* deletions of dropped cuts that are not done: "cut", or "cut@revision" when it is
-                                          not the first of that cut */
+                                          not the first of that cut; "0@revision": of what nobody needs */
     struct strlist owed;               /* cuts deleted while a node that may write of them was lost: once more when it is
                                           back */
 };
@@ -106,7 +106,7 @@ const struct revocation *state_revoked(const struct state *state, const char *wh
     X(CKPT_DROP, "ckpt_drop")         /* job, cut, force: at once, whatever it is */            \
     X(CKPT_PIN, "ckpt_pin")           /* job, cut, ms: hold it for so long; 0: until it is unpinned */ \
     X(CKPT_UNPIN, "ckpt_unpin")       /* job, cut */                                            \
-    X(CKPT_GC, "ckpt_gc")             /* job: the grace of all that are condemned is over */    \
+    X(CKPT_GC, "ckpt_gc")             /* job: the grace of all that are condemned is over; look for orphans */ \
     X(CKPT_EXPIRE, "ckpt_expire")     /* job, cut: its grace is over; 0: a hold is */           \
     X(NODE_REGISTER, "node_register") /* hello */                                               \
     X(NODE_DRAIN, "node_drain")       /* node, text: why */                                     \

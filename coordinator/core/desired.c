@@ -169,6 +169,16 @@ static bool left_by_all(const struct state *state, const struct book *book, cons
     return book != NULL;
 }
 
+static void fill_sweep(const struct job *job, struct assignment *to)
+{
+    for (size_t i = 0; i < job->ckpts.count; i++) {
+        const struct ckpt *ckpt = &job->ckpts.items[i];
+        bool over = ckpt->state == TIDE_CKPT_DROPPED || ckpt->state == TIDE_CKPT_ABORTED;
+        strlist_add_number(over ? &to->sweep_over : &to->sweep_live, ckpt->cut);
+    }
+    to->sweep_below = job->next_cut;
+}
+
 static void fill_purge(const struct state *state, const struct book *book, const struct job_record *record,
                        const struct part *part, struct assignment *to)
 {
@@ -177,6 +187,8 @@ static void fill_purge(const struct state *state, const struct book *book, const
     for (size_t i = 0; part->purges && i < record->purge.count; i++)
         if (left_by_all(state, book, record, record->purge.items[i]))
             strlist_add(&to->purge, record->purge.items[i]);
+    if (part->purges && strlist_has_number(&record->purge, PURGE_SWEEP))
+        fill_sweep(&record->job, to);
 }
 
 static unsigned run_of(const struct job_record *record, const struct part *part)

@@ -81,6 +81,8 @@ void strlist_add_number(struct strlist *list, uint64_t number);
 bool strlist_has_number(const struct strlist *list, uint64_t number);
 void strlist_drop_number(struct strlist *list, uint64_t number);
 
+/* The number in `purge` for whatever no cut of the job needs (ckpt/format/orphan.h). */
+#define PURGE_SWEEP 0u
 /* The objects of a dropped cut are to be deleted, whatever was deleted of it before. */
 void purge_again(struct job_record *record, uint64_t cut, uint64_t revision);
 /* May that node have been told to write objects of the cut? */
@@ -159,6 +161,8 @@ void ckpt_drop(struct change *change, struct ckpt *ckpt, const char *reason);
 enum tide_status tokens_take(struct change *change);
 /* cmd_keep.c: condemn what the job's rule does not keep, and take back what it does. */
 void ckpt_retain(struct change *change);
+/* cmd_keep.c: look for objects in the store that nobody needs, and delete them. */
+void job_sweep(struct change *change);
 void ckpt_condemn_by_hand(struct change *change, struct ckpt *ckpt);
 
 #endif

@@ -223,7 +223,10 @@ static enum tide_status check_references(const struct job_record *record, struct
         (restored == NULL || !ckpt_restorable(restored)))
         return BROKEN("job %s: restores from checkpoint %" PRIu64 ", which cannot be", job->spec.name, job->restore_cut);
     for (size_t i = 0; i < record->purge.count; i++) {
-        const struct ckpt *ckpt = job_ckpt(job, strtoull(record->purge.items[i], NULL, 10));
+        uint64_t cut = strtoull(record->purge.items[i], NULL, 10);
+        const struct ckpt *ckpt = job_ckpt(job, cut);
+        if (cut == PURGE_SWEEP)
+            continue;
         if (ckpt == NULL || ckpt->state != TIDE_CKPT_DROPPED)
             return BROKEN("job %s: checkpoint %s is to be deleted but was not dropped", job->spec.name,
                           record->purge.items[i]);

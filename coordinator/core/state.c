@@ -230,6 +230,8 @@ void purge_again(struct job_record *record, uint64_t cut, uint64_t revision)
 
 bool purge_writer(const struct job_record *record, uint64_t cut, const char *node)
 {
+    if (cut == PURGE_SWEEP)
+        return false; /* it keeps away from what is being written */
     const struct ckpt *ckpt = job_ckpt(&record->job, cut);
     return (ckpt != NULL && strlist_has(&ckpt->nodes, node)) || strlist_has(&record->job.nodes, node);
 }

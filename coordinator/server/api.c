@@ -313,6 +313,13 @@ static void delete_pin(void *context, struct http_request *request)
         api_propose(context, request, &command);
 }
 
+static void post_gc(void *context, struct http_request *request)
+{
+    struct command command = {.kind = CMD_CKPT_GC};
+    if (api_no_body(request) && take_job(request, &command))
+        api_propose(context, request, &command);
+}
+
 /* ---- nodes ---- */
 
 static void serve_nodes(void *context, struct http_request *request)
@@ -461,6 +468,7 @@ const struct http_route api_routes[] = {
     {"DELETE", "/v1/jobs/{job}/checkpoints/{cut}", delete_ckpt, ROLE_OPERATOR},
     {"POST", "/v1/jobs/{job}/checkpoints/{cut}/pin", post_pin, ROLE_OPERATOR},
     {"DELETE", "/v1/jobs/{job}/checkpoints/{cut}/pin", delete_pin, ROLE_OPERATOR},
+    {"POST", "/v1/jobs/{job}/gc", post_gc, ROLE_OPERATOR},
     {"GET", "/v1/nodes", get_nodes, ROLE_VIEWER},
     {"GET", "/v1/nodes/{node}", get_node, ROLE_VIEWER},
     {"POST", "/v1/nodes/{node}/drain", post_drain, ROLE_OPERATOR},

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Who somebody says he is: names in certificates, addresses, join tokens. The first byte chooses; the rest is the text. What is
+/* Who somebody says he is: names in certificates, addresses, join tokens. And keys of objects. The first byte
+ * chooses; the rest is the text. What is
  * taken must be written again in the same letters, or two readers could see two names in one. */
 
 #include "ckpt/base/mem.h"
+#include "ckpt/format/keys.h"
 #include "ckpt/secure/join.h"
 #include "ckpt/wire/identity.h"
 #include "tests/fuzz/fuzz.h"
@@ -59,6 +61,17 @@ static void try_token(const char *text)
         FUZZ_CHECK(strcmp(text, role_names[role]) == 0 && role != ROLE_NONE);
 }
 
+/* What a store lists decides what is deleted: no key may be read as another job's, or as one outside of its place. */
+static void try_key(const char *text)
+{
+    struct object_name name;
+    if (key_object_parse(text, "job", "0123456789abcdef", &name) != 0)
+        return;
+    FUZZ_CHECK(strstr(text, "/job.0123456789abcdef/") != NULL && strstr(text, "..") == NULL && strchr("cmng", text[0]) != NULL);
+    FUZZ_CHECK((name.kind == OBJECT_PACK) == (text[0] == 'c') && (name.kind == OBJECT_NEED) == (text[0] == 'n'));
+    FUZZ_CHECK((name.kind == OBJECT_COMMIT) == (key_is_commit(text) != 0));
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 {
     static void (*const tries[])(const char *text) = {try_cert_name, try_address, try_join, try_token};
@@ -68,6 +81,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
     size_t n = bytes - 1 < TEXT_MAX ? bytes - 1 : TEXT_MAX;
     memcpy(text, data + 1, n);
     text[n] = '\0';
+    if (data[0] == 'k') {
+        try_key(text);
+        return 0;
+    }
     tries[data[0] % (sizeof tries / sizeof tries[0])](text);
     return 0;
 }

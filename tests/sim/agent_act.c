@@ -325,10 +325,37 @@ static void work_commit(struct world *w, struct agent_event *event, const char *
     text_copy(event->digest, sizeof event->digest, object.digest);
 }
 
-static void work_purge(struct world *w, struct agent_event *event)
+static size_t numbers_of(const struct strlist *texts, uint64_t *to)
+{
+    for (size_t i = 0; i < texts->count; i++)
+        to[i] = strtoull(texts->items[i], NULL, 10);
+    return texts->count;
+}
+
+static void work_sweep(struct world *w, const char *uid, const char *text)
+{
+    uint64_t live[TIDE_CKPTS_MAX], over[TIDE_CKPTS_MAX];
+    struct assignment order;
+    struct err err = {0};
+    if (codec_parse(&assignment_codec, text, strlen(text), CODEC_STRICT, &order, &err) != TIDE_OK) {
+        violation(w, "an order cannot be read back: %s", err.text);
+        return;
+    }
+    struct orphan_rule rule = {.live = live, .over = over, .below = order.sweep_below};
+    rule.live_count = numbers_of(&order.sweep_live, live);
+    rule.over_count = numbers_of(&order.sweep_over, over);
+    depot_sweep(w, uid, &rule);
+    codec_release(&assignment_codec, &order);
+}
+
+static void work_purge(struct world *w, struct agent_event *event, const char *text)
 {
     if (!depot_up(w)) {
         fail(event, TIDE_E_UNAVAILABLE, "the store does not answer");
+        return;
+    }
+    if (event->cut == 0) {
+        work_sweep(w, event->uid, text);
         return;
     }
     check_purge(w, event->uid, event->cut);
@@ -374,7 +401,7 @@ static void work(struct world *w, struct args *args)
         case EV_LOOKED: work_look(w, h, arena, event); return;
         case EV_STORED: work_store(w, arena, event); break;
         case EV_COMMITTED: work_commit(w, event, args->text); break;
-        default: work_purge(w, event); break;
+        default: work_purge(w, event, args->text); break;
         }
     }
     trace(w, "%s work %u rank %u cut %" PRIu64 " slot %u: %s", h->name, event->kind, event->rank, event->cut, event->slot,
@@ -398,6 +425,8 @@ static void act_work(struct world *w, struct host *h, const struct agent_action 
     }
     if (action->kind == ACT_COMMIT)
         args.text = codec_print(&cut_order_codec, &action->order->cut, 0);
+    if (action->kind == ACT_PURGE && action->cut == 0)
+        args.text = codec_print(&assignment_codec, action->order, 0);
     args.event = mem_alloc(sizeof event);
     *args.event = event;
     bool far = action->kind == ACT_STORE || action->kind == ACT_FETCH || action->kind == ACT_COMMIT || action->kind == ACT_PURGE;

@@ -29,6 +29,7 @@
 #include "ckpt/base/rng.h"
 #include "ckpt/cut/comm_id.h"
 #include "ckpt/cut/rank.h"
+#include "ckpt/format/orphan.h"
 #include "coordinator/core/core.h"
 #include "coordinator/raft/raft.h"
 
@@ -471,6 +472,7 @@ bool depot_up(struct world *w);
 /* As put_same: OK, or EXISTS when another object holds the key. */
 enum tide_status depot_put(struct world *w, const struct object *object);
 void depot_purge(struct world *w, const char *uid, uint64_t cut);
+void depot_sweep(struct world *w, const char *uid, const struct orphan_rule *rule);
 
 /* ---- user.c, fault.c ---- */
 uint32_t person_asks(struct world *w, struct op op);

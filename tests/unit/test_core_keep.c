@@ -178,6 +178,39 @@ static void drop_by_hand_has_its_grace_and_force_has_none(void **context)
     world_release(&w);
 }
 
+/* The agent that deletes is told what is known of every cut; that is the only thing it goes by. */
+static void gc_has_the_store_searched(void **context)
+{
+    (void)context;
+    struct world w;
+    start_with(&w, 1, 0, GRACE_MS);
+    save(&w);
+    save(&w);
+    save(&w);
+    assert_int_equal(order(&w, CMD_CKPT_DROP, "j", 1), TIDE_OK);
+    assert_int_equal(order(&w, CMD_CKPT_GC, "j", 0), TIDE_OK);
+    assert_int_equal(order(&w, CMD_CKPT_GC, "j", 0), TIDE_OK);
+    struct desired desired;
+    assert_int_equal(desired_build(&w.state, &w.book, "n1", &desired, &w.err), TIDE_OK);
+    const struct assignment *to = &desired.jobs.items[0];
+    assert_int_equal(to->sweep_below, 4);
+    assert_int_equal(to->sweep_live.count, 1);
+    assert_string_equal(to->sweep_live.items[0], "3");
+    assert_int_equal(to->sweep_over.count, 2);
+    assert_string_equal(to->sweep_over.items[1], "2");
+    size_t sweeps = 0;
+    for (size_t i = 0; i < to->purge.count; i++)
+        sweeps += strncmp(to->purge.items[i], "0@", 2) == 0;
+    assert_int_equal(sweeps, 1);
+    codec_release(&desired_codec, &desired);
+    run(&w, 200);
+    assert_int_equal(record_of(&w, "j")->purge.count, 0);
+    assert_int_equal(desired_build(&w.state, &w.book, "n1", &desired, &w.err), TIDE_OK);
+    assert_int_equal(desired.jobs.items[0].sweep_live.count, 0);
+    codec_release(&desired_codec, &desired);
+    world_release(&w);
+}
+
 /* Checkpoint 2 is found bad when it is needed: 1, which has been condemned for it, takes its place. */
 static void the_last_good_one_is_taken_back(void **context)
 {
@@ -277,6 +310,7 @@ int main(void)
         cmocka_unit_test(a_hold_ends_by_itself),
         cmocka_unit_test(what_is_condemned_can_be_taken_back),
         cmocka_unit_test(drop_by_hand_has_its_grace_and_force_has_none),
+        cmocka_unit_test(gc_has_the_store_searched),
         cmocka_unit_test(the_last_good_one_is_taken_back),
         cmocka_unit_test(even_one_that_nobody_wants),
         cmocka_unit_test(going_back_does_not_give_up_what_is_pinned),

@@ -11,6 +11,7 @@
 #include <cmocka.h>
 
 #include "ckpt/stage/base.h"
+#include "ckpt/stage/survey.h"
 #include "tests/unit/slots.h"
 
 #define CHUNKS 6u
@@ -417,6 +418,104 @@ static void a_base_that_is_no_good_is_not_used(void **state)
     mem_free(path);
 }
 
+/* ---- what is left, and found by listing ---- */
+
+static enum tide_status sweep(struct store *store, uint64_t live_1, uint64_t live_2, uint64_t over, uint64_t below, uint64_t *strange)
+{
+    struct err err = {0};
+    uint64_t live[2] = {live_1, live_2};
+    struct orphan_rule rule = {
+        .live = live, .live_count = live_2 ? 2 : live_1 ? 1 : 0, .over = &over, .over_count = over != 0, .below = below};
+    return stage_sweep(store, JOB, TEST_UID, &rule, strange, &err);
+}
+
+/* All but notes g/, which stay with the cut that they are about. */
+static size_t data(void)
+{
+    return objects("c/") + objects("m/") + objects("n/");
+}
+
+/* Packs that no manifest names, of attempts that chose otherwise, or that were given up. */
+static void a_sweep_finds_what_attempts_left(void **state)
+{
+    (void)state;
+    struct err err = {0};
+    uint64_t strange = 9;
+    object_key stray;
+    struct cut_name name = {.job = JOB, .uid = TEST_UID, .cut = 2, .generation = 1};
+    save(1);
+    differ(2, 1, 3);
+    save(2);
+    size_t whole = data();
+    key_pack(&name, 0, 7, "0123456789abcdef", stray);
+    assert_int_equal(store_put(real, stray, "stray", 5, &err), TIDE_OK);
+    assert_int_equal(sweep(real, 1, 2, 0, 3, &strange), TIDE_OK);
+    assert_int_equal(strange, 0);
+    assert_int_equal(data(), whole);
+    is_whole(1);
+    is_whole(2);
+    /* A cut that was given up while it was stored, of which somebody wrote on. */
+    name.cut = 3;
+    key_pack(&name, 0, 0, "0123456789abcdef", stray);
+    assert_int_equal(store_put(real, stray, "late", 4, &err), TIDE_OK);
+    key_need(&name, 2, stray);
+    assert_int_equal(store_put(real, stray, "", 0, &err), TIDE_OK);
+    assert_int_equal(sweep(real, 1, 2, 3, 4, &strange), TIDE_OK);
+    assert_int_equal(data(), whole);
+    /* Of one that has no number yet, as far as this list goes, nothing is touched. */
+    name.cut = 9;
+    key_pack(&name, 0, 0, "0123456789abcdef", stray);
+    assert_int_equal(store_put(real, stray, "new", 3, &err), TIDE_OK);
+    assert_int_equal(sweep(real, 1, 2, 0, 9, &strange), TIDE_OK);
+    assert_int_equal(data(), whole + 1);
+    assert_int_equal(store_remove(real, stray, &err), TIDE_OK);
+}
+
+static void a_committed_cut_that_nobody_knows_is_left(void **state)
+{
+    (void)state;
+    uint64_t strange = 0;
+    save(1);
+    save(2);
+    assert_int_equal(sweep(real, 2, 0, 0, 3, &strange), TIDE_OK);
+    assert_int_equal(strange, 1);
+    is_whole(1);
+    /* Known and dropped, it goes, but not what 2 needs of it. */
+    assert_int_equal(sweep(real, 2, 0, 1, 3, &strange), TIDE_OK);
+    assert_int_equal(strange, 0);
+    assert_int_equal(objects("m/job." TEST_UID "/1-"), 0);
+    is_whole(2);
+    assert_int_equal(sweep(real, 0, 0, 2, 3, &strange), TIDE_OK);
+    assert_int_equal(objects(""), 0);
+}
+
+/* Cut short at every operation: nothing that lives is hurt, and the next one leaves nothing. */
+static void a_sweep_cut_short_loses_nothing(void **state)
+{
+    (void)state;
+    uint64_t strange = 0, cut = 1;
+    enum tide_status status = TIDE_E_UNAVAILABLE;
+    for (unsigned operation = 1; status != TIDE_OK; operation += 1 + operation / 8, cut += 3) {
+        for (unsigned i = 0; i < CHUNKS; i++)
+            content[cut][i] = (unsigned char)(i + cut);
+        save(cut);
+        differ(cut + 1, cut, 2);
+        save(cut + 1);
+        differ(cut + 2, cut + 1, 4);
+        save(cut + 2);
+        status = sweep(failing_at(operation), cut, cut + 2, cut + 1, cut + 3, &strange);
+        is_whole(cut);
+        is_whole(cut + 2);
+        assert_int_equal(sweep(real, cut, cut + 2, cut + 1, cut + 3, &strange), TIDE_OK);
+        is_whole(cut);
+        is_whole(cut + 2);
+        purge(cut);
+        purge(cut + 2);
+        assert_int_equal(objects(""), 0);
+    }
+    assert_true(cut > 30 && cut + 3 < CUTS_MAX);
+}
+
 int main(void)
 {
 #define CASE(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
@@ -428,6 +527,9 @@ int main(void)
         CASE(an_upload_that_was_cut_short_is_done_again_without_its_base),
         CASE(what_is_kept_is_whole_and_what_is_not_leaves_nothing),
         CASE(a_base_that_is_no_good_is_not_used),
+        CASE(a_sweep_finds_what_attempts_left),
+        CASE(a_committed_cut_that_nobody_knows_is_left),
+        CASE(a_sweep_cut_short_loses_nothing),
     };
     setenv("TIDE_TEST_ROOT", "/dev/shm", 0); /* thousands of objects: nothing of this is about disks */
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "coordinator/cli/ckpt_store.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "ckpt/base/mem.h"
+#include "coordinator/cli/show.h"
+
+enum tide_status ckpt_find(const struct cli *cli, struct job_view *ret_view, json_t **ret_json, const struct ckpt **ret_ckpt,
+                           struct fault *fault)
+{
+    char job[TIDE_NAME_MAX + 1];
+    uint64_t cut;
+    enum tide_status status = ckpt_id_parse(&cli->args, job, &cut, fault);
+    if (status == TIDE_OK)
+        status = client_job(cli->client, job, 0, 0, ret_view, ret_json, fault);
+    if (status != TIDE_OK)
+        return status;
+    *ret_ckpt = job_ckpt(&ret_view->job, cut);
+    if (*ret_ckpt != NULL)
+        return TIDE_OK;
+    char hint[TIDE_TEXT_MAX + 1];
+    snprintf(hint, sizeof hint, "tidemark ckpt list %s shows those there are", job);
+    codec_release(&job_view_codec, ret_view);
+    json_decref(*ret_json);
+    return fault_set(fault, TIDE_E_NOT_FOUND, hint, "job %s has no checkpoint %" PRIu64, job, cut);
+}
+
+/* --store, else the job's, else the cluster's. ret_url holds TIDE_PATH_MAX + 1 bytes. */
+static enum tide_status store_url(const struct cli *cli, const struct job *job, char *ret_url, struct fault *fault)
+{
+    struct cluster_view cluster;
+    if (cli->options.store != NULL || job->spec.store[0] != '\0') {
+        text_copy(ret_url, TIDE_PATH_MAX + 1, cli->options.store ? cli->options.store : job->spec.store);
+        return TIDE_OK;
+    }
+    enum tide_status status =
+        client_noun(cli->client, "GET", "/v1/cluster", NULL, 0, &cluster_view_codec, &cluster, NULL, fault);
+    if (status != TIDE_OK)
+        return status;
+    text_copy(ret_url, TIDE_PATH_MAX + 1, cluster.store);
+    codec_release(&cluster_view_codec, &cluster);
+    return TIDE_OK;
+}
+
+/* Opening creates a missing directory, which would only turn "not on this machine" into "no such object". */
+enum tide_status store_open_there(const char *url, struct store **ret_store, struct fault *fault)
+{
+    static const char hint[] = "run it on a machine that sees the store, or name the store with --store URL";
+    const char *dir = strncmp(url, "file://", 7) == 0 ? url + 7 : url[0] == '/' ? url : NULL;
+    struct stat info;
+    if (dir != NULL && stat(dir, &info) != 0)
+        return fault_set(fault, TIDE_E_NOT_FOUND, hint, "the store's directory %s is not on this machine", dir);
+    enum tide_status status = store_open(url, ret_store, &fault->err);
+    if (status != TIDE_OK)
+        text_copy(fault->hint, sizeof fault->hint, hint);
+    return status;
+}
+
+enum tide_status job_store_open(const struct cli *cli, const struct job *job, char *ret_url, struct store **ret_store,
+                                struct fault *fault)
+{
+    enum tide_status status = store_url(cli, job, ret_url, fault);
+    if (status == TIDE_OK && ret_url[0] == '\0')
+        return fault_set(fault, TIDE_E_STATE, "its checkpoints are in memory only", "job %s has no store", job->spec.name);
+    return status == TIDE_OK ? store_open_there(ret_url, ret_store, fault) : status;
+}

@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef COORDINATOR_CLI_CKPT_STORE_H
+#define COORDINATOR_CLI_CKPT_STORE_H
+
+/* What commands share that read stores themselves. */
+
+#include "ckpt/store/store.h"
+#include "coordinator/cli/client.h"
+#include "coordinator/cli/command.h"
+
+/* The checkpoint that the words name, with its job. On success the caller releases ret_view and ret_json. */
+MUST_USE enum tide_status ckpt_find(const struct cli *cli, struct job_view *ret_view, json_t **ret_json,
+                                    const struct ckpt **ret_ckpt, struct fault *fault);
+/* The store that --store names, else the job's, else the cluster's. ret_url holds TIDE_PATH_MAX + 1 bytes. */
+MUST_USE enum tide_status job_store_open(const struct cli *cli, const struct job *job, char *ret_url, struct store **ret_store,
+                                         struct fault *fault);
+/* One that must be there already. */
+MUST_USE enum tide_status store_open_there(const char *url, struct store **ret_store, struct fault *fault);
+
+#endif
