@@ -186,8 +186,6 @@ static void fill_defaults(struct job_spec *spec)
         spec->nproc_per_node = 1;
     if (spec->ckpt_keep == 0)
         spec->ckpt_keep = SPEC_CKPT_KEEP_DEFAULT;
-    if (spec->ckpt_grace_ms == 0)
-        spec->ckpt_grace_ms = SPEC_CKPT_GRACE_MS_DEFAULT;
     if (spec->stop_grace_ms == 0)
         spec->stop_grace_ms = SPEC_STOP_GRACE_MS_DEFAULT;
     if (spec->cut_deadline_ms == 0)

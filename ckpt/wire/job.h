@@ -152,6 +152,12 @@ static inline uint32_t job_world_size(const struct job_spec *spec)
     return spec->nnodes * spec->nproc_per_node;
 }
 
+/* Not filled into specs: those in logs of earlier versions have none. */
+static inline uint64_t job_grace_ms(const struct job_spec *spec)
+{
+    return spec->ckpt_grace_ms ? spec->ckpt_grace_ms : SPEC_CKPT_GRACE_MS_DEFAULT;
+}
+
 /* NULL if the job has none of that id. */
 struct ckpt *job_ckpt(const struct job *job, uint64_t cut);
 

@@ -153,7 +153,7 @@ void show_ckpt(const struct job *job, const struct ckpt *k)
     if (k->reason[0])
         field_print("reason", TINT_NONE, "%s", k->reason);
     if (k->condemned_ms) {
-        uint64_t end_ms = k->condemned_ms + job->spec.ckpt_grace_ms;
+        uint64_t end_ms = k->condemned_ms + job_grace_ms(&job->spec);
         field_print("deleted", TINT_NONE, "at %s, unless it is pinned", clock_text(end_ms, a));
     }
     char keep[KEEP_TEXT_MAX];

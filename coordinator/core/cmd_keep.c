@@ -49,7 +49,7 @@ static void condemn(struct change *change, struct ckpt *ckpt, const char *reason
     ckpt->condemned_ms = change->command->at_ms;
     TEXT(ckpt->reason, "%s", reason);
     event_add(change, EVENT_CONDEMNED, NULL, -1, ckpt->cut, "checkpoint %" PRIu64 " will be deleted in %s: %s", ckpt->cut,
-              grace_text(job_grace_ms(&change->job->job), time), reason);
+              grace_text(job_grace_ms(&change->job->job.spec), time), reason);
 }
 
 static void take_back(struct change *change, struct ckpt *ckpt, const char *why)
@@ -129,7 +129,7 @@ void ckpt_condemn_by_hand(struct change *change, struct ckpt *ckpt)
     if (ckpt->state == TIDE_CKPT_COMMITTED)
         condemn(change, ckpt, "dropped by hand");
     TEXT(change->outcome->text, "checkpoint %s/%" PRIu64 " will be deleted in %s; tidemark ckpt pin %s/%" PRIu64 " keeps it",
-         job->spec.name, ckpt->cut, grace_text(job_grace_ms(job), time), job->spec.name, ckpt->cut);
+         job->spec.name, ckpt->cut, grace_text(job_grace_ms(&job->spec), time), job->spec.name, ckpt->cut);
     drop_surplus(change);
 }
 

@@ -49,11 +49,6 @@ static inline bool ckpt_kept_by_hand(const struct ckpt *ckpt)
     return ckpt->pinned || ckpt->held_until_ms != 0;
 }
 
-static inline uint64_t job_grace_ms(const struct job *job)
-{
-    return job->spec.ckpt_grace_ms ? job->spec.ckpt_grace_ms : SPEC_CKPT_GRACE_MS_DEFAULT;
-}
-
 /* The cut that ranks are recording; NULL: none. */
 struct ckpt *job_open_cut(const struct job *job);
 /* Ranks have begun an epoch, and not all have ended the transition to it: no other is begun. */

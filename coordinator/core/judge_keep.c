@@ -53,6 +53,6 @@ void judge_keep(struct judging *judging, const struct job_record *record)
     judge_hold(judging, record);
     look_at_condemned(track, record, judging->now_ns);
     for (size_t i = 0; i < track->condemned.count && judging->commands->count == before; i++)
-        if (judge_passed(judging, track->condemned.items[i].since_ns, job_grace_ms(&record->job)))
+        if (judge_passed(judging, track->condemned.items[i].since_ns, job_grace_ms(&record->job.spec)))
             judge_add(judging, CMD_CKPT_EXPIRE, record)->cut = track->condemned.items[i].cut;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Who somebody says he is: names in certificates, addresses, join tokens. And keys of objects. The first byte
- * chooses; the rest is the text. What is
- * taken must be written again in the same letters, or two readers could see two names in one. */
+/* Who somebody says he is: names in certificates, addresses, join tokens. And keys of objects.
+ * The first byte chooses; the rest is the text. What is taken must be written again in the same letters, or two readers could see
+ * two names in one. */
 
 #include "ckpt/base/mem.h"
 #include "ckpt/format/keys.h"

@@ -53,7 +53,7 @@ void check_kept(struct world *w, struct job_truth *truth, const struct job *job,
             return;
         struct cut_truth *known = &truth->cuts[ckpt->cut];
         if (known->known && known->state == TIDE_CKPT_CONDEMNED)
-            condemned_ended(w, truth, ckpt, known, command, job->spec.ckpt_grace_ms);
+            condemned_ended(w, truth, ckpt, known, command, job_grace_ms(&job->spec));
         if (known->known && known->state == TIDE_CKPT_COMMITTED)
             committed_ended(w, truth, job, ckpt, known, command);
         if (ckpt->state == TIDE_CKPT_CONDEMNED && known->state != TIDE_CKPT_CONDEMNED)
