@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <tidemark/types.h>
 #include <unistd.h>
@@ -115,7 +116,7 @@ static enum tide_status put_unnamed(struct store_dir *dir, const char *key, cons
     return status;
 }
 
-/* Give the finished temporary file its name. */
+/* Give the finished temporary file its name. NOT_FOUND: try again. */
 static enum tide_status name_it(struct store_dir *dir, int fd, const char *temporary, const char *key, struct err *err)
 {
     struct stat info;
@@ -127,6 +128,8 @@ static enum tide_status name_it(struct store_dir *dir, int fd, const char *tempo
         return TIDE_OK;
     if (number == EEXIST)
         return taken(key, err);
+    if (number == ENOENT) /* the directory went away, or the file, taken for one that a dead writer left */
+        return TIDE_E_NOT_FOUND;
     errno = number;
     return err_errno(err, "cannot link object %s/%s", dir->root, key);
 }
@@ -141,11 +144,12 @@ static enum tide_status put_named(struct store_dir *dir, const char *key, const 
     int fd = openat(dir->fd, temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0444);
     if (fd < 0)
         return errno == ENOENT ? TIDE_E_NOT_FOUND : err_errno(err, "cannot create a file in %s/%s", dir->root, parent);
+    flock(fd, LOCK_EX | LOCK_NB); /* "I live": where locks are not known, nobody is thought dead either */
     enum tide_status status = fill(dir, fd, key, data, bytes, err);
     if (status == TIDE_OK)
         status = name_it(dir, fd, temporary, key, err);
-    close(fd);
     unlinkat(dir->fd, temporary, 0);
+    close(fd);
     return status;
 }
 

@@ -3,7 +3,8 @@
 #define CKPT_STORE_STORE_DIR_H
 
 /* A directory as a store: an object is a file whose path below the root is its key. Writers that have not finished are
- * files without a name, or, where the file system cannot do that, files whose name begins with STORE_DIR_TEMPORARY. */
+ * files without a name, or, where the file system cannot do that, files whose name begins with STORE_DIR_TEMPORARY. A writer holds
+ * a lock (flock) on such a file; one without is what a dead writer left, and the next list that passes removes it. */
 
 #include "ckpt/store/store.h"
 

@@ -5,6 +5,7 @@
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <tidemark/types.h>
 #include <unistd.h>
@@ -16,6 +17,7 @@
 struct walk {
     const char *prefix;
     struct strlist *keys;
+    int swept; /* something, in a directory that may be empty now */
     char path[TIDE_PATH_MAX + NAME_MAX + 2];
 };
 
@@ -28,6 +30,17 @@ static int relevant(const struct walk *walk, size_t length)
     return strncmp(walk->path, walk->prefix, n < length ? n : length) == 0;
 }
 
+/* What a writer that died left: as long as it lives it holds a lock on it. Shared, as none more is to be had for reading. */
+static void sweep(struct walk *walk, int parent, const char *name)
+{
+    int fd = openat(parent, name, O_RDONLY | O_NONBLOCK | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0)
+        return;
+    if (flock(fd, LOCK_SH | LOCK_NB) == 0 && unlinkat(parent, name, 0) == 0)
+        walk->swept = 1;
+    close(fd);
+}
+
 static enum tide_status enter(struct walk *walk, int parent, const char *name, size_t length, struct err *err)
 {
     int fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
@@ -36,13 +49,19 @@ static enum tide_status enter(struct walk *walk, int parent, const char *name, s
         return errno == ENOENT ? TIDE_OK : err_errno(err, "cannot open directory %s", walk->path);
     walk->path[length] = '/';
     walk->path[length + 1] = '\0';
-    return walk_dir(walk, fd, err);
+    walk->swept = 0;
+    enum tide_status status = walk_dir(walk, fd, err);
+    if (walk->swept)
+        unlinkat(parent, name, AT_REMOVEDIR); /* if nothing else is there */
+    return status;
 }
 
 static enum tide_status visit(struct walk *walk, int parent, const char *name, struct err *err)
 {
     struct stat info;
     size_t base = strlen(walk->path), length = base + strlen(name);
+    if (strncmp(name, STORE_DIR_TEMPORARY, strlen(STORE_DIR_TEMPORARY)) == 0)
+        sweep(walk, parent, name);
     if (length > TIDE_PATH_MAX || !store_key_valid(name))
         return TIDE_OK; /* never written by us: a temporary file, or somebody else's */
     text_copy(walk->path + base, sizeof walk->path - base, name);

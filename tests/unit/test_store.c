@@ -10,6 +10,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <sys/mount.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -155,6 +156,37 @@ static void refused(const char *url, enum tide_status status, const char *words)
     assert_non_null(strstr(err.text, words));
 }
 
+/* Its lock went with it; who lives holds one. */
+static void what_a_dead_writer_left_goes_with_the_next_list(void **state)
+{
+    (void)state;
+    struct err err = {0};
+    struct strlist keys = {0};
+    char dead[128], alive[128];
+    assert_int_equal(store_put(store, "c/a/1", "x", 1, &err), TIDE_OK);
+    assert_int_equal(store_put(store, "c/b/1", "x", 1, &err), TIDE_OK);
+    assert_int_equal(store_remove(store, "c/b/1", &err), TIDE_OK);
+    snprintf(dead, sizeof dead, "%s/c/b", dir);
+    assert_int_equal(mkdir(dead, 0700), 0);
+    snprintf(dead, sizeof dead, "%s/c/b/~put.1", dir);
+    snprintf(alive, sizeof alive, "%s/c/a/~put.2", dir);
+    close(open(dead, O_WRONLY | O_CREAT | O_CLOEXEC, 0444));
+    int fd = open(alive, O_WRONLY | O_CREAT | O_CLOEXEC, 0444);
+    assert_int_equal(flock(fd, LOCK_EX | LOCK_NB), 0);
+    assert_int_equal(store_list(store, "c/", &keys, &err), TIDE_OK);
+    assert_int_equal(keys.count, 1);
+    strlist_release(&keys);
+    assert_int_equal(access(alive, F_OK), 0);
+    assert_int_equal(access(dead, F_OK), -1);
+    *strrchr(dead, '/') = '\0';
+    assert_int_equal(access(dead, F_OK), -1); /* the directory, which was empty then */
+    close(fd);
+    assert_int_equal(store_list(store, "c/a/", &keys, &err), TIDE_OK);
+    assert_int_equal(keys.count, 1);
+    strlist_release(&keys);
+    assert_int_equal(access(alive, F_OK), -1);
+}
+
 static void opening_proves_or_explains(void **state)
 {
     (void)state;
@@ -255,6 +287,7 @@ int main(void)
         BOTH(another_directory_in_its_place_is_noticed),
         BOTH(one_writer_wins_each_race),
         BOTH(writers_survive_a_purge_beside_them),
+        cmocka_unit_test_setup_teardown(what_a_dead_writer_left_goes_with_the_next_list, open_default, close_it),
         cmocka_unit_test_setup_teardown(opening_proves_or_explains, open_default, close_it),
         cmocka_unit_test_setup_teardown(full_and_read_only_disks_are_told, open_default, close_it),
     };

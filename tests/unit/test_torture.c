@@ -19,6 +19,7 @@
 #define WORLD 2u
 #define CUT 6u
 #define CHANGES 100u
+#define HARMLESS_ONE_IN 500u
 #define OBJECTS_MAX 16u
 #define PARTS_MAX 16u
 #define SMALL_EVERY 4u /* of the changes one in so many hits a manifest, however small they are beside packs */
@@ -267,9 +268,11 @@ static unsigned from_env(const char *name, unsigned otherwise)
     return text != NULL && text[0] != '\0' ? (unsigned)strtoul(text, NULL, 10) : otherwise;
 }
 
+/* Some bits of a zstd frame mean nothing: what comes out is the same, and compared with what was recorded. */
 static void each_changed_byte_is_found(void **state)
 {
     (void)state;
+    unsigned without_effect = 0;
     unsigned changes = from_env("TIDE_TORTURE_BYTES", CHANGES);
     struct rng rng = {.state = from_env("TIDE_TORTURE_SEED", 1)};
     find_objects();
@@ -279,11 +282,15 @@ static void each_changed_byte_is_found(void **state)
         long at = (long)draw_byte(&objects[i], &rng);
         int mask = 1 + (int)rng_below(&rng, 255);
         test_flip(objects[i].path, at, mask);
-        if (!check_finds() || !fetch_fails(objects[i].rank < 0 ? 0 : (uint32_t)objects[i].rank))
+        int found = check_finds();
+        if (fetch_fails(objects[i].rank < 0 ? 0 : (uint32_t)objects[i].rank) != found)
+            fail_msg("change %u: byte %ld of %s, xor %d: check and restore disagree", n, at, objects[i].key, mask);
+        if (!found && (i < manifest_count || ++without_effect > changes / HARMLESS_ONE_IN + 1))
             fail_msg("change %u: byte %ld of %s, xor %d, is not found", n, at, objects[i].key, mask);
         test_flip(objects[i].path, at, mask);
     }
     all_is_well();
+    print_message("%u changed, %u of these without effect\n", changes, without_effect);
 }
 
 int main(void)
