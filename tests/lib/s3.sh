@@ -8,6 +8,7 @@
 #     s3_keys                                 # exports AWS_* for the user it made
 #     s3_bucket NAME                          # makes a bucket
 #     s3_signal STOP osd                      # also mon, rgw
+#     s3_full yes                             # what it holds is too much from now on; no: it is not any more
 #     s3_stop
 # shellcheck shell=bash
 
@@ -199,6 +200,21 @@ s3_bucket()
 s3_signal()
 {
     kill "-$1" "${S3_PID[$2]}"
+}
+
+# By the marks above which it counts as full: whatever it holds is more, or nothing is.
+s3_full()
+{
+    local marks=(full:0.95 backfillfull:0.9 nearfull:0.85) mark
+    [ "$1" = no ] || marks=(nearfull:0.0001 backfillfull:0.0002 full:0.0003)
+    for mark in "${marks[@]}"; do
+        s3_ceph osd "set-${mark%:*}-ratio" "${mark#*:}" >"$S3_DIR/log/full.out" 2>&1 || return 1
+    done
+}
+
+s3_is_full()
+{
+    s3_ceph health detail 2>/dev/null | grep -q 'osd.0 is full'
 }
 
 s3_gone()
