@@ -213,6 +213,8 @@ static enum tide_status decode_list(const struct codec *codec, const struct code
     if (n > f->size)
         return err_set(err, TIDE_E_INVALID, "%s: field \"%s\" has %zu entries; at most %zu are possible", codec->noun,
                        f->name, n, f->size);
+    if (n == 0)
+        return TIDE_OK; /* no memory either: the heartbeat of an idle node is mostly empty lists */
     to->items = mem_array(n, f->of->size);
     for (; to->count < n; to->count++) {
         enum tide_status status =

@@ -97,6 +97,8 @@ static void on_connection(void *arg, struct MHD_Connection *mhd, void **context,
     *c->link = c->next;
     if (c->next)
         c->next->link = c->link;
+    mem_free(c->peer);
+    mem_free(c->peer_serial);
     mem_free(c);
     *context = NULL;
 }

@@ -15,9 +15,8 @@ struct connection {
     int fd;
     uint64_t deadline_ns; /* of the phase it is in; 0: none */
     bool peer_known;      /* the client's certificate has been looked at */
-    char peer[CERT_NAME_MAX + 1];
-    char peer_serial[SERIAL_CHARS + 1];
-    const char *peer_fault; /* why `peer` is empty; static storage */
+    char *peer, *peer_serial; /* its name and number; on the heap, for most of ten thousand may have none; NULL: none */
+    const char *peer_fault;   /* why there is none; static storage */
     struct http_request *request;
     struct connection *next, **link;
 };
@@ -49,8 +48,8 @@ struct http_request {
     const char *method;             /* of libmicrohttpd; lives as long as the request */
     struct err *refusal;            /* set before the body came: answered when it has gone by; heap */
     unsigned refusal_code;
-    char *path; /* heap */
-    char allow[64];                      /* methods the path knows, when the method does not fit */
+    char *path;                          /* heap */
+    char *allow;                         /* methods the path knows, when the method does not fit; heap; NULL: none */
     const char *params[HTTP_PARAMS_MAX]; /* into `segments` */
     char *segments;                      /* the path, cut; heap */
     char *body;

@@ -44,10 +44,11 @@ void route_find(struct http_request *request, const char *method)
             request->route = route;
             return;
         }
-        size_t n = strlen(request->allow);
-        snprintf(request->allow + n, sizeof request->allow - n, n ? ", %s" : "%s", route->method);
+        char *before = request->allow;
+        request->allow = before ? mem_format("%s, %s", before, route->method) : mem_strdup(route->method);
+        mem_free(before);
     }
-    if (request->allow[0])
+    if (request->allow != NULL)
         request_refuse(request, 405, TIDE_E_INVALID, "%s is not possible on %.200s; possible: %s", method, request->path,
                        request->allow);
     else
@@ -107,12 +108,13 @@ const char *http_peer(const struct http_request *request, const char **ret_why)
     const struct connection *c = request->connection;
     if (ret_why != NULL)
         *ret_why = c->peer_fault;
-    return c->peer[0] != '\0' ? c->peer : NULL;
+    return c->peer;
 }
 
 const char *http_peer_serial(const struct http_request *request)
 {
-    return request->connection->peer_serial;
+    const struct connection *c = request->connection;
+    return c->peer_serial ? c->peer_serial : "";
 }
 
 void http_peer_address(const struct http_request *request, char ret_address[ADDRESS_MAX + 1])
@@ -277,6 +279,7 @@ void request_free(struct http_request *request)
         mem_free(request->headers[i].value);
     mem_free(request->refusal);
     mem_free(request->path);
+    mem_free(request->allow);
     mem_free(request->segments);
     mem_free(request->body);
     mem_free(request->location);

@@ -5,6 +5,7 @@
 #include <gnutls/x509.h>
 #include <string.h>
 
+#include "ckpt/base/mem.h"
 #include "coordinator/http/inner.h"
 
 #define NO_CERTIFICATE "the client brought no certificate"
@@ -54,10 +55,15 @@ static const char *read_cert(const gnutls_datum_t *der, struct connection *to)
     if (gnutls_x509_crt_init(&cert) != GNUTLS_E_SUCCESS)
         return "no memory for the client's certificate";
     const char *fault = "the client's certificate cannot be read";
+    char name[CERT_NAME_MAX + 1], serial[SERIAL_CHARS + 1];
     if (gnutls_x509_crt_import(cert, der, GNUTLS_X509_FMT_DER) == GNUTLS_E_SUCCESS)
-        fault = take_serial(cert, to->peer_serial);
-    if (to->peer_serial[0] != '\0')
-        fault = take_name(cert, to->peer);
+        fault = take_serial(cert, serial);
+    if (fault == NULL)
+        fault = take_name(cert, name);
+    if (fault == NULL) {
+        to->peer = mem_strdup(name);
+        to->peer_serial = mem_strdup(serial);
+    }
     gnutls_x509_crt_deinit(cert);
     return fault;
 }
