@@ -16,6 +16,9 @@ MUST_USE void *mem_grow(void *old, size_t count, size_t size); /* new tail is no
 MUST_USE char *mem_strdup(const char *text);
 MUST_USE char *mem_format(const char *format, ...) PRINTF_LIKE(1, 2);
 void mem_free(void *pointer); /* NULL is legal */
+/* What is free goes back to the system, for a thread that was done with much of it at a time: its part of the heap would keep
+ * it. Takes a few ms of a large heap. */
+void mem_trim(void);
 
 MUST_USE void *mem_try_alloc(size_t bytes);
 MUST_USE void *mem_try_array(size_t count, size_t size);

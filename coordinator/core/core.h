@@ -242,7 +242,12 @@ MUST_USE enum tide_status desired_build(const struct state *state, const struct 
 MUST_USE enum tide_status view_job(const struct state *state, const struct book *book, const char *job, uint64_t now_ns,
                                    struct job_view *ret_view, struct err *err);
 void view_jobs(const struct state *state, struct job_list *ret_list);
-void view_nodes(const struct state *state, const struct book *book, uint64_t now_ns, struct node_list *ret_list);
+/* One after another, by name: all of them at a time would be 10 MB of ten thousand. */
+typedef void view_node_fn(void *arg, struct node_view *view);
+void view_nodes(const struct state *state, const struct book *book, uint64_t now_ns, view_node_fn *each, void *arg);
+/* Errors: NOT_FOUND. */
+MUST_USE enum tide_status view_node(const struct state *state, const struct book *book, const char *name, uint64_t now_ns,
+                                    struct node_view *ret_view, struct err *err);
 /* Fills all but members, version and uptime. */
 void view_cluster(const struct state *state, struct cluster_view *ret_view);
 

@@ -50,7 +50,7 @@ void view_jobs(const struct state *state, struct job_list *ret_list)
     }
 }
 
-static void view_node(const struct book *book, const struct node *node, uint64_t now_ns, struct node_view *to)
+static void fill_node(const struct book *book, const struct node *node, uint64_t now_ns, struct node_view *to)
 {
     const struct book_entry *entry = book_find(book, node->name);
     codec_copy(&node_codec, node, &to->node);
@@ -58,29 +58,59 @@ static void view_node(const struct book *book, const struct node *node, uint64_t
     to->silent_ms = heard ? (now_ns - entry->heard_ns) / NS_PER_MS : SILENT_FOR_EVER_MS;
 }
 
-static void add_job(const struct state *state, const struct job_record *record, struct node_list *list)
+struct node_use {
+    uint32_t slots;
+    struct strlist jobs;
+};
+
+static void add_job(const struct job_record *record, struct node_use *to)
 {
-    for (size_t i = 0; i < record->job.nodes.count; i++) {
-        bool found;
-        size_t at = state_node_index(state, record->job.nodes.items[i], &found);
-        if (!found)
-            continue;
-        list->nodes.items[at].used_slots += record->job.spec.nproc_per_node;
-        if (list->nodes.items[at].jobs.count < NODE_JOBS_MAX)
-            strlist_add(&list->nodes.items[at].jobs, record->job.spec.name);
-    }
+    to->slots += record->job.spec.nproc_per_node;
+    if (to->jobs.count < NODE_JOBS_MAX)
+        strlist_add(&to->jobs, record->job.spec.name);
 }
 
-void view_nodes(const struct state *state, const struct book *book, uint64_t now_ns, struct node_list *ret_list)
+/* Takes what `use` holds over. */
+static struct node_view view_used(const struct book *book, const struct node *node, struct node_use *use, uint64_t now_ns)
 {
-    *ret_list = (struct node_list){.revision = state->revision};
-    ret_list->nodes.items = mem_array(state->nodes.count, sizeof *ret_list->nodes.items);
-    ret_list->nodes.count = state->nodes.count;
-    for (size_t i = 0; i < state->nodes.count; i++)
-        view_node(book, &state->nodes.items[i], now_ns, &ret_list->nodes.items[i]);
+    struct node_view view = {.used_slots = use->slots, .jobs = use->jobs};
+    fill_node(book, node, now_ns, &view);
+    *use = (struct node_use){0};
+    return view;
+}
+
+enum tide_status view_node(const struct state *state, const struct book *book, const char *name, uint64_t now_ns,
+                           struct node_view *ret_view, struct err *err)
+{
+    const struct node *node = state_node(state, name);
+    struct node_use use = {0};
+    if (node == NULL)
+        return err_set(err, TIDE_E_NOT_FOUND, "there is no node %s; tidemark node list names those there are", name);
     for (size_t i = 0; i < state->jobs.count; i++)
-        if (job_active(&state->jobs.items[i]))
-            add_job(state, &state->jobs.items[i], ret_list);
+        if (job_active(&state->jobs.items[i]) && strlist_has(&state->jobs.items[i].job.nodes, name))
+            add_job(&state->jobs.items[i], &use);
+    *ret_view = view_used(book, node, &use, now_ns);
+    return TIDE_OK;
+}
+
+void view_nodes(const struct state *state, const struct book *book, uint64_t now_ns, view_node_fn *each, void *arg)
+{
+    struct node_use *uses = mem_array(state->nodes.count, sizeof *uses);
+    for (size_t i = 0; i < state->jobs.count; i++) {
+        const struct job_record *record = &state->jobs.items[i];
+        for (size_t k = 0; job_active(record) && k < record->job.nodes.count; k++) {
+            bool found;
+            size_t at = state_node_index(state, record->job.nodes.items[k], &found);
+            if (found)
+                add_job(record, &uses[at]);
+        }
+    }
+    for (size_t i = 0; i < state->nodes.count; i++) {
+        struct node_view view = view_used(book, &state->nodes.items[i], &uses[i], now_ns);
+        each(arg, &view);
+        codec_release(&node_view_codec, &view);
+    }
+    mem_free(uses);
 }
 
 void view_cluster(const struct state *state, struct cluster_view *ret_view)

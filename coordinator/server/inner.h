@@ -5,7 +5,7 @@
 #include "coordinator/server/server.h"
 
 #define WATCH_MS_MAX 60000u /* longest a watch is held */
-#define WATCH_BUCKETS 1024u
+#define WATCH_BUCKETS 8192u
 #define VERSION_MAX (UINT64_C(1) << 62) /* of a watched thing; larger ones are no answer of ours */
 #define COMMAND_DEADLINE_MS 30000u      /* a command that is not in the log by then is answered TIMEOUT: outcome unknown */
 #define TURN_LONG_NS (250 * NS_PER_MS)  /* a turn of the loop that long is said */
@@ -42,6 +42,8 @@ struct watches {
     bool swept_soon;  /* the sweep timer is set for at once, not for later */
     bool sweep_again; /* something changed behind the cursor */
     unsigned cursor;  /* bucket at which an interrupted sweep goes on */
+    uint64_t took_ns; /* its turns so far */
+    uint64_t rest_until_ns; /* no other begins before; 0: none was interrupted */
 };
 
 #define REFUSALS_LOGGED_MAX 10u /* lines about refused calls in … */
@@ -188,8 +190,9 @@ void watch_tick(struct server *server, uint64_t now_ns);
 void watch_send_away(struct server *server); /* all who wait: to the leader, or to ask again */
 void watch_stop(struct server *server);
 
-/* view.c: what is served of a thing, its "revision" being `version`. ret_basis: digest of what counts as a change. */
-MUST_USE enum tide_status view_of(struct server *server, unsigned kind, const char *key, json_t **ret_json,
+/* view.c: what is served of a thing, a JSON object on the heap, without the "revision". ret_basis: digest of what counts as a
+ * change. */
+MUST_USE enum tide_status view_of(struct server *server, unsigned kind, const char *key, char **ret_text,
                                   struct digest *ret_basis, struct err *err);
 
 #endif

@@ -70,6 +70,7 @@ static void image_run(uv_work_t *work)
                                 .bytes = strlen(text)};
     image->status = member_save_image(replica->member, &snapshot, &image->err);
     mem_free(text);
+    mem_trim();
 }
 
 /* ---- the loop ---- */

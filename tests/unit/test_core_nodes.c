@@ -302,6 +302,16 @@ static void a_job_that_waits_comes_before_the_reserve_of_another(void **context)
     world_release(&w);
 }
 
+static void see_n1(void *arg, struct node_view *view)
+{
+    unsigned *seen = arg;
+    assert_string_equal(view->node.name, "n1");
+    assert_int_equal(view->used_slots, 3);
+    assert_int_equal(view->jobs.count, 2);
+    assert_true(view->silent_ms < 20);
+    ++*seen;
+}
+
 static void two_jobs_share_a_node_by_slots(void **context)
 {
     (void)context;
@@ -315,12 +325,16 @@ static void two_jobs_share_a_node_by_slots(void **context)
     assert_state(&w, "a", "running");
     assert_state(&w, "b", "pending");
     assert_state(&w, "c", "running");
-    struct node_list list;
-    view_nodes(&w.state, &w.book, w.now_ns, &list);
-    assert_int_equal(list.nodes.items[0].used_slots, 3);
-    assert_int_equal(list.nodes.items[0].jobs.count, 2);
-    assert_true(list.nodes.items[0].silent_ms < 20);
-    codec_release(&node_list_codec, &list);
+    unsigned seen = 0;
+    view_nodes(&w.state, &w.book, w.now_ns, see_n1, &seen);
+    assert_int_equal(seen, 1);
+    struct node_view one;
+    assert_int_equal(view_node(&w.state, &w.book, "n1", w.now_ns, &one, NULL), TIDE_OK);
+    assert_int_equal(one.used_slots, 3);
+    assert_int_equal(one.jobs.count, 2);
+    assert_true(one.silent_ms < 20);
+    codec_release(&node_view_codec, &one);
+    assert_int_equal(view_node(&w.state, &w.book, "n2", w.now_ns, &one, NULL), TIDE_E_NOT_FOUND);
     /* An agent started again with fewer slots keeps those in use. */
     struct fake *n1 = fake_of(&w, "n1");
     assert_int_equal(register_as(&w, "n1", n1->uid, n1->incarnation, 1), TIDE_OK);
