@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* agents_load N SECONDS RATE HOST:PORT [HOST:PORT …]: N agents that do nothing but register, beat once a second and hold a
- * long poll, each over two connections of its own as a real one does; one process, one epoll. Follows redirects, and goes to
- * the next coordinator when one does not answer. RATE: registrations a second at the start. Where there are not descriptors
- * for so many, at this end or at the coordinator's, the last agents dial anew for each beat and keep their polls only.
+ * long poll, each from an address and over two connections of its own as a real one does; one process, one epoll. (From one
+ * address there would soon be no port left that is not in TIME_WAIT, and the kernel would be busy looking for one.) Follows
+ * redirects, and goes to the next coordinator when one does not answer. RATE: registrations a second at the start. Where
+ * there are not descriptors for so many, at this end or at the coordinator's, the last agents keep their polls only and dial
+ * anew for each beat. However many of these want to at a time, never are more connections open than fit: who finds none free
+ * comes again in a moment.
  *
  * Last line on stdout: a JSON object: agents, beats, refused (answers 4xx to a beat), retried (calls that had to be made
- * again), with_two (agents that kept two connections), beat_p50_us, beat_p99_us, polls. A line "ready" when all have
- * registered. Plain HTTP on loopback only. */
+ * again), with_two (agents that kept two connections), open_most (connections at a time), put_off (calls that found none
+ * free), beat_p50_us, beat_p99_us, polls. A line "ready" when all have registered. Plain HTTP on loopback only. */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
@@ -29,10 +32,14 @@
 #define EVENTS_MAX 1024
 #define BEAT_S 1.0
 #define PAUSE_S 0.2 /* after a call that failed */
-#define CALL_S 1.0  /* a beat that is not answered by then is asked of another */
+#define CALL_S 2.0  /* a beat that is not answered by then is asked of another: as long as an agent waits, with such a lease */
+#define SWEEP_S 0.02
+#define AGENT_ADDRESSES 0x7f010000u /* 127.1.0.0: agent i is at that + i */
 #define POLL_WAIT_MS 30000
 #define SAMPLES_MAX 2000000
 #define DESCRIPTORS_KEPT 400 /* for all else that a process has open, the coordinator, too */
+#define DIALLED_MAX 400      /* connections at a time of agents that dial anew */
+#define PUT_OFF_S 0.01       /* a call that finds no connection free */
 
 enum call { CALL_NONE, CALL_REGISTER, CALL_BEAT, CALL_POLL };
 
@@ -42,8 +49,7 @@ struct line { /* one connection */
     enum call call, wanted; /* wanted: to be made at `due` */
     double due, sent_at;
     unsigned member;
-    size_t used;
-    char answer[ANSWER_MAX];
+    size_t used; /* bytes of its answer */
 };
 
 struct agent {
@@ -58,8 +64,10 @@ static unsigned member_count;
 static struct agent *agents;
 static unsigned agent_count, registered;
 static unsigned with_two; /* agents that keep two connections */
+static unsigned open_count, open_most, open_limit;
+static char (*answers)[ANSWER_MAX]; /* of all lines; apart, so that a look at every line is short */
 static int events_fd;
-static unsigned long long beats, refused_count, retried, polls;
+static unsigned long long beats, refused_count, retried, put_off, polls;
 static float *samples;
 static size_t sample_count;
 static double measure_from;
@@ -74,10 +82,17 @@ static bool is_poll(const struct line *line)
     return line == &agents[agent_of(line)].poll;
 }
 
+static char *answer_of(const struct line *line)
+{
+    return answers[2 * agent_of(line) + is_poll(line)];
+}
+
 static void hang_up(struct line *line)
 {
-    if (line->fd >= 0)
+    if (line->fd >= 0) {
         close(line->fd);
+        open_count--;
+    }
     line->fd = -1;
     line->connected = false;
     line->call = CALL_NONE;
@@ -108,7 +123,14 @@ static bool dial(struct line *line)
         perror("agents_load: socket");
         exit(1);
     }
+    open_count++;
+    if (open_count > open_most)
+        open_most = open_count;
     setsockopt(line->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    setsockopt(line->fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &one, sizeof one);
+    const struct sockaddr_in from = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(AGENT_ADDRESSES + agent_of(line))};
+    if (bind(line->fd, (const struct sockaddr *)&from, sizeof from) != 0)
+        return false;
     const struct sockaddr_in *to = &members[line->member];
     if (connect(line->fd, (const struct sockaddr *)to, sizeof *to) != 0 && errno != EINPROGRESS)
         return false;
@@ -154,6 +176,11 @@ static void send_now(struct line *line, double now)
 
 static void proceed(struct line *line, double now)
 {
+    if (line->fd < 0 && open_count == open_limit) {
+        put_off++;
+        line->due = now + PUT_OFF_S;
+        return;
+    }
     if (line->fd < 0 && !dial(line)) {
         failed(line, now);
         return;
@@ -217,8 +244,9 @@ static void answered(struct line *line, int status, const char *body, double now
 
 static void on_readable(struct line *line, double now)
 {
+    char *answer = answer_of(line);
     for (;;) {
-        ssize_t n = recv(line->fd, line->answer + line->used, sizeof line->answer - 1 - line->used, 0);
+        ssize_t n = recv(line->fd, answer + line->used, ANSWER_MAX - 1 - line->used, 0);
         if (n < 0 && (errno == EAGAIN || errno == EINTR))
             return;
         if (n <= 0) {
@@ -229,16 +257,16 @@ static void on_readable(struct line *line, double now)
             return;
         }
         line->used += (size_t)n;
-        line->answer[line->used] = '\0';
-        const char *end = strstr(line->answer, "\r\n\r\n"), *length = strstr(line->answer, "Content-Length: ");
+        answer[line->used] = '\0';
+        const char *end = strstr(answer, "\r\n\r\n"), *length = strstr(answer, "Content-Length: ");
         if (end == NULL || length == NULL || length > end)
             continue;
-        size_t body = strtoul(length + 16, NULL, 10), head = (size_t)(end + 4 - line->answer);
-        if (line->used < head + body && line->used < sizeof line->answer - 1)
+        size_t body = strtoul(length + 16, NULL, 10), head = (size_t)(end + 4 - answer);
+        if (line->used < head + body && line->used < ANSWER_MAX - 1)
             continue;
-        int status = (int)strtol(line->answer + 9, NULL, 10);
+        int status = (int)strtol(answer + 9, NULL, 10);
         if (status == 307)
-            redirect(line, line->answer, now);
+            redirect(line, answer, now);
         else
             answered(line, status, end + 4, now);
         if (line->fd < 0)
@@ -302,14 +330,17 @@ static void share_descriptors(void)
     files.rlim_cur = files.rlim_max;
     if (setrlimit(RLIMIT_NOFILE, &files) != 0)
         perror("agents_load: setrlimit");
-    if (files.rlim_max < agent_count + DESCRIPTORS_KEPT) {
+    if (files.rlim_max < agent_count + DIALLED_MAX + DESCRIPTORS_KEPT) {
         fprintf(stderr, "agents_load: %u agents need more than the %llu descriptors there are\n", agent_count,
                 (unsigned long long)files.rlim_max);
         exit(1);
     }
     with_two = agent_count;
-    if (files.rlim_max < 2ull * agent_count + DESCRIPTORS_KEPT)
-        with_two = (unsigned)files.rlim_max - DESCRIPTORS_KEPT - agent_count;
+    open_limit = 2 * agent_count;
+    if (files.rlim_max - DESCRIPTORS_KEPT < open_limit) {
+        open_limit = (unsigned)files.rlim_max - DESCRIPTORS_KEPT;
+        with_two = open_limit - DIALLED_MAX - agent_count;
+    }
 }
 
 static void set_up(int argc, char **argv, double rate)
@@ -327,6 +358,7 @@ static void set_up(int argc, char **argv, double rate)
     }
     events_fd = epoll_create1(EPOLL_CLOEXEC);
     agents = calloc(agent_count, sizeof *agents);
+    answers = calloc(2ul * agent_count, sizeof *answers);
     samples = calloc(SAMPLES_MAX, sizeof *samples);
     double now = seconds();
     for (unsigned i = 0; i < agent_count; i++) {
@@ -352,7 +384,7 @@ int main(int argc, char **argv)
         now = seconds();
         for (int i = 0; i < n; i++)
             on_event(&events[i], now);
-        if (now - last_sweep > 0.005) {
+        if (now - last_sweep > SWEEP_S) {
             sweep(now);
             last_sweep = now;
         }
@@ -364,9 +396,8 @@ int main(int argc, char **argv)
         }
     }
     qsort(samples, sample_count, sizeof *samples, by_size);
-    printf("{\"agents\":%u,\"with_two\":%u,\"beats\":%llu,\"refused\":%llu,\"retried\":%llu,\"polls\":%llu,\"beat_p50_us\":%"
-           ".0f,\"beat_p99_"
-           "us\":%.0f}\n",
-           agent_count, with_two, beats, refused_count, retried, polls, quantile(0.5), quantile(0.99));
+    printf("{\"agents\":%u,\"with_two\":%u,\"open_most\":%u,\"put_off\":%llu,\"beats\":%llu,\"refused\":%llu,\"retried\":%llu,"
+           "\"polls\":%llu,\"beat_p50_us\":%.0f,\"beat_p99_us\":%.0f}\n",
+           agent_count, with_two, open_most, put_off, beats, refused_count, retried, polls, quantile(0.5), quantile(0.99));
     return 0;
 }

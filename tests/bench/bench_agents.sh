@@ -3,7 +3,8 @@
 # Ten thousand agents: each beats once a second and holds a long poll, over real sockets. What that costs the coordinator, and
 # whether it ever calls one of them lost. BENCH_AGENTS and BENCH_SECONDS change the size; the limits are what 10,000 agents
 # may cost, scaled to the number there is. Where a process may not have a descriptor for each connection, some agents dial
-# anew for each beat: agents_two_connections says how many do not.
+# anew for each beat: agents_two_connections says how many do not. rss is the most there was from the start to the end, with
+# a list of all nodes asked for, too. Nothing is told of a load that ended early.
 set -uo pipefail
 # shellcheck source=tests/lib/scenario.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../lib/scenario.sh"
@@ -47,7 +48,12 @@ load()
     : >"$OUT"
     (cluster_in 0 "$SCENARIO_BUILD/bin/agents_load" "$AGENTS" "$length" "$REGISTER_RATE" "$@" >"$OUT") &
     LOAD=$!
-    wait_for "$REGISTER_S" "all agents have registered" grep -q ready "$OUT"
+    wait_for "$REGISTER_S" "all agents have registered" load_decided && grep -q ready "$OUT"
+}
+
+load_decided()
+{
+    grep -q ready "$OUT" || ! kill -0 "$LOAD"
 }
 
 said()
@@ -58,19 +64,19 @@ said()
 # One coordinator: what the agents cost it.
 alone()
 {
-    local pid before after from to between=$((SECONDS_WANTED - WARM_S - 3))
+    local pid before after from to lost between=$((SECONDS_WANTED - WARM_S - 3))
     pid=$(cluster_pids 0 | head -n 1)
     load "$SECONDS_WANTED" "${CLUSTER_URL#http://}" || return 1
     sleep "$WARM_S"
     before=$(ticks "$pid") from=$(revision)
     sleep "$between"
-    after=$(ticks "$pid") to=$(revision)
+    after=$(ticks "$pid") to=$(revision) lost=$(lost)
+    wait "$LOAD" || return 1
     emit agents "$AGENTS" "" null
     emit cpu "$(((after - before) * 100 / CLOCK_TICKS / between))" "%" "$((CPU_LIMIT * AGENTS / 10000))"
-    emit rss "$(awk '/VmRSS/ {print int($2 / 1024)}' "/proc/$pid/status")" MB "$((RSS_LIMIT_MB * AGENTS / 10000))"
+    emit rss "$(awk '/VmHWM/ {print int($2 / 1024)}' "/proc/$pid/status")" MB "$((RSS_LIMIT_MB * AGENTS / 10000))"
     emit log_entries $((to - from)) "" 0
-    emit lost_verdicts "$(lost)" "" 0
-    wait "$LOAD" || return 1
+    emit lost_verdicts "$lost" "" 0
     emit agents_two_connections "$(said with_two)" "" null
     emit beat_p50 "$(said beat_p50_us)" us null
     emit beat_p99 "$(said beat_p99_us)" us null
@@ -89,6 +95,7 @@ group()
     from=$(revision)
     cluster_await_leader && cluster_member_kill "$CLUSTER_LEADER" && cluster_await_leader || return 1
     wait "$LOAD" || return 1
+    emit group_agents "$AGENTS" "" null
     emit group_lost_verdicts "$(lost)" "" 0
     emit group_log_entries $(($(revision) - from)) "" 0
     emit group_refused_beats "$(said refused)" "" 0
