@@ -9,6 +9,7 @@
 #include "ckpt/stage/sample.h"
 
 #define FAST_LEVEL 1
+#define STRONG_LEVEL 6 /* of what matches are looked for in: above it time doubles for the last percent */
 /* No matches are looked for, and literals go through Huffman's code all the same, which this far down is off by itself. */
 #define HUFFMAN_LEVEL (-131072)
 #define PAYS_DIVISOR 16 /* compressed must be shorter by a 16th, or a restore pays for nothing */
@@ -16,6 +17,7 @@
 struct encoder {
     ZSTD_CCtx *fast, *huffman;
     ZSTD_DCtx *in;
+    enum effort_level effort;
     unsigned char *planes; /* FORMAT_CHUNK_BYTES: of the segment at hand */
 };
 
@@ -36,6 +38,7 @@ enum tide_status encoder_create(struct encoder **ret_encoder, struct err *err)
 {
     struct encoder *encoder = mem_try_alloc(sizeof *encoder);
     if (encoder) {
+        encoder->effort = EFFORT_FAST;
         encoder->fast = ZSTD_createCCtx();
         encoder->huffman = ZSTD_createCCtx();
         encoder->in = ZSTD_createDCtx();
@@ -62,6 +65,14 @@ void encoder_free(struct encoder *encoder)
     ZSTD_freeDCtx(encoder->in);
     mem_free(encoder->planes);
     mem_free(encoder);
+}
+
+void encoder_effort(struct encoder *encoder, enum effort_level level)
+{
+    /* A level that is not taken leaves the one before. */
+    if (encoder->effort != level)
+        set(encoder->fast, ZSTD_c_compressionLevel, level == EFFORT_STRONG ? STRONG_LEVEL : FAST_LEVEL);
+    encoder->effort = level;
 }
 
 /* Equal to itself `period` bytes further: memcmp is as fast as memory, and ends at the first byte that is not. */
@@ -196,11 +207,11 @@ void encode_chunk(struct encoder *e, const void *raw, uint32_t raw_bytes, struct
         memcpy(to, raw, *ret_length);
         return;
     }
-    if (segments->count == 1 && first->width == 1 && !first->is_float) {
+    if (e->effort != EFFORT_RAW && segments->count == 1 && first->width == 1 && !first->is_float) {
         *ret_codec = CHUNK_ZSTD;
         if (put_whole(e, raw, raw_bytes, to, ret_length) == 0)
             return;
-    } else {
+    } else if (e->effort != EFFORT_RAW) {
         *ret_codec = CHUNK_PLANES;
         *ret_length = put_planes(e, raw, raw_bytes, segments, to);
         if (*ret_length > 0)

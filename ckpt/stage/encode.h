@@ -6,14 +6,19 @@
 
 #include "ckpt/format/chunk.h"
 #include "ckpt/format/segment.h"
+#include "ckpt/stage/effort.h"
 
 struct encoder;
 MUST_USE enum tide_status encoder_create(struct encoder **ret_encoder, struct err *err);
 void encoder_free(struct encoder *encoder); /* NULL is legal */
 
+/* For the chunks to come; EFFORT_FAST until it is said otherwise. Whatever it is, what is stored can be decoded by all. */
+void encoder_effort(struct encoder *encoder, enum effort_level level);
+
 /* Store `raw`, of at most FORMAT_CHUNK_BYTES, at `to`, which has room for raw_bytes: nothing when it is all zero, 8 bytes
  * when these are repeated, else by planes as `segments` has them (segments_plan), or as it is where that does not save
- * enough. Methods and lengths in `segments` are written over. Same bytes and segments in, same bytes out. */
+ * enough. Methods and lengths in `segments` are written over. Same bytes, segments and effort in,
+ * same bytes out. */
 void encode_chunk(struct encoder *encoder, const void *raw, uint32_t raw_bytes, struct segments *segments, void *to,
                   enum chunk_codec *ret_codec, uint32_t *ret_length);
 

@@ -14,6 +14,7 @@ struct writer {
     const struct slot *slot;
     const struct slot_sum *sum;
     struct encoder *encoder;
+    struct effort effort;
     unsigned char *raw; /* CHUNK_BYTES: the copy that was checked is the copy that is encoded */
     struct upload upload;
     struct base base;
@@ -28,6 +29,7 @@ static enum tide_status writer_init(struct writer *w, struct store *store, const
                                     const struct slot_sum *sum, struct err *err)
 {
     *w = (struct writer){.store = store, .slot = slot, .sum = sum};
+    effort_init(&w->effort);
     w->raw = mem_try_alloc(CHUNK_BYTES);
     if (w->raw == NULL)
         return err_set(err, TIDE_E_NOMEM, "no memory for a chunk of %u bytes", CHUNK_BYTES);
@@ -90,6 +92,8 @@ static enum tide_status flush_pack(struct writer *w, struct err *err)
     w->stored_bytes += w->pack_used;
     uint32_t bytes = w->pack_used;
     w->pack_used = 0;
+    effort_note(&w->effort, upload_depth(&w->upload), upload_depth_max(&w->upload));
+    encoder_effort(w->encoder, w->effort.level);
     return upload_put(&w->upload, pack->key, bytes, err);
 }
 

@@ -145,6 +145,23 @@ unsigned char *upload_room(const struct upload *upload)
     return upload->packs[upload->filling].bytes;
 }
 
+unsigned upload_depth(struct upload *upload)
+{
+    unsigned depth = 0;
+    for (unsigned i = 0; i < upload->count; i++)
+        depth += upload->packs[i].turn > 0 && store_pending(&upload->packs[i].op);
+    return depth;
+}
+
+unsigned upload_depth_max(const struct upload *upload)
+{
+    unsigned at_once = store_at_once(upload->store);
+    pthread_mutex_lock(&all.lock);
+    unsigned most = share() - 1;
+    pthread_mutex_unlock(&all.lock);
+    return most < at_once ? most : at_once;
+}
+
 /* One more that is not under way, if that may be. */
 static void grow(struct upload *upload)
 {
@@ -186,11 +203,12 @@ enum tide_status upload_put(struct upload *upload, const char *key, uint32_t byt
             upload->filling = i;
             return status;
         }
+    pack = oldest(upload);
     unsigned before = upload->count;
-    grow(upload);
+    if (store_pending(&pack->op)) /* else there is one to use again */
+        grow(upload);
     if (status != TIDE_OK || upload->count > before)
         return status;
-    pack = oldest(upload);
     upload->filling = (unsigned)(pack - upload->packs);
     return finish_one(pack, err);
 }

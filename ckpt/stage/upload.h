@@ -36,6 +36,9 @@ unsigned char *upload_room(const struct upload *upload);
 /* Begin to put the pack that was filled, under that key; upload_room is another afterwards. Errors: of this or an earlier
  * one, as store_put_same. */
 MUST_USE enum tide_status upload_put(struct upload *upload, const char *key, uint32_t bytes, struct err *err);
+/* Of what was put, how much is still under way, and how much can be beside the pack that is filled. */
+unsigned upload_depth(struct upload *upload);
+unsigned upload_depth_max(const struct upload *upload);
 /* Wait for all that is under way. */
 MUST_USE enum tide_status upload_finish(struct upload *upload, struct err *err);
 

@@ -83,6 +83,14 @@ void crew_begin(struct crew *crew, struct store_op *op)
         perform(op);
 }
 
+int crew_pending(struct crew *crew, struct store_op *op)
+{
+    pthread_mutex_lock(&crew->lock);
+    int running = op->running;
+    pthread_mutex_unlock(&crew->lock);
+    return running;
+}
+
 enum tide_status crew_finish(struct crew *crew, struct store_op *op, struct err *err)
 {
     pthread_mutex_lock(&crew->lock);

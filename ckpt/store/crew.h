@@ -24,6 +24,7 @@ void crew_init(struct crew *crew);
 void crew_release(struct crew *crew); /* no operation may be under way */
 /* Without a thread for it, it is done here and now. */
 void crew_begin(struct crew *crew, struct store_op *op);
+int crew_pending(struct crew *crew, struct store_op *op);
 enum tide_status crew_finish(struct crew *crew, struct store_op *op, struct err *err);
 
 #endif

@@ -329,6 +329,14 @@ enum tide_status s3_begin(struct s3_client *client, const struct s3_request *req
     return TIDE_OK;
 }
 
+int s3_pending(struct s3_call *call)
+{
+    pthread_mutex_lock(&call->client->lock);
+    int done = call->done;
+    pthread_mutex_unlock(&call->client->lock);
+    return !done;
+}
+
 enum tide_status s3_finish(struct s3_call *call, struct s3_answer *ret_answer, struct err *err)
 {
     struct s3_client *client = call->client;

@@ -53,6 +53,8 @@ void s3_client_timeout(struct s3_client *client, unsigned seconds);
 /* Body, room and query stay the caller's, untouched, until s3_finish. Errors: NOMEM, IO. */
 MUST_USE enum tide_status s3_begin(struct s3_client *client, const struct s3_request *request, struct s3_call **ret_call,
                                    struct err *err);
+/* Nonzero: s3_finish would wait. */
+int s3_pending(struct s3_call *call);
 /* Wait for it; the call is gone afterwards. OK: there is an answer, which may be a refusal. Errors: UNAVAILABLE (none in time;
  * whether it was done is not known), DENIED (the server's certificate is not trusted), LIMIT, NOMEM, IO. */
 MUST_USE enum tide_status s3_finish(struct s3_call *call, struct s3_answer *ret_answer, struct err *err);

@@ -161,6 +161,11 @@ unsigned store_at_once(const struct store *store)
     return store->ops->at_once > 0 ? store->ops->at_once : 1;
 }
 
+int store_pending(struct store_op *op)
+{
+    return op->begun && op->store->ops->pending(op);
+}
+
 enum tide_status store_finish(struct store_op *op, struct err *err)
 {
     if (op->begun) /* until then all else is another thread's */

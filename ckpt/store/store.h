@@ -44,6 +44,7 @@ struct store_ops {
     /* The same, begun and finished. NULL: it is done when it is begun. */
     void (*begin)(struct store_op *op);
     enum tide_status (*finish)(struct store_op *op, struct err *err);
+    int (*pending)(struct store_op *op); /* nonzero: finish would wait */
     /* Errors: NOT_FOUND, IO, UNAVAILABLE. */
     enum tide_status (*size)(struct store *store, const char *key, uint64_t *ret_bytes, struct err *err);
     /* Keys that begin with prefix, sorted; a hint, never a proof of absence. */
@@ -73,6 +74,8 @@ void store_begin_put(struct store *store, struct store_op *op, const char *key, 
 void store_begin_get(struct store *store, struct store_op *op, const char *key, uint64_t offset, void *to, size_t bytes);
 /* More than that many operations at a time wait for each other. */
 unsigned store_at_once(const struct store *store);
+/* Nonzero: it is still under way, and store_finish would wait for it. */
+int store_pending(struct store_op *op);
 /* Wait for it. Errors: as put and get. */
 MUST_USE enum tide_status store_finish(struct store_op *op, struct err *err);
 

@@ -289,6 +289,11 @@ static enum tide_status dir_finish(struct store_op *op, struct err *err)
     return crew_finish(&dir_of(op->store)->crew, op, err);
 }
 
+static int dir_pending(struct store_op *op)
+{
+    return crew_pending(&dir_of(op->store)->crew, op);
+}
+
 static int dir_moved(struct store *store)
 {
     struct stat here, there;
@@ -312,6 +317,7 @@ static const struct store_ops dir_ops = {
     .get = dir_get,
     .begin = dir_begin,
     .finish = dir_finish,
+    .pending = dir_pending,
     .size = dir_size,
     .list = dir_list,
     .remove = dir_remove,

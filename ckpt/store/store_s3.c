@@ -227,6 +227,11 @@ static enum tide_status s3_op_finish(struct store_op *op, struct err *err)
     return op->is_get ? of_get(s3, op, &answer, err) : of_put(s3, op, &answer, err);
 }
 
+static int s3_op_pending(struct store_op *op)
+{
+    return op->status == TIDE_OK && op->inner != NULL && s3_pending(op->inner);
+}
+
 static enum tide_status s3_put(struct store *store, const char *key, const void *data, size_t bytes, struct err *err)
 {
     struct store_op op;
@@ -352,6 +357,7 @@ static const struct store_ops s3_ops = {
     .get = s3_get,
     .begin = s3_op_begin,
     .finish = s3_op_finish,
+    .pending = s3_op_pending,
     .size = s3_size,
     .list = s3_list,
     .remove = s3_remove,

@@ -219,6 +219,25 @@ static void the_same_bytes_give_the_same_bytes(void **state)
     }
 }
 
+/* All come back the same, and no more than the strongest is needed to read them. */
+static void effort_is_a_matter_of_size_alone(void **state)
+{
+    (void)state;
+    uint64_t bytes[3] = {0};
+    for (uint64_t seed = 1; seed <= 60; seed++)
+        for (unsigned level = EFFORT_RAW; level <= EFFORT_STRONG; level++) {
+            struct world w;
+            enum chunk_codec codec;
+            make_world(&w, seed);
+            encoder_effort(encoder, level);
+            bytes[level] += there_and_back(&w.segments, w.bytes, &codec);
+            assert_true(level != EFFORT_RAW || codec == CHUNK_RAW || codec == CHUNK_ZERO || codec == CHUNK_REPEAT);
+        }
+    encoder_effort(encoder, EFFORT_FAST);
+    assert_true(bytes[EFFORT_STRONG] < bytes[EFFORT_FAST]);
+    assert_true(bytes[EFFORT_FAST] < bytes[EFFORT_RAW]);
+}
+
 /* Damaged, cut short, called by another name: refused or decoded to something, and nothing outside is touched. The copies
  * are exactly as long as they are, so that a sanitizer sees a byte too far. */
 static void damage_stays_inside(void **state)
@@ -304,6 +323,7 @@ int main(void)
         cmocka_unit_test(weights_become_smaller), cmocka_unit_test(what_is_the_same_is_dropped),
         cmocka_unit_test(noise_stays_as_it_is),   cmocka_unit_test(samples_tell_noise_from_exponents),
         cmocka_unit_test(any_chunk_comes_back),   cmocka_unit_test(the_same_bytes_give_the_same_bytes),
+        cmocka_unit_test(effort_is_a_matter_of_size_alone),
         cmocka_unit_test(damage_stays_inside),    cmocka_unit_test(a_plane_is_an_ordinary_frame),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

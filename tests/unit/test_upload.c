@@ -24,6 +24,7 @@ static struct lazy {
     struct store base;
     unsigned under_way, most, done;
     unsigned failing; /* the n-th put; 0: none */
+    int quick;        /* done as soon as it is begun */
     unsigned char first[PUTS_MAX];
     char keys[PUTS_MAX][32];
 } lazy;
@@ -47,7 +48,14 @@ static enum tide_status lazy_finish(struct store_op *op, struct err *err)
     return op->bytes == PACK_BYTES ? TIDE_OK : TIDE_E_IO;
 }
 
-static struct store_ops lazy_ops = {.scheme = "lazy", .at_once = 20, .begin = lazy_begin, .finish = lazy_finish};
+static int lazy_pending(struct store_op *op)
+{
+    (void)op;
+    return !lazy.quick;
+}
+
+static struct store_ops lazy_ops = {
+    .scheme = "lazy", .at_once = 20, .begin = lazy_begin, .finish = lazy_finish, .pending = lazy_pending};
 
 static int setup(void **state)
 {
@@ -104,6 +112,36 @@ static void no_more_memory_than_the_store_can_use(void **state)
     assert_int_equal(upload.count, 3);
     assert_int_equal(lazy.most, 3);
     upload_release(&upload);
+}
+
+static void a_quick_store_needs_little_memory(void **state)
+{
+    (void)state;
+    static struct upload upload;
+    lazy.quick = 1;
+    begin(&upload);
+    for (unsigned i = 0; i < 9; i++)
+        assert_int_equal(put(&upload, i), TIDE_OK);
+    assert_int_equal(upload.count, 1);
+    assert_int_equal(upload_depth(&upload), 0);
+    upload_release(&upload);
+}
+
+static void what_is_under_way_is_counted(void **state)
+{
+    (void)state;
+    static struct upload first, second;
+    lazy_ops.at_once = 8;
+    begin(&first);
+    assert_int_equal(upload_depth(&first), 0);
+    assert_int_equal(upload_depth_max(&first), 8);
+    for (unsigned i = 0; i < 20; i++)
+        assert_int_equal(put(&first, i), TIDE_OK);
+    assert_int_equal(upload_depth(&first), 8);
+    begin(&second);
+    assert_int_equal(upload_depth_max(&first), UPLOAD_PACKS_MAX / 2 - 1);
+    upload_release(&second);
+    upload_release(&first);
 }
 
 static void who_comes_later_gets_a_share(void **state)
@@ -199,6 +237,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(every_pack_arrives_in_its_turn, setup),
         cmocka_unit_test_setup(no_more_memory_than_the_store_can_use, setup),
+        cmocka_unit_test_setup(a_quick_store_needs_little_memory, setup),
+        cmocka_unit_test_setup(what_is_under_way_is_counted, setup),
         cmocka_unit_test_setup(who_comes_later_gets_a_share, setup),
         cmocka_unit_test_setup(one_too_many_waits_for_memory, setup),
         cmocka_unit_test_setup(a_failure_is_told_once_and_the_rest_waited_for, setup),
