@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 # tests/fault/mutants.sh [NAME …]: do the scenarios coord-* notice? Each mutant is one deliberate bug in a copy of the coordinator,
-# and a few rounds of a scenario must catch it. One line per mutant, last line "mutants N  caught C". Exit status 0 when all
+# and a few rounds of a scenario must catch it. One line per mutant, last line "mutants N  caught C, by seeds S". Exit status 0 when all
 # were caught. What the clock hides from clients (a leader that reads without asking a majority steps down before another
 # one leads) is for tests/sim/raft. A mutant whose text is not in the source any more fails too: it must be written anew.
 # MUTANT_ROUNDS: tried for each (default 4). Build directory: MUTANT_BUILD (default build-tests/fault-mutants).
@@ -14,9 +14,12 @@ TREE=$BUILD/tree
 SCENARIO_S=280
 TARGETS=(bin/tidemarkd bin/tidemark bin/tidemark-agent bin/tidemark-step bin/lin_check bin/group_check tests/pulse)
 
+# shellcheck source=tests/lib/mutants.sh
+. "$ROOT/tests/lib/mutants.sh"
+
 # ---- the mutants: name, scenario, file, perl substitution over the whole file ----
 
-mutants()
+scenarios()
 {
     cat <<'END'
 none                        coord-mixed      -                                -
@@ -32,6 +35,11 @@ keeps_its_own_state         coord-away       coordinator/server/replica.c     s/
 END
 }
 
+mutants()
+{
+    scenarios | sed -E 's/^([^ ]+) +[^ ]+ +/\1 /'
+}
+
 # ---- running them ----
 
 plant()
@@ -41,28 +49,17 @@ plant()
     (cd "$ROOT" && git ls-files -z -- . ':!:examples' | xargs -0 cp --parents -t "$TREE")
 }
 
-# mutate FILE SUBSTITUTION: only that file's time stamp changes, so little is built again.
-mutate()
-{
-    cp "$ROOT/$1" "$TREE/$1.new"
-    perl -0pi -e "$2" "$TREE/$1.new"
-    if cmp -s "$ROOT/$1" "$TREE/$1.new"; then
-        rm "$TREE/$1.new"
-        return 1
-    fi
-    mv "$TREE/$1.new" "$TREE/$1"
-}
-
 # How the mutant in the tree was caught by a scenario; empty: it was not.
 caught_by()
 {
-    local round
+    local round scenario
+    scenario=$(scenarios | awk -v name="$1" '$1 == name { print $2 }')
     if ! cmake --build "$BUILD/build" -- "${TARGETS[@]}" >"$BUILD/log" 2>&1; then
         echo "BUILD"
         return
     fi
     for ((round = 0; round < ROUNDS; round++)); do
-        TIDE_BUILD=$BUILD/build TMPDIR=$BUILD timeout "$SCENARIO_S" "$TREE/tests/fault/run" "$1" --rounds 1 --seed $((round + 1)) \
+        TIDE_BUILD=$BUILD/build TMPDIR=$BUILD timeout "$SCENARIO_S" "$TREE/tests/fault/run" "$scenario" --rounds 1 --seed $((round + 1)) \
             >"$BUILD/log" 2>&1 && continue
         sed -n 's/^VIOLATION round [^:]*: //p; /^NOT linear/p' "$BUILD/log" | head -n 1 | cut -c 1-140 | sed "s/^/round $round: /"
         grep -q '^VIOLATION' "$BUILD/log" || echo "round $round: $(tail -n 1 "$BUILD/log" | cut -c 1-140)"
@@ -70,32 +67,6 @@ caught_by()
     done
 }
 
-mkdir -p "$BUILD"
-plant
-ccache=()
-! command -v ccache >/dev/null || ccache=(-DCMAKE_C_COMPILER_LAUNCHER=ccache)
-cmake -S "$TREE" -B "$BUILD/build" -G Ninja -DTIDE_EXAMPLES=OFF "${ccache[@]}" >"$BUILD/log" 2>&1 || { tail -n 20 "$BUILD/log" >&2; exit 1; }
-
-count=0 caught=0
-while read -r name scenario file substitution; do
-    [ $# -eq 0 ] || [[ " $* " == *" $name "* ]] || continue
-    if [ "$name" != none ] && ! mutate "$file" "$substitution"; then
-        count=$((count + 1))
-        echo "not ok $name: its text is not in $file any more"
-        continue
-    fi
-    how=$(caught_by "$scenario" </dev/null)
-    if [ "$name" = none ]; then
-        [ -z "$how" ] || { echo "not ok: without any mutant there is a fault already: $how"; exit 1; }
-        continue
-    fi
-    cp "$ROOT/$file" "$TREE/$file"
-    count=$((count + 1))
-    case $how in
-    BUILD) echo "not ok $name: does not compile"; tail -n 5 "$BUILD/log" ;;
-    '') echo "not ok $name: nobody noticed" ;;
-    *) caught=$((caught + 1)); echo "ok $name: $how" ;;
-    esac
-done < <(mutants)
-echo "mutants $count  caught $caught"
-[ "$count" -gt 0 ] && [ "$count" -eq "$caught" ]
+MUTANT_CMAKE=(-DTIDE_EXAMPLES=OFF)
+! command -v ccache >/dev/null || MUTANT_CMAKE+=(-DCMAKE_C_COMPILER_LAUNCHER=ccache)
+mutants_run "$@"

@@ -11,6 +11,9 @@ SEEDS=${MUTANT_SEEDS:-0:3000}
 BUILD=${MUTANT_BUILD:-$ROOT/build-tests/mutants-cut}
 TREE=$BUILD/tree
 
+# shellcheck source=tests/lib/mutants.sh
+. "$ROOT/tests/lib/mutants.sh"
+
 # ---- the mutants: name, file, perl substitution over the whole file ----
 
 mutants()
@@ -75,25 +78,9 @@ plant()
     mkdir -p "$TREE/tests/sim" "$TREE/ckpt/wire"
     (cd "$ROOT" && cp -r include "$TREE/" && cp -r ckpt/base ckpt/cut "$TREE/ckpt/" && cp ckpt/wire/local.h "$TREE/ckpt/wire/" &&
         cp -r tests/sim/cut "$TREE/tests/sim/" && mkdir "$TREE/tests/unit" && cp tests/unit/test_cut_*.c "$TREE/tests/unit/")
-    cat >"$TREE/CMakeLists.txt" <<'END'
-cmake_minimum_required(VERSION 3.25)
-project(mutant LANGUAGES C)
-find_package(PkgConfig REQUIRED)
-pkg_check_modules(XXHASH REQUIRED IMPORTED_TARGET libxxhash)
-pkg_check_modules(CMOCKA REQUIRED IMPORTED_TARGET cmocka)
-set(CMAKE_C_STANDARD 17)
-set(CMAKE_RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/bin)
-add_library(tide_flags INTERFACE)
-target_compile_definitions(tide_flags INTERFACE _GNU_SOURCE)
-target_include_directories(tide_flags INTERFACE ${PROJECT_SOURCE_DIR}/include ${PROJECT_SOURCE_DIR})
-target_compile_options(tide_flags INTERFACE -O1 -g -fno-strict-aliasing -w)
-function(tide_floor name)
-  cmake_parse_arguments(FLOOR "" "" "SOURCES;LINK" ${ARGN})
-  add_library(${name} STATIC EXCLUDE_FROM_ALL ${FLOOR_SOURCES})
-  target_link_libraries(${name} PUBLIC tide_flags ${FLOOR_LINK})
-endfunction()
-file(GLOB base ckpt/base/*.c)
-tide_floor(tide_base SOURCES ${base} LINK PkgConfig::XXHASH)
+    {
+        mutants_cmake
+        cat <<'END'
 add_subdirectory(ckpt/cut)
 add_subdirectory(tests/sim/cut)
 foreach(name rank queue channel verdict)
@@ -101,18 +88,7 @@ foreach(name rank queue channel verdict)
   target_link_libraries(test_cut_${name} PRIVATE tide_cut PkgConfig::CMOCKA)
 endforeach()
 END
-}
-
-# mutate FILE SUBSTITUTION: only that file's time stamp changes, so little is built again.
-mutate()
-{
-    cp "$ROOT/$1" "$TREE/$1.new"
-    perl -0pi -e "$2" "$TREE/$1.new"
-    if cmp -s "$ROOT/$1" "$TREE/$1.new"; then
-        rm "$TREE/$1.new"
-        return 1
-    fi
-    mv "$TREE/$1.new" "$TREE/$1"
+    } >"$TREE/CMakeLists.txt"
 }
 
 # How the mutant in the tree was caught; empty: it was not.
@@ -136,35 +112,5 @@ caught_by()
     done
 }
 
-mkdir -p "$BUILD"
-plant
-cmake -S "$TREE" -B "$BUILD/build" -G Ninja >"$BUILD/log" 2>&1 || { tail -n 20 "$BUILD/log" >&2; exit 1; }
-
-count=0 caught=0 by_seeds=0
-while read -r name file substitution; do
-    [ $# -eq 0 ] || [[ " $* none " == *" $name "* ]] || continue
-    file=ckpt/cut/$file
-    if [ "$name" != none ] && ! mutate "$file" "$substitution"; then
-        count=$((count + 1))
-        echo "not ok $name: its text is not in $file any more"
-        continue
-    fi
-    how=$(caught_by)
-    if [ "$name" = none ]; then
-        [ -z "$how" ] || { echo "not ok: without any mutant there is a fault already: $how"; exit 1; }
-        continue
-    fi
-    cp "$ROOT/$file" "$TREE/$file"
-    count=$((count + 1))
-    case $how in
-    BUILD) echo "not ok $name: does not compile"; tail -n 5 "$BUILD/log" ;;
-    '') echo "not ok $name: nobody noticed" ;;
-    *)
-        caught=$((caught + 1))
-        [[ $how != seed* ]] || by_seeds=$((by_seeds + 1))
-        echo "ok $name: $how"
-        ;;
-    esac
-done < <(mutants)
-echo "mutants $count  caught $caught, by seeds $by_seeds"
-[ "$count" -gt 0 ] && [ "$count" -eq "$caught" ]
+MUTANT_DIR=ckpt/cut/ MUTANT_CMAKE=()
+mutants_run "$@"

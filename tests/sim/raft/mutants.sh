@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 # tests/sim/raft/mutants.sh [NAME …]: do stories and seeds notice? Each mutant is one deliberate bug in a copy of
-# coordinator/raft. One line per mutant with what caught it, last line "mutants N  caught C"; exit status 0 when all were caught.
+# coordinator/raft. One line per mutant with what caught it, last line "mutants N  caught C, by seeds S"; exit status 0 when all were caught.
 # A mutant whose text is not in the source any more fails too: it must be written anew.
 # MUTANT_SEEDS=A:B: the seeds tried when no story catches it (default 0:3000). MUTANT_BY: what may catch it, of "stories seeds"
 # (default both). MUTANT_BUILD: build directory (default build-tests/mutants-raft).
@@ -12,6 +12,9 @@ SEEDS=${MUTANT_SEEDS:-0:3000}
 BY=${MUTANT_BY:-stories seeds}
 BUILD=${MUTANT_BUILD:-$ROOT/build-tests/mutants-raft}
 TREE=$BUILD/tree
+
+# shellcheck source=tests/lib/mutants.sh
+. "$ROOT/tests/lib/mutants.sh"
 
 # ---- the mutants: name, file, perl substitution over the whole file. A to I: the defects of libraft in FACTS' order ----
 
@@ -83,41 +86,14 @@ plant()
     mkdir -p "$TREE/tests/sim" "$TREE/coordinator" "$TREE/ckpt"
     (cd "$ROOT" && cp -r include "$TREE/" && cp -r ckpt/base "$TREE/ckpt/" && cp -r coordinator/raft "$TREE/coordinator/" &&
         cp -r tests/sim/raft "$TREE/tests/sim/")
-    cat >"$TREE/CMakeLists.txt" <<'END'
-cmake_minimum_required(VERSION 3.25)
-project(mutant LANGUAGES C)
-find_package(PkgConfig REQUIRED)
-pkg_check_modules(XXHASH REQUIRED IMPORTED_TARGET libxxhash)
-pkg_check_modules(CMOCKA REQUIRED IMPORTED_TARGET cmocka)
-set(CMAKE_C_STANDARD 17)
-set(CMAKE_RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/bin)
-add_library(tide_flags INTERFACE)
-target_compile_definitions(tide_flags INTERFACE _GNU_SOURCE)
-target_include_directories(tide_flags INTERFACE ${PROJECT_SOURCE_DIR}/include ${PROJECT_SOURCE_DIR})
-target_compile_options(tide_flags INTERFACE -O1 -g -fno-strict-aliasing -w)
-function(tide_floor name)
-  cmake_parse_arguments(FLOOR "" "" "SOURCES;LINK" ${ARGN})
-  add_library(${name} STATIC EXCLUDE_FROM_ALL ${FLOOR_SOURCES})
-  target_link_libraries(${name} PUBLIC tide_flags ${FLOOR_LINK})
-endfunction()
-file(GLOB base ckpt/base/*.c)
-tide_floor(tide_base SOURCES ${base} LINK PkgConfig::XXHASH)
+    {
+        mutants_cmake
+        cat <<'END'
 add_subdirectory(coordinator/raft)
 enable_testing()
 add_subdirectory(tests/sim/raft)
 END
-}
-
-# mutate FILE SUBSTITUTION: only that file's time stamp changes, so little is built again.
-mutate()
-{
-    cp "$ROOT/$1" "$TREE/$1.new"
-    perl -0pi -e "$2" "$TREE/$1.new"
-    if cmp -s "$ROOT/$1" "$TREE/$1.new"; then
-        rm "$TREE/$1.new"
-        return 1
-    fi
-    mv "$TREE/$1.new" "$TREE/$1"
+    } >"$TREE/CMakeLists.txt"
 }
 
 # How the mutant in the tree was caught; empty: it was not.
@@ -139,31 +115,5 @@ caught_by()
     fi
 }
 
-mkdir -p "$BUILD"
-plant
-cmake -S "$TREE" -B "$BUILD/build" -G Ninja >"$BUILD/log" 2>&1 || { tail -n 20 "$BUILD/log" >&2; exit 1; }
-
-count=0 caught=0
-while read -r name file substitution; do
-    [ $# -eq 0 ] || [[ " $* none " == *" $name "* ]] || continue
-    file=coordinator/raft/$file
-    if [ "$name" != none ] && ! mutate "$file" "$substitution"; then
-        count=$((count + 1))
-        echo "not ok $name: its text is not in $file any more"
-        continue
-    fi
-    how=$(caught_by)
-    if [ "$name" = none ]; then
-        [ -z "$how" ] || { echo "not ok: without any mutant there is a fault already: $how"; exit 1; }
-        continue
-    fi
-    cp "$ROOT/$file" "$TREE/$file"
-    count=$((count + 1))
-    case $how in
-    BUILD) echo "not ok $name: does not compile"; tail -n 5 "$BUILD/log" ;;
-    '') echo "not ok $name: nobody noticed" ;;
-    *) caught=$((caught + 1)); echo "ok $name: $how" ;;
-    esac
-done < <(mutants)
-echo "mutants $count  caught $caught"
-[ "$count" -gt 0 ] && [ "$count" -eq "$caught" ]
+MUTANT_DIR=coordinator/raft/ MUTANT_CMAKE=()
+mutants_run "$@"
