@@ -112,5 +112,6 @@ caught_by()
     done
 }
 
+# shellcheck disable=SC2034 # mutants_run reads them
 MUTANT_DIR=ckpt/cut/ MUTANT_CMAKE=()
 mutants_run "$@"

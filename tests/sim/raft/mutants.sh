@@ -115,5 +115,6 @@ caught_by()
     fi
 }
 
+# shellcheck disable=SC2034 # mutants_run reads them
 MUTANT_DIR=coordinator/raft/ MUTANT_CMAKE=()
 mutants_run "$@"
