@@ -2,6 +2,7 @@
 #include <stdio.h>
 
 #include "agent/core/internal.h"
+#include "ckpt/cut/comm_id.h"
 
 /* Words that only grow: whoever was started again writes them again, and nothing comes of it. */
 static bool raise(uint64_t *word, uint64_t to)
@@ -51,7 +52,8 @@ enum tide_status comms_add(struct job_part *job, struct rank_part *part, const s
         *to = (struct comms_part){.cut = report->cut, .attempt = report->attempt, .sum = cut_comms_create()};
     }
     for (uint32_t i = 0; i < count; i++) {
-        struct cut_members members = {.members = 1, .rank = part->rank};
+        struct cut_members members = {.members = 1, .rank = part->rank, .sent = comms[i].sent,
+                                      .received = comms[i].received, .balance = comms[i].balance & CUT_BALANCE_MASK};
         members.comm = (struct cut_comm){.id = comms[i].id, .collectives = comms[i].collectives, .size = comms[i].size};
         text_copy(members.comm.name, sizeof members.comm.name, comms[i].name);
         enum tide_status status = cut_comms_add(to->sum, &members, err);
@@ -75,7 +77,8 @@ void report_comms(const struct job_part *job, const struct step_part *step, stru
     for (size_t i = 0; i < COMM_REPORTS_MAX && cut_comms_line(comms->sum, i, &line) == 0; i++) {
         struct comm_report *report = codec_list_add(&comm_report_codec, &to->comms);
         *report = (struct comm_report){.cut = comms->cut, .attempt = comms->attempt, .collectives = line.comm.collectives,
-                                       .size = line.comm.size, .ranks = line.members, .rank = line.rank};
+                                       .size = line.comm.size, .ranks = line.members, .rank = line.rank,
+                                       .sent = line.sent, .received = line.received, .balance = line.balance};
         snprintf(report->id, sizeof report->id, "%016llx", (unsigned long long)line.comm.id);
         text_copy(report->name, sizeof report->name, line.comm.name);
     }

@@ -64,9 +64,7 @@ static void take_record(struct agent_core *core, struct job_part *job, struct ra
         return;
     }
     cut->state = CUT_PART_COPIED;
-    if (cut->epoch == 0)
-        return;
-    core->dirty = true;
+    core->dirty |= cut->epoch != 0;
     if (comms_add(job, part, core->comms, &err) == TIDE_OK)
         return;
     cut->state = CUT_PART_FAILED;
@@ -96,7 +94,7 @@ void cut_notice_page(struct agent_core *core, struct job_part *job, struct rank_
     if (!part->page_seen)
         return;
     if ((cut->state == CUT_PART_WANTED || cut->state == CUT_PART_ARMED) && recorded) {
-        if (cut->epoch == 0 || core->comms != NULL)
+        if (core->comms != NULL || (cut->epoch == 0 && page->record_comms == 0))
             take_record(core, job, part);
     } else if (cut->state == CUT_PART_COPIED && recorded && cut->epoch != 0) {
         follow_record(core, job, part);

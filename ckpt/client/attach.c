@@ -119,6 +119,7 @@ enum tide_status attach(struct tide *tide, struct err *err)
     atomic_store(&tide->page->pid, (int32_t)tide->pid);
     tide->in_job = 1;
     colour_attach(tide);
+    comms_attach(tide);
     atomic_store(&tide->page->phase, CONTROL_ATTACHED);
     return TIDE_OK;
 }

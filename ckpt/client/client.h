@@ -10,6 +10,7 @@
 #include <tidemark/tidemark.h>
 
 #include "ckpt/client/mpi/link.h"
+#include "ckpt/client/nccl/link.h"
 #include "ckpt/cut/limits.h"
 #include "ckpt/stage/arena.h"
 #include "ckpt/stage/device.h"
@@ -95,6 +96,8 @@ struct tide {
     struct finisher *finisher; /* NULL: none */
     struct record record;
     struct tide_mpi_host host;
+    struct tide_nccl_host nccl_host;
+    int counted; /* libtidemark_nccl is there */
     char arena[TIDE_PATH_MAX + 1];
     char job_uid[TIDE_UID_CHARS + 1];
     struct err err; /* tide_error_text */
@@ -134,11 +137,20 @@ int colour_wakes(const struct tide *tide);
 void colour_poll(const struct tide *tide);
 /* May this rank record? Errors: those of tide_mpi_may_record. */
 MUST_USE enum tide_status colour_may_record(struct tide *tide, struct err *err);
-/* Into the epoch of the record, whole or not; the communicators go into the page. */
+/* Into the epoch of the record, whole or not. */
 void colour_flip(struct tide *tide, uint64_t epoch, int recorded);
 /* The messages that a checkpoint holds, before anything is restored: can they be handed over? Errors: MISMATCH, STATE. */
 MUST_USE enum tide_status colour_may_load(const struct tide *tide, uint64_t cut, uint64_t bytes, struct err *err);
 MUST_USE enum tide_status colour_load(struct tide *tide, uint64_t cut, const void *log, uint64_t bytes, struct err *err);
+
+/* ---- comms.c: communicators at a record, and libtidemark_nccl, where it is loaded ---- */
+
+void comms_attach(struct tide *tide);
+void comms_detach(struct tide *tide);
+/* May this rank record, as far as NCCL goes? Errors: those of tide_nccl_may_record. */
+MUST_USE enum tide_status comms_may_record(const struct tide *tide, struct err *err);
+/* MPI's, if messages are coloured, and NCCL's, into the page. */
+void comms_tell(const struct tide *tide);
 
 /* ---- room.c: slots that are large enough ---- */
 

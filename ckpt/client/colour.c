@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <unistd.h>
 
-#include "ckpt/base/mem.h"
 #include "ckpt/client/client.h"
 
 /* Present only when libtidemark_mpi is loaded too. */
@@ -9,7 +8,6 @@
 #pragma weak tide_mpi_detach
 #pragma weak tide_mpi_may_record
 #pragma weak tide_mpi_flip
-#pragma weak tide_mpi_comms
 #pragma weak tide_mpi_poll
 #pragma weak tide_mpi_load
 
@@ -62,30 +60,12 @@ enum tide_status colour_may_record(struct tide *tide, struct err *err)
     return status == TIDE_OK ? TIDE_OK : err_set(err, status, "%s", why[0] ? why : tide_status_text(status));
 }
 
-/* Names may be longer there than here. */
-static void tell_comms(struct tide *tide)
-{
-    struct tide_mpi_comm *comms = mem_try_array(CONTROL_COMMS_MAX, sizeof *comms);
-    size_t count = comms != NULL ? tide_mpi_comms(comms, CONTROL_COMMS_MAX) : 0;
-    if (count > CONTROL_COMMS_MAX)
-        count = CONTROL_COMMS_MAX;
-    for (size_t i = 0; i < count; i++) {
-        struct control_comm *to = &tide->page->comms[i];
-        to->id = comms[i].id;
-        to->collectives = comms[i].collectives;
-        to->size = comms[i].size;
-        text_copy(to->name, sizeof to->name, comms[i].name);
-    }
-    atomic_store(&tide->page->record_comms, (uint32_t)count);
-    mem_free(comms);
-}
-
 void colour_flip(struct tide *tide, uint64_t epoch, int recorded)
 {
     if (!tide->coloured)
         return;
     if (recorded)
-        tell_comms(tide);
+        comms_tell(tide);
     tide_mpi_flip(epoch, recorded);
 }
 

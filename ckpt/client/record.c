@@ -145,6 +145,8 @@ static enum tide_status fill_slot(struct tide *tide, struct err *err)
                        "rank %u was armed before its messages were coloured: call MPI_Init before tide_init, or take the next checkpoint",
                        tide->rank);
     if (status == TIDE_OK)
+        status = comms_may_record(tide, err);
+    if (status == TIDE_OK)
         status = start_slot(tide, &slot, err);
     return status == TIDE_OK ? copy_regions(tide, slot, err) : status;
 }
@@ -193,6 +195,8 @@ static void make(struct tide *tide)
     enum tide_status status = fill_slot(tide, &why);
     if (record->order.epoch != 0)
         colour_flip(tide, record->order.epoch, status == TIDE_OK);
+    else if (status == TIDE_OK)
+        comms_tell(tide);
     pthread_mutex_lock(&record->lock);
     record->stall_ns = clock_mono_ns() - record->begin_ns;
     pthread_mutex_unlock(&record->lock);

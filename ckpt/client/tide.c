@@ -105,6 +105,7 @@ void tide_finalize(struct tide *tide)
     finish_await(tide);
     record_never(tide);
     colour_detach(tide);
+    comms_detach(tide);
     /* A forked child that cleans up is not the rank that leaves. */
     if (tide->in_job && getpid() == tide->pid) {
         atomic_store(&tide->page->phase, CONTROL_FINALIZED);

@@ -62,3 +62,11 @@ uint64_t cut_comm_id(uint64_t base, uint64_t ordinal)
     add(&sum, ordinal);
     return end(&sum);
 }
+
+uint64_t cut_balance_weight(uint32_t from, uint32_t to)
+{
+    struct sum sum = {.so_far = 0};
+    add(&sum, from);
+    add(&sum, to);
+    return end(&sum) & CUT_BALANCE_MASK;
+}

@@ -22,4 +22,12 @@ uint64_t cut_comm_base(uint64_t parent, const uint32_t *ranks, size_t count, con
 /* ordinal: how many of this base there were before. */
 uint64_t cut_comm_id(uint64_t base, uint64_t ordinal);
 
+/* ---- balance: messages that were sent and not received, or the other way, without a number for each channel ---- */
+
+#define CUT_BALANCE_MASK UINT64_C(0x3fffffffffffffff) /* numbers of 62 bits: JSON's integers have a sign */
+
+/* The weight of a channel between two members. A member adds the weight for each message it has sent, and takes it off for each
+ * it has received; over all members nothing is left of channels that are empty, and of others next to never. */
+uint64_t cut_balance_weight(uint32_t from, uint32_t to);
+
 #endif

@@ -90,10 +90,13 @@ void cut_verdict_waits(const struct cut_verdict *verdict, enum cut_stage stage, 
 
 /* ---- collectives ---- */
 
-/* Some members of a communicator, all of which entered it `comm.collectives` times. */
+/* Some members of a communicator, all of which entered it `comm.collectives` times. Where its messages are counted and not
+ * coloured (NCCL) they must not be under way: what these members have sent and received, and the sum of their balances
+ * (comm_id.h), which is 0 over all members where as much was received as sent on every channel. */
 struct cut_members {
     struct cut_comm comm;
     uint32_t members, rank; /* how many, and one of them */
+    uint64_t sent, received, balance;
 };
 
 struct cut_comms;
@@ -106,8 +109,9 @@ enum tide_status cut_comms_add(struct cut_comms *comms, const struct cut_members
 /* What was added, with members of equal counts together; at most two lines per communicator: where counts differ that is
  * enough to see it. index from 0; nonzero when there is no such line. */
 int cut_comms_line(const struct cut_comms *comms, size_t index, struct cut_members *ret_members);
-/* CUT_FITS: all members are there, and on the same side of every collective. Else CUT_MISFIT_COLLECTIVE and which are not.
- * Nothing heard is no proof: CUT_COMM_WORLD, whose members are all `world` ranks, must have been added by each. */
+/* CUT_FITS: all members are there, on the same side of every collective, and no counted message is under way. Else
+ * CUT_MISFIT_COLLECTIVE and which are not. Nothing heard is no proof: CUT_COMM_WORLD, whose members are all `world` ranks, must
+ * have been added by each. */
 enum cut_misfit cut_comms_judge(const struct cut_comms *comms, uint32_t world, char *why, size_t why_size);
 
 #endif

@@ -62,6 +62,14 @@ static void grow(struct cut_comms *comms)
         *slot_of(comms, comms->items[i].same.comm.id) = i + 1;
 }
 
+static void join(struct cut_members *to, const struct cut_members *more)
+{
+    to->members += more->members;
+    to->sent += more->sent;
+    to->received += more->received;
+    to->balance = (to->balance + more->balance) & CUT_BALANCE_MASK;
+}
+
 enum tide_status cut_comms_add(struct cut_comms *comms, const struct cut_members *members, struct err *err)
 {
     if (members->comm.size <= 1 || members->members == 0)
@@ -78,11 +86,11 @@ enum tide_status cut_comms_add(struct cut_comms *comms, const struct cut_members
     }
     struct known *known = &comms->items[*slot - 1];
     if (known->same.comm.collectives == members->comm.collectives && known->same.comm.size == members->comm.size)
-        known->same.members += members->members;
+        join(&known->same, members);
     else if (known->differ.members == 0)
         known->differ = *members;
     else
-        known->differ.members += members->members;
+        join(&known->differ, members);
     return TIDE_OK;
 }
 
@@ -128,6 +136,14 @@ enum cut_misfit cut_comms_judge(const struct cut_comms *comms, uint32_t world, c
             snprintf(why, why_size,
                      "communicator %s (%016" PRIx64 ") has %u members and %u of them know it at the cut, rank %u for one",
                      name_of(&a->comm), a->comm.id, a->comm.size, a->members, a->rank);
+            return CUT_MISFIT_COLLECTIVE;
+        }
+        if (a->sent != a->received || a->balance != 0) {
+            snprintf(why, why_size,
+                     "messages of communicator %s (%016" PRIx64 ", %u members) are under way: %" PRIu64 " were sent and %" PRIu64
+                     " received%s",
+                     name_of(&a->comm), a->comm.id, a->comm.size, a->sent, a->received,
+                     a->sent == a->received ? ", not by those they were sent to" : "");
             return CUT_MISFIT_COLLECTIVE;
         }
     }

@@ -29,8 +29,8 @@
 #define SLOT_SUM_FILE_FORMAT "r%u.slot%u.sum"
 #define SLOTS 2u
 
-#define CONTROL_MAGIC UINT64_C(0x334c54434d444954) /* "TIDMCTL3" */
-#define CONTROL_PAGE_BYTES 98304u
+#define CONTROL_MAGIC UINT64_C(0x344c54434d444954) /* "TIDMCTL4" */
+#define CONTROL_PAGE_BYTES 131072u
 #define CONTROL_COMMS_MAX 1024u /* communicators of a rank at a record */
 #define CONTROL_COMM_NAME_MAX 63
 #define STEP_NONE UINT64_MAX         /* nothing armed */
@@ -60,6 +60,7 @@ enum record_copy { RECORD_COPY_PLAIN, RECORD_COPY_ON_WRITE, RECORD_COPY_REFUSED 
 struct control_comm {
     uint64_t id;          /* the same on all its members (ckpt/cut/README.md) */
     uint64_t collectives; /* entered since the generation began */
+    uint64_t sent, received, balance; /* messages that are counted and not coloured: NCCL's (ckpt/cut/verdict.h) */
     uint32_t size;        /* members; of an intercommunicator both groups */
     char name[CONTROL_COMM_NAME_MAX + 1];
 };
@@ -135,7 +136,7 @@ struct control_page {
     _Atomic uint64_t restored_step;             /* R */
     _Atomic uint64_t restore_ns;                /* R */
 
-    struct control_comm comms[CONTROL_COMMS_MAX]; /* R: of a coloured record */
+    struct control_comm comms[CONTROL_COMMS_MAX]; /* R: of a record */
 };
 _Static_assert(sizeof(struct control_page) <= CONTROL_PAGE_BYTES, "the control page has room");
 

@@ -103,6 +103,9 @@ static const struct codec_field comm_report_fields[] = {
     CODEC_FIELD(comm_report, size, CODEC_U32),
     CODEC_FIELD(comm_report, ranks, CODEC_U32),
     CODEC_FIELD(comm_report, rank, CODEC_U32),
+    CODEC_FIELD(comm_report, sent, CODEC_U64),
+    CODEC_FIELD(comm_report, received, CODEC_U64),
+    CODEC_FIELD(comm_report, balance, CODEC_U64),
 };
 CODEC_DEFINE(comm_report_codec, comm_report, "communicator report", comm_report_fields);
 

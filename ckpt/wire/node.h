@@ -104,11 +104,12 @@ struct comm_report {
     uint64_t cut;
     uint32_t attempt;
     char id[COMM_ID_CHARS + 1]; /* the same on all members */
-    char name[TIDE_NAME_MAX + 1]; /* MPI_Comm_get_name */
+    char name[TIDE_NAME_MAX + 1]; /* MPI_Comm_get_name, or NCCL's commName */
     uint64_t collectives;
     uint32_t size;  /* members, of all nodes */
     uint32_t ranks; /* of this node, that say so */
     uint32_t rank;  /* the first of them */
+    uint64_t sent, received, balance; /* messages of theirs (ckpt/cut/verdict.h) */
 };
 
 enum shard_progress { SHARD_STORED, SHARD_FAILED, SHARD_PROGRESS };

@@ -146,6 +146,8 @@ bool missing_flip(const struct book *book, const struct job_record *record, uint
 bool missing_end(const struct book *book, const struct job_record *record, uint32_t rank, const void *epoch);
 bool missing_arm(const struct book *book, const struct job_record *record, uint32_t rank, const void *ckpt);
 bool missing_copy(const struct book *book, const struct job_record *record, uint32_t rank, const void *ckpt);
+/* Do any ranks tell of communicators? Those whose messages are coloured all do. */
+bool scan_tells_comms(const struct book *book, const struct job_record *record, const struct ckpt *ckpt);
 /* Are all members of every communicator on the same side of its collectives? If not, why. */
 enum cut_misfit scan_comms(const struct book *book, const struct job_record *record, const struct ckpt *ckpt, char *why, size_t size);
 

@@ -118,6 +118,13 @@ static void judge_seal(struct judging *judging, const struct job_record *record,
              scan->sent, scan->received);
         return;
     }
+    char why[TIDE_TEXT_MAX + 1];
+    if (scan_tells_comms(judging->book, record, ckpt) &&
+        scan_comms(judging->book, record, ckpt, why, sizeof why) != CUT_FITS) {
+        struct command *aborted = cut_add_abort(judging, record, ckpt, NULL, -1);
+        TEXT(aborted->event.text, "at step %" PRIu64 ", %s", ckpt->step, why);
+        return;
+    }
     cut_add_seal(judging, record, ckpt, scan);
 }
 

@@ -138,6 +138,17 @@ bool missing_copy(const struct book *book, const struct job_record *record, uint
 
 /* ---- collectives, by communicator ---- */
 
+bool scan_tells_comms(const struct book *book, const struct job_record *record, const struct ckpt *ckpt)
+{
+    for (uint32_t n = 0; n < record->job.nodes.count; n++) {
+        const struct gen_report *said = scan_report(book, record, n);
+        for (size_t i = 0; said != NULL && i < said->comms.count; i++)
+            if (said->comms.items[i].cut == ckpt->cut && said->comms.items[i].attempt == ckpt->attempt)
+                return true;
+    }
+    return false;
+}
+
 enum cut_misfit scan_comms(const struct book *book, const struct job_record *record, const struct ckpt *ckpt, char *why,
                            size_t size)
 {
@@ -147,7 +158,8 @@ enum cut_misfit scan_comms(const struct book *book, const struct job_record *rec
         const struct gen_report *said = scan_report(book, record, n);
         for (size_t i = 0; said != NULL && i < said->comms.count && err.status == TIDE_OK; i++) {
             const struct comm_report *comm = &said->comms.items[i];
-            struct cut_members members = {.members = comm->ranks, .rank = comm->rank};
+            struct cut_members members = {.members = comm->ranks, .rank = comm->rank, .sent = comm->sent,
+                                          .received = comm->received, .balance = comm->balance};
             members.comm =
                 (struct cut_comm){.id = strtoull(comm->id, NULL, 16), .collectives = comm->collectives, .size = comm->size};
             text_copy(members.comm.name, sizeof members.comm.name, comm->name);

@@ -99,12 +99,13 @@ exports_only_ours()
     [ -z "$strange" ]
 }
 
-# Who has no GPU needs nothing of CUDA's: only the plugin links to it, and nothing links to the plugin.
+# Who has no GPU needs nothing of CUDA's or NCCL's: only the plugin links to the former, and nothing links to the plugin.
 needs_no_cuda()
 {
     local file
-    for file in "$LIBDIR"/libtidemark.so "$LIBDIR"/libtidemark_mpi.so "$PREFIX"/bin/*; do
-        ! objdump -p "$file" 2>/dev/null | grep -E 'NEEDED.*cud' || { echo "$file"; return 1; }
+    for file in "$LIBDIR"/libtidemark.so "$LIBDIR"/libtidemark_mpi.so "$LIBDIR"/libtidemark_nccl.so "$PREFIX"/bin/*; do
+        [ -e "$file" ] || continue
+        ! objdump -p "$file" 2>/dev/null | grep -E 'NEEDED.*(cud|libnccl)' || { echo "$file"; return 1; }
     done
 }
 
@@ -116,7 +117,7 @@ expect "a program builds by pkg-config and runs outside a job" by_pkg_config
 expect "a program builds by CMake and runs outside a job" by_cmake
 expect "a version that is not there is refused" refuses_newer
 expect "the library exports its own names only" exports_only_ours
-expect "nothing but the plugin needs CUDA" needs_no_cuda
+expect "nothing but the plugin needs CUDA, and nothing NCCL" needs_no_cuda
 ! command -v c++ >/dev/null || expect "C++ takes the header" as_cplusplus
 [ ! -x "$TMP/b/counted" ] || expect "collectives on MPI_COMM_WORLD are counted" timeout 60 "$TMP/b/counted"
 scenario_end

@@ -473,7 +473,7 @@ def case_library():
         check(info.st_size == 1000000 and info.st_blocks * 512 >= 1000000, "real blocks")
         os.unlink(f"{step.shm}/r0.slot{slot}")
     page = open(f"{step.shm}/r0.control", "rb").read()
-    check(len(page) == 98304 and page[:8] == b"TIDMCTL3", page[:8])
+    check(len(page) == 131072 and page[:8] == b"TIDMCTL4", page[:8])
     step.gone()
     world.close()
 

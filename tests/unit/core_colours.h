@@ -19,6 +19,8 @@ struct fake_paint {
     bool never_ends;
     bool uneven;    /* is one collective ahead */
     bool turns;     /* recorded, and then its channel log has no room */
+    bool counts;    /* libtidemark_nccl is there: communicators are told, without colours */
+    unsigned sends; /* so many of its messages, counted in one of them, are under way */
 };
 
 struct fake_colour {
@@ -112,6 +114,7 @@ static inline void fake_paint_comms(const struct fake_paint *does, const struct 
         snprintf(comm->name, sizeof comm->name, "%s", i == 0 ? "MPI_COMM_WORLD" : "");
         comm->collectives = does->uneven && i == 0 ? 41 : 40;
         comm->size = i == 0 ? world : 2;
+        comm->sent = i == 1 ? does->sends : 0;
     }
 }
 

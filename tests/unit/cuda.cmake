@@ -15,11 +15,12 @@ if(TARGET tidemark_cuda)
   tide_cuda_unit(cuda_sim)
 endif()
 
-# tide_nccl_unit(name …): a test of NCCL, on both simulators.
+# tide_nccl_unit(name LIBRARIES …): a test of NCCL, on both simulators, with the libraries before NCCL's.
 function(tide_nccl_unit name)
-  tide_unit(${name} LINK ${ARGN} sim_nccl sim_cudart)
+  tide_unit(${name} LINK -Wl,--no-as-needed ${ARGN} sim_nccl sim_cudart)
 endfunction()
 
 if(TARGET sim_nccl)
   tide_nccl_unit(nccl_sim)
+  tide_nccl_unit(nccl_counts tide_cut tidemark_nccl)
 endif()

@@ -78,6 +78,29 @@ static void a_cut_is_armed_recorded_and_reported(void **state)
     story_end(&s);
 }
 
+static void communicators_are_told_where_nothing_is_coloured(void **state)
+{
+    (void)state;
+    struct story s;
+    story_runs(&s, 10);
+    s.comms[0] = (struct control_comm){.id = 1, .size = 2, .name = "of all ranks"};
+    s.comms[1] = (struct control_comm){.id = 0xab, .collectives = 7, .size = 2, .sent = 3, .received = 1, .balance = 5};
+    open_cut(&s, 1, 1, 20);
+    for (uint32_t rank = 0; rank < 2; rank++) {
+        armed(&s, rank, 1, 1, ARM_ARMED, 0);
+        struct agent_page page = page_recorded(1, 1, 20, 0, RECORD_DONE);
+        page.record_comms = 2;
+        assert_int_equal(says(&s)->comms.count, 0);
+        page_is(&s, 1, rank, &page);
+    }
+    const struct gen_report *report = says(&s);
+    assert_int_equal(report->comms.count, 2);
+    assert_string_equal(report->comms.items[1].id, "00000000000000ab");
+    assert_true(report->comms.items[1].ranks == 2 && report->comms.items[1].collectives == 7);
+    assert_true(report->comms.items[1].sent == 6 && report->comms.items[1].received == 2 && report->comms.items[1].balance == 10);
+    story_end(&s);
+}
+
 static void a_missed_step_is_said_and_armed_anew(void **state)
 {
     (void)state;
@@ -423,6 +446,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_cut_is_armed_recorded_and_reported),
+        cmocka_unit_test(communicators_are_told_where_nothing_is_coloured),
         cmocka_unit_test(a_missed_step_is_said_and_armed_anew),
         cmocka_unit_test(a_failed_record_is_said_with_its_reason),
         cmocka_unit_test(digests_that_fail_fail_the_cut),

@@ -225,6 +225,34 @@ static void messages_on_their_way_are_no_cut(void **context)
     world_release(&w);
 }
 
+static void what_is_counted_without_colours_is_judged_by_communicator(void **context)
+{
+    (void)context;
+    struct world w;
+    start(&w, 3, 1);
+    for (uint32_t r = 0; r < 3; r++)
+        w.ranks[r].paint.counts = true;
+    by_hand(&w, "j");
+    run(&w, 1500);
+    assert_true(ckpt_of(&w, "j", 1)->state == TIDE_CKPT_SEALED || ckpt_of(&w, "j", 1)->state == TIDE_CKPT_COMMITTED);
+    w.ranks[2].paint.uneven = true;
+    by_hand(&w, "j");
+    run(&w, 1500);
+    assert_int_equal(ckpt_of(&w, "j", 2)->state, TIDE_CKPT_ABORTED);
+    assert_text(ckpt_of(&w, "j", 2)->reason, "rank 0 has entered 40 and rank 2 41");
+    w.ranks[2].paint.uneven = false;
+    w.ranks[1].paint.sends = 2;
+    by_hand(&w, "j");
+    run(&w, 1500);
+    assert_int_equal(ckpt_of(&w, "j", 3)->state, TIDE_CKPT_ABORTED);
+    assert_text(ckpt_of(&w, "j", 3)->reason, "(000000000000abcd, 2 members) are under way: 2 were sent and 0 received");
+    w.ranks[1].paint.counts = false;
+    by_hand(&w, "j");
+    run(&w, 1500);
+    assert_text(ckpt_of(&w, "j", 4)->reason, "has 3 members and 2 of them know it at the cut");
+    world_release(&w);
+}
+
 static void rank_that_finishes_first_aborts_the_cut(void **context)
 {
     (void)context;
@@ -325,6 +353,7 @@ int main(void)
         cmocka_unit_test(failed_record_aborts_the_cut_and_names_the_rank),
         cmocka_unit_test(rank_that_never_arrives_aborts_the_cut_only),
         cmocka_unit_test(unequal_collectives_are_no_cut),
+        cmocka_unit_test(what_is_counted_without_colours_is_judged_by_communicator),
         cmocka_unit_test(messages_on_their_way_are_no_cut),
         cmocka_unit_test(rank_that_finishes_first_aborts_the_cut),
         cmocka_unit_test(failure_aborts_the_open_cut),

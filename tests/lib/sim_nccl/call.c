@@ -91,6 +91,15 @@ static ncclResult_t start_all(void)
     return result;
 }
 
+/* Aborted from another thread meanwhile. */
+static ncclResult_t hang(struct ncclComm *comm)
+{
+    atomic_fetch_add(&comm->refs, 1);
+    stay(comm);
+    sim_comm_unref(comm);
+    return sim_fail(ncclSystemError, "the communicator was aborted");
+}
+
 static ncclResult_t put(struct sim_op like, cudaStream_t stream)
 {
     bool message = like.kind == SIM_SEND || like.kind == SIM_RECV;
@@ -100,7 +109,7 @@ static ncclResult_t put(struct sim_op like, cudaStream_t stream)
         return sim_fail(ncclInvalidArgument, "the communicator has no such member");
     enum sim_fault fault = message ? SIM_NO_FAULT : sim_next_fault();
     if (fault == SIM_HANG)
-        stay(like.comm);
+        return hang(like.comm);
     if (fault == SIM_ERROR)
         atomic_store(&like.comm->async, ncclSystemError);
     like.stalls = fault == SIM_STALL || fault == SIM_ERROR;

@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "ckpt/client/nccl/inside.h"
+
+/* What is put into streams goes to NCCL as it is, and is counted on entry: by communicator, messages by peer. One line per
+ * collective: its name, parameters, arguments. */
+
+#define UNPACK(...) __VA_ARGS__
+
+/* NCCL makes some of its own calls through the names that are ours: those are not the program's. */
+static __thread unsigned depth __attribute__((tls_model("initial-exec")));
+static __thread unsigned group_depth __attribute__((tls_model("initial-exec")));
+
+static inline struct comm *enter(ncclComm_t handle)
+{
+    return depth++ == 0 && LIKELY(handle != NULL) ? comm_of(handle) : NULL;
+}
+
+static inline bool is_dead(const struct comm *comm)
+{
+    return comm && UNLIKELY(atomic_load_explicit(&comm->error, memory_order_relaxed) != ncclSuccess);
+}
+
+static inline void begin(struct comm *comm)
+{
+    if (comm)
+        atomic_fetch_add_explicit(&comm->inside, 1, memory_order_relaxed);
+}
+
+/* If it died meanwhile: whatever NCCL says then, it is that. A dead one is not freed before the program ends it. */
+static inline ncclResult_t leave(struct comm *comm, ncclResult_t result)
+{
+    depth--;
+    if (comm == NULL)
+        return result;
+    atomic_fetch_sub_explicit(&comm->inside, 1, memory_order_relaxed);
+    return is_dead(comm) ? (ncclResult_t)atomic_load(&comm->error) : result;
+}
+
+static ncclResult_t refuse(const struct comm *comm)
+{
+    depth--;
+    return (ncclResult_t)atomic_load(&comm->error);
+}
+
+#define COLLECTIVE(name, parameters, arguments)                                                                             \
+    ncclResult_t nccl##name(UNPACK parameters, ncclComm_t handle, cudaStream_t stream)                                      \
+    {                                                                                                                       \
+        struct comm *comm = enter(handle);                                                                                  \
+        if (is_dead(comm))                                                                                                  \
+            return refuse(comm);                                                                                            \
+        if (LIKELY(comm != NULL))                                                                                           \
+            atomic_fetch_add_explicit(&comm->collectives, 1, memory_order_relaxed);                                         \
+        begin(comm);                                                                                                        \
+        return leave(comm, real.name(UNPACK arguments, handle, stream));                                                    \
+    }
+
+#define MESSAGE(name, buffer, counts)                                                                                       \
+    ncclResult_t nccl##name(buffer, size_t count, ncclDataType_t type, int peer, ncclComm_t handle, cudaStream_t stream)    \
+    {                                                                                                                       \
+        struct comm *comm = enter(handle);                                                                                  \
+        if (is_dead(comm))                                                                                                  \
+            return refuse(comm);                                                                                            \
+        if (LIKELY(comm != NULL))                                                                                           \
+            comm_count(comm, &comm->counts, peer);                                                                          \
+        begin(comm);                                                                                                        \
+        return leave(comm, real.name(at, count, type, peer, handle, stream));                                               \
+    }
+
+#define BUFFERS const void *from, void *to, size_t count, ncclDataType_t type
+
+COLLECTIVE(AllReduce, (BUFFERS, ncclRedOp_t op), (from, to, count, type, op))
+COLLECTIVE(Reduce, (BUFFERS, ncclRedOp_t op, int root), (from, to, count, type, op, root))
+COLLECTIVE(Bcast, (void *at, size_t count, ncclDataType_t type, int root), (at, count, type, root))
+COLLECTIVE(Broadcast, (BUFFERS, int root), (from, to, count, type, root))
+COLLECTIVE(ReduceScatter, (BUFFERS, ncclRedOp_t op), (from, to, count, type, op))
+COLLECTIVE(AllGather, (BUFFERS), (from, to, count, type))
+COLLECTIVE(AlltoAll, (BUFFERS), (from, to, count, type))
+COLLECTIVE(Gather, (BUFFERS, int root), (from, to, count, type, root))
+COLLECTIVE(Scatter, (BUFFERS, int root), (from, to, count, type, root))
+MESSAGE(Send, const void *at, sent)
+MESSAGE(Recv, void *at, received)
+
+unsigned call_group_depth(void)
+{
+    return group_depth;
+}
+
+ncclResult_t ncclGroupStart(void)
+{
+    ncclResult_t result = real.GroupStart();
+    group_depth += depth == 0 && result == ncclSuccess;
+    return result;
+}
+
+/* What was gathered goes to NCCL here; what it calls meanwhile is its own. */
+ncclResult_t ncclGroupEnd(void)
+{
+    bool outer = depth++ == 0;
+    ncclResult_t result = real.GroupEnd();
+    depth--;
+    if (outer && group_depth > 0)
+        group_depth--;
+    return result;
+}

@@ -1,0 +1,347 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "ckpt/base/mem.h"
+#include "ckpt/client/nccl/inside.h"
+#include "ckpt/cut/comm_id.h"
+#include "ckpt/wire/local.h"
+
+#define BUCKETS 64u      /* of handles */
+#define MADE_BY_SPLIT 1u /* in the place of a world rank, none of which are known here */
+#define MADE_BY_SHRINK 2u
+#define MADE_BY_ALL 3u
+
+/* Where NCCL leaves its unique id empty we note whose it is, so that its communicator has the same name in the next
+ * generation. */
+#define NOTE_AT (NCCL_UNIQUE_ID_BYTES - sizeof(struct note))
+#define NOTE_MAGIC UINT64_C(0x4c43434e45444954)
+struct note {
+    uint64_t magic;
+    uint32_t rank, number;
+};
+
+struct comms comms = {.lock = PTHREAD_MUTEX_INITIALIZER, .end = &comms.first, .version = 1};
+__thread struct cached cached;
+static struct comm *buckets[BUCKETS];
+
+static struct comm **bucket_of(ncclComm_t handle)
+{
+    return &buckets[((uint64_t)(uintptr_t)handle * UINT64_C(0x9e3779b97f4a7c15)) >> 58 & (BUCKETS - 1)];
+}
+
+struct comm *comm_find(ncclComm_t handle)
+{
+    pthread_mutex_lock(&comms.lock);
+    struct comm *comm = *bucket_of(handle);
+    while (comm && comm->handle != handle)
+        comm = comm->bucket;
+    cached = (struct cached){.handle = handle, .comm = comm, .version = atomic_load(&comms.version)};
+    pthread_mutex_unlock(&comms.lock);
+    return comm;
+}
+
+/* ---- identity ---- */
+
+static long own_rank(void)
+{
+    const char *text = getenv("RANK");
+    return text != NULL && *text >= '0' && *text <= '9' ? strtol(text, NULL, 10) : -1;
+}
+
+ncclResult_t ncclGetUniqueId(ncclUniqueId *id)
+{
+    static const char empty[sizeof(struct note)];
+    ncclResult_t result = real.GetUniqueId(id);
+    long rank = own_rank();
+    if (result != ncclSuccess || !in_job() || rank < 0 || memcmp(id->internal + NOTE_AT, empty, sizeof empty) != 0)
+        return result;
+    pthread_mutex_lock(&comms.lock);
+    struct note note = {.magic = NOTE_MAGIC, .rank = (uint32_t)rank, .number = comms.ids++};
+    pthread_mutex_unlock(&comms.lock);
+    memcpy(id->internal + NOTE_AT, &note, sizeof note);
+    return result;
+}
+
+/* Of a communicator that is made of unique ids: the first of them names it. */
+static void identify(struct comm *comm, const ncclUniqueId *id)
+{
+    struct note note;
+    uint32_t words[NCCL_UNIQUE_ID_BYTES / 4];
+    memcpy(&note, id->internal + NOTE_AT, sizeof note);
+    memcpy(words, id->internal, sizeof words);
+    uint32_t root[] = {note.rank, (uint32_t)comm->size};
+    if (note.magic == NOTE_MAGIC) {
+        comm->id = cut_comm_id(cut_comm_base(CUT_COMM_NO_PARENT, root, 2, NULL, 0), note.number);
+        snprintf(comm->name, sizeof comm->name, "nccl %u.%u", note.rank, note.number);
+    } else {
+        comm->id = cut_comm_id(cut_comm_base(CUT_COMM_NO_PARENT, words, sizeof words / sizeof words[0], NULL, 0), 0);
+    }
+}
+
+/* All who make it of its parent count alike. */
+static void identify_child(struct comm *comm, struct comm *parent, uint32_t how, int colour)
+{
+    uint32_t made = how == MADE_BY_SPLIT ? parent->splits++ : parent->shrinks++;
+    uint32_t base[] = {how, (uint32_t)colour};
+    comm->id = cut_comm_id(cut_comm_base(parent->id, base, 2, NULL, 0), made);
+    if (how == MADE_BY_SPLIT)
+        snprintf(comm->name, sizeof comm->name, "%s split %u:%d", parent->name, made, colour);
+    else
+        snprintf(comm->name, sizeof comm->name, "%s shrink %u", parent->name, made);
+}
+
+static void name_as_configured(struct comm *comm, const ncclConfig_t *config)
+{
+    /* The program may have been built with an older header, whose structure ends before. */
+    size_t end = offsetof(ncclConfig_t, commName) + sizeof config->commName;
+    if (config != NULL && config->size >= end && config->commName != NULL && config->commName[0] != '\0')
+        text_copy(comm->name, sizeof comm->name, config->commName);
+}
+
+/* ---- coming and going ---- */
+
+static struct comm *make(ncclComm_t handle, int size, int rank)
+{
+    struct comm *comm = mem_try_alloc(sizeof *comm);
+    if (comm != NULL)
+        *comm = (struct comm){.handle = handle, .size = size, .rank = rank};
+    return comm;
+}
+
+static void take_out(struct comm *comm)
+{
+    struct comm **at = &comms.first;
+    while (*at != comm)
+        at = &(*at)->next;
+    *at = comm->next;
+    if (comms.end == &comm->next)
+        comms.end = at;
+    at = bucket_of(comm->handle);
+    while (*at != comm)
+        at = &(*at)->bucket;
+    *at = comm->bucket;
+    atomic_fetch_add(&comms.version, 1);
+}
+
+static void release(struct comm *comm)
+{
+    mem_free(atomic_load(&comm->sent));
+    mem_free(atomic_load(&comm->received));
+    mem_free(comm);
+}
+
+static void put_in(struct comm *comm)
+{
+    pthread_mutex_lock(&comms.lock);
+    struct comm **bucket = bucket_of(comm->handle), *old = *bucket;
+    while (old && old->handle != comm->handle)
+        old = old->bucket;
+    if (old) { /* dead, and the program never ended it: NCCL has given its place to another */
+        take_out(old);
+        release(old);
+    }
+    *comms.end = comm;
+    comms.end = &comm->next;
+    comm->bucket = *bucket;
+    *bucket = comm;
+    atomic_fetch_add(&comms.version, 1);
+    pthread_mutex_unlock(&comms.lock);
+    watch_begin();
+}
+
+static bool was_made(ncclResult_t result, const ncclComm_t *made)
+{
+    return (result == ncclSuccess || result == ncclInProgress) && *made != NULL;
+}
+
+static ncclResult_t adopt(ncclResult_t result, const ncclComm_t *made, int size, const ncclUniqueId *id, int rank,
+                          const ncclConfig_t *config)
+{
+    struct comm *comm = was_made(result, made) ? make(*made, size, rank) : NULL;
+    if (comm == NULL)
+        return result;
+    identify(comm, id);
+    name_as_configured(comm, config);
+    put_in(comm);
+    return result;
+}
+
+ncclResult_t ncclCommInitRank(ncclComm_t *ret_comm, int size, ncclUniqueId id, int rank)
+{
+    return adopt(real.CommInitRank(ret_comm, size, id, rank), ret_comm, size, &id, rank, NULL);
+}
+
+ncclResult_t ncclCommInitRankConfig(ncclComm_t *ret_comm, int size, ncclUniqueId id, int rank, ncclConfig_t *config)
+{
+    return adopt(real.CommInitRankConfig(ret_comm, size, id, rank, config), ret_comm, size, &id, rank, config);
+}
+
+ncclResult_t ncclCommInitRankScalable(ncclComm_t *ret_comm, int size, int rank, int count, ncclUniqueId *ids,
+                                      ncclConfig_t *config)
+{
+    ncclResult_t result = real.CommInitRankScalable(ret_comm, size, rank, count, ids, config);
+    return count > 0 ? adopt(result, ret_comm, size, ids, rank, config) : result;
+}
+
+/* All members in one process: nobody else knows it. */
+ncclResult_t ncclCommInitAll(ncclComm_t *ret_comms, int count, const int *devices)
+{
+    ncclResult_t result = real.CommInitAll(ret_comms, count, devices);
+    uint32_t base[] = {MADE_BY_ALL, (uint32_t)own_rank()};
+    pthread_mutex_lock(&comms.lock);
+    uint32_t number = comms.ids++;
+    pthread_mutex_unlock(&comms.lock);
+    for (int i = 0; result == ncclSuccess && i < count; i++) {
+        struct comm *comm = make(ret_comms[i], count, i);
+        if (comm == NULL)
+            continue;
+        comm->id = cut_comm_id(cut_comm_base(CUT_COMM_NO_PARENT, base, 2, NULL, 0), number);
+        snprintf(comm->name, sizeof comm->name, "nccl %u.%u", base[1], number);
+        put_in(comm);
+    }
+    return result;
+}
+
+static ncclResult_t adopt_child(ncclResult_t result, const ncclComm_t *made, struct comm *parent, uint32_t how, int colour,
+                                const ncclConfig_t *config)
+{
+    struct comm none = {.name = ""}, *comm = was_made(result, made) ? make(*made, 0, -1) : NULL;
+    if (result != ncclSuccess && result != ncclInProgress)
+        return result;
+    identify_child(comm ? comm : &none, parent, how, colour); /* whoever is in no part counts, too */
+    if (comm == NULL)
+        return result;
+    name_as_configured(comm, config);
+    put_in(comm);
+    return result;
+}
+
+ncclResult_t ncclCommSplit(ncclComm_t handle, int colour, int key, ncclComm_t *ret_comm, ncclConfig_t *config)
+{
+    struct comm *parent = comm_find(handle);
+    if (parent && atomic_load(&parent->error) != ncclSuccess)
+        return (ncclResult_t)atomic_load(&parent->error);
+    ncclResult_t result = real.CommSplit(handle, colour, key, ret_comm, config);
+    return parent ? adopt_child(result, ret_comm, parent, MADE_BY_SPLIT, colour, config) : result;
+}
+
+ncclResult_t ncclCommShrink(ncclComm_t handle, int *without, int count, ncclComm_t *ret_comm, ncclConfig_t *config,
+                            int flags)
+{
+    struct comm *parent = comm_find(handle);
+    if (parent && atomic_load(&parent->error) != ncclSuccess)
+        return (ncclResult_t)atomic_load(&parent->error);
+    ncclResult_t result = real.CommShrink(handle, without, count, ret_comm, config, flags);
+    return parent ? adopt_child(result, ret_comm, parent, MADE_BY_SHRINK, count, config) : result;
+}
+
+/* Out of the table before NCCL frees it, so that the watch does not ask for what is gone. A dead one was freed by the watch.
+ */
+static ncclResult_t drop(ncclComm_t handle, ncclResult_t (*end)(ncclComm_t))
+{
+    struct comm *comm = handle != NULL ? comm_find(handle) : NULL;
+    if (comm == NULL)
+        return end(handle);
+    pthread_mutex_lock(&comms.lock);
+    bool dead = atomic_load(&comm->error) != ncclSuccess;
+    take_out(comm);
+    pthread_mutex_unlock(&comms.lock);
+    release(comm);
+    return dead ? ncclSuccess : end(handle);
+}
+
+ncclResult_t ncclCommDestroy(ncclComm_t handle)
+{
+    return drop(handle, real.CommDestroy);
+}
+
+ncclResult_t ncclCommAbort(ncclComm_t handle)
+{
+    return drop(handle, real.CommAbort);
+}
+
+/* ---- what a dead one answers, where NCCL would be asked about freed memory ---- */
+
+static int error_of(ncclComm_t handle)
+{
+    struct comm *comm = handle != NULL ? comm_find(handle) : NULL;
+    return comm ? atomic_load(&comm->error) : ncclSuccess;
+}
+
+ncclResult_t ncclCommFinalize(ncclComm_t handle)
+{
+    int error = error_of(handle);
+    return error == ncclSuccess ? real.CommFinalize(handle) : (ncclResult_t)error;
+}
+
+ncclResult_t ncclCommRevoke(ncclComm_t handle, int flags)
+{
+    return error_of(handle) == ncclSuccess ? real.CommRevoke(handle, flags) : ncclSuccess; /* nothing of it goes on */
+}
+
+ncclResult_t ncclCommGetAsyncError(ncclComm_t handle, ncclResult_t *ret_error)
+{
+    int error = error_of(handle);
+    if (error == ncclSuccess)
+        return real.CommGetAsyncError(handle, ret_error);
+    *ret_error = (ncclResult_t)error;
+    return ncclSuccess;
+}
+
+/* ---- counts ---- */
+
+/* The lock is held. */
+static bool ask_size(struct comm *comm)
+{
+    if (comm->size == 0 && atomic_load(&comm->error) == ncclSuccess &&
+        (real.CommCount(comm->handle, &comm->size) != ncclSuccess ||
+         real.CommUserRank(comm->handle, &comm->rank) != ncclSuccess))
+        comm->size = 0;
+    return comm->size > 0;
+}
+
+void comm_count(struct comm *comm, _Atomic(uint64_t *) *counts, int peer)
+{
+    uint64_t *by_peer = atomic_load_explicit(counts, memory_order_acquire);
+    if (UNLIKELY(by_peer == NULL)) {
+        pthread_mutex_lock(&comms.lock);
+        by_peer = atomic_load(counts);
+        if (by_peer == NULL && ask_size(comm))
+            by_peer = mem_try_array((size_t)comm->size, sizeof *by_peer);
+        atomic_store(counts, by_peer);
+        pthread_mutex_unlock(&comms.lock);
+    }
+    if (LIKELY(by_peer != NULL && peer >= 0 && peer < comm->size))
+        __atomic_fetch_add(&by_peer[peer], 1, __ATOMIC_RELAXED);
+}
+
+static void sum(const struct comm *comm, struct control_comm *to)
+{
+    const uint64_t *sent = atomic_load(&comm->sent), *received = atomic_load(&comm->received);
+    for (int peer = 0; peer < comm->size; peer++) {
+        uint64_t out = sent ? __atomic_load_n(&sent[peer], __ATOMIC_RELAXED) : 0;
+        uint64_t in = received ? __atomic_load_n(&received[peer], __ATOMIC_RELAXED) : 0;
+        to->sent += out;
+        to->received += in;
+        to->balance += out * cut_balance_weight((uint32_t)comm->rank, (uint32_t)peer) -
+                       in * cut_balance_weight((uint32_t)peer, (uint32_t)comm->rank);
+    }
+    to->balance &= CUT_BALANCE_MASK;
+}
+
+size_t comms_list(struct control_comm *to, size_t room)
+{
+    size_t count = 0;
+    pthread_mutex_lock(&comms.lock);
+    for (struct comm *comm = comms.first; comm && count < room; comm = comm->next, count++) {
+        ask_size(comm);
+        to[count] = (struct control_comm){
+            .id = comm->id, .collectives = atomic_load(&comm->collectives), .size = (uint32_t)comm->size};
+        text_copy(to[count].name, sizeof to[count].name, comm->name);
+        sum(comm, &to[count]);
+    }
+    pthread_mutex_unlock(&comms.lock);
+    return count;
+}

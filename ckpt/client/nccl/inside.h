@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef CKPT_CLIENT_NCCL_INSIDE_H
+#define CKPT_CLIENT_NCCL_INSIDE_H
+
+/* Inside libtidemark_nccl. Nothing here calls CUDA, or a function of NCCL that the program has not called, but for
+ * ncclCommGetAsyncError and ncclCommAbort (watch.c) and questions of size. */
+
+#include <nccl.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+
+#include "ckpt/client/nccl/link.h"
+#include "ckpt/wire/local.h"
+
+#define WATCH_MS 100u /* between two looks at what goes wrong asynchronously */
+
+#define LIKELY(x) __builtin_expect(!!(x), 1)
+#define UNLIKELY(x) __builtin_expect(!!(x), 0)
+
+ncclResult_t ncclGroupStart(void); /* the header's are no prototypes */
+ncclResult_t ncclGroupEnd(void);
+
+/* ---- real.c: NCCL's own functions, of the library behind this one; NULL: it is older, and has no such ---- */
+
+#define REAL_COLLECTIVES(X)                                                                                                 \
+    X(AllReduce) X(Reduce) X(Bcast) X(Broadcast) X(ReduceScatter) X(AllGather) X(AlltoAll) X(Gather) X(Scatter)
+#define REAL_OTHERS(X)                                                                                                      \
+    X(Send)                                                                                                                 \
+    X(Recv) X(GroupStart) X(GroupEnd) X(GetUniqueId) X(CommInitRank) X(CommInitRankConfig) X(CommInitRankScalable)          \
+        X(CommInitAll) X(CommSplit) X(CommShrink) X(CommFinalize) X(CommDestroy) X(CommAbort) X(CommRevoke)                 \
+            X(CommGetAsyncError) X(CommCount) X(CommUserRank)
+
+struct real {
+#define FIELD(name) __typeof__(&nccl##name) name;
+    REAL_COLLECTIVES(FIELD)
+    REAL_OTHERS(FIELD)
+#undef FIELD
+};
+extern struct real real;
+
+/* ---- comm.c ---- */
+
+/* live → dead, when the watch gives it up; out of the table when the program ends it. A dead one is not NCCL's any more:
+ * calls are answered here, with `error`. */
+struct comm {
+    struct comm *next, *bucket;
+    ncclComm_t handle;
+    uint64_t id;
+    char name[CONTROL_COMM_NAME_MAX + 1];
+    _Atomic int error;        /* ncclSuccess: live */
+    uint32_t splits, shrinks; /* made of it */
+    _Atomic uint64_t collectives;
+    _Atomic uint32_t inside; /* calls of the program's that have not come back */
+    /* Messages, by peer; NULL: none yet. */
+    _Atomic(uint64_t *) sent, received;
+    int size, rank; /* 0, -1: not asked for yet */
+};
+
+struct comms {
+    pthread_mutex_t lock; /* over the list and who is in it; not held in calls of NCCL's that wait */
+    struct comm *first, **end;
+    _Atomic uint64_t version; /* changes when one is taken out */
+    uint32_t ids;             /* handed out by this process */
+};
+extern struct comms comms;
+
+struct cached {
+    ncclComm_t handle;
+    struct comm *comm;
+    uint64_t version;
+};
+extern __thread struct cached cached __attribute__((tls_model("initial-exec")));
+
+struct comm *comm_find(ncclComm_t handle);
+static inline struct comm *comm_of(ncclComm_t handle)
+{
+    if (LIKELY(handle == cached.handle && atomic_load_explicit(&comms.version, memory_order_relaxed) == cached.version))
+        return cached.comm;
+    return comm_find(handle);
+}
+/* One more message to or from a member. */
+void comm_count(struct comm *comm, _Atomic(uint64_t *) *counts, int peer);
+size_t comms_list(struct control_comm *to, size_t room);
+
+/* ---- call.c ---- */
+
+/* Depth of groups of calls of this thread. */
+unsigned call_group_depth(void);
+
+/* ---- watch.c ---- */
+
+/* There is something to watch. */
+void watch_begin(void);
+bool in_job(void);
+
+#endif

@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <signal.h>
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "ckpt/base/clock.h"
+#include "ckpt/client/nccl/inside.h"
+
+/* A thread that asks each communicator whether it went wrong, as NCCL tells nobody by itself: kernels of a dead collective
+ * wait for ever. It is aborted then, and whoever waits for its streams goes on and sees the error. */
+
+static pid_t watching; /* the process that has the thread; a forked child has none */
+
+bool in_job(void)
+{
+    const char *path = getenv(ENV_SOCKET);
+    return path != NULL && path[0] != '\0';
+}
+
+/* The first that went wrong since the last look, dead by now. */
+static ncclComm_t find_wrong(void)
+{
+    ncclComm_t wrong = NULL;
+    pthread_mutex_lock(&comms.lock);
+    for (struct comm *comm = comms.first; comm && wrong == NULL; comm = comm->next) {
+        ncclResult_t error = ncclSuccess;
+        if (atomic_load(&comm->error) != ncclSuccess || real.CommGetAsyncError(comm->handle, &error) != ncclSuccess)
+            continue;
+        if (error == ncclSuccess || error == ncclInProgress)
+            continue;
+        atomic_store(&comm->error, (int)error);
+        wrong = comm->handle;
+    }
+    pthread_mutex_unlock(&comms.lock);
+    return wrong;
+}
+
+static void *watch(void *unused)
+{
+    const struct timespec pause = {.tv_nsec = WATCH_MS * NS_PER_MS};
+    (void)unused;
+    for (;;) {
+        ncclComm_t wrong;
+        while ((wrong = find_wrong()) != NULL)
+            real.CommAbort(wrong);
+        nanosleep(&pause, NULL);
+    }
+    return NULL;
+}
+
+void watch_begin(void)
+{
+    pthread_attr_t attributes;
+    pthread_t thread;
+    sigset_t all, before;
+    if (!in_job())
+        return;
+    pthread_mutex_lock(&comms.lock);
+    bool first = watching != getpid();
+    watching = getpid();
+    pthread_mutex_unlock(&comms.lock);
+    if (!first)
+        return;
+    pthread_attr_init(&attributes);
+    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+    sigfillset(&all); /* deaf to the program's signals */
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    if (pthread_create(&thread, &attributes, watch, NULL) != 0)
+        watching = 0;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    pthread_attr_destroy(&attributes);
+}

@@ -1,0 +1,265 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* libtidemark_nccl on the simulator: what it counts, who a communicator is, and how survivors get out of a dead one. */
+
+#include "tests/lib/together.h"
+
+#include <nccl.h>
+#include <time.h>
+
+#include "ckpt/client/nccl/link.h"
+#include "ckpt/cut/comm_id.h"
+#include "ckpt/cut/verdict.h"
+#include "ckpt/wire/local.h"
+#include "tests/lib/sim_cuda/sim_cuda.h"
+
+#define RANKS 3
+#define COMMS_MAX 8
+#define OUT_MS 2000
+
+ncclResult_t ncclGroupStart(void); /* the header's are no prototypes */
+ncclResult_t ncclGroupEnd(void);
+
+struct world {
+    ncclUniqueId id;
+    struct control_comm told[RANKS][COMMS_MAX];
+    size_t count[RANKS];
+};
+
+static struct world *world_make(void)
+{
+    struct world *w = together_share(sizeof *w);
+    setenv(ENV_SOCKET, "nobody", 1);
+    setenv("RANK", "0", 1);
+    assert_int_equal(ncclGetUniqueId(&w->id), ncclSuccess);
+    return w;
+}
+
+static void tell(struct world *w, int rank)
+{
+    char why[256] = "";
+    must(tide_nccl_may_record(why, sizeof why) == TIDE_OK);
+    w->count[rank] = tide_nccl_comms(w->told[rank], COMMS_MAX);
+}
+
+/* As agents and the leader do. */
+static enum cut_misfit judge(const struct world *w, char *why, size_t size)
+{
+    struct cut_comms *comms = cut_comms_create();
+    for (uint32_t r = 0; r < RANKS; r++) {
+        struct cut_members world = {.comm = {.id = CUT_COMM_WORLD, .size = RANKS}, .members = 1, .rank = r};
+        assert_int_equal(cut_comms_add(comms, &world, NULL), TIDE_OK);
+        for (size_t i = 0; i < w->count[r]; i++) {
+            const struct control_comm *c = &w->told[r][i];
+            struct cut_members m = {
+                .members = 1, .rank = r, .sent = c->sent, .received = c->received, .balance = c->balance};
+            m.comm = (struct cut_comm){.id = c->id, .collectives = c->collectives, .size = c->size};
+            snprintf(m.comm.name, sizeof m.comm.name, "%s", c->name);
+            assert_int_equal(cut_comms_add(comms, &m, NULL), TIDE_OK);
+        }
+    }
+    enum cut_misfit misfit = cut_comms_judge(comms, RANKS, why, size);
+    cut_comms_free(comms);
+    return misfit;
+}
+
+static ncclComm_t join(int rank, int ranks, struct world *w)
+{
+    ncclComm_t comm = NULL;
+    must(ncclCommInitRank(&comm, ranks, w->id, rank) == ncclSuccess);
+    return comm;
+}
+
+static float *floats(void)
+{
+    float *at = NULL;
+    must(cudaMalloc((void **)&at, 64) == cudaSuccess);
+    return at;
+}
+
+static void run_equal(int rank, int ranks, void *shared)
+{
+    ncclComm_t comm = join(rank, ranks, shared), half = NULL;
+    float *at = floats();
+    must(ncclCommSplit(comm, rank == 1 ? NCCL_SPLIT_NOCOLOR : 3, rank, &half, NULL) == ncclSuccess);
+    for (int i = 0; i < 5; i++)
+        must(ncclAllReduce(at, at, 4, ncclFloat32, ncclSum, comm, NULL) == ncclSuccess);
+    must(ncclBcast(at, 4, ncclFloat32, 0, comm, NULL) == ncclSuccess); /* one, though NCCL makes another call of it */
+    if (half)
+        must(ncclAllGather(at, at, 1, ncclFloat32, half, NULL) == ncclSuccess);
+    must(ncclGroupStart() == ncclSuccess);
+    must(ncclSend(at, 1, ncclFloat32, (rank + 1) % ranks, comm, NULL) == ncclSuccess);
+    must(ncclRecv(at, 1, ncclFloat32, (rank + ranks - 1) % ranks, comm, NULL) == ncclSuccess);
+    char why[256] = "";
+    must(tide_nccl_may_record(why, sizeof why) == TIDE_E_STATE && strstr(why, "ncclGroupStart"));
+    must(ncclGroupEnd() == ncclSuccess && cudaStreamSynchronize(NULL) == cudaSuccess);
+    tell(shared, rank);
+    must(half == NULL || ncclCommDestroy(half) == ncclSuccess);
+    must(ncclCommDestroy(comm) == ncclSuccess);
+    must(tide_nccl_comms((struct control_comm[1]){{0}}, 1) == 0);
+}
+
+static void test_equal_counts_are_a_cut(void **state)
+{
+    char why[256] = "";
+    struct world *w = world_make();
+    (void)state;
+    together(RANKS, 0, run_equal, w);
+    assert_int_equal(w->count[0], 2);
+    assert_int_equal(w->count[1], 1);
+    assert_int_equal(w->told[0][0].collectives, 6);
+    assert_int_equal(w->told[2][1].collectives, 1);
+    assert_int_equal(w->told[2][1].size, 2);
+    assert_true(w->told[0][0].sent == 1 && w->told[0][0].received == 1 && w->told[0][0].balance != 0);
+    assert_true(w->told[0][1].id == w->told[2][1].id && w->told[0][1].id != w->told[0][0].id);
+    assert_string_equal(w->told[0][1].name, "nccl 0.0 split 0:3");
+    assert_int_equal(judge(w, why, sizeof why), CUT_FITS);
+}
+
+/* The same program in the next generation, with another unique id. */
+static void test_an_identity_outlives_the_unique_id(void **state)
+{
+    struct world *first = world_make();
+    (void)state;
+    together(RANKS, 0, run_equal, first);
+    ncclUniqueId before = first->id;
+    /* Its process would be another, and count from 0 again. */
+    struct world *second = together_share(sizeof *second);
+    memcpy(&second->id, &first->id, sizeof second->id);
+    for (int i = 0; i < 32; i++)
+        second->id.internal[i] = second->id.internal[i] == '0' ? '1' : '0';
+    assert_memory_not_equal(&before, &second->id, 32);
+    together(RANKS, 0, run_equal, second);
+    assert_true(first->told[1][0].id == second->told[1][0].id && first->told[0][1].id == second->told[0][1].id);
+}
+
+static void run_ahead(int rank, int ranks, void *shared)
+{
+    ncclComm_t comm = join(rank, ranks, shared);
+    float *at = floats();
+    for (int i = 0; i < (rank == 2 ? 4 : 3); i++)
+        must(ncclAllReduce(at, at, 4, ncclFloat32, ncclSum, comm, NULL) == ncclSuccess);
+    tell(shared, rank);
+    _exit(0); /* nobody will do them */
+}
+
+static void test_unequal_counts_are_none_and_named(void **state)
+{
+    char why[256] = "";
+    struct world *w = world_make();
+    (void)state;
+    together(RANKS, 0, run_ahead, w);
+    assert_int_equal(judge(w, why, sizeof why), CUT_MISFIT_COLLECTIVE);
+    assert_non_null(strstr(why, "communicator nccl 0."));
+    assert_non_null(strstr(why, "rank 0 has entered 3 and rank 2 4"));
+}
+
+/* As much was received as sent, but by others. */
+static void run_crossed(int rank, int ranks, void *shared)
+{
+    ncclComm_t comm = join(rank, ranks, shared);
+    float *at = floats();
+    if (rank == 0)
+        must(ncclSend(at, 1, ncclFloat32, 1, comm, NULL) == ncclSuccess);
+    if (rank == 2)
+        must(ncclRecv(at, 1, ncclFloat32, 1, comm, NULL) == ncclSuccess);
+    tell(shared, rank);
+    _exit(0);
+}
+
+static void run_under_way(int rank, int ranks, void *shared)
+{
+    ncclComm_t comm = join(rank, ranks, shared);
+    float *at = floats();
+    if (rank == 0)
+        must(ncclSend(at, 1, ncclFloat32, 1, comm, NULL) == ncclSuccess);
+    tell(shared, rank);
+    _exit(0);
+}
+
+static void test_messages_under_way_are_no_cut(void **state)
+{
+    char why[256] = "";
+    struct world *w = world_make();
+    (void)state;
+    together(RANKS, 0, run_under_way, w);
+    assert_int_equal(judge(w, why, sizeof why), CUT_MISFIT_COLLECTIVE);
+    assert_non_null(strstr(why, "1 were sent and 0 received"));
+    together(RANKS, 0, run_crossed, w = world_make());
+    assert_int_equal(judge(w, why, sizeof why), CUT_MISFIT_COLLECTIVE);
+    assert_non_null(strstr(why, "1 were sent and 1 received, not by those"));
+}
+
+static uint64_t now_ms(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+}
+
+/* Whoever is left waits for its stream alone, as programs do. */
+static void run_with_a_death(int rank, int ranks, void *shared)
+{
+    ncclComm_t comm = join(rank, ranks, shared), child = NULL;
+    ncclResult_t error = ncclSuccess;
+    char why[256] = "";
+    float *at = floats();
+    if (rank == 1)
+        raise(SIGKILL);
+    uint64_t begin = now_ms();
+    must(ncclAllReduce(at, at, 1, ncclFloat32, ncclSum, comm, NULL) == ncclSuccess);
+    must(cudaStreamSynchronize(NULL) == cudaSuccess && now_ms() - begin < OUT_MS);
+    must(ncclAllReduce(at, at, 1, ncclFloat32, ncclSum, comm, NULL) == ncclRemoteError);
+    must(ncclCommGetAsyncError(comm, &error) == ncclSuccess && error == ncclRemoteError);
+    must(ncclCommSplit(comm, 0, 0, &child, NULL) == ncclRemoteError && ncclCommFinalize(comm) == ncclRemoteError);
+    must(tide_nccl_may_record(why, sizeof why) == TIDE_E_STATE && strstr(why, "has failed"));
+    must(ncclCommDestroy(comm) == ncclSuccess && tide_nccl_may_record(why, sizeof why) == TIDE_OK);
+}
+
+static void test_survivors_leave_a_dead_collective(void **state)
+{
+    (void)state;
+    together(RANKS, 1, run_with_a_death, world_make());
+}
+
+/* One sits in a call, another's stream stands: the former is got out, too. */
+static void run_with_an_error(int rank, int ranks, void *shared)
+{
+    ncclComm_t comm = join(rank, ranks, shared);
+    float *at = floats();
+    uint64_t begin = now_ms();
+    ncclResult_t result = ncclAllReduce(at, at, 1, ncclFloat32, ncclSum, comm, NULL);
+    must(cudaStreamSynchronize(NULL) == cudaSuccess && now_ms() - begin < OUT_MS);
+    must(result == (rank == 0 ? ncclRemoteError : ncclSuccess));
+    must(ncclAllReduce(at, at, 1, ncclFloat32, ncclSum, comm, NULL) == (rank == 1 ? ncclSystemError : ncclRemoteError));
+    must(ncclCommAbort(comm) == ncclSuccess);
+}
+
+static void test_an_error_of_one_gets_all_out(void **state)
+{
+    char hang[128], error[128];
+    (void)state;
+    snprintf(hang, sizeof hang, "/tmp/sim-nccl-hang.%d", getpid());
+    snprintf(error, sizeof error, "/tmp/sim-nccl-error.%d", getpid());
+    char text[256];
+    snprintf(text, sizeof text, "0:1:%s", hang);
+    setenv("SIM_NCCL_HANG", text, 1);
+    snprintf(text, sizeof text, "1:1:%s", error);
+    setenv("SIM_NCCL_ERROR", text, 1);
+    together(RANKS, 0, run_with_an_error, world_make());
+    unsetenv("SIM_NCCL_HANG");
+    unsetenv("SIM_NCCL_ERROR");
+    assert_int_equal(unlink(hang), 0);
+    assert_int_equal(unlink(error), 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_equal_counts_are_a_cut),
+                                       cmocka_unit_test(test_an_identity_outlives_the_unique_id),
+                                       cmocka_unit_test(test_unequal_counts_are_none_and_named),
+                                       cmocka_unit_test(test_messages_under_way_are_no_cut),
+                                       cmocka_unit_test(test_survivors_leave_a_dead_collective),
+                                       cmocka_unit_test(test_an_error_of_one_gets_all_out)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
