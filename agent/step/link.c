@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "agent/step/link.h"
 
-static const char *const mesh_kind_names[] = {"fence", "fence_ack", "modex_ask", "modex_reply", NULL};
+static const char *const mesh_kind_names[] = {"fence", "fence_ack", "modex_ask", "modex_reply", "share_ask", "share_reply", NULL};
 static const char *const line_kind_names[] = {"status", "nudge", "mesh", "answer", "end", NULL};
 
 static const struct codec_field spec_fields[] = {

@@ -160,12 +160,15 @@ void mesh_pump(struct step *step)
 
 void mesh_frame(struct step *step, const struct mesh_frame *frame)
 {
-    if (step->exchange != NULL)
+    if (frame->kind == MESH_SHARE_ASK || frame->kind == MESH_SHARE_REPLY)
+        share_frame(step->share, frame);
+    else if (step->exchange != NULL)
         exchange_frame(step->exchange, frame, clock_mono_ns());
 }
 
 void mesh_reconnected(struct step *step)
 {
+    share_reconnected(step->share);
     if (step->exchange != NULL)
         exchange_reconnected(step->exchange);
     mesh_pump(step);

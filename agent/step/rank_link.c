@@ -63,6 +63,7 @@ static void link_close(struct rank_link *link)
         if (rank->asking)
             status_changed(link->step);
         rank->asking = false;
+        share_forget(link->step->share, rank->report.rank);
     }
     if (!link->reserving)
         uv_close((uv_handle_t *)&link->poll, on_link_closed);
@@ -84,6 +85,12 @@ static void link_send(struct rank_link *link, struct local_message *message)
         return;
     if (send(link->fd, message, sizeof *message, MSG_DONTWAIT | MSG_NOSIGNAL) != (ssize_t)sizeof *message)
         link_close(link);
+}
+
+void rank_link_tell(struct rank *rank, struct local_message *message)
+{
+    if (rank->link != NULL)
+        link_send(rank->link, message);
 }
 
 static void refuse(struct rank_link *link, enum tide_status status, const char *text)
@@ -383,6 +390,10 @@ static void take_message(struct rank_link *link, const struct local_message *mes
         break;
     case LOCAL_RESTORE_BAD:
         take_bad(link, message);
+        break;
+    case LOCAL_SHARE_GIVE:
+    case LOCAL_SHARE_ASK:
+        share_take(link->step, link->rank, message);
         break;
     case LOCAL_RECORDED:
     case LOCAL_RESTORED:

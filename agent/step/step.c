@@ -189,6 +189,7 @@ enum tide_status step_start(struct step *step, const char *dir, struct err *err)
     detach();
     init_loop(step);
     ranks_init(step);
+    share_start(step);
     status = prepare_sockets(step, err);
     if (status == TIDE_OK)
         status = agent_link_listen(step, err);

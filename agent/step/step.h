@@ -13,7 +13,8 @@
  *   status.c      what the agent is told, and the file that outlives us
  *   agent_link.c  agent.sock
  *   rank_link.c   rank.sock
- *   mesh.c        between libpmix (host_pmix.h) and the other nodes (exchange.h) */
+ *   mesh.c        between libpmix (host_pmix.h) and the other nodes (exchange.h)
+ *   share_link.c  between ranks that share something (share.h), here and elsewhere */
 
 #include <uv.h>
 
@@ -21,6 +22,7 @@
 #include "agent/step/host_pmix.h"
 #include "agent/step/link.h"
 #include "agent/step/output.h"
+#include "agent/step/share.h"
 
 #define STEP_PMIX_UP_MS 60000u     /* a libpmix that is not up by then has wedged */
 #define STEP_TICK_MS 20u           /* how often the end is looked at while it is near */
@@ -35,6 +37,7 @@
 
 struct step;
 struct rank_link;
+struct local_message;
 
 /* One standard stream of a rank: its pipe and its file. */
 struct stream {
@@ -106,6 +109,8 @@ struct step {
 
     struct host_pmix *pmix;     /* NULL: launcher none */
     struct exchange *exchange;  /* NULL: launcher none */
+    struct share *share;
+    uv_timer_t share_timer; /* runs while a rank asks */
     uv_async_t pmix_wake;
     uv_timer_t pmix_late;
     uv_timer_t mesh_timer;
@@ -164,6 +169,11 @@ bool agent_link_idle(const struct step *step); /* an agent is connected and has 
 MUST_USE enum tide_status rank_link_listen(struct step *step, struct err *err);
 void rank_link_answer(struct step *step, const struct step_answer *answer);
 void rank_link_drop(struct rank *rank); /* the rank has ended */
+void rank_link_tell(struct rank *rank, struct local_message *message); /* no connection: nothing */
+
+/* ---- share_link.c ---- */
+void share_start(struct step *step);
+void share_take(struct step *step, struct rank *rank, const struct local_message *message);
 
 /* ---- mesh.c ---- */
 MUST_USE enum tide_status mesh_start(struct step *step, struct err *err);

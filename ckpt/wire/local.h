@@ -161,8 +161,12 @@ enum local_type {
     LOCAL_RESTORE_BAD,  /* rank -> step: the slot named last has a bad chunk (text says which); then ask again */
     LOCAL_RESTORED,     /* rank -> step: done, look at the page */
     LOCAL_GOODBYE,      /* rank -> step: tide_finalize */
-    LOCAL_RESTORE_WAIT  /* step -> rank: your question stands, and what it asks for is not here yet. Said again and again, so
+    LOCAL_RESTORE_WAIT, /* step -> rank: your question stands, and what it asks for is not here yet. Said again and again, so
                            that a fetch may take hours and a step that is gone is still noticed */
+    LOCAL_SHARE_GIVE, /* rank -> step: struct local_share, `bytes` of it. Answer SHARED or REFUSED (EXISTS, LIMIT) */
+    LOCAL_SHARE_ASK,  /* rank -> step: struct local_share, of which the name; slot: the rank that gives; attempt: how many ms to
+                         wait for it. Answer SHARED with `bytes` of it, or REFUSED (TIMEOUT, INVALID) */
+    LOCAL_SHARED
 };
 
 enum local_reserve_flag { LOCAL_RESERVE_AHEAD = 1 };
@@ -184,5 +188,17 @@ struct local_message {
     uint64_t bytes;
     char text[TIDE_TEXT_MAX + 1];
 };
+
+/* In the place of the text. */
+struct local_share {
+    char name[TIDE_NAME_MAX + 1];
+    unsigned char data[TIDE_SHARE_BYTES_MAX];
+};
+_Static_assert(sizeof(struct local_share) <= TIDE_TEXT_MAX, "a text's end is set to 0 on arrival");
+
+static inline struct local_share *local_share_of(struct local_message *message)
+{
+    return (struct local_share *)(void *)message->text;
+}
 
 #endif
