@@ -10,7 +10,7 @@
  * machine code that nvcc made is not looked at. */
 
 #define KERNELS_MAX 64u
-#define ARGS_ALIGN 16u
+#define ARGS_ALIGN 64u
 
 void **__cudaRegisterFatBinary(void *binary);
 void __cudaRegisterFatBinaryEnd(void **handle);

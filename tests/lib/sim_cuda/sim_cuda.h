@@ -24,7 +24,7 @@ extern "C" {
 #define SIM_DEVICES_MAX 4
 #define SIM_ARGS_MAX 16
 
-/* A kernel, as a function of the host: object sim_kernel_<name> of the program or of what it has preloaded. Arguments of up to 16
+/* A kernel, as a function of the host: object sim_kernel_<name> of the program or of what it has preloaded. Arguments of up to 64
  * bytes; pointers to device memory go through sim_view. It is called with the simulator locked: it must not call CUDA. */
 struct sim_kernel {
     unsigned count;
