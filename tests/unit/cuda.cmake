@@ -21,6 +21,6 @@ function(tide_nccl_unit name)
 endfunction()
 
 if(TARGET sim_nccl)
-  tide_nccl_unit(nccl_sim)
+  tide_nccl_unit(nccl_sim tide_agent_health)
   tide_nccl_unit(nccl_counts tide_cut tidemark_nccl)
 endif()

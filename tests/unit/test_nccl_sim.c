@@ -4,9 +4,13 @@
 
 #include "tests/lib/together.h"
 
+#include <arpa/inet.h>
 #include <pthread.h>
+#include <sys/socket.h>
 #include <time.h>
 
+#include "agent/health/ras.h"
+#include "ckpt/base/clock.h"
 #include "tests/lib/sim_cuda/sim_cuda.h"
 #include "tests/lib/sim_nccl/sim.h"
 
@@ -178,11 +182,84 @@ static void test_a_dead_peer_is_an_asynchronous_error(void **state)
     together(RANKS, 1, run_with_a_death, w);
 }
 
+static unsigned ras_port;
+
+/* Whoever got the port may not listen yet. */
+static size_t ras_ask(char *to, size_t room)
+{
+    struct sockaddr_in at = {
+        .sin_family = AF_INET, .sin_port = htons((uint16_t)ras_port), .sin_addr = {htonl(INADDR_LOOPBACK)}};
+    size_t bytes = 0;
+    int fd = -1;
+    for (int i = 0; fd < 0 && i < 400; i++) {
+        fd = socket(AF_INET, SOCK_STREAM, 0);
+        if (connect(fd, (const struct sockaddr *)&at, sizeof at) == 0)
+            break;
+        close(fd);
+        fd = -1;
+        usleep(10000);
+    }
+    must(fd >= 0 && send(fd, "SET FORMAT json\nVERBOSE STATUS\n", 31, 0) == 31);
+    for (ssize_t n; bytes < room && (n = recv(fd, to + bytes, room - bytes, 0)) > 0;)
+        bytes += (size_t)n;
+    close(fd);
+    return bytes;
+}
+
+static void wait_for(const _Atomic int *word, int least)
+{
+    for (int i = 0; i < 1000 && atomic_load(word) < least; i++)
+        usleep(10000);
+    must(atomic_load(word) >= least);
+}
+
+/* Rank 1 does not come to the second sum; rank 0 asks as the agent does. */
+static void run_one_behind(int rank, int ranks, void *shared)
+{
+    struct world *w = shared;
+    ncclComm_t comm = join(rank, ranks, w);
+    float *at = device_floats(1, 1.0f, 0.0f);
+    for (int i = 0; i < (rank == 1 ? 1 : 2); i++)
+        must(ncclAllReduce(at, at, 1, ncclFloat32, ncclSum, comm, NULL) == ncclSuccess);
+    atomic_fetch_add(&w->ready, 1);
+    wait_for(&w->ready, rank == 0 ? ranks : ranks + 1);
+    if (rank > 0)
+        _exit(0);
+    char text[8192];
+    size_t bytes = ras_ask(text, sizeof text);
+    const char *object = memchr(text, '{', bytes);
+    must(object != NULL);
+    struct ras_own own = {.pid_count = 1, .pids = (int32_t[]){atomic_load(&comm->shared->members[1].pid)}};
+    snprintf(own.address, sizeof own.address, "%s", comm->shared->members[1].host);
+    struct ras_past past = {.since_ns = 0};
+    struct finding finding;
+    for (uint64_t ms = 1; ms <= 1 + RAS_STUCK_MS; ms += RAS_STUCK_MS)
+        must(ras_judge(&past, object, bytes - (size_t)(object - text), &own, ms * NS_PER_MS, &finding, NULL) == TIDE_OK);
+    must(finding.state == TIDE_HEALTH_SUSPECT && strstr(finding.text, "rank 1 of communicator 0x"));
+    must(strstr(finding.text, "has begun 1 AllReduce, others 2") != NULL);
+    atomic_fetch_add(&w->ready, 1);
+    _exit(0);
+}
+
+static void test_the_one_that_is_behind_is_told_by_ras(void **state)
+{
+    struct world *w = together_share(sizeof *w);
+    char port[16];
+    (void)state;
+    snprintf(port, sizeof port, "%u", ras_port = 20000u + (unsigned)getpid() % 20000u);
+    setenv("SIM_NCCL_RAS", port, 1);
+    assert_int_equal(ncclGetUniqueId(&w->id), ncclSuccess);
+    together(RANKS, 0, run_one_behind, w);
+    unsetenv("SIM_NCCL_RAS");
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_collectives_are_done_between_processes), cmocka_unit_test(test_the_order_is_the_streams),
-        cmocka_unit_test(test_a_group_sends_and_receives_at_once), cmocka_unit_test(test_communicators_are_split_and_shrunk),
-        cmocka_unit_test(test_a_dead_peer_is_an_asynchronous_error)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_collectives_are_done_between_processes),
+                                       cmocka_unit_test(test_the_order_is_the_streams),
+                                       cmocka_unit_test(test_a_group_sends_and_receives_at_once),
+                                       cmocka_unit_test(test_communicators_are_split_and_shrunk),
+                                       cmocka_unit_test(test_a_dead_peer_is_an_asynchronous_error),
+                                       cmocka_unit_test(test_the_one_that_is_behind_is_told_by_ras)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -112,6 +112,8 @@ static ncclResult_t put(struct sim_op like, cudaStream_t stream)
         return hang(like.comm);
     if (fault == SIM_ERROR)
         atomic_store(&like.comm->async, ncclSystemError);
+    if (!message)
+        atomic_fetch_add(&like.comm->shared->members[like.comm->rank].begun[like.kind], 1);
     like.stalls = fault == SIM_STALL || fault == SIM_ERROR;
     struct sim_op *op = malloc(sizeof *op);
     *op = like;

@@ -82,6 +82,7 @@ void sim_comm_unref(struct ncclComm *comm)
 {
     if (atomic_fetch_sub(&comm->refs, 1) > 1)
         return;
+    sim_ras_remove(comm);
     for (int r = 0; r < comm->ranks; r++)
         if (comm->pidfds[r] >= 0)
             close(comm->pidfds[r]);
@@ -100,6 +101,8 @@ static ncclResult_t announce(struct ncclComm *comm)
     int32_t none = 0;
     if (!atomic_compare_exchange_strong(&comm->shared->members[comm->rank].pid, &none, (int32_t)getpid()))
         return sim_fail(ncclInvalidUsage, "two members of a communicator have one rank");
+    sim_host(comm->shared->members[comm->rank].host, SIM_HOST_CHARS + 1);
+    sim_ras_add(comm);
     atomic_fetch_add(&comm->shared->joined, 1);
     sim_wake(&comm->shared->joined);
     return ncclSuccess;

@@ -16,7 +16,22 @@
 #define SIM_STREAMS_MAX 16                 /* of a communicator */
 #define SIM_INIT_S 60                      /* members that are not there by then are missed */
 #define SIM_ID_CHARS 32
+#define SIM_HOST_CHARS 45
 #define SIM_ALL UINT64_MAX /* members, a bit for each */
+
+#define SIM_COLLECTIVES 8 /* the first of enum sim_kind */
+enum sim_kind {
+    SIM_ALL_REDUCE,
+    SIM_REDUCE,
+    SIM_BROADCAST,
+    SIM_ALL_GATHER,
+    SIM_REDUCE_SCATTER,
+    SIM_ALL_TO_ALL,
+    SIM_GATHER,
+    SIM_SCATTER,
+    SIM_SEND,
+    SIM_RECV
+};
 
 /* ---- what the members share ---- */
 
@@ -39,6 +54,8 @@ struct sim_shared {
         _Atomic int32_t pid;
         _Atomic uint32_t aborted;
         int colour, key; /* of the split under way */
+        char host[SIM_HOST_CHARS + 1];
+        _Atomic uint64_t begun[SIM_COLLECTIVES];
     } members[SIM_RANKS_MAX];
     /* then a slot for each member, then a mail for each pair */
 };
@@ -46,6 +63,7 @@ struct sim_shared {
 /* ---- a communicator ---- */
 
 struct ncclComm {
+    struct ncclComm *next; /* ras.c */
     char id[SIM_ID_CHARS + 1];
     int rank, ranks, device;
     uint32_t splits, shrinks;
@@ -56,19 +74,6 @@ struct ncclComm {
     _Atomic int abort, async; /* async: ncclResult_t */
     cudaStream_t streams[SIM_STREAMS_MAX];
     unsigned stream_count;
-};
-
-enum sim_kind {
-    SIM_ALL_REDUCE,
-    SIM_REDUCE,
-    SIM_BROADCAST,
-    SIM_ALL_GATHER,
-    SIM_REDUCE_SCATTER,
-    SIM_ALL_TO_ALL,
-    SIM_GATHER,
-    SIM_SCATTER,
-    SIM_SEND,
-    SIM_RECV
 };
 
 struct sim_op {
@@ -110,6 +115,11 @@ void sim_messages(struct sim_op *first);
 ncclResult_t ncclGroupStart(void); /* the header's are no prototypes */
 ncclResult_t ncclGroupEnd(void);
 extern __thread unsigned sim_group_depth;
+
+/* ---- ras.c ---- */
+void sim_host(char *to, size_t size);
+void sim_ras_add(struct ncclComm *comm);
+void sim_ras_remove(const struct ncclComm *comm);
 
 /* ---- fault.c ---- */
 enum sim_fault { SIM_NO_FAULT, SIM_HANG, SIM_STALL, SIM_ERROR };

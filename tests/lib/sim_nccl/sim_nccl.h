@@ -14,6 +14,9 @@
  * An error of a peer (it has died, or has aborted) shows as with the real one: in ncclCommGetAsyncError, while the operation
  * goes on until ncclCommAbort.
  *
+ * SIM_NCCL_RAS=PORT in the environment: the first process of a host serves NCCL's RAS there, for those who look for a rank
+ * that hangs (real ones do at 28028).
+ *
  * Faults, by the environment as ranks are processes; each is done once, by whoever makes the file MARK first, which must not
  * be there before. RANK is that of the environment, OP counts collectives of the process from 1:
  *
