@@ -33,8 +33,9 @@ struct fake_step {
     _Atomic uint64_t ahead_bytes;
     _Atomic unsigned waits; /* times RESTORE_WAIT is said first, FAKE_WAIT_MS apart */
     /* What was seen. */
-    _Atomic unsigned seen[LOCAL_GOODBYE + 1];
+    _Atomic unsigned seen[LOCAL_SHARED + 1];
     struct local_message bad; /* the last RESTORE_BAD */
+    struct local_message shared; /* the last SHARE_GIVE, which is what SHARE_ASK gets */
 };
 
 static inline struct control_page *fake_page(const char *dir, uint32_t rank, uint32_t world_size, uint64_t generation)
@@ -113,6 +114,19 @@ static inline void fake_answer(struct fake_step *step, int fd, const struct loca
     case LOCAL_RESTORE_BAD:
         step->bad = *m;
         break;
+    case LOCAL_SHARE_GIVE:
+        step->shared = *m;
+        fake_send(fd, LOCAL_SHARED, TIDE_OK, "");
+        break;
+    case LOCAL_SHARE_ASK:
+        if (step->shared.type == 0) {
+            fake_send(fd, LOCAL_REFUSED, TIDE_E_TIMEOUT, "nobody gave it");
+        } else {
+            struct local_message answer = step->shared;
+            answer.type = LOCAL_SHARED;
+            (void)!send(fd, &answer, sizeof answer, MSG_NOSIGNAL);
+        }
+        break;
     default:
         break;
     }
@@ -125,7 +139,7 @@ static inline void fake_serve(struct fake_step *step, int fd)
         struct pollfd p[2] = {{.fd = fd, .events = POLLIN}, {.fd = step->stop[0], .events = POLLIN}};
         if (step->mood == FAKE_HANGS_UP || poll(p, 2, -1) < 0 || p[1].revents)
             return;
-        if (recv(fd, &m, sizeof m, 0) != (ssize_t)sizeof m || m.magic != LOCAL_MAGIC || m.type > LOCAL_GOODBYE)
+        if (recv(fd, &m, sizeof m, 0) != (ssize_t)sizeof m || m.magic != LOCAL_MAGIC || m.type > LOCAL_SHARED)
             return;
         if (m.type == LOCAL_RESERVE && m.flags & LOCAL_RESERVE_AHEAD) {
             fake_make_slots(step, &m);

@@ -22,6 +22,7 @@ target_compile_definitions(test_stage PRIVATE TEST_DATA="${CMAKE_CURRENT_LIST_DI
 tide_unit(client LINK tide_client tide_stage)
 tide_unit(client_arming LINK tide_client tide_stage)
 tide_unit(client_cut LINK tide_client tide_stage)
+tide_unit(client_nccl LINK tide_client tide_stage)
 tide_unit(client_on_write LINK tide_client tide_stage)
 tide_unit(client_strange LINK tide_client tide_stage)
 tide_unit(client_prefault LINK tide_client tide_stage)
