@@ -170,9 +170,16 @@ static int pack_fits(const struct rank_manifest *m, const struct pack_entry *pac
 static enum tide_status check_packs(const struct rank_manifest *m, struct err *err)
 {
     uint64_t own = 0;
-    for (size_t i = 0; i < m->packs.count; i++)
+    struct pack_name name;
+    for (size_t i = 0; i < m->packs.count; i++) {
+        if (key_pack_parse(m->packs.items[i].key, m->job, m->uid, &name) != 0)
+            return err_set(err, TIDE_E_CORRUPT,
+                           "rank manifest: pack %zu, \"%.120s\", is no pack of job %s with uid %s: a manifest that leads elsewhere is not "
+                           "followed; restore another checkpoint",
+                           i, m->packs.items[i].key, m->job, m->uid);
         if (!pack_fits(m, &m->packs.items[i], &own))
             return err_set(err, TIDE_E_CORRUPT, "rank manifest: pack %zu has a wrong key or size", i);
+    }
     return TIDE_OK;
 }
 

@@ -59,6 +59,15 @@ MUST_USE enum tide_status stage_check(struct store *store, const char *manifest_
                                       void (*say)(void *context, const char *text), void *context,
                                       struct stage_verdict *ret_verdict, struct err *err);
 
+/* The same, and how far it is: so many raw bytes more were looked at. Both are called on the calling thread; NULL is legal. */
+struct stage_watch {
+    void (*say)(void *context, const char *text);
+    void (*progress)(void *context, uint64_t bytes);
+    void *context;
+};
+MUST_USE enum tide_status stage_check_watched(struct store *store, const char *manifest_key, const char *manifest_digest,
+                                              const struct stage_watch *watch, struct stage_verdict *ret_verdict, struct err *err);
+
 /* Delete a cut, the manifest first; its packs as soon as no other cut refers to them. */
 MUST_USE enum tide_status stage_purge(struct store *store, const char *job, const char *job_uid, uint64_t cut, struct err *err);
 

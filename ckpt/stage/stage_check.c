@@ -10,16 +10,15 @@
 
 struct checker {
     struct store *store;
-    void (*say)(void *context, const char *text);
-    void *context;
+    struct stage_watch watch;
     unsigned char *raw; /* CHUNK_BYTES */
     struct stage_verdict verdict;
 };
 
 static void tell(struct checker *c, const char *text)
 {
-    if (c->say)
-        c->say(c->context, text);
+    if (c->watch.say)
+        c->watch.say(c->watch.context, text);
 }
 
 /* Number of bad chunks; all are looked at, so that one verdict tells all. */
@@ -31,6 +30,8 @@ static uint64_t check_chunks(struct checker *c, struct shard_reader *reader)
     char text[128];
     for (uint64_t i = 0; i < reader->manifest->chunks.count; i++) {
         c->verdict.chunks++;
+        if (c->watch.progress)
+            c->watch.progress(c->watch.context, chunk_raw_bytes(reader->manifest->data_bytes, i));
         if (shard_read_chunk(reader, i, c->raw, &digest, &why) == TIDE_OK)
             continue;
         if (bad++ < FAULTS_TOLD_MAX)
@@ -67,11 +68,10 @@ static void check_rank(struct checker *c, const struct manifest *whole, uint32_t
     codec_release(&rank_manifest_codec, &part);
 }
 
-enum tide_status stage_check(struct store *store, const char *manifest_key, const char *manifest_digest,
-                             void (*say)(void *context, const char *text), void *context, struct stage_verdict *ret_verdict,
-                             struct err *err)
+enum tide_status stage_check_watched(struct store *store, const char *manifest_key, const char *manifest_digest,
+                                     const struct stage_watch *watch, struct stage_verdict *ret_verdict, struct err *err)
 {
-    struct checker c = {.store = store, .say = say, .context = context};
+    struct checker c = {.store = store, .watch = *watch};
     struct manifest whole;
     enum tide_status status = manifest_read(store, manifest_key, manifest_digest, &whole, err);
     if (status != TIDE_OK)
@@ -86,4 +86,12 @@ enum tide_status stage_check(struct store *store, const char *manifest_key, cons
     if (status == TIDE_OK)
         *ret_verdict = c.verdict;
     return status;
+}
+
+enum tide_status stage_check(struct store *store, const char *manifest_key, const char *manifest_digest,
+                             void (*say)(void *context, const char *text), void *context, struct stage_verdict *ret_verdict,
+                             struct err *err)
+{
+    const struct stage_watch watch = {.say = say, .context = context};
+    return stage_check_watched(store, manifest_key, manifest_digest, &watch, ret_verdict, err);
 }

@@ -6,8 +6,10 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "ckpt/base/clock.h"
 #include "ckpt/base/mem.h"
 #include "coordinator/cli/show.h"
+#include "coordinator/cli/units.h"
 
 enum tide_status ckpt_find(const struct cli *cli, struct job_view *ret_view, json_t **ret_json, const struct ckpt **ret_ckpt,
                            struct fault *fault)
@@ -67,4 +69,37 @@ enum tide_status job_store_open(const struct cli *cli, const struct job *job, ch
     if (status == TIDE_OK && ret_url[0] == '\0')
         return fault_set(fault, TIDE_E_STATE, "its checkpoints are in memory only", "job %s has no store", job->spec.name);
     return status == TIDE_OK ? store_open_there(ret_url, ret_store, fault) : status;
+}
+
+/* ---- how far ---- */
+
+#define METER_NS (200 * NS_PER_MS)
+
+static void meter_show(const struct meter *m, uint64_t now_ns)
+{
+    char done[UNIT_TEXT_MAX], total[UNIT_TEXT_MAX], left[UNIT_TEXT_MAX];
+    uint64_t ms = (now_ns - m->begun_ns) / NS_PER_MS;
+    if (m->total == 0 || m->done == 0 || m->done > m->total || ms < MS_PER_S)
+        progress_show("%s: %s of %s", m->what, size_text(m->done, done), size_text(m->total, total));
+    else
+        progress_show("%s: %s of %s, %u%%, %s left", m->what, size_text(m->done, done), size_text(m->total, total),
+                      (unsigned)((double)m->done * 100 / (double)m->total),
+                      duration_text((uint64_t)((double)ms * (double)(m->total - m->done) / (double)m->done), left));
+}
+
+void meter_begin(struct meter *meter, const char *what, uint64_t total)
+{
+    *meter = (struct meter){.what = what, .total = total, .begun_ns = clock_mono_ns()};
+    meter_show(meter, meter->begun_ns);
+}
+
+void meter_add(void *context, uint64_t bytes)
+{
+    struct meter *meter = context;
+    uint64_t now_ns = clock_mono_ns();
+    meter->done += bytes;
+    if (now_ns < meter->shown_ns + METER_NS)
+        return;
+    meter->shown_ns = now_ns;
+    meter_show(meter, now_ns);
 }

@@ -14,6 +14,14 @@ MUST_USE enum tide_status ckpt_find(const struct cli *cli, struct job_view *ret_
 /* The store that --store names, else the job's, else the cluster's. ret_url holds TIDE_PATH_MAX + 1 bytes. */
 MUST_USE enum tide_status job_store_open(const struct cli *cli, const struct job *job, char *ret_url, struct store **ret_store,
                                          struct fault *fault);
+/* How far a long read is, on a terminal. */
+struct meter {
+    const char *what; /* "reading fashion/7" */
+    uint64_t done, total, begun_ns, shown_ns;
+};
+void meter_begin(struct meter *meter, const char *what, uint64_t total);
+void meter_add(void *meter, uint64_t bytes);
+
 /* One that must be there already. */
 MUST_USE enum tide_status store_open_there(const char *url, struct store **ret_store, struct fault *fault);
 

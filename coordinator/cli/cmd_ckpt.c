@@ -147,14 +147,18 @@ static enum tide_status check(const struct cli *cli, const struct job *job, cons
 {
     char url[TIDE_PATH_MAX + 1];
     struct store *store = NULL;
-    if (ckpt->state != TIDE_CKPT_COMMITTED && ckpt->state != TIDE_CKPT_CORRUPT)
+    if (ckpt->state != TIDE_CKPT_COMMITTED && ckpt->state != TIDE_CKPT_CORRUPT && ckpt->state != TIDE_CKPT_CONDEMNED)
         return fault_set(fault, TIDE_E_STATE, "only committed checkpoints are in the store",
                          "checkpoint %s/%" PRIu64 " is %s", job->spec.name, ckpt->cut, ckpt_state_names[ckpt->state]);
     enum tide_status status = job_store_open(cli, job, url, &store, fault);
     if (status != TIDE_OK)
         return status;
-    progress_show("reading %s/%" PRIu64 " from %s", job->spec.name, ckpt->cut, url);
-    status = stage_check(store, ckpt->manifest_key, ckpt->manifest, say_bad, NULL, ret_verdict, &fault->err);
+    char what[TIDE_NAME_MAX + 32];
+    struct meter meter;
+    snprintf(what, sizeof what, "reading %s/%" PRIu64, job->spec.name, ckpt->cut);
+    meter_begin(&meter, what, ckpt->raw_bytes);
+    const struct stage_watch watch = {.say = say_bad, .progress = meter_add, .context = &meter};
+    status = stage_check_watched(store, ckpt->manifest_key, ckpt->manifest, &watch, ret_verdict, &fault->err);
     progress_clear();
     store_close(store);
     if (status == TIDE_E_NOT_FOUND)

@@ -112,6 +112,15 @@ static const struct option hold_rows[] = {
 };
 static TABLE(hold_table, "Options", hold_rows);
 
+static const char *const format_choices[] = {"safetensors", "raw", NULL};
+static const struct option export_rows[] = {
+    {.name = "format", .kind = OPTION_CHOICE, .value = "safetensors|raw", AT(format), .choices = format_choices,
+     .preset = "safetensors", .help = "raw: the bytes of all regions in one file, and another, JSON, that says what lies where"},
+    {.name = "store", .kind = OPTION_TEXT, .value = "URL", AT(store), .complete = COMPLETE_DIR,
+     .help = "read this store (default: the job's)"},
+};
+static TABLE(export_table, "Options", export_rows);
+
 static const struct option gc_rows[] = {
     {.name = "dry-run", .letter = 'n', .kind = OPTION_FLAG, AT(dry_run),
      .help = "delete nothing; list the store from this machine and tell what would go, and its bytes"},
@@ -264,6 +273,13 @@ const struct command commands[] = {
     {.group = "ckpt", .name = "verify", .brief = "read a checkpoint from its store and check every byte", CKPT_ARG,
      .run = cmd_ckpt_verify, SET(&verify_table, &output_table),
      .details = "Reads the store from this machine and compares it with the digest in the coordinator's log."},
+    {.group = "ckpt", .name = "export", .brief = "write a checkpoint's regions into files that other programs read",
+     .args = "JOB/CKPT DIR", .args_min = 2, .args_max = 3, .complete = COMPLETE_CKPT, .run = cmd_ckpt_export,
+     SET(&export_table, &output_table),
+     .details = "One file per rank, DIR/rank-00000.safetensors and so on: a region is a tensor with the name, type and shape that the "
+                "program registered. What safetensors has no word for (opaque bytes, 8-bit floats of whatever kind) is U8. Reads "
+                "the store from this machine and checks every byte; a file is there under its name only when it is whole. Files that "
+                "are there already are never replaced."},
     {.group = "ckpt", .name = "pin", .brief = "keep a checkpoint until it is unpinned", CKPT_ARG, .run = cmd_ckpt_pin,
      SET(&output_table),
      .details = "Whatever the job's --ckpt-keep says. One that is condemned already is kept again."},

@@ -83,6 +83,7 @@ struct options {
     uint64_t for_ms; /* hold a checkpoint */
     bool all_generations, force, no_wait, all, now, dry_run;
     unsigned stream; /* enum log_stream */
+    unsigned format; /* enum export_format */
 
     /* cluster, token create */
     const char *dir, *node;

@@ -67,6 +67,42 @@ expect "as many bytes went as the dry run said" wait_for 10 "the sweep" left_are
 expect "what is kept verifies" tide ckpt verify keep/1
 expect "and the newest" tide ckpt verify keep/3
 
+# ---- for other programs ----
+# A reader that knows the public layout of safetensors and nothing of us, beside the bare bytes.
+read_both()
+{
+    python3 - "$1" "$2" <<'PYTHON'
+import json, struct, sys
+width = {"F64": 8, "I64": 8, "F32": 4, "I32": 4, "F16": 2, "BF16": 2, "I16": 2, "I8": 1, "U8": 1}
+for rank in range(2):
+    with open(f"{sys.argv[1]}/rank-{rank:05d}.safetensors", "rb") as file:
+        (head,) = struct.unpack("<Q", file.read(8))
+        header, body = json.loads(file.read(head)), file.read()
+    with open(f"{sys.argv[2]}/rank-{rank:05d}.bin", "rb") as file:
+        raw = file.read()
+    regions = {r["name"]: r for r in json.load(open(f"{sys.argv[2]}/rank-{rank:05d}.json"))["regions"]}
+    meta = header.pop("__metadata__")
+    assert all(isinstance(v, str) for v in meta.values()) and meta["rank"] == str(rank) and meta["checkpoint"] == "3", meta
+    assert header.keys() == regions.keys() and header, header.keys()
+    end = 0
+    for name, t in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
+        begin, after = t["data_offsets"]
+        numbers = 1
+        for n in t["shape"]:
+            numbers *= n
+        assert begin == end and begin % width[t["dtype"]] == 0 and numbers * width[t["dtype"]] == after - begin, (name, t)
+        at = regions[name]["offset"]
+        assert body[begin:after] == raw[at : at + regions[name]["bytes"]], name
+        end = after
+    assert end == len(body) == len(raw)
+print("read")
+PYTHON
+}
+expect "a checkpoint is exported as safetensors" says "2 files" tide ckpt export keep/3 "$CLUSTER_DIR/tensors"
+expect "and as bare bytes" tide ckpt export keep 3 "$CLUSTER_DIR/raw" --format raw
+expect "others can read it" says read read_both "$CLUSTER_DIR/tensors" "$CLUSTER_DIR/raw"
+expect_status 8 "what is there is not replaced" tide ckpt export keep/3 "$CLUSTER_DIR/tensors"
+
 # ---- orphans ----
 mkdir -p "$CLUSTER_DIR/store/m/$JOB/2-1"
 printf stray >"$CLUSTER_DIR/store/m/$JOB/2-1/0.json"

@@ -243,6 +243,9 @@ static void rank_manifests_are_judged(void **state)
     WRONG(m.regions.items[0].name[1] = '\n', "region 0");
     WRONG(m.regions.items[0].shape[1] = 'y', "region 0");
     WRONG(m.packs.items[0].key[0] = 'd', "pack 0");
+    WRONG(text_copy(m.packs.items[0].key, sizeof m.packs.items[0].key, "c/00/../../etc/passwd"), "that leads elsewhere");
+    WRONG(text_copy(m.packs.items[0].key, sizeof m.packs.items[0].key, "/etc/passwd"), "is no pack of job");
+    WRONG(key_pack(&(struct cut_name){"other", m.uid, m.cut, m.generation}, 1, 0, "", m.packs.items[0].key), "is no pack of job");
     WRONG(m.packs.items[0].bytes = 4999, "chunk 0");
     WRONG(m.packs.items[0].bytes = FORMAT_PACK_BYTES_MAX + 1, "pack 0");
     WRONG(m.chunks.items[0][0] = 'r', "chunk 0");
