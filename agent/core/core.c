@@ -37,6 +37,7 @@ void agent_free(struct agent_core *core)
     for (size_t i = 0; i < core->job_count; i++)
         job_free(core->jobs[i]);
     mem_free(core->jobs);
+    codec_release(&health_report_codec, &core->health);
     mem_free(core);
 }
 
@@ -214,6 +215,7 @@ static void ev_tick(struct agent_core *core, const struct agent_event *event)
 typedef void (*event_fn)(struct agent_core *core, const struct agent_event *event);
 
 static const event_fn event_fns[EV_KINDS] = {
+    [EV_HEALTH] = ev_health,
     [EV_REGISTERED] = ev_registered,
     [EV_DESIRED] = ev_desired,
     [EV_TICK] = ev_tick,
@@ -272,6 +274,19 @@ size_t agent_steps_left(const struct agent_core *core)
         for (size_t s = 0; s < core->jobs[i]->steps.count; s++)
             left += core->jobs[i]->steps.items[s].state != STEP_PART_GONE;
     return left;
+}
+
+size_t agent_ranks(const struct agent_core *core, uint64_t now_ns, int32_t *pids, size_t room, uint64_t *ret_still_ms)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < core->job_count; i++) {
+        const struct step_part *step = step_live(core->jobs[i]);
+        for (size_t r = 0; step != NULL && r < step->rank_count && count < room; r++)
+            if (!step->ranks[r].ended && step->ranks[r].report.pid > 0)
+                pids[count++] = step->ranks[r].report.pid;
+    }
+    *ret_still_ms = count > 0 && now_ns > core->stepped_ns ? (now_ns - core->stepped_ns) / NS_PER_MS : 0;
+    return count;
 }
 
 /* A rank that is attached but has not stepped is about to: its first step ends the recovery people wait for. */

@@ -71,6 +71,7 @@ struct agent_held {
 };
 
 enum agent_event_kind {
+    EV_HEALTH,      /* health (borrowed): what is wrong with this node now */
     EV_REGISTERED,  /* cluster: as welcomed; the revision starts anew */
     EV_DESIRED,     /* desired (borrowed) */
     EV_TICK,
@@ -119,6 +120,7 @@ struct agent_event {
     struct agent_page page;
     /* Borrowed for the length of the call. */
     const struct desired *desired;
+    const struct health_report *health;
     const struct step_spec *spec;
     const struct step_status *step_status;
     const struct agent_held *held;
@@ -184,6 +186,9 @@ void agent_step(struct agent_core *core, const struct agent_event *event, uint64
 
 /* The whole truth about this node. Every call takes the next sequence number. Release with heartbeat_codec. */
 void agent_heartbeat(struct agent_core *core, uint64_t now_ns, struct heartbeat *ret_heartbeat);
+
+/* Pids of ranks that run here, at most `room`; and for how long none of them has made a step, 0 if there are none. */
+size_t agent_ranks(const struct agent_core *core, uint64_t now_ns, int32_t *pids, size_t room, uint64_t *ret_still_ms);
 
 /* How often to look at pages, ms; 0: with the ticks is enough. */
 uint64_t agent_look_ms(const struct agent_core *core);

@@ -1,6 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "agent/core/internal.h"
 
+void ev_health(struct agent_core *core, const struct agent_event *event)
+{
+    codec_release(&health_report_codec, &core->health);
+    codec_copy(&health_report_codec, event->health, &core->health);
+    core->health_ns = core->now_ns;
+    core->dirty = true;
+}
+
 void ev_registered(struct agent_core *core, const struct agent_event *event)
 {
     if (core->identity.cluster[0] == '\0' || agent_idle(core)) {

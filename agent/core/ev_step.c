@@ -152,6 +152,8 @@ void ev_page(struct agent_core *core, const struct agent_event *event)
         return;
     if (!part->page_seen || part->page.phase != event->page.phase || colours_differ(&part->page, &event->page))
         core->dirty = true;
+    if (!part->page_seen || part->page.step != event->page.step)
+        core->stepped_ns = core->now_ns;
     part->page_seen = true;
     part->page = event->page;
     cut_notice_page(core, job, part);

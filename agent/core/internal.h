@@ -151,6 +151,9 @@ struct job_part {
 struct agent_core {
     struct agent_identity identity;
     uint64_t revision;
+    struct health_report health;
+    uint64_t health_ns;  /* when that was so */
+    uint64_t stepped_ns; /* a rank here was last seen to have made a step, or to have been started */
     bool desired_seen;
     bool ending;
     uint64_t sequence;
@@ -184,6 +187,7 @@ struct rank_slots *slots_of(struct job_part *job, uint32_t rank); /* made when m
 bool order_runs(const struct job_part *job); /* the order is for the newest generation, and to run it */
 
 /* ev_*.c: knowledge only */
+void ev_health(struct agent_core *core, const struct agent_event *event);
 void ev_registered(struct agent_core *core, const struct agent_event *event);
 void ev_desired(struct agent_core *core, const struct agent_event *event);
 void ev_arena_found(struct agent_core *core, const struct agent_event *event);

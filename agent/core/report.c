@@ -176,6 +176,14 @@ static void report_job(const struct agent_core *core, struct job_part *job, stru
     report_store(job, to);
 }
 
+/* As it was told; what it tells of is older by now. */
+static void report_health(const struct agent_core *core, struct health_report *to)
+{
+    codec_copy(&health_report_codec, &core->health, to);
+    for (size_t i = 0; i < to->facts.count; i++)
+        to->facts.items[i].ago_ms += (core->now_ns - core->health_ns) / NS_PER_MS;
+}
+
 void agent_heartbeat(struct agent_core *core, uint64_t now_ns, struct heartbeat *ret_heartbeat)
 {
     memset(ret_heartbeat, 0, sizeof *ret_heartbeat);
@@ -185,6 +193,7 @@ void agent_heartbeat(struct agent_core *core, uint64_t now_ns, struct heartbeat 
     text_copy(ret_heartbeat->uid, sizeof ret_heartbeat->uid, core->identity.uid);
     text_copy(ret_heartbeat->incarnation, sizeof ret_heartbeat->incarnation, core->identity.incarnation);
     ret_heartbeat->sequence = ++core->sequence;
+    report_health(core, &ret_heartbeat->health);
     /* What the leader has asked for goes first: the remains of old jobs must not crowd it out. */
     for (int assigned = 1; assigned >= 0; assigned--)
         for (size_t i = 0; i < core->job_count && ret_heartbeat->jobs.count < NODE_JOBS_MAX; i++)

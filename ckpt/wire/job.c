@@ -16,7 +16,7 @@ const char *const event_kind_names[] = {"submitted", "waiting",     "launched", 
                                         "rank_exited", "node_lost", "fenced",     "cut_opened", "cut_rearmed",
                                         "cut_aborted", "sealed",    "committed",  "corrupt",   "dropped",
                                         "rollback",    "cancel",    "finished",   "store_failed", "note",
-                                        "cut_void", "kept", "condemned", NULL};
+                                        "cut_void", "kept", "condemned", "node_health", NULL};
 
 static const struct codec_field spec_fields[] = {
     CODEC_NAME_OF(job_spec, name, .required = true),

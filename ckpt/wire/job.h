@@ -81,7 +81,7 @@ enum event_kind {
     EVENT_SUBMITTED, EVENT_WAITING, EVENT_LAUNCHED, EVENT_RUNNING, EVENT_STEPPING, EVENT_RANK_EXITED, EVENT_NODE_LOST,
     EVENT_FENCED, EVENT_CUT_OPENED, EVENT_CUT_REARMED, EVENT_CUT_ABORTED, EVENT_SEALED, EVENT_COMMITTED, EVENT_CORRUPT,
     EVENT_DROPPED, EVENT_ROLLBACK, EVENT_CANCEL, EVENT_FINISHED, EVENT_STORE_FAILED, EVENT_NOTE, EVENT_CUT_VOID,
-    EVENT_KEPT, EVENT_CONDEMNED, EVENT_KINDS
+    EVENT_KEPT, EVENT_CONDEMNED, EVENT_NODE_HEALTH, EVENT_KINDS
 };
 
 /* One line of a job's history, ordered by revision. */
@@ -100,7 +100,7 @@ extern const struct codec event_codec;
 /* How one failure (or rollback) was overcome. Durations in ms, 0 while unknown. */
 struct recovery {
     uint64_t generation;          /* the one that ended */
-    unsigned cause;               /* enum event_kind: RANK_EXITED, NODE_LOST, ROLLBACK, NOTE (start deadline, drain) */
+    unsigned cause;               /* enum event_kind: RANK_EXITED, NODE_LOST, NODE_HEALTH, ROLLBACK, NOTE (start deadline, drain) */
     char node[TIDE_NAME_MAX + 1]; /* who was first */
     int32_t rank;
     char text[TIDE_TEXT_MAX + 1]; /* "rank 2 on n3 was killed by signal 9" */

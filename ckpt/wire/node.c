@@ -25,6 +25,11 @@ static const struct codec_field node_fields[] = {
     CODEC_FIELD(node, registered_ms, CODEC_U64),
     CODEC_FIELD(node, changed_ms, CODEC_U64),
     CODEC_TEXT_OF(node, reason),
+    CODEC_FIELD(node, unfit, CODEC_BOOL),
+    CODEC_ENUM_OF(node, health, health_names),
+    CODEC_FIELD(node, forgiven, CODEC_U64),
+    CODEC_TEXT_OF(node, boot),
+    CODEC_LIST_OF(node, evidence, health_fact_codec, HEALTH_FACTS_MAX),
 };
 CODEC_DEFINE(node_codec, node, "node", node_fields);
 
@@ -170,6 +175,7 @@ static const struct codec_field heartbeat_fields[] = {
     CODEC_TEXT_OF(heartbeat, uid, .required = true),
     CODEC_TEXT_OF(heartbeat, incarnation, .required = true),
     CODEC_FIELD(heartbeat, sequence, CODEC_U64),
+    CODEC_FIELD(heartbeat, health, CODEC_STRUCT, .of = &health_report_codec),
     CODEC_LIST_OF(heartbeat, jobs, gen_report_codec, NODE_JOBS_MAX),
 };
 CODEC_DEFINE(heartbeat_codec, heartbeat, "heartbeat", heartbeat_fields);

@@ -7,6 +7,7 @@
  * Both are levels, not edges: `desired` is all that the node should be doing, `heartbeat` all that it is doing. Either
  * may be lost, repeated or reordered, and a new leader or a restarted agent needs nothing but the next one. */
 
+#include "ckpt/wire/health.h"
 #include "ckpt/wire/job.h"
 
 #define ADDRESS_MAX 255 /* bytes of "host:port" */
@@ -26,6 +27,11 @@ struct node {
     uint32_t slots;                       /* ranks it can run at a time */
     uint64_t registered_ms, changed_ms;   /* wall clock of the leader */
     char reason[TIDE_TEXT_MAX + 1];       /* why in this state */
+    bool unfit;                           /* drained for its health: no new ranks until it was good for a while */
+    unsigned health;                      /* enum tide_health: of the worst evidence that counts */
+    uint64_t forgiven;                    /* serial: evidence that is not newer was forgiven by hand */
+    char boot[HEALTH_BOOT_MAX + 1];       /* of the host, when it told of the evidence */
+    struct health_facts evidence;
 };
 extern const struct codec node_codec;
 extern const char *const node_state_names[];
@@ -177,6 +183,7 @@ struct heartbeat {
     char uid[TIDE_UID_CHARS + 1];
     char incarnation[TIDE_UID_CHARS + 1];
     uint64_t sequence; /* grows within an incarnation; an older one is ignored */
+    struct health_report health;
     LIST_OF(struct gen_report) jobs;
 };
 extern const struct codec heartbeat_codec;

@@ -105,6 +105,20 @@ static enum tide_status node_path(const char *node, const char *verb, char *to, 
     return TIDE_OK;
 }
 
+/* The verdict, and each piece of evidence for it. */
+static void print_health(const struct node *n)
+{
+    field_print("health", tint_of_state(health_names[n->health]), "%s%s", health_names[n->health],
+                n->unfit && n->health < TIDE_HEALTH_SUSPECT ? "; gets ranks again when it was good for a while" : "");
+    for (size_t i = 0; i < n->evidence.count; i++) {
+        const struct health_fact *fact = &n->evidence.items[i];
+        char text[512], time[UNIT_TEXT_MAX];
+        health_fact_text(fact, text, sizeof text);
+        field_print(i == 0 ? "evidence" : "", tint_of_state(health_names[fact->state]), "%s since %s: %s%s", health_names[fact->state],
+                    clock_text(fact->at_ms, time), text, fact->serial <= n->forgiven ? " (forgiven)" : "");
+    }
+}
+
 static void print_node(const struct node_view *v)
 {
     const struct node *n = &v->node;
@@ -114,6 +128,7 @@ static void print_node(const struct node_view *v)
     field_print("state", tint_of_state(state), "%s", state);
     if (n->reason[0])
         field_print("why", TINT_NONE, "%s", n->reason);
+    print_health(n);
     field_print("slots", TINT_NONE, "%u of %u used", v->used_slots, n->slots);
     jobs_text(&v->jobs, text, sizeof text);
     field_print("jobs", TINT_NONE, "%s", text[0] ? text : "none");

@@ -31,6 +31,8 @@ static const struct handler handlers[COMMAND_KINDS] = {
     [CMD_NODE_DRAIN] = {apply_NODE_DRAIN, TARGET_NONE},
     [CMD_NODE_RESUME] = {apply_NODE_RESUME, TARGET_NONE},
     [CMD_NODE_LOST] = {apply_NODE_LOST, TARGET_NONE},
+    [CMD_NODE_HEALTH] = {apply_NODE_HEALTH, TARGET_NONE},
+    [CMD_NODE_FIT] = {apply_NODE_FIT, TARGET_NONE},
     [CMD_GEN_FAIL] = {apply_GEN_FAIL, TARGET_GENERATION},
     [CMD_GEN_LAUNCH] = {apply_GEN_LAUNCH, TARGET_VERDICT},
     [CMD_GEN_STARTED] = {apply_GEN_STARTED, TARGET_GENERATION},
@@ -177,6 +179,7 @@ enum tide_status apply_CLUSTER_INIT(struct change *change)
     /* The settings may be new at every start of the coordinator. */
     state->lease_ms = command->lease_ms;
     state->heartbeat_ms = command->heartbeat_ms;
+    state->health_good_ms = command->health_good_ms;
     text_copy(state->store, sizeof state->store, command->store);
     TEXT(change->outcome->text, "cluster %s: lease %" PRIu64 " ms, heartbeat %" PRIu64 " ms", state->cluster,
          state_lease_ms(state), state_heartbeat_ms(state));

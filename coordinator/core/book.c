@@ -75,7 +75,7 @@ void book_registered(struct book *book, const struct state *state, const char *n
     struct book_entry *entry = entry_get(book, node);
     /* What an earlier incarnation said is not known to be so any more. */
     codec_release(&heartbeat_codec, &entry->heartbeat);
-    entry->heard_ns = 0;
+    entry->heard_ns = entry->good_ns = 0;
     entry->since_ns = now_ns;
     entry->lease_until_ns = lease_end(state, now_ns);
 }
@@ -179,7 +179,8 @@ static bool rest_same(const struct gen_report *a, const struct gen_report *b)
 
 static bool heartbeat_same(const struct heartbeat *a, const struct heartbeat *b)
 {
-    if (a->jobs.count != b->jobs.count)
+    if (a->jobs.count != b->jobs.count || strcmp(a->health.boot, b->health.boot) != 0 ||
+        !health_same(&a->health.facts, &b->health.facts))
         return false;
     for (size_t i = 0; i < a->jobs.count; i++) {
         const struct gen_report *x = &a->jobs.items[i], *y = &b->jobs.items[i];

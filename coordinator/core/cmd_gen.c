@@ -80,7 +80,7 @@ static void take_pause(struct change *change)
     const struct command *command = change->command;
     struct job_record *record = change->job;
     const struct job *job = &record->job;
-    if (command->event.kind == EVENT_NODE_LOST)
+    if (command->event.kind == EVENT_NODE_LOST || command->event.kind == EVENT_NODE_HEALTH)
         return;
     const struct ckpt *from = job_ckpt(job, job->restore_cut);
     bool stepped = job->all_stepped || command->step > (from != NULL ? from->step : 0);
@@ -109,8 +109,8 @@ enum tide_status apply_GEN_FAIL(struct change *change)
     if (record->phase != GEN_PHASE_LAUNCHED)
         return err_set(change->err, TIDE_E_STALE, "generation %" PRIu64 " of job %s does not run", command->generation,
                        command->job);
-    /* The loss of a node is told to every job it concerns when it is declared. */
-    if (event->kind != EVENT_NODE_LOST)
+    /* The loss of a node, and what is wrong with one, is told to every job it concerns when it is declared. */
+    if (event->kind != EVENT_NODE_LOST && event->kind != EVENT_NODE_HEALTH)
         event_add(change, event->kind, event->node, event->rank, 0, "%s", event->text);
     if (command->final || record->job.restarts >= record->job.spec.max_restarts) {
         fail_for_good(change);

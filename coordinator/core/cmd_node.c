@@ -91,11 +91,14 @@ static void node_fill(struct change *change, struct node *node)
     /* An agent started again with fewer slots keeps those that are in use. */
     node->slots = hello->slots < used ? used : hello->slots;
     node->registered_ms = node->changed_ms = change->command->at_ms;
-    if (!node->cordoned)
+    bool away = node->cordoned || node->unfit;
+    if (!away)
         node->reason[0] = '\0';
-    else if (node->reason[0] == '\0')
+    else if (node->cordoned && node->reason[0] == '\0')
         TEXT(node->reason, "drained by hand");
-    node->state = node->cordoned ? TIDE_NODE_DRAINED : TIDE_NODE_READY;
+    else if (!node->cordoned)
+        node_tell_unfit(node);
+    node->state = away ? TIDE_NODE_DRAINED : TIDE_NODE_READY;
 }
 
 /* It was given up with orders to store; what it has written since then may be of checkpoints that were dropped. */
@@ -138,7 +141,7 @@ enum tide_status apply_NODE_REGISTER(struct change *change)
 
 /* ---- drain, resume ---- */
 
-static enum tide_status find_node(struct change *change, struct node **ret_node)
+enum tide_status node_find(struct change *change, struct node **ret_node)
 {
     *ret_node = state_node(change->state, change->command->node);
     if (*ret_node != NULL)
@@ -150,7 +153,7 @@ static enum tide_status find_node(struct change *change, struct node **ret_node)
 enum tide_status apply_NODE_DRAIN(struct change *change)
 {
     struct node *node = NULL;
-    enum tide_status status = find_node(change, &node);
+    enum tide_status status = node_find(change, &node);
     if (status != TIDE_OK)
         return status;
     if (!node->cordoned)
@@ -169,12 +172,13 @@ enum tide_status apply_NODE_DRAIN(struct change *change)
 enum tide_status apply_NODE_RESUME(struct change *change)
 {
     struct node *node = NULL;
-    enum tide_status status = find_node(change, &node);
+    enum tide_status status = node_find(change, &node);
     if (status != TIDE_OK)
         return status;
-    if (node->cordoned)
+    if (node->cordoned || node->unfit)
         node->changed_ms = change->command->at_ms;
     node->cordoned = false;
+    node_forgive(node);
     if (node->state == TIDE_NODE_DRAINED) {
         node->state = TIDE_NODE_READY;
         node->reason[0] = '\0';
@@ -220,7 +224,7 @@ enum tide_status apply_NODE_LOST(struct change *change)
 {
     const struct command *command = change->command;
     struct node *node = NULL;
-    enum tide_status status = find_node(change, &node);
+    enum tide_status status = node_find(change, &node);
     if (status != TIDE_OK)
         return status;
     if (strcmp(node->incarnation, command->incarnation) != 0 || node->state == TIDE_NODE_LOST)

@@ -38,6 +38,8 @@ static const struct codec_field command_fields[] = {
     CODEC_TEXT_OF(command, store),
     CODEC_FIELD(command, lease_ms, CODEC_U64),
     CODEC_FIELD(command, heartbeat_ms, CODEC_U64),
+    CODEC_FIELD(command, health_good_ms, CODEC_U64),
+    CODEC_FIELD(command, health, CODEC_STRUCT, .of = &health_report_codec),
     CODEC_FIELD(command, exit_status, CODEC_I32),
     CODEC_FIELD(command, event, CODEC_STRUCT, .of = &event_codec),
     CODEC_TEXT_OF(command, text),

@@ -31,6 +31,8 @@
 #define STORE_DEADLINE_MS 600000u /* of one such try, without another shard in the store */
 #define RESTART_PAUSE_MS 1000u    /* before the third generation in a row of a program that gets nowhere; then it doubles */
 #define RESTART_PAUSE_MS_MAX 60000u
+#define HEALTH_GOOD_MS_DEFAULT 600000u /* a node drained for its health is given back when it was good for so long */
+#define HEALTH_RESTART_MS 5000u   /* ranks that "cannot go on", and make no step for so long, get another generation */
 #define FENCE_DEADLINE_MS 60000u  /* a node that has not ended an old generation by then is declared lost */
 
 /* Where a job's newest generation stands. Beside job.state, which is for people. */
@@ -78,6 +80,7 @@ struct state {
     uint64_t revision;       /* index of the last applied command */
     char cluster[TIDE_UID_CHARS + 1];
     uint64_t lease_ms, heartbeat_ms;
+    uint64_t health_good_ms;       /* 0: the default */
     char store[TIDE_PATH_MAX + 1]; /* default of jobs that name none */
     LIST_OF(struct job_record) jobs;
     LIST_OF(struct node) nodes;
@@ -98,7 +101,7 @@ const struct revocation *state_revoked(const struct state *state, const char *wh
 /* ---- commands: the only way state changes ---- */
 
 #define COMMAND_MAP(X)                                                                          \
-    X(CLUSTER_INIT, "cluster_init")   /* text: uid; store, lease_ms, heartbeat_ms; tokens */    \
+    X(CLUSTER_INIT, "cluster_init")   /* text: uid; store, lease_ms, heartbeat_ms, health_good_ms; tokens */ \
     X(JOB_SUBMIT, "job_submit")       /* spec, uid; token: key of its logs */                                           \
     X(JOB_CANCEL, "job_cancel")       /* job */                                                 \
     X(JOB_ROLLBACK, "job_rollback")   /* job, cut (0: newest restorable at or below step), step */ \
@@ -112,6 +115,8 @@ const struct revocation *state_revoked(const struct state *state, const char *wh
     X(NODE_DRAIN, "node_drain")       /* node, text: why */                                     \
     X(NODE_RESUME, "node_resume")     /* node */                                                \
     X(NODE_LOST, "node_lost")         /* node, incarnation, ms: silent for; text: why, if not for silence */ \
+    X(NODE_HEALTH, "node_health")     /* node, incarnation, health: all that it tells now */   \
+    X(NODE_FIT, "node_fit")           /* node, incarnation, ms: it was good for so long */     \
     X(GEN_FAIL, "gen_fail")           /* job, generation, event: who was first; ms: ago; step: largest seen; exit_status; \
                                          final: do not restart */                               \
     X(GEN_LAUNCH, "gen_launch")       /* job, generation (1 for the first), cut: restore from; token, port; ms: since \
@@ -169,7 +174,8 @@ struct command {
     char digest[DIGEST_HEX_CHARS + 1];
     char key[TIDE_PATH_MAX + 1];
     char store[TIDE_PATH_MAX + 1];
-    uint64_t lease_ms, heartbeat_ms;
+    uint64_t lease_ms, heartbeat_ms, health_good_ms;
+    struct health_report health;
     int32_t exit_status;               /* of a job that fails with it */
     struct event event;                /* kind, node, rank, text */
     char text[TIDE_TEXT_MAX + 1];
@@ -197,6 +203,7 @@ struct book_entry {
     uint64_t lease_until_ns;     /* leader's monotonic clock */
     uint64_t heard_ns;           /* 0: never by this leader */
     uint64_t since_ns;           /* registered, as this leader knows; or it took office then */
+    uint64_t good_ns;            /* drained for its health, and seen good since; 0: it is not */
     struct heartbeat heartbeat;  /* the newest; empty before the first */
 };
 

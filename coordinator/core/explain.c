@@ -149,7 +149,7 @@ static void explain_drained(const struct talk *talk)
     const struct job *job = &talk->record->job;
     for (size_t i = 0; i < job->nodes.count; i++) {
         const struct node *node = state_node(talk->state, job->nodes.items[i]);
-        if (node != NULL && node->cordoned)
+        if (node != NULL && (node->cordoned || node->unfit))
             say(talk, "node %s is drained (%s); its ranks stay until the job restarts or ends", node->name, node->reason);
     }
 }

@@ -33,6 +33,7 @@ size_t name_index(const char *first_name, size_t count, size_t stride, const cha
 size_t state_node_index(const struct state *state, const char *name, bool *ret_found);
 uint64_t state_lease_ms(const struct state *state);
 uint64_t state_heartbeat_ms(const struct state *state);
+uint64_t state_health_good_ms(const struct state *state);
 
 static inline bool job_active(const struct job_record *record)
 {
@@ -136,6 +137,16 @@ void place_explain(struct room *room, const struct job_record *record, char *to,
 COMMAND_MAP(X)
 #undef X
 
+/* cmd_node.c: the node that the command is about. */
+enum tide_status node_find(struct change *change, struct node **ret_node);
+/* cmd_health.c */
+/* What the node knows of itself, and what it knew before and cannot know to be over: that is its evidence. Release with
+ * health_report_codec; `boot` is the report's. */
+void health_merge(const struct node *node, const struct health_report *report, struct health_report *ret_merged);
+/* Why it is drained for its health, as its reason. */
+void node_tell_unfit(struct node *node);
+/* What is known by now does not count any more. */
+void node_forgive(struct node *node);
 /* cmd_gen.c: end the present generation and go on with the next. */
 void gen_end(struct change *change, const struct recovery *why);
 /* cmd_gen.c: stop what runs; then the job is over and in `end_state`. */

@@ -8,6 +8,23 @@
 
 #define BROKEN(...) err_set(err, TIDE_E_STATE, __VA_ARGS__)
 
+/* Verdict and evidence agree, and nobody runs where he should not. */
+static enum tide_status check_health(const struct node *node, struct err *err)
+{
+    const struct health_fact *worst = health_worst(&node->evidence, node->forgiven);
+    unsigned health = worst != NULL ? worst->state : TIDE_HEALTH_HEALTHY;
+    if (node->health != health)
+        return BROKEN("node %s is %s, but its evidence says %s", node->name, health_names[node->health], health_names[health]);
+    if (health >= TIDE_HEALTH_SUSPECT && !node->unfit)
+        return BROKEN("node %s is %s, and was not drained for that", node->name, health_names[health]);
+    for (size_t i = 0; i < node->evidence.count; i++)
+        if (node->evidence.items[i].state == TIDE_HEALTH_HEALTHY)
+            return BROKEN("node %s: evidence %zu is of nothing", node->name, i);
+    if (node->evidence.count > HEALTH_FACTS_MAX)
+        return BROKEN("node %s: %zu pieces of evidence", node->name, node->evidence.count);
+    return TIDE_OK;
+}
+
 static enum tide_status check_node(const struct node *node, const struct node *before, struct err *err)
 {
     if (!name_valid(node->name) || node->uid[0] == '\0' || node->incarnation[0] == '\0')
@@ -16,9 +33,10 @@ static enum tide_status check_node(const struct node *node, const struct node *b
         return BROKEN("nodes %s and %s are not in order", before->name, node->name);
     if (node->slots == 0)
         return BROKEN("node %s has no slots", node->name);
-    if (node->state != TIDE_NODE_LOST && node->cordoned != (node->state == TIDE_NODE_DRAINED))
-        return BROKEN("node %s is %s, but cordoned is %d", node->name, node_state_names[node->state], node->cordoned);
-    return TIDE_OK;
+    if (node->state != TIDE_NODE_LOST && (node->cordoned || node->unfit) != (node->state == TIDE_NODE_DRAINED))
+        return BROKEN("node %s is %s, but cordoned is %d, and unfit %d", node->name, node_state_names[node->state], node->cordoned,
+                      node->unfit);
+    return check_health(node, err);
 }
 
 static enum tide_status check_nodes(const struct state *state, struct err *err)

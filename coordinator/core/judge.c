@@ -52,6 +52,7 @@ static void judge_own_absence(struct judging *judging)
     for (size_t i = 0; i < book->entries.count; i++) {
         struct book_entry *entry = &book->entries.items[i];
         entry->since_ns = judging->now_ns;
+        entry->good_ns = 0;
         entry->lease_until_ns = judging->now_ns + lease_ns;
     }
     tracks_restart(book, judging->now_ns);
@@ -64,13 +65,14 @@ static void judge_nodes(struct judging *judging)
         const struct node *node = &state->nodes.items[i];
         if (node->state == TIDE_NODE_LOST)
             continue;
-        const struct book_entry *entry = book_find(judging->book, node->name);
+        struct book_entry *entry = book_find(judging->book, node->name);
         if (entry == NULL) {
             book_registered(judging->book, state, node->name, judging->now_ns);
             entry = book_find(judging->book, node->name);
         }
         if (judging->now_ns < entry->lease_until_ns) {
             judge_want(judging, entry->lease_until_ns);
+            judge_health(judging, node, entry);
             continue;
         }
         struct command *lost = judge_add(judging, CMD_NODE_LOST, NULL);

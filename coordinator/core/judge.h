@@ -82,10 +82,18 @@ struct rank_at {
     uint64_t age_ms;  /* since it ended */
 };
 
+struct fact_at {
+    const char *node; /* NULL: none */
+    const struct health_fact *fact;
+    uint64_t age_ms;
+};
+
 struct gen_scan {
     uint32_t world, started, attached, stepped, done;
     uint32_t absent;            /* ranks that a node heard of does not report */
     const char *lost;           /* a node of the generation that is lost; NULL: none */
+    const char *failed_node;    /* one that is, by its health; NULL: none */
+    struct fact_at stuck;       /* the newest evidence that ranks somewhere cannot go on */
     struct rank_at failed;      /* the one that failed first */
     struct rank_at final;       /* one that must not be restarted */
     struct rank_at ended;       /* one that ended well */
@@ -211,6 +219,13 @@ void judge_want(struct judging *judging, uint64_t at_ns);
 /* Has `ms` passed since then? If not, judge wants to be called when it has. */
 bool judge_passed(struct judging *judging, uint64_t since_ns, uint64_t ms);
 
+/* judge_health.c: take over what a node tells of itself; give it back when it was good for a while */
+void judge_health(struct judging *judging, const struct node *node, struct book_entry *entry);
+/* What the health of nodes means for a generation there. True: it has ended. */
+bool judge_unfit(struct judging *judging, const struct job_record *record, const struct track *track, const struct gen_scan *scan);
+/* judge_gen.c */
+struct command *gen_add_fail(struct judging *judging, const struct job_record *record, const struct gen_scan *scan, unsigned kind,
+                             const char *node, int32_t rank);
 void judge_launch(struct judging *judging, const struct job_record *record, struct track *track);
 void judge_running(struct judging *judging, const struct job_record *record, struct track *track);
 void judge_stopping(struct judging *judging, const struct job_record *record, struct track *track);

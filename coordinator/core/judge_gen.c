@@ -83,8 +83,8 @@ void judge_launch(struct judging *judging, const struct job_record *record, stru
 
 /* ---- running ---- */
 
-static struct command *add_fail(struct judging *judging, const struct job_record *record, const struct gen_scan *scan,
-                                unsigned kind, const char *node, int32_t rank)
+struct command *gen_add_fail(struct judging *judging, const struct job_record *record, const struct gen_scan *scan, unsigned kind,
+                             const char *node, int32_t rank)
 {
     struct command *fail = judge_add(judging, CMD_GEN_FAIL, record);
     fail->event.kind = kind;
@@ -97,7 +97,7 @@ static struct command *add_fail(struct judging *judging, const struct job_record
 
 static void fail_node(struct judging *judging, const struct job_record *record, const struct gen_scan *scan)
 {
-    struct command *fail = add_fail(judging, record, scan, EVENT_NODE_LOST, scan->lost, -1);
+    struct command *fail = gen_add_fail(judging, record, scan, EVENT_NODE_LOST, scan->lost, -1);
     const struct node *node = state_node(judging->state, scan->lost);
     const struct book_entry *entry = book_find(judging->book, scan->lost);
     uint64_t heard_ns = entry != NULL && entry->heard_ns ? entry->heard_ns : judging->now_ns;
@@ -110,7 +110,7 @@ static void fail_rank(struct judging *judging, const struct job_record *record, 
 {
     /* A rank that asks not to be restarted decides, even if another ended before it. */
     const struct rank_at *who = scan->final.node != NULL ? &scan->final : &scan->failed;
-    struct command *fail = add_fail(judging, record, scan, EVENT_RANK_EXITED, who->node, (int32_t)who->report->rank);
+    struct command *fail = gen_add_fail(judging, record, scan, EVENT_RANK_EXITED, who->node, (int32_t)who->report->rank);
     fail->final = scan->final.node != NULL;
     fail->ms = who->age_ms;
     fail->exit_status = who->report->signal ? EXIT_STATUS_SIGNAL + who->report->signal : who->report->exit_code;
@@ -130,10 +130,12 @@ static void fail_corrupt(struct judging *judging, const struct job_record *recor
 }
 
 /* What ends a generation, first cause first. True: it has ended. */
-static bool judge_failure(struct judging *judging, const struct job_record *record, const struct gen_scan *scan)
+static bool judge_failure(struct judging *judging, const struct job_record *record, const struct track *track, const struct gen_scan *scan)
 {
     if (scan->lost != NULL)
         fail_node(judging, record, scan);
+    else if (judge_unfit(judging, record, track, scan))
+        return true;
     else if (scan->bad != NULL && job_restoring_from(record, scan->bad->cut))
         fail_corrupt(judging, record, scan);
     else if (scan->failed.node != NULL)
@@ -157,7 +159,7 @@ static bool judge_start(struct judging *judging, const struct job_record *record
         return false;
     char names[TIDE_TEXT_MAX + 1];
     scan_names(judging->book, record, &record->job.nodes, missing_start, NULL, names, sizeof names);
-    struct command *fail = add_fail(judging, record, scan, EVENT_NOTE, NULL, -1);
+    struct command *fail = gen_add_fail(judging, record, scan, EVENT_NOTE, NULL, -1);
     fail->ms = spec->start_deadline_ms;
     TEXT(fail->event.text, "not started within %" PRIu64 " ms: %s", spec->start_deadline_ms, names);
     return true;
@@ -178,7 +180,7 @@ static bool judge_absent(struct judging *judging, const struct job_record *recor
         return false;
     char names[TIDE_TEXT_MAX + 1];
     scan_names(judging->book, record, &record->job.nodes, missing_start, NULL, names, sizeof names);
-    struct command *fail = add_fail(judging, record, scan, EVENT_NOTE, NULL, -1);
+    struct command *fail = gen_add_fail(judging, record, scan, EVENT_NOTE, NULL, -1);
     fail->ms = (judging->now_ns - track->absent_ns) / NS_PER_MS;
     TEXT(fail->event.text, "not reported any more: %s", names);
     return true;
@@ -188,7 +190,7 @@ void judge_running(struct judging *judging, const struct job_record *record, str
 {
     struct gen_scan scan;
     scan_generation(judging->state, judging->book, record, judging->now_ns, &scan);
-    if (judge_failure(judging, record, &scan))
+    if (judge_failure(judging, record, track, &scan))
         return;
     if (!record->job.all_started) {
         judge_start(judging, record, track, &scan);

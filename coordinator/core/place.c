@@ -304,7 +304,7 @@ void place_explain(struct room *room, const struct job_record *record, char *to,
     for (size_t i = 0; i < room->state->nodes.count; i++) {
         const struct node *node = &room->state->nodes.items[i];
         if (room_free(room, i, spec->nproc_per_node) == 0)
-            names_add(node->state == TIDE_NODE_LOST ? &lost : node->cordoned ? &drained : &full, node->name);
+            names_add(node->state == TIDE_NODE_LOST ? &lost : node->state == TIDE_NODE_DRAINED ? &drained : &full, node->name);
     }
     shift(room, record, true);
     text_format(to, size, "waits for nodes: needs %u with %u free slot%s each, %u %s there%s%s%s%s%s%s", spec->nnodes,

@@ -73,6 +73,18 @@ uint64_t scan_local_bit(const struct job_spec *spec, uint32_t node_rank, uint32_
     return rank >= first && rank - first < spec->nproc_per_node ? UINT64_C(1) << (rank - first) : 0;
 }
 
+/* As the node tells it now: how long ago is not kept. */
+static void scan_stuck(const struct node *node, const struct book_entry *entry, uint64_t now_ns, struct gen_scan *scan)
+{
+    const struct health_facts *facts = &entry->heartbeat.health.facts;
+    for (size_t i = 0; i < facts->count; i++) {
+        const struct health_fact *fact = &facts->items[i];
+        uint64_t age_ms = fact->ago_ms + (now_ns - entry->heard_ns) / NS_PER_MS;
+        if (fact->restart && fact->serial > node->forgiven && (scan->stuck.node == NULL || age_ms < scan->stuck.age_ms))
+            scan->stuck = (struct fact_at){.node = node->name, .fact = fact, .age_ms = age_ms};
+    }
+}
+
 static void scan_node(const struct state *state, const struct book *book, const struct job_record *record,
                       uint32_t node_rank, uint64_t now_ns, struct gen_scan *scan)
 {
@@ -84,9 +96,12 @@ static void scan_node(const struct state *state, const struct book *book, const 
             scan->lost = name;
         return;
     }
+    if (node->health == TIDE_HEALTH_FAILED && scan->failed_node == NULL)
+        scan->failed_node = name;
     const struct book_entry *entry = book_find(book, name);
     if (entry == NULL || entry->heard_ns == 0)
         return;
+    scan_stuck(node, entry, now_ns, scan);
     uint64_t seen = 0, silent_ms = (now_ns - entry->heard_ns) / NS_PER_MS;
     uint32_t count = 0;
     const struct gen_report *report = scan_report(book, record, node_rank);

@@ -49,6 +49,7 @@ static const struct codec_field state_fields[] = {
     CODEC_TEXT_OF(state, cluster),
     CODEC_FIELD(state, lease_ms, CODEC_U64),
     CODEC_FIELD(state, heartbeat_ms, CODEC_U64),
+    CODEC_FIELD(state, health_good_ms, CODEC_U64),
     CODEC_TEXT_OF(state, store),
     CODEC_LIST_OF(state, jobs, job_record_codec, TIDE_JOBS_MAX),
     CODEC_LIST_OF(state, nodes, node_codec, TIDE_NODES_MAX),
@@ -114,6 +115,11 @@ struct node *state_node(const struct state *state, const char *name)
 uint64_t state_lease_ms(const struct state *state)
 {
     return state->lease_ms ? state->lease_ms : LEASE_MS_DEFAULT;
+}
+
+uint64_t state_health_good_ms(const struct state *state)
+{
+    return state->health_good_ms ? state->health_good_ms : HEALTH_GOOD_MS_DEFAULT;
 }
 
 uint64_t state_heartbeat_ms(const struct state *state)

@@ -21,6 +21,7 @@ enum { EXIT_OK = 0, EXIT_ERROR = 1, EXIT_USAGE = 2 };
 
 #define LISTEN_DEFAULT "127.0.0.1:7070"
 #define LEASE_MS_MAX 600000u
+#define GOOD_MS_MAX 604800000u /* a week */
 #define HEARTBEAT_MS_MIN 10u
 #define ELECTION_MS_MAX 60000u
 
@@ -45,6 +46,8 @@ static const char help[] =
     "  --store URL           default store of jobs that name none, file:///DIR or s3://BUCKET/PREFIX (new clusters only)\n"
     "  --lease-ms N          a node silent for so long is lost (default 2000; new clusters only)\n"
     "  --heartbeat-ms N      how often agents report (default 250; new clusters only)\n"
+    "  --health-good-ms N    a node that was drained for its health gets ranks again after having been good for so long\n"
+    "                        (default 600000; new clusters only)\n"
     "  --snapshot-every N    records of the log between two snapshots (default 4096)\n"
     "  --log-level LEVEL     error, warn, info or debug (default info)\n"
     "  --help, --version\n"
@@ -62,7 +65,7 @@ enum option_id {
     OPT_BEAT,
     OPT_STORE,
     OPT_LEASE,
-    OPT_HEARTBEAT,
+    OPT_HEARTBEAT, OPT_GOOD,
     OPT_SNAPSHOT,
     OPT_LOG,
     OPT_HELP,
@@ -80,6 +83,7 @@ static const struct option options[] = {
     {"store", required_argument, NULL, OPT_STORE},
     {"lease-ms", required_argument, NULL, OPT_LEASE},
     {"heartbeat-ms", required_argument, NULL, OPT_HEARTBEAT},
+    {"health-good-ms", required_argument, NULL, OPT_GOOD},
     {"snapshot-every", required_argument, NULL, OPT_SNAPSHOT},
     {"log-level", required_argument, NULL, OPT_LOG},
     {"help", no_argument, NULL, OPT_HELP},
@@ -179,6 +183,10 @@ static int parse_option(int option, struct server_options *o)
     case OPT_HEARTBEAT:
         return parse_number(optarg, HEARTBEAT_MS_MIN, LEASE_MS_MAX, &o->heartbeat_ms)
                    ? usage("--heartbeat-ms must be 10 to 600000, not ", optarg)
+                   : 0;
+    case OPT_GOOD:
+        return parse_number(optarg, 1, GOOD_MS_MAX, &o->health_good_ms)
+                   ? usage("--health-good-ms must be 1 to 604800000, not ", optarg)
                    : 0;
     case OPT_SNAPSHOT:
         return parse_number(optarg, 1, UINT32_MAX, &o->snapshot_every)

@@ -165,6 +165,7 @@ static void make_cluster(struct server *server)
     text_copy(command.store, sizeof command.store, o->store);
     command.lease_ms = o->lease_ms ? o->lease_ms : LEASE_MS_DEFAULT;
     command.heartbeat_ms = o->heartbeat_ms ? o->heartbeat_ms : HEARTBEAT_MS_DEFAULT;
+    command.health_good_ms = o->health_good_ms;
     if (o->identity != NULL) { /* replica_propose only reads them */
         command.tokens.items = o->identity->identity.tokens.items;
         command.tokens.count = o->identity->identity.tokens.count;

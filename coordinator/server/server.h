@@ -20,7 +20,7 @@ struct server_options {
     const struct idir *identity;     /* who this member is; NULL: a cluster of its own, open to everybody who reaches it */
     bool insecure;                   /* serve without certificates on an address that others reach */
     const char *store;               /* the cluster's default; used when the cluster is new */
-    uint64_t lease_ms, heartbeat_ms; /* … */
+    uint64_t lease_ms, heartbeat_ms, health_good_ms; /* … */
     uint64_t snapshot_every;         /* 0: the default */
     const char *peer_listen;         /* where the other members connect; NULL: nowhere */
     uint64_t election_ms, beat_ms;   /* of the group; 0: the defaults */

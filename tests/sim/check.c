@@ -69,6 +69,12 @@ static void launched(struct world *w, struct job_truth *truth, const struct job_
         violation(w, "generation %" PRIu64 " of %s was launched %" PRIu64 " ms after a failure, and should have waited %" PRIu64 " ms",
                   generation, truth->name, (w->now - truth->failed_ns) / MS(1), truth->pause_ms);
     gen->launched = true;
+    for (size_t i = 0; i < record->job.nodes.count; i++) {
+        const struct node *node = state_node(&w->leader.state, record->job.nodes.items[i]);
+        if (node == NULL || node->state != TIDE_NODE_READY || node->unfit || node->health == TIDE_HEALTH_FAILED)
+            violation(w, "generation %" PRIu64 " of %s was placed on %s, which is not fit", generation, truth->name,
+                      record->job.nodes.items[i]);
+    }
     gen->revision = w->leader.state.revision;
     gen->cut = cut;
     text_copy(gen->token, sizeof gen->token, record->token);
@@ -267,7 +273,8 @@ static void nothing_changed(struct world *w, const char *before)
         mem_free(b);
     }
     for (size_t i = 0; same && i < old.nodes.count; i++)
-        same = old.nodes.items[i].state == now->nodes.items[i].state && old.nodes.items[i].cordoned == now->nodes.items[i].cordoned;
+        same = old.nodes.items[i].state == now->nodes.items[i].state && old.nodes.items[i].cordoned == now->nodes.items[i].cordoned &&
+               old.nodes.items[i].unfit == now->nodes.items[i].unfit && old.nodes.items[i].health == now->nodes.items[i].health;
     if (!same)
         violation(w, "a repeated request was done twice");
     state_release(&old);

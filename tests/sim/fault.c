@@ -238,6 +238,7 @@ static void mischief(struct world *w, struct args *args)
 
 void faults_begin(struct world *w)
 {
+    sick_begin(w);
     later(w, MS(MISCHIEF_MS), mischief, (struct args){0});
 }
 

@@ -369,6 +369,7 @@ void agent_boot(struct world *w, struct host *h)
     text_copy(identity.cluster, sizeof identity.cluster, h->cluster);
     h->core = agent_create(&identity);
     trace(w, "agent of %s up", h->name);
+    sick_agent_starts(w, h);
     find_arenas(w, h);
     find_steps(w, h);
     later(w, MS(AGENT_TICK_MS), tick, mine(w, h));
@@ -390,6 +391,7 @@ void agent_crash(struct world *w, struct host *h)
 void host_boot(struct world *w, struct host *h)
 {
     h->up = true;
+    sick_host_starts(h);
     trace(w, "%s is on", h->name);
     agent_boot(w, h);
 }

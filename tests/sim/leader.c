@@ -5,6 +5,7 @@
 
 #define LEASE_MS 2000u
 #define HEARTBEAT_MS 250u
+#define GOOD_MS 3000u
 #define POLL_MS 5000u
 #define WALL_BASE_MS UINT64_C(1700000000000)
 #define REFUSED_MAX 100u /* verdicts refused in a row: judge does not see what apply sees */
@@ -356,7 +357,7 @@ void leader_on_op(struct world *w, struct args *args)
 
 static void found_cluster(struct world *w, struct coord *c)
 {
-    struct command command = {.kind = CMD_CLUSTER_INIT, .lease_ms = LEASE_MS, .heartbeat_ms = HEARTBEAT_MS};
+    struct command command = {.kind = CMD_CLUSTER_INIT, .lease_ms = LEASE_MS, .heartbeat_ms = HEARTBEAT_MS, .health_good_ms = GOOD_MS};
     struct rng rng = {.state = mix(w->seed, 1)}; /* the uid was given out with the members' identities */
     rng_hex(&rng, command.text, TIDE_UID_CHARS);
     text_copy(command.store, sizeof command.store, "file:///depot");

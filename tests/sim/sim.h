@@ -153,6 +153,9 @@ struct host {
     bool beat_in_flight, beat_due, polling_pages;
     struct arena arenas[JOBS_MAX];
     struct step_model *steps; /* STEPS_MAX */
+    struct health_fact fact;  /* that its probes see; healthy: none */
+    uint64_t sick_ns;
+    unsigned boots;
     uint64_t next_step_epoch;
 };
 
@@ -360,10 +363,19 @@ struct world {
     uint64_t lost_revision[HOSTS_MAX]; /* of the last verdict "node lost" */
     /* A story looks on. */
     void (*on_applied)(struct world *w, const struct command *command, enum tide_status status);
+    bool sick;               /* its hosts may fall ill */
+    struct rng sick_rng;
+    uint64_t sick_serial;
     uint64_t kill_takes_ns; /* not 0: a story's */
     uint64_t n1_stores_ns;  /* not 0: a story's; so long a shard of n1 is on its way */
     uint64_t applied_total, replays, coloured_seals, letters_logged;
 };
+
+/* ---- sick.c: what probes find ---- */
+void sick_begin(struct world *w);
+void sick_tell(struct world *w, struct host *h);
+void sick_agent_starts(struct world *w, struct host *h);
+void sick_host_starts(struct host *h);
 
 /* ---- world.c ---- */
 struct world *world_create(uint64_t seed, bool verbose);

@@ -60,6 +60,8 @@ struct fake {
     uint64_t sequence;
     struct fake_job jobs[FAKE_JOBS_MAX];
     bool store_fails, writes; /* writes: it cannot leave what it stores */
+    struct health_fact fact;   /* of its health; state healthy: there is none */
+    const char *boot;          /* NULL: nobody looks */
 };
 
 /* What a rank number does, in every job; set by the story. */
@@ -435,6 +437,9 @@ static inline enum tide_status fake_beat(struct world *w, struct fake *fake, boo
     for (int i = 0; i < FAKE_JOBS_MAX; i++)
         if (fake->jobs[i].used)
             fake_report_job(w, fake, &fake->jobs[i], codec_list_add(&gen_report_codec, &beat.jobs));
+    TEXT_SET(beat.health.boot, fake->boot != NULL ? fake->boot : "");
+    if (fake->fact.state != TIDE_HEALTH_HEALTHY)
+        *(struct health_fact *)codec_list_add(&health_fact_codec, &beat.health.facts) = fake->fact;
     enum tide_status status = book_heartbeat(&w->book, &w->state, &beat, w->now_ns, ret_changed, &w->err);
     codec_release(&heartbeat_codec, &beat);
     return status;

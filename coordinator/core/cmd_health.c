@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "coordinator/core/inner.h"
+
+/*            evidence: suspect, failed                     NODE_FIT: good for health_good_ms; NODE_RESUME: forgiven
+ *   fit ─────────────────────────────────► unfit (drained) ─────────────────────────────────────────────────────► fit
+ *
+ * What is latched cannot be seen to be over: an agent that was started again knows nothing of it, so it is kept here until its
+ * host has booted anew. */
+
+static bool same_boot(const struct node *node, const struct health_report *report)
+{
+    return report->boot[0] == '\0' || strcmp(node->boot, report->boot) == 0;
+}
+
+void health_merge(const struct node *node, const struct health_report *report, struct health_report *ret_merged)
+{
+    codec_copy(&health_report_codec, report, ret_merged);
+    for (size_t i = 0; i < ret_merged->facts.count; i++) {
+        struct health_fact *fact = &ret_merged->facts.items[i];
+        const struct health_fact *known = health_find(&node->evidence, fact->probe, fact->subject);
+        if (known != NULL && known->serial == fact->serial)
+            fact->at_ms = known->at_ms;
+        fact->ago_ms = 0;
+    }
+    for (size_t i = 0; same_boot(node, report) && i < node->evidence.count; i++) {
+        const struct health_fact *old = &node->evidence.items[i];
+        const struct health_fact *now = health_find(&ret_merged->facts, old->probe, old->subject);
+        if (!old->latched || (now != NULL && (now->latched || now->state > old->state)))
+            continue;
+        if (now != NULL)
+            ret_merged->facts.items[now - ret_merged->facts.items] = *old;
+        else if (ret_merged->facts.count < HEALTH_FACTS_MAX)
+            *(struct health_fact *)codec_list_add(&health_fact_codec, &ret_merged->facts) = *old;
+    }
+}
+
+static void judge_evidence(struct node *node)
+{
+    const struct health_fact *worst = health_worst(&node->evidence, node->forgiven);
+    node->health = worst != NULL ? worst->state : TIDE_HEALTH_HEALTHY;
+}
+
+void node_tell_unfit(struct node *node)
+{
+    const struct health_fact *worst = health_worst(&node->evidence, node->forgiven);
+    char text[TIDE_TEXT_MAX + 1] = "it was, and is to be good for a while first";
+    if (worst != NULL)
+        health_fact_text(worst, text, sizeof text);
+    TEXT(node->reason, "%s: %s", worst != NULL ? health_names[worst->state] : "unfit", text);
+}
+
+void node_forgive(struct node *node)
+{
+    for (size_t i = 0; i < node->evidence.count; i++)
+        if (node->evidence.items[i].serial > node->forgiven)
+            node->forgiven = node->evidence.items[i].serial;
+    node->unfit = false;
+    judge_evidence(node);
+}
+
+/* Every job with a part there hears of what is new. */
+static void tell_jobs(struct change *change, const struct node *node, const struct health_fact *worst)
+{
+    char text[TIDE_TEXT_MAX + 1];
+    health_fact_text(worst, text, sizeof text);
+    for (size_t i = 0; i < change->state->jobs.count; i++) {
+        struct job_record *record = &change->state->jobs.items[i];
+        if (!job_active(record) || (!strlist_has(&record->job.nodes, node->name) && !strlist_has(&record->job.spares, node->name)))
+            continue;
+        change->job = record;
+        event_add(change, EVENT_NODE_HEALTH, node->name, -1, 0, "node %s is %s: %s", node->name, health_names[worst->state], text);
+    }
+    change->job = NULL;
+}
+
+static enum tide_status find_present(struct change *change, struct node **ret_node)
+{
+    enum tide_status status = node_find(change, ret_node);
+    if (status != TIDE_OK)
+        return status;
+    if (strcmp((*ret_node)->incarnation, change->command->incarnation) != 0 || (*ret_node)->state == TIDE_NODE_LOST)
+        return err_set(change->err, TIDE_E_STALE, "node %s has registered again since, or is lost", (*ret_node)->name);
+    return TIDE_OK;
+}
+
+enum tide_status apply_NODE_HEALTH(struct change *change)
+{
+    struct node *node = NULL;
+    enum tide_status status = find_present(change, &node);
+    if (status != TIDE_OK)
+        return status;
+    const struct health_fact *before = health_worst(&node->evidence, node->forgiven);
+    uint64_t known = before != NULL ? before->serial : 0;
+    struct health_report merged;
+    health_merge(node, &change->command->health, &merged);
+    codec_release(&health_report_codec, &(struct health_report){.facts = node->evidence});
+    node->evidence = merged.facts;
+    if (merged.boot[0] != '\0')
+        text_copy(node->boot, sizeof node->boot, merged.boot);
+    judge_evidence(node);
+    const struct health_fact *worst = health_worst(&node->evidence, node->forgiven);
+    bool news = worst != NULL && worst->serial != known;
+    if (node->health >= TIDE_HEALTH_SUSPECT) {
+        if (!node->unfit)
+            node->changed_ms = change->command->at_ms;
+        node->unfit = true;
+        node->state = TIDE_NODE_DRAINED;
+        if (!node->cordoned)
+            node_tell_unfit(node);
+    }
+    if (news)
+        tell_jobs(change, node, worst);
+    place_spares(change->state);
+    job_waiting_refresh(change);
+    TEXT(change->outcome->text, "node %s is %s", node->name, health_names[node->health]);
+    return TIDE_OK;
+}
+
+enum tide_status apply_NODE_FIT(struct change *change)
+{
+    struct node *node = NULL;
+    enum tide_status status = find_present(change, &node);
+    if (status != TIDE_OK)
+        return status;
+    if (!node->unfit || node->health >= TIDE_HEALTH_SUSPECT)
+        return err_set(change->err, TIDE_E_STALE, "node %s was not drained for its health, or is %s again", node->name,
+                       health_names[node->health]);
+    node->unfit = false;
+    node->changed_ms = change->command->at_ms;
+    if (!node->cordoned) {
+        node->state = TIDE_NODE_READY;
+        node->reason[0] = '\0';
+    }
+    place_spares(change->state);
+    job_waiting_refresh(change);
+    TEXT(change->outcome->text, "node %s was good for %" PRIu64 " s, and is %s", node->name, change->command->ms / MS_PER_S,
+         node_state_names[node->state]);
+    return TIDE_OK;
+}

@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "coordinator/core/judge.h"
+
+/* ---- what a node tells of itself ---- */
+
+/* Steady heartbeats make no entries: only what is not known yet is proposed. */
+static bool told_already(const struct node *node, const struct health_report *report)
+{
+    if (report->boot[0] == '\0' || (report->facts.count == 0 && node->evidence.count == 0))
+        return true;
+    struct health_report merged;
+    health_merge(node, report, &merged);
+    bool same = health_same(&merged.facts, &node->evidence);
+    codec_release(&health_report_codec, &merged);
+    return same;
+}
+
+static void add_health(struct judging *judging, const struct node *node, const struct book_entry *entry)
+{
+    struct command *health = judge_add(judging, CMD_NODE_HEALTH, NULL);
+    text_copy(health->node, sizeof health->node, node->name);
+    text_copy(health->incarnation, sizeof health->incarnation, node->incarnation);
+    codec_copy(&health_report_codec, &entry->heartbeat.health, &health->health);
+    for (size_t i = 0; i < health->health.facts.count; i++) {
+        struct health_fact *fact = &health->health.facts.items[i];
+        uint64_t ago_ms = fact->ago_ms + (judging->now_ns - entry->heard_ns) / NS_PER_MS;
+        fact->at_ms = ago_ms < judging->now_ms ? judging->now_ms - ago_ms : 0;
+        fact->ago_ms = 0;
+    }
+}
+
+/* The time counts from when this leader saw it good: no clock of another host, or of another leader, gives a node back. */
+static void add_fit(struct judging *judging, const struct node *node, struct book_entry *entry)
+{
+    if (!node->unfit || node->health >= TIDE_HEALTH_SUSPECT) {
+        entry->good_ns = 0;
+        return;
+    }
+    if (entry->good_ns == 0)
+        entry->good_ns = judging->now_ns;
+    uint64_t good_ms = state_health_good_ms(judging->state);
+    if (!judge_passed(judging, entry->good_ns, good_ms))
+        return;
+    struct command *fit = judge_add(judging, CMD_NODE_FIT, NULL);
+    text_copy(fit->node, sizeof fit->node, node->name);
+    text_copy(fit->incarnation, sizeof fit->incarnation, node->incarnation);
+    fit->ms = (judging->now_ns - entry->good_ns) / NS_PER_MS;
+}
+
+void judge_health(struct judging *judging, const struct node *node, struct book_entry *entry)
+{
+    if (entry->heard_ns == 0)
+        return;
+    if (!told_already(node, &entry->heartbeat.health))
+        add_health(judging, node, entry);
+    else
+        add_fit(judging, node, entry);
+}
+
+/* ---- what that means for a generation ---- */
+
+static void fail_unfit(struct judging *judging, const struct job_record *record, const struct gen_scan *scan)
+{
+    struct command *fail = gen_add_fail(judging, record, scan, EVENT_NODE_HEALTH, scan->failed_node, -1);
+    const struct node *node = state_node(judging->state, scan->failed_node);
+    const struct health_fact *worst = health_worst(&node->evidence, node->forgiven);
+    char text[TIDE_TEXT_MAX + 1];
+    health_fact_text(worst, text, sizeof text);
+    fail->ms = judging->now_ms > worst->at_ms ? judging->now_ms - worst->at_ms : 0;
+    TEXT(fail->event.text, "node %s is %s: %s", node->name, health_names[node->health], text);
+}
+
+/* Ranks that cannot go on mostly end by themselves, and then that is the cause. Those that do not have made no step since. */
+static bool judge_stuck(struct judging *judging, const struct job_record *record, const struct track *track, const struct gen_scan *scan)
+{
+    const struct fact_at *at = &scan->stuck;
+    bool steps = track->steps_generation == record->job.generation && track->grew_ns != 0;
+    if (at->node == NULL || !steps || at->age_ms * NS_PER_MS > judging->now_ns)
+        return false;
+    uint64_t since_ns = judging->now_ns - at->age_ms * NS_PER_MS;
+    if (since_ns <= track->phase_ns || since_ns <= track->grew_ns)
+        return false;
+    uint64_t step_ms = track->step_ns / NS_PER_MS, wait_ms = 2 * step_ms > HEALTH_RESTART_MS ? 2 * step_ms : HEALTH_RESTART_MS;
+    if (!judge_passed(judging, since_ns, wait_ms))
+        return false;
+    char text[TIDE_TEXT_MAX + 1];
+    health_fact_text(at->fact, text, sizeof text);
+    struct command *fail = gen_add_fail(judging, record, scan, EVENT_NODE_HEALTH, at->node, -1);
+    fail->ms = at->age_ms;
+    TEXT(fail->event.text, "no step is made since node %s told: %s", at->node, text);
+    return true;
+}
+
+bool judge_unfit(struct judging *judging, const struct job_record *record, const struct track *track, const struct gen_scan *scan)
+{
+    if (scan->failed_node == NULL)
+        return judge_stuck(judging, record, track, scan);
+    fail_unfit(judging, record, scan);
+    return true;
+}

@@ -1,0 +1,284 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "core_dsl.h"
+
+/* What nodes tell of their health, and what becomes of their ranks. */
+
+#define GOOD_MS 5000u
+
+static struct health_fact bad(unsigned state, uint64_t serial)
+{
+    struct health_fact fact = {.probe = "xid", .subject = "GPU 0000:65:00", .state = state, .serial = serial, .text = "Xid 79"};
+    return fact;
+}
+
+/* j runs on n1 and n2, n3 is its spare. */
+static struct fake *world_begin(struct world *w)
+{
+    world_init(w);
+    struct command settings = command_new(w, CMD_CLUSTER_INIT, NULL);
+    settings.lease_ms = 2000;
+    settings.heartbeat_ms = 250;
+    settings.health_good_ms = GOOD_MS;
+    TEXT_SET(settings.store, "file:///store");
+    assert_int_equal(world_apply(w, &settings), TIDE_OK);
+    world_nodes(w, 3, 1);
+    for (unsigned i = 0; i < FAKES_MAX; i++)
+        w->fakes[i].boot = "boot-1";
+    submit(w, "j", 2, 1, 1);
+    run(w, 500);
+    assert_state(w, "j", "running");
+    return fake_of(w, "n2");
+}
+
+static unsigned steady(struct world *w)
+{
+    unsigned before = w->commands;
+    run(w, 5000);
+    return w->commands - before;
+}
+
+static void a_failed_node_is_drained_and_its_spare_takes_over(void **context)
+{
+    (void)context;
+    struct world w;
+    struct fake *n2 = world_begin(&w);
+    n2->fact = bad(TIDE_HEALTH_FAILED, 10);
+    n2->fact.ago_ms = 40;
+    run(&w, TICK_MS);
+    const struct node *node = state_node(&w.state, "n2");
+    assert_int_equal(node->state, TIDE_NODE_DRAINED);
+    assert_int_equal(node->health, TIDE_HEALTH_FAILED);
+    assert_string_equal(node->reason, "failed: xid: GPU 0000:65:00: Xid 79");
+    assert_int_equal(node->evidence.items[0].at_ms, w.wall_ms - 40);
+    const struct recovery *recovery = &job_of(&w, "j")->recoveries.items[0];
+    assert_int_equal(recovery->cause, EVENT_NODE_HEALTH);
+    assert_string_equal(recovery->node, "n2");
+    assert_string_equal(recovery->text, "node n2 is failed: xid: GPU 0000:65:00: Xid 79");
+    assert_int_equal(recovery->detect_ms, 40);
+    assert_text(event_last(&w, "j", EVENT_NODE_HEALTH)->text, "node n2 is failed: xid");
+    run(&w, 500);
+    assert_state(&w, "j", "running");
+    assert_string_equal(job_of(&w, "j")->nodes.items[0], "n1");
+    assert_string_equal(job_of(&w, "j")->nodes.items[1], "n3");
+    assert_int_equal(job_of(&w, "j")->generation, 2);
+    assert_int_equal(event_count(&w, "j", EVENT_NODE_HEALTH), 1);
+    world_release(&w);
+}
+
+static void steady_heartbeats_make_no_entries(void **context)
+{
+    (void)context;
+    struct world w;
+    struct fake *n2 = world_begin(&w);
+    run(&w, 2000);
+    assert_int_equal(steady(&w), 0);
+    n2->fact = bad(TIDE_HEALTH_DEGRADED, 10);
+    run(&w, TICK_MS);
+    assert_int_equal(w.applied[CMD_NODE_HEALTH], 1);
+    for (unsigned i = 0; i < 20; i++) {
+        n2->fact.ago_ms += 250; /* it gets older, and is the same */
+        run(&w, 250);
+    }
+    assert_int_equal(w.applied[CMD_NODE_HEALTH], 1);
+    new_leader(&w);
+    run(&w, 3000);
+    assert_int_equal(w.applied[CMD_NODE_HEALTH], 1);
+    world_release(&w);
+}
+
+static void a_degraded_node_keeps_its_ranks_and_gets_new_ones(void **context)
+{
+    (void)context;
+    struct world w;
+    struct fake *n2 = world_begin(&w);
+    n2->fact = bad(TIDE_HEALTH_DEGRADED, 10);
+    run(&w, 20000);
+    assert_int_equal(state_node(&w.state, "n2")->state, TIDE_NODE_READY);
+    assert_int_equal(state_node(&w.state, "n2")->health, TIDE_HEALTH_DEGRADED);
+    assert_int_equal(job_of(&w, "j")->generation, 1);
+    world_release(&w);
+}
+
+static void a_suspect_node_keeps_its_ranks_until_they_end(void **context)
+{
+    (void)context;
+    struct world w;
+    struct fake *n2 = world_begin(&w);
+    n2->fact = bad(TIDE_HEALTH_SUSPECT, 10);
+    run(&w, 20000);
+    assert_int_equal(state_node(&w.state, "n2")->state, TIDE_NODE_DRAINED);
+    assert_int_equal(job_of(&w, "j")->generation, 1);
+    assert_true(explained(&w, "j", "node n2 is drained (suspect: xid"));
+    w.ranks[0].exit_code = 1;
+    run(&w, TICK_MS);
+    w.ranks[0].exit_code = 0;
+    run(&w, 500);
+    assert_string_equal(job_of(&w, "j")->nodes.items[1], "n3");
+    world_release(&w);
+}
+
+static void it_is_given_back_when_it_was_good_for_a_while(void **context)
+{
+    (void)context;
+    struct world w;
+    struct fake *n2 = world_begin(&w);
+    n2->fact = bad(TIDE_HEALTH_FAILED, 10);
+    run(&w, 1000);
+    n2->fact.state = TIDE_HEALTH_HEALTHY;
+    run(&w, GOOD_MS - 1000);
+    assert_int_equal(state_node(&w.state, "n2")->health, TIDE_HEALTH_HEALTHY);
+    assert_int_equal(state_node(&w.state, "n2")->state, TIDE_NODE_DRAINED);
+    /* It flaps: the time begins anew. */
+    n2->fact = bad(TIDE_HEALTH_FAILED, 11);
+    run(&w, 500);
+    n2->fact.state = TIDE_HEALTH_HEALTHY;
+    run(&w, GOOD_MS - 1000);
+    assert_int_equal(state_node(&w.state, "n2")->state, TIDE_NODE_DRAINED);
+    /* And so it does with a new leader, who has not seen it good yet. */
+    new_leader(&w);
+    run(&w, GOOD_MS - 1000);
+    assert_int_equal(state_node(&w.state, "n2")->state, TIDE_NODE_DRAINED);
+    run(&w, 2000);
+    assert_int_equal(state_node(&w.state, "n2")->state, TIDE_NODE_READY);
+    assert_string_equal(state_node(&w.state, "n2")->reason, "");
+    assert_int_equal(w.applied[CMD_NODE_FIT], 1);
+    assert_string_equal(job_of(&w, "j")->spares.items[0], "n2");
+    world_release(&w);
+}
+
+static void what_was_forgiven_by_hand_does_not_drain_it_again(void **context)
+{
+    (void)context;
+    struct world w;
+    struct fake *n2 = world_begin(&w);
+    n2->fact = bad(TIDE_HEALTH_FAILED, 10);
+    run(&w, 1000);
+    assert_int_equal(node_order(&w, CMD_NODE_RESUME, "n2"), TIDE_OK);
+    assert_int_equal(state_node(&w.state, "n2")->state, TIDE_NODE_READY);
+    run(&w, 3000);
+    assert_int_equal(state_node(&w.state, "n2")->state, TIDE_NODE_READY);
+    assert_int_equal(state_node(&w.state, "n2")->evidence.count, 1); /* shown still */
+    n2->fact.serial = 11;
+    run(&w, TICK_MS);
+    assert_int_equal(state_node(&w.state, "n2")->state, TIDE_NODE_DRAINED);
+    world_release(&w);
+}
+
+static void by_hand_and_for_its_health_are_two_things(void **context)
+{
+    (void)context;
+    struct world w;
+    struct fake *n2 = world_begin(&w);
+    n2->fact = bad(TIDE_HEALTH_SUSPECT, 10);
+    run(&w, 1000);
+    node_order(&w, CMD_NODE_DRAIN, "n2");
+    n2->fact.state = TIDE_HEALTH_HEALTHY;
+    run(&w, GOOD_MS + 1000);
+    assert_int_equal(w.applied[CMD_NODE_FIT], 1);
+    assert_int_equal(state_node(&w.state, "n2")->state, TIDE_NODE_DRAINED);
+    assert_text(state_node(&w.state, "n2")->reason, "drained by hand");
+    world_release(&w);
+}
+
+static void what_is_latched_outlives_the_agent_but_not_the_host(void **context)
+{
+    (void)context;
+    struct world w;
+    struct fake *n2 = world_begin(&w);
+    n2->fact = bad(TIDE_HEALTH_FAILED, 10);
+    n2->fact.latched = true;
+    run(&w, 1000);
+    /* Another agent, the same boot: it knows nothing. */
+    n2->fact.state = TIDE_HEALTH_HEALTHY;
+    TEXT_SET(n2->incarnation, "inc-n2-2");
+    n2->sequence = 0;
+    assert_int_equal(register_as(&w, "n2", n2->uid, n2->incarnation, 1), TIDE_OK);
+    run(&w, 3000);
+    assert_int_equal(state_node(&w.state, "n2")->health, TIDE_HEALTH_FAILED);
+    assert_text(state_node(&w.state, "n2")->reason, "failed: xid");
+    /* Something else there is told beside it. */
+    n2->fact = bad(TIDE_HEALTH_DEGRADED, 20);
+    TEXT_SET(n2->fact.probe, "nic");
+    run(&w, TICK_MS);
+    assert_int_equal(state_node(&w.state, "n2")->evidence.count, 2);
+    assert_int_equal(state_node(&w.state, "n2")->health, TIDE_HEALTH_FAILED);
+    n2->fact.state = TIDE_HEALTH_HEALTHY;
+    n2->boot = "boot-2";
+    run(&w, TICK_MS);
+    assert_int_equal(state_node(&w.state, "n2")->evidence.count, 0);
+    assert_int_equal(state_node(&w.state, "n2")->state, TIDE_NODE_DRAINED);
+    run(&w, GOOD_MS + 500);
+    assert_int_equal(state_node(&w.state, "n2")->state, TIDE_NODE_READY);
+    world_release(&w);
+}
+
+static void ranks_that_cannot_go_on_get_another_generation(void **context)
+{
+    (void)context;
+    struct world w;
+    struct fake *n2 = world_begin(&w);
+    run(&w, 2000);
+    n2->fact = bad(TIDE_HEALTH_DEGRADED, 10);
+    n2->fact.restart = true;
+    for (unsigned i = 0; i < 10; i++, n2->fact.ago_ms += 1000)
+        run(&w, 1000);
+    assert_int_equal(job_of(&w, "j")->generation, 1); /* it makes steps: it was somebody else's */
+    w.steps_per_s = 0;
+    run(&w, 1000);
+    n2->fact.serial = 11;
+    n2->fact.ago_ms = 0;
+    unsigned waited_ms = 0;
+    while (job_of(&w, "j")->generation == 1 && waited_ms < 20000) {
+        run(&w, 100);
+        n2->fact.ago_ms += 100;
+        waited_ms += 100;
+    }
+    assert_in_range(waited_ms, 4900, 5300);
+    const struct recovery *recovery = &job_of(&w, "j")->recoveries.items[0];
+    assert_int_equal(recovery->cause, EVENT_NODE_HEALTH);
+    assert_text(recovery->text, "no step is made since node n2 told: xid");
+    /* The next one is not to blame for what was before it. */
+    w.steps_per_s = STEPS_PER_S_DEFAULT;
+    for (unsigned i = 0; i < 10; i++, n2->fact.ago_ms += 1000)
+        run(&w, 1000);
+    w.steps_per_s = 0;
+    for (unsigned i = 0; i < 10; i++, n2->fact.ago_ms += 1000)
+        run(&w, 1000);
+    assert_int_equal(job_of(&w, "j")->generation, 2);
+    assert_string_equal(job_of(&w, "j")->nodes.items[1], "n2");
+    world_release(&w);
+}
+
+static void a_verdict_about_another_incarnation_is_stale(void **context)
+{
+    (void)context;
+    struct world w;
+    world_begin(&w);
+    struct command health = command_new(&w, CMD_NODE_HEALTH, NULL), fit = command_new(&w, CMD_NODE_FIT, NULL);
+    TEXT_SET(health.node, "n2");
+    TEXT_SET(health.incarnation, "inc-n2-0");
+    TEXT_SET(fit.node, "n2");
+    TEXT_SET(fit.incarnation, "inc-n2-1");
+    assert_int_equal(world_apply(&w, &health), TIDE_E_STALE);
+    assert_int_equal(world_apply(&w, &fit), TIDE_E_STALE);
+    TEXT_SET(health.node, "nobody");
+    assert_int_equal(world_apply(&w, &health), TIDE_E_NOT_FOUND);
+    world_release(&w);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_failed_node_is_drained_and_its_spare_takes_over),
+        cmocka_unit_test(steady_heartbeats_make_no_entries),
+        cmocka_unit_test(a_degraded_node_keeps_its_ranks_and_gets_new_ones),
+        cmocka_unit_test(a_suspect_node_keeps_its_ranks_until_they_end),
+        cmocka_unit_test(it_is_given_back_when_it_was_good_for_a_while),
+        cmocka_unit_test(what_was_forgiven_by_hand_does_not_drain_it_again),
+        cmocka_unit_test(by_hand_and_for_its_health_are_two_things),
+        cmocka_unit_test(what_is_latched_outlives_the_agent_but_not_the_host),
+        cmocka_unit_test(ranks_that_cannot_go_on_get_another_generation),
+        cmocka_unit_test(a_verdict_about_another_incarnation_is_stale),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
