@@ -7,13 +7,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "agent/health/watch/watch.h"
 #include "ckpt/base/mem.h"
 
 #define STATE_SYSTEM "/var/lib/tidemark"
 
 enum option_id {
     OPT_COORDINATOR = 256, OPT_IDENTITY, OPT_JOIN, OPT_NAME, OPT_STATE, OPT_ADDRESS, OPT_HOST_NAME, OPT_SLOTS, OPT_ARENA,
-    OPT_ARENA_MAX, OPT_MESH_PORT, OPT_LOG_PORT, OPT_KILL_ON_EXIT, OPT_STEP, OPT_LOG_LEVEL, OPT_HELP, OPT_VERSION
+    OPT_ARENA_MAX, OPT_MESH_PORT, OPT_LOG_PORT, OPT_KILL_ON_EXIT, OPT_STEP, OPT_PROBES, OPT_NIC, OPT_LOG_LEVEL, OPT_HELP, OPT_VERSION
 };
 
 static const struct option long_options[] = {
@@ -31,6 +32,8 @@ static const struct option long_options[] = {
     {"log-port", required_argument, NULL, OPT_LOG_PORT},
     {"kill-on-exit", no_argument, NULL, OPT_KILL_ON_EXIT},
     {"step", required_argument, NULL, OPT_STEP},
+    {"probes", required_argument, NULL, OPT_PROBES},
+    {"nic", required_argument, NULL, OPT_NIC},
     {"log-level", required_argument, NULL, OPT_LOG_LEVEL},
     {"help", no_argument, NULL, OPT_HELP},
     {"version", no_argument, NULL, OPT_VERSION},
@@ -59,6 +62,8 @@ const char *options_help(void)
            "  --log-port PORT     serves what ranks print (default: as above)\n"
            "  --kill-on-exit      end the ranks when told to end; without it they go on and the next agent takes over\n"
            "  --step PROGRAM      the step program (default: tidemark-step beside this program)\n"
+           "  --probes LIST       what of this host's health is watched: gpu, nic, ib, kernel, host, nccl; or all (default), none\n"
+           "  --nic LIST          interfaces whose links must be up (default: those that are hardware and have been up)\n"
            "  --log-level LEVEL   error, warn, info or debug (default: info)\n"
            "  --help, --version\n"
            "\n"
@@ -165,6 +170,10 @@ static enum tide_status take(int id, const char *flag, const char *value, struct
         return TIDE_OK;
     case OPT_STEP:
         return take_text(flag, value, shell->step, sizeof shell->step, err);
+    case OPT_PROBES:
+        return watch_parse(value, &shell->probes, err);
+    case OPT_NIC:
+        return take_text(flag, value, shell->nics, sizeof shell->nics, err);
     default:
         return take_level(value, &options->log_level, err);
     }
@@ -206,7 +215,7 @@ static enum tide_status complete(struct shell_options *options, struct err *err)
 enum tide_status options_parse(int argc, char **argv, struct agent_options *ret_options, enum options_outcome *ret_outcome,
                                struct err *err)
 {
-    struct agent_options options = {.log_level = LOG_INFO};
+    struct agent_options options = {.log_level = LOG_INFO, .shell = {.probes = WATCH_ALL}};
     int index = 0;
     optind = 1;
     for (int id; (id = getopt_long(argc, argv, "+:h", long_options, &index)) != -1;) {

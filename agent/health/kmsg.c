@@ -24,7 +24,7 @@ static const struct kmsg_row {
     {{"EDAC ", " CE ", NULL}, TIDE_HEALTH_HEALTHY, false, ""},
     {{"Out of memory: ", "illed process ", NULL}, TIDE_HEALTH_DEGRADED, false, "memory"},
     {{"INFO: task ", " blocked for more than ", " seconds"}, TIDE_HEALTH_DEGRADED, false, "tasks"},
-    {{"BUG: soft lockup", NULL, NULL}, TIDE_HEALTH_SUSPECT, false, "CPU"},
+    {{"BUG: soft lockup", NULL, NULL}, TIDE_HEALTH_DEGRADED, false, "CPU"},
     {{"Watchdog detected hard LOCKUP", NULL, NULL}, TIDE_HEALTH_SUSPECT, false, "CPU"},
     {{"rcu: INFO: ", "detected stall", NULL}, TIDE_HEALTH_DEGRADED, false, "CPU"},
     {{"temperature above threshold", NULL, NULL}, TIDE_HEALTH_DEGRADED, false, "CPU"},

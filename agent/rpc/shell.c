@@ -26,7 +26,7 @@
 static void enqueue(struct shell *shell, const struct agent_event *event)
 {
     /* What an action answers at once carries no borrowed pointers. */
-    assert(event->desired == NULL && event->spec == NULL && event->step_status == NULL && event->held == NULL);
+    assert(event->health == NULL && event->desired == NULL && event->spec == NULL && event->step_status == NULL && event->held == NULL);
     if (shell->queued == shell->queue_room) {
         shell->queue_room = shell->queue_room ? shell->queue_room * 2 : QUEUE_ROOM_FIRST;
         shell->queue = mem_grow(shell->queue, shell->queue_room, sizeof shell->queue[0]);
@@ -180,9 +180,22 @@ static uint64_t on_revision(void *context)
 
 /* ---- timers and signals ---- */
 
+static void on_health(void *context)
+{
+    struct shell *shell = context;
+    struct health_report report;
+    watch_report(shell->watch, &report);
+    shell_event(shell, &(struct agent_event){.kind = EV_HEALTH, .health = &report});
+    codec_release(&health_report_codec, &report);
+}
+
 static void on_tick(uv_timer_t *timer)
 {
     struct shell *shell = timer->data;
+    int32_t pids[TIDE_LOCAL_RANKS_MAX];
+    uint64_t still_ms = 0;
+    size_t count = agent_ranks(shell->core, clock_mono_ns(), pids, TIDE_LOCAL_RANKS_MAX, &still_ms);
+    watch_ranks(shell->watch, pids, count, still_ms);
     shell_event(shell, &(struct agent_event){.kind = EV_TICK});
     if (shell->ending && (agent_steps_left(shell->core) == 0 || clock_mono_ns() >= shell->end_by_ns))
         uv_stop(&shell->loop);
@@ -281,6 +294,18 @@ static enum tide_status make_coord(struct shell *shell, struct err *err)
                                             &shell->coord, err);
 }
 
+/* Its first report: the leader hears that somebody looks. */
+static void start_watch(struct shell *shell)
+{
+    struct watch_options options = {.probes = shell->options.probes,
+                                    .nics = shell->options.nics,
+                                    .address = shell->options.address,
+                                    .disks = {shell->dirs.state, shell->dirs.arena}};
+    shell->watch = watch_create(&shell->loop, &options, on_health, shell);
+    if (shell->options.probes != 0)
+        on_health(shell);
+}
+
 static void start_timers(struct shell *shell)
 {
     uv_timer_init(&shell->loop, &shell->tick);
@@ -345,6 +370,7 @@ static void close_rest(uv_handle_t *handle, void *context)
  * loop that it will report to. */
 static bool close_all(struct shell *shell)
 {
+    bool watched = shell->watch == NULL || watch_close(shell->watch);
     if (shell->work != NULL)
         work_close(shell->work);
     if (shell->coord != NULL)
@@ -359,7 +385,9 @@ static bool close_all(struct shell *shell)
         steps_close(shell->steps);
     for (unsigned i = 0; i < CLOSE_TURNS_MAX && uv_run(&shell->loop, UV_RUN_NOWAIT) != 0; i++)
         uv_walk(&shell->loop, close_rest, NULL);
-    bool quiet = uv_loop_close(&shell->loop) == 0;
+    bool quiet = uv_loop_close(&shell->loop) == 0 && watched;
+    if (watched)
+        watch_free(shell->watch);
     coord_free(shell->coord);
     if (shell->work != NULL)
         work_free(shell->work);
@@ -387,6 +415,7 @@ enum tide_status shell_run(const struct shell_options *options, bool *ret_hung, 
     uv_loop_init(&shell->loop);
     enum tide_status status = open_all(shell, err);
     if (status == TIDE_OK) {
+        start_watch(shell);
         start_timers(shell);
         /* All that an earlier agent left is known before the first heartbeat: it must not deny what is here. */
         arenas_found(shell);

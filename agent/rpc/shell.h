@@ -23,6 +23,8 @@ struct shell_options {
     uint64_t arena_bytes_max;      /* 0: half of the arena's file system */
     uint32_t slots;                /* 0: one per processor */
     uint32_t mesh_port, log_port;  /* 0: those of last time if free, else any */
+    unsigned probes;               /* enum watch_probe */
+    char nics[TIDE_TEXT_MAX + 1];  /* empty: those that are hardware */
     bool kill_on_exit;             /* end the steps when told to end */
 };
 

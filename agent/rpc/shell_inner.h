@@ -6,6 +6,7 @@
 
 #include <uv.h>
 
+#include "agent/health/watch/watch.h"
 #include "agent/rpc/coord.h"
 #include "agent/rpc/dirs.h"
 #include "agent/rpc/log_server.h"
@@ -29,6 +30,7 @@ struct shell {
     struct mesh *mesh;
     struct log_server *log_server;
     struct work *work;
+    struct watch *watch;
     struct node_hello hello;
     struct agent_actions actions;
     struct agent_event *queue; /* answers of actions, while actions are being done */

@@ -305,6 +305,8 @@ static enum tide_status start_agent(struct standalone *s, const struct client *c
                     "127.0.0.1",
                     "--slots",
                     count,
+                    "--probes", /* nobody could take over */
+                    "none",
                     "--mesh-port",
                     "0",
                     "--log-port",

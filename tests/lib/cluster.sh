@@ -253,6 +253,7 @@ cluster_coordinator_continue()
     kill -CONT "$CLUSTER_COORDINATOR_PID"
 }
 
+# What happens on this machine is not to drain the nodes of a test: CLUSTER_PROBES says what is watched.
 # cluster_agent_start I [OPTION…]; the same options again when it is started again without any.
 declare -A CLUSTER_AGENT_OPTIONS CLUSTER_AGENT_PID
 cluster_agent_start()
@@ -264,7 +265,7 @@ cluster_agent_start()
     if cluster_is_root; then cluster_node_create "$node" || return 1; fi
     # Its own process group: a terminal's ^C ends the script, which then takes the agents down itself.
     (cluster_in "$node" "$CLUSTER_BUILD/bin/tidemark-agent" --coordinator "$CLUSTER_URL" --name "$(cluster_name "$node")" \
-        --host-name "$(cluster_host "$node")" --address "$(cluster_address "$node")" --state "$CLUSTER_DIR/n$node" \
+        --probes "${CLUSTER_PROBES:-none}" --host-name "$(cluster_host "$node")" --address "$(cluster_address "$node")" --state "$CLUSTER_DIR/n$node" \
         "${CLUSTER_AGENT_ACCESS[@]}" "${options[@]}" >>"$CLUSTER_DIR/n$node.log" 2>&1) &
     CLUSTER_AGENT_PID[$node]=$!
     disown

@@ -80,7 +80,7 @@ static void test_kernel_log(void **unused)
         {"3,1,1,-;Out of memory: Killed process 4711 (python) total-vm:1kB, anon-rss:1kB", DEGRADED, "kernel", "memory"},
         {"3,1,1,-;Memory cgroup out of memory: Killed process 4711 (python) total-vm:1kB", OK, NULL, NULL},
         {"3,1,1,-;INFO: task nvidia-smi:1234 blocked for more than 122 seconds.", DEGRADED, "kernel", "tasks"},
-        {"0,1,1,-;watchdog: BUG: soft lockup - CPU#3 stuck for 22s! [kworker/3:1:77]", SUSPECT, "kernel", "CPU"},
+        {"0,1,1,-;watchdog: BUG: soft lockup - CPU#3 stuck for 22s! [kworker/3:1:77]", DEGRADED, "kernel", "CPU"},
         {"3,1,1,-;blk_update_request: I/O error, dev sda, sector 2048 op 0x0:(READ) flags 0x0", DEGRADED, "kernel", "disk"},
         {"3,1,1,-;Buffer I/O error on dev dm-1, logical block 0, async page read", DEGRADED, "kernel", "disk"},
         {"2,1,1,-;EXT4-fs (nvme0n1p2): Remounting filesystem read-only", SUSPECT, "kernel", "disk"},

@@ -1,0 +1,247 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "agent/health/watch/nvml.h"
+
+#include <dlfcn.h>
+#include <string.h>
+#include <time.h>
+
+#include "agent/health/watch/nvml_abi.h"
+#include "ckpt/base/mem.h"
+
+#define NVML_LIBRARY "libnvidia-ml.so.1"
+#define NS_PER_MS_LONG 1000000l
+
+struct nvml_calls {
+#define X(name, parameters) nvml_return(*name) parameters;
+    NVML_NEEDED(X) NVML_WANTED(X)
+#undef X
+};
+
+struct nvml_gpu {
+    nvml_device device;
+    char subject[HEALTH_SUBJECT_MAX + 1];
+};
+
+/* Never closed: a driver that is sick may not come back from nvmlShutdown, and the process ends anyway. */
+struct nvml {
+    struct nvml_calls calls;
+    nvml_event_set events; /* NULL: this driver has none */
+    struct nvml_gpu gpus[GPUS_MAX];
+    unsigned count;
+};
+
+/* A function pointer by way of dlsym: POSIX promises that this works, and C does not. */
+static void look_up(void *library, const char *name, void *to)
+{
+    void *symbol = dlsym(library, name);
+    memcpy(to, &symbol, sizeof symbol);
+}
+
+static enum tide_status load(struct nvml_calls *calls, struct err *err)
+{
+    void *library = dlopen(NVML_LIBRARY, RTLD_NOW | RTLD_LOCAL);
+    if (library == NULL)
+        return err_set(err, TIDE_E_UNAVAILABLE, "%s is not on this host", NVML_LIBRARY);
+    const char *missing = NULL;
+#define X(name, parameters) look_up(library, #name, &calls->name);
+    NVML_NEEDED(X) NVML_WANTED(X)
+#undef X
+#define X(name, parameters) missing = calls->name == NULL ? #name : missing;
+    NVML_NEEDED(X)
+#undef X
+    return missing == NULL ? TIDE_OK : err_set(err, TIDE_E_UNAVAILABLE, "%s is too old: it has no %s", NVML_LIBRARY, missing);
+}
+
+static void open_gpu(struct nvml *nvml, unsigned index)
+{
+    struct nvml_gpu *gpu = &nvml->gpus[nvml->count];
+    struct nvml_pci_info pci;
+    if (nvml->calls.nvmlDeviceGetHandleByIndex_v2(index, &gpu->device) != NVML_SUCCESS ||
+        nvml->calls.nvmlDeviceGetPciInfo_v3(gpu->device, &pci) != NVML_SUCCESS)
+        return;
+    pci.bus_id[sizeof pci.bus_id - 1] = '\0';
+    gpu_subject(pci.bus_id, gpu->subject);
+    if (nvml->events != NULL)
+        nvml->calls.nvmlDeviceRegisterEvents(gpu->device, NVML_EVENT_XID, nvml->events);
+    nvml->count++;
+}
+
+enum tide_status nvml_open(struct nvml **ret_nvml, struct err *err)
+{
+    struct nvml *nvml = mem_alloc(sizeof *nvml);
+    const struct nvml_calls *calls = &nvml->calls;
+    unsigned count = 0;
+    enum tide_status status = load(&nvml->calls, err);
+    if (status == TIDE_OK) {
+        nvml_return code = calls->nvmlInit_v2();
+        if (code == NVML_SUCCESS)
+            code = calls->nvmlDeviceGetCount_v2(&count);
+        if (code != NVML_SUCCESS || count == 0)
+            status = err_set(err, TIDE_E_UNAVAILABLE, "%s finds no GPU (status %d)", NVML_LIBRARY, code);
+    }
+    if (status != TIDE_OK) {
+        mem_free(nvml);
+        return status;
+    }
+    if (calls->nvmlEventSetCreate == NULL || calls->nvmlDeviceRegisterEvents == NULL || calls->nvmlEventSetWait_v2 == NULL ||
+        calls->nvmlEventSetCreate(&nvml->events) != NVML_SUCCESS)
+        nvml->events = NULL;
+    for (unsigned i = 0; i < count && nvml->count < GPUS_MAX; i++)
+        open_gpu(nvml, i);
+    *ret_nvml = nvml;
+    return TIDE_OK;
+}
+
+unsigned nvml_count(const struct nvml *nvml)
+{
+    return nvml->count;
+}
+
+/* ---- one GPU ---- */
+
+/* Did it answer? That it is lost any call may say. */
+static bool good(struct gpu_reading *to, nvml_return code)
+{
+    if (code == NVML_ERROR_GPU_IS_LOST)
+        to->lost = true;
+    if (code == NVML_ERROR_RESET_REQUIRED) {
+        to->known |= GPU_KNOWS_RECOVERY;
+        to->recovery = 1; /* NVML_GPU_RECOVERY_ACTION_GPU_RESET */
+    }
+    return code == NVML_SUCCESS;
+}
+
+static bool read_ecc(const struct nvml_calls *calls, nvml_device device, unsigned type, unsigned counter, struct gpu_reading *to,
+                     uint64_t *ret_count)
+{
+    unsigned long long count = 0;
+    if (calls->nvmlDeviceGetTotalEccErrors == NULL ||
+        !good(to, calls->nvmlDeviceGetTotalEccErrors(device, type, counter, &count)))
+        return false;
+    *ret_count = count;
+    return true;
+}
+
+static void read_memory_errors(const struct nvml_calls *calls, nvml_device device, struct gpu_reading *to)
+{
+    if (read_ecc(calls, device, NVML_ERRORS_CORRECTED, NVML_ECC_VOLATILE, to, &to->ecc_corrected) &&
+        read_ecc(calls, device, NVML_ERRORS_UNCORRECTED, NVML_ECC_VOLATILE, to, &to->ecc_uncorrected) &&
+        read_ecc(calls, device, NVML_ERRORS_UNCORRECTED, NVML_ECC_AGGREGATE, to, &to->ecc_aggregate))
+        to->known |= GPU_KNOWS_ECC;
+    unsigned corrected, uncorrected, pending = 0, failed = 0, pages = 0;
+    if (calls->nvmlDeviceGetRemappedRows != NULL &&
+        good(to, calls->nvmlDeviceGetRemappedRows(device, &corrected, &uncorrected, &pending, &failed))) {
+        to->known |= GPU_KNOWS_REMAP;
+        to->remap_pending = pending != 0;
+        to->remap_failed = failed != 0;
+        return; /* GPUs that remap rows retire no pages */
+    }
+    if (calls->nvmlDeviceGetRetiredPages == NULL || calls->nvmlDeviceGetRetiredPagesPendingStatus == NULL)
+        return;
+    nvml_return code = calls->nvmlDeviceGetRetiredPages(device, NVML_RETIRED_DOUBLE_BIT, &pages, NULL);
+    bool counted = code == NVML_ERROR_INSUFFICIENT_SIZE || good(to, code);
+    if (counted && good(to, calls->nvmlDeviceGetRetiredPagesPendingStatus(device, &pending))) {
+        to->known |= GPU_KNOWS_RETIRED;
+        to->retired = pages;
+        to->retired_pending = pending != 0;
+    }
+}
+
+static void read_links(const struct nvml_calls *calls, nvml_device device, struct gpu_reading *to)
+{
+    unsigned replays = 0, active = 0;
+    if (calls->nvmlDeviceGetPcieReplayCounter != NULL && good(to, calls->nvmlDeviceGetPcieReplayCounter(device, &replays))) {
+        to->known |= GPU_KNOWS_PCIE;
+        to->pcie_replays = replays;
+    }
+    for (unsigned link = 0; calls->nvmlDeviceGetNvLinkState != NULL && link < NVML_NVLINKS_MAX; link++) {
+        if (!good(to, calls->nvmlDeviceGetNvLinkState(device, link, &active)))
+            break;
+        to->known |= GPU_KNOWS_NVLINK;
+        to->nvlinks += active != 0;
+    }
+}
+
+static uint64_t number_of(const struct nvml_field_value *value)
+{
+    switch (value->type) {
+    case NVML_VALUE_UINT:
+        return value->value.ui;
+    case NVML_VALUE_ULONG:
+        return value->value.ul;
+    case NVML_VALUE_ULLONG:
+        return value->value.ull;
+    default:
+        return 0;
+    }
+}
+
+static void read_fields(const struct nvml_calls *calls, nvml_device device, struct gpu_reading *to)
+{
+    struct nvml_field_value values[] = {{.field = NVML_FI_NVLINK_CRC},
+                                        {.field = NVML_FI_NVLINK_REPLAY},
+                                        {.field = NVML_FI_NVLINK_RECOVERY},
+                                        {.field = NVML_FI_RECOVERY_ACTION}};
+    uint64_t *const to_count[] = {&to->nvlink_crc, &to->nvlink_replay, &to->nvlink_recovery};
+    const int count = (int)(sizeof values / sizeof values[0]);
+    if (calls->nvmlDeviceGetFieldValues == NULL || !good(to, calls->nvmlDeviceGetFieldValues(device, count, values)))
+        return;
+    for (size_t i = 0; i < sizeof to_count / sizeof to_count[0]; i++)
+        *to_count[i] = values[i].status == NVML_SUCCESS ? number_of(&values[i]) : 0;
+    const struct nvml_field_value *action = &values[count - 1];
+    if (action->status != NVML_SUCCESS || (to->known & GPU_KNOWS_RECOVERY))
+        return;
+    to->known |= GPU_KNOWS_RECOVERY;
+    to->recovery = (unsigned)number_of(action);
+}
+
+void nvml_read(struct nvml *nvml, unsigned gpu, struct gpu_reading *ret_reading)
+{
+    const struct nvml_calls *calls = &nvml->calls;
+    nvml_device device = nvml->gpus[gpu].device;
+    memset(ret_reading, 0, sizeof *ret_reading);
+    text_copy(ret_reading->subject, sizeof ret_reading->subject, nvml->gpus[gpu].subject);
+    read_memory_errors(calls, device, ret_reading);
+    read_links(calls, device, ret_reading);
+    read_fields(calls, device, ret_reading);
+    unsigned long long reasons = 0;
+    if (calls->nvmlDeviceGetCurrentClocksThrottleReasons != NULL &&
+        good(ret_reading, calls->nvmlDeviceGetCurrentClocksThrottleReasons(device, &reasons))) {
+        ret_reading->known |= GPU_KNOWS_THROTTLE;
+        ret_reading->throttle = reasons;
+    }
+    struct nvml_memory memory;
+    if (calls->nvmlDeviceGetMemoryInfo != NULL && good(ret_reading, calls->nvmlDeviceGetMemoryInfo(device, &memory))) {
+        ret_reading->known |= GPU_KNOWS_MEMORY;
+        ret_reading->memory_used = memory.used;
+    }
+}
+
+/* ---- events ---- */
+
+static void pause_ms(unsigned ms)
+{
+    struct timespec time = {.tv_nsec = ms * NS_PER_MS_LONG};
+    nanosleep(&time, NULL);
+}
+
+bool nvml_wait(struct nvml *nvml, unsigned *ret_xid, char ret_subject[HEALTH_SUBJECT_MAX + 1])
+{
+    struct nvml_event_data data = {0};
+    nvml_return code = NVML_ERROR_NOT_SUPPORTED;
+    if (nvml->events != NULL)
+        code = nvml->calls.nvmlEventSetWait_v2(nvml->events, &data, GPU_EVENT_WAIT_MS);
+    if (code != NVML_SUCCESS) {
+        if (code != NVML_ERROR_TIMEOUT) /* else one that fails at once would be asked without end */
+            pause_ms(GPU_EVENT_WAIT_MS);
+        return false;
+    }
+    if (data.type != NVML_EVENT_XID)
+        return false;
+    *ret_xid = (unsigned)data.data;
+    text_copy(ret_subject, HEALTH_SUBJECT_MAX + 1, "GPU");
+    for (unsigned i = 0; i < nvml->count; i++)
+        if (nvml->gpus[i].device == data.device)
+            text_copy(ret_subject, HEALTH_SUBJECT_MAX + 1, nvml->gpus[i].subject);
+    return true;
+}

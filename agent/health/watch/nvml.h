@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef AGENT_HEALTH_WATCH_NVML_H
+#define AGENT_HEALTH_WATCH_NVML_H
+
+/* NVML, if this host has it. Any call may block for as long as the driver likes: for a thread of its own. */
+
+#include "agent/health/probes.h"
+
+struct nvml;
+/* Errors: UNAVAILABLE: there is no library, no driver, no GPU; asking again may help. */
+MUST_USE enum tide_status nvml_open(struct nvml **ret_nvml, struct err *err);
+unsigned nvml_count(const struct nvml *nvml);
+void nvml_read(struct nvml *nvml, unsigned gpu, struct gpu_reading *ret_reading);
+/* Waits at most GPU_EVENT_WAIT_MS, also where there are no events. True: an Xid came, of the GPU of that subject. */
+bool nvml_wait(struct nvml *nvml, unsigned *ret_xid, char ret_subject[HEALTH_SUBJECT_MAX + 1]);
+
+#endif
