@@ -203,6 +203,8 @@ struct book_entry {
     uint64_t lease_until_ns;     /* leader's monotonic clock */
     uint64_t heard_ns;           /* 0: never by this leader */
     uint64_t since_ns;           /* registered, as this leader knows; or it took office then */
+    struct health_fact slow;     /* what the leader itself finds: a rank there is a straggler. Healthy: none */
+    uint64_t slow_until_ns;      /* counts until then */
     uint64_t good_ns;            /* drained for its health, and seen good since; 0: it is not */
     struct heartbeat heartbeat;  /* the newest; empty before the first */
 };

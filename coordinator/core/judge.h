@@ -13,6 +13,15 @@ struct condemned {
     uint64_t cut, since_ns;
 };
 
+/* Steps of a job's ranks, in windows (judge_pace.c). */
+struct pace {
+    uint64_t generation, since_ns; /* 0: no window has begun */
+    uint64_t *steps;               /* of each rank, when it began */
+    size_t count;
+    size_t slow;                   /* the straggler of the last windows, and of how many in a row */
+    uint32_t windows;
+};
+
 /* All of it may be lost with the leader: a new one gives every wait its full time again. */
 struct track {
     char uid[TIDE_UID_CHARS + 1];
@@ -44,6 +53,7 @@ struct track {
     uint64_t sample_step, sample_ns;
     uint64_t rate; /* steps in 1,000 s */
     bool rated;    /* rate is a measurement */
+    struct pace pace;
     uint64_t grew_ns, step_ns; /* top_step last grew; how long one step took then; 0: not known */
 };
 
@@ -219,6 +229,8 @@ void judge_want(struct judging *judging, uint64_t at_ns);
 /* Has `ms` passed since then? If not, judge wants to be called when it has. */
 bool judge_passed(struct judging *judging, uint64_t since_ns, uint64_t ms);
 
+/* judge_pace.c: is one of its ranks slower than the others? */
+void judge_pace(struct judging *judging, const struct job_record *record, struct track *track);
 /* judge_health.c: take over what a node tells of itself; give it back when it was good for a while */
 void judge_health(struct judging *judging, const struct node *node, struct book_entry *entry);
 /* What the health of nodes means for a generation there. True: it has ended. */

@@ -203,6 +203,7 @@ void judge_running(struct judging *judging, const struct job_record *record, str
             judge_add(judging, CMD_GEN_STEPPING, record)->ms = (scan.restore_us + 999) / 1000;
         return;
     }
+    judge_pace(judging, record, track);
     judge_cut(judging, record, track, &scan);
 }
 

@@ -3,10 +3,23 @@
 
 /* ---- what a node tells of itself ---- */
 
+/* … and what the leader finds besides. Release with health_report_codec. */
+static void known_now(struct judging *judging, struct book_entry *entry, struct health_report *to)
+{
+    codec_copy(&health_report_codec, &entry->heartbeat.health, to);
+    if (judging->now_ns >= entry->slow_until_ns)
+        entry->slow = (struct health_fact){0};
+    if (entry->slow.state == TIDE_HEALTH_HEALTHY)
+        return;
+    judge_want(judging, entry->slow_until_ns);
+    if (to->facts.count < HEALTH_FACTS_MAX)
+        *(struct health_fact *)codec_list_add(&health_fact_codec, &to->facts) = entry->slow;
+}
+
 /* Steady heartbeats make no entries: only what is not known yet is proposed. */
 static bool told_already(const struct node *node, const struct health_report *report)
 {
-    if (report->boot[0] == '\0' || (report->facts.count == 0 && node->evidence.count == 0))
+    if (report->facts.count == 0 && node->evidence.count == 0)
         return true;
     struct health_report merged;
     health_merge(node, report, &merged);
@@ -15,12 +28,13 @@ static bool told_already(const struct node *node, const struct health_report *re
     return same;
 }
 
-static void add_health(struct judging *judging, const struct node *node, const struct book_entry *entry)
+static void add_health(struct judging *judging, const struct node *node, const struct book_entry *entry,
+                       const struct health_report *now)
 {
     struct command *health = judge_add(judging, CMD_NODE_HEALTH, NULL);
     text_copy(health->node, sizeof health->node, node->name);
     text_copy(health->incarnation, sizeof health->incarnation, node->incarnation);
-    codec_copy(&health_report_codec, &entry->heartbeat.health, &health->health);
+    codec_copy(&health_report_codec, now, &health->health);
     for (size_t i = 0; i < health->health.facts.count; i++) {
         struct health_fact *fact = &health->health.facts.items[i];
         uint64_t ago_ms = fact->ago_ms + (judging->now_ns - entry->heard_ns) / NS_PER_MS;
@@ -49,12 +63,19 @@ static void add_fit(struct judging *judging, const struct node *node, struct boo
 
 void judge_health(struct judging *judging, const struct node *node, struct book_entry *entry)
 {
-    if (entry->heard_ns == 0)
+    /* Of ten thousand nodes nearly all are well. */
+    bool well = entry->heartbeat.health.facts.count == 0 && node->evidence.count == 0 && entry->slow.state == TIDE_HEALTH_HEALTHY;
+    if (entry->heard_ns == 0 || (well && !node->unfit))
         return;
-    if (!told_already(node, &entry->heartbeat.health))
-        add_health(judging, node, entry);
-    else
+    struct health_report now;
+    known_now(judging, entry, &now);
+    if (!told_already(node, &now)) {
+        entry->good_ns = 0; /* whatever is new: its time begins anew */
+        add_health(judging, node, entry, &now);
+    } else {
         add_fit(judging, node, entry);
+    }
+    codec_release(&health_report_codec, &now);
 }
 
 /* ---- what that means for a generation ---- */

@@ -37,7 +37,7 @@ void tracks_restart(struct book *book, uint64_t now_ns)
     for (size_t i = 0; book->tracks != NULL && i < book->tracks->count; i++) {
         struct track *track = &book->tracks->items[i];
         track->phase_ns = track->cut_ns = track->attempt_ns = track->store_ns = track->idle_ns = now_ns;
-        track->absent_ns = track->arena_ns = 0;
+        track->absent_ns = track->arena_ns = track->pace.since_ns = 0;
         for (size_t k = 0; k < track->condemned.count; k++)
             track->condemned.items[k].since_ns = now_ns;
     }
@@ -47,6 +47,7 @@ static void release_one(struct track *track)
 {
     mem_free(track->refs.items);
     mem_free(track->condemned.items);
+    mem_free(track->pace.steps);
 }
 
 /* From the end, as tracks_prune goes: both lists have mostly one order. */

@@ -14,3 +14,6 @@ tide_unit(health_watch LINK tide_agent_watch)
 # NVML is opened by its name: the simulator has it.
 add_dependencies(test_health_watch sim_nvml)
 set_target_properties(test_health_watch PROPERTIES BUILD_RPATH "${PROJECT_BINARY_DIR}/sim_nvml")
+if(TIDE_SANITIZE) # a sanitizer's dlopen does not know where the program's libraries are
+  target_link_libraries(test_health_watch PRIVATE -Wl,--no-as-needed sim_nvml)
+endif()

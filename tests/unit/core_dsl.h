@@ -69,6 +69,8 @@ struct fake_rank {
     int32_t exit_code, signal;
     bool ends, exec_failed, stuck_start, stuck_step, misses, fails, unequal, sends, deaf_cut, corrupt;
     struct fake_paint paint;
+    uint64_t slow;             /* not 0: of its steps from now on only every so many counts */
+    uint64_t slow_from;
 };
 
 struct world {
@@ -277,6 +279,15 @@ static inline uint64_t fake_step(const struct world *w, const struct fake_job *j
     return w->total_steps && step > w->total_steps ? w->total_steps : step;
 }
 
+static inline uint64_t fake_rank_step(struct fake_rank *does, uint64_t step)
+{
+    if (does->slow == 0)
+        return step;
+    if (does->slow_from == 0)
+        does->slow_from = step;
+    return does->slow_from + (step - does->slow_from) / does->slow;
+}
+
 static inline void fake_record(struct world *w, struct fake_job *job, const struct cut_order *order, uint32_t rank)
 {
     struct cut_report *report = &job->cuts[rank - job->first];
@@ -364,7 +375,7 @@ static inline void fake_report_rank(struct world *w, struct fake_job *job, uint3
                 (w->total_steps && fake_step(w, job) >= w->total_steps);
     report->attached = !does->exec_failed;
     report->stepped = !does->stuck_step && !does->exec_failed && w->now_ns > job->started_ns;
-    report->step = report->stepped ? fake_step(w, job) : job->base_step;
+    report->step = report->stepped ? fake_rank_step(&w->ranks[rank], fake_step(w, job)) : job->base_step;
     report->restored_cut = job->order.restore_cut;
     report->restore_us = 2500;
     report->state = report->stepped ? TIDE_RANK_RUNNING : TIDE_RANK_STARTING;

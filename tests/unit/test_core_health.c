@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "core_dsl.h"
 
+#include "coordinator/core/straggler.h"
+
 /* What nodes tell of their health, and what becomes of their ranks. */
 
 #define GOOD_MS 5000u
@@ -249,6 +251,57 @@ static void ranks_that_cannot_go_on_get_another_generation(void **context)
     world_release(&w);
 }
 
+static void who_is_slower_than_the_others(void **context)
+{
+    (void)context;
+    static const struct {
+        uint64_t us[8];
+        size_t count, slow;
+    } table[] = {
+        {{100, 100, 100, 200}, 4, 3},
+        {{100, 200, 100, 100, 100, 100, 100, 100}, 8, 1},
+        {{100, 100, 200}, 3, STRAGGLER_NONE},                       /* too few */
+        {{100, 101, 99, 100, 129}, 5, STRAGGLER_NONE},              /* not by enough */
+        {{100, 140, 60, 120, 80, 150, 90, 110}, 8, STRAGGLER_NONE}, /* all differ */
+        {{100, 100, 100, 100, 10, 100}, 6, STRAGGLER_NONE},         /* faster is no fault */
+        {{100, 100, 100, 10000000, 100, 100, 300, 100}, 8, 3},      /* the slowest of two */
+        {{100, 100, 200, 200}, 4, STRAGGLER_NONE},                  /* half of them: which half? */
+    };
+    for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
+        uint64_t scratch[8], median;
+        if (straggler_find(table[i].us, scratch, table[i].count, &median) != table[i].slow)
+            fail_msg("row %zu", i);
+    }
+}
+
+static void a_straggler_is_evidence_of_its_node(void **context)
+{
+    (void)context;
+    struct world w;
+    world_init(&w);
+    world_nodes(&w, 4, 1);
+    submit(&w, "j", 4, 0, 1);
+    run(&w, 40000);
+    for (size_t i = 0; i < w.state.nodes.count; i++)
+        assert_int_equal(w.state.nodes.items[i].evidence.count, 0); /* all alike */
+    w.ranks[2].slow = 2;
+    run(&w, 19000);
+    assert_int_equal(w.applied[CMD_NODE_HEALTH], 0); /* it may be a moment's */
+    run(&w, 23000);
+    const char *node = job_of(&w, "j")->nodes.items[2];
+    assert_int_equal(state_node(&w.state, node)->health, TIDE_HEALTH_DEGRADED);
+    assert_string_equal(state_node(&w.state, node)->evidence.items[0].probe, "straggler");
+    assert_string_equal(state_node(&w.state, node)->evidence.items[0].subject, "job j rank 2");
+    assert_int_equal(state_node(&w.state, node)->state, TIDE_NODE_READY);
+    assert_int_equal(w.applied[CMD_NODE_HEALTH], 1);
+    w.ranks[2].slow = 1;
+    run(&w, 42000);
+    assert_int_equal(state_node(&w.state, node)->health, TIDE_HEALTH_HEALTHY);
+    assert_int_equal(w.applied[CMD_NODE_HEALTH], 2);
+    assert_int_equal(job_of(&w, "j")->generation, 1);
+    world_release(&w);
+}
+
 static void a_verdict_about_another_incarnation_is_stale(void **context)
 {
     (void)context;
@@ -278,6 +331,8 @@ int main(void)
         cmocka_unit_test(by_hand_and_for_its_health_are_two_things),
         cmocka_unit_test(what_is_latched_outlives_the_agent_but_not_the_host),
         cmocka_unit_test(ranks_that_cannot_go_on_get_another_generation),
+        cmocka_unit_test(who_is_slower_than_the_others),
+        cmocka_unit_test(a_straggler_is_evidence_of_its_node),
         cmocka_unit_test(a_verdict_about_another_incarnation_is_stale),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
