@@ -126,12 +126,28 @@ static void explain_cut(const struct talk *talk, const struct gen_scan *scan)
     }
 }
 
+/* The next checkpoint is due, and one slot of each rank still holds what is being stored. */
+static void explain_lag(const struct talk *talk, const struct ckpt *ckpt)
+{
+    const struct track *track = talk->book != NULL ? track_find(talk->book, talk->record->job.uid) : NULL;
+    uint64_t every_ms = talk->record->job.spec.ckpt_every_ms;
+    if (track == NULL || every_ms == 0)
+        return;
+    uint64_t since_ms = (talk->now_ns - track->idle_ns) / NS_PER_MS;
+    if (since_ms > every_ms)
+        say(talk,
+            "the store lags: checkpoint %" PRIu64 " was opened %" PRIu64 " s ago, one is wanted every %" PRIu64
+            " ms, and the next has to wait until it is stored; training goes on",
+            ckpt->cut, since_ms / MS_PER_S, every_ms);
+}
+
 static void explain_store(const struct talk *talk)
 {
     const struct job_record *record = talk->record;
     const struct ckpt *ckpt = record->store_cut ? job_ckpt(&record->job, record->store_cut) : NULL;
     if (ckpt == NULL)
         return;
+    explain_lag(talk, ckpt);
     struct shard_scan scan;
     scan_shards(talk->book, record, ckpt, &scan);
     if (record->shards_stored) {
