@@ -135,6 +135,16 @@ int cut_rank_record(struct cut_rank *rank)
     return on(rank, CUT_ON_RECORD) ? 0 : -1;
 }
 
+/* Here and not with each message, which counts once. */
+static void sum_up(struct cut_rank *rank)
+{
+    rank->sent_before = rank->arrived_before = 0;
+    for (uint32_t i = 0; i < rank->world; i++) {
+        rank->sent_before += rank->peers[i].sent;
+        rank->arrived_before += rank->peers[i].arrived;
+    }
+}
+
 void cut_rank_flip(struct cut_rank *rank, uint64_t epoch, int recorded)
 {
     struct cut_peer *self = &rank->peers[rank->rank];
@@ -142,8 +152,7 @@ void cut_rank_flip(struct cut_rank *rank, uint64_t epoch, int recorded)
     int whole = recorded && on(rank, CUT_ON_FLIP);
     int done = whole || on(rank, CUT_ON_ABORT);
     assert(done);
-    rank->sent_before = rank->sent;
-    rank->arrived_before = rank->arrived;
+    sum_up(rank);
     rank->epoch = epoch;
     rank->aim = 0;
     rank->colour ^= 1;
@@ -159,10 +168,8 @@ void cut_rank_void(struct cut_rank *rank)
 
 void cut_rank_finish(struct cut_rank *rank)
 {
-    if (rank->state != CUT_RANK_FINISHED && !cut_rank_copies(rank)) {
-        rank->sent_before = rank->sent;
-        rank->arrived_before = rank->arrived;
-    }
+    if (rank->state != CUT_RANK_FINISHED && !cut_rank_copies(rank))
+        sum_up(rank);
     on(rank, CUT_ON_FINISH);
     rank->aim = 0;
 }

@@ -59,7 +59,6 @@ struct cut_rank {
     uint32_t rank, world;
     uint64_t epoch;          /* of the last flip; 0: none yet */
     uint64_t aim;            /* armed for this one; 0 when none */
-    uint64_t sent, arrived;  /* to and from all peers */
     uint64_t sent_before;    /* S: sent before the last flip. Publish both before `epoch` */
     uint64_t arrived_before; /* A: of what was sent in epochs before `epoch`, arrived and done with */
     uint64_t hold_since_ns;  /* 0: nothing is held up */
@@ -90,14 +89,12 @@ const char *cut_rank_state_name(unsigned state);
 
 static inline void cut_rank_sent(struct cut_rank *rank, uint32_t peer)
 {
-    rank->sent++;
     rank->peers[peer].sent++;
 }
 
 /* Matched by MPI while cut_rank_matches is not so. */
 static inline void cut_rank_arrived(struct cut_rank *rank, uint32_t peer)
 {
-    rank->arrived++;
     rank->peers[peer].arrived++;
 }
 

@@ -5,15 +5,15 @@
 #include "ckpt/client/mpi/inside.h"
 #include "ckpt/cut/comm_id.h"
 
-#define BUCKETS 256u     /* of handles */
-#define BASES_FIRST 64u  /* a power of two */
+#define BUCKETS 256u    /* of handles */
+#define BASES_FIRST 64u /* a power of two */
 
 static struct comm *buckets[BUCKETS];
 
 /* How many communicators were made of each base (ckpt/cut/comm_id.h). Open addressing; base 0 is a free place. */
 static struct base {
     uint64_t base, made;
-} *bases;
+} * bases;
 static size_t base_room, base_count;
 
 static struct comm **bucket_of(MPI_Comm handle)
@@ -130,8 +130,8 @@ static bool members_of(MPI_Comm handle, struct members *ret_members)
 
 static uint64_t next_id(const struct members *members, uint64_t parent)
 {
-    uint64_t base = cut_comm_base(members->remote ? CUT_COMM_NO_PARENT : parent, members->local, (size_t)members->local_count,
-                                  members->remote, (size_t)members->remote_count);
+    uint64_t base = cut_comm_base(members->remote ? CUT_COMM_NO_PARENT : parent, members->local,
+                                  (size_t)members->local_count, members->remote, (size_t)members->remote_count);
     return cut_comm_id(base, base_next(base));
 }
 
@@ -196,7 +196,9 @@ int comm_adopt(MPI_Comm made, uint64_t parent)
         return MPI_SUCCESS;
     }
     inside_lock();
-    uint64_t id = made == MPI_COMM_WORLD ? CUT_COMM_WORLD : made == MPI_COMM_SELF ? CUT_COMM_SELF : next_id(&members, parent);
+    uint64_t id = made == MPI_COMM_WORLD  ? CUT_COMM_WORLD
+                  : made == MPI_COMM_SELF ? CUT_COMM_SELF
+                                          : next_id(&members, parent);
     inside_unlock();
     /* Unlike a duplicate, what is split off has no attributes: no callback of the program's is run. */
     PMPI_Comm_rank(made, &rank);
@@ -245,7 +247,7 @@ static void free_for_good(struct comm *comm)
 
 void comm_unpend(struct comm *comm)
 {
-    if (--comm->pending == 0 && comm->freed && !cut_rank_copies(&inside.cut))
+    if (--comm->pending == 0 && !cut_rank_copies(&inside.cut))
         free_for_good(comm);
 }
 
@@ -267,7 +269,8 @@ static int comm_drop(MPI_Comm *handle, int (*drop)(MPI_Comm *))
         return drop(handle);
     inside_lock();
     struct comm *comm = comm_find(*handle);
-    bool late = comm && drop == real.Comm_free && (comm->pending > 0 || cut_rank_copies(&inside.cut));
+    uint32_t pending = comm ? requests_on(comm) : 0;
+    bool late = comm && drop == real.Comm_free && (pending > 0 || cut_rank_copies(&inside.cut));
     int deleted = late ? attributes_delete(*handle) : MPI_SUCCESS;
     if (deleted != MPI_SUCCESS) { /* it is not freed then */
         inside_unlock();
@@ -275,8 +278,10 @@ static int comm_drop(MPI_Comm *handle, int (*drop)(MPI_Comm *))
     }
     if (comm)
         leave_bucket(comm);
-    if (late)
+    if (late) {
         comm->freed = true;
+        comm->pending = pending;
+    }
     inside_unlock();
     if (late) {
         *handle = MPI_COMM_NULL;
@@ -357,8 +362,7 @@ size_t comms_list(struct tide_mpi_comm *to, size_t room)
             continue;
         if (!comm->freed)
             PMPI_Comm_get_name(comm->colour[0], name, &length);
-        to[count] = (struct tide_mpi_comm){
-            .id = comm->id, .collectives = comm->collectives, .size = comm->members};
+        to[count] = (struct tide_mpi_comm){.id = comm->id, .collectives = comm->collectives, .size = comm->members};
         text_copy(to[count].name, sizeof to[count].name, name);
     }
     return count;

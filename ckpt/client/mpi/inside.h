@@ -4,10 +4,10 @@
 
 /* Inside libtidemark_mpi. ckpt/cut decides; here is done what it says, to MPI.
  *
- * A call of the program's looks at one word. Where it reads what it should, nothing is armed, in transition or in our queues,
- * there is one thread, and the call is MPI's own on the communicator of the colour, and a count. Otherwise the call takes
- * the slow way (*_slow), which is right in every state, waits in no call of MPI's but a blocking collective, and holds the
- * lock where there are threads. Outside a job the slow way leads straight to MPI. */
+ * A call of the program's looks at one word. Where it reads what it should, nothing is armed, in transition or in our
+ * queues, there is one thread, and the call is MPI's own on the communicator of the colour, and a count. Otherwise the call
+ * takes the slow way (*_slow), which is right in every state, waits in no call of MPI's but a blocking collective, and holds
+ * the lock where there are threads. Outside a job the slow way leads straight to MPI. */
 
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -33,12 +33,12 @@ struct comm {
     MPI_Comm now;       /* of the colour of the day */
     uint32_t *world;    /* ranks in MPI_COMM_WORLD of those it sends to and receives from */
     int size;           /* … and how many they are */
+    bool freed;         /* by the program; ours to free when nothing is pending */
+    uint32_t pending;   /* … requests of ours on it, which grow no more */
     MPI_Comm colour[2]; /* the program's own, and its twin */
     uint64_t id;
     uint64_t collectives;
-    uint32_t members;   /* of both groups */
-    uint32_t pending;   /* requests of ours on it */
-    bool freed;         /* by the program; ours to free when nothing is pending */
+    uint32_t members; /* of both groups */
     struct cut_queue queue;
     struct comm *next, *bucket; /* all, in order of creation; of one hash */
 };
@@ -50,12 +50,12 @@ struct parcel {
     struct parcel *prev, *next; /* in the order in which they were matched */
     unsigned char *data;
     uint64_t bytes;
-    MPI_Request fetching;    /* MPI_REQUEST_NULL: whole */
-    struct request *request; /* the receive that gets it */
+    MPI_Request fetching;     /* MPI_REQUEST_NULL: whole */
+    struct request *request;  /* the receive that gets it */
     struct request *expected; /* a receive of MPI's that gets it; nothing else is known yet */
-    bool log;                /* not in the log yet */
-    bool count;              /* of the old colour, and not counted yet */
-    bool given;              /* the program has it */
+    bool log;                 /* not in the log yet */
+    bool count;               /* of the old colour, and not counted yet */
+    bool given;               /* the program has it */
 };
 
 /* A message that is sent from a copy. */
@@ -86,23 +86,23 @@ struct inside {
     struct comm *comms, **comms_end;
     struct parcel parcels; /* a ring */
     struct copy *copies;
-    size_t copied;     /* bytes in them */
-    size_t queued;     /* messages in all queues */
-    size_t to_count;   /* parcels that are of the old colour and not counted yet */
+    size_t copied;      /* bytes in them */
+    size_t queued;      /* messages in all queues */
+    size_t to_count;    /* parcels that are of the old colour and not counted yet */
     uint64_t grequests; /* generalized ones of the program's */
-    uint64_t unheld;   /* requests that are under way and that nobody waits for */
-    uint64_t matched;  /* found by MPI_Mprobe and not received yet */
-    uint64_t foreign;  /* communicators with members outside MPI_COMM_WORLD */
+    uint64_t unheld;    /* requests that are under way and that nobody waits for */
+    uint64_t matched;   /* found by MPI_Mprobe and not received yet */
+    uint64_t foreign;   /* communicators with members outside MPI_COMM_WORLD */
     uint64_t windows_shared, windows_open, files_open, partitioned; /* what a record does not go with */
-    bool window_used;  /* since the rank polls: by a one-sided operation */
-    MPI_Comm self;     /* hands what is queued to the program */
+    bool window_used;                                               /* since the rank polls: by a one-sided operation */
+    MPI_Comm self;                                                  /* hands what is queued to the program */
     MPI_Comm bookmarks;
     MPI_Comm leaders;  /* of the world: makes those communicators that MPI makes by messages with the program's tags */
     struct tide_mpi_host host;
     struct control_page *page; /* our own mapping of it; NULL before libtidemark is there */
     bool attached;
-    bool parked;       /* receives of ours are in MPI, in the old colour */
-    bool logging;      /* the record of this epoch is whole so far */
+    bool parked;  /* receives of ours are in MPI, in the old colour */
+    bool logging; /* the record of this epoch is whole so far */
 };
 
 extern struct inside inside;
@@ -129,13 +129,13 @@ static inline struct comm *comm_of(MPI_Comm handle)
 {
     return LIKELY(handle == inside.last_handle) ? inside.last : comm_find(handle);
 }
-/* Make a twin of what a call that is collective over its members has just made, and know both. parent: CUT_COMM_NO_PARENT for
- * an intercommunicator. An MPI error code. */
+/* Make a twin of what a call that is collective over its members has just made, and know both. parent: CUT_COMM_NO_PARENT
+ * for an intercommunicator. An MPI error code. */
 int comm_adopt(MPI_Comm made, uint64_t parent);
 /* The same in two parts, for what is made in the background: its identity first, in the order of the calls. */
 uint64_t comm_next_id(MPI_Comm like, uint64_t parent);
 int comm_adopt_pair(MPI_Comm made, MPI_Comm twin, uint64_t id);
-/* One request of ours less is pending. */
+/* One request of ours less is pending on what the program has freed. */
 void comm_unpend(struct comm *comm);
 /* Into the colour of the day. */
 void comms_colour(void);
@@ -172,8 +172,8 @@ void grequest_forget(MPI_Request handle);
 
 /* ---- send.c ---- */
 
-/* Begin to send: *ret_real is MPI's request, or MPI_REQUEST_NULL where it was copied (then `request`, unless NULL, is done, or
- * will be). An MPI error code. */
+/* Begin to send: *ret_real is MPI's request, or MPI_REQUEST_NULL where it was copied (then `request`, unless NULL, is done,
+ * or will be). An MPI error code. */
 int send_begin(enum send_mode mode, const void *buffer, int count, MPI_Datatype type, int to, int tag, struct comm *comm,
                struct request *request, MPI_Request *ret_real);
 void copies_progress(void);

@@ -118,9 +118,8 @@ static void to_queue(struct request *request)
 {
     request->state = REQUEST_QUEUED;
     request->real = MPI_REQUEST_NULL;
-    request->receive = (struct cut_receive){.source = to_cut(request->peer, MPI_ANY_SOURCE),
-                                            .tag = to_cut(request->tag, MPI_ANY_TAG),
-                                            .context = request};
+    request->receive = (struct cut_receive){
+        .source = to_cut(request->peer, MPI_ANY_SOURCE), .tag = to_cut(request->tag, MPI_ANY_TAG), .context = request};
     struct cut_message *message = cut_queue_post(&request->comm->queue, &request->receive);
     if (message == NULL)
         return;
@@ -324,8 +323,8 @@ static bool is_received_or_matched(const struct request *request)
     return is_received(request) || is_matched(request);
 }
 
-/* At a record whose requests the program posts again: what they have got must be got again, and what they are about to get. In
- * the order of posting, in which MPI matched them, so that none overtakes another of one sender and tag. */
+/* At a record whose requests the program posts again: what they have got must be got again, and what they are about to get.
+ * In the order of posting, in which MPI matched them, so that none overtakes another of one sender and tag. */
 void receives_log(void)
 {
     size_t count = 0;
@@ -395,8 +394,8 @@ static int receive_wait(struct request *request, MPI_Status *status)
     return request_finish(request, status);
 }
 
-__attribute__((noinline)) static int recv_slow(void *buffer, int count, MPI_Datatype type, int from, int tag, MPI_Comm handle,
-                                               MPI_Status *status)
+__attribute__((noinline)) static int recv_slow(void *buffer, int count, MPI_Datatype type, int from, int tag,
+                                               MPI_Comm handle, MPI_Status *status)
 {
     inside_lock();
     struct comm *comm = comm_find(handle);
@@ -431,6 +430,8 @@ int MPI_Recv(void *buffer, int count, MPI_Datatype type, int from, int tag, MPI_
 __attribute__((noinline)) static int irecv_slow(void *buffer, int count, MPI_Datatype type, int from, int tag,
                                                 MPI_Comm handle, MPI_Request *ret_handle)
 {
+    if (quick() && comm_find(handle) && requests.free) /* another communicator than last time */
+        return MPI_Irecv(buffer, count, type, from, tag, handle, ret_handle);
     inside_lock();
     struct comm *comm = comm_find(handle);
     int error;
@@ -451,24 +452,31 @@ __attribute__((noinline)) static int irecv_slow(void *buffer, int count, MPI_Dat
     return error;
 }
 
+/* Everything is in `request` before MPI is called, so that nothing has to be kept across the call. */
 int MPI_Irecv(void *buffer, int count, MPI_Datatype type, int from, int tag, MPI_Comm handle, MPI_Request *ret_handle)
 {
-    struct comm *comm;
-    struct request *request;
-    if (!quick() || UNLIKELY((comm = comm_of(handle)) == NULL) ||
-        UNLIKELY((request = receive_create(buffer, count, type, from, tag, comm)) == NULL))
+    struct request *request = requests.free;
+    struct comm *comm = inside.last;
+    if (!quick() || UNLIKELY(handle != inside.last_handle || comm == NULL || request == NULL))
         return irecv_slow(buffer, count, type, from, tag, handle, ret_handle);
+    request_take(request, REQUEST_RECV, comm);
+    request->buffer = buffer;
+    request->count = count;
+    request->type = type;
+    request->peer = from;
+    request->tag = tag;
     request->sequence = inside.sequence++;
     request->epoch = inside.cut.epoch;
     request->state = REQUEST_REAL;
-    int error = real.Irecv(buffer, count, type, from, tag, comm->now, &request->real);
-    if (UNLIKELY(error != MPI_SUCCESS)) {
-        request_destroy(request);
-        return error;
-    }
     inside.outstanding++;
     *ret_handle = request_handle(request);
-    return MPI_SUCCESS;
+    int error = real.Irecv(buffer, count, type, from, tag, comm->now, &request->real);
+    if (LIKELY(error == MPI_SUCCESS))
+        return MPI_SUCCESS;
+    inside.outstanding--;
+    *ret_handle = MPI_REQUEST_NULL;
+    request_destroy(request);
+    return error;
 }
 
 INTERPOSED(Recv);

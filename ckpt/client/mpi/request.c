@@ -8,10 +8,18 @@ struct requests requests;
 
 /* ---- the arena ---- */
 
+/* Address space: what is not used takes no memory. NULL: there is none. */
+static void *room_for(size_t bytes)
+{
+    void *at = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    return at == MAP_FAILED ? NULL : at;
+}
+
 #if MPI_HANDLES_ARE_POINTERS
 #define PROBE_FIRST 1000
 
-/* Where in an object Open MPI keeps the number that Fortran knows it by: its own function tells, of an object that counts. */
+/* Where in an object Open MPI keeps the number that Fortran knows it by: its own function tells, of an object that counts.
+ */
 static int fortran_offset(void)
 {
     int32_t object[FORTRAN_ROOM / sizeof(int32_t)];
@@ -21,22 +29,13 @@ static int fortran_offset(void)
     int at = real.Request_c2f((MPI_Request)(void *)object) - PROBE_FIRST;
     return at > 0 && at < words ? at * (int)sizeof(int32_t) : 0;
 }
-#else
-static int fortran_offset(void)
-{
-    return 0;
-}
-#endif
 
-int requests_init(void)
+static bool handles_init(void)
 {
-    void *at = mmap(NULL, REQUESTS_MAX * sizeof(struct request), PROT_READ | PROT_WRITE,
-                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (at == MAP_FAILED)
-        return MPI_ERR_NO_MEM;
-    requests.arena = at;
+    _Static_assert(sizeof(struct request) / HANDLE_SHRINK >= sizeof(int32_t), "a number between two handles");
+    requests.handles = room_for(REQUESTS_MAX * sizeof(struct request) / HANDLE_SHRINK + FORTRAN_ROOM);
     requests.fortran_at = fortran_offset();
-    return MPI_SUCCESS;
+    return requests.handles != NULL;
 }
 
 /* Negative: Open MPI's own numbers are not. */
@@ -45,14 +44,36 @@ static int32_t number_of(const struct request *request)
     return -2 - (int32_t)(request - requests.arena);
 }
 
+static void handle_init(struct request *request)
+{
+    int32_t number = number_of(request);
+    if (requests.fortran_at)
+        memcpy((char *)request_handle(request) + requests.fortran_at, &number, sizeof number);
+}
+#else
+static bool handles_init(void)
+{
+    return true;
+}
+
+static void handle_init(struct request *request)
+{
+    (void)request;
+}
+#endif
+
+int requests_init(void)
+{
+    requests.arena = room_for(REQUESTS_MAX * sizeof(struct request));
+    return requests.arena && handles_init() ? MPI_SUCCESS : MPI_ERR_NO_MEM;
+}
+
 static struct request *request_new(void)
 {
     if (requests.used == REQUESTS_MAX)
         return NULL;
     struct request *request = &requests.arena[requests.used++];
-    int32_t number = number_of(request);
-    if (requests.fortran_at)
-        memcpy(request->fortran + requests.fortran_at, &number, sizeof number);
+    handle_init(request);
     return request;
 }
 
@@ -65,12 +86,8 @@ struct request *request_create(enum request_kind kind, struct comm *comm)
         return NULL;
     request->kind = (uint8_t)kind;
     request->state = REQUEST_INACTIVE;
-    request->persistent = request->cancelling = request->own_type = request->unheld = request->ours = request->taken_back = false;
     request->comm = comm;
-    request->parcel = NULL;
-    request->copy = NULL;
-    if (comm)
-        comm->pending++;
+    request->error = MPI_SUCCESS;
     return request;
 }
 
@@ -79,11 +96,21 @@ void request_destroy(struct request *request)
     struct comm *comm = request->comm;
     if (UNLIKELY(request->own_type))
         real.Type_free(&request->type);
-    request->kind = REQUEST_FREE;
-    request->next_free = requests.free;
-    requests.free = request;
-    if (comm)
+    request->persistent = request->cancelling = request->own_type = request->unheld = request->ours = request->taken_back =
+        false;
+    request->parcel = NULL;
+    request->copy = NULL;
+    request_give(request);
+    if (UNLIKELY(comm && comm->freed))
         comm_unpend(comm);
+}
+
+uint32_t requests_on(const struct comm *comm)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < requests.used; i++)
+        count += requests.arena[i].kind != REQUEST_FREE && requests.arena[i].comm == comm;
+    return count;
 }
 
 int request_pass(MPI_Comm handle, MPI_Request *real_request)

@@ -3,8 +3,7 @@
 
 #include "ckpt/base/mem.h"
 #include "ckpt/client/mpi/inside.h"
-
-#define UNWRAPPED_MAX 128 /* requests that are handed to MPI from the stack; more take the slow way */
+#include "ckpt/client/mpi/wait.h"
 
 /* ---- one request ---- */
 
@@ -65,8 +64,7 @@ static void gone(MPI_Request handle)
         collective_forget(handle);
 }
 
-/* As MPI_Test, of any handle. */
-static int try_one(MPI_Request *handle, int *ret_done, MPI_Status *status)
+int try_one(MPI_Request *handle, int *ret_done, MPI_Status *status)
 {
     struct request *request = request_of(*handle);
     int error = MPI_SUCCESS;
@@ -87,13 +85,13 @@ static int try_one(MPI_Request *handle, int *ret_done, MPI_Status *status)
     return error;
 }
 
-static bool is_active(MPI_Request handle)
+bool is_active(MPI_Request handle)
 {
     const struct request *request = request_of(handle);
     return request ? request->state != REQUEST_INACTIVE : handle != MPI_REQUEST_NULL;
 }
 
-static bool is_complete(MPI_Request handle)
+bool is_complete(MPI_Request handle)
 {
     struct request *request = request_of(handle);
     int done = 1;
@@ -104,7 +102,7 @@ static bool is_complete(MPI_Request handle)
     return done;
 }
 
-static void look_early_for_all(int count, const MPI_Request *handles)
+void look_early_for_all(int count, const MPI_Request *handles)
 {
     for (int i = 0; i < count; i++) {
         const struct request *request = request_of(handles[i]);
@@ -115,10 +113,9 @@ static void look_early_for_all(int count, const MPI_Request *handles)
 
 /* ---- handing them to MPI as they are ---- */
 
-/* False: one is not MPI's business now. */
-static bool unwrap(int count, const MPI_Request *handles, MPI_Request *ret_real)
+bool unwrap(int count, const MPI_Request *handles, MPI_Request *ret_real)
 {
-    if (!quick() || count > UNWRAPPED_MAX)
+    if (!quick())
         return false;
     for (int i = 0; i < count; i++) {
         const struct request *request = request_of(handles[i]);
@@ -134,8 +131,7 @@ static bool unwrap(int count, const MPI_Request *handles, MPI_Request *ret_real)
     return true;
 }
 
-/* MPI says that it is complete. */
-static void completed(MPI_Request *handle, MPI_Request real_request, const MPI_Status *status, int error)
+void completed(MPI_Request *handle, MPI_Request real_request, const MPI_Status *status, int error)
 {
     struct request *request = request_of(*handle);
     if (request == NULL) {
@@ -160,11 +156,6 @@ static void completed(MPI_Request *handle, MPI_Request real_request, const MPI_S
         return;
     request_destroy(request);
     *handle = MPI_REQUEST_NULL;
-}
-
-static int error_of(int error, const MPI_Status *status)
-{
-    return error == MPI_ERR_IN_STATUS ? status->MPI_ERROR : error;
 }
 
 /* ---- Wait, Test ---- */
@@ -230,130 +221,6 @@ int MPI_Test(MPI_Request *handle, int *done, MPI_Status *status)
     return error;
 }
 
-/* ---- Waitall, Testall ---- */
-
-static MPI_Status *status_at(MPI_Status *statuses, int i)
-{
-    return statuses == MPI_STATUSES_IGNORE ? MPI_STATUS_IGNORE : &statuses[i];
-}
-
-/* Those not yet in `ret_error` (PENDING): how many are left. */
-static int try_all(int count, MPI_Request *handles, MPI_Status *statuses, int *ret_error)
-{
-    int left = 0;
-    for (int i = 0; i < count; i++) {
-        int done = 0;
-        if (ret_error[i] != MPI_ERR_PENDING)
-            continue;
-        int error = try_one(&handles[i], &done, status_at(statuses, i));
-        if (done || error != MPI_SUCCESS)
-            ret_error[i] = error;
-        else
-            left++;
-    }
-    return left;
-}
-
-static int errors_in_statuses(int count, MPI_Status *statuses, const int *errors)
-{
-    int failed = 0;
-    for (int i = 0; i < count; i++)
-        failed |= errors[i] != MPI_SUCCESS;
-    if (!failed)
-        return MPI_SUCCESS;
-    for (int i = 0; statuses != MPI_STATUSES_IGNORE && i < count; i++)
-        statuses[i].MPI_ERROR = errors[i];
-    return MPI_ERR_IN_STATUS;
-}
-
-__attribute__((noinline)) static int waitall_slow(int count, MPI_Request *handles, MPI_Status *statuses)
-{
-    unsigned spins = 0;
-    if (!inside.on || count <= 0)
-        return real.Waitall(count, handles, statuses);
-    int *errors = mem_try_array((size_t)count, sizeof *errors);
-    if (errors == NULL)
-        return raise_error(NULL, MPI_ERR_NO_MEM);
-    for (int i = 0; i < count; i++)
-        errors[i] = MPI_ERR_PENDING;
-    inside_lock();
-    progress();
-    while (try_all(count, handles, statuses, errors) > 0) {
-        look_early_for_all(count, handles);
-        inside_pause(&spins);
-    }
-    settle_quick();
-    inside_unlock();
-    int error = errors_in_statuses(count, statuses, errors);
-    mem_free(errors);
-    return error;
-}
-
-int MPI_Waitall(int count, MPI_Request *handles, MPI_Status *statuses)
-{
-    MPI_Request real_requests[UNWRAPPED_MAX];
-    MPI_Status own[UNWRAPPED_MAX];
-    if (UNLIKELY(!unwrap(count, handles, real_requests)))
-        return waitall_slow(count, handles, statuses);
-    if (statuses == MPI_STATUSES_IGNORE)
-        statuses = own;
-    int error = real.Waitall(count, real_requests, statuses);
-    for (int i = 0; i < count; i++) {
-        int its = error_of(error, &statuses[i]);
-        if (LIKELY(its == MPI_SUCCESS || its != MPI_ERR_PENDING))
-            completed(&handles[i], real_requests[i], &statuses[i], its);
-    }
-    return error;
-}
-
-static int testall_inside(int count, MPI_Request *handles, int *done, MPI_Status *statuses)
-{
-    int error = MPI_SUCCESS;
-    *done = 1;
-    for (int i = 0; *done && i < count; i++)
-        *done = is_complete(handles[i]);
-    for (int i = 0; *done && i < count; i++) {
-        int one = 0;
-        int its = try_one(&handles[i], &one, status_at(statuses, i));
-        if (statuses != MPI_STATUSES_IGNORE && its != MPI_SUCCESS)
-            statuses[i].MPI_ERROR = its;
-        if (its != MPI_SUCCESS)
-            error = MPI_ERR_IN_STATUS;
-    }
-    return error;
-}
-
-__attribute__((noinline)) static int testall_slow(int count, MPI_Request *handles, int *done, MPI_Status *statuses)
-{
-    if (!inside.on)
-        return real.Testall(count, handles, done, statuses);
-    inside_lock();
-    progress();
-    int error = testall_inside(count, handles, done, statuses);
-    if (!*done)
-        look_early_for_all(count, handles);
-    settle_quick();
-    inside_unlock();
-    return error;
-}
-
-int MPI_Testall(int count, MPI_Request *handles, int *done, MPI_Status *statuses)
-{
-    MPI_Request real_requests[UNWRAPPED_MAX];
-    MPI_Status own[UNWRAPPED_MAX];
-    if (UNLIKELY(!unwrap(count, handles, real_requests)))
-        return testall_slow(count, handles, done, statuses);
-    if (statuses == MPI_STATUSES_IGNORE)
-        statuses = own;
-    int error = real.Testall(count, real_requests, done, statuses);
-    for (int i = 0; (*done || error == MPI_ERR_IN_STATUS) && i < count; i++) {
-        int its = error_of(error, &statuses[i]);
-        if (its != MPI_ERR_PENDING)
-            completed(&handles[i], real_requests[i], &statuses[i], its);
-    }
-    return error;
-}
-
 /* ---- Waitany, Testany ---- */
 
 /* *ret_done with MPI_UNDEFINED: none is active. */
@@ -401,7 +268,7 @@ int MPI_Waitany(int count, MPI_Request *handles, int *index, MPI_Status *status)
 {
     MPI_Request real_requests[UNWRAPPED_MAX];
     MPI_Status own;
-    if (UNLIKELY(!unwrap(count, handles, real_requests)))
+    if (UNLIKELY(count > UNWRAPPED_MAX || !unwrap(count, handles, real_requests)))
         return waitany_slow(count, handles, index, status);
     if (status == MPI_STATUS_IGNORE)
         status = &own;
@@ -430,7 +297,7 @@ int MPI_Testany(int count, MPI_Request *handles, int *index, int *done, MPI_Stat
 {
     MPI_Request real_requests[UNWRAPPED_MAX];
     MPI_Status own;
-    if (UNLIKELY(!unwrap(count, handles, real_requests)))
+    if (UNLIKELY(count > UNWRAPPED_MAX || !unwrap(count, handles, real_requests)))
         return testany_slow(count, handles, index, done, status);
     if (status == MPI_STATUS_IGNORE)
         status = &own;
@@ -465,8 +332,8 @@ static int try_some(int count, MPI_Request *handles, int *ret_count, int *indice
     return error;
 }
 
-__attribute__((noinline)) static int some_slow(int count, MPI_Request *handles, int *done, int *indices, MPI_Status *statuses,
-                                               bool wait)
+__attribute__((noinline)) static int some_slow(int count, MPI_Request *handles, int *done, int *indices,
+                                               MPI_Status *statuses, bool wait)
 {
     int error = MPI_SUCCESS;
     unsigned spins = 0;
@@ -490,7 +357,7 @@ static int some(int count, MPI_Request *handles, int *done, int *indices, MPI_St
 {
     MPI_Request real_requests[UNWRAPPED_MAX];
     MPI_Status own[UNWRAPPED_MAX];
-    if (UNLIKELY(!unwrap(count, handles, real_requests)))
+    if (UNLIKELY(count > UNWRAPPED_MAX || !unwrap(count, handles, real_requests)))
         return some_slow(count, handles, done, indices, statuses, wait);
     if (statuses == MPI_STATUSES_IGNORE)
         statuses = own;
@@ -541,8 +408,6 @@ int MPI_Request_get_status(MPI_Request handle, int *done, MPI_Status *status)
 
 INTERPOSED(Wait);
 INTERPOSED(Test);
-INTERPOSED(Waitall);
-INTERPOSED(Testall);
 INTERPOSED(Waitany);
 INTERPOSED(Testany);
 INTERPOSED(Waitsome);

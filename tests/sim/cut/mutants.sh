@@ -33,7 +33,7 @@ holds_nothing                   rank.c           s/colour == rank->colour && !cu
 arrivals_count_for_nothing      rank.c           s/    cut_rank_arrived\(rank, peer\);\n    if/    if/
 not_whole_counts_at_once        rank.h           s/    rank->arrived_before -= messages;\n//
 done_counts_twice               rank.c           s/rank->arrived_before\+\+/rank->arrived_before += 2/
-sums_of_the_flip_forgotten      rank.c           s/    rank->sent_before = rank->sent;\n    rank->arrived_before = rank->arrived;\n    rank->epoch/    rank->epoch/
+sums_of_the_flip_forgotten      rank.c           s/    sum_up\(rank\);\n    rank->epoch/    rank->epoch/
 goes_without_go                 rank.h           s/int go = .*?;/int go = 1;/
 ready_without_go                rank.c           s/if \(rank->aim > 0 && w->go_epoch >= rank->aim\)/if (rank->aim > 0)/
 records_after_it_flipped        rank.h           s/    if \(words->armed_epoch != 0 && words->armed_epoch <= epoch\)\n        return CUT_POINT_GO_ON;\n//
@@ -44,7 +44,7 @@ disarmed_is_armed_for_ever      rank.c           s/\[CUT_ON_CLOSED\] = TO\(IDLE\
 void_is_whole                   rank.c           s/    on\(rank, CUT_ON_VOID\);//
 abort_without_a_flip            rank.c           s/    rank->colour \^= 1;/    rank->colour ^= whole;/
 settles_by_itself               rank.c           s/w->settled_epoch >= rank->epoch && //
-finish_sums_left_out            rank.c           s/    if \(rank->state != CUT_RANK_FINISHED && !cut_rank_copies\(rank\)\) \{.*?\n    \}\n//s
+finish_sums_left_out            rank.c           s/    if \(rank->state != CUT_RANK_FINISHED && !cut_rank_copies\(rank\)\)\n        sum_up\(rank\);\n//
 plain_sends_while_draining      rank.h           s/1u << CUT_RANK_DRAINING \| 1u << CUT_RANK_ABORTING \|\s*1u << CUT_RANK_RECORDED/1u << CUT_RANK_RECORDED/
 plain_sends_before_closed       rank.h           s/1u << CUT_RANK_ABORTING \|\s*1u << CUT_RANK_RECORDED \|\s*1u << CUT_RANK_ABORTED/1u << CUT_RANK_ABORTING/
 any_tag_will_do                 queue.c          s/ && \(tag == CUT_ANY \|\| tag == message->tag\)//
