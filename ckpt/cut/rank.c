@@ -187,10 +187,18 @@ int cut_rank_bookmark_due(struct cut_rank *rank, uint32_t peer, uint64_t *ret_ep
     struct cut_peer *p = &rank->peers[peer];
     if (!cut_rank_copies(rank) || peer == rank->rank || p->told_epoch == rank->epoch)
         return 0;
-    p->told_epoch = rank->epoch;
+    if (p->due_epoch != rank->epoch) {
+        p->due_epoch = rank->epoch;
+        p->due_count = p->sent;
+    }
     *ret_epoch = rank->epoch;
-    *ret_count = p->sent;
+    *ret_count = p->due_count;
     return 1;
+}
+
+void cut_rank_bookmark_told(struct cut_rank *rank, uint32_t peer)
+{
+    rank->peers[peer].told_epoch = rank->epoch;
 }
 
 int cut_rank_bookmark(struct cut_rank *rank, uint32_t peer, uint64_t epoch, uint64_t count)

@@ -51,6 +51,7 @@ struct cut_peer {
     uint64_t sent, arrived;
     uint64_t bookmark, bookmark_epoch; /* how many it had sent us when it flipped to that epoch */
     uint64_t told_epoch;               /* the last flip of ours that it was told of */
+    uint64_t due_epoch, due_count;     /* … or is to be told of, and how many we had sent it then */
 };
 
 struct cut_rank {
@@ -170,8 +171,11 @@ void cut_rank_sums(const struct cut_rank *rank, uint64_t *ret_sent, uint64_t *re
 
 /* ---- bookmarks ---- */
 
-/* Before a message is counted as sent: must the peer be told how many there were? Nonzero: send it this bookmark, now. */
+/* Before a message is counted as sent: must the peer be told how many there were? Nonzero: send it this bookmark, now. It is
+ * due, and the same, until it was told. Where that fails the message may go all the same: it is held until the bookmark
+ * comes, or until settled. */
 int cut_rank_bookmark_due(struct cut_rank *rank, uint32_t peer, uint64_t *ret_epoch, uint64_t *ret_count);
+void cut_rank_bookmark_told(struct cut_rank *rank, uint32_t peer);
 /* One came, perhaps before our flip, perhaps late. Nonzero when it released what was held of that peer. */
 int cut_rank_bookmark(struct cut_rank *rank, uint32_t peer, uint64_t epoch, uint64_t count);
 

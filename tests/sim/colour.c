@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Messages between ranks, coloured by the real ckpt/cut/rank. Each rank sends one letter a step to the next, numbered from 1, so
- * that what was sent, received and logged at a cut can be counted; the network between ranks is reliable, slow, and in order only
- * within one colour. Where all step together a letter is needed one step later; in a pipeline at once, and nobody waits otherwise. */
+/* Messages between ranks, coloured by the real ckpt/cut/rank. Each rank sends one letter a step to the next, numbered from
+ * 1, so that what was sent, received and logged at a cut can be counted; the network between ranks is reliable, slow, and in
+ * order only within one colour. Where all step together a letter is needed one step later; in a pipeline at once, and nobody
+ * waits otherwise. */
 #include "tests/sim/sim.h"
 
 #define LETTER_BYTES 100u
@@ -55,8 +56,8 @@ static void log_letter(struct world *w, struct host *h, struct step_model *step,
     if (slot->summed)
         violation(w, "rank %u adds letter %u to cut %" PRIu64 ", which was hashed", rank->rank, number, slot->cut);
     if (number != slot->received + slot->logged + 1)
-        violation(w, "rank %u logs letter %u behind %" PRIu64 " that were received and %" PRIu64 " logged", rank->rank, number,
-                  slot->received, slot->logged);
+        violation(w, "rank %u logs letter %u behind %" PRIu64 " that were received and %" PRIu64 " logged", rank->rank,
+                  number, slot->received, slot->logged);
     slot->logged++;
     rank->page.record_logged++;
     rank->page.record_logged_bytes += LETTER_BYTES;
@@ -92,7 +93,8 @@ static void take_all(struct world *w, struct host *h, struct step_model *step, s
 
 /* ---- what it is told ---- */
 
-static void begin_epoch(struct world *w, struct host *h, struct step_model *step, struct rank_model *rank, uint64_t epoch, bool recorded)
+static void begin_epoch(struct world *w, struct host *h, struct step_model *step, struct rank_model *rank, uint64_t epoch,
+                        bool recorded)
 {
     cut_rank_flip(&rank->letters.cut, epoch, recorded);
     publish(rank);
@@ -104,8 +106,11 @@ static void begin_epoch(struct world *w, struct host *h, struct step_model *step
 void colour_look(struct world *w, struct host *h, struct step_model *step, struct rank_model *rank)
 {
     struct agent_page *page = &rank->page;
-    struct cut_words words = {.armed_epoch = page->armed_epoch, .armed_step = page->armed_step, .go_epoch = page->epochs.go,
-                              .flip_epoch = page->epochs.flip, .settled_epoch = page->epochs.settled,
+    struct cut_words words = {.armed_epoch = page->armed_epoch,
+                              .armed_step = page->armed_step,
+                              .go_epoch = page->epochs.go,
+                              .flip_epoch = page->epochs.flip,
+                              .settled_epoch = page->epochs.settled,
                               .closed_epoch = page->epochs.closed};
     unsigned acts = cut_rank_look(&rank->letters.cut, &words);
     if (acts & CUT_ACT_RELEASE) {
@@ -154,7 +159,8 @@ bool colour_records(struct world *w, struct host *h, struct step_model *step, st
 }
 
 /* The copy is made. What has arrived and was not read is on its way as far as the cut is concerned. */
-void colour_recorded(struct world *w, struct host *h, struct step_model *step, struct rank_model *rank, struct slot_model *slot)
+void colour_recorded(struct world *w, struct host *h, struct step_model *step, struct rank_model *rank,
+                     struct slot_model *slot)
 {
     struct letters *l = &rank->letters;
     slot->received = l->received;
@@ -163,7 +169,8 @@ void colour_recorded(struct world *w, struct host *h, struct step_model *step, s
         slot->logged += l->where[n] == LETTER_QUEUED;
     rank->page.record_logged = slot->logged;
     rank->page.record_logged_bytes = slot->logged * LETTER_BYTES;
-    rank->comms[0] = (struct control_comm){.id = CUT_COMM_WORLD, .collectives = rank->page.record_collectives, .size = l->cut.world};
+    rank->comms[0] =
+        (struct control_comm){.id = CUT_COMM_WORLD, .collectives = rank->page.record_collectives, .size = l->cut.world};
     rank->page.record_comms = 1;
     if (cut_rank_record(&l->cut) != 0)
         violation(w, "rank %u is to record and is %s", rank->rank, cut_rank_state_name(l->cut.state));
@@ -182,7 +189,8 @@ void colour_restored(struct rank_model *rank, const struct slot_model *slot)
 
 /* ---- letters ---- */
 
-static struct rank_model *next_rank(struct world *w, const struct args *args, struct host **ret_host, struct step_model **ret_step)
+static struct rank_model *next_rank(struct world *w, const struct args *args, struct host **ret_host,
+                                    struct step_model **ret_step)
 {
     for (uint32_t i = 0; i < w->host_count; i++) {
         struct step_model *step = step_find(&w->hosts[i], args->uid, args->generation);
@@ -209,7 +217,8 @@ static void letter_arrives(struct world *w, struct args *args)
     rank->letters.where[number] = LETTER_HERE;
     rank->letters.colour[number] = (uint8_t)args->slot;
     /* A plain receive returns for a letter of its colour, and for nothing else; whoever polls sees it a little later. */
-    if (rank->letters.waits && !cut_rank_polls(&rank->letters.cut) && rank->letters.colour[number] == rank->letters.cut.colour)
+    if (rank->letters.waits && !cut_rank_polls(&rank->letters.cut) &&
+        rank->letters.colour[number] == rank->letters.cut.colour)
         rank_reads(w, h, step, rank);
 }
 
@@ -234,8 +243,10 @@ void colour_send(struct world *w, const struct host *h, const struct step_model 
     struct args args = about(w, h, step, to);
     if (to >= l->cut.world)
         return;
-    if (cut_rank_bookmark_due(&l->cut, to, &args.step, &args.number))
+    if (cut_rank_bookmark_due(&l->cut, to, &args.step, &args.number)) {
         later(w, way(w), bookmark_arrives, args);
+        cut_rank_bookmark_told(&l->cut, to);
+    }
     cut_rank_sent(&l->cut, to);
     args.number = ++l->sent;
     args.slot = l->cut.colour;
@@ -283,7 +294,8 @@ static void poll_again(struct world *w, struct args *args)
     if (rank == NULL || !rank->alive)
         return;
     rank->letters.polling = false;
-    bool polls = cut_rank_polls(&rank->letters.cut); /* what came since it looked last is found, though it need not poll on */
+    bool polls =
+        cut_rank_polls(&rank->letters.cut); /* what came since it looked last is found, though it need not poll on */
     if (rank->hung_until <= w->now && rank->page.armed_step != STEP_TAKEN) {
         colour_look(w, h, step, rank);
         judge_early(w, h, step, rank);

@@ -240,6 +240,10 @@ static void counts_of_a_cut(void **state)
     assert_int_equal(epoch, 1);
     assert_int_equal(count, 5);
     cut_rank_sent(&rank, 0);
+    /* It could not be sent: the next one tells the same, and goes once. */
+    assert_true(cut_rank_bookmark_due(&rank, 0, &epoch, &count));
+    assert_int_equal(count, 5);
+    cut_rank_bookmark_told(&rank, 0);
     assert_false(cut_rank_bookmark_due(&rank, 0, &epoch, &count));
     assert_false(cut_rank_bookmark_due(&rank, 1, &epoch, &count)); /* itself */
     cut_rank_sums(&rank, &sent, &arrived);

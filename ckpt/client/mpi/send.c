@@ -12,19 +12,25 @@
 static int real_send(enum send_mode mode, const void *buffer, int count, MPI_Datatype type, int to, int tag, MPI_Comm handle)
 {
     switch (mode) {
-    case SEND_SYNCHRONOUS: return real.Ssend(buffer, count, type, to, tag, handle);
-    case SEND_BUFFERED: return real.Bsend(buffer, count, type, to, tag, handle);
-    default: return real.Send(buffer, count, type, to, tag, handle);
+    case SEND_SYNCHRONOUS:
+        return real.Ssend(buffer, count, type, to, tag, handle);
+    case SEND_BUFFERED:
+        return real.Bsend(buffer, count, type, to, tag, handle);
+    default:
+        return real.Send(buffer, count, type, to, tag, handle);
     }
 }
 
-static int real_isend(enum send_mode mode, const void *buffer, int count, MPI_Datatype type, int to, int tag, MPI_Comm handle,
-                      MPI_Request *real_request)
+static int real_isend(enum send_mode mode, const void *buffer, int count, MPI_Datatype type, int to, int tag,
+                      MPI_Comm handle, MPI_Request *real_request)
 {
     switch (mode) {
-    case SEND_SYNCHRONOUS: return real.Issend(buffer, count, type, to, tag, handle, real_request);
-    case SEND_BUFFERED: return real.Ibsend(buffer, count, type, to, tag, handle, real_request);
-    default: return real.Isend(buffer, count, type, to, tag, handle, real_request);
+    case SEND_SYNCHRONOUS:
+        return real.Issend(buffer, count, type, to, tag, handle, real_request);
+    case SEND_BUFFERED:
+        return real.Ibsend(buffer, count, type, to, tag, handle, real_request);
+    default:
+        return real.Isend(buffer, count, type, to, tag, handle, real_request);
     }
 }
 
@@ -39,22 +45,24 @@ static void copy_add(struct copy *copy, size_t bytes)
     inside.quick = NEVER;
 }
 
-/* Tell `peer` how many messages there were before the flip, ahead of the first one behind it. */
-static int bookmark_send(uint32_t peer)
+/* Tell `peer` how many messages there were before the flip, ahead of the first one behind it. Where there is no memory, it
+ * is tried again with the next message to it; what goes without is held there so long, or until settled. */
+static void bookmark_send(uint32_t peer)
 {
     uint64_t words[2];
     if (!cut_rank_bookmark_due(&inside.cut, peer, &words[0], &words[1]))
-        return MPI_SUCCESS;
+        return;
     struct copy *copy = mem_try_alloc(sizeof *copy + sizeof words);
     if (copy == NULL)
-        return MPI_ERR_NO_MEM;
+        return;
     memcpy(copy->data, words, sizeof words);
-    int error = real.Isend(copy->data, (int)sizeof words, MPI_BYTE, (int)peer, BOOKMARK_TAG, inside.bookmarks, &copy->real);
-    if (error == MPI_SUCCESS)
-        copy_add(copy, sizeof words);
-    else
+    if (real.Isend(copy->data, (int)sizeof words, MPI_BYTE, (int)peer, BOOKMARK_TAG, inside.bookmarks, &copy->real) !=
+        MPI_SUCCESS) {
         mem_free(copy);
-    return error;
+        return;
+    }
+    cut_rank_bookmark_told(&inside.cut, peer);
+    copy_add(copy, sizeof words);
 }
 
 static struct copy *pack(const void *buffer, int count, MPI_Datatype type, const struct comm *comm, int *ret_bytes)
@@ -71,7 +79,8 @@ static struct copy *pack(const void *buffer, int count, MPI_Datatype type, const
     return copy;
 }
 
-/* A synchronous one is done when it is matched, or when HOLD_MS have gone by: the receiver may have it in a queue of ours. */
+/* A synchronous one is done when it is matched, or when HOLD_MS have gone by: the receiver may have it in a queue of ours.
+ */
 static void copy_owe(struct copy *copy, enum send_mode mode, struct request *request)
 {
     if (request == NULL)
@@ -141,18 +150,18 @@ int send_begin(enum send_mode mode, const void *buffer, int count, MPI_Datatype 
 {
     bool ours = (unsigned)to < (unsigned)comm->size;
     struct copy *copy = NULL;
-    int bytes = 0, error = MPI_SUCCESS;
+    int bytes = 0, error;
     *ret_real = MPI_REQUEST_NULL;
     if (UNLIKELY(inside.copied > COPIED_BYTES_MAX))
         wait_for_room();
     if (ours && cut_rank_copies(&inside.cut)) {
-        error = bookmark_send(comm->world[to]);
+        bookmark_send(comm->world[to]);
         copy = pack(buffer, count, type, comm, &bytes);
     }
-    if (error == MPI_SUCCESS && copy)
+    if (copy)
         error = real_isend(mode == SEND_BUFFERED ? SEND_STANDARD : mode, copy->data, bytes, MPI_PACKED, to, tag, comm->now,
                            &copy->real);
-    else if (error == MPI_SUCCESS)
+    else
         error = real_isend(mode, buffer, count, type, to, tag, comm->now, ret_real);
     if (error != MPI_SUCCESS) {
         mem_free(copy);
@@ -202,19 +211,19 @@ __attribute__((noinline)) static int send_slow(enum send_mode mode, const void *
     return comm ? error : real_send(mode, buffer, count, type, to, tag, handle);
 }
 
-#define SEND(name, mode, real_name)                                                                                          \
-    int MPI_##name(const void *buffer, int count, MPI_Datatype type, int to, int tag, MPI_Comm handle)                       \
-    {                                                                                                                        \
-        if (!quick())                                                                                                        \
-            return send_slow(mode, buffer, count, type, to, tag, handle);                                                    \
-        struct comm *comm = comm_of(handle);                                                                                 \
-        if (UNLIKELY(comm == NULL))                                                                                          \
-            return real.name(buffer, count, type, to, tag, handle);                                                          \
-        int error = real.real_name(buffer, count, type, to, tag, comm->now);                                                 \
-        if (LIKELY(error == MPI_SUCCESS))                                                                                    \
-            count_sent(comm, to);                                                                                            \
-        return error;                                                                                                        \
-    }                                                                                                                        \
+#define SEND(name, mode, real_name)                                                                                         \
+    int MPI_##name(const void *buffer, int count, MPI_Datatype type, int to, int tag, MPI_Comm handle)                      \
+    {                                                                                                                       \
+        if (!quick())                                                                                                       \
+            return send_slow(mode, buffer, count, type, to, tag, handle);                                                   \
+        struct comm *comm = comm_of(handle);                                                                                \
+        if (UNLIKELY(comm == NULL))                                                                                         \
+            return real.name(buffer, count, type, to, tag, handle);                                                         \
+        int error = real.real_name(buffer, count, type, to, tag, comm->now);                                                \
+        if (LIKELY(error == MPI_SUCCESS))                                                                                   \
+            count_sent(comm, to);                                                                                           \
+        return error;                                                                                                       \
+    }                                                                                                                       \
     INTERPOSED(name)
 
 SEND(Send, SEND_STANDARD, Send);
@@ -242,8 +251,8 @@ static int isend_inside(enum send_mode mode, const void *buffer, int count, MPI_
     return error;
 }
 
-__attribute__((noinline)) static int isend_slow(enum send_mode mode, const void *buffer, int count, MPI_Datatype type, int to,
-                                                int tag, MPI_Comm handle, MPI_Request *ret_handle)
+__attribute__((noinline)) static int isend_slow(enum send_mode mode, const void *buffer, int count, MPI_Datatype type,
+                                                int to, int tag, MPI_Comm handle, MPI_Request *ret_handle)
 {
     inside_lock();
     struct comm *comm = comm_find(handle);
@@ -260,19 +269,20 @@ __attribute__((noinline)) static int isend_slow(enum send_mode mode, const void 
     return error;
 }
 
-#define ISEND(name, mode, real_name)                                                                                         \
-    int MPI_##name(const void *buffer, int count, MPI_Datatype type, int to, int tag, MPI_Comm handle, MPI_Request *request) \
-    {                                                                                                                        \
-        struct comm *comm;                                                                                                   \
-        if (!quick() || UNLIKELY((comm = comm_of(handle)) == NULL))                                                          \
-            return isend_slow(mode, buffer, count, type, to, tag, handle, request);                                          \
-        int error = real.real_name(buffer, count, type, to, tag, comm->now, request);                                        \
-        if (LIKELY(error == MPI_SUCCESS)) {                                                                                  \
-            count_sent(comm, to);                                                                                            \
-            inside.outstanding++;                                                                                            \
-        }                                                                                                                    \
-        return error;                                                                                                        \
-    }                                                                                                                        \
+#define ISEND(name, mode, real_name)                                                                                        \
+    int MPI_##name(const void *buffer, int count, MPI_Datatype type, int to, int tag, MPI_Comm handle,                      \
+                   MPI_Request *request)                                                                                    \
+    {                                                                                                                       \
+        struct comm *comm;                                                                                                  \
+        if (!quick() || UNLIKELY((comm = comm_of(handle)) == NULL))                                                         \
+            return isend_slow(mode, buffer, count, type, to, tag, handle, request);                                         \
+        int error = real.real_name(buffer, count, type, to, tag, comm->now, request);                                       \
+        if (LIKELY(error == MPI_SUCCESS)) {                                                                                 \
+            count_sent(comm, to);                                                                                           \
+            inside.outstanding++;                                                                                           \
+        }                                                                                                                   \
+        return error;                                                                                                       \
+    }                                                                                                                       \
     INTERPOSED(name)
 
 ISEND(Isend, SEND_STANDARD, Isend);

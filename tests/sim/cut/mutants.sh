@@ -22,8 +22,8 @@ mutants()
 none                            -                -
 no_colour                       rank.c           s/    rank->colour \^= 1;\n//
 colour_is_the_epoch             rank.c           s/rank->colour \^= 1;/rank->colour = epoch & 1;/
-no_bookmark                     rank.c           s/    \*ret_count = p->sent;/    *ret_count = 0;/
-bookmark_too_high               rank.c           s/    \*ret_count = p->sent;/    *ret_count = p->sent + 1;/
+no_bookmark                     rank.c           s/    \*ret_count = p->due_count;/    *ret_count = 0;/
+bookmark_too_high               rank.c           s/    \*ret_count = p->due_count;/    *ret_count = p->due_count + 1;/
 bookmark_once_for_ever          rank.c           s/p->told_epoch == rank->epoch\)/p->told_epoch != 0)/
 believes_old_bookmarks          rank.c           s/p->bookmark_epoch == rank->epoch && //
 forgets_early_bookmarks         rank.c           s/epoch < rank->epoch\)/epoch != rank->epoch)/
