@@ -7,6 +7,7 @@
 #pragma weak tide_mpi_attach
 #pragma weak tide_mpi_detach
 #pragma weak tide_mpi_may_record
+#pragma weak tide_mpi_unfollowed
 #pragma weak tide_mpi_flip
 #pragma weak tide_mpi_poll
 #pragma weak tide_mpi_load
@@ -56,7 +57,11 @@ void colour_poll(const struct tide *tide)
 enum tide_status colour_may_record(struct tide *tide, struct err *err)
 {
     char why[TIDE_TEXT_MAX + 1] = "";
-    enum tide_status status = tide->coloured ? tide_mpi_may_record(why, sizeof why) : TIDE_OK;
+    enum tide_status status = TIDE_OK;
+    if (tide->coloured)
+        status = tide_mpi_may_record(why, sizeof why);
+    else if (tide_mpi_unfollowed != NULL && tide_mpi_unfollowed(why, sizeof why))
+        status = TIDE_E_STATE;
     return status == TIDE_OK ? TIDE_OK : err_set(err, status, "%s", why[0] ? why : tide_status_text(status));
 }
 

@@ -5,10 +5,10 @@
 #include "ckpt/base/clock.h"
 #include "ckpt/base/mem.h"
 #include "ckpt/client/client.h"
-#include "ckpt/client/mpi/counters.h"
+#include "ckpt/client/mpi/link.h"
 
 /* Present only when libtidemark_mpi is loaded too. */
-#pragma weak tide_mpi_counters
+#pragma weak tide_mpi_comms
 
 void record_init(struct record *record)
 {
@@ -70,14 +70,12 @@ void record_tell(struct tide *tide)
 
 /* ---- the record ---- */
 
+/* Of MPI_COMM_WORLD, which is the first; of all others too where messages are coloured. */
 static void count(struct slot_header *facts)
 {
-    if (tide_mpi_counters == NULL)
-        return;
-    const struct tide_mpi_counters *counters = tide_mpi_counters();
-    facts->collectives = atomic_load_explicit(&counters->collectives, memory_order_relaxed);
-    facts->sent = atomic_load_explicit(&counters->sent, memory_order_relaxed);
-    facts->received = atomic_load_explicit(&counters->received, memory_order_relaxed);
+    struct tide_mpi_comm world = {.id = 0};
+    if (tide_mpi_comms != NULL && tide_mpi_comms(&world, 1) > 0)
+        facts->collectives = world.collectives;
 }
 
 /* What is stable now that the order was taken. */
@@ -142,7 +140,8 @@ static enum tide_status fill_slot(struct tide *tide, struct err *err)
     enum tide_status status = tide->record.order.epoch != 0 ? colour_may_record(tide, err) : TIDE_OK;
     if (tide->coloured && tide->record.order.epoch == 0)
         return err_set(err, TIDE_E_STATE,
-                       "rank %u was armed before its messages were coloured: call MPI_Init before tide_init, or take the next checkpoint",
+                       "rank %u was armed before its messages were coloured: call MPI_Init before tide_init, or take the "
+                       "next checkpoint",
                        tide->rank);
     if (status == TIDE_OK)
         status = comms_may_record(tide, err);

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <stdio.h>
 #include <string.h>
 
 #include "ckpt/base/mem.h"
@@ -7,6 +8,8 @@
 
 #define BUCKETS 256u    /* of handles */
 #define BASES_FIRST 64u /* a power of two */
+#define RANKS_TEXT 40u  /* members of a communicator without a name, as text */
+#define RANKS_ROOM 28u  /* for two more of them, and dots */
 
 static struct comm *buckets[BUCKETS];
 
@@ -148,22 +151,21 @@ uint64_t comm_next_id(MPI_Comm like, uint64_t parent)
 
 /* ---- coming and going ---- */
 
-static void know(struct comm *comm, const struct members *members, MPI_Comm made, MPI_Comm twin, uint64_t id)
+static void know(struct comm *comm, const struct members *members, MPI_Comm made, MPI_Comm twin, uint64_t id,
+                 uint64_t parent)
 {
-    MPI_Errhandler handler;
     comm->colour[0] = made;
     comm->colour[1] = twin;
     comm->now = comm->colour[inside.cut.colour];
     comm->id = id;
+    comm->parent = parent;
     comm->world = members->remote ? members->remote : members->local;
     comm->size = members->remote ? members->remote_count : members->local_count;
     comm->members = (uint32_t)(members->local_count + members->remote_count);
     if (members->remote)
         mem_free(members->local);
     cut_queue_init(&comm->queue);
-    PMPI_Comm_get_errhandler(made, &handler);
-    real.Comm_set_errhandler(twin, handler);
-    PMPI_Errhandler_free(&handler);
+    PMPI_Comm_set_errhandler(twin, inside.twin_errors);
     *inside.comms_end = comm;
     inside.comms_end = &comm->next;
     struct comm **bucket = bucket_of(made);
@@ -173,13 +175,13 @@ static void know(struct comm *comm, const struct members *members, MPI_Comm made
     inside.last = NULL;
 }
 
-static int adopt(const struct members *members, MPI_Comm made, MPI_Comm twin, uint64_t id)
+static int adopt(const struct members *members, MPI_Comm made, MPI_Comm twin, uint64_t id, uint64_t parent)
 {
     struct comm *comm = mem_try_alloc(sizeof *comm);
     if (comm == NULL)
         return MPI_ERR_NO_MEM;
     inside_lock();
-    know(comm, members, made, twin, id);
+    know(comm, members, made, twin, id, parent);
     inside_unlock();
     return MPI_SUCCESS;
 }
@@ -203,13 +205,13 @@ int comm_adopt(MPI_Comm made, uint64_t parent)
     /* Unlike a duplicate, what is split off has no attributes: no callback of the program's is run. */
     PMPI_Comm_rank(made, &rank);
     int error = real.Comm_split(made, 0, rank, &twin);
-    return error ? error : adopt(&members, made, twin, id);
+    return error ? error : adopt(&members, made, twin, id, parent);
 }
 
-int comm_adopt_pair(MPI_Comm made, MPI_Comm twin, uint64_t id)
+int comm_adopt_pair(MPI_Comm made, MPI_Comm twin, uint64_t id, uint64_t parent)
 {
     struct members members;
-    return members_of(made, &members) ? adopt(&members, made, twin, id) : MPI_ERR_NO_MEM;
+    return members_of(made, &members) ? adopt(&members, made, twin, id, parent) : MPI_ERR_NO_MEM;
 }
 
 static void forget(struct comm *comm)
@@ -221,6 +223,7 @@ static void forget(struct comm *comm)
     if (inside.comms_end == &comm->next)
         inside.comms_end = at;
     inside.queued -= comm->queue.message_count;
+    made_forget_all(comm);
     mem_free(comm->world);
     mem_free(comm);
 }
@@ -245,10 +248,22 @@ static void free_for_good(struct comm *comm)
         real.Comm_free(&own);
 }
 
+static void free_when_idle(struct comm *comm)
+{
+    if (comm->freed && comm->pending == 0 && comm->holds == 0 && !cut_rank_copies(&inside.cut))
+        free_for_good(comm);
+}
+
 void comm_unpend(struct comm *comm)
 {
-    if (--comm->pending == 0 && !cut_rank_copies(&inside.cut))
-        free_for_good(comm);
+    comm->pending--;
+    free_when_idle(comm);
+}
+
+void comm_release(struct comm *comm)
+{
+    comm->holds--;
+    free_when_idle(comm);
 }
 
 /* The transition is over. */
@@ -256,8 +271,7 @@ void comms_free_late(void)
 {
     for (struct comm *comm = inside.comms, *next; comm; comm = next) {
         next = comm->next;
-        if (comm->freed && comm->pending == 0)
-            free_for_good(comm);
+        free_when_idle(comm);
     }
 }
 
@@ -270,7 +284,7 @@ static int comm_drop(MPI_Comm *handle, int (*drop)(MPI_Comm *))
     inside_lock();
     struct comm *comm = comm_find(*handle);
     uint32_t pending = comm ? requests_on(comm) : 0;
-    bool late = comm && drop == real.Comm_free && (pending > 0 || cut_rank_copies(&inside.cut));
+    bool late = comm && drop == real.Comm_free && (pending > 0 || comm->holds > 0 || cut_rank_copies(&inside.cut));
     int deleted = late ? attributes_delete(*handle) : MPI_SUCCESS;
     if (deleted != MPI_SUCCESS) { /* it is not freed then */
         inside_unlock();
@@ -310,29 +324,91 @@ int MPI_Comm_disconnect(MPI_Comm *handle)
     return comm_drop(handle, real.Comm_disconnect);
 }
 
-int MPI_Comm_set_errhandler(MPI_Comm handle, MPI_Errhandler handler)
-{
-    int error = real.Comm_set_errhandler(handle, handler);
-    if (!inside.on || error)
-        return error;
-    inside_lock();
-    struct comm *comm = comm_find(handle);
-    if (comm)
-        error = real.Comm_set_errhandler(comm->colour[1], handler);
-    inside_unlock();
-    return error;
-}
-
 INTERPOSED(Comm_free);
 INTERPOSED(Comm_disconnect);
-INTERPOSED(Comm_set_errhandler);
+
+/* ---- errors ---- */
+
+/* What goes wrong on a twin is an error of the program's communicator, whose handler gets that. */
+static void twin_error(MPI_Comm *twin, int *error, ...)
+{
+    inside_lock();
+    const struct comm *comm = inside.comms;
+    while (comm && comm->colour[1] != *twin)
+        comm = comm->next;
+    MPI_Comm own = comm && comm->colour[0] != MPI_COMM_NULL ? comm->colour[0] : MPI_COMM_WORLD;
+    inside_unlock();
+    PMPI_Comm_call_errhandler(own, *error);
+}
+
+void comm_count_collective(MPI_Comm handle)
+{
+    if (UNLIKELY(!inside.on))
+        return;
+    inside_lock();
+    struct comm *comm = comm_of(handle);
+    if (comm)
+        comm->collectives++;
+    inside_unlock();
+}
+
+/* ---- what a person knows one by ---- */
+
+static bool has_name(const struct comm *comm, char *name)
+{
+    int length = 0;
+    name[0] = '\0';
+    if (inside.on && !comm->freed)
+        PMPI_Comm_get_name(comm->colour[0], name, &length);
+    return name[0] != '\0';
+}
+
+/* As "ranks 0-3,8". Behind `room` it ends with dots. */
+static void tell_ranks(const struct comm *comm, char *to, size_t size)
+{
+    size_t at = (size_t)snprintf(to, size, comm->size == 1 ? "rank" : "ranks");
+    for (int i = 0; i < comm->size && at < size; i++) {
+        int last = i;
+        while (last + 1 < comm->size && comm->world[last + 1] == comm->world[last] + 1)
+            last++;
+        if (at + RANKS_ROOM > size) {
+            snprintf(to + at, size - at, " …");
+            return;
+        }
+        at += (size_t)snprintf(to + at, size - at, "%c%u", i == 0 ? ' ' : ',', comm->world[i]);
+        if (last > i)
+            at += (size_t)snprintf(to + at, size - at, "-%u", comm->world[last]);
+        i = last;
+    }
+}
+
+void comm_describe(const struct comm *comm, char *to, size_t size)
+{
+    char name[MPI_MAX_OBJECT_NAME], ranks[RANKS_TEXT];
+    const struct comm *parent = inside.comms;
+    if (has_name(comm, name)) {
+        text_copy(to, size, name);
+        return;
+    }
+    while (parent && parent->id != comm->parent)
+        parent = parent->next;
+    tell_ranks(comm, ranks, sizeof ranks);
+    if (comm->parent == CUT_COMM_NO_PARENT)
+        snprintf(to, size, "to %s", ranks);
+    else if (parent && has_name(parent, name))
+        snprintf(to, size, "%s of %s", ranks, name);
+    else
+        snprintf(to, size, "%s", ranks);
+}
 
 /* ---- all of them ---- */
 
 int comms_init(void)
 {
     inside.comms_end = &inside.comms;
-    int error = comm_adopt(MPI_COMM_WORLD, 0);
+    int error = PMPI_Comm_create_errhandler(twin_error, &inside.twin_errors);
+    if (error == MPI_SUCCESS)
+        error = comm_adopt(MPI_COMM_WORLD, 0);
     if (error == MPI_SUCCESS)
         error = comm_adopt(MPI_COMM_SELF, 0);
     if (error == MPI_SUCCESS)
@@ -342,7 +418,7 @@ int comms_init(void)
     if (error == MPI_SUCCESS)
         error = real.Comm_split(MPI_COMM_SELF, 0, 0, &inside.self);
     if (error == MPI_SUCCESS)
-        error = real.Comm_set_errhandler(inside.self, MPI_ERRORS_RETURN);
+        error = PMPI_Comm_set_errhandler(inside.self, MPI_ERRORS_RETURN);
     return error;
 }
 
@@ -356,14 +432,10 @@ size_t comms_list(struct tide_mpi_comm *to, size_t room)
 {
     size_t count = 0;
     for (struct comm *comm = inside.comms; comm; comm = comm->next, count++) {
-        char name[MPI_MAX_OBJECT_NAME] = "";
-        int length = 0;
         if (count >= room)
             continue;
-        if (!comm->freed)
-            PMPI_Comm_get_name(comm->colour[0], name, &length);
         to[count] = (struct tide_mpi_comm){.id = comm->id, .collectives = comm->collectives, .size = comm->members};
-        text_copy(to[count].name, sizeof to[count].name, name);
+        comm_describe(comm, to[count].name, sizeof to[count].name);
     }
     return count;
 }

@@ -2,8 +2,8 @@
 #include "ckpt/client/mpi/inside.h"
 #include "ckpt/cut/comm_id.h"
 
-/* Calls that make communicators. All but MPI_Comm_idup are blocking collectives over the members of what they make, so that a
- * twin can be made in them too. */
+/* Calls that make communicators. All but MPI_Comm_idup are blocking collectives over the members of what they make, so that
+ * a twin can be made in them too. */
 
 static uint64_t id_of(MPI_Comm handle)
 {
@@ -23,10 +23,11 @@ static bool enter(MPI_Comm parent)
     struct comm *comm = comm_find(parent);
     if (comm)
         comm->collectives++;
-    if (!quick()) {
+    if (!quick())
         progress();
-        receives_park();
-    }
+    inside.blocked++;
+    if (!quick())
+        settle_quick();
     inside_unlock();
     return true;
 }
@@ -36,6 +37,7 @@ static int leave(int error, MPI_Comm made, MPI_Comm parent)
     if (error == MPI_SUCCESS)
         error = comm_adopt(made, id_of(parent));
     inside_lock();
+    inside.blocked--;
     if (!quick()) {
         receives_unpark();
         progress();
@@ -47,13 +49,13 @@ static int leave(int error, MPI_Comm made, MPI_Comm parent)
 
 #define UNPACK(...) __VA_ARGS__
 
-#define CREATE(name, parameters, arguments)                        \
-    int MPI_##name(MPI_Comm parent UNPACK parameters, MPI_Comm *made) \
-    {                                                              \
-        bool on = enter(parent);                                   \
-        int error = real.name(parent UNPACK arguments, made);      \
-        return on ? leave(error, *made, parent) : error;           \
-    }                                                              \
+#define CREATE(name, parameters, arguments)                                                                                 \
+    int MPI_##name(MPI_Comm parent UNPACK parameters, MPI_Comm *made)                                                       \
+    {                                                                                                                       \
+        bool on = enter(parent);                                                                                            \
+        int error = real.name(parent UNPACK arguments, made);                                                               \
+        return on ? leave(error, *made, parent) : error;                                                                    \
+    }                                                                                                                       \
     INTERPOSED(name)
 
 CREATE(Comm_dup, (), ());
@@ -65,7 +67,8 @@ CREATE(Cart_create, (, int n, const int *dims, const int *periods, int reorder),
 CREATE(Cart_sub, (, const int *remains), (, remains));
 CREATE(Graph_create, (, int n, const int *index, const int *edges, int reorder), (, n, index, edges, reorder));
 CREATE(Dist_graph_create,
-       (, int n, const int *sources, const int *degrees, const int *destinations, const int *weights, MPI_Info info, int reorder),
+       (, int n, const int *sources, const int *degrees, const int *destinations, const int *weights, MPI_Info info,
+        int reorder),
        (, n, sources, degrees, destinations, weights, info, reorder));
 CREATE(Dist_graph_create_adjacent,
        (, int n_in, const int *sources, const int *weights_in, int n_out, const int *destinations, const int *weights_out,
@@ -105,7 +108,7 @@ static int create_group(MPI_Comm parent, MPI_Group group, int tag, MPI_Comm *mad
     if (error != MPI_SUCCESS || *made == MPI_COMM_NULL)
         return error;
     PMPI_Comm_get_errhandler(parent, &handler);
-    real.Comm_set_errhandler(*made, handler);
+    PMPI_Comm_set_errhandler(*made, handler);
     return PMPI_Errhandler_free(&handler);
 }
 
@@ -144,13 +147,23 @@ INTERPOSED(Intercomm_create);
 
 /* ---- in the background ---- */
 
-int MPI_Comm_idup(MPI_Comm parent, MPI_Comm *made, MPI_Request *ret_handle)
+static int real_idup(MPI_Comm parent, const MPI_Info *info, MPI_Comm *made, MPI_Request *request)
+{
+#if MPI_VERSION >= 4
+    if (info)
+        return real.Comm_idup_with_info(parent, *info, made, request);
+#endif
+    (void)info;
+    return real.Comm_idup(parent, made, request);
+}
+
+static int idup(MPI_Comm parent, const MPI_Info *info, MPI_Comm *made, MPI_Request *ret_handle)
 {
     inside_lock();
     struct comm *comm = comm_find(parent);
     struct request *request = comm ? request_create(REQUEST_CREATE, comm) : NULL;
     if (request == NULL) {
-        int error = real.Comm_idup(parent, made, ret_handle);
+        int error = real_idup(parent, info, made, ret_handle);
         inside.outstanding += inside.on && error == MPI_SUCCESS;
         inside.foreign += inside.on && error == MPI_SUCCESS; /* without a twin */
         inside_unlock();
@@ -159,7 +172,7 @@ int MPI_Comm_idup(MPI_Comm parent, MPI_Comm *made, MPI_Request *ret_handle)
     comm->collectives++;
     request->created_id = comm_next_id(parent, comm->id);
     request->ret_created = made;
-    int error = real.Comm_idup(parent, &request->created[0], &request->real);
+    int error = real_idup(parent, info, &request->created[0], &request->real);
     if (error == MPI_SUCCESS)
         error = real.Comm_idup(comm->colour[1], &request->created[1], &request->real_twin);
     request->state = REQUEST_REAL;
@@ -172,7 +185,20 @@ int MPI_Comm_idup(MPI_Comm parent, MPI_Comm *made, MPI_Request *ret_handle)
     inside_unlock();
     return error;
 }
+
+int MPI_Comm_idup(MPI_Comm parent, MPI_Comm *made, MPI_Request *handle)
+{
+    return idup(parent, NULL, made, handle);
+}
 INTERPOSED(Comm_idup);
+
+#if MPI_VERSION >= 4
+int MPI_Comm_idup_with_info(MPI_Comm parent, MPI_Info info, MPI_Comm *made, MPI_Request *handle)
+{
+    return idup(parent, &info, made, handle);
+}
+INTERPOSED(Comm_idup_with_info);
+#endif
 
 bool create_advance(struct request *request)
 {
@@ -186,7 +212,7 @@ bool create_advance(struct request *request)
     if (!whole && request->error == MPI_SUCCESS)
         return false;
     if (request->error == MPI_SUCCESS)
-        request->error = comm_adopt_pair(request->created[0], request->created[1], request->created_id);
+        request->error = comm_adopt_pair(request->created[0], request->created[1], request->created_id, request->comm->id);
     *request->ret_created = request->created[0];
     status_empty(&request->status);
     request->state = REQUEST_DONE;
@@ -211,8 +237,8 @@ int MPI_Comm_spawn(const char *command, char *argv[], int maxprocs, MPI_Info inf
     return foreign(real.Comm_spawn(command, argv, maxprocs, info, root, comm, made, errcodes));
 }
 
-int MPI_Comm_spawn_multiple(int count, char *commands[], char **argvs[], const int maxprocs[], const MPI_Info infos[], int root,
-                            MPI_Comm comm, MPI_Comm *made, int errcodes[])
+int MPI_Comm_spawn_multiple(int count, char *commands[], char **argvs[], const int maxprocs[], const MPI_Info infos[],
+                            int root, MPI_Comm comm, MPI_Comm *made, int errcodes[])
 {
     return foreign(real.Comm_spawn_multiple(count, commands, argvs, maxprocs, infos, root, comm, made, errcodes));
 }

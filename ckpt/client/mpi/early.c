@@ -7,6 +7,7 @@
 #include "ckpt/base/clock.h"
 #include "ckpt/base/mem.h"
 #include "ckpt/client/mpi/inside.h"
+#include "ckpt/cut/channel.h"
 
 /* A rank that has not flipped, and can only go on with a message that was sent behind the sender's record. */
 
@@ -44,14 +45,12 @@ static void call_site(char *to, size_t size)
 
 static void report(const struct comm *comm, const MPI_Status *status)
 {
-    char why[WHY_MAX], site[WHY_MAX / 2], name[MPI_MAX_OBJECT_NAME] = "";
-    int length = 0;
+    char why[WHY_MAX], site[WHY_MAX / 2], name[CUT_COMM_NAME_BYTES];
     call_site(site, sizeof site);
-    if (!comm->freed)
-        PMPI_Comm_get_name(comm->colour[0], name, &length);
+    comm_describe(comm, name, sizeof name);
     snprintf(why, sizeof why,
              "rank %u needed a message of rank %u (tag %d, communicator %s) that was sent behind that rank's record, in %s",
-             inside.cut.rank, comm->world[status->MPI_SOURCE], status->MPI_TAG, name[0] ? name : "without a name", site);
+             inside.cut.rank, comm->world[status->MPI_SOURCE], status->MPI_TAG, name, site);
     if (inside.attached)
         inside.host.give_up(inside.host.context, RECORD_EARLY, why);
 }

@@ -37,8 +37,10 @@ struct comm {
     uint32_t pending;   /* … requests of ours on it, which grow no more */
     MPI_Comm colour[2]; /* the program's own, and its twin */
     uint64_t id;
+    uint64_t parent; /* its identity, or CUT_COMM_NO_PARENT */
     uint64_t collectives;
     uint32_t members; /* of both groups */
+    uint32_t holds;   /* windows and files that were made of it */
     struct cut_queue queue;
     struct comm *next, *bucket; /* all, in order of creation; of one hash */
 };
@@ -74,9 +76,9 @@ struct inside {
     MPI_Comm last_handle;   /* the communicator that was looked up last */
     struct comm *last;
     struct cut_rank cut;
-    uint32_t collectives;     /* nonblocking ones among them */
-    bool collectives_unnoted; /* there were too many to tell apart */
-    uint64_t outstanding;     /* requests the program holds that MPI is at work on, or we */
+    uint32_t unrepeatable;     /* requests that the program cannot begin again, among them */
+    bool unrepeatable_unnoted; /* there were too many to tell apart */
+    uint64_t outstanding;      /* requests the program holds that MPI is at work on, or we */
 
     bool on;           /* in a job, between MPI_Init and MPI_Finalize */
     bool many_threads; /* MPI_THREAD_MULTIPLE */
@@ -86,23 +88,25 @@ struct inside {
     struct comm *comms, **comms_end;
     struct parcel parcels; /* a ring */
     struct copy *copies;
-    size_t copied;      /* bytes in them */
-    size_t queued;      /* messages in all queues */
-    size_t to_count;    /* parcels that are of the old colour and not counted yet */
-    uint64_t grequests; /* generalized ones of the program's */
-    uint64_t unheld;    /* requests that are under way and that nobody waits for */
-    uint64_t matched;   /* found by MPI_Mprobe and not received yet */
-    uint64_t foreign;   /* communicators with members outside MPI_COMM_WORLD */
-    uint64_t windows_shared, windows_open, files_open, partitioned; /* what a record does not go with */
-    bool window_used;                                               /* since the rank polls: by a one-sided operation */
-    MPI_Comm self;                                                  /* hands what is queued to the program */
+    size_t copied;                                     /* bytes in them */
+    size_t queued;                                     /* messages in all queues */
+    size_t to_count;                                   /* parcels that are of the old colour and not counted yet */
+    uint64_t grequests;                                /* generalized ones of the program's */
+    uint64_t unheld;                                   /* requests that are under way and that nobody waits for */
+    uint64_t matched;                                  /* found by MPI_Mprobe and not received yet */
+    uint64_t foreign;                                  /* communicators with members outside MPI_COMM_WORLD */
+    uint64_t windows_shared, windows_open, files_open; /* what a record does not go with */
+    const char *uncoloured; /* since the rank polls, a call without colour: why there is no record */
+    MPI_Comm self;          /* hands what is queued to the program */
     MPI_Comm bookmarks;
     MPI_Comm leaders;  /* of the world: makes those communicators that MPI makes by messages with the program's tags */
+    MPI_Errhandler twin_errors; /* of all twins */
     struct tide_mpi_host host;
     struct control_page *page; /* our own mapping of it; NULL before libtidemark is there */
     bool attached;
-    bool parked;  /* receives of ours are in MPI, in the old colour */
-    bool logging; /* the record of this epoch is whole so far */
+    uint32_t blocked; /* threads in a call of MPI's that waits for others */
+    bool parked;      /* receives of ours are in MPI, in the old colour */
+    bool logging;     /* the record of this epoch is whole so far */
 };
 
 extern struct inside inside;
@@ -134,12 +138,18 @@ static inline struct comm *comm_of(MPI_Comm handle)
 int comm_adopt(MPI_Comm made, uint64_t parent);
 /* The same in two parts, for what is made in the background: its identity first, in the order of the calls. */
 uint64_t comm_next_id(MPI_Comm like, uint64_t parent);
-int comm_adopt_pair(MPI_Comm made, MPI_Comm twin, uint64_t id);
+int comm_adopt_pair(MPI_Comm made, MPI_Comm twin, uint64_t id, uint64_t parent);
 /* One request of ours less is pending on what the program has freed. */
 void comm_unpend(struct comm *comm);
+/* A window or file less. */
+void comm_release(struct comm *comm);
+/* A collective on it is entered. */
+void comm_count_collective(MPI_Comm handle);
 /* Into the colour of the day. */
 void comms_colour(void);
 void comms_free_late(void);
+/* Its name, or else its members in MPI_COMM_WORLD and what it was made of. */
+void comm_describe(const struct comm *comm, char *to, size_t size);
 size_t comms_list(struct tide_mpi_comm *to, size_t room);
 
 /* A message was sent, or has been received from MPI in the colour of the day. */
@@ -165,10 +175,34 @@ void link_finish(void);
 
 /* A persistent one of MPI's, started on `comm`: ours is put around it. */
 int request_pass(MPI_Comm handle, MPI_Request *request);
-/* A nonblocking collective is outstanding; one of MPI's own requests, perhaps one of these, is complete. */
-void collective_note(MPI_Request handle);
-void collective_forget(MPI_Request handle);
+/* One of MPI's own requests that a program cannot begin again after a restart is outstanding; one, perhaps one of these, is
+ * complete. */
+enum unrepeatable { UNREPEATABLE_COLLECTIVE, UNREPEATABLE_FILE, UNREPEATABLE_PARTITIONED };
+void unrepeatable_note(MPI_Request handle, enum unrepeatable what);
+void unrepeatable_forget(MPI_Request handle);
+/* Of the first there is; NULL: none. */
+const char *unrepeatable_why(void);
 void grequest_forget(MPI_Request handle);
+
+/* ---- window.c ---- */
+
+/* A call whose effect on other ranks has no colour: while a cut is under way, there is no record for that reason. */
+void uncoloured(const char *why);
+
+/* ---- mpi_4.c ---- */
+
+/* A session is open, which is why there is no record; NULL: none. */
+const char *session_why(void);
+
+/* ---- made.c ---- */
+
+/* A window or a file was made of a communicator. key: its handle's bits, not 0. */
+void made_note(uint64_t key, MPI_Comm handle);
+void made_forget(uint64_t key);
+/* The communicator is gone. */
+void made_forget_all(const struct comm *comm);
+/* A collective call on it. */
+void made_collective(uint64_t key);
 
 /* ---- send.c ---- */
 
@@ -205,7 +239,7 @@ void receives_take_back(void);
 void receives_requeue(void);
 /* Those that wait in our queues go to MPI in the colour of the day, in order of posting. */
 void receives_to_mpi(void);
-/* Before a blocking collective, and behind it. */
+/* Before a call that waits for others, and behind it. */
 void receives_park(void);
 void receives_unpark(void);
 /* As MPI would, for what we found out ourselves. Returns what the call is to return. */
@@ -213,6 +247,11 @@ int raise_error(const struct comm *comm, int error);
 /* All but MPI_ERROR, which a single completion leaves alone. */
 void status_copy(MPI_Status *to, const MPI_Status *from);
 void status_empty(MPI_Status *status);
+
+/* ---- sendrecv.c ---- */
+
+/* Both its parts. */
+bool both_advance(struct request *request);
 
 /* ---- create.c ---- */
 
@@ -250,8 +289,16 @@ void parcels_forget(struct comm *comm);
 
 /* Look at the page, do what it says, take what has arrived. */
 void progress(void);
-/* Nothing is to do any more: calls may be quick again. */
+/* At the end of a call: where nothing is to do any more, calls may be quick again. */
 void settle_quick(void);
+/* Around a call of MPI's that waits for others, and in which nothing is polled: receives that wait are parked. True: leave.
+ */
+bool blocked_enter_slow(void);
+void blocked_leave(void);
+static inline bool blocked_enter(void)
+{
+    return !quick() && blocked_enter_slow();
+}
 void flip(uint64_t epoch, bool recorded);
 /* The record of this epoch is void. */
 void give_up(const char *why);

@@ -3,7 +3,6 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#include "ckpt/client/mpi/counters.h"
 #include "ckpt/client/mpi/inside.h"
 #include "ckpt/cut/channel.h"
 
@@ -61,14 +60,6 @@ void link_finish(void)
     atomic_store(&inside.page->ended_epoch, UINT64_MAX);
 }
 
-const struct tide_mpi_counters *tide_mpi_counters(void)
-{
-    static struct tide_mpi_counters counters;
-    struct comm *world = comm_find(MPI_COMM_WORLD);
-    atomic_store(&counters.collectives, world ? world->collectives : 0);
-    return &counters;
-}
-
 /* ---- records ---- */
 
 static enum tide_status refuse(char *why, size_t size, enum tide_status status, const char *text)
@@ -88,36 +79,44 @@ static enum tide_status may(char *why, size_t size)
                       "the program has a communicator with processes outside MPI_COMM_WORLD (spawned or connected)");
     if (inside.outstanding && !reposted) {
         snprintf(why, size,
-                 "%llu MPI requests are outstanding at the safe point; complete them first, or set TIDE_REQUESTS_REPOSTED and post "
+                 "%llu MPI requests are outstanding at the safe point; complete them first, or set TIDE_REQUESTS_REPOSTED "
+                 "and post "
                  "them again after a restart",
                  (unsigned long long)inside.outstanding);
         return TIDE_E_STATE;
     }
     if (inside.outstanding == 0)
-        inside.collectives_unnoted = false;
-    if (inside.collectives || inside.collectives_unnoted)
-        return refuse(why, size, TIDE_E_STATE,
-                      "a nonblocking MPI collective is outstanding at the safe point: a rank that has completed it would not begin it "
-                      "again after a restart; complete it before tide_step");
+        inside.unrepeatable_unnoted = false;
+    if (unrepeatable_why())
+        return refuse(why, size, TIDE_E_STATE, unrepeatable_why());
     if (inside.matched)
         return refuse(why, size, TIDE_E_STATE, "a message found by MPI_Mprobe is not received yet");
     if (inside.windows_shared)
         return refuse(why, size, TIDE_E_STATE, "an MPI window of shared memory exists: what others write there is not seen");
     if (inside.windows_open)
         return refuse(why, size, TIDE_E_STATE, "an epoch of an MPI window is open");
-    if (inside.window_used)
-        return refuse(why, size, TIDE_E_STATE, "a one-sided MPI operation was called while the checkpoint was being taken");
+    if (inside.uncoloured)
+        return refuse(why, size, TIDE_E_STATE, inside.uncoloured);
     if (inside.files_open)
         return refuse(why, size, TIDE_E_STATE, "an MPI file operation has begun and not ended");
-    if (inside.partitioned)
-        return refuse(why, size, TIDE_E_STATE, "a partitioned MPI request exists: its messages are not followed");
+    if (session_why())
+        return refuse(why, size, TIDE_E_STATE, session_why());
     if (comms > CONTROL_COMMS_MAX) {
-        snprintf(why, size, "the program has %zu communicators; at most %u are possible in a checkpoint", comms, CONTROL_COMMS_MAX);
+        snprintf(why, size, "the program has %zu communicators; at most %u are possible in a checkpoint", comms,
+                 CONTROL_COMMS_MAX);
         return TIDE_E_LIMIT;
     }
     if (cut_rank_record(&inside.cut) != 0)
         return refuse(why, size, TIDE_E_STATE, "the order to record was taken back");
     return TIDE_OK;
+}
+
+int tide_mpi_unfollowed(char *why, size_t why_size)
+{
+    if (session_why() == NULL)
+        return 0;
+    snprintf(why, why_size, "%s", session_why());
+    return 1;
 }
 
 /* The lock is held until tide_mpi_flip: nobody receives between the copy of the regions and the flip. */
@@ -132,6 +131,7 @@ void tide_mpi_flip(uint64_t epoch, int recorded)
 {
     if (inside.on && epoch > inside.cut.epoch)
         flip(epoch, recorded != 0);
+    settle_quick();
     inside_unlock();
 }
 
@@ -151,20 +151,34 @@ void tide_mpi_poll(void)
 
 /* ---- after a restart ---- */
 
-static enum tide_status load_entry(const struct cut_entry *entry, const void *payload, char *why, size_t why_size)
+/* As the program that made the checkpoint knew it. */
+static enum tide_status missing(const struct cut_channel *channel, uint64_t id, char *why, size_t why_size)
+{
+    struct cut_comm comm = {.id = 0};
+    for (uint32_t i = 0; i < channel->comms && comm.id != id; i++)
+        cut_channel_comm(channel, i, &comm);
+    if (comm.id != id)
+        return refuse(why, why_size, TIDE_E_CORRUPT,
+                      "a message of the channel log is for a communicator that its head does not have");
+    snprintf(why, why_size,
+             "the checkpoint has a message for communicator \"%s\" (%u members, identity %016llx) that the program has not "
+             "made; make the "
+             "same communicators in the same order before tide_restore",
+             comm.name[0] ? comm.name : "without a name", comm.size, (unsigned long long)id);
+    return TIDE_E_MISMATCH;
+}
+
+static enum tide_status load_entry(const struct cut_channel *channel, const struct cut_entry *entry, const void *payload,
+                                   char *why, size_t why_size)
 {
     struct comm *comm = inside.comms;
     while (comm && comm->id != entry->comm)
         comm = comm->next;
-    if (comm == NULL) {
-        snprintf(why, why_size,
-                 "the checkpoint has a message for a communicator (identity %016llx) that the program has not made; make the same "
-                 "communicators in the same order before tide_restore",
-                 (unsigned long long)entry->comm);
-        return TIDE_E_MISMATCH;
-    }
+    if (comm == NULL)
+        return missing(channel, entry->comm, why, why_size);
     if (entry->source >= (uint32_t)comm->size)
-        return refuse(why, why_size, TIDE_E_CORRUPT, "a message of the channel log is from a rank that its communicator does not have");
+        return refuse(why, why_size, TIDE_E_CORRUPT,
+                      "a message of the channel log is from a rank that its communicator does not have");
     if (parcel_load(comm, (int)entry->source, entry->tag, payload, entry->bytes) != TIDE_OK)
         return refuse(why, why_size, TIDE_E_NOMEM, "no memory for the messages of the checkpoint");
     return TIDE_OK;
@@ -182,7 +196,7 @@ enum tide_status tide_mpi_load(const void *log, size_t bytes, char *why, size_t 
         status = cut_channel_next(&channel, &entry, &payload, &err);
         if (status != TIDE_OK || payload == NULL)
             break;
-        status = load_entry(&entry, payload, why, why_size);
+        status = load_entry(&channel, &entry, payload, why, why_size);
     }
     if (err.text[0])
         snprintf(why, why_size, "%s", err.text);

@@ -19,7 +19,7 @@ struct tide_mpi_comm {
     uint64_t id;          /* the same on all members, and in the next generation (ckpt/cut/README.md) */
     uint64_t collectives; /* entered since the generation began */
     uint32_t size;        /* members; of an intercommunicator both groups */
-    char name[64];        /* MPI_Comm_get_name, or empty */
+    char name[64];        /* MPI_Comm_get_name; where that is empty, members and origin */
 };
 
 /* Offered by libtidemark; stays valid until tide_mpi_detach. */
@@ -27,8 +27,8 @@ struct tide_mpi_host {
     uint32_t version;
     uint32_t rank, world_size;
     struct control_page *page;
-    unsigned flags;            /* enum tide_mpi_flag */
-    void *context;             /* of append */
+    unsigned flags; /* enum tide_mpi_flag */
+    void *context;  /* of append */
     /* One more message into the channel log of the record under way, which is not whole until settled. `entry` is what
      * ckpt/cut/channel.h printed. Errors: LIMIT, NOSPACE, UNAVAILABLE: the record has failed. */
     enum tide_status (*append)(void *context, const void *entry, size_t bytes);
@@ -46,8 +46,11 @@ enum tide_mpi_flag { TIDE_MPI_REQUESTS_REPOSTED = 1 }; /* the program posts agai
 TIDE_MPI_LINK int tide_mpi_attach(const struct tide_mpi_host *host);
 TIDE_MPI_LINK void tide_mpi_detach(void);
 
-/* At a safe point that will record: may it? Errors, with a sentence in `why`: STATE (requests outstanding, a matched probe, a
- * window or file open, MPI is finalised), LIMIT. Nothing has changed then, and tide_mpi_flip must still be called. */
+/* Without tide_mpi_attach: nonzero where messages are passed that are not followed, with a sentence in `why`. Then there is
+ * no record. */
+TIDE_MPI_LINK int tide_mpi_unfollowed(char *why, size_t why_size);
+/* At a safe point that will record: may it? Errors, with a sentence in `why`: STATE (requests outstanding, a matched probe,
+ * a window or file open, MPI is finalised), LIMIT. Nothing has changed then, and tide_mpi_flip must still be called. */
 TIDE_MPI_LINK enum tide_status tide_mpi_may_record(char *why, size_t why_size);
 /* Into the next epoch, which must be `epoch`. recorded: regions are copied, and what arrives of older epochs is to be
  * appended; first of all what has arrived and was not received by the program yet. Publishes sent_before, arrived_before,

@@ -23,8 +23,8 @@ static int keep(enum request_kind kind, enum send_mode mode, void *buffer, int c
     return request ? MPI_SUCCESS : raise_error(comm, MPI_ERR_NO_MEM);
 }
 
-/* One that we keep; else MPI makes its own, or complains. It is not asked to make one that is thrown away: in Open MPI 4.1 that
- * takes a reference of the communicator with it. */
+/* One that we keep; else MPI makes its own, or complains. It is not asked to make one that is thrown away: in Open MPI 4.1
+ * that takes a reference of the communicator with it. */
 static struct comm *comm_to_keep(MPI_Comm handle, int peer, int tag)
 {
     inside_lock();
@@ -36,7 +36,8 @@ static struct comm *comm_to_keep(MPI_Comm handle, int peer, int tag)
 }
 
 #define SEND_INIT(name, mode)                                                                                               \
-    int MPI_##name(const void *buffer, int count, MPI_Datatype type, int to, int tag, MPI_Comm handle, MPI_Request *request) \
+    int MPI_##name(const void *buffer, int count, MPI_Datatype type, int to, int tag, MPI_Comm handle,                      \
+                   MPI_Request *request)                                                                                    \
     {                                                                                                                       \
         struct comm *comm = comm_to_keep(handle, to, tag);                                                                  \
         if (comm == NULL || to == MPI_ANY_SOURCE)                                                                           \
@@ -81,6 +82,8 @@ static int start(MPI_Request *handle)
 {
     struct request *request = request_of(*handle);
     int error;
+    if (request == NULL && inside.unrepeatable)
+        uncoloured("a partitioned MPI request was started while the checkpoint was being taken");
     if (request == NULL || !request->persistent)
         return real.Start(handle);
     if (request->kind == REQUEST_SEND)

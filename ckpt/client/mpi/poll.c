@@ -44,7 +44,7 @@ void flip(uint64_t epoch, bool recorded)
     comms_colour();
     receives_requeue();
     inside.logging = recorded;
-    inside.window_used = false;
+    inside.uncoloured = NULL;
     if (recorded) {
         parcels_log_all(); /* what is in the queues came before what MPI has matched since */
         receives_log();
@@ -53,7 +53,8 @@ void flip(uint64_t epoch, bool recorded)
     publish();
 }
 
-/* Settled: nothing of the old colour comes any more. Those in the queues came first, and stay there for whoever wants them. */
+/* Settled: nothing of the old colour comes any more. Those in the queues came first, and stay there for whoever wants them.
+ */
 static void release(void)
 {
     parcels_release_all();
@@ -75,7 +76,7 @@ static void look(void)
     if (acts & CUT_ACT_PLAIN)
         comms_free_late();
     if (acts & CUT_ACT_POLLING) {
-        inside.window_used = false;
+        inside.uncoloured = NULL;
         atomic_store(&inside.page->polling_epoch, inside.cut.aim);
     }
     if (acts & CUT_ACT_FLIP)
@@ -117,8 +118,35 @@ void progress(void)
         copies_progress();
 }
 
+/* ---- calls of MPI's that wait for others ---- */
+
+bool blocked_enter_slow(void)
+{
+    if (!inside.on)
+        return false;
+    inside_lock();
+    progress();
+    inside.blocked++;
+    settle_quick();
+    inside_unlock();
+    return true;
+}
+
+void blocked_leave(void)
+{
+    inside_lock();
+    inside.blocked--;
+    receives_unpark();
+    progress();
+    settle_quick();
+    inside_unlock();
+}
+
+/* Where a thread is in such a call, what waits is parked whenever nobody else looks. */
 void settle_quick(void)
 {
+    if (UNLIKELY(inside.blocked))
+        receives_park();
     bool idle = inside.cut.state == CUT_RANK_IDLE || inside.cut.state == CUT_RANK_FINISHED;
     bool nothing = inside.queued == 0 && inside.parcels.next == &inside.parcels && inside.copies == NULL &&
                    inside.unheld == 0 && !inside.many_threads;

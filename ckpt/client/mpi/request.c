@@ -105,6 +105,15 @@ void request_destroy(struct request *request)
         comm_unpend(comm);
 }
 
+bool requests_active(enum request_kind kind)
+{
+    for (uint32_t i = 0; i < requests.used; i++) {
+        if (requests.arena[i].kind == kind && requests.arena[i].state != REQUEST_INACTIVE)
+            return true;
+    }
+    return false;
+}
+
 uint32_t requests_on(const struct comm *comm)
 {
     uint32_t count = 0;
@@ -200,6 +209,8 @@ int MPI_Request_free(MPI_Request *handle)
     } else {
         if (inside.grequests)
             grequest_forget(*handle);
+        if (inside.unrepeatable)
+            unrepeatable_forget(*handle);
         error = real.Request_free(handle);
         inside.outstanding -= error == MPI_SUCCESS;
     }
@@ -207,26 +218,48 @@ int MPI_Request_free(MPI_Request *handle)
     return error;
 }
 
-/* Nonblocking collectives that the program has not completed. A record waits for none of them, and none is begun again. */
-#define COLLECTIVES_MAX 1024u
-static MPI_Request collectives[COLLECTIVES_MAX];
+#define UNREPEATABLE_MAX 1024u
+static struct {
+    MPI_Request handle;
+    enum unrepeatable what;
+} unrepeatable[UNREPEATABLE_MAX];
 
-void collective_note(MPI_Request handle)
+void unrepeatable_note(MPI_Request handle, enum unrepeatable what)
 {
-    if (inside.collectives < COLLECTIVES_MAX)
-        collectives[inside.collectives++] = handle;
-    else
-        inside.collectives_unnoted = true;
-}
-
-void collective_forget(MPI_Request handle)
-{
-    for (uint32_t i = 0; i < inside.collectives; i++) {
-        if (collectives[i] != handle)
-            continue;
-        collectives[i] = collectives[--inside.collectives];
+    if (inside.unrepeatable == UNREPEATABLE_MAX) {
+        inside.unrepeatable_unnoted = true;
         return;
     }
+    unrepeatable[inside.unrepeatable].handle = handle;
+    unrepeatable[inside.unrepeatable++].what = what;
+}
+
+void unrepeatable_forget(MPI_Request handle)
+{
+    for (uint32_t i = 0; i < inside.unrepeatable; i++) {
+        if (unrepeatable[i].handle != handle)
+            continue;
+        unrepeatable[i] = unrepeatable[--inside.unrepeatable];
+        return;
+    }
+}
+
+/* Some members may have completed a collective and others not. */
+const char *unrepeatable_why(void)
+{
+    if (inside.unrepeatable > 0 && unrepeatable[0].what == UNREPEATABLE_FILE)
+        return "a nonblocking MPI file operation is outstanding at the safe point; complete it before tide_step";
+    if (inside.unrepeatable > 0 && unrepeatable[0].what == UNREPEATABLE_PARTITIONED)
+        return "a partitioned MPI request exists: its messages are not followed";
+    if (inside.unrepeatable > 0 || inside.unrepeatable_unnoted || requests_active(REQUEST_PASSED))
+        return "a nonblocking MPI collective is outstanding at the safe point: a rank that has completed it would not begin "
+               "it again after "
+               "a restart; complete it before tide_step";
+    if (requests_active(REQUEST_BOTH))
+        return "an MPI_Isendrecv is outstanding at the safe point: to post it again would send its message twice; complete "
+               "it before "
+               "tide_step";
+    return NULL;
 }
 
 /* MPI's own requests of the program: those that can be cancelled. */

@@ -26,6 +26,7 @@ enum request_kind {
     REQUEST_SEND, /* persistent, or copied */
     REQUEST_RECV,
     REQUEST_CREATE, /* MPI_Comm_idup: two requests of MPI's */
+    REQUEST_BOTH,   /* MPI_Isendrecv: two requests of ours */
     REQUEST_PASSED, /* a persistent one of MPI's, which is counted while it is active */
     REQUEST_MESSAGE /* no request: what MPI_Mprobe found in our queue */
 };
@@ -64,10 +65,18 @@ struct request {
     MPI_Status status;
     int error;
     struct cut_receive receive; /* REQUEST_QUEUED, in the queue of its communicator */
-    MPI_Request real_twin;      /* REQUEST_CREATE, and what follows */
-    uint64_t created_id;
-    MPI_Comm created[2]; /* where MPI writes */
-    MPI_Comm *ret_created;
+    union {
+        struct { /* REQUEST_CREATE */
+            MPI_Request real_twin;
+            uint64_t created_id;
+            MPI_Comm created[2]; /* where MPI writes */
+            MPI_Comm *ret_created;
+        };
+        struct { /* REQUEST_BOTH */
+            struct request *out, *in;
+            void *packed; /* what goes out, where it stands in the way of what comes in */
+        };
+    };
 } __attribute__((aligned(64)));
 
 struct requests {
@@ -89,6 +98,8 @@ struct request *request_create(enum request_kind kind, struct comm *comm);
 void request_destroy(struct request *request);
 /* How many of ours are on it. */
 uint32_t requests_on(const struct comm *comm);
+/* One was started and not completed. */
+bool requests_active(enum request_kind kind);
 
 /* The same for what has nothing but its first 64 bytes, on a communicator that the program has not freed. request:
  * requests.free, which is not NULL. */

@@ -20,9 +20,9 @@ static void count_both(const struct comm *comm, int to, int from, const MPI_Stat
 }
 
 /* Both under way; the receive first, so that a rank may send to itself. */
-static int both_inside(const struct message *out, const struct message *in, struct comm *comm, MPI_Status *status)
+static int both_begin(const struct message *out, const struct message *in, struct comm *comm, struct request **ret_out,
+                      struct request **ret_in)
 {
-    unsigned spins = 0;
     struct request *receive = request_create(REQUEST_RECV, comm), *send = request_create(REQUEST_SEND, NULL);
     if (receive == NULL || send == NULL)
         return raise_error(comm, MPI_ERR_NO_MEM);
@@ -38,6 +38,18 @@ static int both_inside(const struct message *out, const struct message *in, stru
         return error; /* of arguments: MPI has raised it, and what was posted stays */
     if (send->real != MPI_REQUEST_NULL)
         send->state = REQUEST_REAL;
+    *ret_out = send;
+    *ret_in = receive;
+    return MPI_SUCCESS;
+}
+
+static int both_inside(const struct message *out, const struct message *in, struct comm *comm, MPI_Status *status)
+{
+    unsigned spins = 0;
+    struct request *receive = NULL, *send = NULL;
+    int error = both_begin(out, in, comm, &send, &receive);
+    if (error != MPI_SUCCESS)
+        return error;
     inside.outstanding += 2;
     /* Both are advanced in each turn: neither waits for the other. */
     for (;;) {
@@ -72,11 +84,13 @@ int MPI_Sendrecv(const void *out, int out_count, MPI_Datatype out_type, int to, 
             return real.Sendrecv(out, out_count, out_type, to, out_tag, in, in_count, in_type, from, in_tag, handle, status);
         if (status == MPI_STATUS_IGNORE)
             status = &own;
-        int error = real.Sendrecv(out, out_count, out_type, to, out_tag, in, in_count, in_type, from, in_tag, comm->now, status);
+        int error =
+            real.Sendrecv(out, out_count, out_type, to, out_tag, in, in_count, in_type, from, in_tag, comm->now, status);
         count_both(comm, to, from, status, error);
         return error;
     }
-    struct message outgoing = {(void *)(uintptr_t)out, out_count, out_type, to, out_tag}, incoming = {in, in_count, in_type, from, in_tag};
+    struct message outgoing = {(void *)(uintptr_t)out, out_count, out_type, to, out_tag},
+                   incoming = {in, in_count, in_type, from, in_tag};
     inside_lock();
     comm = comm_find(handle);
     int error = comm ? both_slow(&outgoing, &incoming, comm, status) : MPI_SUCCESS;
@@ -85,27 +99,40 @@ int MPI_Sendrecv(const void *out, int out_count, MPI_Datatype out_type, int to, 
                 : real.Sendrecv(out, out_count, out_type, to, out_tag, in, in_count, in_type, from, in_tag, handle, status);
 }
 
-/* What goes out is packed first. */
+/* What goes out is packed first. Free *ret_packed with mem_free. */
+static int pack_first(struct message *out, struct comm *comm, void **ret_packed)
+{
+    int room = 0, at = 0;
+    int error = PMPI_Pack_size(out->count, out->type, comm->now, &room);
+    if (error != MPI_SUCCESS)
+        return error;
+    void *packed = mem_try_alloc((size_t)room);
+    if (packed == NULL)
+        return raise_error(comm, MPI_ERR_NO_MEM);
+    error = PMPI_Pack(out->buffer, out->count, out->type, packed, room, &at, comm->now);
+    if (error != MPI_SUCCESS) {
+        mem_free(packed);
+        return error;
+    }
+    *out = (struct message){packed, at, MPI_PACKED, out->peer, out->tag};
+    *ret_packed = packed;
+    return MPI_SUCCESS;
+}
+
 static int replace_slow(void *buffer, int count, MPI_Datatype type, int to, int out_tag, int from, int in_tag,
                         struct comm *comm, MPI_Status *status)
 {
-    int room = 0, at = 0;
-    int error = PMPI_Pack_size(count, type, comm->now, &room);
-    void *packed = error == MPI_SUCCESS ? mem_try_alloc((size_t)room) : NULL;
-    if (error == MPI_SUCCESS && packed == NULL)
-        error = raise_error(comm, MPI_ERR_NO_MEM);
+    struct message out = {buffer, count, type, to, out_tag}, in = {buffer, count, type, from, in_tag};
+    void *packed = NULL;
+    int error = pack_first(&out, comm, &packed);
     if (error == MPI_SUCCESS)
-        error = PMPI_Pack(buffer, count, type, packed, room, &at, comm->now);
-    if (error == MPI_SUCCESS) {
-        struct message outgoing = {packed, at, MPI_PACKED, to, out_tag}, incoming = {buffer, count, type, from, in_tag};
-        error = both_slow(&outgoing, &incoming, comm, status);
-    }
+        error = both_slow(&out, &in, comm, status);
     mem_free(packed);
     return error;
 }
 
-int MPI_Sendrecv_replace(void *buffer, int count, MPI_Datatype type, int to, int out_tag, int from, int in_tag, MPI_Comm handle,
-                         MPI_Status *status)
+int MPI_Sendrecv_replace(void *buffer, int count, MPI_Datatype type, int to, int out_tag, int from, int in_tag,
+                         MPI_Comm handle, MPI_Status *status)
 {
     MPI_Status own;
     struct comm *comm;
@@ -127,3 +154,80 @@ int MPI_Sendrecv_replace(void *buffer, int count, MPI_Datatype type, int to, int
 
 INTERPOSED(Sendrecv);
 INTERPOSED(Sendrecv_replace);
+
+/* ---- in the background ---- */
+
+bool both_advance(struct request *request)
+{
+    if (request->state == REQUEST_DONE)
+        return true;
+    bool sent = request_advance(request->out), arrived = request_advance(request->in);
+    if (!sent || !arrived)
+        return false;
+    request->status = request->in->status;
+    request->error = request->in->error ? request->in->error : request->out->error;
+    request->ours = request->in->ours;
+    request_destroy(request->out);
+    request_destroy(request->in);
+    mem_free(request->packed);
+    request->state = REQUEST_DONE;
+    return true;
+}
+
+#if MPI_VERSION >= 4
+static int both_later(struct message *out, const struct message *in, struct comm *comm, bool replace,
+                      MPI_Request *ret_handle)
+{
+    void *packed = NULL;
+    progress();
+    struct request *request = request_create(REQUEST_BOTH, comm);
+    int error = request ? MPI_SUCCESS : raise_error(comm, MPI_ERR_NO_MEM);
+    if (error == MPI_SUCCESS && replace)
+        error = pack_first(out, comm, &packed);
+    if (error == MPI_SUCCESS)
+        error = both_begin(out, in, comm, &request->out, &request->in);
+    if (error == MPI_SUCCESS) {
+        request->packed = packed;
+        request->state = REQUEST_QUEUED;
+        inside.outstanding++;
+        *ret_handle = request_handle(request);
+    } else {
+        mem_free(packed);
+        if (request)
+            request_destroy(request);
+    }
+    settle_quick();
+    return error;
+}
+
+int MPI_Isendrecv(const void *out, int out_count, MPI_Datatype out_type, int to, int out_tag, void *in, int in_count,
+                  MPI_Datatype in_type, int from, int in_tag, MPI_Comm handle, MPI_Request *request)
+{
+    struct message outgoing = {(void *)(uintptr_t)out, out_count, out_type, to, out_tag},
+                   incoming = {in, in_count, in_type, from, in_tag};
+    inside_lock();
+    struct comm *comm = comm_find(handle);
+    int error =
+        comm ? both_later(&outgoing, &incoming, comm, false, request)
+             : real.Isendrecv(out, out_count, out_type, to, out_tag, in, in_count, in_type, from, in_tag, handle, request);
+    inside.outstanding += comm == NULL && inside.on && error == MPI_SUCCESS;
+    inside_unlock();
+    return error;
+}
+
+int MPI_Isendrecv_replace(void *buffer, int count, MPI_Datatype type, int to, int out_tag, int from, int in_tag,
+                          MPI_Comm handle, MPI_Request *request)
+{
+    struct message outgoing = {buffer, count, type, to, out_tag}, incoming = {buffer, count, type, from, in_tag};
+    inside_lock();
+    struct comm *comm = comm_find(handle);
+    int error = comm ? both_later(&outgoing, &incoming, comm, true, request)
+                     : real.Isendrecv_replace(buffer, count, type, to, out_tag, from, in_tag, handle, request);
+    inside.outstanding += comm == NULL && inside.on && error == MPI_SUCCESS;
+    inside_unlock();
+    return error;
+}
+
+INTERPOSED(Isendrecv);
+INTERPOSED(Isendrecv_replace);
+#endif

@@ -28,6 +28,8 @@ bool request_advance(struct request *request)
 {
     if (request->kind == REQUEST_CREATE)
         return request->state == REQUEST_DONE || create_advance(request);
+    if (request->kind == REQUEST_BOTH)
+        return both_advance(request);
     if (request->state == REQUEST_REAL)
         return advance_real(request);
     return request->state != REQUEST_QUEUED;
@@ -60,8 +62,8 @@ static void gone(MPI_Request handle)
     inside.outstanding--;
     if (UNLIKELY(inside.grequests))
         grequest_forget(handle);
-    if (UNLIKELY(inside.collectives))
-        collective_forget(handle);
+    if (UNLIKELY(inside.unrepeatable))
+        unrepeatable_forget(handle);
 }
 
 int try_one(MPI_Request *handle, int *ret_done, MPI_Status *status)
@@ -106,6 +108,8 @@ void look_early_for_all(int count, const MPI_Request *handles)
 {
     for (int i = 0; i < count; i++) {
         const struct request *request = request_of(handles[i]);
+        if (request && request->kind == REQUEST_BOTH && request->state != REQUEST_DONE)
+            request = request->in;
         if (request && request->kind == REQUEST_RECV && request->state == REQUEST_REAL)
             look_early_for(request);
     }

@@ -59,7 +59,7 @@ __attribute__((noinline)) static int waitall_slow(int count, MPI_Request *handle
 static bool all_plain(int count, const MPI_Request *handles, uint64_t *ret_active)
 {
     uint64_t active = 0;
-    if (!quick() || UNLIKELY(inside.grequests | inside.collectives))
+    if (!quick() || UNLIKELY(inside.grequests | inside.unrepeatable))
         return false;
     for (int i = 0; i < count; i++) {
         if (request_of(handles[i]) != NULL)

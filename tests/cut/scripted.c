@@ -1,0 +1,600 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* An MPI program of two ranks, each of which gives itself the orders that an agent would, word by word: what the interposer
+ * does in one state of a cut is seen without chance. A story that does not go on is ended by an alarm. Prints one line for
+ * each.
+ *
+ *     cut_scripted STORY */
+
+#include <fcntl.h>
+#include <mpi.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "ckpt/client/mpi/link.h"
+#include "ckpt/cut/channel.h"
+#include "ckpt/wire/local.h"
+
+#define STUCK_SECONDS 20
+#define LOG_BYTES ((size_t)64 << 20)
+
+static int rank;
+static bool right = true;
+static struct control_page *page;
+static unsigned char *channel_log; /* what was appended, behind a head */
+static size_t logged;
+static unsigned entries;
+
+/* What the ranks tell each other without MPI. */
+static struct side {
+    _Atomic unsigned arrived;
+    _Atomic bool posted;
+} * side;
+
+static void check(bool fact, const char *text)
+{
+    if (!fact)
+        fprintf(stderr, "cut_scripted: rank %d: not so: %s\n", rank, text);
+    right &= fact;
+}
+
+#define CHECK(fact) check(fact, #fact)
+
+static void *shared_memory(const char *path, size_t bytes)
+{
+    int fd = path ? open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600) : -1;
+    if (path && (fd < 0 || ftruncate(fd, (off_t)bytes) != 0))
+        return NULL;
+    void *at = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | (path ? 0 : MAP_ANONYMOUS), fd, 0);
+    if (fd >= 0)
+        close(fd);
+    return at == MAP_FAILED ? NULL : at;
+}
+
+static void nap(void)
+{
+    nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+}
+
+/* Both ranks are here. The other may need MPI's progress of this one to get here. */
+static void meet(void)
+{
+    static unsigned meetings;
+    int found;
+    meetings++;
+    side->arrived++;
+    while (side->arrived < 2 * meetings) {
+        MPI_Iprobe(1 - rank, 0, MPI_COMM_WORLD, &found, MPI_STATUS_IGNORE);
+        nap();
+    }
+}
+
+/* ---- the host ---- */
+
+static enum tide_status append(void *context, const void *entry, size_t bytes)
+{
+    (void)context;
+    if (logged + bytes > LOG_BYTES)
+        return TIDE_E_LIMIT;
+    memcpy(channel_log + logged, entry, bytes);
+    logged += bytes;
+    entries++;
+    return TIDE_OK;
+}
+
+static char given_up[512];
+
+static void give_up(void *context, uint32_t result, const char *why)
+{
+    (void)context;
+    (void)result;
+    snprintf(given_up, sizeof given_up, "%s", why);
+}
+
+static void attach(void)
+{
+    static struct tide_mpi_host host;
+    page = shared_memory(NULL, CONTROL_PAGE_BYTES);
+    channel_log = malloc(LOG_BYTES);
+    CHECK(page != NULL && channel_log != NULL);
+    atomic_store(&page->armed_step, STEP_NONE);
+    host = (struct tide_mpi_host){.version = TIDE_MPI_LINK_VERSION,
+                                  .rank = (uint32_t)rank,
+                                  .world_size = 2,
+                                  .page = page,
+                                  .flags = TIDE_MPI_REQUESTS_REPOSTED,
+                                  .append = append,
+                                  .give_up = give_up};
+    CHECK(tide_mpi_attach(&host));
+}
+
+static void told(void)
+{
+    atomic_fetch_add(&page->call_epoch, 1);
+    tide_mpi_poll();
+}
+
+static void arm(uint64_t epoch)
+{
+    atomic_store(&page->armed_step, STEP_NEXT);
+    atomic_store(&page->armed_epoch, epoch);
+    told();
+    CHECK(atomic_load(&page->polling_epoch) == epoch);
+}
+
+static void go(uint64_t epoch)
+{
+    atomic_store(&page->go_epoch, epoch);
+    told();
+}
+
+static char why[512];
+
+static bool record(uint64_t epoch)
+{
+    struct tide_mpi_comm comms[8];
+    struct cut_comm head[8];
+    why[0] = '\0';
+    bool may = tide_mpi_may_record(why, sizeof why) == TIDE_OK;
+    size_t count = tide_mpi_comms(comms, 8);
+    for (size_t i = 0; i < count && i < 8; i++) {
+        head[i] = (struct cut_comm){.id = comms[i].id, .collectives = comms[i].collectives, .size = comms[i].size};
+        memcpy(head[i].name, comms[i].name, sizeof head[i].name);
+    }
+    cut_channel_print_head(channel_log, head, count < 8 ? count : 8);
+    logged = cut_channel_head_bytes(count < 8 ? count : 8);
+    atomic_store(&page->armed_step, STEP_TAKEN);
+    tide_mpi_flip(epoch, may);
+    return may;
+}
+
+static void settle(uint64_t epoch)
+{
+    atomic_store(&page->settled_epoch, epoch);
+    told();
+}
+
+static void closed(uint64_t epoch)
+{
+    atomic_store(&page->closed_epoch, epoch);
+    told();
+}
+
+/* Both are in `epoch`, and it is over. */
+static void end(uint64_t epoch)
+{
+    meet();
+    tide_mpi_poll();
+    meet();
+    settle(epoch);
+    meet();
+    closed(epoch);
+}
+
+static void begin(uint64_t epoch)
+{
+    arm(epoch);
+    meet();
+    go(epoch);
+}
+
+static void refused(uint64_t epoch, const char *text)
+{
+    begin(epoch);
+    CHECK(!record(epoch));
+    check(strstr(why, text) != NULL, text);
+    if (strstr(why, text) == NULL)
+        fprintf(stderr, "cut_scripted: it says \"%s\"\n", why);
+    end(epoch);
+}
+
+static void accepted(uint64_t epoch)
+{
+    begin(epoch);
+    check(record(epoch), why[0] ? why : "accepted");
+    end(epoch);
+}
+
+/* ---- what is refused ---- */
+
+static void story_persistent(void)
+{
+    MPI_Request request;
+#if defined(OPEN_MPI)
+    int MPIX_Barrier_init(MPI_Comm comm, MPI_Info info, MPI_Request * request);
+    MPIX_Barrier_init(MPI_COMM_WORLD, MPI_INFO_NULL, &request);
+#else
+    MPI_Barrier_init(MPI_COMM_WORLD, MPI_INFO_NULL, &request);
+#endif
+    accepted(1);
+    MPI_Start(&request);
+    refused(2, "a nonblocking MPI collective is outstanding");
+    MPI_Wait(&request, MPI_STATUS_IGNORE);
+    accepted(3);
+    MPI_Request_free(&request);
+}
+
+static void story_window(void)
+{
+    int memory[4] = {0}, one = 1;
+    MPI_Win window;
+    MPI_Group all, other;
+    MPI_Win_create(memory, sizeof memory, sizeof memory[0], MPI_INFO_NULL, MPI_COMM_WORLD, &window);
+    MPI_Win_fence(0, window);
+    refused(1, "an epoch of an MPI window is open");
+    MPI_Put(&one, 1, MPI_INT, 1 - rank, rank, 1, MPI_INT, window);
+    MPI_Win_fence(MPI_MODE_NOSUCCEED, window);
+    accepted(2);
+    MPI_Win_lock(MPI_LOCK_SHARED, 1 - rank, 0, window);
+    refused(3, "an epoch of an MPI window is open");
+    MPI_Win_unlock(1 - rank, window);
+    MPI_Comm_group(MPI_COMM_WORLD, &all);
+    MPI_Group_incl(all, 1, &(int){1 - rank}, &other);
+    MPI_Win_post(other, 0, window);
+    refused(4, "an epoch of an MPI window is open");
+    MPI_Win_start(other, 0, window);
+    refused(5, "an epoch of an MPI window is open");
+    MPI_Win_complete(window);
+    MPI_Win_wait(window);
+    accepted(6);
+    /* Used by one that is armed: it may reach who has recorded. */
+    begin(7);
+    MPI_Win_lock(MPI_LOCK_SHARED, rank, 0, window);
+    MPI_Put(&one, 1, MPI_INT, rank, 3, 1, MPI_INT, window);
+    MPI_Win_unlock(rank, window);
+    CHECK(!record(7) && strstr(why, "a one-sided MPI operation was called") != NULL);
+    end(7);
+    CHECK(memory[1 - rank] == 1);
+    MPI_Group_free(&other);
+    MPI_Group_free(&all);
+    MPI_Win_free(&window);
+}
+
+static void story_file(void)
+{
+    char path[64], bytes[8] = "tidemark";
+    MPI_File file;
+    MPI_Request request;
+    MPI_Status status;
+    struct tide_mpi_comm world = {.id = 0};
+    snprintf(path, sizeof path, "/dev/shm/cut-scripted-file-%d", (int)getppid());
+    MPI_File_open(MPI_COMM_WORLD, path, MPI_MODE_CREATE | MPI_MODE_RDWR | MPI_MODE_DELETE_ON_CLOSE, MPI_INFO_NULL, &file);
+    tide_mpi_comms(&world, 1);
+    uint64_t before = world.collectives;
+    accepted(1);
+    MPI_File_iwrite_at(file, (MPI_Offset)(8 * rank), bytes, 8, MPI_BYTE, &request);
+    refused(2, "a nonblocking MPI file operation is outstanding");
+    MPI_Wait(&request, &status);
+    accepted(3);
+    MPI_File_write_at_all_begin(file, (MPI_Offset)(8 * rank), bytes, 8, MPI_BYTE);
+    refused(4, "an MPI file operation has begun and not ended");
+    MPI_File_write_at_all_end(file, bytes, &status);
+    accepted(5);
+    /* A collective call on a file is one of the communicator that it was opened on. */
+    MPI_File_write_at_all(file, (MPI_Offset)(8 * rank), bytes, 8, MPI_BYTE, &status);
+    tide_mpi_comms(&world, 1);
+    CHECK(world.collectives == before + 3);
+    MPI_File_close(&file);
+}
+
+/* ---- receives that wait are parked ---- */
+
+static MPI_Request posted;
+static int got;
+
+/* Rank 1 has flipped and its receive waits in a queue; rank 0 sends, waits for it to be matched, and comes to `call` then.
+ */
+static void parked(uint64_t epoch, void (*call)(void))
+{
+    int sent = (int)epoch;
+    got = 0;
+    begin(epoch);
+    if (rank == 1) {
+        CHECK(record(epoch));
+        MPI_Irecv(&got, 1, MPI_INT, 0, 5, MPI_COMM_WORLD, &posted);
+    }
+    meet();
+    if (rank == 0)
+        MPI_Ssend(&sent, 1, MPI_INT, 1, 5, MPI_COMM_WORLD);
+    call();
+    if (rank == 0)
+        CHECK(record(epoch));
+    else
+        MPI_Wait(&posted, MPI_STATUS_IGNORE);
+    CHECK(rank == 0 || got == sent);
+    end(epoch);
+}
+
+static MPI_Win parking_window;
+static MPI_File parking_file;
+
+static void call_fence(void)
+{
+    MPI_Win_fence(MPI_MODE_NOSUCCEED, parking_window);
+}
+
+static void call_open(void)
+{
+    char path[64];
+    snprintf(path, sizeof path, "/dev/shm/cut-scripted-park-%d", (int)getppid());
+    MPI_File_open(MPI_COMM_WORLD, path, MPI_MODE_CREATE | MPI_MODE_RDWR | MPI_MODE_DELETE_ON_CLOSE, MPI_INFO_NULL,
+                  &parking_file);
+}
+
+static void call_write(void)
+{
+    MPI_Status status;
+    MPI_File_write_at_all(parking_file, (MPI_Offset)rank, "x", 1, MPI_BYTE, &status);
+}
+
+static void call_close(void)
+{
+    MPI_File_close(&parking_file);
+}
+
+static void call_barrier(void)
+{
+    MPI_Barrier(MPI_COMM_WORLD);
+}
+
+static void story_parking(void)
+{
+    MPI_Win_create(NULL, 0, 1, MPI_INFO_NULL, MPI_COMM_WORLD, &parking_window);
+    parked(1, call_barrier);
+    parked(2, call_fence);
+    parked(3, call_open);
+    parked(4, call_write);
+    parked(5, call_close);
+    MPI_Win_free(&parking_window);
+}
+
+/* One thread of rank 1 is in a collective call already when another posts the receive that rank 0 needs to get there. */
+static void *in_barrier(void *unused)
+{
+    MPI_Barrier(MPI_COMM_WORLD);
+    return unused;
+}
+
+static void story_threads(void)
+{
+    int sent = 7;
+    pthread_t thread;
+    begin(1);
+    if (rank == 1) {
+        CHECK(record(1));
+        pthread_create(&thread, NULL, in_barrier, NULL);
+        nanosleep(&(struct timespec){.tv_nsec = 200000000}, NULL); /* until it is inside; sooner is no error */
+        MPI_Irecv(&got, 1, MPI_INT, 0, 5, MPI_COMM_WORLD, &posted);
+        side->posted = true;
+        pthread_join(thread, NULL);
+        MPI_Wait(&posted, MPI_STATUS_IGNORE);
+        CHECK(got == sent);
+    } else {
+        while (!side->posted)
+            nap();
+        MPI_Ssend(&sent, 1, MPI_INT, 1, 5, MPI_COMM_WORLD);
+        MPI_Barrier(MPI_COMM_WORLD);
+        CHECK(record(1));
+    }
+    end(1);
+}
+
+/* ---- errors ---- */
+
+static MPI_Comm handed;
+static int handed_times;
+
+static void handler(MPI_Comm *comm, int *error, ...)
+{
+    int class = 0;
+    MPI_Error_class(*error, &class);
+    CHECK(class == MPI_ERR_TRUNCATE);
+    handed = *comm;
+    handed_times++;
+}
+
+/* In both colours the program's handler gets the program's communicator. */
+static void story_handler(void)
+{
+    char bytes[8] = "toolong", small[2];
+    MPI_Comm comm;
+    MPI_Errhandler own;
+    MPI_Comm_dup(MPI_COMM_WORLD, &comm);
+    MPI_Comm_create_errhandler(handler, &own);
+    MPI_Comm_set_errhandler(comm, own);
+    for (uint64_t epoch = 1; epoch <= 2; epoch++) {
+        begin(epoch);
+        CHECK(record(epoch));
+        end(epoch);
+        handed = MPI_COMM_NULL;
+        if (rank == 0) {
+            MPI_Send(bytes, 8, MPI_BYTE, 1, 1, comm);
+        } else {
+            CHECK(MPI_Recv(small, 2, MPI_BYTE, 0, 1, comm, MPI_STATUS_IGNORE) != MPI_SUCCESS);
+            CHECK(handed == comm && handed_times == (int)epoch);
+        }
+        MPI_Barrier(comm);
+    }
+    MPI_Errhandler_free(&own);
+    MPI_Comm_free(&comm);
+}
+
+/* ---- restarts ---- */
+
+/* What a program has not made is told by the name it had, or its members. */
+static void story_missing(void)
+{
+    static const char *const expected[] = {"\"hydro\" (2 members", "\"rank 1 of MPI_COMM_WORLD\" (1 members"};
+    struct cut_comm comms[] = {{.id = 77, .size = 2, .name = "hydro"}, {.id = 0}};
+    struct tide_mpi_comm known[3];
+    unsigned char log[512];
+    MPI_Comm alone;
+    MPI_Comm_split(MPI_COMM_WORLD, rank, 0, &alone);
+    CHECK(tide_mpi_comms(known, 3) == 3);
+    MPI_Comm_free(&alone);
+    if (rank == 0)
+        return;
+    comms[1] = (struct cut_comm){.id = known[2].id, .size = known[2].size};
+    memcpy(comms[1].name, known[2].name, sizeof comms[1].name);
+    for (int i = 0; i < 2; i++) {
+        struct cut_entry entry = {.comm = comms[i].id, .source = 0, .tag = 1, .bytes = 0};
+        size_t head = cut_channel_head_bytes(2);
+        cut_channel_print_head(log, comms, 2);
+        cut_channel_frame(log + head, &entry);
+        CHECK(tide_mpi_load(log, head + cut_channel_entry_bytes(0), why, sizeof why) == TIDE_E_MISMATCH);
+        check(strstr(why, expected[i]) != NULL, why);
+    }
+}
+
+#define LARGE_INTS (5 << 20)
+
+/* A message of more bytes than are given to MPI at once: logged, loaded again, and the same. */
+static void story_large(void)
+{
+    int *numbers = calloc(LARGE_INTS, sizeof *numbers);
+    MPI_Status status;
+    int count = 0, wrong = 0;
+    CHECK(numbers != NULL);
+    begin(1);
+    if (rank == 0) {
+        for (int i = 0; i < LARGE_INTS; i++)
+            numbers[i] = i * 3;
+        MPI_Isend(numbers, LARGE_INTS, MPI_INT, 1, 9, MPI_COMM_WORLD, &posted);
+    }
+    meet();
+    if (rank == 1)
+        CHECK(record(1));
+    meet();
+    if (rank == 0)
+        MPI_Wait(&posted, MPI_STATUS_IGNORE);
+    else
+        MPI_Recv(numbers, LARGE_INTS, MPI_INT, 0, 9, MPI_COMM_WORLD, &status);
+    if (rank == 0)
+        CHECK(record(1));
+    end(1);
+    if (rank == 1) {
+        CHECK(entries == 1);
+        memset(numbers, 0, LARGE_INTS * sizeof *numbers);
+        CHECK(tide_mpi_load(channel_log, logged, why, sizeof why) == TIDE_OK);
+        MPI_Recv(numbers, LARGE_INTS, MPI_INT, MPI_ANY_SOURCE, MPI_ANY_TAG, MPI_COMM_WORLD, &status);
+        MPI_Get_count(&status, MPI_INT, &count);
+        for (int i = 0; i < LARGE_INTS; i++)
+            wrong += numbers[i] != i * 3;
+        CHECK(count == LARGE_INTS && wrong == 0 && status.MPI_TAG == 9);
+    }
+    free(numbers);
+}
+
+/* ---- MPI 4 ---- */
+
+#if MPI_VERSION >= 4
+static void story_mpi_4(void)
+{
+    int out[2] = {rank, rank + 10}, in[2] = {0};
+    MPI_Request request;
+    struct tide_mpi_comm world = {.id = 0};
+    tide_mpi_comms(&world, 1);
+    uint64_t before = world.collectives;
+    MPI_Isendrecv(&out[0], 1, MPI_INT, 1 - rank, 1, &in[0], 1, MPI_INT, 1 - rank, 1, MPI_COMM_WORLD, &request);
+    refused(1, "an MPI_Isendrecv is outstanding");
+    MPI_Wait(&request, MPI_STATUS_IGNORE);
+    CHECK(in[0] == 1 - rank);
+    MPI_Isendrecv_replace(&out[1], 1, MPI_INT, 1 - rank, 2, 1 - rank, 2, MPI_COMM_WORLD, &request);
+    MPI_Wait(&request, MPI_STATUS_IGNORE);
+    CHECK(out[1] == 11 - rank);
+    if (rank == 0)
+        MPI_Send_c(out, 2, MPI_INT, 1, 3, MPI_COMM_WORLD);
+    else
+        MPI_Recv_c(in, 2, MPI_INT, 0, 3, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
+    CHECK(rank == 0 || in[1] == 11);
+    MPI_Bcast_c(in, 2, MPI_INT, 1, MPI_COMM_WORLD);
+    MPI_Iallreduce_c(out, in, 2, MPI_INT, MPI_SUM, MPI_COMM_WORLD, &request);
+    refused(2, "a nonblocking MPI collective is outstanding");
+    MPI_Wait(&request, MPI_STATUS_IGNORE);
+    CHECK(in[0] == 1 && in[1] == 21);
+    tide_mpi_comms(&world, 1);
+    CHECK(world.collectives == before + 2);
+    accepted(3);
+    if (rank == 0)
+        MPI_Psend_init(out, 1, 2, MPI_INT, 1, 4, MPI_COMM_WORLD, MPI_INFO_NULL, &request);
+    else
+        MPI_Precv_init(in, 1, 2, MPI_INT, 0, 4, MPI_COMM_WORLD, MPI_INFO_NULL, &request);
+    refused(4, "a partitioned MPI request exists");
+    MPI_Start(&request);
+    if (rank == 0)
+        MPI_Pready(0, request);
+    MPI_Wait(&request, MPI_STATUS_IGNORE);
+    MPI_Request_free(&request);
+    accepted(5);
+    MPI_Session session;
+    MPI_Session_init(MPI_INFO_NULL, MPI_ERRORS_RETURN, &session);
+    refused(6, "an MPI session is open");
+    MPI_Session_finalize(&session);
+    accepted(7);
+}
+#endif
+
+/* ---- all of them ---- */
+
+static const struct story {
+    const char *name;
+    void (*tell)(void);
+    int threads;
+} stories[] = {{"persistent", story_persistent, MPI_THREAD_SINGLE},
+               {"window", story_window, MPI_THREAD_SINGLE},
+               {"file", story_file, MPI_THREAD_SINGLE},
+               {"parking", story_parking, MPI_THREAD_SINGLE},
+               {"threads", story_threads, MPI_THREAD_MULTIPLE},
+               {"handler", story_handler, MPI_THREAD_SINGLE},
+               {"missing", story_missing, MPI_THREAD_SINGLE},
+#if MPI_VERSION >= 4
+               {"mpi_4", story_mpi_4, MPI_THREAD_SINGLE},
+#endif
+               {"large", story_large, MPI_THREAD_SINGLE}};
+
+static const struct story *story_of(const char *name)
+{
+    for (size_t i = 0; i < sizeof stories / sizeof stories[0]; i++) {
+        if (name && strcmp(stories[i].name, name) == 0)
+            return &stories[i];
+    }
+    return NULL;
+}
+
+int main(int argc, char **argv)
+{
+    char path[64];
+    int size = 0, provided, all = 0;
+    const struct story *story = story_of(argc > 1 ? argv[1] : NULL);
+    if (story == NULL) {
+        fprintf(stderr, "usage: mpirun -n 2 cut_scripted STORY\n");
+        return 2;
+    }
+    alarm(STUCK_SECONDS);
+    setenv(ENV_SOCKET, "nobody", 1);
+    MPI_Init_thread(&argc, &argv, story->threads, &provided);
+    MPI_Comm_rank(MPI_COMM_WORLD, &rank);
+    MPI_Comm_size(MPI_COMM_WORLD, &size);
+    snprintf(path, sizeof path, "/dev/shm/cut-scripted-%d", (int)getppid());
+    side = shared_memory(path, sizeof *side);
+    if (side == NULL || size != 2 || provided < story->threads)
+        MPI_Abort(MPI_COMM_WORLD, 2);
+    attach();
+    story->tell();
+    MPI_Barrier(MPI_COMM_WORLD);
+    unlink(path);
+    int mine = right;
+    MPI_Allreduce(&mine, &all, 1, MPI_INT, MPI_MIN, MPI_COMM_WORLD);
+    if (rank == 0)
+        printf("cut_scripted %s %s\n", story->name, all ? "right" : "WRONG");
+    tide_mpi_detach();
+    MPI_Finalize();
+    return !all;
+}

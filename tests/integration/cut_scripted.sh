@@ -1,0 +1,42 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# What the interposer does in one state of a cut after the other, without chance: two ranks that give themselves their orders
+# (tests/cut/scripted.c), with Open MPI and with MPICH.
+set -uo pipefail
+# shellcheck source=tests/lib/scenario.sh
+. "$(dirname "${BASH_SOURCE[0]}")/../lib/scenario.sh"
+
+export OMPI_MCA_mpi_yield_when_idle=1 OMPI_MCA_rmaps_base_oversubscribe=1 OMPI_MCA_pml=ob1 OMPI_MCA_btl=self,vader
+export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
+
+open_mpi()
+{
+    timeout 60 mpirun -n 2 "$SCENARIO_BUILD/tests/cut_scripted" "$1"
+}
+
+mpich()
+{
+    timeout 60 mpiexec.mpich -n 2 "$SCENARIO_BUILD/tests/cut_scripted_mpich" "$1"
+}
+
+# stories MPI
+stories()
+{
+    expect "an active persistent collective is never cut through ($1)" "$1" persistent
+    expect "a window's epoch that is open, and a use of it under way, are refused ($1)" "$1" window
+    expect "a file operation that has not ended is refused, and collective ones are counted ($1)" "$1" file
+    expect "receives are parked around collectives, windows' and files' too ($1)" "$1" parking
+    expect "a receive that one thread posts while another is in a collective is parked at once ($1)" "$1" threads
+    expect "a program's error handler gets the program's communicator in either colour ($1)" "$1" handler
+    expect "a communicator that is missing after a restart is told by its name or its members ($1)" "$1" missing
+    expect "a large message is logged, and delivered after a restart ($1)" "$1" large
+}
+
+stories open_mpi
+if [ -x "$SCENARIO_BUILD/tests/cut_scripted_mpich" ]; then
+    stories mpich
+    expect "what MPI 4 added is followed, or refused (mpich)" mpich mpi_4
+else
+    expect "MPICH is there to test with (libmpich-dev, mpich)" false
+fi
+scenario_end
