@@ -6,201 +6,21 @@
  *
  *     cut_scripted STORY */
 
-#include <fcntl.h>
 #include <mpi.h>
 #include <pthread.h>
-#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "ckpt/client/mpi/link.h"
 #include "ckpt/cut/channel.h"
 #include "ckpt/wire/local.h"
+#include "tests/cut/self.h"
 
 #define STUCK_SECONDS 20
-#define LOG_BYTES ((size_t)64 << 20)
-
-static int rank;
-static bool right = true;
-static struct control_page *page;
-static unsigned char *channel_log; /* what was appended, behind a head */
-static size_t logged;
-static unsigned entries;
-
-/* What the ranks tell each other without MPI. */
-static struct side {
-    _Atomic unsigned arrived;
-    _Atomic bool posted;
-} * side;
-
-static void check(bool fact, const char *text)
-{
-    if (!fact)
-        fprintf(stderr, "cut_scripted: rank %d: not so: %s\n", rank, text);
-    right &= fact;
-}
-
-#define CHECK(fact) check(fact, #fact)
-
-static void *shared_memory(const char *path, size_t bytes)
-{
-    int fd = path ? open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600) : -1;
-    if (path && (fd < 0 || ftruncate(fd, (off_t)bytes) != 0))
-        return NULL;
-    void *at = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | (path ? 0 : MAP_ANONYMOUS), fd, 0);
-    if (fd >= 0)
-        close(fd);
-    return at == MAP_FAILED ? NULL : at;
-}
-
-static void nap(void)
-{
-    nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
-}
-
-/* Both ranks are here. The other may need MPI's progress of this one to get here. */
-static void meet(void)
-{
-    static unsigned meetings;
-    int found;
-    meetings++;
-    side->arrived++;
-    while (side->arrived < 2 * meetings) {
-        MPI_Iprobe(1 - rank, 0, MPI_COMM_WORLD, &found, MPI_STATUS_IGNORE);
-        nap();
-    }
-}
-
-/* ---- the host ---- */
-
-static enum tide_status append(void *context, const void *entry, size_t bytes)
-{
-    (void)context;
-    if (logged + bytes > LOG_BYTES)
-        return TIDE_E_LIMIT;
-    memcpy(channel_log + logged, entry, bytes);
-    logged += bytes;
-    entries++;
-    return TIDE_OK;
-}
-
-static char given_up[512];
-
-static void give_up(void *context, uint32_t result, const char *why)
-{
-    (void)context;
-    (void)result;
-    snprintf(given_up, sizeof given_up, "%s", why);
-}
-
-static void attach(void)
-{
-    static struct tide_mpi_host host;
-    page = shared_memory(NULL, CONTROL_PAGE_BYTES);
-    channel_log = malloc(LOG_BYTES);
-    CHECK(page != NULL && channel_log != NULL);
-    atomic_store(&page->armed_step, STEP_NONE);
-    host = (struct tide_mpi_host){.version = TIDE_MPI_LINK_VERSION,
-                                  .rank = (uint32_t)rank,
-                                  .world_size = 2,
-                                  .page = page,
-                                  .flags = TIDE_MPI_REQUESTS_REPOSTED,
-                                  .append = append,
-                                  .give_up = give_up};
-    CHECK(tide_mpi_attach(&host));
-}
-
-static void told(void)
-{
-    atomic_fetch_add(&page->call_epoch, 1);
-    tide_mpi_poll();
-}
-
-static void arm(uint64_t epoch)
-{
-    atomic_store(&page->armed_step, STEP_NEXT);
-    atomic_store(&page->armed_epoch, epoch);
-    told();
-    CHECK(atomic_load(&page->polling_epoch) == epoch);
-}
-
-static void go(uint64_t epoch)
-{
-    atomic_store(&page->go_epoch, epoch);
-    told();
-}
-
-static char why[512];
-
-static bool record(uint64_t epoch)
-{
-    struct tide_mpi_comm comms[8];
-    struct cut_comm head[8];
-    why[0] = '\0';
-    bool may = tide_mpi_may_record(why, sizeof why) == TIDE_OK;
-    size_t count = tide_mpi_comms(comms, 8);
-    for (size_t i = 0; i < count && i < 8; i++) {
-        head[i] = (struct cut_comm){.id = comms[i].id, .collectives = comms[i].collectives, .size = comms[i].size};
-        memcpy(head[i].name, comms[i].name, sizeof head[i].name);
-    }
-    cut_channel_print_head(channel_log, head, count < 8 ? count : 8);
-    logged = cut_channel_head_bytes(count < 8 ? count : 8);
-    atomic_store(&page->armed_step, STEP_TAKEN);
-    tide_mpi_flip(epoch, may);
-    return may;
-}
-
-static void settle(uint64_t epoch)
-{
-    atomic_store(&page->settled_epoch, epoch);
-    told();
-}
-
-static void closed(uint64_t epoch)
-{
-    atomic_store(&page->closed_epoch, epoch);
-    told();
-}
-
-/* Both are in `epoch`, and it is over. */
-static void end(uint64_t epoch)
-{
-    meet();
-    tide_mpi_poll();
-    meet();
-    settle(epoch);
-    meet();
-    closed(epoch);
-}
-
-static void begin(uint64_t epoch)
-{
-    arm(epoch);
-    meet();
-    go(epoch);
-}
-
-static void refused(uint64_t epoch, const char *text)
-{
-    begin(epoch);
-    CHECK(!record(epoch));
-    check(strstr(why, text) != NULL, text);
-    if (strstr(why, text) == NULL)
-        fprintf(stderr, "cut_scripted: it says \"%s\"\n", why);
-    end(epoch);
-}
-
-static void accepted(uint64_t epoch)
-{
-    begin(epoch);
-    check(record(epoch), why[0] ? why : "accepted");
-    end(epoch);
-}
 
 /* ---- what is refused ---- */
 
@@ -453,42 +273,65 @@ static void story_missing(void)
     }
 }
 
-#define LARGE_INTS (5 << 20)
+#define LARGE_INTS (5 << 20) /* more bytes than are given to MPI at once */
 
-/* A message of more bytes than are given to MPI at once: logged, loaded again, and the same. */
+static void fill(int *numbers)
+{
+    for (int i = 0; i < LARGE_INTS; i++)
+        numbers[i] = i * 3;
+}
+
+static bool filled(const int *numbers)
+{
+    int wrong = 0;
+    for (int i = 0; i < LARGE_INTS; i++)
+        wrong += numbers[i] != i * 3;
+    return wrong == 0;
+}
+
+/* Logged when it is taken and when it had been received before, loaded again, and sent from a copy: the same numbers. */
 static void story_large(void)
 {
-    int *numbers = calloc(LARGE_INTS, sizeof *numbers);
+    int *numbers = calloc(LARGE_INTS, sizeof *numbers), *early = calloc(LARGE_INTS, sizeof *early), count = 0, done = 0;
+    MPI_Request first = MPI_REQUEST_NULL;
     MPI_Status status;
-    int count = 0, wrong = 0;
-    CHECK(numbers != NULL);
+    CHECK(numbers != NULL && early != NULL);
     begin(1);
-    if (rank == 0) {
-        for (int i = 0; i < LARGE_INTS; i++)
-            numbers[i] = i * 3;
-        MPI_Isend(numbers, LARGE_INTS, MPI_INT, 1, 9, MPI_COMM_WORLD, &posted);
-    }
-    meet();
-    if (rank == 1)
-        CHECK(record(1));
-    meet();
     if (rank == 0)
-        MPI_Wait(&posted, MPI_STATUS_IGNORE);
+        fill(numbers);
+    if (rank == 0)
+        MPI_Send(numbers, LARGE_INTS, MPI_INT, 1, 8, MPI_COMM_WORLD);
     else
-        MPI_Recv(numbers, LARGE_INTS, MPI_INT, 0, 9, MPI_COMM_WORLD, &status);
+        MPI_Irecv(early, LARGE_INTS, MPI_INT, 0, 8, MPI_COMM_WORLD, &first);
+    while (rank == 1 && !done)
+        MPI_Request_get_status(first, &done, &status);
     if (rank == 0)
-        CHECK(record(1));
-    end(1);
+        MPI_Isend(numbers, LARGE_INTS, MPI_INT, 1, 9, MPI_COMM_WORLD, &posted);
+    meet();
+    CHECK(rank == 0 || record(1));
+    meet();
     if (rank == 1) {
-        CHECK(entries == 1);
+        MPI_Wait(&first, &status);
+        MPI_Recv(numbers, LARGE_INTS, MPI_INT, 0, 9, MPI_COMM_WORLD, &status);
+        CHECK(filled(early) && filled(numbers));
+        MPI_Send(numbers, LARGE_INTS, MPI_INT, 0, 10, MPI_COMM_WORLD);
+    } else {
+        MPI_Wait(&posted, MPI_STATUS_IGNORE);
+        CHECK(record(1));
         memset(numbers, 0, LARGE_INTS * sizeof *numbers);
-        CHECK(tide_mpi_load(channel_log, logged, why, sizeof why) == TIDE_OK);
+        MPI_Recv(numbers, LARGE_INTS, MPI_INT, 1, 10, MPI_COMM_WORLD, &status);
+        CHECK(filled(numbers));
+    }
+    end(1);
+    CHECK(rank == 0 || entries == 2);
+    CHECK(rank == 0 || tide_mpi_load(channel_log, logged, why, sizeof why) == TIDE_OK);
+    for (int tag = 8; rank == 1 && tag <= 9; tag++) {
+        memset(numbers, 0, LARGE_INTS * sizeof *numbers);
         MPI_Recv(numbers, LARGE_INTS, MPI_INT, MPI_ANY_SOURCE, MPI_ANY_TAG, MPI_COMM_WORLD, &status);
         MPI_Get_count(&status, MPI_INT, &count);
-        for (int i = 0; i < LARGE_INTS; i++)
-            wrong += numbers[i] != i * 3;
-        CHECK(count == LARGE_INTS && wrong == 0 && status.MPI_TAG == 9);
+        CHECK(count == LARGE_INTS && filled(numbers) && status.MPI_TAG == tag);
     }
+    free(early);
     free(numbers);
 }
 

@@ -6,8 +6,8 @@
 #include "ckpt/base/clock.h"
 #include "ckpt/client/mpi/inside.h"
 
-#define SPINS_MAX 64u        /* looks in vain before others are let run */
-#define LEAVE_MS_MAX 10000u  /* MPI_Finalize waits so long for what is sent from copies */
+#define SPINS_MAX 64u       /* looks in vain before others are let run */
+#define LEAVE_MS_MAX 10000u /* MPI_Finalize waits so long for what is sent from copies */
 
 static _Atomic uint64_t no_page;
 struct inside inside = {.word = &no_page, .quick = NEVER};
@@ -46,7 +46,8 @@ static void lock_init(void)
     pthread_mutexattr_destroy(&attributes);
 }
 
-/* What cannot be set up is left out, on all ranks alike but for memory: messages are not coloured then, and the page says so. */
+/* What cannot be set up is left out, on all ranks alike but for memory: messages are not coloured then, and the page says
+ * so. */
 static void begin(void)
 {
     const char *socket_path = getenv(ENV_SOCKET);

@@ -257,6 +257,30 @@ bool both_advance(struct request *request);
 
 bool create_advance(struct request *request);
 
+/* ---- pack.c ---- */
+
+/* So many bytes of MPI_PACKED, as MPI is told of them. MPI error codes. */
+struct bytes_type {
+    MPI_Datatype type;
+    int count;
+    bool own;
+};
+int bytes_type_init(struct bytes_type *ret_type, uint64_t bytes);
+void bytes_type_release(struct bytes_type *type);
+
+/* What a program sends, to be packed into `room` bytes. MPI error codes; MPI_ERR_COUNT, which nobody was told, where one
+ * element has more bytes than MPI packs. */
+struct packing {
+    const void *buffer;
+    int count, part; /* elements, and how many of them at once */
+    MPI_Datatype type;
+    MPI_Aint extent;
+    MPI_Comm comm;
+    uint64_t room;
+};
+int packing_init(struct packing *ret_packing, const void *buffer, int count, MPI_Datatype type, MPI_Comm comm);
+int packing_do(const struct packing *packing, void *to, uint64_t *ret_bytes);
+
 /* ---- parcel.c ---- */
 
 /* Take what MPI has, of both colours, on all communicators. */

@@ -1,5 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <limits.h>
 #include <string.h>
 
 #include "ckpt/base/mem.h"
@@ -7,43 +6,6 @@
 #include "ckpt/cut/channel.h"
 
 #define DELIVERY_TAG 7
-#define LARGE_BLOCK (1 << 20) /* messages of more bytes than an int counts are given to MPI in blocks */
-
-/* ---- bytes, however many ---- */
-
-struct bytes_type {
-    MPI_Datatype type;
-    int count;
-    bool own;
-};
-
-static int bytes_type_init(struct bytes_type *ret_type, uint64_t bytes)
-{
-    MPI_Datatype block, parts[2];
-    if (bytes <= INT_MAX) {
-        *ret_type = (struct bytes_type){.type = MPI_PACKED, .count = (int)bytes};
-        return MPI_SUCCESS;
-    }
-    int lengths[2] = {(int)(bytes / LARGE_BLOCK), (int)(bytes % LARGE_BLOCK)};
-    MPI_Aint at[2] = {0, (MPI_Aint)(bytes - bytes % LARGE_BLOCK)};
-    int error = PMPI_Type_contiguous(LARGE_BLOCK, MPI_PACKED, &block);
-    if (error != MPI_SUCCESS)
-        return error;
-    parts[0] = block;
-    parts[1] = MPI_PACKED;
-    *ret_type = (struct bytes_type){.count = 1, .own = true};
-    error = PMPI_Type_create_struct(2, lengths, at, parts, &ret_type->type);
-    if (error == MPI_SUCCESS)
-        error = PMPI_Type_commit(&ret_type->type);
-    real.Type_free(&block);
-    return error;
-}
-
-static void bytes_type_release(struct bytes_type *type)
-{
-    if (type->own)
-        real.Type_free(&type->type);
-}
 
 /* ---- parcels ---- */
 
@@ -100,8 +62,8 @@ bool parcel_whole(struct parcel *parcel)
 
 struct parcel *parcel_find(const struct comm *comm, int source, int tag)
 {
-    struct cut_message *message = cut_queue_find(&comm->queue, source == MPI_ANY_SOURCE ? CUT_ANY : source,
-                                                 tag == MPI_ANY_TAG ? CUT_ANY : tag);
+    struct cut_message *message =
+        cut_queue_find(&comm->queue, source == MPI_ANY_SOURCE ? CUT_ANY : source, tag == MPI_ANY_TAG ? CUT_ANY : tag);
     return message ? message->payload : NULL;
 }
 
@@ -306,13 +268,12 @@ void parcels_log_all(void)
 /* MPI packs whole elements; what the message had of them comes first. */
 static bool pack_received(const struct request *request, void *to, uint64_t bytes)
 {
-    int room = 0, at = 0;
-    MPI_Comm handle = request->comm->now;
-    if (PMPI_Pack_size(request->count, request->type, handle, &room) != MPI_SUCCESS)
+    struct packing packing;
+    uint64_t at = 0;
+    if (packing_init(&packing, request->buffer, request->count, request->type, request->comm->now) != MPI_SUCCESS)
         return false;
-    unsigned char *packed = mem_try_alloc((size_t)room);
-    bool whole = packed && PMPI_Pack(request->buffer, request->count, request->type, packed, room, &at, handle) == MPI_SUCCESS &&
-                 (uint64_t)at >= bytes;
+    unsigned char *packed = mem_try_alloc(packing.room);
+    bool whole = packed && packing_do(&packing, packed, &at) == MPI_SUCCESS && at >= bytes;
     if (whole)
         memcpy(to, packed, bytes);
     mem_free(packed);

@@ -65,18 +65,30 @@ static void bookmark_send(uint32_t peer)
     copy_add(copy, sizeof words);
 }
 
-static struct copy *pack(const void *buffer, int count, MPI_Datatype type, const struct comm *comm, int *ret_bytes)
+/* NULL: it cannot be copied, and goes from where it is. */
+static struct copy *pack(const void *buffer, int count, MPI_Datatype type, const struct comm *comm, uint64_t *ret_bytes)
 {
-    int room = 0, at = 0;
-    if (PMPI_Pack_size(count, type, comm->now, &room) != MPI_SUCCESS)
+    struct packing packing;
+    if (packing_init(&packing, buffer, count, type, comm->now) != MPI_SUCCESS)
         return NULL;
-    struct copy *copy = mem_try_alloc(sizeof *copy + (size_t)room);
-    if (copy && PMPI_Pack(buffer, count, type, copy->data, room, &at, comm->now) != MPI_SUCCESS) {
+    struct copy *copy = mem_try_alloc(sizeof *copy + packing.room);
+    if (copy && packing_do(&packing, copy->data, ret_bytes) != MPI_SUCCESS) {
         mem_free(copy);
         return NULL;
     }
-    *ret_bytes = at;
     return copy;
+}
+
+static int copy_send(struct copy *copy, uint64_t bytes, enum send_mode mode, int to, int tag, MPI_Comm handle)
+{
+    struct bytes_type type;
+    int error = bytes_type_init(&type, bytes);
+    if (error != MPI_SUCCESS)
+        return error;
+    error = real_isend(mode == SEND_BUFFERED ? SEND_STANDARD : mode, copy->data, type.count, type.type, to, tag, handle,
+                       &copy->real);
+    bytes_type_release(&type);
+    return error;
 }
 
 /* A synchronous one is done when it is matched, or when HOLD_MS have gone by: the receiver may have it in a queue of ours.
@@ -150,7 +162,8 @@ int send_begin(enum send_mode mode, const void *buffer, int count, MPI_Datatype 
 {
     bool ours = (unsigned)to < (unsigned)comm->size;
     struct copy *copy = NULL;
-    int bytes = 0, error;
+    uint64_t bytes = 0;
+    int error;
     *ret_real = MPI_REQUEST_NULL;
     if (UNLIKELY(inside.copied > COPIED_BYTES_MAX))
         wait_for_room();
@@ -159,8 +172,7 @@ int send_begin(enum send_mode mode, const void *buffer, int count, MPI_Datatype 
         copy = pack(buffer, count, type, comm, &bytes);
     }
     if (copy)
-        error = real_isend(mode == SEND_BUFFERED ? SEND_STANDARD : mode, copy->data, bytes, MPI_PACKED, to, tag, comm->now,
-                           &copy->real);
+        error = copy_send(copy, bytes, mode, to, tag, comm->now);
     else
         error = real_isend(mode, buffer, count, type, to, tag, comm->now, ret_real);
     if (error != MPI_SUCCESS) {

@@ -99,22 +99,25 @@ int MPI_Sendrecv(const void *out, int out_count, MPI_Datatype out_type, int to, 
                 : real.Sendrecv(out, out_count, out_type, to, out_tag, in, in_count, in_type, from, in_tag, handle, status);
 }
 
-/* What goes out is packed first. Free *ret_packed with mem_free. */
-static int pack_first(struct message *out, struct comm *comm, void **ret_packed)
+/* What goes out is packed first. Free *ret_packed with mem_free; its type is the caller's to release. */
+static int pack_first(struct message *out, struct comm *comm, void **ret_packed, struct bytes_type *ret_type)
 {
-    int room = 0, at = 0;
-    int error = PMPI_Pack_size(out->count, out->type, comm->now, &room);
+    struct packing packing;
+    uint64_t bytes = 0;
+    int error = packing_init(&packing, out->buffer, out->count, out->type, comm->now);
     if (error != MPI_SUCCESS)
-        return error;
-    void *packed = mem_try_alloc((size_t)room);
+        return error == MPI_ERR_COUNT ? raise_error(comm, error) : error;
+    void *packed = mem_try_alloc(packing.room);
     if (packed == NULL)
         return raise_error(comm, MPI_ERR_NO_MEM);
-    error = PMPI_Pack(out->buffer, out->count, out->type, packed, room, &at, comm->now);
+    error = packing_do(&packing, packed, &bytes);
+    if (error == MPI_SUCCESS)
+        error = bytes_type_init(ret_type, bytes);
     if (error != MPI_SUCCESS) {
         mem_free(packed);
         return error;
     }
-    *out = (struct message){packed, at, MPI_PACKED, out->peer, out->tag};
+    *out = (struct message){packed, ret_type->count, ret_type->type, out->peer, out->tag};
     *ret_packed = packed;
     return MPI_SUCCESS;
 }
@@ -123,10 +126,12 @@ static int replace_slow(void *buffer, int count, MPI_Datatype type, int to, int 
                         struct comm *comm, MPI_Status *status)
 {
     struct message out = {buffer, count, type, to, out_tag}, in = {buffer, count, type, from, in_tag};
+    struct bytes_type packed_type = {.own = false};
     void *packed = NULL;
-    int error = pack_first(&out, comm, &packed);
+    int error = pack_first(&out, comm, &packed, &packed_type);
     if (error == MPI_SUCCESS)
         error = both_slow(&out, &in, comm, status);
+    bytes_type_release(&packed_type);
     mem_free(packed);
     return error;
 }
@@ -178,14 +183,16 @@ bool both_advance(struct request *request)
 static int both_later(struct message *out, const struct message *in, struct comm *comm, bool replace,
                       MPI_Request *ret_handle)
 {
+    struct bytes_type packed_type = {.own = false};
     void *packed = NULL;
     progress();
     struct request *request = request_create(REQUEST_BOTH, comm);
     int error = request ? MPI_SUCCESS : raise_error(comm, MPI_ERR_NO_MEM);
     if (error == MPI_SUCCESS && replace)
-        error = pack_first(out, comm, &packed);
+        error = pack_first(out, comm, &packed, &packed_type);
     if (error == MPI_SUCCESS)
         error = both_begin(out, in, comm, &request->out, &request->in);
+    bytes_type_release(&packed_type);
     if (error == MPI_SUCCESS) {
         request->packed = packed;
         request->state = REQUEST_QUEUED;
