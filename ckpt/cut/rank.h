@@ -172,8 +172,8 @@ void cut_rank_sums(const struct cut_rank *rank, uint64_t *ret_sent, uint64_t *re
 /* ---- bookmarks ---- */
 
 /* Before a message is counted as sent: must the peer be told how many there were? Nonzero: send it this bookmark, now. It is
- * due, and the same, until it was told. Where that fails the message may go all the same: it is held until the bookmark
- * comes, or until settled. */
+ * due, and the same, until it was told. A message that goes without is held until it comes, or until settled: too late for a
+ * program in which somebody waits for that message in a collective. */
 int cut_rank_bookmark_due(struct cut_rank *rank, uint32_t peer, uint64_t *ret_epoch, uint64_t *ret_count);
 void cut_rank_bookmark_told(struct cut_rank *rank, uint32_t peer);
 /* One came, perhaps before our flip, perhaps late. Nonzero when it released what was held of that peer. */

@@ -20,7 +20,7 @@
 #include "ckpt/wire/local.h"
 #include "tests/cut/self.h"
 
-#define STUCK_SECONDS 20
+#define STUCK_SECONDS 50
 
 /* ---- what is refused ---- */
 

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "ckpt/base/clock.h"
+#include "ckpt/base/mem.h"
 #include "ckpt/client/mpi/inside.h"
 
 #define SPINS_MAX 64u       /* looks in vain before others are let run */
@@ -62,8 +63,11 @@ static void begin(void)
     inside.parcels.prev = inside.parcels.next = &inside.parcels;
     inside.last_handle = MPI_COMM_NULL;
     lock_init();
+    inside.told = mem_try_array((size_t)inside.world_size, sizeof *inside.told);
+    for (int i = 0; inside.told && i < inside.world_size; i++)
+        inside.told[i].real = MPI_REQUEST_NULL;
     if (cut_rank_init(&inside.cut, (uint32_t)inside.rank, (uint32_t)inside.world_size, &err) != TIDE_OK ||
-        requests_init() != MPI_SUCCESS)
+        inside.told == NULL || requests_init() != MPI_SUCCESS)
         return;
     inside.many_threads = level == MPI_THREAD_MULTIPLE;
     inside.on = true;
@@ -100,7 +104,7 @@ static void leave(void)
     if (real.Ibarrier(inside.bookmarks, &barrier) != MPI_SUCCESS)
         together = 1;
     /* Others may wait for messages of ours, and we follow what the page says, until all are here. */
-    while (!together || (inside.copies && clock_mono_ns() < until)) {
+    while (!together || ((inside.copies || !bookmarks_sent()) && clock_mono_ns() < until)) {
         if (!together)
             real.Test(&barrier, &together, MPI_STATUS_IGNORE);
         inside_pause(&spins);

@@ -70,6 +70,12 @@ struct copy {
     unsigned char data[];
 };
 
+/* What one rank was told last of how many messages it had been sent. */
+struct bookmark {
+    uint64_t words[2];
+    MPI_Request real;
+};
+
 struct inside {
     _Atomic uint64_t *word; /* page->call_epoch, or a private one before libtidemark is there */
     uint64_t quick;         /* what it reads when there is nothing to do; NEVER while there is, and outside a job */
@@ -99,7 +105,8 @@ struct inside {
     const char *uncoloured; /* since the rank polls, a call without colour: why there is no record */
     MPI_Comm self;          /* hands what is queued to the program */
     MPI_Comm bookmarks;
-    MPI_Comm leaders;  /* of the world: makes those communicators that MPI makes by messages with the program's tags */
+    struct bookmark *told; /* one per rank of the world */
+    MPI_Comm leaders;      /* of the world: makes those communicators that MPI makes by messages with the program's tags */
     MPI_Errhandler twin_errors; /* of all twins */
     struct tide_mpi_host host;
     struct control_page *page; /* our own mapping of it; NULL before libtidemark is there */
@@ -211,6 +218,8 @@ void made_collective(uint64_t key);
 int send_begin(enum send_mode mode, const void *buffer, int count, MPI_Datatype type, int to, int tag, struct comm *comm,
                struct request *request, MPI_Request *ret_real);
 void copies_progress(void);
+/* All bookmarks are on their way. */
+bool bookmarks_sent(void);
 int send_wait(enum send_mode mode, const void *buffer, int count, MPI_Datatype type, int to, int tag, struct comm *comm);
 
 /* ---- attribute.c ---- */

@@ -45,24 +45,36 @@ static void copy_add(struct copy *copy, size_t bytes)
     inside.quick = NEVER;
 }
 
-/* Tell `peer` how many messages there were before the flip, ahead of the first one behind it. Where there is no memory, it
- * is tried again with the next message to it; what goes without is held there so long, or until settled. */
+static bool bookmark_room(struct bookmark *bookmark)
+{
+    int done = 1;
+    if (bookmark->real != MPI_REQUEST_NULL)
+        real.Test(&bookmark->real, &done, MPI_STATUS_IGNORE);
+    return done;
+}
+
+/* Tell `peer` how many messages there were before the flip, ahead of the first one behind it. There is room for one, and it
+ * is free: what an epoch told was taken in that epoch, before the next begins. Should it not be so the peer is told with the
+ * next message, and what goes before is held there until then, or until settled. */
 static void bookmark_send(uint32_t peer)
 {
-    uint64_t words[2];
-    if (!cut_rank_bookmark_due(&inside.cut, peer, &words[0], &words[1]))
+    uint64_t epoch, count;
+    struct bookmark *bookmark = &inside.told[peer];
+    if (!cut_rank_bookmark_due(&inside.cut, peer, &epoch, &count) || !bookmark_room(bookmark))
         return;
-    struct copy *copy = mem_try_alloc(sizeof *copy + sizeof words);
-    if (copy == NULL)
-        return;
-    memcpy(copy->data, words, sizeof words);
-    if (real.Isend(copy->data, (int)sizeof words, MPI_BYTE, (int)peer, BOOKMARK_TAG, inside.bookmarks, &copy->real) !=
-        MPI_SUCCESS) {
-        mem_free(copy);
-        return;
-    }
-    cut_rank_bookmark_told(&inside.cut, peer);
-    copy_add(copy, sizeof words);
+    bookmark->words[0] = epoch;
+    bookmark->words[1] = count;
+    if (real.Isend(bookmark->words, (int)sizeof bookmark->words, MPI_BYTE, (int)peer, BOOKMARK_TAG, inside.bookmarks,
+                   &bookmark->real) == MPI_SUCCESS)
+        cut_rank_bookmark_told(&inside.cut, peer);
+}
+
+bool bookmarks_sent(void)
+{
+    bool all = true;
+    for (int i = 0; i < inside.world_size; i++)
+        all &= bookmark_room(&inside.told[i]);
+    return all;
 }
 
 /* NULL: it cannot be copied, and goes from where it is. */

@@ -386,8 +386,7 @@ void shell_send(struct world *world, struct rank *rank, struct ireq *ireq, uint3
 {
     const struct message *m = &world->program->messages[message];
     uint64_t epoch, count;
-    bool memory = message % 16 != 7; /* else it goes without, and the next one to that rank with */
-    if (cut_rank_bookmark_due(&rank->cut, m->dst, &epoch, &count) && memory) {
+    if (cut_rank_bookmark_due(&rank->cut, m->dst, &epoch, &count)) {
         pmpi_bookmark(world, rank, m->dst, epoch, count);
         cut_rank_bookmark_told(&rank->cut, m->dst);
     }
