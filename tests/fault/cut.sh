@@ -10,7 +10,7 @@ BANK=$SCENARIO_BUILD/examples/bank/bank
 BANK_NODES=2
 BANK_NPROC=2
 BANK_KILLS=${CUT_KILLS:-4}
-BANK_TRANSFERS=$((1000 * BANK_KILLS))
+BANK_TRANSFERS=$((1500 * BANK_KILLS))
 BANK_PAUSE_US=1500
 BANK_CKPT_EVERY=100ms
 BANK_GONE_S=40     # it goes on by then, whatever was killed
@@ -47,10 +47,11 @@ cut_job_goes_on()
         (.generation as \$g | [(.ckpts // [])[] | select(.sealed_ms > 0 and .generation == \$g)] != []))"
 }
 
-# Of everything that is to die; looked for before, as that takes its time.
+# Of everything that is to die; looked for before, as that takes its time. members: those of a group of coordinators among them.
 cut_victims()
 {
-    local node member
+    local node
+    members=()
     mapfile -t victims < <(cluster_ranks "$job" | cut -d ' ' -f 1)
     case $kind in
     agents | all)
@@ -58,14 +59,13 @@ cut_victims()
             mapfile -t -O ${#victims[@]} victims < <(cluster_pids $node)
         done
         ;;&
-    coordinator)
-        ! cluster_is_group || { cluster_await_leader && victims+=("${CLUSTER_MEMBER_PID[$CLUSTER_LEADER]}"); }
-        ;;&
-    all)
-        ! cluster_is_group || victims+=("${CLUSTER_MEMBER_PID[@]}")
-        ;;&
+    coordinator) ! cluster_is_group || { cluster_await_leader && members=("$CLUSTER_LEADER"); } ;;&
+    all) ! cluster_is_group || members=("${!CLUSTER_MEMBER_PID[@]}") ;;&
     coordinator | all)
         cluster_is_group || victims+=("$CLUSTER_COORDINATOR_PID")
+        for node in "${members[@]}"; do
+            victims+=("${CLUSTER_MEMBER_PID[$node]}")
+        done
         ;;
     esac
 }
@@ -73,6 +73,10 @@ cut_victims()
 cut_start_again()
 {
     local node
+    for node in "${members[@]}"; do
+        cluster_await_end "${CLUSTER_MEMBER_PID[$node]}"
+        unset "CLUSTER_MEMBER_PID[$node]"
+    done
     case $kind in
     agents | all)
         for ((node = 1; node <= BANK_NODES; node++)); do
@@ -107,7 +111,7 @@ cut_check_restored()
 
 cut_strike()
 {
-    local kill kinds=(ranks agents coordinator all) kind victims=() open generation=0
+    local kill kinds=(ranks agents coordinator all) kind victims=() members=() open generation=0
     for ((kill = 0; kill < BANK_KILLS; kill++)); do
         kind=${kinds[$(((round * BANK_KILLS + kill) % 4))]}
         wait_for $BANK_GONE_S "$job to go on" cut_job_goes_on || { violated "$job does not go on behind generation $generation"; return; }
