@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* Preloaded before libtidemark_mpi and libtidemark: any MPI program becomes one that can be cut. What is tested is that its messages
- * are none the worse for it; it has no state that is saved.
+/* Preloaded before libtidemark_mpi and libtidemark: any MPI program becomes one that can be cut. What is tested is that its
+ * messages are none the worse for it; it has no state that is saved.
  *
- * CUT_ATTACH_EVERY=N: each Nth of its MPI calls (of those below, in its first thread) is a safe point, so that ranks record between any
- * two calls, with whatever messages and requests are under way. Without it there is none: ranks are ordered to flip in the middle of
- * what they do, and no cut is whole. */
+ * CUT_ATTACH_EVERY=N: each Nth of its MPI calls (of those below, in its first thread) is a safe point, so that ranks record
+ * between any two calls, with whatever messages and requests are under way. Without it there is none: ranks are ordered to
+ * flip in the middle of what they do, and no cut is whole. */
 
 #include <dlfcn.h>
 #include <mpi.h>
@@ -40,10 +40,11 @@ static void safe_point(void)
     inside = 0;
 }
 
-/* The function of the same name behind this library, which is libtidemark_mpi's. Under both names: see ckpt/client/mpi/real.h. */
-#define NEXT(name, parameters)                                                                                               \
-    static int(*next) parameters;                                                                                            \
-    if (next == NULL)                                                                                                        \
+/* The function of the same name behind this library, which is libtidemark_mpi's. Under both names: see
+ * ckpt/client/mpi/real.h. */
+#define NEXT(name, parameters)                                                                                              \
+    static int(*next) parameters;                                                                                           \
+    if (next == NULL)                                                                                                       \
     *(void **)&next = dlsym(RTLD_NEXT, "MPI_" #name)
 #define BOTH_NAMES(name) __typeof__(MPI_##name) PMPI_##name __attribute__((alias("MPI_" #name)))
 
@@ -74,18 +75,19 @@ BOTH_NAMES(Init);
 BOTH_NAMES(Init_thread);
 BOTH_NAMES(Finalize);
 
-#define SAFE_POINT(name, parameters, arguments)                                                                              \
-    int MPI_##name parameters                                                                                                \
-    {                                                                                                                        \
-        NEXT(name, parameters);                                                                                              \
-        safe_point();                                                                                                        \
-        return next arguments;                                                                                               \
-    }                                                                                                                        \
+#define SAFE_POINT(name, parameters, arguments)                                                                             \
+    int MPI_##name parameters                                                                                               \
+    {                                                                                                                       \
+        NEXT(name, parameters);                                                                                             \
+        safe_point();                                                                                                       \
+        return next arguments;                                                                                              \
+    }                                                                                                                       \
     BOTH_NAMES(name)
 
 #define SEND_PARAMETERS (const void *buffer, int count, MPI_Datatype type, int to, int tag, MPI_Comm comm)
 #define SEND_ARGUMENTS (buffer, count, type, to, tag, comm)
-#define ISEND_PARAMETERS (const void *buffer, int count, MPI_Datatype type, int to, int tag, MPI_Comm comm, MPI_Request *request)
+#define ISEND_PARAMETERS                                                                                                    \
+    (const void *buffer, int count, MPI_Datatype type, int to, int tag, MPI_Comm comm, MPI_Request *request)
 #define IRECV_PARAMETERS (void *buffer, int count, MPI_Datatype type, int from, int tag, MPI_Comm comm, MPI_Request *request)
 
 SAFE_POINT(Send, SEND_PARAMETERS, SEND_ARGUMENTS);

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Debian packages this project needs, and a function that installs what is missing. Source it, then call
-# deps_ensure with the lists wanted: "build", "run", "test", "s3", "bench", "fuzz".
+# deps_ensure with the lists wanted: "build", "run", "test", "programs", "s3", "bench", "fuzz".
 # shellcheck shell=bash
 
 # To compile the daemons, the libraries and the examples.
@@ -9,7 +9,9 @@ DEPS_BUILD=(gcc make cmake ninja-build pkg-config libuv1-dev libmicrohttpd-dev l
 # To run examples/quickstart.
 DEPS_RUN=(openmpi-bin dataset-fashion-mnist iproute2 procps util-linux jq curl python3)
 # To run every test, besides both lists above.
-DEPS_TEST=(shellcheck ccache openssl zstd libmpich-dev mpich)
+DEPS_TEST=(shellcheck ccache openssl zstd libmpich-dev mpich gfortran mumps-test)
+# Programs that tests/cut/programs runs, besides.
+DEPS_PROGRAMS=(python3-mpi4py hpcc scalapack-mpi-test netpipe-openmpi netpipe-mpich2)
 # A real S3 server for tests/integration/store_s3.sh, which asks for it itself and is skipped where it cannot be had.
 DEPS_S3=(radosgw ceph-mon ceph-osd ceph-common curl)
 # Clients of S3 that tests/bench/bench_s3.sh compares with; it asks for them itself.
@@ -37,7 +39,7 @@ deps_update_lists()
     fi
 }
 
-# deps_ensure build|run|test|s3|bench|fuzz … : install what is missing of these lists, telling before doing. Silent when all is there.
+# deps_ensure build|run|test|programs|s3|bench|fuzz … : install what is missing of these lists, telling before doing. Silent when all is there.
 deps_ensure()
 {
     local list packages=() missing=() as_root=()
@@ -46,10 +48,11 @@ deps_ensure()
         build) packages+=("${DEPS_BUILD[@]}") ;;
         run) packages+=("${DEPS_RUN[@]}") ;;
         test) packages+=("${DEPS_TEST[@]}") ;;
+        programs) packages+=("${DEPS_PROGRAMS[@]}") ;;
         s3) packages+=("${DEPS_S3[@]}") ;;
         bench) packages+=("${DEPS_BENCH[@]}") ;;
         fuzz) packages+=("${DEPS_FUZZ[@]}") ;;
-        *) echo "deps: no list of packages named '$list' (build, run, test, s3, bench, fuzz)" >&2; return 2 ;;
+        *) echo "deps: no list of packages named '$list' (build, run, test, programs, s3, bench, fuzz)" >&2; return 2 ;;
         esac
     done
     if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "ckpt/client/mpi/inside.h"
 
-/* Attributes of a communicator that the program frees while we need it: MPI would call what the program has to be called at their
- * end, and so it is called then. Which keys there are is remembered when they are made; those of Fortran are not seen, and theirs are
- * called when we free it. */
+/* Attributes of a communicator that the program frees while we need it: MPI would call what the program has to be called at
+ * their end, and so it is called then. Which keys there are is remembered when they are made; those of Fortran are not seen,
+ * and theirs are called when we free it. */
 
 #define KEYS_MAX 1024u /* those beyond are treated as Fortran's */
 

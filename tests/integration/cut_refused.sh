@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# A program that is at odds with its checkpoints is told what is wrong, and what was whole before stays good (tests/cut/strange.c).
+set -uo pipefail
+# shellcheck source=tests/lib/scenario.sh
+. "$(dirname "${BASH_SOURCE[0]}")/../lib/scenario.sh"
+
+export OMPI_MCA_mpi_yield_when_idle=1 OMPI_MCA_rmaps_base_oversubscribe=1 OMPI_MCA_pml=ob1 OMPI_MCA_btl=self,vader
+export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
+
+# drive ROUNDS HOW: a few cuts, and one restart. Sets OUTPUT.
+drive()
+{
+    OUTPUT=$(timeout 90 "$SCENARIO_BUILD/bin/cut_driver" --seconds 60 --ranks 2 --mode free --cuts 4 --restarts 1 -- \
+        "$SCENARIO_BUILD/tests/cut_strange" "$2" "$1" 2>&1)
+}
+
+told()
+{
+    grep -qE -- "$1" <<<"$OUTPUT" || { echo "nothing about '$1' in: $OUTPUT"; return 1; }
+}
+
+# The driver ends well: it was restarted from a whole one, and its sums were right.
+fails_and_goes_on()
+{
+    drive 4000 "$1" && told "$2" && told '"restarts": 1,' && told 'rank 0 right'
+}
+
+refused()
+{
+    ! drive 1000000 fewer && told '"restarts": 1,' &&
+        told 'on their way to rank [01] cannot be delivered: .* for communicator "own" \(2 members, identity [0-9a-f]{16}\) that the program'
+}
+
+expect "more communicators than a checkpoint holds: those fail, naming rank and number, and those before are good" \
+    fails_and_goes_on comms 'rank [01]: the program has 1103 communicators; at most 1024'
+expect "more bytes on their way than allowed: those fail, naming the rank, and those before are good" \
+    fails_and_goes_on bytes 'messages on their way to rank [01] have more than 200000 bytes; raise tide_options.channel_bytes_max'
+expect "a communicator that is not made again is named, with the rank that misses it" refused
+scenario_end
