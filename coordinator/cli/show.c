@@ -135,13 +135,15 @@ static void show_record(const struct ckpt *k)
 {
     char a[UNIT_TEXT_MAX], b[UNIT_TEXT_MAX];
     if (k->copy == RECORD_COPY_ON_WRITE)
-        field_print("stall", TINT_NONE, "%s at most; the rest was copied within %s while training went on", stall_text(k->stall_us, a),
-                    duration_text(k->copy_ms, b));
+        field_print("stall", TINT_NONE, "%s at most; the rest was copied within %s while training went on",
+                    stall_text(k->stall_us, a), duration_text(k->copy_ms, b));
     else
         field_print("stall", TINT_NONE, "%s at most%s", stall_text(k->stall_us, a),
-                    k->copy == RECORD_COPY_REFUSED ? "; the kernel did not let regions be copied while training went on" : "");
+                    k->copy == RECORD_COPY_REFUSED ? "; the kernel did not let regions be copied while training went on"
+                                                   : "; host memory was copied at once");
     if (k->epoch != 0)
-        field_print("messages", TINT_NONE, "%" PRIu64 " on their way are in it, %s", k->logged, size_text(k->logged_bytes, a));
+        field_print("messages", TINT_NONE, "%" PRIu64 " on their way are in it, %s", k->logged,
+                    size_text(k->logged_bytes, a));
 }
 
 void show_ckpt(const struct job *job, const struct ckpt *k)
