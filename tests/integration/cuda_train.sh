@@ -45,7 +45,7 @@ expect "killed, it ends with the same bits (slab)" ends_the_same slab 2
 expect "killed, it ends with the same bits (sync)" ends_the_same sync 1
 without()
 {
-    alone -n 1 --launcher none -- "$CUDA_TRAIN" "${STEPS[@]}"
+    alone -n 1 --launcher none --max-restarts 0 -- "$CUDA_TRAIN" "${STEPS[@]}"
 }
 [ -e /dev/nvidiactl ] || expect "without a GPU it says so" says "no GPU" without
 scenario_end
