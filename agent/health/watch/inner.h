@@ -73,6 +73,8 @@ bool watch_stopping(struct watch *watch);
 
 /* look_*.c: on threads of their own */
 bool look_gpu(struct looker *looker);
+/* Before its past is freed; NULL is legal. */
+void look_gpu_forget(void *past);
 bool look_ib(struct looker *looker);
 bool look_host(struct looker *looker);
 bool look_nccl(struct looker *looker);

@@ -92,3 +92,10 @@ bool look_gpu(struct looker *looker)
     }
     return true;
 }
+
+void look_gpu_forget(void *past)
+{
+    struct gpus_past *gpus = past;
+    if (gpus != NULL)
+        nvml_free(gpus->nvml);
+}

@@ -22,7 +22,6 @@ struct nvml_gpu {
     char subject[HEALTH_SUBJECT_MAX + 1];
 };
 
-/* Never closed: a driver that is sick may not come back from nvmlShutdown, and the process ends anyway. */
 struct nvml {
     struct nvml_calls calls;
     nvml_event_set events; /* NULL: this driver has none */
@@ -90,6 +89,11 @@ enum tide_status nvml_open(struct nvml **ret_nvml, struct err *err)
         open_gpu(nvml, i);
     *ret_nvml = nvml;
     return TIDE_OK;
+}
+
+void nvml_free(struct nvml *nvml)
+{
+    mem_free(nvml);
 }
 
 unsigned nvml_count(const struct nvml *nvml)

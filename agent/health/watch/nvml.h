@@ -9,6 +9,9 @@
 struct nvml;
 /* Errors: UNAVAILABLE: there is no library, no driver, no GPU; asking again may help. */
 MUST_USE enum tide_status nvml_open(struct nvml **ret_nvml, struct err *err);
+/* What is ours. The library stays as it is: a driver that is sick may not come back from nvmlShutdown, and the process ends
+ * anyway. NULL is legal. */
+void nvml_free(struct nvml *nvml);
 unsigned nvml_count(const struct nvml *nvml);
 void nvml_read(struct nvml *nvml, unsigned gpu, struct gpu_reading *ret_reading);
 /* Waits at most GPU_EVENT_WAIT_MS, also where there are no events. True: an Xid came, of the GPU of that subject. */

@@ -271,6 +271,7 @@ void watch_free(struct watch *watch)
         close(watch->netlink);
     if (watch->kmsg >= 0)
         close(watch->kmsg);
+    look_gpu_forget(watch->lookers[LOOK_GPU].past);
     for (size_t i = 0; i < LOOKERS; i++)
         mem_free(watch->lookers[i].past);
     health_free(watch->health);
