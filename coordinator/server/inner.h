@@ -38,6 +38,7 @@ struct watches {
     uint64_t live;    /* grows with every heartbeat: epoch of things that show steps */
     uint64_t version; /* newest one given out */
     size_t parked;
+    size_t parked_live; /* of those, for what changes with heartbeats */
     uv_timer_t sweep;
     bool swept_soon;  /* the sweep timer is set for at once, not for later */
     bool sweep_again; /* something changed behind the cursor */

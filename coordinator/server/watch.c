@@ -64,11 +64,16 @@ static void thing_drop(struct watches *w, struct watched *gone)
     mem_free(gone);
 }
 
+/* Does it change with each heartbeat? */
+static bool is_live(const struct watched *t)
+{
+    return t->kind == WATCH_JOB || t->kind == WATCH_NODE || t->kind == WATCH_NODES;
+}
+
 /* The number that changes whenever the thing may have. */
 static uint64_t epoch_of(const struct watches *w, const struct watched *t)
 {
-    bool live = t->kind == WATCH_JOB || t->kind == WATCH_NODE || t->kind == WATCH_NODES;
-    return live ? w->epoch + w->live : w->epoch;
+    return is_live(t) ? w->epoch + w->live : w->epoch;
 }
 
 /* Bring version and text up to date. Errors: NOT_FOUND. */
@@ -106,11 +111,17 @@ uint64_t watch_version(struct server *server, unsigned kind, const char *key)
 
 /* ---- watchers ---- */
 
+static void leave(struct watches *w, const struct watched *t)
+{
+    w->parked--;
+    w->parked_live -= is_live(t);
+}
+
 static void answer_one(struct server *server, struct watched *t, struct watcher **at, const struct err *err)
 {
     struct watcher *watcher = *at;
     *at = watcher->next;
-    server->watches.parked--;
+    leave(&server->watches, t);
     if (err != NULL)
         http_reply_err(watcher->request, err);
     else
@@ -159,6 +170,7 @@ static void park(struct server *server, struct http_request *request, struct wat
     watcher->next = t->watchers;
     t->watchers = watcher;
     server->watches.parked++;
+    server->watches.parked_live += is_live(t);
     http_on_gone(request, on_gone, server);
 }
 
@@ -256,7 +268,8 @@ void watch_live_changed(struct server *server)
 {
     struct watches *w = &server->watches;
     w->live++;
-    if (w->parked > 0 && !uv_is_active((uv_handle_t *)&w->sweep) && !server->stopping)
+    /* Heartbeats come all the time, and ten thousand agents wait for something else. */
+    if (w->parked_live > 0 && !uv_is_active((uv_handle_t *)&w->sweep) && !server->stopping)
         uv_timer_start(&w->sweep, on_sweep, LIVE_DELAY_MS, 0);
 }
 
@@ -284,7 +297,7 @@ void watch_send_away(struct server *server)
             while (t->watchers != NULL) {
                 struct watcher *watcher = t->watchers;
                 t->watchers = watcher->next;
-                w->parked--;
+                leave(w, t);
                 lead_redirect(server, watcher->request);
                 mem_free(watcher);
             }
