@@ -16,6 +16,7 @@ MIB=24             # two ranks of 12, each a pack
 RANKS=2
 PORT=7482
 PROXY_PORT=$((PORT + 5))
+TURNS_MAX=5 # until chance has it that the network does something
 PUT_S=90           # one upload with all that happens to it
 TIMEOUT_S=20       # of one request with its repetitions
 CUT=0
@@ -107,24 +108,32 @@ seen()
 # under MODE…: an upload while the network is like that from its beginning to its end.
 under()
 {
-    local before
+    local before turn
     before=$(seen "$1")
-    network "$@"
-    begin
-    committed && [ "$(seen "$1")" -gt "$before" ]
+    for ((turn = 0; turn < TURNS_MAX; turn++)); do
+        network "$@"
+        begin
+        committed || { echo "not committed, turn $turn"; return 1; }
+        [ "$(seen "$1")" -eq "$before" ] || return 0
+    done
+    echo "the network did nothing"
+    return 1
 }
 
 # reading MODE…: what was stored well is read through it; 0 when it came back whole.
 reading()
 {
-    local before status
+    local before status turn
     before=$(seen "$1")
     network pass
     begin
     committed || return 2
     network "$@"
-    is_whole
-    status=$?
+    for ((turn = 0; turn < TURNS_MAX; turn++)); do
+        is_whole
+        status=$?
+        [ "$(seen "$1")" -eq "$before" ] || break
+    done
     network pass
     [ "$(seen "$1")" -gt "$before" ] || return 2
     return $status
