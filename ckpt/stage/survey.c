@@ -90,12 +90,12 @@ static size_t first_of(const struct survey *survey, uint64_t cut)
     return low;
 }
 
-/* The COMMIT of the cut; NULL: it has none. */
-static const char *commit_of(const struct survey *survey, uint64_t cut)
+/* The first COMMIT of the cut, of whatever generation; NULL: it has none. */
+static const struct survey_object *commit_of(const struct survey *survey, uint64_t cut)
 {
     for (size_t i = first_of(survey, cut); i < survey->objects.count && survey->objects.items[i].name.cut == cut; i++)
         if (survey->objects.items[i].name.kind == OBJECT_COMMIT)
-            return survey->objects.items[i].key;
+            return &survey->objects.items[i];
     return NULL;
 }
 
@@ -154,16 +154,16 @@ enum tide_status survey_strays(const struct survey *survey, struct store *store,
                                struct err *err)
 {
     const struct survey_object *objects = survey->objects.items;
-    const char *commit = commit_of(survey, cut);
+    const struct survey_object *commit = commit_of(survey, cut);
     size_t first = first_of(survey, cut);
     struct strlist named;
     if (commit == NULL)
         return TIDE_OK;
-    enum tide_status status = named_packs(store, commit, &named, err);
+    enum tide_status status = named_packs(store, commit->key, &named, err);
     if (status != TIDE_OK)
         return status;
     for (size_t i = first; i < survey->objects.count && objects[i].name.cut == cut && status == TIDE_OK; i++)
-        if (objects[i].name.kind == OBJECT_PACK &&
+        if (objects[i].name.kind == OBJECT_PACK && objects[i].name.generation == commit->name.generation &&
             (named.count == 0 || bsearch(&objects[i].key, named.items, named.count, sizeof named.items[0], by_text) == NULL))
             status = tell(context, objects[i].key, err);
     strlist_release(&named);

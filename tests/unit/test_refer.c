@@ -441,7 +441,7 @@ static void a_sweep_finds_what_attempts_left(void **state)
     (void)state;
     struct err err = {0};
     uint64_t strange = 9;
-    object_key stray;
+    object_key stray, other;
     struct cut_name name = {.job = JOB, .uid = TEST_UID, .cut = 2, .generation = 1};
     save(1);
     differ(2, 1, 3);
@@ -454,6 +454,15 @@ static void a_sweep_finds_what_attempts_left(void **state)
     assert_int_equal(data(), whole);
     is_whole(1);
     is_whole(2);
+    /* A state that was restored gave the id again, so that a later generation lies there, too, and is being stored or is
+     * committed. What the older one names says nothing of that. */
+    name.generation = 2;
+    key_pack(&name, 0, 0, "0123456789abcdef", other);
+    assert_int_equal(store_put(real, other, "other", 5, &err), TIDE_OK);
+    assert_int_equal(sweep(real, 1, 2, 0, 3, &strange), TIDE_OK);
+    assert_int_equal(data(), whole + 1);
+    assert_int_equal(store_remove(real, other, &err), TIDE_OK);
+    name.generation = 1;
     /* A cut that was given up while it was stored, of which somebody wrote on. */
     name.cut = 3;
     key_pack(&name, 0, 0, "0123456789abcdef", stray);
