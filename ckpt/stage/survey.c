@@ -193,8 +193,8 @@ enum tide_status stage_sweep(struct store *store, const char *job, const char *u
         if (verdict == ORPHAN_DELETE)
             status = stage_purge(store, job, uid, cut, err);
         /* One whose manifests cannot be read keeps all that it has: it is not this that says so. */
-        else if (survey_strays(&survey, store, cut, remove_stray, store, &why) != TIDE_OK && why.status != TIDE_E_CORRUPT &&
-                 why.status != TIDE_E_VERSION && why.status != TIDE_E_NOT_FOUND)
+        else if (verdict == ORPHAN_NOT && survey_strays(&survey, store, cut, remove_stray, store, &why) != TIDE_OK &&
+                 why.status != TIDE_E_CORRUPT && why.status != TIDE_E_VERSION && why.status != TIDE_E_NOT_FOUND)
             status = err_set(err, why.status, "%s", why.text);
     }
     survey_release(&survey);

@@ -483,11 +483,19 @@ static void a_sweep_finds_what_attempts_left(void **state)
 static void a_committed_cut_that_nobody_knows_is_left(void **state)
 {
     (void)state;
+    struct err err = {0};
     uint64_t strange = 0;
+    object_key stray;
+    struct cut_name name = {.job = JOB, .uid = TEST_UID, .cut = 1, .generation = 1};
     save(1);
     save(2);
+    /* With all that it has: packs, too, that its manifests do not name. */
+    key_pack(&name, 0, 7, "0123456789abcdef", stray);
+    assert_int_equal(store_put(real, stray, "stray", 5, &err), TIDE_OK);
+    size_t whole = data();
     assert_int_equal(sweep(real, 2, 0, 0, 3, &strange), TIDE_OK);
     assert_int_equal(strange, 1);
+    assert_int_equal(data(), whole);
     is_whole(1);
     /* Known and dropped, it goes, but not what 2 needs of it. */
     assert_int_equal(sweep(real, 2, 0, 1, 3, &strange), TIDE_OK);
