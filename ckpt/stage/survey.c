@@ -159,9 +159,13 @@ enum tide_status survey_strays(const struct survey *survey, struct store *store,
     struct strlist named;
     if (commit == NULL)
         return TIDE_OK;
-    enum tide_status status = named_packs(store, commit->key, &named, err);
+    struct err why;
+    enum tide_status status = named_packs(store, commit->key, &named, &why);
+    /* One whose manifests cannot be read keeps all that it has: it is not this that says so. */
+    if (status == TIDE_E_CORRUPT || status == TIDE_E_VERSION || status == TIDE_E_NOT_FOUND)
+        return TIDE_OK;
     if (status != TIDE_OK)
-        return status;
+        return err_set(err, status, "%s", why.text);
     for (size_t i = first; i < survey->objects.count && objects[i].name.cut == cut && status == TIDE_OK; i++)
         if (objects[i].name.kind == OBJECT_PACK && objects[i].name.generation == commit->name.generation &&
             (named.count == 0 || bsearch(&objects[i].key, named.items, named.count, sizeof named.items[0], by_text) == NULL))
@@ -188,14 +192,11 @@ enum tide_status stage_sweep(struct store *store, const char *job, const char *u
     for (size_t i = 0; i < survey.objects.count && status == TIDE_OK; i = survey_next(&survey, i)) {
         uint64_t cut = survey.objects.items[i].name.cut;
         enum orphan_verdict verdict = orphan_judge(rule, cut, survey_committed(&survey, cut));
-        struct err why;
         strange += verdict == ORPHAN_STRANGE;
         if (verdict == ORPHAN_DELETE)
             status = stage_purge(store, job, uid, cut, err);
-        /* One whose manifests cannot be read keeps all that it has: it is not this that says so. */
-        else if (verdict == ORPHAN_NOT && survey_strays(&survey, store, cut, remove_stray, store, &why) != TIDE_OK &&
-                 why.status != TIDE_E_CORRUPT && why.status != TIDE_E_VERSION && why.status != TIDE_E_NOT_FOUND)
-            status = err_set(err, why.status, "%s", why.text);
+        else if (verdict == ORPHAN_NOT)
+            status = survey_strays(&survey, store, cut, remove_stray, store, err);
     }
     survey_release(&survey);
     if (status == TIDE_OK)

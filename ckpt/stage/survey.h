@@ -30,8 +30,9 @@ int survey_needed(const struct survey *survey, uint64_t cut, int (*goes)(const v
 
 /* Packs of a committed cut that no rank manifest of it names, so that nothing ever refers to them: what attempts to store it
  * left that were given up. Of the generation of its COMMIT only: ids may have been given again after a state was restored, and
- * of another generation those manifests say nothing. Told one by one; stops at the first status that is not OK, and returns it. Errors also: those of
- * reading the manifests; then nothing was told. */
+ * of another generation those manifests say nothing. A cut with a manifest that cannot be understood, or is not there, has none:
+ * that is told by whoever reads it. Told one by one; stops at the first status that is not OK, and returns it. Errors also: those
+ * of the store. */
 MUST_USE enum tide_status survey_strays(const struct survey *survey, struct store *store, uint64_t cut,
                                         enum tide_status (*tell)(void *context, const char *key, struct err *err), void *context,
                                         struct err *err);

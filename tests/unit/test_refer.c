@@ -480,6 +480,48 @@ static void a_sweep_finds_what_attempts_left(void **state)
     assert_int_equal(store_remove(real, stray, &err), TIDE_OK);
 }
 
+static enum tide_status count_told(void *context, const char *key, struct err *err)
+{
+    (void)key;
+    (void)err;
+    ++*(unsigned *)context;
+    return TIDE_OK;
+}
+
+/* Which of its packs are strays nobody can say then. The others are searched all the same. */
+static void what_cannot_be_read_keeps_all_that_it_has(void **state)
+{
+    (void)state;
+    struct err err = {0};
+    struct survey survey;
+    uint64_t strange = 0;
+    unsigned told = 0;
+    object_key rank, stray;
+    struct cut_name name = {.job = JOB, .uid = TEST_UID, .cut = 1, .generation = 1};
+    save(1);
+    differ(2, 1, 3);
+    save(2);
+    key_rank(&name, 0, rank);
+    assert_int_equal(store_remove(real, rank, &err), TIDE_OK);
+    key_pack(&name, 0, 7, "0123456789abcdef", stray);
+    assert_int_equal(store_put(real, stray, "stray", 5, &err), TIDE_OK);
+    size_t left = data();
+    name.cut = 2;
+    key_pack(&name, 0, 7, "0123456789abcdef", stray);
+    assert_int_equal(store_put(real, stray, "stray", 5, &err), TIDE_OK);
+    assert_int_equal(survey_take(real, JOB, TEST_UID, &survey, &err), TIDE_OK);
+    assert_int_equal(survey_strays(&survey, real, 1, count_told, &told, &err), TIDE_OK);
+    assert_int_equal(told, 0);
+    assert_int_equal(survey_strays(&survey, real, 2, count_told, &told, &err), TIDE_OK);
+    assert_int_equal(told, 1);
+    /* A store that does not answer is another thing. */
+    assert_int_equal(survey_strays(&survey, failing_at(1), 2, count_told, &told, &err), TIDE_E_UNAVAILABLE);
+    survey_release(&survey);
+    assert_int_equal(sweep(real, 1, 2, 0, 3, &strange), TIDE_OK);
+    assert_int_equal(data(), left);
+    is_whole(2);
+}
+
 static void a_committed_cut_that_nobody_knows_is_left(void **state)
 {
     (void)state;
@@ -545,6 +587,7 @@ int main(void)
         CASE(what_is_kept_is_whole_and_what_is_not_leaves_nothing),
         CASE(a_base_that_is_no_good_is_not_used),
         CASE(a_sweep_finds_what_attempts_left),
+        CASE(what_cannot_be_read_keeps_all_that_it_has),
         CASE(a_committed_cut_that_nobody_knows_is_left),
         CASE(a_sweep_cut_short_loses_nothing),
     };
