@@ -111,9 +111,9 @@ static enum tide_status look_at_all(struct gc_look *look, struct err *err)
     enum tide_status status = TIDE_OK;
     for (size_t i = 0; i < job->ckpts.count; i++) {
         const struct ckpt *ckpt = &job->ckpts.items[i];
-        if (ckpt->state == TIDE_CKPT_DROPPED || ckpt->state == TIDE_CKPT_ABORTED)
+        if (ckpt->state == TIDE_CKPT_DROPPED)
             over[look->rule.over_count++] = ckpt->cut;
-        else
+        else if (ckpt->state != TIDE_CKPT_ABORTED)
             live[look->rule.live_count++] = ckpt->cut;
     }
     look->rule.live = live;
@@ -169,7 +169,7 @@ static void print_report(const struct cli *cli, const char *job, const struct gc
                 size_text(r->of_condemned.bytes + r->of_orphans.bytes + r->of_strays.bytes, size),
                 r->of_condemned.bytes + r->of_orphans.bytes + r->of_strays.bytes);
     for (size_t i = 0; i < r->strangers.count; i++)
-        say_note("%s is committed in the store, but the coordinators do not know it; it stays", r->strangers.items[i]);
+        say_note("%s is committed in the store, but not as far as the coordinators know; it stays", r->strangers.items[i]);
 }
 
 static enum tide_status dry_run(struct cli *cli, const struct job *job, struct fault *fault)

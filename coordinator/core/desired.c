@@ -173,8 +173,10 @@ static void fill_sweep(const struct job *job, struct assignment *to)
 {
     for (size_t i = 0; i < job->ckpts.count; i++) {
         const struct ckpt *ckpt = &job->ckpts.items[i];
-        bool over = ckpt->state == TIDE_CKPT_DROPPED || ckpt->state == TIDE_CKPT_ABORTED;
-        strlist_add_number(over ? &to->sweep_over : &to->sweep_live, ckpt->cut);
+        if (ckpt->state == TIDE_CKPT_DROPPED)
+            strlist_add_number(&to->sweep_over, ckpt->cut);
+        else if (ckpt->state != TIDE_CKPT_ABORTED)
+            strlist_add_number(&to->sweep_live, ckpt->cut);
     }
     to->sweep_below = job->next_cut;
 }
