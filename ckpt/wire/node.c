@@ -165,8 +165,8 @@ static const struct codec_field gen_report_fields[] = {
     CODEC_LIST_OF(gen_report, manifests, manifest_report_codec, REPORTS_MAX),
     CODEC_LIST_OF(gen_report, held, held_report_codec, REPORTS_MAX),
     CODEC_LIST_OF(gen_report, restore_failures, restore_failure_codec, REPORTS_MAX),
-    CODEC_FIELD(gen_report, purged, CODEC_STRLIST, .size = TIDE_CKPTS_MAX),
-    CODEC_FIELD(gen_report, left, CODEC_STRLIST, .size = TIDE_CKPTS_MAX),
+    CODEC_FIELD(gen_report, purged, CODEC_STRLIST, .size = DELETIONS_MAX),
+    CODEC_FIELD(gen_report, left, CODEC_STRLIST, .size = DELETIONS_MAX),
 };
 CODEC_DEFINE(gen_report_codec, gen_report, "generation report", gen_report_fields);
 
@@ -238,8 +238,8 @@ static const struct codec_field assignment_fields[] = {
     CODEC_FIELD(assignment, protect_cut, CODEC_U64),
     CODEC_FIELD(assignment, cut, CODEC_STRUCT, .of = &cut_order_codec),
     CODEC_FIELD(assignment, epochs, CODEC_STRUCT, .of = &epoch_order_codec),
-    CODEC_FIELD(assignment, leave, CODEC_STRLIST, .size = TIDE_CKPTS_MAX),
-    CODEC_FIELD(assignment, purge, CODEC_STRLIST, .size = TIDE_CKPTS_MAX),
+    CODEC_FIELD(assignment, leave, CODEC_STRLIST, .size = DELETIONS_MAX),
+    CODEC_FIELD(assignment, purge, CODEC_STRLIST, .size = DELETIONS_MAX),
     CODEC_FIELD(assignment, sweep_live, CODEC_STRLIST, .size = TIDE_CKPTS_MAX),
     CODEC_FIELD(assignment, sweep_over, CODEC_STRLIST, .size = TIDE_CKPTS_MAX),
     CODEC_FIELD(assignment, sweep_below, CODEC_U64),

@@ -13,6 +13,7 @@
 #define ADDRESS_MAX 255 /* bytes of "host:port" */
 #define COMM_ID_CHARS 16
 #define COMM_REPORTS_MAX 4096u /* of one node, job and cut: they must fit into a heartbeat */
+#define DELETIONS_MAX (TIDE_CKPTS_MAX + 1) /* of one job: every checkpoint, and the sweep */
 
 struct node {
     char name[TIDE_NAME_MAX + 1];

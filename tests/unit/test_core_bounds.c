@@ -199,27 +199,33 @@ static void of_jobs_that_ended_long_ago_the_end_is_kept(void **context)
     state_release(&raw.state);
 }
 
-/* A store from which nothing can be deleted keeps every dropped checkpoint on the list of those to be deleted. */
-static void what_cannot_be_deleted_does_not_end_the_checkpoints(void **context)
+/* A job with checkpoints 1 to `count`, all dropped. */
+static void raw_drop_many(struct raw *raw, unsigned count)
 {
-    (void)context;
-    struct raw raw = {0};
-    raw_node(&raw, 1);
-    TEXT_SET(raw.state.store, "file:///worm");
-    raw_submit(&raw, 1, 1);
-    raw_launch(&raw, 1, 1);
+    raw_node(raw, 1);
+    TEXT_SET(raw->state.store, "file:///worm");
+    raw_submit(raw, 1, 1);
+    raw_launch(raw, 1, 1);
     struct command command = raw_verdict(1, CMD_GEN_STARTED, 1);
-    assert_int_equal(raw_apply(&raw, &command), TIDE_OK);
-    for (unsigned i = 1; i <= TIDE_CKPTS_MAX + 10; i++) {
+    assert_int_equal(raw_apply(raw, &command), TIDE_OK);
+    for (unsigned i = 1; i <= count; i++) {
         static const enum command_kind kinds[] = {CMD_CUT_OPEN, CMD_CUT_SEAL, CMD_ARENA_LOST};
         for (size_t k = 0; k < sizeof kinds / sizeof kinds[0]; k++) {
             command = raw_verdict(1, kinds[k], 1);
             command.cut = command.step = i;
             command.attempt = 1;
-            assert_int_equal(raw_apply(&raw, &command), TIDE_OK);
+            assert_int_equal(raw_apply(raw, &command), TIDE_OK);
         }
     }
-    check(&raw);
+    check(raw);
+}
+
+/* A store from which nothing can be deleted keeps every dropped checkpoint on the list of those to be deleted. */
+static void what_cannot_be_deleted_does_not_end_the_checkpoints(void **context)
+{
+    (void)context;
+    struct raw raw = {0};
+    raw_drop_many(&raw, TIDE_CKPTS_MAX + 10);
     const struct job_record *record = state_job(&raw.state, "j1");
     assert_int_equal(record->job.ckpts.count, TIDE_CKPTS_MAX);
     assert_int_equal(record->purge.count, TIDE_CKPTS_MAX);
@@ -229,6 +235,61 @@ static void what_cannot_be_deleted_does_not_end_the_checkpoints(void **context)
     for (size_t i = 0; i < record->job.events.count; i++)
         told = told || (record->job.events.items[i].cut == 10 && record->job.events.items[i].kind == EVENT_NOTE);
     assert_true(told);
+    state_release(&raw.state);
+}
+
+/* What is printed of it is read again, and is the same. */
+static void is_read_back(const struct codec *codec, const void *from, void *to)
+{
+    struct err err = {0};
+    char *text = codec_print(codec, from, 0);
+    if (codec_parse(codec, text, strlen(text), CODEC_STRICT, to, &err) != TIDE_OK)
+        fail_msg("%s", err.text);
+    char *again = codec_print(codec, to, 0);
+    assert_string_equal(again, text);
+    mem_free(text);
+    mem_free(again);
+}
+
+/* … and the sweep beside them. The image, the order to the node and its answer hold all of it. */
+static void a_full_list_of_deletions_and_a_sweep_can_be_read_back(void **context)
+{
+    (void)context;
+    struct raw raw = {0};
+    struct book book;
+    struct state image;
+    struct desired desired, order;
+    struct heartbeat answer = {.sequence = 1}, heard;
+    bool changed;
+    raw_drop_many(&raw, TIDE_CKPTS_MAX);
+    struct command gc = raw_verdict(1, CMD_CKPT_GC, 1);
+    assert_int_equal(raw_apply(&raw, &gc), TIDE_OK);
+    const struct job_record *record = state_job(&raw.state, "j1");
+    assert_int_equal(record->purge.count, TIDE_CKPTS_MAX + 1);
+    is_read_back(&state_codec, &raw.state, &image);
+    state_release(&image);
+    TEXT_SET(answer.node, "n00001");
+    TEXT_SET(answer.uid, "u1");
+    TEXT_SET(answer.incarnation, "i1");
+    struct gen_report *report = codec_list_add(&gen_report_codec, &answer.jobs);
+    TEXT_SET(report->job, "j1");
+    TEXT_SET(report->uid, record->job.uid);
+    report->generation = 1;
+    for (size_t i = 0; i < record->purge.count; i++) {
+        strlist_add(&report->left, record->purge.items[i]);
+        strlist_add(&report->purged, record->purge.items[i]);
+    }
+    is_read_back(&heartbeat_codec, &answer, &heard);
+    codec_release(&heartbeat_codec, &answer);
+    book_init(&book, &raw.state, NS_PER_S);
+    assert_int_equal(book_heartbeat(&book, &raw.state, &heard, NS_PER_S, &changed, &raw.err), TIDE_OK);
+    assert_int_equal(desired_build(&raw.state, &book, "n00001", &desired, &raw.err), TIDE_OK);
+    assert_int_equal(desired.jobs.items[0].leave.count, TIDE_CKPTS_MAX + 1);
+    assert_int_equal(desired.jobs.items[0].purge.count, TIDE_CKPTS_MAX + 1);
+    is_read_back(&desired_codec, &desired, &order);
+    codec_release(&desired_codec, &desired);
+    codec_release(&desired_codec, &order);
+    book_release(&book);
     state_release(&raw.state);
 }
 
@@ -406,6 +467,7 @@ int main(void)
         cmocka_unit_test(events_recoveries_and_checkpoints_are_bounded),
         cmocka_unit_test(of_jobs_that_ended_long_ago_the_end_is_kept),
         cmocka_unit_test(what_cannot_be_deleted_does_not_end_the_checkpoints),
+        cmocka_unit_test(a_full_list_of_deletions_and_a_sweep_can_be_read_back),
         cmocka_unit_test(nodes_lost_long_ago_make_room),
         cmocka_unit_test(leftovers_crowd_nobody_out),
         cmocka_unit_test(a_node_given_up_stays_out),
