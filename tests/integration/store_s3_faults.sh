@@ -152,6 +152,7 @@ flipped_up()
     network flip-up 9000000
     begin
     if wait "$PUT"; then
+        [ "$(seen flip-up)" -gt "$before" ] || { echo "the network did nothing"; return 1; }
         network pass
         is_whole
         return
@@ -166,29 +167,32 @@ storm()
 {
     local before
     before=$(seen slow)
-    network pass
-    begin
-    sleep 0.1
     network slow
+    begin
     sleep 3
     network pass
-    committed
+    committed || return 1
+    [ "$(seen slow)" -gt "$before" ] || { echo "nobody was told to slow down"; return 1; }
 }
+# While the storage behind it stands, no upload can have ended.
 gateway_killed()
 {
+    s3_signal STOP osd
     begin
-    sleep 0.2
+    sleep 0.5
+    kill -0 "$PUT" || { echo "it had ended"; return 1; }
     s3_signal KILL rgw
+    s3_signal CONT osd
     sleep 1
     s3_start_rgw || return 1
     committed
 }
 storage_stopped()
 {
-    begin
-    sleep 0.2
     s3_signal STOP osd
+    begin
     sleep 5
+    kill -0 "$PUT" || { echo "it had ended"; return 1; }
     s3_signal CONT osd
     committed
 }
