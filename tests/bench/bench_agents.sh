@@ -39,6 +39,15 @@ lost()
     cluster_get v1/nodes | jq '[.nodes[] | select((.node.state // .state) == "lost")] | length'
 }
 
+# all_known TEXT…: a call that failed printed nothing, which arithmetic takes for 0.
+all_known()
+{
+    local text
+    for text in "$@"; do
+        [ -n "$text" ] || { echo "bench_agents: the coordinator did not answer what the figures are made of" >&2; return 1; }
+    done
+}
+
 # load SECONDS ADDRESS…: in the background, its words in $OUT; returns when all agents have registered.
 load()
 {
@@ -71,8 +80,9 @@ alone()
     before=$(ticks "$pid") from=$(revision)
     sleep "$between"
     after=$(ticks "$pid") to=$(revision) lost=$(lost)
-    wait "$LOAD" || return 1
-    emit agents "$AGENTS" "" null
+    wait "$LOAD" && all_known "$before" "$after" "$from" "$to" "$lost" || return 1
+    emit agents "$(said agents)" "" null
+    emit beats "$(said beats_per_s)" /s "$AGENTS"
     emit cpu "$(((after - before) * 100 / CLOCK_TICKS / between))" "%" "$((CPU_LIMIT * AGENTS / 10000))"
     emit rss "$(awk '/VmHWM/ {print int($2 / 1024)}' "/proc/$pid/status")" MB "$((RSS_LIMIT_MB * AGENTS / 10000))"
     emit log_entries $((to - from)) "" 0
@@ -86,7 +96,7 @@ alone()
 # Three, whose leader is killed in the middle: all agents come to the next one, and none is called lost.
 group()
 {
-    local from member addresses=()
+    local from to lost member addresses=()
     for member in 1 2 3; do
         addresses+=("$(cluster_member_address "$member"):$CLUSTER_PORT")
     done
@@ -95,9 +105,12 @@ group()
     from=$(revision)
     cluster_await_leader && cluster_member_kill "$CLUSTER_LEADER" && cluster_await_leader || return 1
     wait "$LOAD" || return 1
-    emit group_agents "$AGENTS" "" null
-    emit group_lost_verdicts "$(lost)" "" 0
-    emit group_log_entries $(($(revision) - from)) "" 0
+    lost=$(lost) to=$(revision)
+    all_known "$from" "$to" "$lost" || return 1
+    emit group_agents "$(said agents)" "" null
+    emit group_beats "$(said beats_per_s)" /s "$AGENTS"
+    emit group_lost_verdicts "$lost" "" 0
+    emit group_log_entries $((to - from)) "" 0
     emit group_refused_beats "$(said refused)" "" 0
     emit group_calls_made_again "$(said retried)" "" null
 }

@@ -22,7 +22,7 @@ median()
 # measure NAME RANKS PROGRAM…
 measure()
 {
-    local name=$1 ranks=$2 i begin view
+    local name=$1 ranks=$2 i begin view sealed
     shift 2
     tide run --name "$name" --nnodes 2 --nproc-per-node $((ranks / 2)) --env "$YIELD" -- "$@" >&2 || return 1
     wait_for 60 "$name to work" cluster_job_is "$name" '.job.all_stepped == true' || return 1
@@ -33,7 +33,8 @@ measure()
     done >"$CLUSTER_DIR/waits"
     view=$(cluster_job "$name" '[.job.ckpts[] | select(.sealed_ms > 0)]')
     tide job cancel "$name" --wait >&2
-    [ "$(wc -l <"$CLUSTER_DIR/waits")" -gt 0 ] || { echo "bench_seal: no checkpoint of $name was sealed" >&2; return 1; }
+    sealed=$(wc -l <"$CLUSTER_DIR/waits")
+    [ "$sealed" -eq "$SAVES" ] || { echo "bench_seal: $sealed of $SAVES checkpoints of $name were sealed" >&2; return 1; }
     line "${name}_save_to_sealed" "$(median <"$CLUSTER_DIR/waits")" ms
     line "${name}_opened_to_sealed" "$(jq '.[] | .sealed_ms - .opened_ms' <<<"$view" | median)" ms
     line "${name}_messages_logged" "$(jq '.[] | .logged // 0' <<<"$view" | median)" messages
