@@ -121,4 +121,11 @@ static inline int test_flip(const char *path, long at, int mask)
     return was;
 }
 
+/* How long a soak is. */
+static inline unsigned test_from_env(const char *name, unsigned otherwise)
+{
+    const char *text = getenv(name);
+    return text != NULL && text[0] != '\0' ? (unsigned)strtoul(text, NULL, 10) : otherwise;
+}
+
 #endif

@@ -176,18 +176,12 @@ static size_t all_verify(void)
     return commits;
 }
 
-static unsigned from_env(const char *name, unsigned otherwise)
-{
-    const char *text = getenv(name);
-    return text != NULL && text[0] != '\0' ? (unsigned)strtoul(text, NULL, 10) : otherwise;
-}
-
 static void whoever_is_killed_when(void **state)
 {
     (void)state;
-    unsigned rounds = from_env("TIDE_KILL_ROUNDS", ROUNDS);
+    unsigned rounds = test_from_env("TIDE_KILL_ROUNDS", ROUNDS);
     uint64_t kept[KEPT] = {0}, cut = 0;
-    rng.state = from_env("TIDE_KILL_SEED", 1);
+    rng.state = test_from_env("TIDE_KILL_SEED", 1);
     while (killed < rounds) {
         uint64_t out = ++cut;
         record(cut);

@@ -262,19 +262,13 @@ static void a_short_object_is_found(void **state)
     all_is_well();
 }
 
-static unsigned from_env(const char *name, unsigned otherwise)
-{
-    const char *text = getenv(name);
-    return text != NULL && text[0] != '\0' ? (unsigned)strtoul(text, NULL, 10) : otherwise;
-}
-
 /* Some bits of a zstd frame mean nothing: what comes out is the same, and compared with what was recorded. */
 static void each_changed_byte_is_found(void **state)
 {
     (void)state;
     unsigned without_effect = 0;
-    unsigned changes = from_env("TIDE_TORTURE_BYTES", CHANGES);
-    struct rng rng = {.state = from_env("TIDE_TORTURE_SEED", 1)};
+    unsigned changes = test_from_env("TIDE_TORTURE_BYTES", CHANGES);
+    struct rng rng = {.state = test_from_env("TIDE_TORTURE_SEED", 1)};
     find_objects();
     for (unsigned n = 0; n < changes; n++) {
         size_t i = n % SMALL_EVERY == 0 ? rng_below(&rng, manifest_count)
