@@ -16,6 +16,8 @@
 enum watch_kind { WATCH_JOBS, WATCH_JOB, WATCH_NODES, WATCH_NODE, WATCH_DESIRED, WATCH_KINDS };
 
 struct watcher {
+    struct server *server;
+    struct watched *watched; /* which lives as long as anybody waits for it */
     struct http_request *request;
     uint64_t after, deadline_ns;
     struct watcher *next;
@@ -44,7 +46,7 @@ struct watches {
     bool sweep_again; /* something changed behind the cursor */
     unsigned cursor;  /* bucket at which an interrupted sweep goes on */
     uint64_t took_ns; /* its turns so far */
-    uint64_t rest_until_ns; /* no other begins before; 0: none was interrupted */
+    uint64_t rest_until_ns; /* no other begins before */
 };
 
 #define REFUSALS_LOGGED_MAX 10u /* lines about refused calls in … */

@@ -148,22 +148,20 @@ static void serve_watchers(struct server *server, struct watched *t, uint64_t no
     }
 }
 
+/* Nobody waits any more: it is answered, to whom it does not matter, and so forgotten. */
 static void on_gone(void *arg, struct http_request *request)
 {
-    struct server *server = arg;
-    for (unsigned b = 0; b < WATCH_BUCKETS; b++)
-        for (struct watched *t = server->watches.buckets[b]; t != NULL; t = t->next)
-            for (struct watcher *watcher = t->watchers; watcher != NULL; watcher = watcher->next)
-                if (watcher->request == request) {
-                    watcher->deadline_ns = 0;
-                    serve_watchers(server, t, clock_mono_ns());
-                    return;
-                }
+    struct watcher *watcher = arg;
+    (void)request;
+    watcher->deadline_ns = 0;
+    serve_watchers(watcher->server, watcher->watched, clock_mono_ns());
 }
 
 static void park(struct server *server, struct http_request *request, struct watched *t, uint64_t after, uint64_t wait_ms)
 {
     struct watcher *watcher = mem_alloc(sizeof *watcher);
+    watcher->server = server;
+    watcher->watched = t;
     watcher->request = request;
     watcher->after = after;
     watcher->deadline_ns = clock_mono_ns() + (wait_ms < WATCH_MS_MAX ? wait_ms : WATCH_MS_MAX) * NS_PER_MS;
@@ -171,7 +169,7 @@ static void park(struct server *server, struct http_request *request, struct wat
     t->watchers = watcher;
     server->watches.parked++;
     server->watches.parked_live += is_live(t);
-    http_on_gone(request, on_gone, server);
+    http_on_gone(request, on_gone, watcher);
 }
 
 void watch_serve(struct server *server, struct http_request *request, unsigned kind, const char *key)
@@ -245,7 +243,8 @@ static void on_sweep(uv_timer_t *timer)
             return;
         }
     }
-    w->rest_until_ns = w->took_ns > 0 ? now + SWEEP_REST * (w->took_ns + now - begun) : 0;
+    if (w->took_ns > 0)
+        w->rest_until_ns = now + SWEEP_REST * (w->took_ns + now - begun);
     w->took_ns = 0;
     w->cursor = 0;
     if (w->sweep_again) {
