@@ -9,7 +9,8 @@
  *
  * Last line on stdout: a JSON object: agents, beats, refused (answers 4xx to a beat), retried (calls that had to be made
  * again), with_two (agents that kept two connections), open_most (connections at a time), put_off (calls that found none
- * free), beat_p50_us, beat_p99_us, polls, beats_per_s (answered, from 2 s behind the last registration on). A line "ready" when all have registered. Plain HTTP on loopback only. */
+ * free), beat_p50_us, beat_p99_us, polls, beats_per_s (answered, from 2 s behind the last registration on). A line "ready"
+ * when all have registered. Plain HTTP on loopback only. */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
