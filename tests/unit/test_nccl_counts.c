@@ -5,6 +5,7 @@
 #include "tests/lib/together.h"
 
 #include <nccl.h>
+#include <pthread.h>
 #include <time.h>
 
 #include "ckpt/client/nccl/link.h"
@@ -254,6 +255,60 @@ static void test_an_error_of_one_gets_all_out(void **state)
     assert_int_equal(unlink(error), 0);
 }
 
+static char mark[128];
+
+/* One rank alone, to whose first collective that happens. */
+static void with_fault(const char *fault, void (*run)(int rank, int ranks, void *shared))
+{
+    char text[256];
+    snprintf(mark, sizeof mark, "/tmp/%s.%d", fault, getpid());
+    snprintf(text, sizeof text, "0:1:%s", mark);
+    setenv(fault, text, 1);
+    together(1, 0, run, world_make());
+    unsetenv(fault);
+    assert_int_equal(unlink(mark), 0);
+}
+
+static void *abort_who_hangs(void *comm)
+{
+    while (access(mark, F_OK) != 0)
+        usleep(1000);
+    must(ncclCommAbort(comm) == ncclSuccess);
+    return NULL;
+}
+
+static void run_aborted_by_the_program(int rank, int ranks, void *shared)
+{
+    pthread_t thread;
+    ncclComm_t comm = join(rank, ranks, shared);
+    float *at = floats();
+    must(pthread_create(&thread, NULL, abort_who_hangs, comm) == 0);
+    must(ncclAllReduce(at, at, 1, ncclFloat32, ncclSum, comm, NULL) == ncclSystemError);
+    must(pthread_join(thread, NULL) == 0);
+    must(tide_nccl_comms((struct control_comm[1]){{0}}, 1) == 0);
+}
+
+static void test_a_call_comes_back_from_what_the_program_has_aborted(void **state)
+{
+    (void)state;
+    with_fault("SIM_NCCL_HANG", run_aborted_by_the_program);
+}
+
+static void run_out_in_time(int rank, int ranks, void *shared)
+{
+    ncclComm_t comm = join(rank, ranks, shared);
+    float *at = floats();
+    must(ncclAllReduce(at, at, 1, ncclFloat32, ncclSum, comm, NULL) == ncclSystemError);
+    must(strcmp(ncclGetLastError(comm), "no error") == 0);
+    must(ncclCommAbort(comm) == ncclSuccess);
+}
+
+static void test_the_watch_lets_calls_come_back_first(void **state)
+{
+    (void)state;
+    with_fault("SIM_NCCL_LINGER", run_out_in_time);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_equal_counts_are_a_cut),
@@ -261,6 +316,8 @@ int main(void)
                                        cmocka_unit_test(test_unequal_counts_are_none_and_named),
                                        cmocka_unit_test(test_messages_under_way_are_no_cut),
                                        cmocka_unit_test(test_survivors_leave_a_dead_collective),
-                                       cmocka_unit_test(test_an_error_of_one_gets_all_out)};
+                                       cmocka_unit_test(test_an_error_of_one_gets_all_out),
+                                       cmocka_unit_test(test_a_call_comes_back_from_what_the_program_has_aborted),
+                                       cmocka_unit_test(test_the_watch_lets_calls_come_back_first)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -12,45 +12,23 @@ static __thread unsigned group_depth __attribute__((tls_model("initial-exec")));
 
 static inline struct comm *enter(ncclComm_t handle)
 {
-    return depth++ == 0 && LIKELY(handle != NULL) ? comm_of(handle) : NULL;
+    return depth++ == 0 && LIKELY(handle != NULL) ? comm_get(handle) : NULL;
 }
 
-static inline bool is_dead(const struct comm *comm)
-{
-    return comm && UNLIKELY(atomic_load_explicit(&comm->error, memory_order_relaxed) != ncclSuccess);
-}
-
-static inline void begin(struct comm *comm)
-{
-    if (comm)
-        atomic_fetch_add_explicit(&comm->inside, 1, memory_order_relaxed);
-}
-
-/* If it died meanwhile: whatever NCCL says then, it is that. A dead one is not freed before the program ends it. */
 static inline ncclResult_t leave(struct comm *comm, ncclResult_t result)
 {
     depth--;
-    if (comm == NULL)
-        return result;
-    atomic_fetch_sub_explicit(&comm->inside, 1, memory_order_relaxed);
-    return is_dead(comm) ? (ncclResult_t)atomic_load(&comm->error) : result;
-}
-
-static ncclResult_t refuse(const struct comm *comm)
-{
-    depth--;
-    return (ncclResult_t)atomic_load(&comm->error);
+    return comm_done(comm, result);
 }
 
 #define COLLECTIVE(name, parameters, arguments)                                                                             \
     ncclResult_t nccl##name(UNPACK parameters, ncclComm_t handle, cudaStream_t stream)                                      \
     {                                                                                                                       \
         struct comm *comm = enter(handle);                                                                                  \
-        if (is_dead(comm))                                                                                                  \
-            return refuse(comm);                                                                                            \
+        if (comm_is_dead(comm))                                                                                             \
+            return leave(comm, ncclSystemError);                                                                            \
         if (LIKELY(comm != NULL))                                                                                           \
             atomic_fetch_add_explicit(&comm->collectives, 1, memory_order_relaxed);                                         \
-        begin(comm);                                                                                                        \
         return leave(comm, real.name(UNPACK arguments, handle, stream));                                                    \
     }
 
@@ -58,11 +36,10 @@ static ncclResult_t refuse(const struct comm *comm)
     ncclResult_t nccl##name(buffer, size_t count, ncclDataType_t type, int peer, ncclComm_t handle, cudaStream_t stream)    \
     {                                                                                                                       \
         struct comm *comm = enter(handle);                                                                                  \
-        if (is_dead(comm))                                                                                                  \
-            return refuse(comm);                                                                                            \
+        if (comm_is_dead(comm))                                                                                             \
+            return leave(comm, ncclSystemError);                                                                            \
         if (LIKELY(comm != NULL))                                                                                           \
             comm_count(comm, &comm->counts, peer);                                                                          \
-        begin(comm);                                                                                                        \
         return leave(comm, real.name(at, count, type, peer, handle, stream));                                               \
     }
 

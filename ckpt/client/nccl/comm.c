@@ -31,12 +31,21 @@ static struct comm **bucket_of(ncclComm_t handle)
     return &buckets[((uint64_t)(uintptr_t)handle * UINT64_C(0x9e3779b97f4a7c15)) >> 58 & (BUCKETS - 1)];
 }
 
-struct comm *comm_find(ncclComm_t handle)
+/* The lock is held. */
+static struct comm *look_up(ncclComm_t handle)
 {
-    pthread_mutex_lock(&comms.lock);
     struct comm *comm = *bucket_of(handle);
     while (comm && comm->handle != handle)
         comm = comm->bucket;
+    return comm;
+}
+
+struct comm *comm_find(ncclComm_t handle)
+{
+    pthread_mutex_lock(&comms.lock);
+    struct comm *comm = look_up(handle);
+    if (comm != NULL)
+        atomic_fetch_add(&comm->refs, 1);
     cached = (struct cached){.handle = handle, .comm = comm, .version = atomic_load(&comms.version)};
     pthread_mutex_unlock(&comms.lock);
     return comm;
@@ -106,7 +115,7 @@ static struct comm *make(ncclComm_t handle, int size, int rank)
 {
     struct comm *comm = mem_try_alloc(sizeof *comm);
     if (comm != NULL)
-        *comm = (struct comm){.handle = handle, .size = size, .rank = rank};
+        *comm = (struct comm){.handle = handle, .size = size, .rank = rank, .refs = 1};
     return comm;
 }
 
@@ -125,7 +134,7 @@ static void take_out(struct comm *comm)
     atomic_fetch_add(&comms.version, 1);
 }
 
-static void release(struct comm *comm)
+void comm_free(struct comm *comm)
 {
     mem_free(atomic_load(&comm->sent));
     mem_free(atomic_load(&comm->received));
@@ -135,19 +144,16 @@ static void release(struct comm *comm)
 static void put_in(struct comm *comm)
 {
     pthread_mutex_lock(&comms.lock);
-    struct comm **bucket = bucket_of(comm->handle), *old = *bucket;
-    while (old && old->handle != comm->handle)
-        old = old->bucket;
-    if (old) { /* dead, and the program never ended it: NCCL has given its place to another */
+    struct comm **bucket = bucket_of(comm->handle), *old = look_up(comm->handle);
+    if (old != NULL) /* dead, and the program never ended it: NCCL has given its place to another */
         take_out(old);
-        release(old);
-    }
     *comms.end = comm;
     comms.end = &comm->next;
     comm->bucket = *bucket;
     *bucket = comm;
     atomic_fetch_add(&comms.version, 1);
     pthread_mutex_unlock(&comms.lock);
+    comm_put(old);
     watch_begin();
 }
 
@@ -204,51 +210,55 @@ ncclResult_t ncclCommInitAll(ncclComm_t *ret_comms, int count, const int *device
     return result;
 }
 
-static ncclResult_t adopt_child(ncclResult_t result, const ncclComm_t *made, struct comm *parent, uint32_t how, int colour,
-                                const ncclConfig_t *config)
+static void adopt_child(ncclResult_t result, const ncclComm_t *made, struct comm *parent, uint32_t how, int colour,
+                        const ncclConfig_t *config)
 {
     struct comm none = {.name = ""}, *comm = was_made(result, made) ? make(*made, 0, -1) : NULL;
     if (result != ncclSuccess && result != ncclInProgress)
-        return result;
+        return;
     identify_child(comm ? comm : &none, parent, how, colour); /* whoever is in no part counts, too */
     if (comm == NULL)
-        return result;
+        return;
     name_as_configured(comm, config);
     put_in(comm);
-    return result;
 }
 
 ncclResult_t ncclCommSplit(ncclComm_t handle, int colour, int key, ncclComm_t *ret_comm, ncclConfig_t *config)
 {
-    struct comm *parent = comm_find(handle);
-    if (parent && atomic_load(&parent->error) != ncclSuccess)
-        return (ncclResult_t)atomic_load(&parent->error);
+    struct comm *parent = handle != NULL ? comm_get(handle) : NULL;
+    if (comm_is_dead(parent))
+        return comm_done(parent, ncclSystemError);
     ncclResult_t result = real.CommSplit(handle, colour, key, ret_comm, config);
-    return parent ? adopt_child(result, ret_comm, parent, MADE_BY_SPLIT, colour, config) : result;
+    if (parent != NULL)
+        adopt_child(result, ret_comm, parent, MADE_BY_SPLIT, colour, config);
+    comm_put(parent);
+    return result;
 }
 
 ncclResult_t ncclCommShrink(ncclComm_t handle, int *without, int count, ncclComm_t *ret_comm, ncclConfig_t *config,
                             int flags)
 {
-    struct comm *parent = comm_find(handle);
-    if (parent && atomic_load(&parent->error) != ncclSuccess)
-        return (ncclResult_t)atomic_load(&parent->error);
+    struct comm *parent = handle != NULL ? comm_get(handle) : NULL;
+    if (comm_is_dead(parent))
+        return comm_done(parent, ncclSystemError);
     ncclResult_t result = real.CommShrink(handle, without, count, ret_comm, config, flags);
-    return parent ? adopt_child(result, ret_comm, parent, MADE_BY_SHRINK, count, config) : result;
+    if (parent != NULL)
+        adopt_child(result, ret_comm, parent, MADE_BY_SHRINK, count, config);
+    comm_put(parent);
+    return result;
 }
 
 /* Out of the table before NCCL frees it, so that the watch does not ask for what is gone. A dead one was freed by the watch.
- */
+ * Calls that are inside may come back later, when it is aborted. */
 static ncclResult_t drop(ncclComm_t handle, ncclResult_t (*end)(ncclComm_t))
 {
-    struct comm *comm = handle != NULL ? comm_find(handle) : NULL;
-    if (comm == NULL)
-        return end(handle);
     pthread_mutex_lock(&comms.lock);
-    bool dead = atomic_load(&comm->error) != ncclSuccess;
-    take_out(comm);
+    struct comm *comm = handle != NULL ? look_up(handle) : NULL;
+    bool dead = comm_is_dead(comm);
+    if (comm != NULL)
+        take_out(comm);
     pthread_mutex_unlock(&comms.lock);
-    release(comm);
+    comm_put(comm);
     return dead ? ncclSuccess : end(handle);
 }
 
@@ -264,30 +274,30 @@ ncclResult_t ncclCommAbort(ncclComm_t handle)
 
 /* ---- what a dead one answers, where NCCL would be asked about freed memory ---- */
 
-static int error_of(ncclComm_t handle)
-{
-    struct comm *comm = handle != NULL ? comm_find(handle) : NULL;
-    return comm ? atomic_load(&comm->error) : ncclSuccess;
-}
-
 ncclResult_t ncclCommFinalize(ncclComm_t handle)
 {
-    int error = error_of(handle);
-    return error == ncclSuccess ? real.CommFinalize(handle) : (ncclResult_t)error;
+    struct comm *comm = handle != NULL ? comm_get(handle) : NULL;
+    return comm_done(comm, comm_is_dead(comm) ? ncclSystemError : real.CommFinalize(handle));
 }
 
 ncclResult_t ncclCommRevoke(ncclComm_t handle, int flags)
 {
-    return error_of(handle) == ncclSuccess ? real.CommRevoke(handle, flags) : ncclSuccess; /* nothing of it goes on */
+    struct comm *comm = handle != NULL ? comm_get(handle) : NULL;
+    ncclResult_t result = comm_is_dead(comm) ? ncclSuccess : real.CommRevoke(handle, flags); /* nothing of it goes on */
+    comm_put(comm);
+    return result;
 }
 
 ncclResult_t ncclCommGetAsyncError(ncclComm_t handle, ncclResult_t *ret_error)
 {
-    int error = error_of(handle);
-    if (error == ncclSuccess)
-        return real.CommGetAsyncError(handle, ret_error);
-    *ret_error = (ncclResult_t)error;
-    return ncclSuccess;
+    struct comm *comm = handle != NULL ? comm_get(handle) : NULL;
+    ncclResult_t result = ncclSuccess;
+    if (comm_is_dead(comm))
+        *ret_error = (ncclResult_t)atomic_load(&comm->error);
+    else
+        result = real.CommGetAsyncError(handle, ret_error);
+    comm_put(comm);
+    return result;
 }
 
 /* ---- counts ---- */

@@ -27,9 +27,10 @@ ncclResult_t ncclGroupEnd(void);
     X(AllReduce) X(Reduce) X(Bcast) X(Broadcast) X(ReduceScatter) X(AllGather) X(AlltoAll) X(Gather) X(Scatter)
 #define REAL_OTHERS(X)                                                                                                      \
     X(Send)                                                                                                                 \
-    X(Recv) X(GroupStart) X(GroupEnd) X(GetUniqueId) X(CommInitRank) X(CommInitRankConfig) X(CommInitRankScalable)          \
-        X(CommInitAll) X(CommSplit) X(CommShrink) X(CommFinalize) X(CommDestroy) X(CommAbort) X(CommRevoke)                 \
-            X(CommGetAsyncError) X(CommCount) X(CommUserRank)
+    X(Recv)                                                                                                                 \
+    X(GroupStart) X(GroupEnd) X(GetUniqueId) X(CommInitRank) X(CommInitRankConfig) X(CommInitRankScalable) X(CommInitAll)   \
+        X(CommSplit) X(CommShrink) X(CommFinalize) X(CommDestroy) X(CommAbort) X(CommRevoke) X(CommGetAsyncError)           \
+            X(CommCount) X(CommUserRank)
 
 struct real {
 #define FIELD(name) __typeof__(&nccl##name) name;
@@ -48,10 +49,10 @@ struct comm {
     ncclComm_t handle;
     uint64_t id;
     char name[CONTROL_COMM_NAME_MAX + 1];
-    _Atomic int error;        /* ncclSuccess: live */
+    _Atomic int error;        /* ncclSuccess: live. The watch alone sets it, with the lock held */
     uint32_t splits, shrinks; /* made of it */
     _Atomic uint64_t collectives;
-    _Atomic uint32_t inside; /* calls of the program's that have not come back */
+    _Atomic uint32_t refs; /* the table's, and one of each call that has not come back */
     /* Messages, by peer; NULL: none yet. */
     _Atomic(uint64_t *) sent, received;
     int size, rank; /* 0, -1: not asked for yet */
@@ -72,12 +73,34 @@ struct cached {
 };
 extern __thread struct cached cached __attribute__((tls_model("initial-exec")));
 
+/* A reference, which keeps what is known of it, and what the watch does to it away for a while; NULL: it is not known.
+ * Whoever begins a call of a communicator that has ended already is lost here as in NCCL. */
 struct comm *comm_find(ncclComm_t handle);
-static inline struct comm *comm_of(ncclComm_t handle)
+static inline struct comm *comm_get(ncclComm_t handle)
 {
-    if (LIKELY(handle == cached.handle && atomic_load_explicit(&comms.version, memory_order_relaxed) == cached.version))
-        return cached.comm;
-    return comm_find(handle);
+    if (UNLIKELY(handle != cached.handle || atomic_load_explicit(&comms.version, memory_order_relaxed) != cached.version))
+        return comm_find(handle);
+    if (LIKELY(cached.comm != NULL))
+        atomic_fetch_add(&cached.comm->refs, 1);
+    return cached.comm;
+}
+void comm_free(struct comm *comm);
+static inline void comm_put(struct comm *comm)
+{
+    if (comm != NULL && atomic_fetch_sub(&comm->refs, 1) == 1)
+        comm_free(comm);
+}
+/* Of one that is held: whoever holds it sees the error, or the watch sees the reference. */
+static inline bool comm_is_dead(const struct comm *comm)
+{
+    return comm != NULL && UNLIKELY(atomic_load(&comm->error) != ncclSuccess);
+}
+/* Give it back. If it died meanwhile: whatever NCCL says then, it is that. */
+static inline ncclResult_t comm_done(struct comm *comm, ncclResult_t result)
+{
+    int error = comm != NULL ? atomic_load(&comm->error) : ncclSuccess;
+    comm_put(comm);
+    return error == ncclSuccess ? result : (ncclResult_t)error;
 }
 /* One more message to or from a member. */
 void comm_count(struct comm *comm, _Atomic(uint64_t *) *counts, int peer);

@@ -10,6 +10,9 @@
 /* A thread that asks each communicator whether it went wrong, as NCCL tells nobody by itself: kernels of a dead collective
  * wait for ever. It is aborted then, and whoever waits for its streams goes on and sees the error. */
 
+#define CALLS_LOOK_MS 1u /* between two looks whether calls have come back */
+#define OWN_REFS 2u      /* the table's and that of the watch */
+
 static pid_t watching; /* the process that has the thread; a forked child has none */
 
 bool in_job(void)
@@ -18,10 +21,10 @@ bool in_job(void)
     return path != NULL && path[0] != '\0';
 }
 
-/* The first that went wrong since the last look, dead by now. */
-static ncclComm_t find_wrong(void)
+/* The first that went wrong since the last look, dead by now; a reference. */
+static struct comm *find_wrong(void)
 {
-    ncclComm_t wrong = NULL;
+    struct comm *wrong = NULL;
     pthread_mutex_lock(&comms.lock);
     for (struct comm *comm = comms.first; comm && wrong == NULL; comm = comm->next) {
         ncclResult_t error = ncclSuccess;
@@ -30,10 +33,23 @@ static ncclComm_t find_wrong(void)
         if (error == ncclSuccess || error == ncclInProgress)
             continue;
         atomic_store(&comm->error, (int)error);
-        wrong = comm->handle;
+        atomic_fetch_add(&comm->refs, 1);
+        wrong = comm;
     }
     pthread_mutex_unlock(&comms.lock);
     return wrong;
+}
+
+/* NCCL frees it with the abort. Whoever has found it alive is given the time to come into NCCL, and out again; but not more,
+ * as he may be the one that sits there for ever. */
+static void give_up(struct comm *comm)
+{
+    const struct timespec pause = {.tv_nsec = CALLS_LOOK_MS * NS_PER_MS};
+    uint64_t until_ns = clock_mono_ns() + WATCH_MS * NS_PER_MS;
+    while (atomic_load(&comm->refs) > OWN_REFS && clock_mono_ns() < until_ns)
+        nanosleep(&pause, NULL);
+    real.CommAbort(comm->handle);
+    comm_put(comm);
 }
 
 static void *watch(void *unused)
@@ -41,9 +57,9 @@ static void *watch(void *unused)
     const struct timespec pause = {.tv_nsec = WATCH_MS * NS_PER_MS};
     (void)unused;
     for (;;) {
-        ncclComm_t wrong;
+        struct comm *wrong;
         while ((wrong = find_wrong()) != NULL)
-            real.CommAbort(wrong);
+            give_up(wrong);
         nanosleep(&pause, NULL);
     }
     return NULL;

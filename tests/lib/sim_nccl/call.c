@@ -7,6 +7,7 @@
 /* From a call into a stream. What is called between ncclGroupStart and ncclGroupEnd is put there by the latter. */
 
 #define STALL_LOOK_US 2000u
+#define LINGER_US 20000u
 
 struct launch {
     struct launch *next;
@@ -94,22 +95,27 @@ static ncclResult_t start_all(void)
 /* Aborted from another thread meanwhile. */
 static ncclResult_t hang(struct ncclComm *comm)
 {
-    atomic_fetch_add(&comm->refs, 1);
     stay(comm);
-    sim_comm_unref(comm);
     return sim_fail(ncclSystemError, "the communicator was aborted");
 }
 
-static ncclResult_t put(struct sim_op like, cudaStream_t stream)
+static ncclResult_t linger(struct ncclComm *comm)
+{
+    atomic_store(&comm->async, ncclSystemError);
+    while (!atomic_load(&comm->told) && !atomic_load(&comm->abort))
+        usleep(STALL_LOOK_US);
+    usleep(LINGER_US);
+    return atomic_load(&comm->abort) ? sim_fail(ncclSystemError, "the communicator was aborted") : ncclSuccess;
+}
+
+static ncclResult_t put_held(struct sim_op like, cudaStream_t stream)
 {
     bool message = like.kind == SIM_SEND || like.kind == SIM_RECV;
-    if (like.comm == NULL || sim_type_bytes(like.type) == 0)
-        return sim_fail(ncclInvalidArgument, "no communicator, or no type");
-    if (like.root < 0 || like.root >= like.comm->ranks)
-        return sim_fail(ncclInvalidArgument, "the communicator has no such member");
     enum sim_fault fault = message ? SIM_NO_FAULT : sim_next_fault();
     if (fault == SIM_HANG)
         return hang(like.comm);
+    if (fault == SIM_LINGER)
+        return linger(like.comm);
     if (fault == SIM_ERROR)
         atomic_store(&like.comm->async, ncclSystemError);
     if (!message)
@@ -121,6 +127,19 @@ static ncclResult_t put(struct sim_op like, cudaStream_t stream)
     *l->end = op;
     l->end = &op->next;
     return sim_group_depth > 0 ? ncclSuccess : start_all();
+}
+
+/* Another thread may abort it meanwhile. */
+static ncclResult_t put(struct sim_op like, cudaStream_t stream)
+{
+    if (like.comm == NULL || sim_type_bytes(like.type) == 0)
+        return sim_fail(ncclInvalidArgument, "no communicator, or no type");
+    if (like.root < 0 || like.root >= like.comm->ranks)
+        return sim_fail(ncclInvalidArgument, "the communicator has no such member");
+    atomic_fetch_add(&like.comm->refs, 1);
+    ncclResult_t result = put_held(like, stream);
+    sim_comm_unref(like.comm);
+    return result;
 }
 
 static ncclResult_t reduce(struct sim_op like, cudaStream_t stream)

@@ -327,6 +327,8 @@ ncclResult_t ncclCommRevoke(ncclComm_t comm, int flags)
 ncclResult_t ncclCommGetAsyncError(ncclComm_t comm, ncclResult_t *ret_error)
 {
     *ret_error = (ncclResult_t)atomic_load(&comm->async);
+    if (*ret_error != ncclSuccess)
+        atomic_store(&comm->told, 1);
     return ncclSuccess;
 }
 

@@ -30,8 +30,9 @@ static bool is_due(const char *name, uint64_t now)
 enum sim_fault sim_next_fault(void)
 {
     uint64_t now = atomic_fetch_add(&begun, 1) + 1;
-    return is_due("SIM_NCCL_HANG", now)    ? SIM_HANG
-           : is_due("SIM_NCCL_STALL", now) ? SIM_STALL
-           : is_due("SIM_NCCL_ERROR", now) ? SIM_ERROR
-                                           : SIM_NO_FAULT;
+    return is_due("SIM_NCCL_HANG", now)     ? SIM_HANG
+           : is_due("SIM_NCCL_STALL", now)  ? SIM_STALL
+           : is_due("SIM_NCCL_ERROR", now)  ? SIM_ERROR
+           : is_due("SIM_NCCL_LINGER", now) ? SIM_LINGER
+                                            : SIM_NO_FAULT;
 }

@@ -72,6 +72,7 @@ struct ncclComm {
     int pidfds[SIM_RANKS_MAX];
     _Atomic uint32_t refs;    /* the handle, and what is in streams */
     _Atomic int abort, async; /* async: ncclResult_t */
+    _Atomic int told;         /* of that error, somebody */
     cudaStream_t streams[SIM_STREAMS_MAX];
     unsigned stream_count;
 };
@@ -122,7 +123,7 @@ void sim_ras_add(struct ncclComm *comm);
 void sim_ras_remove(const struct ncclComm *comm);
 
 /* ---- fault.c ---- */
-enum sim_fault { SIM_NO_FAULT, SIM_HANG, SIM_STALL, SIM_ERROR };
+enum sim_fault { SIM_NO_FAULT, SIM_HANG, SIM_STALL, SIM_ERROR, SIM_LINGER };
 /* Of the collective that is begun now. */
 enum sim_fault sim_next_fault(void);
 

@@ -22,7 +22,9 @@
  *
  *     SIM_NCCL_HANG=RANK:OP:MARK      the call does not come back until the communicator is aborted
  *     SIM_NCCL_STALL=RANK:OP:MARK     the call comes back, what it put into the stream does not end until then
- *     SIM_NCCL_ERROR=RANK:OP:MARK     as STALL, and ncclCommGetAsyncError says ncclSystemError */
+ *     SIM_NCCL_ERROR=RANK:OP:MARK     as STALL, and ncclCommGetAsyncError says ncclSystemError
+ *     SIM_NCCL_LINGER=RANK:OP:MARK    ncclCommGetAsyncError says ncclSystemError; the call comes back 20 ms after somebody
+ * has heard it, and ncclGetLastError says whether the communicator was aborted before */
 
 #include <nccl.h>
 
