@@ -134,6 +134,27 @@ static void test_an_identity_outlives_the_unique_id(void **state)
     assert_true(first->told[1][0].id == second->told[1][0].id && first->told[0][1].id == second->told[0][1].id);
 }
 
+/* NCCL tells it when the group ends, and by then nobody asks us. */
+static void run_split_in_a_group(int rank, int ranks, void *shared)
+{
+    ncclComm_t comm = join(rank, ranks, shared), child = NULL;
+    char why[256] = "";
+    must(ncclGroupStart() == ncclSuccess);
+    must(ncclCommSplit(comm, rank == 1 ? NCCL_SPLIT_NOCOLOR : 0, rank, &child, NULL) == ncclSuccess && child == NULL);
+    must(ncclGroupEnd() == ncclSuccess && (child == NULL) == (rank == 1));
+    enum tide_status may = tide_nccl_may_record(why, sizeof why);
+    must(rank == 1 ? may == TIDE_OK : may == TIDE_E_STATE && strstr(why, "split or shrunk inside a group"));
+    must(tide_nccl_comms((struct control_comm[2]){{0}}, 2) == 1);
+    must(child == NULL || ncclCommDestroy(child) == ncclSuccess);
+    must(ncclCommDestroy(comm) == ncclSuccess);
+}
+
+static void test_a_communicator_that_is_not_known_is_no_cut(void **state)
+{
+    (void)state;
+    together(RANKS, 0, run_split_in_a_group, world_make());
+}
+
 static void run_ahead(int rank, int ranks, void *shared)
 {
     ncclComm_t comm = join(rank, ranks, shared);
@@ -313,6 +334,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_equal_counts_are_a_cut),
                                        cmocka_unit_test(test_an_identity_outlives_the_unique_id),
+                                       cmocka_unit_test(test_a_communicator_that_is_not_known_is_no_cut),
                                        cmocka_unit_test(test_unequal_counts_are_none_and_named),
                                        cmocka_unit_test(test_messages_under_way_are_no_cut),
                                        cmocka_unit_test(test_survivors_leave_a_dead_collective),

@@ -13,6 +13,11 @@
 #define MADE_BY_SHRINK 2u
 #define MADE_BY_ALL 3u
 
+/* NCCL writes those only when they are done, and we are not there then. */
+#define MADE_LATER                                                                                                          \
+    "an NCCL communicator was split or shrunk inside a group of calls, or of one that does not block, and is not known "    \
+    "here: split it outside of groups, of one that blocks"
+
 /* Where NCCL leaves its unique id empty we note whose it is, so that its communicator has the same name in the next
  * generation. */
 #define NOTE_AT (NCCL_UNIQUE_ID_BYTES - sizeof(struct note))
@@ -114,7 +119,9 @@ static void name_as_configured(struct comm *comm, const ncclConfig_t *config)
 static struct comm *make(ncclComm_t handle, int size, int rank)
 {
     struct comm *comm = mem_try_alloc(sizeof *comm);
-    if (comm != NULL)
+    if (comm == NULL)
+        atomic_store(&comms.unseen, "there was no memory for the counts of an NCCL communicator");
+    else
         *comm = (struct comm){.handle = handle, .size = size, .rank = rank, .refs = 1};
     return comm;
 }
@@ -217,6 +224,8 @@ static void adopt_child(ncclResult_t result, const ncclComm_t *made, struct comm
     if (result != ncclSuccess && result != ncclInProgress)
         return;
     identify_child(comm ? comm : &none, parent, how, colour); /* whoever is in no part counts, too */
+    if (*made == NULL && (how != MADE_BY_SPLIT || colour != NCCL_SPLIT_NOCOLOR))
+        atomic_store(&comms.unseen, MADE_LATER);
     if (comm == NULL)
         return;
     name_as_configured(comm, config);

@@ -28,9 +28,10 @@ ncclResult_t ncclGroupEnd(void);
 #define REAL_OTHERS(X)                                                                                                      \
     X(Send)                                                                                                                 \
     X(Recv)                                                                                                                 \
-    X(GroupStart) X(GroupEnd) X(GetUniqueId) X(CommInitRank) X(CommInitRankConfig) X(CommInitRankScalable) X(CommInitAll)   \
-        X(CommSplit) X(CommShrink) X(CommFinalize) X(CommDestroy) X(CommAbort) X(CommRevoke) X(CommGetAsyncError)           \
-            X(CommCount) X(CommUserRank)
+    X(GroupStart)                                                                                                           \
+    X(GroupEnd) X(GetUniqueId) X(CommInitRank) X(CommInitRankConfig) X(CommInitRankScalable) X(CommInitAll) X(CommSplit)    \
+        X(CommShrink) X(CommFinalize) X(CommDestroy) X(CommAbort) X(CommRevoke) X(CommGetAsyncError) X(CommCount)           \
+            X(CommUserRank)
 
 struct real {
 #define FIELD(name) __typeof__(&nccl##name) name;
@@ -63,6 +64,8 @@ struct comms {
     struct comm *first, **end;
     _Atomic uint64_t version; /* changes when one is taken out */
     uint32_t ids;             /* handed out by this process */
+    /* Why there are communicators that are not in the list; NULL: all are. */
+    _Atomic(const char *) unseen;
 };
 extern struct comms comms;
 

@@ -32,6 +32,11 @@ enum tide_status tide_nccl_may_record(char *why, size_t size)
     pthread_mutex_unlock(&comms.lock);
     if (dead)
         return TIDE_E_STATE;
+    const char *unseen = atomic_load(&comms.unseen);
+    if (unseen != NULL) {
+        snprintf(why, size, "%s", unseen);
+        return TIDE_E_STATE;
+    }
     if (call_group_depth() > 0) {
         snprintf(why, size, "tide_step was called between ncclGroupStart and ncclGroupEnd: nothing of that group is begun");
         return TIDE_E_STATE;

@@ -29,7 +29,7 @@ struct tide_nccl_host {
 TIDE_NCCL_LINK int tide_nccl_attach(const struct tide_nccl_host *host);
 TIDE_NCCL_LINK void tide_nccl_detach(void);
 /* At a safe point that will record: may it? Errors, with a sentence in `why`: STATE (inside a group of calls, or a
- * communicator was aborted), LIMIT. */
+ * communicator was aborted, or there is one that is not known), LIMIT. */
 TIDE_NCCL_LINK enum tide_status tide_nccl_may_record(char *why, size_t why_size);
 /* Communicators at a record: up to `room` of them into `to`; returns how many were written. */
 TIDE_NCCL_LINK size_t tide_nccl_comms(struct control_comm *to, size_t room);

@@ -160,7 +160,7 @@ ncclResult_t ncclGroupEnd(void)
         return sim_fail(ncclInvalidUsage, "ncclGroupEnd without ncclGroupStart");
     if (--sim_group_depth > 0)
         return ncclSuccess;
-    ncclResult_t joined = sim_later(NULL), started = start_all();
+    ncclResult_t joined = sim_later(NULL, NULL), started = start_all();
     return joined == ncclSuccess ? started : joined;
 }
 

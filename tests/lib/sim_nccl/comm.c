@@ -16,7 +16,9 @@
 #define LATER_MAX 64u /* communicators made in one group */
 
 static __thread char last_error[256] = "no error";
-static __thread struct ncclComm *later[LATER_MAX];
+static __thread struct {
+    struct ncclComm *comm, **ret_comm;
+} later[LATER_MAX];
 static __thread unsigned later_count;
 
 ncclResult_t sim_fail(ncclResult_t result, const char *why)
@@ -144,24 +146,28 @@ ncclResult_t sim_join(struct ncclComm *comm)
 }
 
 /* In a group all are announced before any is waited for. NULL: the group ends. */
-ncclResult_t sim_later(struct ncclComm *comm)
+ncclResult_t sim_later(struct ncclComm *comm, struct ncclComm **ret_comm)
 {
     ncclResult_t result = ncclSuccess;
     if (comm != NULL && later_count == LATER_MAX)
         return sim_fail(ncclInvalidUsage, "too many communicators in one group");
     if (comm != NULL) {
-        later[later_count++] = comm;
+        later[later_count].comm = comm;
+        later[later_count++].ret_comm = ret_comm;
         return ncclSuccess;
     }
     for (unsigned i = 0; i < later_count; i++) {
-        ncclResult_t one = sim_join(later[i]);
+        ncclResult_t one = sim_join(later[i].comm);
+        if (one == ncclSuccess)
+            *later[i].ret_comm = later[i].comm;
         result = result == ncclSuccess ? one : result;
     }
     later_count = 0;
     return result;
 }
 
-static ncclResult_t make(const char *id, int ranks, int rank, struct ncclComm **ret_comm)
+/* In a group those that are made of others are there at its end, and not before. */
+static ncclResult_t make(const char *id, int ranks, int rank, bool of_another, struct ncclComm **ret_comm)
 {
     if (ranks < 1 || ranks > SIM_RANKS_MAX || rank < 0 || rank >= ranks)
         return sim_fail(ncclInvalidArgument, "such a communicator is not possible in the simulator");
@@ -176,11 +182,11 @@ static ncclResult_t make(const char *id, int ranks, int rank, struct ncclComm **
     say_once();
     ncclResult_t result = announce(comm);
     if (result == ncclSuccess)
-        result = sim_group_depth > 0 ? sim_later(comm) : sim_join(comm);
-    if (result == ncclSuccess)
-        *ret_comm = comm;
-    else
+        result = sim_group_depth > 0 ? sim_later(comm, ret_comm) : sim_join(comm);
+    if (result != ncclSuccess)
         sim_comm_unref(comm);
+    else if (sim_group_depth == 0 || !of_another)
+        *ret_comm = comm;
     return result;
 }
 
@@ -198,7 +204,7 @@ ncclResult_t ncclGetUniqueId(ncclUniqueId *ret_id)
 ncclResult_t ncclCommInitRank(ncclComm_t *ret_comm, int ranks, ncclUniqueId id, int rank)
 {
     id.internal[SIM_ID_CHARS] = '\0';
-    return make(id.internal, ranks, rank, ret_comm);
+    return make(id.internal, ranks, rank, false, ret_comm);
 }
 
 ncclResult_t ncclCommInitRankConfig(ncclComm_t *ret_comm, int ranks, ncclUniqueId id, int rank, ncclConfig_t *config)
@@ -261,7 +267,7 @@ ncclResult_t ncclCommSplit(ncclComm_t parent, int colour, int key, ncclComm_t *r
     if (sim_barrier(parent, &parent->shared->host) != 0)
         return sim_fail(ncclRemoteError, "the communicator was aborted");
     *ret_comm = NULL;
-    return colour == NCCL_SPLIT_NOCOLOR ? ncclSuccess : make(id, ranks, rank, ret_comm);
+    return colour == NCCL_SPLIT_NOCOLOR ? ncclSuccess : make(id, ranks, rank, true, ret_comm);
 }
 
 ncclResult_t ncclCommShrink(ncclComm_t parent, int *without, int without_count, ncclComm_t *ret_comm, ncclConfig_t *config,
@@ -280,7 +286,8 @@ ncclResult_t ncclCommShrink(ncclComm_t parent, int *without, int without_count, 
         rank -= without[i] < parent->rank;
     }
     derived_id(parent, "shrink", parent->shrinks++, 0, id);
-    return make(id, ranks, rank, ret_comm);
+    *ret_comm = NULL;
+    return make(id, ranks, rank, true, ret_comm);
 }
 
 /* ---- the end ---- */

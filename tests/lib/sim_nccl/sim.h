@@ -94,7 +94,7 @@ struct sim_op {
 void sim_comm_unref(struct ncclComm *comm);
 /* Members of a group of calls; they wait for each other, so all are begun before any is waited for. */
 ncclResult_t sim_join(struct ncclComm *comm);
-ncclResult_t sim_later(struct ncclComm *comm);
+ncclResult_t sim_later(struct ncclComm *comm, struct ncclComm **ret_comm);
 struct sim_mail *sim_mail(const struct ncclComm *comm, int from, int to);
 char *sim_slot(const struct ncclComm *comm, int rank);
 ncclResult_t sim_fail(ncclResult_t result, const char *why);
