@@ -134,6 +134,27 @@ static void test_an_identity_outlives_the_unique_id(void **state)
     assert_true(first->told[1][0].id == second->told[1][0].id && first->told[0][1].id == second->told[0][1].id);
 }
 
+static void run_only_simulated(int rank, int ranks, void *shared)
+{
+    ncclComm_t comm = join(rank, ranks, shared);
+    ncclSimInfo_t info = NCCL_SIM_INFO_INITIALIZER;
+    float *at = floats();
+    must(ncclGroupStart() == ncclSuccess);
+    must(ncclAllReduce(at, at, 1, ncclFloat32, ncclSum, comm, NULL) == ncclSuccess);
+    must(ncclGroupSimulateEnd(&info) == ncclSuccess && cudaStreamSynchronize(NULL) == cudaSuccess);
+    tell(shared, rank);
+    must(ncclCommDestroy(comm) == ncclSuccess);
+}
+
+static void test_a_group_that_is_only_simulated_has_ended(void **state)
+{
+    char why[256] = "";
+    struct world *w = world_make();
+    (void)state;
+    together(RANKS, 0, run_only_simulated, w);
+    assert_int_equal(judge(w, why, sizeof why), CUT_FITS);
+}
+
 /* NCCL tells it when the group ends, and by then nobody asks us. */
 static void run_split_in_a_group(int rank, int ranks, void *shared)
 {
@@ -334,6 +355,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_equal_counts_are_a_cut),
                                        cmocka_unit_test(test_an_identity_outlives_the_unique_id),
+                                       cmocka_unit_test(test_a_group_that_is_only_simulated_has_ended),
                                        cmocka_unit_test(test_a_communicator_that_is_not_known_is_no_cut),
                                        cmocka_unit_test(test_unequal_counts_are_none_and_named),
                                        cmocka_unit_test(test_messages_under_way_are_no_cut),

@@ -69,13 +69,24 @@ ncclResult_t ncclGroupStart(void)
     return result;
 }
 
+static ncclResult_t group_ended(ncclResult_t result)
+{
+    depth--;
+    if (depth == 0 && group_depth > 0)
+        group_depth--;
+    return result;
+}
+
 /* What was gathered goes to NCCL here; what it calls meanwhile is its own. */
 ncclResult_t ncclGroupEnd(void)
 {
-    bool outer = depth++ == 0;
-    ncclResult_t result = real.GroupEnd();
-    depth--;
-    if (outer && group_depth > 0)
-        group_depth--;
-    return result;
+    depth++;
+    return group_ended(real.GroupEnd());
+}
+
+/* It ends the group as well, and nothing of it is done; counted it is, and by all members alike. */
+ncclResult_t ncclGroupSimulateEnd(ncclSimInfo_t *ret_info)
+{
+    depth++;
+    return group_ended(real.GroupSimulateEnd(ret_info));
 }

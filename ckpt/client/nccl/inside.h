@@ -27,11 +27,9 @@ ncclResult_t ncclGroupEnd(void);
     X(AllReduce) X(Reduce) X(Bcast) X(Broadcast) X(ReduceScatter) X(AllGather) X(AlltoAll) X(Gather) X(Scatter)
 #define REAL_OTHERS(X)                                                                                                      \
     X(Send)                                                                                                                 \
-    X(Recv)                                                                                                                 \
-    X(GroupStart)                                                                                                           \
-    X(GroupEnd) X(GetUniqueId) X(CommInitRank) X(CommInitRankConfig) X(CommInitRankScalable) X(CommInitAll) X(CommSplit)    \
-        X(CommShrink) X(CommFinalize) X(CommDestroy) X(CommAbort) X(CommRevoke) X(CommGetAsyncError) X(CommCount)           \
-            X(CommUserRank)
+    X(Recv) X(GroupStart) X(GroupEnd) X(GroupSimulateEnd) X(GetUniqueId) X(CommInitRank) X(CommInitRankConfig)              \
+        X(CommInitRankScalable) X(CommInitAll) X(CommSplit) X(CommShrink) X(CommFinalize) X(CommDestroy) X(CommAbort)       \
+            X(CommRevoke) X(CommGetAsyncError) X(CommCount) X(CommUserRank)
 
 struct real {
 #define FIELD(name) __typeof__(&nccl##name) name;

@@ -28,6 +28,16 @@ static void stay(struct ncclComm *comm)
     }
 }
 
+static void free_launch(struct launch *l)
+{
+    while (l->first) {
+        struct sim_op *op = l->first;
+        l->first = op->next;
+        free(op);
+    }
+    free(l);
+}
+
 static void CUDART_CB run(void *context)
 {
     struct launch *l = context;
@@ -37,13 +47,8 @@ static void CUDART_CB run(void *context)
         sim_messages(l->first);
     else if (!atomic_load(&l->comm->abort))
         sim_collective(l->first);
-    while (l->first) {
-        struct sim_op *op = l->first;
-        l->first = op->next;
-        free(op);
-    }
     sim_comm_unref(l->comm);
-    free(l);
+    free_launch(l);
 }
 
 /* Whoever ends the communicator has them done first. */
@@ -162,6 +167,22 @@ ncclResult_t ncclGroupEnd(void)
         return ncclSuccess;
     ncclResult_t joined = sim_later(NULL, NULL), started = start_all();
     return joined == ncclSuccess ? started : joined;
+}
+
+/* Communicators are made as in any group. */
+ncclResult_t ncclGroupSimulateEnd(ncclSimInfo_t *ret_info)
+{
+    if (sim_group_depth == 0)
+        return sim_fail(ncclInvalidUsage, "ncclGroupSimulateEnd without ncclGroupStart");
+    if (--sim_group_depth > 0)
+        return ncclSuccess;
+    while (group) {
+        struct launch *l = group;
+        group = l->next;
+        free_launch(l);
+    }
+    ret_info->estimatedTime = 0;
+    return sim_later(NULL, NULL);
 }
 
 ncclResult_t ncclAllReduce(const void *from, void *to, size_t count, ncclDataType_t type, ncclRedOp_t op, ncclComm_t comm,
