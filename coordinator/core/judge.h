@@ -197,6 +197,8 @@ typedef bool (*rank_missing_fn)(const struct book *book, const struct job_record
                                 const void *context);
 void scan_names(const struct book *book, const struct job_record *record, const struct strlist *nodes,
                 rank_missing_fn is_missing, const void *context, char *to, size_t size);
+/* Where the ranks are, as ", with rank 3 at step 12 and rank 0 at 812": nothing when all are at one step, or none has told. */
+void scan_spread(const struct book *book, const struct job_record *record, char *to, size_t size);
 bool missing_start(const struct book *book, const struct job_record *record, uint32_t rank, const void *context);
 bool missing_step(const struct book *book, const struct job_record *record, uint32_t rank, const void *context);
 bool missing_record(const struct book *book, const struct job_record *record, uint32_t rank, const void *ckpt);

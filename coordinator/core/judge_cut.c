@@ -168,10 +168,12 @@ static void judge_cut_deadline(struct judging *judging, const struct job_record 
         if (missing_record(judging->book, record, rank, ckpt))
             first = (int32_t)rank;
     const char *node = first < 0 ? NULL : record->job.nodes.items[(uint32_t)first / record->job.spec.nproc_per_node];
-    char names[TIDE_TEXT_MAX + 1];
+    char names[TIDE_TEXT_MAX + 1], spread[TIDE_TEXT_MAX + 1];
     scan_names(judging->book, record, &record->job.nodes, missing_record, ckpt, names, sizeof names);
+    scan_spread(judging->book, record, spread, sizeof spread);
     struct command *aborted = cut_add_abort(judging, record, ckpt, node, first);
-    TEXT(aborted->event.text, "not recorded at step %" PRIu64 " within %" PRIu64 " ms: %s", ckpt->step, deadline_ms, names);
+    TEXT(aborted->event.text, "not recorded at step %" PRIu64 " within %" PRIu64 " ms%s: %s", ckpt->step, deadline_ms, spread,
+         names);
 }
 
 /* A rank that has finished will not record any more. */

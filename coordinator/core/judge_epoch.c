@@ -257,7 +257,7 @@ static void tell_wait(const struct attempt *a, uint64_t ms, char *to, size_t siz
         missing = NULL;
     else if (a->ckpt->attempt_void)
         missing = missing_end, context = epoch, what = "makes no call in which it could end the change of colours";
-    char names[TIDE_TEXT_MAX + 1];
+    char names[TIDE_TEXT_MAX + 1], spread[TIDE_TEXT_MAX + 1] = "";
     *ret_rank = missing != NULL ? first_missing(a, missing, context) : -1;
     if (missing == NULL) {
         text_format(to, size, "%" PRIu64 " of %" PRIu64 " messages sent before it had not arrived within %" PRIu64 " ms",
@@ -265,10 +265,13 @@ static void tell_wait(const struct attempt *a, uint64_t ms, char *to, size_t siz
         return;
     }
     scan_names(a->judging->book, a->record, &job->nodes, missing, context, names, sizeof names);
-    if (a->ckpt->mode == CUT_MODE_FREE)
+    if (a->ckpt->mode == CUT_MODE_FREE) {
         text_format(to, size, "within %" PRIu64 " ms, %s: %s", ms, what, names);
-    else
-        text_format(to, size, "step %" PRIu64 ", within %" PRIu64 " ms, %s: %s", a->ckpt->step, ms, what, names);
+        return;
+    }
+    if (missing == missing_copy)
+        scan_spread(a->judging->book, a->record, spread, sizeof spread);
+    text_format(to, size, "step %" PRIu64 ", within %" PRIu64 " ms%s, %s: %s", a->ckpt->step, ms, spread, what, names);
 }
 
 static void judge_deadline(struct attempt *a)

@@ -346,6 +346,22 @@ void scan_names(const struct book *book, const struct job_record *record, const 
         text_format(to, size, "%s and %u more", to, more);
 }
 
+void scan_spread(const struct book *book, const struct job_record *record, char *to, size_t size)
+{
+    const struct rank_report *behind = NULL, *ahead = NULL;
+    for (uint32_t rank = 0; rank < job_world_size(&record->job.spec); rank++) {
+        const struct rank_report *report = scan_rank(book, record, rank);
+        if (report == NULL || !report->stepped)
+            continue;
+        behind = behind == NULL || report->step < behind->step ? report : behind;
+        ahead = ahead == NULL || report->step > ahead->step ? report : ahead;
+    }
+    to[0] = '\0';
+    if (behind != NULL && behind->step < ahead->step)
+        text_format(to, size, ", with rank %u at step %" PRIu64 " and rank %u at %" PRIu64, behind->rank, behind->step, ahead->rank,
+                    ahead->step);
+}
+
 bool missing_start(const struct book *book, const struct job_record *record, uint32_t rank, const void *context)
 {
     (void)context;
