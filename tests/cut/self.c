@@ -82,7 +82,7 @@ static void give_up(void *context, uint32_t result, const char *text)
     (void)text;
 }
 
-void attach(void)
+void attach(unsigned flags)
 {
     static struct tide_mpi_host host;
     page = shared_memory(NULL, CONTROL_PAGE_BYTES);
@@ -93,7 +93,7 @@ void attach(void)
                                   .rank = (uint32_t)rank,
                                   .world_size = 2,
                                   .page = page,
-                                  .flags = TIDE_MPI_REQUESTS_REPOSTED,
+                                  .flags = flags,
                                   .append = append,
                                   .give_up = give_up};
     CHECK(tide_mpi_attach(&host));

@@ -32,8 +32,8 @@ void nap(void);
 /* Both ranks are here. */
 void meet(void);
 
-/* The interposer meets its host. */
-void attach(void);
+/* The interposer meets its host. flags: enum tide_mpi_flag */
+void attach(unsigned flags);
 /* Both ranks are armed for `epoch`, and go is given. */
 void begin(uint64_t epoch);
 /* The safe point: false where there is no record, and `why` says so. */

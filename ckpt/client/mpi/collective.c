@@ -41,7 +41,7 @@
     int MPI_PERSISTENT_COLLECTIVE(name)(UNPACK parameters, MPI_Comm handle, MPI_Info info, MPI_Request * request)           \
     {                                                                                                                       \
         int error = real.name(UNPACK arguments, handle, info, request);                                                     \
-        return error == MPI_SUCCESS ? request_pass(handle, request) : error;                                                \
+        return request_pass(error, PASSED_COLLECTIVE, handle, request);                                                     \
     }                                                                                                                       \
     PERSISTENT_ALIAS(name)
 
@@ -111,7 +111,7 @@ INTERPOSED(Ibarrier);
 int MPI_PERSISTENT_COLLECTIVE(Barrier_init)(MPI_Comm handle, MPI_Info info, MPI_Request *request)
 {
     int error = real.Barrier_init(handle, info, request);
-    return error == MPI_SUCCESS ? request_pass(handle, request) : error;
+    return request_pass(error, PASSED_COLLECTIVE, handle, request);
 }
 PERSISTENT_ALIAS(Barrier_init);
 

@@ -180,16 +180,15 @@ void link_finish(void);
 
 /* ---- request.c ---- */
 
-/* A persistent one of MPI's, started on `comm`: ours is put around it. */
-int request_pass(MPI_Comm handle, MPI_Request *request);
-/* One of MPI's own requests that a program cannot begin again after a restart is outstanding; one, perhaps one of these, is
- * complete. */
-enum unrepeatable { UNREPEATABLE_COLLECTIVE, UNREPEATABLE_FILE, UNREPEATABLE_PARTITIONED };
+/* A persistent one of MPI's was made on `handle`, or `error`: ours is put around it. An MPI error code. */
+int request_pass(int error, enum passed what, MPI_Comm handle, MPI_Request *request);
+/* One of MPI's own is complete, or free. */
+void request_gone(MPI_Request handle);
+/* One of MPI's own requests that a program cannot begin again after a restart is outstanding. */
+enum unrepeatable { UNREPEATABLE_COLLECTIVE, UNREPEATABLE_FILE };
 void unrepeatable_note(MPI_Request handle, enum unrepeatable what);
-void unrepeatable_forget(MPI_Request handle);
 /* Of the first there is; NULL: none. */
 const char *unrepeatable_why(void);
-void grequest_forget(MPI_Request handle);
 
 /* ---- window.c ---- */
 

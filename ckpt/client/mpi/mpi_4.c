@@ -102,17 +102,47 @@ LARGE_BOTH(Isendrecv, MPI_Request *, request);
                    MPI_Comm comm, MPI_Info info, MPI_Request *request)                                                      \
     {                                                                                                                       \
         int error = real.name(buffer, partitions, count, type, peer, tag, comm, info, request);                             \
-        if (inside.on && error == MPI_SUCCESS) {                                                                            \
-            inside_lock();                                                                                                  \
-            unrepeatable_note(*request, UNREPEATABLE_PARTITIONED);                                                          \
-            inside_unlock();                                                                                                \
-        }                                                                                                                   \
-        return error;                                                                                                       \
+        return request_pass(error, PASSED_PARTITIONED, comm, request);                                                      \
     }                                                                                                                       \
     INTERPOSED(name)
 
 PARTITIONED(Psend_init, const);
 PARTITIONED(Precv_init, );
+
+static MPI_Request partitioned_of(MPI_Request handle)
+{
+    const struct request *request = inside.on ? request_of(handle) : NULL;
+    return request ? request->real : handle;
+}
+
+int MPI_Pready(int partition, MPI_Request handle)
+{
+    return real.Pready(partition, partitioned_of(handle));
+}
+
+int MPI_Pready_range(int first, int last, MPI_Request handle)
+{
+    return real.Pready_range(first, last, partitioned_of(handle));
+}
+
+/* Not const in MPICH 4.0. */
+typedef __typeof__(_Generic(&PMPI_Pready_list, int (*)(int, int *, MPI_Request): (int *)0,
+                            default: (const int *)0)) partition_list;
+
+int MPI_Pready_list(int length, partition_list partitions, MPI_Request handle)
+{
+    return real.Pready_list(length, partitions, partitioned_of(handle));
+}
+
+int MPI_Parrived(MPI_Request handle, int partition, int *flag)
+{
+    return real.Parrived(partitioned_of(handle), partition, flag);
+}
+
+INTERPOSED(Pready);
+INTERPOSED(Pready_range);
+INTERPOSED(Pready_list);
+INTERPOSED(Parrived);
 
 /* ---- sessions: whoever uses one may never call MPI_Init ---- */
 

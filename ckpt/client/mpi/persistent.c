@@ -41,7 +41,7 @@ static struct comm *comm_to_keep(MPI_Comm handle, int peer, int tag)
     {                                                                                                                       \
         struct comm *comm = comm_to_keep(handle, to, tag);                                                                  \
         if (comm == NULL || to == MPI_ANY_SOURCE)                                                                           \
-            return real.name(buffer, count, type, to, tag, handle, request);                                                \
+            return request_pass(real.name(buffer, count, type, to, tag, handle, request), PASSED_FOREIGN, handle, request); \
         return keep(REQUEST_SEND, mode, (void *)(uintptr_t)buffer, count, type, to, tag, comm, request);                    \
     }                                                                                                                       \
     INTERPOSED(name)
@@ -55,7 +55,7 @@ int MPI_Recv_init(void *buffer, int count, MPI_Datatype type, int from, int tag,
 {
     struct comm *comm = comm_to_keep(handle, from, tag);
     if (comm == NULL)
-        return real.Recv_init(buffer, count, type, from, tag, handle, request);
+        return request_pass(real.Recv_init(buffer, count, type, from, tag, handle, request), PASSED_FOREIGN, handle, request);
     return keep(REQUEST_RECV, SEND_STANDARD, buffer, count, type, from, tag, comm, request);
 }
 
@@ -70,10 +70,12 @@ static int start_send(struct request *request)
 
 static int start_passed(struct request *request)
 {
+    if (request->mode == PASSED_PARTITIONED)
+        uncoloured("a partitioned MPI request was started while the checkpoint was being taken");
     int error = real.Start(&request->real);
     if (error == MPI_SUCCESS)
         request->state = REQUEST_REAL;
-    if (request->comm)
+    if (request->comm && request->mode == PASSED_COLLECTIVE)
         request->comm->collectives++;
     return error;
 }
@@ -82,8 +84,6 @@ static int start(MPI_Request *handle)
 {
     struct request *request = request_of(*handle);
     int error;
-    if (request == NULL && inside.unrepeatable)
-        uncoloured("a partitioned MPI request was started while the checkpoint was being taken");
     if (request == NULL || !request->persistent)
         return real.Start(handle);
     if (request->kind == REQUEST_SEND)

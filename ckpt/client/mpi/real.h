@@ -94,7 +94,7 @@
 #define REAL_MPI_4(X)                                                                                                        \
     REAL_COLLECTIVE_DATA(X, _c) REAL_NONBLOCKING_COLLECTIVE_DATA(X, _c) REAL_PERSISTENT_COLLECTIVE_DATA(X, _c)               \
     REAL_WINDOW_DATA(X, _c) REAL_FILE_DATA(X, _c) X(Isendrecv) X(Isendrecv_replace) X(Psend_init) X(Precv_init)              \
-    X(Session_init) X(Session_finalize) X(Comm_idup_with_info)
+    X(Pready) X(Pready_range) X(Pready_list) X(Parrived) X(Session_init) X(Session_finalize) X(Comm_idup_with_info)
 #else
 #define REAL_MPI_4(X)
 #endif

@@ -96,6 +96,8 @@ void request_destroy(struct request *request)
     struct comm *comm = request->comm;
     if (UNLIKELY(request->own_type))
         real.Type_free(&request->type);
+    if (UNLIKELY(request->kind == REQUEST_PASSED && request->real != MPI_REQUEST_NULL))
+        real.Request_free(&request->real);
     request->persistent = request->cancelling = request->own_type = request->unheld = request->ours = request->taken_back =
         false;
     request->parcel = NULL;
@@ -103,15 +105,6 @@ void request_destroy(struct request *request)
     request_give(request);
     if (UNLIKELY(comm && comm->freed))
         comm_unpend(comm);
-}
-
-bool requests_active(enum request_kind kind)
-{
-    for (uint32_t i = 0; i < requests.used; i++) {
-        if (requests.arena[i].kind == kind && requests.arena[i].state != REQUEST_INACTIVE)
-            return true;
-    }
-    return false;
 }
 
 uint32_t requests_on(const struct comm *comm)
@@ -122,14 +115,15 @@ uint32_t requests_on(const struct comm *comm)
     return count;
 }
 
-int request_pass(MPI_Comm handle, MPI_Request *real_request)
+int request_pass(int error, enum passed what, MPI_Comm handle, MPI_Request *real_request)
 {
-    if (!inside.on)
-        return MPI_SUCCESS;
+    if (!inside.on || error != MPI_SUCCESS)
+        return error;
     inside_lock();
     struct request *request = request_create(REQUEST_PASSED, comm_find(handle));
     if (request) {
         request->persistent = true;
+        request->mode = (uint8_t)what;
         request->real = *real_request;
         *real_request = request_handle(request);
     }
@@ -185,8 +179,6 @@ static void let_go(struct request *request)
     if (request->state != REQUEST_INACTIVE)
         inside.outstanding--;
     if (!active) {
-        if (request->kind == REQUEST_PASSED)
-            real.Request_free(&request->real);
         request_destroy(request);
         return;
     }
@@ -207,12 +199,10 @@ int MPI_Request_free(MPI_Request *handle)
         let_go(request);
         *handle = MPI_REQUEST_NULL;
     } else {
-        if (inside.grequests)
-            grequest_forget(*handle);
-        if (inside.unrepeatable)
-            unrepeatable_forget(*handle);
+        MPI_Request gone = *handle;
         error = real.Request_free(handle);
-        inside.outstanding -= error == MPI_SUCCESS;
+        if (error == MPI_SUCCESS)
+            request_gone(gone);
     }
     inside_unlock();
     return error;
@@ -234,7 +224,7 @@ void unrepeatable_note(MPI_Request handle, enum unrepeatable what)
     unrepeatable[inside.unrepeatable++].what = what;
 }
 
-void unrepeatable_forget(MPI_Request handle)
+static void unrepeatable_forget(MPI_Request handle)
 {
     for (uint32_t i = 0; i < inside.unrepeatable; i++) {
         if (unrepeatable[i].handle != handle)
@@ -244,18 +234,55 @@ void unrepeatable_forget(MPI_Request handle)
     }
 }
 
+/* Started, and not completed. */
+static bool is_under_way(const struct request *request)
+{
+    return request->kind != REQUEST_FREE && request->state != REQUEST_INACTIVE;
+}
+
+static bool both_under_way(const struct request *request)
+{
+    return request->kind == REQUEST_BOTH && is_under_way(request);
+}
+
+static bool is_partitioned(const struct request *request)
+{
+    return request->kind == REQUEST_PASSED && request->mode == PASSED_PARTITIONED;
+}
+
+static bool collective_under_way(const struct request *request)
+{
+    return request->kind == REQUEST_PASSED && request->mode == PASSED_COLLECTIVE && is_under_way(request);
+}
+
+static bool foreign_under_way(const struct request *request)
+{
+    return request->kind == REQUEST_PASSED && request->mode == PASSED_FOREIGN && is_under_way(request);
+}
+
+static bool any(bool (*rule)(const struct request *))
+{
+    for (uint32_t i = 0; i < requests.used; i++) {
+        if (rule(&requests.arena[i]))
+            return true;
+    }
+    return false;
+}
+
 /* Some members may have completed a collective and others not. */
 const char *unrepeatable_why(void)
 {
     if (inside.unrepeatable > 0 && unrepeatable[0].what == UNREPEATABLE_FILE)
         return "a nonblocking MPI file operation is outstanding at the safe point; complete it before tide_step";
-    if (inside.unrepeatable > 0 && unrepeatable[0].what == UNREPEATABLE_PARTITIONED)
+    if (any(is_partitioned))
         return "a partitioned MPI request exists: its messages are not followed";
-    if (inside.unrepeatable > 0 || inside.unrepeatable_unnoted || requests_active(REQUEST_PASSED))
+    if (any(foreign_under_way))
+        return "a persistent MPI request with processes outside MPI_COMM_WORLD is outstanding at the safe point";
+    if (inside.unrepeatable > 0 || inside.unrepeatable_unnoted || any(collective_under_way))
         return "a nonblocking MPI collective is outstanding at the safe point: a rank that has completed it would not begin "
                "it again after "
                "a restart; complete it before tide_step";
-    if (requests_active(REQUEST_BOTH))
+    if (any(both_under_way))
         return "an MPI_Isendrecv is outstanding at the safe point: to post it again would send its message twice; complete "
                "it before "
                "tide_step";
@@ -296,14 +323,23 @@ int MPI_Grequest_start(MPI_Grequest_query_function *query, MPI_Grequest_free_fun
     return error;
 }
 
-/* It is gone, and MPI may use its handle for another. */
-void grequest_forget(MPI_Request handle)
+static void grequest_forget(MPI_Request handle)
 {
     MPI_Request *place = grequest_place(handle);
     if (place) {
         *place = MPI_REQUEST_NULL;
         inside.grequests--;
     }
+}
+
+/* MPI may use its handle for another. Those that are counted only while they are active are never MPI's own here. */
+void request_gone(MPI_Request handle)
+{
+    inside.outstanding--;
+    if (UNLIKELY(inside.grequests))
+        grequest_forget(handle);
+    if (UNLIKELY(inside.unrepeatable))
+        unrepeatable_forget(handle);
 }
 
 /* A send cannot be taken back: that is one of the two outcomes MPI allows, and the count stays right. */

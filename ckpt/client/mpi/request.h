@@ -27,8 +27,15 @@ enum request_kind {
     REQUEST_RECV,
     REQUEST_CREATE, /* MPI_Comm_idup: two requests of MPI's */
     REQUEST_BOTH,   /* MPI_Isendrecv: two requests of ours */
-    REQUEST_PASSED, /* a persistent one of MPI's, which is counted while it is active */
+    REQUEST_PASSED, /* a persistent one of MPI's, which is counted while it is active; `mode`: enum passed */
     REQUEST_MESSAGE /* no request: what MPI_Mprobe found in our queue */
+};
+
+/* What MPI keeps itself. */
+enum passed {
+    PASSED_COLLECTIVE,
+    PASSED_FOREIGN,    /* a message on a communicator that is not followed */
+    PASSED_PARTITIONED /* MPI_Psend_init, MPI_Precv_init */
 };
 
 enum request_state {
@@ -52,7 +59,7 @@ struct request {
     uint64_t sequence; /* order of posting */
     int32_t peer, tag, count;
     uint8_t kind, state;
-    uint8_t mode; /* enum send_mode */
+    uint8_t mode; /* enum send_mode, enum passed */
     bool persistent : 1;
     bool cancelling : 1; /* MPI or the program was asked to take it back */
     bool ours : 1;       /* `error` was found by us: nobody was told yet */
@@ -98,8 +105,6 @@ struct request *request_create(enum request_kind kind, struct comm *comm);
 void request_destroy(struct request *request);
 /* How many of ours are on it. */
 uint32_t requests_on(const struct comm *comm);
-/* One was started and not completed. */
-bool requests_active(enum request_kind kind);
 
 /* The same for what has nothing but its first 64 bytes, on a communicator that the program has not freed. request:
  * requests.free, which is not NULL. */

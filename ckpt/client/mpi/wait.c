@@ -56,16 +56,6 @@ int request_finish(struct request *request, MPI_Status *ret_status)
     return error;
 }
 
-/* One of MPI's own is complete. */
-static void gone(MPI_Request handle)
-{
-    inside.outstanding--;
-    if (UNLIKELY(inside.grequests))
-        grequest_forget(handle);
-    if (UNLIKELY(inside.unrepeatable))
-        unrepeatable_forget(handle);
-}
-
 int try_one(MPI_Request *handle, int *ret_done, MPI_Status *status)
 {
     struct request *request = request_of(*handle);
@@ -74,7 +64,7 @@ int try_one(MPI_Request *handle, int *ret_done, MPI_Status *status)
         MPI_Request before = *handle;
         error = real.Test(handle, ret_done, status);
         if (before != MPI_REQUEST_NULL && *handle == MPI_REQUEST_NULL)
-            gone(before);
+            request_gone(before);
         return error;
     }
     *ret_done = request_advance(request);
@@ -140,7 +130,7 @@ void completed(MPI_Request *handle, MPI_Request real_request, const MPI_Status *
     struct request *request = request_of(*handle);
     if (request == NULL) {
         if (*handle != MPI_REQUEST_NULL && real_request == MPI_REQUEST_NULL)
-            gone(*handle);
+            request_gone(*handle);
         *handle = real_request;
         return;
     }
