@@ -1,0 +1,9 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef TESTS_CUT_STORY_H
+#define TESTS_CUT_STORY_H
+
+/* Stories of cut_scripted that are told outside of scripted.c. */
+
+void story_counted(void);
+
+#endif
