@@ -38,7 +38,7 @@ struct share *share_create(const struct step_spec *spec, const struct share_ops 
     struct share *share = mem_alloc(sizeof *share);
     share->spec = spec;
     share->ops = *ops;
-    share->values = mem_array(SHARE_VALUES_MAX, sizeof *share->values);
+    share->values = mem_array(TIDE_SHARES_MAX, sizeof *share->values);
     share->asked = mem_array(SHARE_ASKED_MAX, sizeof *share->asked);
     share->next_id = 1;
     return share;
@@ -111,7 +111,7 @@ enum tide_status share_give(struct share *share, const struct share_value *value
     if (before != NULL)
         return before->bytes == value->bytes && memcmp(before->data, value->data, value->bytes) == 0 ? TIDE_OK
                                                                                                      : TIDE_E_EXISTS;
-    if (share->value_count == SHARE_VALUES_MAX)
+    if (share->value_count == TIDE_SHARES_MAX)
         return TIDE_E_LIMIT;
     share->values[share->value_count++] = *value;
     answer_all(share, value);

@@ -2,9 +2,10 @@
 #ifndef AGENT_STEP_SHARE_H
 #define AGENT_STEP_SHARE_H
 
-/* What one rank of a generation has the others know (tide_share): a name and a few bytes. The step of the rank that gives
- * keeps it, as long as the generation runs; other steps ask that one, by mesh frames. These may be lost, repeated and
- * reordered: who asks asks again until it is answered or late, and to answer twice does no harm.
+/* tide_share: a rank gives a few bytes under a name, and any other rank of its generation asks for them. The step of the
+ * rank that gives keeps them for as long as the generation runs; the step of a rank on another node asks that step, by mesh
+ * frames. Frames may be lost, repeated and reordered: a question is asked again until it is answered or late, and an answer
+ * that comes twice does no harm.
  *
  *   rank → its step        give (name, bytes) | ask (rank that gives, name)
  *   step → step            MESH_SHARE_ASK (id, rank, name) → MESH_SHARE_REPLY (id, bytes), as soon as it was given
@@ -14,8 +15,7 @@
 #include "agent/step/link.h"
 
 #define SHARE_RESEND_MS 500u
-#define SHARE_VALUES_MAX 1024u /* of the ranks of this node */
-#define SHARE_ASKED_MAX 4096u  /* by other nodes, of what is not given yet */
+#define SHARE_ASKED_MAX 4096u /* by other nodes, of what is not given yet */
 
 struct share_value {
     uint32_t rank; /* that gives it */

@@ -49,6 +49,17 @@ void share_start(struct step *step)
     step->share_timer.data = step;
 }
 
+static void say_refused(const struct share_value *value, enum tide_status status, char *to, size_t size)
+{
+    if (status == TIDE_E_EXISTS)
+        snprintf(to, size, "rank %u has given %s already, and something else; take another name", value->rank, value->name);
+    else
+        snprintf(to, size,
+                 "rank %u cannot give %s: the ranks of its node have given %d names, and more are not kept in a generation; "
+                 "give fewer",
+                 value->rank, value->name, TIDE_SHARES_MAX);
+}
+
 static void give(struct step *step, struct rank *rank, const struct local_message *message, const struct local_share *said)
 {
     struct share_value value = {.rank = rank->report.rank, .bytes = (uint32_t)message->bytes};
@@ -58,10 +69,7 @@ static void give(struct step *step, struct rank *rank, const struct local_messag
     enum tide_status status = share_give(step->share, &value);
     if (status != TIDE_OK) {
         answer = (struct local_message){.type = LOCAL_REFUSED, .status = status};
-        snprintf(answer.text, sizeof answer.text,
-                 status == TIDE_E_EXISTS ? "rank %u has given %s already, and something else; take another name"
-                                         : "rank %u gives %s, and its node has given too many already",
-                 value.rank, value.name);
+        say_refused(&value, status, answer.text, sizeof answer.text);
     }
     rank_link_tell(rank, &answer);
 }

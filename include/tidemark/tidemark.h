@@ -158,8 +158,8 @@ enum tide_status tide_step(struct tide *tide, uint64_t step);
 /* Have all ranks know what one of them does before anything else connects them: an ncclUniqueId, an address. For rank `from` it
  * gives `bytes` of `data`, at most TIDE_SHARE_BYTES_MAX, under that name; for all others it waits until that was done, at most
  * deadline_ms of tide_options, and fills `data`. A name is given once in a generation, and is new in the next. Outside a job
- * nothing is done. Errors: INVALID, EXISTS (given before, and something else), LIMIT, MISMATCH (so many bytes were not given),
- * TIMEOUT, UNAVAILABLE. */
+ * nothing is done. Errors: INVALID, EXISTS (given before, and something else), LIMIT (the ranks of this node have given
+ * TIDE_SHARES_MAX names in this generation), MISMATCH (so many bytes were not given), TIMEOUT, UNAVAILABLE. */
 TIDE_MUST_USE enum tide_status tide_share(struct tide *tide, const char *name, uint32_t from, void *data, size_t bytes);
 
 /* ---- device regions. Each of these calls waits first for a checkpoint that is still on its way to the host, but

@@ -7,6 +7,7 @@
 #define TIDE_UID_CHARS 16         /* hex digits of a job or node uid, and of an incarnation */
 #define TIDE_TOKEN_CHARS 32       /* hex digits of a generation's secret */
 #define TIDE_PATH_MAX 1024        /* bytes of a path or URL, without the NUL */
+#define TIDE_SHARES_MAX 1024      /* names that the ranks of one node give with tide_share, in a generation */
 #define TIDE_SHARE_BYTES_MAX 128   /* bytes of what tide_share gives: an ncclUniqueId, an address */
 #define TIDE_TEXT_MAX 255         /* bytes of a reason or detail, without the NUL */
 #define TIDE_ARGS_MAX 4096        /* words of a command line, and variables of an environment */

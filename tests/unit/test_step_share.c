@@ -150,7 +150,7 @@ static void test_a_name_is_given_once(void **state)
     assert_int_equal(share_give(w.nodes[0].share, &id), TIDE_OK);
     assert_int_equal(share_give(w.nodes[0].share, &other), TIDE_E_EXISTS);
     assert_int_equal(share_give(w.nodes[0].share, &another), TIDE_OK);
-    for (unsigned i = 2; i < SHARE_VALUES_MAX; i++) {
+    for (unsigned i = 2; i < TIDE_SHARES_MAX; i++) {
         struct share_value value = {.rank = 0};
         snprintf(value.name, sizeof value.name, "n%u", i);
         assert_int_equal(share_give(w.nodes[0].share, &value), TIDE_OK);
