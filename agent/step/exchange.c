@@ -95,17 +95,9 @@ void exchange_free(struct exchange *ex)
 
 /* ---- frames ---- */
 
-static struct mesh_frame frame_to(const struct exchange *ex, uint32_t node, enum mesh_kind kind)
-{
-    struct mesh_frame frame = {.generation = ex->spec->generation, .from = ex->spec->node_rank, .to = node, .kind = kind};
-    text_copy(frame.uid, sizeof frame.uid, ex->spec->uid);
-    text_copy(frame.token, sizeof frame.token, ex->spec->token);
-    return frame;
-}
-
 static bool send_fence(struct exchange *ex, const struct fence *fence, uint32_t node)
 {
-    struct mesh_frame frame = frame_to(ex, node, MESH_FENCE);
+    struct mesh_frame frame = mesh_frame_to(ex->spec, node, MESH_FENCE);
     frame.id = fence->list;
     frame.sequence = fence->sequence;
     frame.status = fence->own_status;
@@ -115,7 +107,7 @@ static bool send_fence(struct exchange *ex, const struct fence *fence, uint32_t 
 
 static bool send_ack(struct exchange *ex, uint32_t node, uint64_t list, uint64_t sequence)
 {
-    struct mesh_frame frame = frame_to(ex, node, MESH_FENCE_ACK);
+    struct mesh_frame frame = mesh_frame_to(ex->spec, node, MESH_FENCE_ACK);
     frame.id = list;
     frame.sequence = sequence;
     return ex->ops.send(ex->ops.context, &frame);
@@ -123,7 +115,7 @@ static bool send_ack(struct exchange *ex, uint32_t node, uint64_t list, uint64_t
 
 static bool send_ask(struct exchange *ex, const struct modex_asked *asked)
 {
-    struct mesh_frame frame = frame_to(ex, asked->node, MESH_MODEX_ASK);
+    struct mesh_frame frame = mesh_frame_to(ex->spec, asked->node, MESH_MODEX_ASK);
     frame.id = asked->id;
     frame.rank = asked->rank;
     return ex->ops.send(ex->ops.context, &frame);
@@ -131,7 +123,7 @@ static bool send_ask(struct exchange *ex, const struct modex_asked *asked)
 
 static void send_reply(struct exchange *ex, const struct modex_served *served, int32_t status, const void *data, size_t bytes)
 {
-    struct mesh_frame frame = frame_to(ex, served->node, MESH_MODEX_REPLY);
+    struct mesh_frame frame = mesh_frame_to(ex->spec, served->node, MESH_MODEX_REPLY);
     frame.id = served->id;
     frame.rank = served->rank;
     frame.data = base64_encode(data, status == PMIX_SUCCESS ? bytes : 0);
@@ -395,10 +387,7 @@ static void take_reply(struct exchange *ex, const struct mesh_frame *frame)
 
 void exchange_frame(struct exchange *ex, const struct mesh_frame *frame, uint64_t now_ns)
 {
-    const struct step_spec *spec = ex->spec;
-    if (strcmp(frame->uid, spec->uid) != 0 || frame->generation != spec->generation || strcmp(frame->token, spec->token) != 0)
-        return;
-    if (frame->to != spec->node_rank || frame->from >= ex->nodes || frame->from == spec->node_rank)
+    if (!mesh_frame_is_for(ex->spec, frame))
         return;
     switch (frame->kind) {
     case MESH_FENCE:

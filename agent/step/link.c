@@ -1,6 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "agent/step/link.h"
 
+#include <string.h>
+
+#include "ckpt/base/mem.h"
+
 static const char *const mesh_kind_names[] = {"fence", "fence_ack", "modex_ask", "modex_reply", "share_ask", "share_reply", NULL};
 static const char *const line_kind_names[] = {"status", "nudge", "mesh", "answer", "end", NULL};
 
@@ -81,3 +85,19 @@ static const struct codec_field line_fields[] = {
     CODEC_FIELD(step_line, frame, CODEC_STRUCT, .of = &mesh_frame_codec),
 };
 CODEC_DEFINE(step_line_codec, step_line, "step line", line_fields);
+
+struct mesh_frame mesh_frame_to(const struct step_spec *spec, uint32_t node, enum mesh_kind kind)
+{
+    struct mesh_frame frame = {.generation = spec->generation, .from = spec->node_rank, .to = node, .kind = kind};
+    text_copy(frame.uid, sizeof frame.uid, spec->uid);
+    text_copy(frame.token, sizeof frame.token, spec->token);
+    return frame;
+}
+
+bool mesh_frame_is_for(const struct step_spec *spec, const struct mesh_frame *frame)
+{
+    if (strcmp(frame->uid, spec->uid) != 0 || frame->generation != spec->generation ||
+        strcmp(frame->token, spec->token) != 0)
+        return false;
+    return frame->to == spec->node_rank && frame->from < spec->peers.count && frame->from != spec->node_rank;
+}

@@ -87,6 +87,10 @@ struct mesh_frame {
     char *data;        /* base64; share_ask: the name */
 };
 extern const struct codec mesh_frame_codec;
+/* One from this step to that of another node; data is NULL. */
+struct mesh_frame mesh_frame_to(const struct step_spec *spec, uint32_t node, enum mesh_kind kind);
+/* Is it of this generation, from another node, to this one? */
+bool mesh_frame_is_for(const struct step_spec *spec, const struct mesh_frame *frame);
 
 enum step_line_kind {
     STEP_STATUS,  /* step -> agent: `status` */

@@ -66,18 +66,9 @@ static uint32_t node_of(const struct share *share, uint32_t rank)
     return rank / share->spec->job.nproc_per_node;
 }
 
-static struct mesh_frame frame_to(const struct share *share, uint32_t node, enum mesh_kind kind)
-{
-    struct mesh_frame frame = {
-        .generation = share->spec->generation, .from = share->spec->node_rank, .to = node, .kind = kind};
-    text_copy(frame.uid, sizeof frame.uid, share->spec->uid);
-    text_copy(frame.token, sizeof frame.token, share->spec->token);
-    return frame;
-}
-
 static void reply(struct share *share, uint32_t node, uint64_t id, const struct share_value *value)
 {
-    struct mesh_frame frame = frame_to(share, node, MESH_SHARE_REPLY);
+    struct mesh_frame frame = mesh_frame_to(share->spec, node, MESH_SHARE_REPLY);
     frame.id = id;
     frame.rank = value->rank;
     frame.data = base64_encode(value->data, value->bytes);
@@ -184,11 +175,7 @@ static void take_reply(struct share *share, const struct mesh_frame *frame)
 
 void share_frame(struct share *share, const struct mesh_frame *frame)
 {
-    const struct step_spec *spec = share->spec;
-    if (strcmp(frame->uid, spec->uid) != 0 || frame->generation != spec->generation ||
-        strcmp(frame->token, spec->token) != 0)
-        return;
-    if (frame->to != spec->node_rank || frame->from >= spec->peers.count || frame->from == spec->node_rank)
+    if (!mesh_frame_is_for(share->spec, frame))
         return;
     if (frame->kind == MESH_SHARE_ASK)
         take_ask(share, frame);
@@ -212,7 +199,7 @@ void share_pump(struct share *share, uint64_t now_ns)
         }
         if (!a->open || a->due_ns > now_ns || node_of(share, a->from) == share->spec->node_rank)
             continue;
-        struct mesh_frame frame = frame_to(share, node_of(share, a->from), MESH_SHARE_ASK);
+        struct mesh_frame frame = mesh_frame_to(share->spec, node_of(share, a->from), MESH_SHARE_ASK);
         frame.id = a->id;
         frame.rank = a->from;
         frame.data = a->name;
