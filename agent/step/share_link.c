@@ -22,10 +22,19 @@ static bool op_send(void *context, const struct mesh_frame *frame)
     return agent_link_send_frame(context, frame);
 }
 
+/* To what it said last: it waits for nothing else. */
+static void tell(struct rank *rank, struct local_message *message)
+{
+    message->question = rank->share_question;
+    rank_link_tell(rank, message);
+}
+
 static void op_answer(void *context, uint32_t number, enum tide_status status, const struct share_value *value)
 {
     struct rank *rank = ranks_find(context, number);
     struct local_message message = {.type = status == TIDE_OK ? LOCAL_SHARED : LOCAL_REFUSED, .status = status};
+    if (rank == NULL)
+        return;
     if (value != NULL) {
         struct local_share *to = local_share_of(&message);
         message.bytes = value->bytes;
@@ -37,8 +46,7 @@ static void op_answer(void *context, uint32_t number, enum tide_status status, c
     } else if (status != TIDE_OK) {
         snprintf(message.text, sizeof message.text, "the job has no such rank");
     }
-    if (rank != NULL)
-        rank_link_tell(rank, &message);
+    tell(rank, &message);
 }
 
 void share_start(struct step *step)
@@ -71,7 +79,7 @@ static void give(struct step *step, struct rank *rank, const struct local_messag
         answer = (struct local_message){.type = LOCAL_REFUSED, .status = status};
         say_refused(&value, status, answer.text, sizeof answer.text);
     }
-    rank_link_tell(rank, &answer);
+    tell(rank, &answer);
 }
 
 void share_take(struct step *step, struct rank *rank, const struct local_message *message)
@@ -80,8 +88,10 @@ void share_take(struct step *step, struct rank *rank, const struct local_message
     struct local_share *said = local_share_of(&copy);
     uint64_t now = clock_mono_ns();
     said->name[sizeof said->name - 1] = '\0';
+    rank->share_question = message->question;
+    share_forget(step->share, rank->report.rank);
     if (message->bytes > sizeof said->data) {
-        rank_link_tell(rank, &(struct local_message){.type = LOCAL_REFUSED, .status = TIDE_E_INVALID});
+        tell(rank, &(struct local_message){.type = LOCAL_REFUSED, .status = TIDE_E_INVALID});
     } else if (message->type == LOCAL_SHARE_GIVE) {
         give(step, rank, message, said);
     } else {

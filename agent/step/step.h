@@ -68,6 +68,7 @@ struct rank {
     uint64_t asked_ns;       /* … since then */
     struct step_ask ask;
     uint64_t reserved_bytes; /* of one slot */
+    uint64_t share_question; /* number of what it gave or asked for last */
 };
 
 struct agent_link {

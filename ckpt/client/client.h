@@ -98,6 +98,7 @@ struct tide {
     struct tide_mpi_host host;
     struct tide_nccl_host nccl_host;
     int counted; /* libtidemark_nccl is there */
+    uint64_t shares; /* calls of tide_share, which number the questions */
     char arena[TIDE_PATH_MAX + 1];
     char job_uid[TIDE_UID_CHARS + 1];
     struct err err; /* tide_error_text */
@@ -117,7 +118,7 @@ void channel_nudge(struct tide *tide, enum local_type type);
  * carries. */
 MUST_USE enum tide_status channel_wait(struct tide *tide, unsigned wanted, uint64_t deadline_ns, struct local_message *ret_answer,
                                        struct err *err);
-/* Ask, then wait. */
+/* Ask, then wait for an answer that says the number of the question again. */
 MUST_USE enum tide_status channel_ask(struct tide *tide, struct local_message *message, unsigned wanted, uint64_t deadline_ns,
                                       struct local_message *ret_answer, struct err *err);
 

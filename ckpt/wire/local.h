@@ -186,6 +186,7 @@ struct local_message {
     uint64_t cut;
     uint64_t step;
     uint64_t bytes;
+    uint64_t question; /* of SHARE_GIVE and SHARE_ASK: its number, which the answer says again; else 0 */
     char text[TIDE_TEXT_MAX + 1];
 };
 

@@ -36,6 +36,7 @@ struct fake_step {
     _Atomic unsigned seen[LOCAL_SHARED + 1];
     struct local_message bad; /* the last RESTORE_BAD */
     struct local_message shared; /* the last SHARE_GIVE, which is what SHARE_ASK gets */
+    _Atomic int late_share; /* before it, an answer to the question before: 1: OK, 2: refused */
 };
 
 static inline struct control_page *fake_page(const char *dir, uint32_t rank, uint32_t world_size, uint64_t generation)
@@ -83,6 +84,26 @@ static inline void fake_reserve(struct fake_step *step, int fd, const struct loc
         fake_send(fd, LOCAL_GRANTED, TIDE_OK, "");
 }
 
+static inline void fake_share(struct fake_step *step, int fd, const struct local_message *m)
+{
+    struct local_message answer = step->shared;
+    answer.type = answer.type == 0 ? LOCAL_REFUSED : LOCAL_SHARED;
+    answer.status = answer.type == LOCAL_REFUSED ? TIDE_E_TIMEOUT : TIDE_OK;
+    answer.magic = LOCAL_MAGIC;
+    answer.question = m->question;
+    if (answer.type == LOCAL_REFUSED)
+        text_copy(answer.text, sizeof answer.text, "nobody gave it");
+    if (step->late_share) {
+        struct local_message late = answer;
+        late.type = step->late_share == 1 ? LOCAL_SHARED : LOCAL_REFUSED;
+        late.status = step->late_share == 1 ? TIDE_OK : TIDE_E_TIMEOUT;
+        late.question = m->question - 1;
+        memset(late.text, 'x', TIDE_TEXT_MAX);
+        (void)!send(fd, &late, sizeof late, MSG_NOSIGNAL);
+    }
+    (void)!send(fd, &answer, sizeof answer, MSG_NOSIGNAL);
+}
+
 static inline void fake_answer(struct fake_step *step, int fd, const struct local_message *m)
 {
     switch (m->type) {
@@ -116,16 +137,10 @@ static inline void fake_answer(struct fake_step *step, int fd, const struct loca
         break;
     case LOCAL_SHARE_GIVE:
         step->shared = *m;
-        fake_send(fd, LOCAL_SHARED, TIDE_OK, "");
+        fake_share(step, fd, m);
         break;
     case LOCAL_SHARE_ASK:
-        if (step->shared.type == 0) {
-            fake_send(fd, LOCAL_REFUSED, TIDE_E_TIMEOUT, "nobody gave it");
-        } else {
-            struct local_message answer = step->shared;
-            answer.type = LOCAL_SHARED;
-            (void)!send(fd, &answer, sizeof answer, MSG_NOSIGNAL);
-        }
+        fake_share(step, fd, m);
         break;
     default:
         break;

@@ -110,6 +110,20 @@ static void what_one_rank_gives_others_get(void **state)
     assert_int_equal(tide_share(tide, "id", 0, other, 5), TIDE_E_MISMATCH);
 }
 
+/* It came behind its deadline, and its question was given up. */
+static void an_answer_to_another_question_is_passed_over(void **state)
+{
+    char data[8] = "seventh", other[8] = "";
+    (void)state;
+    assert_int_equal(tide_share(tide, "id", 1, data, sizeof data), TIDE_OK);
+    step.late_share = 1;
+    assert_int_equal(tide_share(tide, "id", 0, other, sizeof other), TIDE_OK);
+    assert_memory_equal(other, data, sizeof data);
+    step.late_share = 2;
+    assert_int_equal(tide_share(tide, "id", 0, other, sizeof other), TIDE_OK);
+    assert_int_equal(tide_share(tide, "id", 1, data, sizeof data), TIDE_OK);
+}
+
 static void what_cannot_be_shared_is_refused(void **state)
 {
     char data[TIDE_SHARE_BYTES_MAX + 1] = "";
@@ -128,6 +142,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(communicators_are_told_with_a_record, setup, teardown),
         cmocka_unit_test_setup_teardown(a_failed_communicator_fails_the_record, setup, teardown),
         cmocka_unit_test_setup_teardown(what_one_rank_gives_others_get, setup, teardown),
+        cmocka_unit_test_setup_teardown(an_answer_to_another_question_is_passed_over, setup, teardown),
         cmocka_unit_test_setup_teardown(what_cannot_be_shared_is_refused, setup, teardown)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
