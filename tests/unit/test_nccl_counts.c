@@ -252,6 +252,39 @@ static void run_with_a_death(int rank, int ranks, void *shared)
     must(ncclCommDestroy(comm) == ncclSuccess && tide_nccl_may_record(why, sizeof why) == TIDE_OK);
 }
 
+/* NCCL has freed it, and is not asked about it. */
+static void run_questions_of_a_dead_one(int rank, int ranks, void *shared)
+{
+    ncclComm_t comm = join(rank, ranks, shared);
+    int number = -1;
+    void *registered = NULL;
+    ncclWindow_t window = NULL;
+    ncclRedOp_t op = ncclSum;
+    float *at = floats(), scalar = 1.0f;
+    must(ncclCommCount(comm, &number) == ncclSuccess && number == ranks);
+    must(ncclCommUserRank(comm, &number) == ncclSuccess && number == rank);
+    must(ncclCommCuDevice(comm, &number) == ncclSuccess && number == 0);
+    if (rank == 1)
+        raise(SIGKILL);
+    must(ncclAllReduce(at, at, 1, ncclFloat32, ncclSum, comm, NULL) == ncclSuccess);
+    must(cudaStreamSynchronize(NULL) == cudaSuccess);
+    number = -1;
+    must(ncclCommCount(comm, &number) == ncclRemoteError && ncclCommUserRank(comm, &number) == ncclRemoteError);
+    must(ncclCommCuDevice(comm, &number) == ncclRemoteError && number == -1);
+    must(ncclCommRegister(comm, at, 64, &registered) == ncclRemoteError && registered == NULL);
+    must(ncclCommWindowRegister(comm, at, 64, &window, 0) == ncclRemoteError && window == NULL);
+    must(ncclRedOpCreatePreMulSum(&op, &scalar, ncclFloat32, ncclScalarHostImmediate, comm) == ncclRemoteError);
+    must(ncclCommDeregister(comm, at) == ncclSuccess && ncclCommWindowDeregister(comm, window) == ncclSuccess);
+    must(ncclRedOpDestroy(op, comm) == ncclSuccess && ncclCommRevoke(comm, NCCL_REVOKE_DEFAULT) == ncclSuccess);
+    must(ncclCommAbort(comm) == ncclSuccess);
+}
+
+static void test_a_dead_one_is_not_asked(void **state)
+{
+    (void)state;
+    together(RANKS, 1, run_questions_of_a_dead_one, world_make());
+}
+
 static void test_survivors_leave_a_dead_collective(void **state)
 {
     (void)state;
@@ -353,6 +386,7 @@ int main(void)
                                        cmocka_unit_test(test_unequal_counts_are_none_and_named),
                                        cmocka_unit_test(test_messages_under_way_are_no_cut),
                                        cmocka_unit_test(test_survivors_leave_a_dead_collective),
+                                       cmocka_unit_test(test_a_dead_one_is_not_asked),
                                        cmocka_unit_test(test_an_error_of_one_gets_all_out),
                                        cmocka_unit_test(test_a_call_comes_back_from_what_the_program_has_aborted),
                                        cmocka_unit_test(test_the_watch_lets_calls_come_back_first)};

@@ -283,19 +283,38 @@ ncclResult_t ncclCommAbort(ncclComm_t handle)
 
 /* ---- what a dead one answers, where NCCL would be asked about freed memory ---- */
 
-ncclResult_t ncclCommFinalize(ncclComm_t handle)
-{
-    struct comm *comm = handle != NULL ? comm_get(handle) : NULL;
-    return comm_done(comm, comm_is_dead(comm) ? ncclSystemError : real.CommFinalize(handle));
-}
+#define UNPACK(...) __VA_ARGS__
 
-ncclResult_t ncclCommRevoke(ncclComm_t handle, int flags)
+/* One line for each function: its name, what it says of a dead one, parameters, arguments. */
+#define ANSWERED(name, end, parameters, arguments)                                                                          \
+    ncclResult_t nccl##name(UNPACK parameters)                                                                              \
+    {                                                                                                                       \
+        struct comm *comm = handle != NULL ? comm_get(handle) : NULL;                                                       \
+        return end(comm, comm_is_dead(comm) ? ncclSuccess : real.name(UNPACK arguments));                                   \
+    }
+
+/* The abort has freed whatever was to be given back. */
+static ncclResult_t nothing_left(struct comm *comm, ncclResult_t result)
 {
-    struct comm *comm = handle != NULL ? comm_get(handle) : NULL;
-    ncclResult_t result = comm_is_dead(comm) ? ncclSuccess : real.CommRevoke(handle, flags); /* nothing of it goes on */
     comm_put(comm);
     return result;
 }
+
+ANSWERED(CommFinalize, comm_done, (ncclComm_t handle), (handle))
+ANSWERED(CommCount, comm_done, (const ncclComm_t handle, int *ret_count), (handle, ret_count))
+ANSWERED(CommCuDevice, comm_done, (const ncclComm_t handle, int *ret_device), (handle, ret_device))
+ANSWERED(CommUserRank, comm_done, (const ncclComm_t handle, int *ret_rank), (handle, ret_rank))
+ANSWERED(CommRegister, comm_done, (const ncclComm_t handle, void *at, size_t bytes, void **ret_registered),
+         (handle, at, bytes, ret_registered))
+ANSWERED(CommWindowRegister, comm_done, (ncclComm_t handle, void *at, size_t bytes, ncclWindow_t *ret_window, int flags),
+         (handle, at, bytes, ret_window, flags))
+ANSWERED(RedOpCreatePreMulSum, comm_done,
+         (ncclRedOp_t * ret_op, void *scalar, ncclDataType_t type, ncclScalarResidence_t residence, ncclComm_t handle),
+         (ret_op, scalar, type, residence, handle))
+ANSWERED(CommRevoke, nothing_left, (ncclComm_t handle, int flags), (handle, flags))
+ANSWERED(CommDeregister, nothing_left, (const ncclComm_t handle, void *registered), (handle, registered))
+ANSWERED(CommWindowDeregister, nothing_left, (ncclComm_t handle, ncclWindow_t window), (handle, window))
+ANSWERED(RedOpDestroy, nothing_left, (ncclRedOp_t op, ncclComm_t handle), (op, handle))
 
 ncclResult_t ncclCommGetAsyncError(ncclComm_t handle, ncclResult_t *ret_error)
 {

@@ -29,7 +29,8 @@ ncclResult_t ncclGroupEnd(void);
     X(Send)                                                                                                                 \
     X(Recv) X(GroupStart) X(GroupEnd) X(GroupSimulateEnd) X(GetUniqueId) X(CommInitRank) X(CommInitRankConfig)              \
         X(CommInitRankScalable) X(CommInitAll) X(CommSplit) X(CommShrink) X(CommFinalize) X(CommDestroy) X(CommAbort)       \
-            X(CommRevoke) X(CommGetAsyncError) X(CommCount) X(CommUserRank)
+            X(CommRevoke) X(CommGetAsyncError) X(CommCount) X(CommCuDevice) X(CommUserRank) X(CommRegister)                 \
+                X(CommDeregister) X(CommWindowRegister) X(CommWindowDeregister) X(RedOpCreatePreMulSum) X(RedOpDestroy)
 
 struct real {
 #define FIELD(name) __typeof__(&nccl##name) name;
