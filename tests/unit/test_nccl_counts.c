@@ -325,6 +325,34 @@ static void test_an_error_of_one_gets_all_out(void **state)
 
 static char mark[128];
 
+/* Real ones that hang in each other: none has an end before both are aborted. */
+static void run_aborted_side_by_side(int rank, int ranks, void *shared)
+{
+    struct world *w = shared;
+    ncclComm_t first = join(rank, ranks, w), second = join(rank, ranks, w + 1);
+    float *at = floats();
+    ncclResult_t error = ncclSuccess;
+    if (rank == 1)
+        raise(SIGKILL);
+    uint64_t begin = clock_mono_ns();
+    must(ncclAllReduce(at, at, 1, ncclFloat32, ncclSum, first, NULL) == ncclSuccess);
+    must(ncclAllReduce(at, at, 1, ncclFloat32, ncclSum, second, NULL) == ncclSuccess);
+    must(cudaStreamSynchronize(NULL) == cudaSuccess && clock_mono_ns() - begin < OUT_MS * NS_PER_MS);
+    must(ncclCommGetAsyncError(first, &error) == ncclSuccess && error == ncclRemoteError);
+    must(ncclCommGetAsyncError(second, &error) == ncclSuccess && error == ncclRemoteError);
+}
+
+static void test_the_watch_aborts_side_by_side(void **state)
+{
+    struct world *w = together_share(2 * sizeof *w);
+    (void)state;
+    *w = *world_make();
+    assert_int_equal(ncclGetUniqueId(&w[1].id), ncclSuccess);
+    setenv("SIM_NCCL_ABORTS_MEET", "2", 1);
+    together(RANKS, 1, run_aborted_side_by_side, w);
+    unsetenv("SIM_NCCL_ABORTS_MEET");
+}
+
 /* One rank alone, to whose first collective that happens. */
 static void with_fault(const char *fault, void (*run)(int rank, int ranks, void *shared))
 {
@@ -388,6 +416,7 @@ int main(void)
                                        cmocka_unit_test(test_survivors_leave_a_dead_collective),
                                        cmocka_unit_test(test_a_dead_one_is_not_asked),
                                        cmocka_unit_test(test_an_error_of_one_gets_all_out),
+                                       cmocka_unit_test(test_the_watch_aborts_side_by_side),
                                        cmocka_unit_test(test_a_call_comes_back_from_what_the_program_has_aborted),
                                        cmocka_unit_test(test_the_watch_lets_calls_come_back_first)};
     return cmocka_run_group_tests(tests, NULL, NULL);

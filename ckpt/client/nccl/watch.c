@@ -11,8 +11,10 @@
  * wait for ever. It is aborted then, and whoever waits for its streams goes on and sees the error. */
 
 #define CALLS_LOOK_MS 1u /* between two looks whether calls have come back */
+#define ABORTS_MAX 64u   /* at a time; whatever goes wrong besides waits for one of them */
 #define OWN_REFS 2u      /* the table's and that of the watch */
 
+static _Atomic unsigned aborting;
 static pid_t watching; /* the process that has the thread; a forked child has none */
 
 bool in_job(void)
@@ -52,14 +54,42 @@ static void give_up(struct comm *comm)
     comm_put(comm);
 }
 
+static void *abort_one(void *comm)
+{
+    give_up(comm);
+    atomic_fetch_sub(&aborting, 1);
+    return NULL;
+}
+
+/* Deaf to the program's signals, and nobody waits for it. */
+static bool run_beside(void *(*run)(void *), void *context)
+{
+    pthread_attr_t attributes;
+    pthread_t thread;
+    sigset_t all, before;
+    pthread_attr_init(&attributes);
+    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    bool runs = pthread_create(&thread, &attributes, run, context) == 0;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    pthread_attr_destroy(&attributes);
+    return runs;
+}
+
+/* Each by a thread of its own: NCCL frees device memory in an abort, for which CUDA waits for what runs on the device, and
+ * that may be a kernel of another that is to be aborted. */
 static void *watch(void *unused)
 {
     const struct timespec pause = {.tv_nsec = WATCH_MS * NS_PER_MS};
     (void)unused;
     for (;;) {
         struct comm *wrong;
-        while ((wrong = find_wrong()) != NULL)
-            give_up(wrong);
+        while (atomic_load(&aborting) < ABORTS_MAX && (wrong = find_wrong()) != NULL) {
+            atomic_fetch_add(&aborting, 1);
+            if (!run_beside(abort_one, wrong))
+                abort_one(wrong);
+        }
         nanosleep(&pause, NULL);
     }
     return NULL;
@@ -67,23 +97,12 @@ static void *watch(void *unused)
 
 void watch_begin(void)
 {
-    pthread_attr_t attributes;
-    pthread_t thread;
-    sigset_t all, before;
     if (!in_job())
         return;
     pthread_mutex_lock(&comms.lock);
     bool first = watching != getpid();
     watching = getpid();
     pthread_mutex_unlock(&comms.lock);
-    if (!first)
-        return;
-    pthread_attr_init(&attributes);
-    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-    sigfillset(&all); /* deaf to the program's signals */
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    if (pthread_create(&thread, &attributes, watch, NULL) != 0)
+    if (first && !run_beside(watch, NULL))
         watching = 0;
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    pthread_attr_destroy(&attributes);
 }

@@ -14,6 +14,7 @@
 #include "tests/lib/sim_nccl/sim.h"
 
 #define LATER_MAX 64u /* communicators made in one group */
+#define MEET_LOOK_US 1000u
 
 static __thread char last_error[256] = "no error";
 static __thread struct {
@@ -314,9 +315,21 @@ static void stop(struct ncclComm *comm)
     sim_wake(&comm->shared->traffic);
 }
 
+/* As real ones that hang in each other on one device. */
+static void meet_others(void)
+{
+    static _Atomic unsigned long aborts;
+    const char *text = getenv("SIM_NCCL_ABORTS_MEET");
+    unsigned long wanted = text != NULL ? strtoul(text, NULL, 10) : 0;
+    atomic_fetch_add(&aborts, 1);
+    while (atomic_load(&aborts) < wanted)
+        usleep(MEET_LOOK_US);
+}
+
 ncclResult_t ncclCommAbort(ncclComm_t comm)
 {
     stop(comm);
+    meet_others();
     sim_comm_unref(comm);
     return ncclSuccess;
 }

@@ -17,6 +17,8 @@
  * SIM_NCCL_RAS=PORT in the environment: the first process of a host serves NCCL's RAS there, for those who look for a rank
  * that hangs (real ones do at 28028).
  *
+ * SIM_NCCL_ABORTS_MEET=COUNT: no ncclCommAbort of a process comes back before that many were called.
+ *
  * Faults, by the environment as ranks are processes; each is done once, by whoever makes the file MARK first, which must not
  * be there before. RANK is that of the environment, OP counts collectives of the process from 1:
  *
