@@ -393,6 +393,7 @@ static const struct story {
     int threads;
     unsigned flags; /* enum tide_mpi_flag */
 } stories[] = {{"counted", story_counted, MPI_THREAD_SINGLE, 0},
+               {"freed", story_freed, MPI_THREAD_SINGLE, TIDE_MPI_REQUESTS_REPOSTED},
                {"persistent", story_persistent, MPI_THREAD_SINGLE, TIDE_MPI_REQUESTS_REPOSTED},
                {"window", story_window, MPI_THREAD_SINGLE, TIDE_MPI_REQUESTS_REPOSTED},
                {"file", story_file, MPI_THREAD_SINGLE, TIDE_MPI_REQUESTS_REPOSTED},

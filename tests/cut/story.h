@@ -5,5 +5,6 @@
 /* Stories of cut_scripted that are told outside of scripted.c. */
 
 void story_counted(void);
+void story_freed(void);
 
 #endif

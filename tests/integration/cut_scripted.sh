@@ -23,6 +23,7 @@ mpich()
 stories()
 {
     expect "what is outstanding is counted, and nothing that a program has freed ($1)" "$1" counted
+    expect "a communicator that is freed is known until what is under way on it has ended, and no longer ($1)" "$1" freed
     expect "an active persistent collective is never cut through ($1)" "$1" persistent
     expect "a window's epoch that is open, and a use of it under way, are refused ($1)" "$1" window
     expect "a file operation that has not ended is refused, and collective ones are counted ($1)" "$1" file

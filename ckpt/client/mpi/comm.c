@@ -151,6 +151,25 @@ uint64_t comm_next_id(MPI_Comm like, uint64_t parent)
 
 /* ---- coming and going ---- */
 
+static void enter_bucket(struct comm *comm)
+{
+    struct comm **bucket = bucket_of(comm->colour[0]);
+    comm->bucket = *bucket;
+    *bucket = comm;
+    inside.last_handle = MPI_COMM_NULL;
+    inside.last = NULL;
+}
+
+static void leave_bucket(struct comm *comm)
+{
+    struct comm **at = bucket_of(comm->colour[0]);
+    while (*at != comm)
+        at = &(*at)->bucket;
+    *at = comm->bucket;
+    inside.last_handle = MPI_COMM_NULL;
+    inside.last = NULL;
+}
+
 static void know(struct comm *comm, const struct members *members, MPI_Comm made, MPI_Comm twin, uint64_t id,
                  uint64_t parent)
 {
@@ -168,11 +187,7 @@ static void know(struct comm *comm, const struct members *members, MPI_Comm made
     PMPI_Comm_set_errhandler(twin, inside.twin_errors);
     *inside.comms_end = comm;
     inside.comms_end = &comm->next;
-    struct comm **bucket = bucket_of(made);
-    comm->bucket = *bucket;
-    *bucket = comm;
-    inside.last_handle = MPI_COMM_NULL;
-    inside.last = NULL;
+    enter_bucket(comm);
 }
 
 static int adopt(const struct members *members, MPI_Comm made, MPI_Comm twin, uint64_t id, uint64_t parent)
@@ -228,16 +243,6 @@ static void forget(struct comm *comm)
     mem_free(comm);
 }
 
-static void leave_bucket(struct comm *comm)
-{
-    struct comm **at = bucket_of(comm->colour[0]);
-    while (*at != comm)
-        at = &(*at)->bucket;
-    *at = comm->bucket;
-    inside.last_handle = MPI_COMM_NULL;
-    inside.last = NULL;
-}
-
 static void free_for_good(struct comm *comm)
 {
     MPI_Comm own = comm->colour[0], twin = comm->colour[1];
@@ -276,6 +281,30 @@ void comms_free_late(void)
 }
 
 /* What is pending on it goes on, and what is in transition is still counted: both need it as long. */
+static int free_late(struct comm *comm, MPI_Comm *handle)
+{
+    int error = attributes_delete(*handle);
+    if (error != MPI_SUCCESS)
+        return error; /* it is not freed then */
+    leave_bucket(comm);
+    comm->freed = true;
+    comm->pending = requests_on(comm); /* now: a callback of the program's may have ended some, and begun others */
+    *handle = MPI_COMM_NULL;
+    free_when_idle(comm);
+    return MPI_SUCCESS;
+}
+
+static int drop_foreign(MPI_Comm *handle, int (*drop)(MPI_Comm *))
+{
+    bool foreign = *handle != MPI_COMM_NULL;
+    int error = drop(handle);
+    inside_lock();
+    if (foreign && error == MPI_SUCCESS && inside.foreign > 0)
+        inside.foreign--;
+    inside_unlock();
+    return error;
+}
+
 static int comm_drop(MPI_Comm *handle, int (*drop)(MPI_Comm *))
 {
     /* Those that were never made are not freed either: MPI complains. */
@@ -283,33 +312,23 @@ static int comm_drop(MPI_Comm *handle, int (*drop)(MPI_Comm *))
         return drop(handle);
     inside_lock();
     struct comm *comm = comm_find(*handle);
-    uint32_t pending = comm ? requests_on(comm) : 0;
-    bool late = comm && drop == real.Comm_free && (pending > 0 || comm->holds > 0 || cut_rank_copies(&inside.cut));
-    int deleted = late ? attributes_delete(*handle) : MPI_SUCCESS;
-    if (deleted != MPI_SUCCESS) { /* it is not freed then */
-        inside_unlock();
-        return deleted;
-    }
-    if (comm)
+    bool late = comm && drop == real.Comm_free && (requests_on(comm) > 0 || comm->holds > 0 || cut_rank_copies(&inside.cut));
+    int error = late ? free_late(comm, handle) : MPI_SUCCESS;
+    if (comm && !late)
         leave_bucket(comm);
-    if (late) {
-        comm->freed = true;
-        comm->pending = pending;
-    }
     inside_unlock();
-    if (late) {
-        *handle = MPI_COMM_NULL;
-        return MPI_SUCCESS;
-    }
-    bool foreign = comm == NULL && *handle != MPI_COMM_NULL;
-    int error = drop(handle);
-    if (foreign && error == MPI_SUCCESS && inside.foreign > 0)
-        inside.foreign--;
-    if (comm == NULL)
+    if (late)
         return error;
+    if (comm == NULL)
+        return drop_foreign(handle, drop);
+    error = drop(handle);
     inside_lock();
-    comm->colour[0] = MPI_COMM_NULL;
-    free_for_good(comm);
+    if (error == MPI_SUCCESS) {
+        comm->colour[0] = MPI_COMM_NULL;
+        free_for_good(comm);
+    } else {
+        enter_bucket(comm); /* it is there still, and messages on it are to be counted */
+    }
     inside_unlock();
     return error;
 }
