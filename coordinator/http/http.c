@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "coordinator/http/http.h"
 
-#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -22,6 +22,7 @@
 /* Every client of ours speaks TLS 1.3, and there is nothing older to be talked down to. */
 #define TLS_PRIORITIES "SECURE128:-VERS-ALL:+VERS-TLS1.3"
 #define LAST_TURNS 8 /* of libmicrohttpd at the end, to send what is ready */
+#define ENDS_AT_A_TIME 64
 
 /* ---- the loop and libmicrohttpd ---- */
 
@@ -103,17 +104,36 @@ static void on_connection(void *arg, struct MHD_Connection *mhd, void **context,
     *context = NULL;
 }
 
-/* A parked connection is in nobody's poll set, so its end is looked for here. Whoever waits for it then answers; to a
- * client that only closed its sending side, that is a watch that returned early. */
-static void look_for_gone(struct connection *c)
+/* libmicrohttpd does not look at a parked connection, so its end is waited for here: of ten thousand that are asked one by
+ * one each costs a system call. Not for the next byte: with TLS the client's farewell stands before the end. */
+void request_await_end(struct http_request *request)
 {
-    struct http_request *request = c->request;
-    if (request == NULL || !request->parked || request->gone == NULL)
-        return;
-    /* Not a look at the next byte: with TLS the client's farewell stands before the end. */
-    struct pollfd end = {.fd = c->fd, .events = POLLRDHUP};
-    if (poll(&end, 1, 0) == 1 && (end.revents & (POLLRDHUP | POLLHUP | POLLERR)))
-        request->gone(request->gone_arg, request);
+    struct connection *c = request->connection;
+    struct epoll_event event = {.events = EPOLLRDHUP | EPOLLONESHOT, .data.ptr = c};
+    if (!c->end_awaited && epoll_ctl(request->http->ends, EPOLL_CTL_ADD, c->fd, &event) == 0)
+        c->end_awaited = true;
+}
+
+static void forget_end(struct connection *c)
+{
+    if (c->end_awaited)
+        epoll_ctl(c->http->ends, EPOLL_CTL_DEL, c->fd, NULL);
+    c->end_awaited = false;
+}
+
+/* Whoever waits for the client then answers; to one that only closed its sending side, that is a watch that returned early.
+ * Connections are closed in MHD_run, which is not called here: each that came is still there, but may have its answer. */
+static void on_end(uv_poll_t *poll, int status, int events)
+{
+    struct http *http = poll->data;
+    struct epoll_event ended[ENDS_AT_A_TIME];
+    (void)status, (void)events;
+    int count = epoll_wait(http->ends, ended, ENDS_AT_A_TIME, 0);
+    for (int i = 0; i < count; i++) {
+        struct connection *c = ended[i].data.ptr;
+        if (c->end_awaited)
+            c->request->gone(c->request->gone_arg, c->request);
+    }
 }
 
 static void on_sweep(uv_timer_t *timer)
@@ -125,7 +145,6 @@ static void on_sweep(uv_timer_t *timer)
         /* Timeouts of libmicrohttpd begin again with every byte; this one does not. */
         if (c->deadline_ns != 0 && now > c->deadline_ns)
             shutdown(c->fd, SHUT_RDWR);
-        look_for_gone(c);
     }
     plan(http);
 }
@@ -135,6 +154,7 @@ static void on_sweep(uv_timer_t *timer)
 void request_answered(struct http_request *request)
 {
     deadline_in(request->connection, HTTP_SEND_DEADLINE_MS);
+    forget_end(request->connection);
     if (!request->parked)
         return;
     struct http *http = request->http;
@@ -183,7 +203,6 @@ static enum MHD_Result begin(struct http *http, struct MHD_Connection *mhd, cons
         request_refuse(request, 414, TIDE_E_LIMIT, "the path has more than %u bytes", HTTP_PATH_MAX);
     } else {
         request->path = mem_strdup(url);
-        request->segments = mem_strdup(url);
         request->method = method;
         route_find(request, method);
         ask_admit(request);
@@ -266,6 +285,7 @@ static void on_completed(void *arg, struct MHD_Connection *mhd, void **request_c
     struct http_request *request = *request_context;
     if (request == NULL)
         return;
+    forget_end(request->connection);
     request->connection->request = NULL;
     deadline_in(request->connection, HTTP_RECEIVE_DEADLINE_MS);
     request_free(request);
@@ -324,19 +344,26 @@ enum tide_status http_open(const struct http_options *options, struct http **ret
         mem_free(http);
         return status;
     }
-    http->daemon = daemon_start(http, fd);
+    http->ends = epoll_create1(EPOLL_CLOEXEC);
+    http->daemon = http->ends >= 0 ? daemon_start(http, fd) : NULL;
     if (http->daemon == NULL) {
+        status = http->ends < 0 ? err_errno(err, "cannot make an epoll set") :
+                                  err_set(err, TIDE_E_IO, "libmicrohttpd cannot start on %s", options->listen);
+        if (http->ends >= 0)
+            close(http->ends);
         close(fd);
         mem_free(http);
-        return err_set(err, TIDE_E_IO, "libmicrohttpd cannot start on %s", options->listen);
+        return status;
     }
     const union MHD_DaemonInfo *info = MHD_get_daemon_info(http->daemon, MHD_DAEMON_INFO_EPOLL_FD);
     uv_poll_init(options->loop, &http->poll, info->epoll_fd);
+    uv_poll_init(options->loop, &http->end, http->ends);
     uv_timer_init(options->loop, &http->turn);
     uv_timer_init(options->loop, &http->sweep);
-    http->poll.data = http->turn.data = http->sweep.data = http;
-    http->handles = 3;
+    http->poll.data = http->end.data = http->turn.data = http->sweep.data = http;
+    http->handles = 4;
     uv_poll_start(&http->poll, UV_READABLE, on_poll);
+    uv_poll_start(&http->end, UV_READABLE, on_end);
     uint64_t sweep_ms = options->sweep_ms ? options->sweep_ms : HTTP_SWEEP_MS;
     uv_timer_start(&http->sweep, on_sweep, sweep_ms, sweep_ms);
     plan(http);
@@ -370,10 +397,13 @@ void http_close(struct http *http)
     for (int i = 0; i < LAST_TURNS; i++)
         MHD_run(http->daemon);
     uv_poll_stop(&http->poll);
+    uv_poll_stop(&http->end);
     uv_close((uv_handle_t *)&http->poll, on_closed);
+    uv_close((uv_handle_t *)&http->end, on_closed);
     uv_close((uv_handle_t *)&http->turn, on_closed);
     uv_close((uv_handle_t *)&http->sweep, on_closed);
     MHD_stop_daemon(http->daemon);
+    close(http->ends);
     if (listening != MHD_INVALID_SOCKET)
         close(listening);
 }

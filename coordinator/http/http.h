@@ -53,7 +53,7 @@ struct http_options {
     const struct http_route *routes;
     size_t route_count;
     void *context;
-    uint64_t sweep_ms; /* how often deadlines and lost clients are looked for; 0: HTTP_SWEEP_MS */
+    uint64_t sweep_ms; /* how often deadlines are looked at; 0: HTTP_SWEEP_MS */
     void (*stamp)(void *context, struct http_request *request); /* before every answer: http_header what each one carries */
     const struct http_tls *tls;                                 /* HTTPS, TLS 1.3; NULL: plain HTTP */
     /* May this caller call a route with this `least`? Asked when the headers are there and before a body is taken in. 0, or

@@ -18,6 +18,7 @@ struct connection {
     char *peer, *peer_serial; /* its name and number; on the heap, for most of ten thousand may have none; NULL: none */
     const char *peer_fault;   /* why there is none; static storage */
     struct http_request *request;
+    bool end_awaited; /* it is in `ends` */
     struct connection *next, **link;
 };
 
@@ -26,6 +27,8 @@ struct http {
     char address[ADDRESS_MAX + 1];
     struct MHD_Daemon *daemon;
     uv_poll_t poll;
+    uv_poll_t end; /* of `ends`: an epoll set of parked connections, for their clients' hanging up alone */
+    int ends;
     uv_timer_t turn; /* when libmicrohttpd wants to be called without an event */
     uv_timer_t sweep;
     unsigned handles; /* still open */
@@ -51,7 +54,7 @@ struct http_request {
     char *path;                          /* heap */
     char *allow;                         /* methods the path knows, when the method does not fit; heap; NULL: none */
     const char *params[HTTP_PARAMS_MAX]; /* into `segments` */
-    char *segments;                      /* the path, cut; heap */
+    char *segments;                      /* the path, cut; heap; NULL: the route has no words to fill */
     char *body;
     size_t body_bytes, body_room;
     size_t passed_over; /* bytes of a body that is too large */
@@ -83,5 +86,7 @@ void request_free(struct http_request *request);
 
 /* http.c: an answer is there; if the connection is parked, wake it. */
 void request_answered(struct http_request *request);
+/* http.c: call request->gone when the client hangs up, until the request is answered. */
+void request_await_end(struct http_request *request);
 
 #endif

@@ -8,8 +8,8 @@
 
 /* ---- routes ---- */
 
-/* Does `path` fit `pattern`? Segments that stand for a {word} are cut out of `segments`, a copy of the path. */
-static bool fits(const char *pattern, const char *path, char *segments, const char **params)
+/* Does `path` fit `pattern`? at: where in it the segments that stand for a {word} begin. */
+static bool fits(const char *pattern, const char *path, size_t at[HTTP_PARAMS_MAX], size_t *ret_count)
 {
     size_t count = 0, i = 0;
     while (*pattern != '\0') {
@@ -21,15 +21,21 @@ static bool fits(const char *pattern, const char *path, char *segments, const ch
         size_t n = strcspn(path + i, "/");
         if (n == 0 || count == HTTP_PARAMS_MAX)
             return false;
-        params[count++] = segments + i;
+        at[count++] = i;
         i += n;
         pattern += strcspn(pattern, "}") + 1;
     }
-    if (path[i] != '\0')
-        return false;
+    *ret_count = count;
+    return path[i] == '\0';
+}
+
+static void cut_segments(struct http_request *request, const size_t *at, size_t count)
+{
+    request->segments = count > 0 ? mem_strdup(request->path) : NULL;
     for (size_t k = 0; k < count; k++)
-        segments[params[k] - segments + (ptrdiff_t)strcspn(params[k], "/")] = '\0';
-    return true;
+        request->params[k] = request->segments + at[k];
+    for (size_t k = 0; k < count; k++)
+        request->segments[at[k] + strcspn(request->params[k], "/")] = '\0';
 }
 
 void route_find(struct http_request *request, const char *method)
@@ -37,11 +43,12 @@ void route_find(struct http_request *request, const char *method)
     const struct http_options *options = &request->http->options;
     for (size_t i = 0; i < options->route_count; i++) {
         const struct http_route *route = &options->routes[i];
-        memcpy(request->segments, request->path, strlen(request->path) + 1);
-        if (!fits(route->path, request->path, request->segments, request->params))
+        size_t at[HTTP_PARAMS_MAX], count;
+        if (!fits(route->path, request->path, at, &count))
             continue;
         if (strcmp(route->method, method) == 0) {
             request->route = route;
+            cut_segments(request, at, count);
             return;
         }
         char *before = request->allow;
@@ -140,12 +147,17 @@ void http_on_gone(struct http_request *request, http_gone *gone, void *arg)
 {
     request->gone = gone;
     request->gone_arg = arg;
+    request_await_end(request);
 }
 
 /* ---- the answer ---- */
 
 void http_header(struct http_request *request, const char *name, const char *value)
 {
+    if (request->answer != NULL) { /* the stamp: the answer is being made */
+        MHD_add_response_header(request->answer, name, value);
+        return;
+    }
     if (request->header_count == HTTP_ANSWER_HEADERS_MAX)
         return;
     struct answer_header *header = &request->headers[request->header_count++];
@@ -164,9 +176,9 @@ void http_reply_bytes(struct http_request *request, unsigned code, const char *t
         mem_free(data);
         return;
     }
-    request->http->options.stamp(request->http->options.context, request);
     request->code = code;
     request->answer = MHD_create_response_from_buffer(bytes, data, MHD_RESPMEM_MUST_FREE);
+    request->http->options.stamp(request->http->options.context, request);
     MHD_add_response_header(request->answer, MHD_HTTP_HEADER_CONTENT_TYPE, type);
     for (size_t i = 0; i < request->header_count; i++)
         MHD_add_response_header(request->answer, request->headers[i].name, request->headers[i].value);

@@ -370,6 +370,14 @@ static void post_register(void *context, struct http_request *request)
     codec_release(&node_hello_codec, &command.hello);
 }
 
+/* The most frequent answer of all: there is no tree of JSON behind it. */
+static void reply_heard(struct server *server, struct http_request *request, uint64_t revision)
+{
+    const char *members = cluster_members(server);
+    http_reply(request, 200, "application/json",
+               mem_format("{\"revision\":%" PRIu64 "%s%s}\n", revision, members ? ",\"coordinators\":" : "", members ? members : ""));
+}
+
 static void post_heartbeat(void *context, struct http_request *request)
 {
     struct server *server = context;
@@ -394,8 +402,7 @@ static void post_heartbeat(void *context, struct http_request *request)
         server_judge_soon(server);
     }
     watch_live_changed(server);
-    http_reply_json(request, json_pack("{s:I,s:O*}", "revision", (json_int_t)watch_version(server, WATCH_DESIRED, node),
-                                       "coordinators", cluster_members(server)));
+    reply_heard(server, request, watch_version(server, WATCH_DESIRED, node));
 }
 
 /* Not read with a round of the group: an agent refuses what is older than what it has seen. */
@@ -441,8 +448,11 @@ static void get_health(void *context, struct http_request *request)
     http_reply(request, 200, "text/plain", mem_strdup("ok\n"));
 }
 
-/* Each with the least role that may call it (access.c). */
+/* Each with the least role that may call it (access.c). They are looked through in order: what is called most is first. */
 const struct http_route api_routes[] = {
+    {"POST", "/v1/agent/heartbeat", post_heartbeat, ROLE_AGENT},
+    {"GET", "/v1/agent/desired", get_desired, ROLE_AGENT},
+    {"POST", "/v1/agent/register", post_register, ROLE_AGENT},
     {"GET", "/healthz", get_health, ROLE_NONE},
     {"GET", "/v1/version", get_version, ROLE_NONE},
     {"GET", "/v1/ca", get_ca, ROLE_NONE},
@@ -473,8 +483,5 @@ const struct http_route api_routes[] = {
     {"GET", "/v1/nodes/{node}", get_node, ROLE_VIEWER},
     {"POST", "/v1/nodes/{node}/drain", post_drain, ROLE_OPERATOR},
     {"POST", "/v1/nodes/{node}/resume", post_resume, ROLE_OPERATOR},
-    {"POST", "/v1/agent/register", post_register, ROLE_AGENT},
-    {"POST", "/v1/agent/heartbeat", post_heartbeat, ROLE_AGENT},
-    {"GET", "/v1/agent/desired", get_desired, ROLE_AGENT},
 };
 const size_t api_route_count = sizeof api_routes / sizeof api_routes[0];

@@ -135,20 +135,22 @@ static void read_group(struct server *server)
         return;
     cluster_forget(server);
     server->group.of = raft_blob_ref(blob);
-    server->group.members = json_array();
     if (blob != NULL && raft_config_decode(blob->data, blob->bytes, &config, &err) != TIDE_OK)
         log_error("the configuration of the group cannot be read: %s", err.text);
+    json_t *members = json_array();
     for (size_t i = 0; i < config.count; i++) {
         server->group.ids[i] = config.members[i].id;
         if (config.members[i].api[0] != '\0')
-            json_array_append_new(server->group.members, json_string(config.members[i].api));
+            json_array_append_new(members, json_string(config.members[i].api));
     }
+    server->group.members = json_dumps(members, JSON_COMPACT);
+    json_decref(members);
     /* One that has not caught up yet reads of times when the group was another. */
     if (raft_config_member(&config, member_id(replica_member(server->replica))) != NULL)
         epoch_format(config.epoch, server->group.epoch);
 }
 
-json_t *cluster_members(struct server *server)
+const char *cluster_members(struct server *server)
 {
     read_group(server);
     return server->group.members;
@@ -172,7 +174,7 @@ bool cluster_has(struct server *server, uint64_t id)
 void cluster_forget(struct server *server)
 {
     raft_blob_unref(server->group.of);
-    json_decref(server->group.members);
+    mem_free(server->group.members);
     server->group = (struct group_read){0};
 }
 

@@ -6,6 +6,7 @@
 
 #define WATCH_MS_MAX 60000u /* longest a watch is held */
 #define WATCH_BUCKETS 8192u
+#define WATCH_DUE_SLOTS 1024u /* ticks: more than the longest wait */
 #define VERSION_MAX (UINT64_C(1) << 62) /* of a watched thing; larger ones are no answer of ours */
 #define COMMAND_DEADLINE_MS 30000u      /* a command that is not in the log by then is answered TIMEOUT: outcome unknown */
 #define TURN_LONG_NS (250 * NS_PER_MS)  /* a turn of the loop that long is said */
@@ -21,6 +22,7 @@ struct watcher {
     struct http_request *request;
     uint64_t after, deadline_ns;
     struct watcher *next;
+    struct watcher *due_next, **due_link; /* in `due` */
 };
 
 struct watched {
@@ -39,6 +41,8 @@ struct watches {
     uint64_t epoch;   /* grows when the state changes, or the leader's view of it */
     uint64_t live;    /* grows with every heartbeat: epoch of things that show steps */
     uint64_t version; /* newest one given out */
+    struct watcher *due[WATCH_DUE_SLOTS]; /* all that are parked, by the tick behind their deadline: a wheel */
+    uint64_t due_tick;                    /* the last one that was looked at */
     size_t parked;
     size_t parked_live; /* of those, for what changes with heartbeats */
     uv_timer_t sweep;
@@ -72,7 +76,7 @@ struct asked {
 /* What the configuration of the group says to callers. */
 struct group_read {
     struct raft_blob *of;           /* it; a reference */
-    json_t *members;                /* URLs of all, for agents; NULL: none */
+    char *members;                  /* URLs of all, for agents: JSON; NULL: none */
     char epoch[EPOCH_TEXT_MAX + 1]; /* empty: not known yet */
     uint64_t ids[RAFT_MEMBERS_MAX]; /* of all; 0: no more */
 };
@@ -130,8 +134,9 @@ extern const struct http_route api_routes[];
 extern const size_t api_route_count;
 void api_stamp(void *context, struct http_request *request);
 void api_tick(struct server *server, uint64_t now_ns);
-/* cluster.c: URLs of all members; the recovery epoch, empty while this member has not caught up. Borrowed. */
-json_t *cluster_members(struct server *server);
+/* cluster.c: URLs of all members as a list of JSON, NULL: not known; the recovery epoch, empty while this member has not
+ * caught up. Borrowed. */
+const char *cluster_members(struct server *server);
 const char *cluster_epoch(struct server *server);
 bool cluster_has(struct server *server, uint64_t id);
 void cluster_forget(struct server *server);

@@ -17,12 +17,15 @@
 #define LIVE_DELAY_MS 100u              /* steps change all the time: at most ten answers a second for them */
 #define VERSION_TERM_SHIFT 32u          /* 4 thousand million versions a term */
 
+_Static_assert(WATCH_MS_MAX / TICK_MS + 2 < WATCH_DUE_SLOTS, "no two ticks of a wait share a slot");
+
 static void on_sweep(uv_timer_t *timer);
 
 void watch_init(struct server *server)
 {
     struct watches *w = &server->watches;
     w->epoch = 1;
+    w->due_tick = clock_mono_ns() / (TICK_MS * NS_PER_MS);
     uv_timer_init(server->loop, &w->sweep);
     w->sweep.data = server;
 }
@@ -111,17 +114,36 @@ uint64_t watch_version(struct server *server, unsigned kind, const char *key)
 
 /* ---- watchers ---- */
 
-static void leave(struct watches *w, const struct watched *t)
+/* Into the slot of the first tick behind its deadline. */
+static void due_add(struct watches *w, struct watcher *watcher)
+{
+    struct watcher **slot = &w->due[(watcher->deadline_ns / (TICK_MS * NS_PER_MS) + 1) % WATCH_DUE_SLOTS];
+    watcher->due_next = *slot;
+    watcher->due_link = slot;
+    if (*slot != NULL)
+        (*slot)->due_link = &watcher->due_next;
+    *slot = watcher;
+}
+
+static void due_remove(struct watcher *watcher)
+{
+    *watcher->due_link = watcher->due_next;
+    if (watcher->due_next != NULL)
+        watcher->due_next->due_link = watcher->due_link;
+}
+
+static void leave(struct watches *w, struct watcher *watcher)
 {
     w->parked--;
-    w->parked_live -= is_live(t);
+    w->parked_live -= is_live(watcher->watched);
+    due_remove(watcher);
 }
 
 static void answer_one(struct server *server, struct watched *t, struct watcher **at, const struct err *err)
 {
     struct watcher *watcher = *at;
     *at = watcher->next;
-    leave(&server->watches, t);
+    leave(&server->watches, watcher);
     if (err != NULL)
         http_reply_err(watcher->request, err);
     else
@@ -169,6 +191,7 @@ static void park(struct server *server, struct http_request *request, struct wat
     t->watchers = watcher;
     server->watches.parked++;
     server->watches.parked_live += is_live(t);
+    due_add(&server->watches, watcher);
     http_on_gone(request, on_gone, watcher);
 }
 
@@ -272,20 +295,27 @@ void watch_live_changed(struct server *server)
         uv_timer_start(&w->sweep, on_sweep, LIVE_DELAY_MS, 0);
 }
 
+/* After a stop of this process some of the slot may have come since, for the next time round. */
+static const struct watcher *first_due(const struct watcher *watcher, uint64_t now_ns)
+{
+    while (watcher != NULL && watcher->deadline_ns > now_ns)
+        watcher = watcher->due_next;
+    return watcher;
+}
+
+/* Only those whose time is over are looked at: ten thousand wait for half a minute each. */
 void watch_tick(struct server *server, uint64_t now_ns)
 {
     struct watches *w = &server->watches;
-    if (w->parked == 0)
-        return;
-    for (unsigned b = 0; b < WATCH_BUCKETS; b++)
-        for (struct watched *t = w->buckets[b], *next; t != NULL; t = next) {
-            next = t->next;
-            bool due = false;
-            for (struct watcher *watcher = t->watchers; watcher != NULL && !due; watcher = watcher->next)
-                due = now_ns >= watcher->deadline_ns;
-            if (due)
-                serve_watchers(server, t, now_ns);
-        }
+    uint64_t now = now_ns / (TICK_MS * NS_PER_MS);
+    if (now - w->due_tick > WATCH_DUE_SLOTS) /* after a long stop each slot is looked at once */
+        w->due_tick = now - WATCH_DUE_SLOTS;
+    while (w->due_tick < now) {
+        const struct watcher *watcher;
+        w->due_tick++;
+        while ((watcher = first_due(w->due[w->due_tick % WATCH_DUE_SLOTS], now_ns)) != NULL)
+            serve_watchers(server, watcher->watched, now_ns); /* it is answered, and so leaves */
+    }
 }
 
 void watch_send_away(struct server *server)
@@ -296,7 +326,7 @@ void watch_send_away(struct server *server)
             while (t->watchers != NULL) {
                 struct watcher *watcher = t->watchers;
                 t->watchers = watcher->next;
-                leave(w, t);
+                leave(w, watcher);
                 lead_redirect(server, watcher->request);
                 mem_free(watcher);
             }

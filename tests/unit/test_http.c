@@ -4,6 +4,7 @@
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -19,6 +20,7 @@
 
 #define ROUNDS 3000
 #define ANSWER_S 5 /* an answer that takes longer was forgotten */
+#define PARKED_US 50000
 
 struct world {
     uv_loop_t loop;
@@ -26,6 +28,8 @@ struct world {
     uv_async_t end;
     struct sockaddr_in to;
     int answered;
+    uint64_t sweep_ms;
+    atomic_bool gone;  /* a parked client's end was told */
     const char *ask;   /* of the client that asks once */
     char answer[4096]; /* what it got */
 };
@@ -69,7 +73,22 @@ static void get_elsewhere(void *context, struct http_request *request)
     http_redirect(request, "https://leader:7070", "member %d leads; ask it", 2);
 }
 
-static const struct http_route routes[] = {{"GET", "/later", get_later, 0}, {"GET", "/v1/{word}", get_elsewhere, 0}};
+static void on_gone(void *arg, struct http_request *request)
+{
+    struct world *world = arg;
+    world->gone = true;
+    http_reply(request, 200, "text/plain", mem_strdup("to nobody\n"));
+}
+
+static void get_parked(void *context, struct http_request *request)
+{
+    http_on_gone(request, on_gone, context);
+}
+
+static const struct http_route routes[] = {{"GET", "/later", get_later, 0},
+                                           {"GET", "/parked", get_parked, 0},
+                                           {"GET", "/v1/{word}", get_elsewhere, 0},
+                                           {"PUT", "/v1/{word}/of/{two}", get_elsewhere, 0}};
 
 static void on_end(uv_async_t *end)
 {
@@ -124,6 +143,21 @@ static void *ask_once(void *arg)
     return NULL;
 }
 
+/* A client that asks for what takes long, and hangs up: at the other end nothing more comes of it but that. */
+static void *hangs_up(void *arg)
+{
+    struct world *world = arg;
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    if (connect(fd, (struct sockaddr *)&world->to, sizeof world->to) == 0 &&
+        send(fd, world->ask, strlen(world->ask), MSG_NOSIGNAL) == (ssize_t)strlen(world->ask))
+        usleep(PARKED_US);
+    close(fd);
+    for (unsigned i = 0; i < ANSWER_S * 1000 && !world->gone; i++)
+        usleep(1000);
+    uv_async_send(&world->end);
+    return NULL;
+}
+
 static void serve(struct world *world, void *(*run)(void *))
 {
     struct err err = {0};
@@ -133,7 +167,7 @@ static void serve(struct world *world, void *(*run)(void *))
                                    .routes = routes,
                                    .route_count = sizeof routes / sizeof routes[0],
                                    .context = world,
-                                   .sweep_ms = 1,
+                                   .sweep_ms = world->sweep_ms ? world->sweep_ms : 1,
                                    .stamp = no_stamp};
     assert_int_equal(http_open(&options, &world->http, &err), TIDE_OK);
     const char *port = strrchr(http_address(world->http), ':') + 1;
@@ -187,10 +221,30 @@ static void a_long_target_is_sent_on_whole(void **state)
     assert_non_null(strstr(world.answer, location));
 }
 
+/* By the system, not by a sweep over all who wait: there is none within this test. */
+static void who_waits_for_a_client_is_told_when_it_has_gone(void **state)
+{
+    struct world world = {.ask = "GET /parked HTTP/1.1\r\nHost: a\r\n\r\n", .sweep_ms = 60000};
+    (void)state;
+    serve(&world, hangs_up);
+    assert_true(world.gone);
+}
+
+static void a_method_that_does_not_fit_is_told_what_does(void **state)
+{
+    struct world world = {.ask = "POST /v1/one/of/two HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"};
+    (void)state;
+    serve(&world, ask_once);
+    assert_non_null(strstr(world.answer, "HTTP/1.1 405 "));
+    assert_non_null(strstr(world.answer, "Allow: PUT\r\n"));
+}
+
 int main(void)
 {
     log_init("test_http", LOG_ERROR);
     const struct CMUnitTest tests[] = {cmocka_unit_test(every_late_answer_is_sent), cmocka_unit_test(a_caller_is_sent_on),
-                                       cmocka_unit_test(a_long_target_is_sent_on_whole)};
+                                       cmocka_unit_test(a_long_target_is_sent_on_whole),
+                                       cmocka_unit_test(who_waits_for_a_client_is_told_when_it_has_gone),
+                                       cmocka_unit_test(a_method_that_does_not_fit_is_told_what_does)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
