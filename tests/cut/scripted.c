@@ -399,6 +399,7 @@ static const struct story {
                {"file", story_file, MPI_THREAD_SINGLE, TIDE_MPI_REQUESTS_REPOSTED},
                {"parking", story_parking, MPI_THREAD_SINGLE, TIDE_MPI_REQUESTS_REPOSTED},
                {"threads", story_threads, MPI_THREAD_MULTIPLE, TIDE_MPI_REQUESTS_REPOSTED},
+               {"looks", story_looks, MPI_THREAD_SINGLE, TIDE_MPI_REQUESTS_REPOSTED},
                {"handler", story_handler, MPI_THREAD_SINGLE, TIDE_MPI_REQUESTS_REPOSTED},
                {"missing", story_missing, MPI_THREAD_SINGLE, TIDE_MPI_REQUESTS_REPOSTED},
 #if MPI_VERSION >= 4

@@ -139,6 +139,17 @@ bool record(uint64_t epoch)
     return may;
 }
 
+void order_flip(uint64_t epoch)
+{
+    atomic_store(&page->flip_epoch, epoch);
+    atomic_fetch_add(&page->call_epoch, 1);
+}
+
+bool has_flipped(uint64_t epoch)
+{
+    return atomic_load(&page->epoch) == epoch;
+}
+
 static void settle(uint64_t epoch)
 {
     atomic_store(&page->settled_epoch, epoch);

@@ -38,6 +38,9 @@ void attach(unsigned flags);
 void begin(uint64_t epoch);
 /* The safe point: false where there is no record, and `why` says so. */
 bool record(uint64_t epoch);
+/* The page says so, and nobody has looked yet. */
+void order_flip(uint64_t epoch);
+bool has_flipped(uint64_t epoch);
 /* Both are in `epoch`: settled, and closed. */
 void end(uint64_t epoch);
 /* All of it. */

@@ -6,5 +6,6 @@
 
 void story_counted(void);
 void story_freed(void);
+void story_looks(void);
 
 #endif

@@ -331,6 +331,8 @@ static inline bool blocked_enter(void)
 {
     return !quick() && blocked_enter_slow();
 }
+/* In a call that looks at something and does not wait: a program may wait for others by calling nothing else. */
+void look_once(void);
 void flip(uint64_t epoch, bool recorded);
 /* The record of this epoch is void. */
 void give_up(const char *why);

@@ -136,6 +136,7 @@ int MPI_Pready_list(int length, partition_list partitions, MPI_Request handle)
 
 int MPI_Parrived(MPI_Request handle, int partition, int *flag)
 {
+    look_once();
     return real.Parrived(partitioned_of(handle), partition, flag);
 }
 

@@ -142,6 +142,16 @@ void blocked_leave(void)
     inside_unlock();
 }
 
+void look_once(void)
+{
+    if (quick() || !inside.on)
+        return;
+    inside_lock();
+    progress();
+    settle_quick();
+    inside_unlock();
+}
+
 /* Where a thread is in such a call, what waits is parked whenever nobody else looks. */
 void settle_quick(void)
 {

@@ -75,7 +75,7 @@
 #define REAL_WINDOWS(X)                                                                                                      \
     REAL_WINDOW_DATA(X, ) X(Win_create_dynamic) X(Win_free) X(Win_fence) X(Win_start) X(Win_complete) X(Win_post)            \
     X(Win_wait) X(Win_test) X(Win_lock) X(Win_unlock) X(Win_lock_all) X(Win_unlock_all) X(Win_flush) X(Win_flush_all)        \
-    X(Fetch_and_op) X(Compare_and_swap)
+    X(Win_flush_local) X(Win_flush_local_all) X(Win_sync) X(Fetch_and_op) X(Compare_and_swap)
 
 /* Those that move data, with counts of one size. */
 #define REAL_FILE_DATA(X, x)                                                                                                 \

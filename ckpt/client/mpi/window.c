@@ -174,13 +174,16 @@ WAITING(Win_start, (MPI_Group group, int assert, MPI_Win win), (group, assert, w
 WAITING(Win_complete, (MPI_Win win), (win), , change(win, 0, EPOCH_START));
 PASS(Win_post, (MPI_Group group, int assert, MPI_Win win), (group, assert, win), use(), change(win, EPOCH_POST, 0));
 WAITING(Win_wait, (MPI_Win win), (win), , change(win, 0, EPOCH_POST));
-PASS(Win_test, (MPI_Win win, int *flag), (win, flag), , change(win, 0, *flag ? EPOCH_POST : 0));
+PASS(Win_test, (MPI_Win win, int *flag), (win, flag), look_once(), change(win, 0, *flag ? EPOCH_POST : 0));
 WAITING(Win_lock, (int type, int rank, int assert, MPI_Win win), (type, rank, assert, win), , change(win, EPOCH_LOCK, 0));
 WAITING(Win_unlock, (int rank, MPI_Win win), (rank, win), , change(win, 0, EPOCH_LOCK));
 WAITING(Win_lock_all, (int assert, MPI_Win win), (assert, win), , change(win, EPOCH_LOCK_ALL, 0));
 WAITING(Win_unlock_all, (MPI_Win win), (win), , change(win, 0, EPOCH_LOCK_ALL));
 WAITING(Win_flush, (int rank, MPI_Win win), (rank, win), , );
 WAITING(Win_flush_all, (MPI_Win win), (win), , );
+WAITING(Win_flush_local, (int rank, MPI_Win win), (rank, win), , );
+WAITING(Win_flush_local_all, (MPI_Win win), (win), , );
+PASS(Win_sync, (MPI_Win win), (win), look_once(), );
 
 /* ---- operations ---- */
 
