@@ -7,12 +7,10 @@
  *     cut_scripted STORY */
 
 #include <mpi.h>
-#include <pthread.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "ckpt/client/mpi/link.h"
@@ -174,37 +172,6 @@ static void story_parking(void)
     parked(4, call_write);
     parked(5, call_close);
     MPI_Win_free(&parking_window);
-}
-
-/* One thread of rank 1 is in a collective call already when another posts the receive that rank 0 needs to get there. */
-static void *in_barrier(void *unused)
-{
-    MPI_Barrier(MPI_COMM_WORLD);
-    return unused;
-}
-
-static void story_threads(void)
-{
-    int sent = 7;
-    pthread_t thread;
-    begin(1);
-    if (rank == 1) {
-        CHECK(record(1));
-        pthread_create(&thread, NULL, in_barrier, NULL);
-        nanosleep(&(struct timespec){.tv_nsec = 200000000}, NULL); /* until it is inside; sooner is no error */
-        MPI_Irecv(&got, 1, MPI_INT, 0, 5, MPI_COMM_WORLD, &posted);
-        side->posted = true;
-        pthread_join(thread, NULL);
-        MPI_Wait(&posted, MPI_STATUS_IGNORE);
-        CHECK(got == sent);
-    } else {
-        while (!side->posted)
-            nap();
-        MPI_Ssend(&sent, 1, MPI_INT, 1, 5, MPI_COMM_WORLD);
-        MPI_Barrier(MPI_COMM_WORLD);
-        CHECK(record(1));
-    }
-    end(1);
 }
 
 /* ---- errors ---- */

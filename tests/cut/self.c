@@ -120,6 +120,7 @@ static void go(uint64_t epoch)
 }
 
 char why[512];
+void (*while_locked)(void);
 
 bool record(uint64_t epoch)
 {
@@ -134,6 +135,8 @@ bool record(uint64_t epoch)
     }
     cut_channel_print_head(channel_log, head, count < 8 ? count : 8);
     logged = cut_channel_head_bytes(count < 8 ? count : 8);
+    if (while_locked)
+        while_locked();
     atomic_store(&page->armed_step, STEP_TAKEN);
     tide_mpi_flip(epoch, may);
     return may;

@@ -19,7 +19,7 @@ extern char why[512]; /* the last refusal */
 /* What the ranks tell each other without MPI. */
 struct side {
     _Atomic unsigned arrived;
-    _Atomic bool posted;
+    _Atomic uint64_t posted; /* the receive of this epoch is */
 };
 extern struct side *side;
 
@@ -38,6 +38,7 @@ void attach(unsigned flags);
 void begin(uint64_t epoch);
 /* The safe point: false where there is no record, and `why` says so. */
 bool record(uint64_t epoch);
+extern void (*while_locked)(void); /* called in it, before the flip */
 /* The page says so, and nobody has looked yet. */
 void order_flip(uint64_t epoch);
 bool has_flipped(uint64_t epoch);

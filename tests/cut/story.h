@@ -7,5 +7,6 @@
 void story_counted(void);
 void story_freed(void);
 void story_looks(void);
+void story_threads(void);
 
 #endif

@@ -137,7 +137,10 @@ void tide_mpi_flip(uint64_t epoch, int recorded)
 
 size_t tide_mpi_comms(struct tide_mpi_comm *to, size_t room)
 {
-    return comms_list(to, room);
+    inside_lock();
+    size_t count = comms_list(to, room);
+    inside_unlock();
+    return count;
 }
 
 void tide_mpi_poll(void)

@@ -62,6 +62,8 @@ void uncoloured(const char *why)
         if (cut_rank_matches(&inside.cut))
             give_up(why);
     }
+    if (!quick())
+        settle_quick();
     inside_unlock();
 }
 
