@@ -4,8 +4,13 @@
 
 /* Stories of cut_scripted that are told outside of scripted.c. */
 
+#define STORY_CHILD "child" /* the first argument of one that a story spawns */
+extern const char *program;
+
+void story_child(void);
 void story_counted(void);
 void story_freed(void);
+void story_leaders(void);
 void story_looks(void);
 void story_threads(void);
 

@@ -14,6 +14,12 @@ open_mpi()
     timeout 60 mpirun -n 2 "$SCENARIO_BUILD/tests/cut_scripted" "$1"
 }
 
+# Shared memory does not reach from one job of Open MPI's to another.
+spawning()
+{
+    OMPI_MCA_btl=self,vader,tcp OMPI_MCA_btl_tcp_if_include=lo open_mpi "$1"
+}
+
 mpich()
 {
     timeout 60 mpiexec.mpich -n 2 "$SCENARIO_BUILD/tests/cut_scripted_mpich" "$1"
@@ -36,6 +42,7 @@ stories()
 }
 
 stories open_mpi
+expect "leaders meet on one communicator, whether or not what they lead is followed (open_mpi)" spawning leaders
 if [ -x "$SCENARIO_BUILD/tests/cut_scripted_mpich" ]; then
     stories mpich
     expect "what MPI 4 added is followed, or refused (mpich)" mpich mpi_4

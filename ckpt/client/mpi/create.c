@@ -121,14 +121,16 @@ int MPI_Comm_create_group(MPI_Comm parent, MPI_Group group, int tag, MPI_Comm *m
 }
 INTERPOSED(Comm_create_group);
 
-/* What is not a leader's does not matter. */
+/* What is not a leader's does not matter. Both leaders have to come to the same, and the peer communicator is all that they share: what
+ * each leads may be followed or not. */
 static void leader_of(MPI_Comm local, int leader, MPI_Comm *peer, int *remote_leader)
 {
     int rank = 0;
+    if (local == MPI_COMM_NULL || PMPI_Comm_rank(local, &rank) != MPI_SUCCESS || rank != leader)
+        return;
     inside_lock();
-    struct comm *ours = comm_find(local), *between;
-    if (ours && PMPI_Comm_rank(local, &rank) == MPI_SUCCESS && rank == leader && (between = comm_find(*peer)) != NULL &&
-        (unsigned)*remote_leader < (unsigned)between->size) {
+    const struct comm *between = comm_find(*peer);
+    if (between && (unsigned)*remote_leader < (unsigned)between->size) {
         *remote_leader = (int)between->world[*remote_leader];
         *peer = inside.leaders;
     }
