@@ -108,8 +108,8 @@ static void story_file(void)
 static MPI_Request posted;
 static int got;
 
-/* Rank 1 has flipped and its receive waits in a queue; rank 0 sends, waits for it to be matched, and comes to `call` then.
- */
+/* Rank 1 has flipped and its receive waits in a queue; it comes to `call`. Rank 0 sends then, waits for that to be matched, and
+ * comes to `call` too. */
 static void parked(uint64_t epoch, void (*call)(void))
 {
     int sent = (int)epoch;
@@ -120,6 +120,10 @@ static void parked(uint64_t epoch, void (*call)(void))
         MPI_Irecv(&got, 1, MPI_INT, 0, 5, MPI_COMM_WORLD, &posted);
     }
     meet();
+    if (rank == 1)
+        side->calling = epoch;
+    while (side->calling != epoch) /* sent sooner it could be taken into the queue, and nothing be parked */
+        nap();
     if (rank == 0)
         MPI_Ssend(&sent, 1, MPI_INT, 1, 5, MPI_COMM_WORLD);
     call();

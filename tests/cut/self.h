@@ -19,7 +19,7 @@ extern char why[512]; /* the last refusal */
 /* What the ranks tell each other without MPI. */
 struct side {
     _Atomic unsigned arrived;
-    _Atomic uint64_t posted; /* the receive of this epoch is */
+    _Atomic uint64_t posted, calling; /* what this epoch's story waits for */
 };
 extern struct side *side;
 
