@@ -167,6 +167,13 @@ static void call_barrier(void)
     MPI_Barrier(MPI_COMM_WORLD);
 }
 
+static void call_dup(void)
+{
+    MPI_Comm made;
+    MPI_Comm_dup(MPI_COMM_WORLD, &made);
+    MPI_Comm_free(&made);
+}
+
 static void story_parking(void)
 {
     MPI_Win_create(NULL, 0, 1, MPI_INFO_NULL, MPI_COMM_WORLD, &parking_window);
@@ -175,6 +182,7 @@ static void story_parking(void)
     parked(3, call_open);
     parked(4, call_write);
     parked(5, call_close);
+    parked(6, call_dup);
     MPI_Win_free(&parking_window);
 }
 

@@ -33,7 +33,7 @@ stories()
     expect "an active persistent collective is never cut through ($1)" "$1" persistent
     expect "a window's epoch that is open, and a use of it under way, are refused ($1)" "$1" window
     expect "a file operation that has not ended is refused, and collective ones are counted ($1)" "$1" file
-    expect "receives are parked around collectives, windows' and files' too ($1)" "$1" parking
+    expect "receives are parked around collectives, those of windows and files and those that make communicators too ($1)" "$1" parking
     expect "a receive that one thread posts while another is in a collective is parked at once, and stays so ($1)" "$1" threads
     expect "who waits in a loop of its own around a call that does not wait sees what the page says ($1)" "$1" looks
     expect "a program's error handler gets the program's communicator in either colour ($1)" "$1" handler

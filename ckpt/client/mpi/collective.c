@@ -21,9 +21,9 @@
 #define NONBLOCKING(name, parameters, arguments)                                                                            \
     int MPI_##name(UNPACK parameters, MPI_Comm handle, MPI_Request *request)                                                \
     {                                                                                                                       \
-        collective_count(handle);                                                                                           \
+        comm_count_collective(handle);                                                                                      \
         int error = real.name(UNPACK arguments, handle, request);                                                           \
-        request_held(error, *request);                                                                                      \
+        request_held(error, *request, UNREPEATABLE_COLLECTIVE);                                                             \
         return error;                                                                                                       \
     }                                                                                                                       \
     INTERPOSED(name)
@@ -58,33 +58,10 @@
 
 /* ---- entering ---- */
 
-static inline void collective_count(MPI_Comm handle)
-{
-    if (UNLIKELY(!inside.on))
-        return;
-    if (UNLIKELY(inside.many_threads))
-        inside_lock();
-    struct comm *comm = comm_of(handle);
-    if (comm)
-        comm->collectives++;
-    if (UNLIKELY(inside.many_threads))
-        inside_unlock();
-}
-
 static inline bool collective_enter(MPI_Comm handle)
 {
-    collective_count(handle);
+    comm_count_collective(handle);
     return blocked_enter();
-}
-
-static void request_held(int error, MPI_Request handle)
-{
-    if (!inside.on || error != MPI_SUCCESS)
-        return;
-    inside_lock();
-    inside.outstanding++;
-    unrepeatable_note(handle, UNREPEATABLE_COLLECTIVE);
-    inside_unlock();
 }
 
 /* ---- all of them ---- */
@@ -101,9 +78,9 @@ INTERPOSED(Barrier);
 
 int MPI_Ibarrier(MPI_Comm handle, MPI_Request *request)
 {
-    collective_count(handle);
+    comm_count_collective(handle);
     int error = real.Ibarrier(handle, request);
-    request_held(error, *request);
+    request_held(error, *request, UNREPEATABLE_COLLECTIVE);
     return error;
 }
 INTERPOSED(Ibarrier);

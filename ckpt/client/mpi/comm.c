@@ -360,17 +360,6 @@ static void twin_error(MPI_Comm *twin, int *error, ...)
     PMPI_Comm_call_errhandler(own, *error);
 }
 
-void comm_count_collective(MPI_Comm handle)
-{
-    if (UNLIKELY(!inside.on))
-        return;
-    inside_lock();
-    struct comm *comm = comm_of(handle);
-    if (comm)
-        comm->collectives++;
-    inside_unlock();
-}
-
 /* ---- what a person knows one by ---- */
 
 static bool has_name(const struct comm *comm, char *name)

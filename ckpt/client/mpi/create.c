@@ -14,37 +14,10 @@ static uint64_t id_of(MPI_Comm handle)
     return id;
 }
 
-/* Around the call, in which nothing is polled. */
-static bool enter(MPI_Comm parent)
+/* A twin is made of what was made. */
+static int adopt(int error, const MPI_Comm *made, MPI_Comm parent)
 {
-    if (!inside.on)
-        return false;
-    inside_lock();
-    struct comm *comm = comm_find(parent);
-    if (comm)
-        comm->collectives++;
-    if (!quick())
-        progress();
-    inside.blocked++;
-    if (!quick())
-        settle_quick();
-    inside_unlock();
-    return true;
-}
-
-static int leave(int error, MPI_Comm made, MPI_Comm parent)
-{
-    if (error == MPI_SUCCESS)
-        error = comm_adopt(made, id_of(parent));
-    inside_lock();
-    inside.blocked--;
-    if (!quick()) {
-        receives_unpark();
-        progress();
-        settle_quick();
-    }
-    inside_unlock();
-    return error;
+    return error == MPI_SUCCESS ? comm_adopt(*made, id_of(parent)) : error;
 }
 
 #define UNPACK(...) __VA_ARGS__
@@ -52,9 +25,12 @@ static int leave(int error, MPI_Comm made, MPI_Comm parent)
 #define CREATE(name, parameters, arguments)                                                                                 \
     int MPI_##name(MPI_Comm parent UNPACK parameters, MPI_Comm *made)                                                       \
     {                                                                                                                       \
-        bool on = enter(parent);                                                                                            \
-        int error = real.name(parent UNPACK arguments, made);                                                               \
-        return on ? leave(error, *made, parent) : error;                                                                    \
+        comm_count_collective(parent);                                                                                      \
+        bool blocked = blocked_enter();                                                                                     \
+        int error = adopt(real.name(parent UNPACK arguments, made), made, parent);                                          \
+        if (UNLIKELY(blocked))                                                                                              \
+            blocked_leave();                                                                                                \
+        return error;                                                                                                       \
     }                                                                                                                       \
     INTERPOSED(name)
 
@@ -115,9 +91,11 @@ static int create_group(MPI_Comm parent, MPI_Group group, int tag, MPI_Comm *mad
 /* Only those in the group take part: it is not counted as a collective of the parent's. */
 int MPI_Comm_create_group(MPI_Comm parent, MPI_Group group, int tag, MPI_Comm *made)
 {
-    bool on = enter(MPI_COMM_NULL);
-    int error = on ? create_group(parent, group, tag, made) : real.Comm_create_group(parent, group, tag, made);
-    return on ? leave(error, *made, parent) : error;
+    bool blocked = blocked_enter();
+    int error = adopt(create_group(parent, group, tag, made), made, parent);
+    if (UNLIKELY(blocked))
+        blocked_leave();
+    return error;
 }
 INTERPOSED(Comm_create_group);
 
@@ -139,11 +117,14 @@ static void leader_of(MPI_Comm local, int leader, MPI_Comm *peer, int *remote_le
 
 int MPI_Intercomm_create(MPI_Comm local, int leader, MPI_Comm peer, int remote_leader, int tag, MPI_Comm *made)
 {
-    bool on = enter(local);
-    if (on)
+    comm_count_collective(local);
+    bool blocked = blocked_enter();
+    if (inside.on)
         leader_of(local, leader, &peer, &remote_leader);
-    int error = real.Intercomm_create(local, leader, peer, remote_leader, tag, made);
-    return on ? leave(error, *made, local) : error;
+    int error = adopt(real.Intercomm_create(local, leader, peer, remote_leader, tag, made), made, local);
+    if (UNLIKELY(blocked))
+        blocked_leave();
+    return error;
 }
 INTERPOSED(Intercomm_create);
 

@@ -10,17 +10,6 @@ static uint64_t key_of(MPI_File file)
     return (uint64_t)(uintptr_t)file << 1 | 1;
 }
 
-/* One that begins, and does not end in this call. */
-static void begun(int error, MPI_Request handle)
-{
-    if (!inside.on || error != MPI_SUCCESS)
-        return;
-    inside_lock();
-    inside.outstanding++;
-    unrepeatable_note(handle, UNREPEATABLE_FILE);
-    inside_unlock();
-}
-
 static void split(int error, int by)
 {
     if (!inside.on || error != MPI_SUCCESS)
@@ -52,7 +41,7 @@ static void split(int error, int by)
     {                                                                                                                       \
         on_entry;                                                                                                           \
         int error = real.name(file UNPACK arguments, request);                                                              \
-        begun(error, *request);                                                                                             \
+        request_held(error, *request, UNREPEATABLE_FILE);                                                                   \
         return error;                                                                                                       \
     }                                                                                                                       \
     INTERPOSED(name)

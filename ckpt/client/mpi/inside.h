@@ -151,7 +151,18 @@ void comm_unpend(struct comm *comm);
 /* A window or file less. */
 void comm_release(struct comm *comm);
 /* A collective on it is entered. */
-void comm_count_collective(MPI_Comm handle);
+static inline void comm_count_collective(MPI_Comm handle)
+{
+    if (UNLIKELY(!inside.on))
+        return;
+    if (UNLIKELY(inside.many_threads))
+        inside_lock();
+    struct comm *comm = comm_of(handle);
+    if (comm)
+        comm->collectives++;
+    if (UNLIKELY(inside.many_threads))
+        inside_unlock();
+}
 /* Into the colour of the day. */
 void comms_colour(void);
 void comms_free_late(void);
@@ -184,9 +195,9 @@ void link_finish(void);
 int request_pass(int error, enum passed what, MPI_Comm handle, MPI_Request *request);
 /* One of MPI's own is complete, or free. */
 void request_gone(MPI_Request handle);
-/* One of MPI's own requests that a program cannot begin again after a restart is outstanding. */
-enum unrepeatable { UNREPEATABLE_COLLECTIVE, UNREPEATABLE_FILE };
-void unrepeatable_note(MPI_Request handle, enum unrepeatable what);
+/* One of MPI's own has begun, or `error`: what a program cannot begin again after a restart, it says. */
+enum unrepeatable { REPEATABLE, UNREPEATABLE_COLLECTIVE, UNREPEATABLE_FILE };
+void request_held(int error, MPI_Request handle, enum unrepeatable what);
 /* Of the first there is; NULL: none. */
 const char *unrepeatable_why(void);
 

@@ -214,7 +214,7 @@ static struct {
     enum unrepeatable what;
 } unrepeatable[UNREPEATABLE_MAX];
 
-void unrepeatable_note(MPI_Request handle, enum unrepeatable what)
+static void unrepeatable_note(MPI_Request handle, enum unrepeatable what)
 {
     if (inside.unrepeatable == UNREPEATABLE_MAX) {
         inside.unrepeatable_unnoted = true;
@@ -222,6 +222,17 @@ void unrepeatable_note(MPI_Request handle, enum unrepeatable what)
     }
     unrepeatable[inside.unrepeatable].handle = handle;
     unrepeatable[inside.unrepeatable++].what = what;
+}
+
+void request_held(int error, MPI_Request handle, enum unrepeatable what)
+{
+    if (!inside.on || error != MPI_SUCCESS)
+        return;
+    inside_lock();
+    inside.outstanding++;
+    if (what != REPEATABLE)
+        unrepeatable_note(handle, what);
+    inside_unlock();
 }
 
 static void unrepeatable_forget(MPI_Request handle)

@@ -109,15 +109,6 @@ static void shared(int by)
     }
 }
 
-static void held(void)
-{
-    if (inside.on) {
-        inside_lock();
-        inside.outstanding++;
-        inside_unlock();
-    }
-}
-
 static bool is_shared(MPI_Win handle)
 {
     int *flavour = NULL, found = 0;
@@ -189,6 +180,7 @@ PASS(Win_sync, (MPI_Win win), (win), look_once(), );
 
 /* ---- operations ---- */
 
+#define HELD request_held(error, *request, REPEATABLE)
 #define ORIGIN const void *origin, COUNT count, MPI_Datatype type
 #define ORIGIN_OUT void *origin, COUNT count, MPI_Datatype type
 #define RESULT void *result, COUNT result_count, MPI_Datatype result_type
@@ -201,12 +193,12 @@ PASS(Win_sync, (MPI_Win win), (win), look_once(), );
     PASS(Get##x, (ORIGIN_OUT, TARGET, MPI_Win win), (TO_TARGET, win), use(), );                                             \
     PASS(Accumulate##x, (ORIGIN, TARGET, MPI_Op op, MPI_Win win), (TO_TARGET, op, win), use(), );                           \
     PASS(Get_accumulate##x, (ORIGIN, RESULT, TARGET, MPI_Op op, MPI_Win win), (TO_RESULT, op, win), use(), );               \
-    PASS(Rput##x, (ORIGIN, TARGET, MPI_Win win, MPI_Request * request), (TO_TARGET, win, request), use(), held());          \
-    PASS(Rget##x, (ORIGIN_OUT, TARGET, MPI_Win win, MPI_Request * request), (TO_TARGET, win, request), use(), held());      \
+    PASS(Rput##x, (ORIGIN, TARGET, MPI_Win win, MPI_Request * request), (TO_TARGET, win, request), use(), HELD);            \
+    PASS(Rget##x, (ORIGIN_OUT, TARGET, MPI_Win win, MPI_Request * request), (TO_TARGET, win, request), use(), HELD);        \
     PASS(Raccumulate##x, (ORIGIN, TARGET, MPI_Op op, MPI_Win win, MPI_Request * request), (TO_TARGET, op, win, request),    \
-         use(), held());                                                                                                    \
+         use(), HELD);                                                                                                      \
     PASS(Rget_accumulate##x, (ORIGIN, RESULT, TARGET, MPI_Op op, MPI_Win win, MPI_Request * request),                       \
-         (TO_RESULT, op, win, request), use(), held())
+         (TO_RESULT, op, win, request), use(), HELD)
 
 #define COUNT int
 DATA_CALLS();
