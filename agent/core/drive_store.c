@@ -132,6 +132,18 @@ bool store_left(const struct job_part *job, uint64_t cut)
     return job->order.cut.cut != cut && !stored_now(job, cut);
 }
 
+bool purge_cut(const char *id, uint64_t *ret_cut)
+{
+    char *end = NULL;
+    if (id[0] < '0' || id[0] > '9' || strlen(id) > PURGE_ID_MAX)
+        return false;
+    uint64_t cut = strtoull(id, &end, 10);
+    if (cut == UINT64_MAX || (*end != '\0' && *end != '@'))
+        return false;
+    *ret_cut = cut;
+    return true;
+}
+
 static void drive_purges(struct agent_core *core, struct job_part *job, bool wanted)
 {
     for (size_t i = 0; i < job->purges.count;) {
@@ -143,8 +155,8 @@ static void drive_purges(struct agent_core *core, struct job_part *job, bool wan
     }
     for (size_t i = 0; wanted && i < job->order.purge.count; i++) {
         const char *id = job->order.purge.items[i];
-        uint64_t cut = strtoull(id, NULL, 10);
-        if (strlen(id) > PURGE_ID_MAX)
+        uint64_t cut = 0;
+        if (!purge_cut(id, &cut))
             continue;
         if (stored_now(job, cut))
             continue; /* or its objects would land behind the broom */

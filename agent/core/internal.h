@@ -221,6 +221,8 @@ void restore_begin(struct restore_part *restore, uint64_t cut);
 
 /* Nothing here writes objects of that cut, or will before it is ordered to. */
 bool store_left(const struct job_part *job, uint64_t cut);
+/* "4", or "4@900" where it is deleted once more. False: it names no cut, and nothing is done for it. */
+bool purge_cut(const char *id, uint64_t *ret_cut);
 
 /* drive_*.c: actions only */
 void drive_steps(struct agent_core *core, struct job_part *job);

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <stdio.h>
-#include <stdlib.h>
 
 #include "agent/core/internal.h"
 
@@ -155,8 +154,9 @@ static void report_store(const struct job_part *job, struct gen_report *to)
         if (job->purges.items[i].state == WORK_DONE)
             strlist_add(&to->purged, job->purges.items[i].id);
     }
+    uint64_t cut = 0;
     for (size_t i = 0; i < job->order.leave.count; i++)
-        if (store_left(job, strtoull(job->order.leave.items[i], NULL, 10)))
+        if (purge_cut(job->order.leave.items[i], &cut) && store_left(job, cut))
             strlist_add(&to->left, job->order.leave.items[i]);
 }
 

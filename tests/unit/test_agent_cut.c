@@ -278,6 +278,28 @@ static void purging_is_tried_until_done_and_said(void **state)
     story_end(&s);
 }
 
+/* 0 would be a sweep. */
+static void what_names_no_cut_is_not_deleted(void **state)
+{
+    static const char *const strange[] = {"", "four", "-4", " 4", "4x", "99999999999999999999", "@900"};
+    (void)state;
+    struct story s;
+    story_runs(&s, 10);
+    for (size_t i = 0; i < sizeof strange / sizeof strange[0]; i++) {
+        strlist_add(&s.order.purge, strange[i]);
+        strlist_add(&s.order.leave, strange[i]);
+    }
+    ordered(&s);
+    assert_null(did(&s, ACT_PURGE));
+    assert_int_equal(says(&s)->left.count, 0);
+    strlist_release(&s.order.purge);
+    strlist_add(&s.order.purge, "0");
+    ordered(&s);
+    assert_int_equal(did_times(&s, ACT_PURGE), 1);
+    assert_int_equal(did(&s, ACT_PURGE)->cut, 0);
+    story_end(&s);
+}
+
 static void a_dropped_cut_is_left_when_nobody_writes_it(void **state)
 {
     (void)state;
@@ -455,6 +477,7 @@ int main(void)
         cmocka_unit_test(a_restarted_agent_finds_the_record),
         cmocka_unit_test(a_sealed_cut_is_stored_and_committed),
         cmocka_unit_test(purging_is_tried_until_done_and_said),
+        cmocka_unit_test(what_names_no_cut_is_not_deleted),
         cmocka_unit_test(a_dropped_cut_is_left_when_nobody_writes_it),
         cmocka_unit_test(a_cut_is_deleted_once_more_when_asked),
         cmocka_unit_test(an_ended_job_gives_its_memory_back),
