@@ -76,6 +76,8 @@ static void take_rank(struct agent_core *core, struct rank_part *part, const str
         return; /* ended once is ended for good: an older status must not revive it */
     if (report_differs(&part->report, report))
         core->dirty = true;
+    if (report->pid > 0 && part->report.pid != report->pid)
+        core->stepped_ns = core->now_ns; /* its first step is not late before it was started */
     part->report = *report;
     if (rank_over(report) && !part->ended) {
         uint64_t ago = report->exited_ago_ms * NS_PER_MS;

@@ -34,6 +34,33 @@ static void a_job_starts_runs_and_exits(void **state)
     story_end(&s);
 }
 
+/* Ranks that have just been started are not as late as the last step that was ever made here. */
+static void a_rank_stands_still_since_it_was_started(void **state)
+{
+    (void)state;
+    struct story s;
+    int32_t pids[4];
+    uint64_t still_ms = 1;
+    story_begin(&s);
+    assert_int_equal(agent_ranks(s.core, s.now_ns, pids, 4, &still_ms), 0);
+    assert_int_equal(still_ms, 0);
+    passes_ms(&s, 3600000);
+    ordered(&s);
+    step_started(&s, 1);
+    step_says(&s, 1, TIDE_RANK_RUNNING, 0, -1);
+    assert_int_equal(agent_ranks(s.core, s.now_ns, pids, 4, &still_ms), 2);
+    assert_int_equal(still_ms, 0);
+    passes_ms(&s, 700);
+    step_says(&s, 1, TIDE_RANK_RUNNING, 0, -1);
+    agent_ranks(s.core, s.now_ns, pids, 4, &still_ms);
+    assert_int_equal(still_ms, 700);
+    struct agent_page page = page_at(1);
+    page_is(&s, 1, 0, &page);
+    agent_ranks(s.core, s.now_ns, pids, 4, &still_ms);
+    assert_int_equal(still_ms, 0);
+    story_end(&s);
+}
+
 static void the_same_desired_twice_does_nothing(void **state)
 {
     (void)state;
@@ -292,6 +319,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_job_starts_runs_and_exits),
+        cmocka_unit_test(a_rank_stands_still_since_it_was_started),
         cmocka_unit_test(the_same_desired_twice_does_nothing),
         cmocka_unit_test(an_ended_generation_is_never_started_again),
         cmocka_unit_test(an_older_generation_is_killed_before_the_next_starts),
