@@ -63,6 +63,7 @@ static const struct codec_field member_view_fields[] = {
     CODEC_FIELD(member_view, snapshot_index, CODEC_U64),
     CODEC_FIELD(member_view, free_bytes, CODEC_U64),
     CODEC_FIELD(member_view, sync_us, CODEC_U64),
+    CODEC_FIELD(member_view, level, CODEC_U32),
     CODEC_FIELD(member_view, turn_us_max, CODEC_U64),
     CODEC_TEXT_OF(member_view, error),
 };
@@ -76,6 +77,8 @@ static const struct codec_field cluster_view_fields[] = {
     CODEC_FIELD(cluster_view, uptime_ms, CODEC_U64),
     CODEC_FIELD(cluster_view, lease_ms, CODEC_U64),
     CODEC_FIELD(cluster_view, heartbeat_ms, CODEC_U64),
+    CODEC_FIELD(cluster_view, level, CODEC_U32),
+    CODEC_FIELD(cluster_view, level_newest, CODEC_U32),
     CODEC_TEXT_OF(cluster_view, store),
     CODEC_FIELD(cluster_view, nodes_ready, CODEC_U32),
     CODEC_FIELD(cluster_view, nodes_lost, CODEC_U32),

@@ -68,6 +68,7 @@ struct member_view {
     uint64_t contact_ms;                  /* since it was last heard */
     uint64_t queued_bytes;                /* for it, not yet taken */
     uint64_t log_bytes, snapshot_index, free_bytes, sync_us; /* only of the one that answers */
+    uint32_t level;                                          /* that its version knows; 0 of others: or it is not connected */
     uint64_t turn_us_max;                                    /* … the longest that everybody had to wait for it */
     char error[TIDE_TEXT_MAX + 1];                           /* why it is not connected */
 };
@@ -80,6 +81,7 @@ struct cluster_view {
     uint64_t revision;
     uint64_t uptime_ms;
     uint64_t lease_ms, heartbeat_ms;
+    uint32_t level, level_newest; /* of the group; that the version of whoever answers knows */
     char store[TIDE_PATH_MAX + 1];
     uint32_t nodes_ready, nodes_lost, nodes_drained, jobs_active, jobs_total;
     LIST_OF(struct member_view) members;

@@ -86,10 +86,21 @@ static void margin_problems(const struct cluster_view *view, struct strlist *to)
         add(to, "%zu voters survive the loss of no more than %zu would: add one, or remove one", voters, voters - 1);
 }
 
+/* What a new version brings waits for the last member that does not run it. */
+static void level_problems(const struct cluster_view *view, struct strlist *to)
+{
+    for (size_t i = 0; i < view->members.count && view->level < view->level_newest; i++)
+        if (view->members.items[i].level < view->level_newest)
+            add(to, "the group stays at level %u, and some commands are refused, until member %" PRIu64 " is connected with a version that "
+                    "knows level %u", view->level, view->members.items[i].id, view->level_newest);
+}
+
 void cluster_problems(const struct cluster_view *view, bool led, struct strlist *to)
 {
     if (led)
         margin_problems(view, to);
+    if (led)
+        level_problems(view, to);
     for (size_t i = 0; i < view->members.count; i++)
         member_problems(&view->members.items[i], led, to);
 }

@@ -14,6 +14,7 @@ enum target {
 struct handler {
     enum tide_status (*apply)(struct change *change);
     enum target target;
+    uint32_t level; /* the first that knows it */
 };
 
 static const struct handler handlers[COMMAND_KINDS] = {
@@ -23,16 +24,16 @@ static const struct handler handlers[COMMAND_KINDS] = {
     [CMD_JOB_ROLLBACK] = {apply_JOB_ROLLBACK, TARGET_JOB},
     [CMD_CKPT_REQUEST] = {apply_CKPT_REQUEST, TARGET_JOB},
     [CMD_CKPT_DROP] = {apply_CKPT_DROP, TARGET_JOB},
-    [CMD_CKPT_PIN] = {apply_CKPT_PIN, TARGET_JOB},
-    [CMD_CKPT_UNPIN] = {apply_CKPT_UNPIN, TARGET_JOB},
-    [CMD_CKPT_GC] = {apply_CKPT_GC, TARGET_JOB},
-    [CMD_CKPT_EXPIRE] = {apply_CKPT_EXPIRE, TARGET_VERDICT},
+    [CMD_CKPT_PIN] = {apply_CKPT_PIN, TARGET_JOB, 1},
+    [CMD_CKPT_UNPIN] = {apply_CKPT_UNPIN, TARGET_JOB, 1},
+    [CMD_CKPT_GC] = {apply_CKPT_GC, TARGET_JOB, 1},
+    [CMD_CKPT_EXPIRE] = {apply_CKPT_EXPIRE, TARGET_VERDICT, 1},
     [CMD_NODE_REGISTER] = {apply_NODE_REGISTER, TARGET_NONE},
     [CMD_NODE_DRAIN] = {apply_NODE_DRAIN, TARGET_NONE},
     [CMD_NODE_RESUME] = {apply_NODE_RESUME, TARGET_NONE},
     [CMD_NODE_LOST] = {apply_NODE_LOST, TARGET_NONE},
-    [CMD_NODE_HEALTH] = {apply_NODE_HEALTH, TARGET_NONE},
-    [CMD_NODE_FIT] = {apply_NODE_FIT, TARGET_NONE},
+    [CMD_NODE_HEALTH] = {apply_NODE_HEALTH, TARGET_NONE, 1},
+    [CMD_NODE_FIT] = {apply_NODE_FIT, TARGET_NONE, 1},
     [CMD_GEN_FAIL] = {apply_GEN_FAIL, TARGET_GENERATION},
     [CMD_GEN_LAUNCH] = {apply_GEN_LAUNCH, TARGET_VERDICT},
     [CMD_GEN_STARTED] = {apply_GEN_STARTED, TARGET_GENERATION},
@@ -57,7 +58,25 @@ static const struct handler handlers[COMMAND_KINDS] = {
     [CMD_TOKEN_REMOVE] = {apply_TOKEN_REMOVE, TARGET_NONE},
     [CMD_CERT_REVOKE] = {apply_CERT_REVOKE, TARGET_NONE},
     [CMD_CERT_ALLOW] = {apply_CERT_ALLOW, TARGET_NONE},
+    [CMD_CLUSTER_LEVEL] = {apply_CLUSTER_LEVEL, TARGET_NONE},
 };
+
+static uint32_t spec_level(const struct job_spec *spec)
+{
+    return spec->ckpt_keep_every != 0 || spec->ckpt_keep_every_ms != 0 || spec->ckpt_grace_ms != 0;
+}
+
+uint32_t command_level(const struct command *command)
+{
+    switch (command->kind) { /* those that got a field since, or another value of one */
+    case CMD_JOB_SUBMIT:
+        return spec_level(&command->spec);
+    case CMD_GEN_FAIL:
+        return command->event.kind == EVENT_NODE_HEALTH;
+    default:
+        return handlers[command->kind].level;
+    }
+}
 
 static enum tide_status find_verdict_job(struct change *change, const struct command *command)
 {
@@ -175,6 +194,7 @@ enum tide_status apply_CLUSTER_INIT(struct change *change)
         if (status != TIDE_OK)
             return status;
         text_copy(state->cluster, sizeof state->cluster, command->text);
+        state->level = command->level;
     }
     /* The settings may be new at every start of the coordinator. */
     state->lease_ms = command->lease_ms;

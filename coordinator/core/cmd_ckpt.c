@@ -124,7 +124,7 @@ enum tide_status apply_CKPT_DROP(struct change *change)
     change->outcome->cut = ckpt->cut;
     /* What is in memory only, or of no use, nobody could want back; and force is what it says. */
     bool stored = ckpt->state == TIDE_CKPT_COMMITTED || ckpt->state == TIDE_CKPT_CONDEMNED;
-    if (stored && !change->command->force) {
+    if (stored && !change->command->force && change->state->level > 0) {
         ckpt_condemn_by_hand(change, ckpt);
     } else {
         ckpt_drop(change, ckpt, "dropped by hand");
@@ -212,7 +212,8 @@ static void mark_corrupt(struct change *change, struct ckpt *ckpt)
     event_add(change, EVENT_CORRUPT, event->node, event->rank, ckpt->cut, "checkpoint %" PRIu64 " is corrupt: %s", ckpt->cut,
               event->text);
     /* One that was condemned may have to take its place. */
-    ckpt_retain(change);
+    if (change->state->level > 0)
+        ckpt_retain(change);
 }
 
 /* The generation was to start from what nodes held in memory, and one of them does not: it was booted again since it last

@@ -143,8 +143,9 @@ void job_end(struct change *change, unsigned end_state)
     strlist_release(&record->fence);
     strlist_release(&job->spares);
     event_add(change, EVENT_FINISHED, NULL, -1, 0, "%s: %s", job_state_names[end_state], job->reason);
-    ckpt_retain(change);
-    if (job->next_cut > 1)
+    if (change->state->level > 0)
+        ckpt_retain(change);
+    if (change->state->level > 0 && job->next_cut > 1)
         job_sweep(change);
     place_spares(change->state);
     job_waiting_refresh(change);

@@ -4,6 +4,7 @@
 
 /* Which stored checkpoints are kept, and the way out for the others: README.md, "Keeping and deleting". */
 
+#define KEEP_MAX_0 (TIDE_CKPTS_MAX / 2) /* at level 0: there is always room to record new ones */
 #define WHEN_CHARS 32
 #define HOUR_MS (3600 * MS_PER_S)
 #define HOLD_DAYS_MAX 3650u
@@ -91,7 +92,23 @@ static size_t list_stored(const struct job_record *record, struct retain_item *i
     return count;
 }
 
-void ckpt_retain(struct change *change)
+/* Level 0. */
+static void drop_superseded(struct change *change)
+{
+    struct job *job = &change->job->job;
+    uint32_t keep = job->spec.ckpt_keep < KEEP_MAX_0 ? job->spec.ckpt_keep : KEEP_MAX_0, kept = 0;
+    char reason[TIDE_TEXT_MAX + 1];
+    TEXT(reason, "the %u newest are kept", keep);
+    for (size_t i = job->ckpts.count; i-- > 0;) {
+        struct ckpt *ckpt = &job->ckpts.items[i];
+        if (ckpt->state != TIDE_CKPT_COMMITTED || kept++ < keep || job_restoring_from(change->job, ckpt->cut) ||
+            change->job->rollback_cut == ckpt->cut)
+            continue;
+        ckpt_drop(change, ckpt, reason);
+    }
+}
+
+static void condemn_unkept(struct change *change)
 {
     struct job *job = &change->job->job;
     const struct job_spec *spec = &job->spec;
@@ -117,6 +134,14 @@ void ckpt_retain(struct change *change)
     mem_free(items);
     mem_free(why);
     drop_surplus(change);
+}
+
+void ckpt_retain(struct change *change)
+{
+    if (change->state->level == 0)
+        drop_superseded(change);
+    else
+        condemn_unkept(change);
 }
 
 void ckpt_condemn_by_hand(struct change *change, struct ckpt *ckpt)

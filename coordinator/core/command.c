@@ -30,6 +30,7 @@ static const struct codec_field command_fields[] = {
     CODEC_FIELD(command, logged_bytes, CODEC_U64),
     CODEC_FIELD(command, attempt, CODEC_U32),
     CODEC_FIELD(command, port, CODEC_U32),
+    CODEC_FIELD(command, level, CODEC_U32),
     CODEC_FIELD(command, force, CODEC_BOOL),
     CODEC_FIELD(command, final, CODEC_BOOL),
     CODEC_TEXT_OF(command, token),

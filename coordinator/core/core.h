@@ -33,6 +33,7 @@
 #define RESTART_PAUSE_MS_MAX 60000u
 #define HEALTH_GOOD_MS_DEFAULT 600000u /* a node drained for its health is given back when it was good for so long */
 #define HEALTH_RESTART_MS 5000u   /* ranks that "cannot go on", and make no step for so long, get another generation */
+#define LEVEL_NEWEST 1u           /* see "levels" */
 #define FENCE_DEADLINE_MS 60000u  /* a node that has not ended an old generation by then is declared lost */
 
 /* Where a job's newest generation stands. Beside job.state, which is for people. */
@@ -82,6 +83,7 @@ struct state {
     uint64_t lease_ms, heartbeat_ms;
     uint64_t health_good_ms;       /* 0: the default */
     char store[TIDE_PATH_MAX + 1]; /* default of jobs that name none */
+    uint32_t level;                /* in which way commands are applied: see "levels" */
     LIST_OF(struct job_record) jobs;
     LIST_OF(struct node) nodes;
     LIST_OF(struct session) sessions; /* a ring in order of use */
@@ -101,7 +103,7 @@ const struct revocation *state_revoked(const struct state *state, const char *wh
 /* ---- commands: the only way state changes ---- */
 
 #define COMMAND_MAP(X)                                                                          \
-    X(CLUSTER_INIT, "cluster_init")   /* text: uid; store, lease_ms, heartbeat_ms, health_good_ms; tokens */ \
+    X(CLUSTER_INIT, "cluster_init")   /* text: uid; store, lease_ms, heartbeat_ms, health_good_ms; tokens; level */ \
     X(JOB_SUBMIT, "job_submit")       /* spec, uid; token: key of its logs */                                           \
     X(JOB_CANCEL, "job_cancel")       /* job */                                                 \
     X(JOB_ROLLBACK, "job_rollback")   /* job, cut (0: newest restorable at or below step), step */ \
@@ -144,7 +146,8 @@ const struct revocation *state_revoked(const struct state *state, const char *wh
     X(TOKEN_ADD, "token_add")         /* tokens: one, its created_ms unset */                   \
     X(TOKEN_REMOVE, "token_remove")   /* text: name of the token */                             \
     X(CERT_REVOKE, "cert_revoke")     /* text: what, as in struct revocation */                 \
-    X(CERT_ALLOW, "cert_allow")       /* text: the same: it counts again */
+    X(CERT_ALLOW, "cert_allow")       /* text: the same: it counts again */                     \
+    X(CLUSTER_LEVEL, "cluster_level") /* level: every member of the group can follow */
 
 enum command_kind {
 #define X(symbol, name) CMD_##symbol,
@@ -165,7 +168,7 @@ struct command {
     char node[TIDE_NAME_MAX + 1];
     char incarnation[TIDE_UID_CHARS + 1];
     uint64_t generation, cut, step, epoch, ms, us, bytes, stored, logged, logged_bytes;
-    uint32_t attempt, port;
+    uint32_t attempt, port, level;
     unsigned mode;                     /* enum cut_mode */
     uint32_t misfit;                   /* enum cut_misfit */
     unsigned copy;                     /* enum record_copy */
@@ -192,6 +195,25 @@ extern const struct codec command_codec;
  * ret_outcome is filled in every case. */
 enum tide_status apply(struct state *state, const struct command *command, uint64_t index, struct outcome *ret_outcome,
                        struct err *err);
+
+/* ---- levels ---- */
+
+/* A version that applies commands in another way than the one before it, or knows others, brings a new level. The one in force
+ * is in the state, and so the same at the same entry on every member and in every replay; a new version applies older levels
+ * as they were. It is raised through the log, once every member of the group runs a version that knows it: so members are
+ * replaced one by one, and old and new ones hold the same state all the while.
+ *
+ *   0  versions that knew of no levels: a checkpoint that its job's rule does not keep is dropped at once
+ *   1  it is condemned first, and has its grace; pins, holds and the search for orphans; the health of nodes */
+
+/* The lowest level at which this may be proposed: there are no members then that could not read it. */
+uint32_t command_level(const struct command *command);
+/* Errors: STATE: a member may run a version that cannot read it. */
+MUST_USE enum tide_status level_admits(const struct state *state, const struct command *command, struct err *err);
+/* Errors: VERSION: this version does not know the state's level. */
+MUST_USE enum tide_status level_known(const struct state *state, struct err *err);
+/* lowest: what the member of the oldest version knows. True: a command to propose. */
+bool level_verdict(const struct state *state, uint32_t lowest, struct command *ret_command);
 
 /* Every rule of the state, checked after each apply in tests and debug builds. Errors: STATE with the rule that broke. */
 MUST_USE enum tide_status state_check(const struct state *state, struct err *err);

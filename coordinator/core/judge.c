@@ -72,7 +72,8 @@ static void judge_nodes(struct judging *judging)
         }
         if (judging->now_ns < entry->lease_until_ns) {
             judge_want(judging, entry->lease_until_ns);
-            judge_health(judging, node, entry);
+            if (state->level > 0)
+                judge_health(judging, node, entry);
             continue;
         }
         struct command *lost = judge_add(judging, CMD_NODE_LOST, NULL);
@@ -87,7 +88,7 @@ static void judge_job(struct judging *judging, const struct job_record *record)
 {
     if (record->purge.count > 0)
         judge_purge(judging, record);
-    if (keep_waits(record))
+    if (judging->state->level > 0 && keep_waits(record))
         judge_keep(judging, record);
     if (!job_active(record))
         return;

@@ -114,6 +114,8 @@ static bool judge_stuck(struct judging *judging, const struct job_record *record
 
 bool judge_unfit(struct judging *judging, const struct job_record *record, const struct track *track, const struct gen_scan *scan)
 {
+    if (judging->state->level == 0)
+        return false;
     if (scan->failed_node == NULL)
         return judge_stuck(judging, record, track, scan);
     fail_unfit(judging, record, scan);

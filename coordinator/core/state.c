@@ -51,6 +51,7 @@ static const struct codec_field state_fields[] = {
     CODEC_FIELD(state, heartbeat_ms, CODEC_U64),
     CODEC_FIELD(state, health_good_ms, CODEC_U64),
     CODEC_TEXT_OF(state, store),
+    CODEC_FIELD(state, level, CODEC_U32),
     CODEC_LIST_OF(state, jobs, job_record_codec, TIDE_JOBS_MAX),
     CODEC_LIST_OF(state, nodes, node_codec, TIDE_NODES_MAX),
     CODEC_LIST_OF(state, sessions, session_codec, SESSIONS_MAX),

@@ -118,6 +118,8 @@ void view_cluster(const struct state *state, struct cluster_view *ret_view)
     struct cluster_view view = {.revision = state->revision,
                                 .lease_ms = state_lease_ms(state),
                                 .heartbeat_ms = state_heartbeat_ms(state),
+                                .level = state->level,
+                                .level_newest = LEVEL_NEWEST,
                                 .jobs_total = (uint32_t)state->jobs.count};
     text_copy(view.cluster, sizeof view.cluster, state->cluster);
     text_copy(view.store, sizeof view.store, state->store);

@@ -89,7 +89,7 @@ void frame_head_write(uint8_t to[FRAME_HEAD_BYTES], enum frame_type type, const 
     put_u64(to + SUM_AT, sum_of(get_u64(to), data, bytes, parts, count));
 }
 
-/* u16 oldest, u16 newest, u32 tag, u64 self, u64 wanted, uid, u64 epoch. */
+/* u16 oldest, u16 newest, u32 tag, u64 self, u64 wanted, uid, u64 epoch, u32 level. */
 void frame_hello_write(uint8_t to[FRAME_HELLO_BYTES], const struct frame_hello *hello)
 {
     memset(to, 0, FRAME_HELLO_BYTES);
@@ -102,6 +102,7 @@ void frame_hello_write(uint8_t to[FRAME_HELLO_BYTES], const struct frame_hello *
     put_u64(to + 16, hello->wanted);
     memcpy(to + 24, hello->cluster, TIDE_UID_CHARS);
     put_u64(to + FRAME_HELLO_BYTES_MIN, hello->epoch);
+    put_u32(to + FRAME_HELLO_BYTES_EPOCH, hello->level);
 }
 
 enum tide_status frame_hello_read(const uint8_t *from, size_t bytes, struct frame_hello *ret_hello, struct err *err)
@@ -113,7 +114,8 @@ enum tide_status frame_hello_read(const uint8_t *from, size_t bytes, struct fram
                                 .tag = get_u32(from + 4),
                                 .self = get_u64(from + 8),
                                 .wanted = get_u64(from + 16),
-                                .epoch = bytes < FRAME_HELLO_BYTES ? 0 : get_u64(from + FRAME_HELLO_BYTES_MIN)};
+                                .epoch = bytes < FRAME_HELLO_BYTES_EPOCH ? 0 : get_u64(from + FRAME_HELLO_BYTES_MIN),
+                                .level = bytes < FRAME_HELLO_BYTES ? 0 : get_u32(from + FRAME_HELLO_BYTES_EPOCH)};
     for (unsigned i = 0; i < TIDE_UID_CHARS; i++) {
         if (!isxdigit(from[24 + i])) /* it is shown to people */
             return err_set(err, TIDE_E_CORRUPT, "a hello without a cluster uid");

@@ -22,8 +22,9 @@
 #define FRAME_MAGIC_0 'T'
 #define FRAME_MAGIC_1 'M'
 #define FRAME_VERSION 1u
-#define FRAME_HELLO_BYTES 48u
+#define FRAME_HELLO_BYTES 52u
 #define FRAME_HELLO_BYTES_MIN 40u /* of versions that knew of no epochs */
+#define FRAME_HELLO_BYTES_EPOCH 48u /* … and of no levels */
 #define FRAME_EARLY_MAX 256u      /* payload before the other side has proved who it is, and of everything but messages */
 
 /* What the messages mean; both sides say which they speak. */
@@ -44,6 +45,7 @@ struct frame_hello {
     uint32_t tag;            /* of its data; 0: it does not tell */
     uint64_t self, wanted;   /* who says it, and to whom */
     uint64_t epoch;          /* of its data; EPOCH_UNKNOWN: it has none yet */
+    uint32_t level;          /* that it knows (coordinator/core/core.h); 0: nothing of levels */
     char cluster[TIDE_UID_CHARS + 1];
 };
 

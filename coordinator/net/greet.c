@@ -20,6 +20,7 @@ static void say_hello(struct link *link, uint64_t to)
     struct frame_hello hello = {
         .oldest = NET_PROTOCOL_OLDEST, .newest = NET_PROTOCOL_NEWEST, .self = link->net->options.self, .wanted = to};
     hello.tag = link->net->options.tag;
+    hello.level = link->net->options.level;
     hello.epoch = link->net->epoch;
     text_copy(hello.cluster, sizeof hello.cluster, link->net->cluster);
     frame_hello_write(bytes, &hello);
@@ -232,10 +233,11 @@ static bool hello_fits(struct link *link, const struct frame_hello *hello)
     return false;
 }
 
-static void take_tag(struct net_peer *peer, const struct frame_hello *hello)
+static void take_hello(struct net_peer *peer, const struct frame_hello *hello)
 {
     if (hello->tag != 0)
         peer->tag = hello->tag;
+    peer->level = hello->level;
 }
 
 bool greet_admits(const struct net *net, uint64_t id)
@@ -262,7 +264,7 @@ static void hello_from_caller(struct link *link, const struct frame_hello *hello
             link_kill(peer->accepted, "it has connected anew");
         link->peer = peer;
         peer->accepted = link;
-        take_tag(peer, hello);
+        take_hello(peer, hello);
         say_hello(link, peer->id);
         peer_found(peer, link);
     }
@@ -270,7 +272,7 @@ static void hello_from_caller(struct link *link, const struct frame_hello *hello
 
 static void hello_answered(struct link *link, const struct frame_hello *hello)
 {
-    take_tag(link->peer, hello);
+    take_hello(link->peer, hello);
     peer_found(link->peer, link);
 }
 

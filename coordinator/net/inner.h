@@ -65,6 +65,7 @@ struct net_peer {
     char address[ADDRESS_MAX + 1]; /* empty: never named, came by itself */
     bool forgotten;                /* not let in */
     uint32_t tag;                  /* of its data, as it first said; 0: it has not */
+    uint32_t level;                /* as it last said */
     struct link *dialled, *accepted;
     struct link *up; /* one of both, the first that came up: what is sent goes there */
     struct lookup *lookup;

@@ -400,6 +400,7 @@ static void fill_status(const struct net_peer *peer, struct net_status *to)
     uint64_t now = net_now_ms();
     *to = (struct net_status){.id = peer->id,
                               .connected = peer->up != NULL,
+                              .level = peer->level,
                               .connected_ms = peer->up ? now - peer->up->up_ms : 0,
                               .contact_ms = peer->contact_ms ? now - peer->contact_ms : 0,
                               .queued_bytes = peer->up ? peer->up->out.bytes : 0,

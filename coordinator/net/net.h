@@ -34,6 +34,7 @@ struct net_options {
     uv_loop_t *loop;
     uint64_t self;       /* id of this member, > 0 */
     uint32_t tag;        /* of this member's data: two under one id differ in it; 0: not told */
+    uint32_t level;      /* that this member's version knows; peers are told, and it means nothing here */
     const char *cluster; /* TIDE_UID_CHARS hex digits */
     const char *listen;  /* "host:port", "[::1]:port"; port 0: any free one */
     /* PEM files: the cluster's CA, this member's certificate (chain) and key. All NULL: neither encryption nor proof, and
@@ -93,6 +94,7 @@ struct net_status {
     uint64_t id;
     char address[ADDRESS_MAX + 1]; /* empty: it came to us, and was never named */
     bool connected;
+    uint32_t level;        /* that its version knows, as it said when it connected */
     uint64_t connected_ms; /* for so long */
     uint64_t contact_ms;   /* the last frame came so long ago, now or on an earlier connection */
     size_t queued_bytes;   /* not yet taken */

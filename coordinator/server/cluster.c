@@ -54,6 +54,7 @@ static void show_self(struct server *server, const struct member_status *status,
     view->snapshot_index = self.snapshot_index;
     view->free_bytes = status->free_bytes;
     view->sync_us = status->sync_us;
+    view->level = LEVEL_NEWEST;
     view->turn_us_max = server->turn_longest_ns / NS_PER_US;
     text_copy(view->role, sizeof view->role, view->learner ? "learner" : raft_role_name(status->raft.role));
     if (view->address[0] == '\0')
@@ -79,6 +80,7 @@ static void show_peer(const struct member_status *status, struct member_view *vi
         const struct member_link *link = &status->links[i];
         if (link->id != view->id)
             continue;
+        view->level = link->connected ? link->level : 0;
         view->queued_bytes = link->queued_bytes;
         text_copy(view->error, sizeof view->error, link->connected ? "" : link->error);
         if (link->connected && raft->role == RAFT_LEADER)

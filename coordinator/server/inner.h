@@ -102,6 +102,9 @@ struct server {
     struct watches watches;
     struct asked *asked;
     struct group_read group;
+    uint64_t level_looked_ns;  /* level.c */
+    bool level_asked;          /* a higher one is on its way through the log */
+    uint64_t level_waits_for;  /* the member that does not know it, or is not heard; 0: none */
     struct changing *changing; /* changes of the group that callers wait for (cluster.c) */
     struct refusals refusals;
     bool stopping, stopped; /* asked to; the replica has */
@@ -166,6 +169,9 @@ void post_address(void *context, struct http_request *request);
 void delete_member(void *context, struct http_request *request);
 void post_transfer(void *context, struct http_request *request);
 void get_backup(void *context, struct http_request *request);
+
+/* level.c: raise the level of the group when every member knows it. */
+void level_tick(struct server *server, uint64_t now_ns);
 
 /* access.c: who may do what. The table of routes says the least role of each. */
 unsigned access_admit(void *context, const struct http_request *request, unsigned least, struct err *err);

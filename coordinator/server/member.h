@@ -69,6 +69,7 @@ struct member_options {
     uint64_t id;                              /* with `cluster` */
     const struct raft_config *founders;       /* count 0: starts empty and waits to be added; NULL: this one alone */
     const char *peer_listen;                  /* NULL: without a network */
+    uint32_t level;                           /* that the caller knows; the other members are told */
     const char *ca, *cert, *key;              /* all NULL: plain, loopback only */
     uint32_t election_ticks, heartbeat_ticks; /* 0: the defaults */
     uint64_t segment_bytes;                   /* of the log; 0: the default */
@@ -113,6 +114,7 @@ struct member_status {
     struct member_link {
         uint64_t id;
         bool connected;
+        uint32_t level;      /* that its version knows */
         uint64_t contact_ms; /* since it was last heard; UINT64_MAX: never */
         uint64_t queued_bytes;
         char error[TIDE_TEXT_MAX + 1];

@@ -110,6 +110,7 @@ enum tide_status peers_open(struct member *member, struct err *err)
     struct net_options options = {.loop = &member->loop,
                                   .self = member->id,
                                   .tag = member->dir.tag,
+                                  .level = member->options.level,
                                   .cluster = member->dir.cluster,
                                   .listen = o->peer_listen,
                                   .ca = o->ca,
@@ -186,6 +187,7 @@ void peers_status(const struct member *member, struct member_status *status)
         struct member_link *link = &status->links[status->link_count++];
         *link = (struct member_link){.id = list[i].id,
                                      .connected = list[i].connected,
+                                     .level = list[i].level,
                                      .contact_ms = list[i].contact_ms,
                                      .queued_bytes = list[i].queued_bytes};
         text_copy(link->error, sizeof link->error, list[i].error);

@@ -113,6 +113,8 @@ enum tide_status replica_propose(struct replica *replica, const struct command *
     struct proposal *p = proposal_create(done, arg);
     enum tide_status status = refuse_away(replica, err);
     if (status == TIDE_OK)
+        status = level_admits(&replica->state, command, err);
+    if (status == TIDE_OK)
         status = refuse_full(replica, own, err);
     if (status == TIDE_OK)
         status = write_down(replica, command, p, &blob, err);
@@ -160,8 +162,12 @@ void replica_parse(const struct replica *replica, const struct member_entry *ent
 {
     struct err err = {0};
     const struct raft_blob *blob = entry->blob;
-    if (codec_parse(&command_codec, blob ? blob->data : "", blob ? blob->bytes : 0, CODEC_STRICT, ret_command, &err) ==
-        TIDE_OK)
+    enum tide_status status =
+        codec_parse(&command_codec, blob ? blob->data : "", blob ? blob->bytes : 0, CODEC_STRICT, ret_command, &err);
+    if (status == TIDE_OK && ret_command->level > LEVEL_NEWEST)
+        status = err_set(&err, TIDE_E_VERSION, "the group went to level %u there, and this version knows %u at most", ret_command->level,
+                         LEVEL_NEWEST);
+    if (status == TIDE_OK)
         return;
     log_error("fatal: record %" PRIu64
               " in %s is whole, but no command of this version (%s); start the version that wrote it",
@@ -399,7 +405,9 @@ static void *on_parse(void *context, const struct snapshot *snapshot, struct err
         return NULL;
     }
     uint64_t begun = clock_mono_ns();
-    status = state_check(&parsed->state, err);
+    status = level_known(&parsed->state, err);
+    if (status == TIDE_OK)
+        status = state_check(&parsed->state, err);
     parsed->check_ns = clock_mono_ns() - begun;
     if (status == TIDE_OK && parsed->state.revision > snapshot->index)
         status = err_set(err, TIDE_E_CORRUPT, "it is of index %" PRIu64, parsed->state.revision);
@@ -460,6 +468,7 @@ enum tide_status replica_open(const struct replica_options *options, struct repl
     replica->snapshot_every = options->snapshot_every ? options->snapshot_every : SNAPSHOT_EVERY;
     struct member_options member = options->member;
     member.loop = options->loop;
+    member.level = LEVEL_NEWEST;
     member.calls = &calls;
     member.context = replica;
     enum tide_status status = member_open(&member, &replica->member, err);

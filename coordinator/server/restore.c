@@ -46,7 +46,9 @@ static enum tide_status new_state(const struct snapshot *backup, const char *clu
     text_copy(state.cluster, sizeof state.cluster, cluster);
     for (size_t i = 0; identity != NULL && i < identity->tokens.count; i++)
         take_token(&state, &identity->tokens.items[i]);
-    status = state_check(&state, err);
+    status = level_known(&state, err);
+    if (status == TIDE_OK)
+        status = state_check(&state, err);
     if (status == TIDE_OK)
         *ret_text = codec_print(&state_codec, &state, CODEC_COMPACT);
     state_release(&state);

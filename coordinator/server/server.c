@@ -141,6 +141,7 @@ static void on_tick(uv_timer_t *timer)
     watch_tick(server, now);
     api_tick(server, now);
     cluster_tick(server, now);
+    level_tick(server, now);
 }
 
 /* ---- taking office, and leaving it ---- */
@@ -166,6 +167,7 @@ static void make_cluster(struct server *server)
     command.lease_ms = o->lease_ms ? o->lease_ms : LEASE_MS_DEFAULT;
     command.heartbeat_ms = o->heartbeat_ms ? o->heartbeat_ms : HEARTBEAT_MS_DEFAULT;
     command.health_good_ms = o->health_good_ms;
+    command.level = LEVEL_NEWEST; /* a member of an older version cannot read it, and cannot have been in the group before */
     if (o->identity != NULL) { /* replica_propose only reads them */
         command.tokens.items = o->identity->identity.tokens.items;
         command.tokens.count = o->identity->identity.tokens.count;

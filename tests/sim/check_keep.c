@@ -31,7 +31,7 @@ static void condemned_ended(struct world *w, const struct job_truth *truth, cons
 static void committed_ended(struct world *w, const struct job_truth *truth, const struct job *job, const struct ckpt *ckpt,
                             const struct cut_truth *known, const struct command *command)
 {
-    if (ckpt->state == TIDE_CKPT_DROPPED && !at_once(command))
+    if (ckpt->state == TIDE_CKPT_DROPPED && !at_once(command) && w->leader.state.level > 0)
         violation(w, "checkpoint %" PRIu64 " of %s is dropped without having been condemned, by %s", ckpt->cut, truth->name,
                   command_kind_names[command->kind]);
     bool released = command->kind == CMD_CKPT_UNPIN || command->kind == CMD_CKPT_EXPIRE ||

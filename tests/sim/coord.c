@@ -196,6 +196,8 @@ static void apply_one(struct world *w, struct coord *c, const struct raft_entry 
     if (w->stop)
         return;
     if (entry->type == RAFT_COMMAND && truth_parse(w, entry->blob->data, &command)) {
+        if (command_level(&command) > c->knows || command.level > c->knows)
+            violation(w, "coordinator %u, which knows level %u, is given %s", c->slot + 1, c->knows, command_kind_names[command.kind]);
         status = apply(&c->state, &command, entry->index, &outcome, &err);
         codec_release(&command_codec, &command);
     }
@@ -406,6 +408,7 @@ void coord_boot(struct world *w, struct coord *c)
     struct err err = {0};
     if (c->up || w->stop)
         return;
+    c->knows = c->knows_next;
     if (d->first == 0)
         found(w, c);
     const struct image *image = &d->images[0];

@@ -127,6 +127,19 @@ static void count_verdicts(struct world *w, struct office *o, size_t count)
         violation(w, "judge gave more than %u verdicts within a second", VERDICTS_PER_SECOND_MAX);
 }
 
+/* As every leader does that knows of levels. */
+static void raise_level(struct world *w, struct coord *c)
+{
+    uint32_t lowest = LEVEL_NEWEST;
+    struct command command;
+    for (uint32_t i = 0; i < w->coord_count; i++) {
+        uint32_t knows = w->coords[i].up ? w->coords[i].knows : 0;
+        lowest = knows < lowest ? knows : lowest;
+    }
+    if (c->knows > 0 && level_verdict(&c->state, lowest, &command))
+        append(w, c, &command, (struct waiter){.kind = WAIT_NOBODY});
+}
+
 static void judge_now(struct world *w, struct args *args)
 {
     struct coord *c = &w->coords[args->coord];
@@ -142,6 +155,7 @@ static void judge_now(struct world *w, struct args *args)
         return; /* the last of them brings us back */
     struct command_list list = {0};
     uint64_t next_ns = 0;
+    raise_level(w, c);
     judge(&c->state, &o->book, mono(w, c), wall_ms(w, c), &c->rng, &list, &next_ns);
     count_verdicts(w, o, list.count);
     uint64_t epoch = o->epoch;
@@ -348,8 +362,14 @@ void leader_on_op(struct world *w, struct args *args)
     if (c == NULL)
         return; /* they ask again */
     struct command command;
+    struct outcome refused_as = {0};
+    struct err err = {0};
     op_command(w, c, &w->ops[args->index], &command);
-    append(w, c, &command, (struct waiter){.kind = WAIT_OP, .index = args->index});
+    struct waiter waiter = {.kind = WAIT_OP, .index = args->index};
+    if (level_admits(&c->state, &command, &err) != TIDE_OK)
+        answer(w, c, &waiter, err.status, &refused_as);
+    else
+        append(w, c, &command, waiter);
     codec_release(&job_spec_codec, &command.spec);
 }
 
@@ -361,6 +381,7 @@ static void found_cluster(struct world *w, struct coord *c)
     struct rng rng = {.state = mix(w->seed, 1)}; /* the uid was given out with the members' identities */
     rng_hex(&rng, command.text, TIDE_UID_CHARS);
     text_copy(command.store, sizeof command.store, "file:///depot");
+    command.level = c->knows;
     append(w, c, &command, (struct waiter){.kind = WAIT_NOBODY});
 }
 

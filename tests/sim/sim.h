@@ -266,6 +266,7 @@ struct coord {
     struct coord_disk disk;
     struct state state;
     uint64_t applied;
+    uint32_t knows, knows_next; /* level of its version, and of the one it starts next */
     struct rng rng;
     uint64_t tick_ns, wall_skew_ms, mono_base;
     struct office office;

@@ -130,6 +130,90 @@ static void without_a_majority_training_goes_on(void **state)
     ends_well(w, TIDE_JOB_SUCCEEDED);
 }
 
+/* ---- members are replaced by newer ones ---- */
+
+static bool a_checkpoint_is(const struct world *w, unsigned state)
+{
+    const struct job_record *record = leader_job(w, "job0");
+    for (size_t i = 0; record != NULL && i < record->job.ckpts.count; i++)
+        if (record->job.ckpts.items[i].state == state)
+            return true;
+    return false;
+}
+
+static bool dropped_one(const struct world *w)
+{
+    return a_checkpoint_is(w, TIDE_CKPT_DROPPED);
+}
+
+static bool condemned_one(const struct world *w)
+{
+    return a_checkpoint_is(w, TIDE_CKPT_CONDEMNED);
+}
+
+static bool level_1(const struct world *w)
+{
+    return w->leader.state.level == 1;
+}
+
+static bool has_ended(const struct world *w)
+{
+    return job_ended(job_now(w)->state);
+}
+
+static enum tide_status pin_is(struct world *w, uint64_t cut)
+{
+    struct command pin = {.kind = CMD_CKPT_PIN, .cut = cut};
+    struct err err = {0};
+    return level_admits(&coord_in_office(w)->state, &pin, &err);
+}
+
+/* A group of a version that knew of no levels; its members are replaced one by one, the leader first, while a job trains. As
+ * long as one is old, all do as it does: what the rule does not keep is dropped at once, and nothing is proposed that it could
+ * not read. When the last one is new, the leader says so in the log, and from that entry on there is a grace. Every member has
+ * the same state all the time, and no rank notices. */
+static void members_are_replaced_one_by_one(void **state)
+{
+    (void)state;
+    struct world *w = world_create(STORY_SEED, getenv("SIM_TRACE") != NULL);
+    w->host_count = w->coord_count = 3;
+    for (uint32_t i = 0; i < 3; i++)
+        w->coords[i].knows_next = 0;
+    leader_boot(w);
+    for (uint32_t i = 0; i < 3; i++)
+        host_boot(w, &w->hosts[i]);
+    until(w, SECONDS(3), somebody_leads);
+    after(w, MS(500));
+    struct plan *plan = plan_add(w, 3, 1, 2000, 20, 1000);
+    plan->spec.ckpt_grace_ms = 0; /* an old version knows of none: the default */
+    person_submits(w, 0);
+    for (uint32_t i = 0; i < 3; i++) {
+        until(w, SECONDS(10), dropped_one);
+        assert_int_equal(w->leader.state.level, 0);
+        assert_false(condemned_one(w));
+        assert_int_equal(pin_is(w, 1), TIDE_E_STATE);
+        struct coord *next = i == 0 ? coord_in_office(w) : NULL;
+        for (uint32_t k = 0; k < 3 && next == NULL; k++)
+            next = w->coords[k].knows == 0 ? &w->coords[k] : NULL;
+        assert_non_null(next);
+        coord_crash(w, next);
+        next->knows_next = LEVEL_NEWEST;
+        until(w, SECONDS(2), somebody_leads);
+        after(w, MS(500));
+        coord_boot(w, next);
+        after(w, SECONDS(3));
+    }
+    until(w, SECONDS(2), level_1);
+    assert_int_equal(pin_is(w, 1), TIDE_OK);
+    until(w, SECONDS(10), condemned_one);
+    check_coords_agree(w);
+    assert_int_equal(job_now(w)->restarts, 0);
+    until(w, SECONDS(60), has_ended);
+    struct op gc = {.kind = OP_GC, .job = "job0"}; /* nobody waits for the end of the grace */
+    person_asks(w, gc);
+    ends_well(w, TIDE_JOB_SUCCEEDED);
+}
+
 int main(void)
 {
     const struct CMUnitTest stories[] = {
@@ -137,6 +221,7 @@ int main(void)
         cmocka_unit_test(leader_without_a_majority_leaves),
         cmocka_unit_test(leader_that_slept_changes_nothing),
         cmocka_unit_test(without_a_majority_training_goes_on),
+        cmocka_unit_test(members_are_replaced_one_by_one),
     };
     return cmocka_run_group_tests(stories, NULL, NULL);
 }

@@ -220,6 +220,8 @@ struct world *world_create(uint64_t seed, bool verbose)
         h->slots = 4;
         h->steps = mem_array(STEPS_MAX, sizeof h->steps[0]);
     }
+    for (uint32_t i = 0; i < COORDS_MAX; i++)
+        w->coords[i].knows_next = LEVEL_NEWEST;
     return w;
 }
 

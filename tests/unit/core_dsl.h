@@ -152,8 +152,7 @@ static inline void world_init(struct world *w)
     struct command init = command_new(w, CMD_CLUSTER_INIT, NULL);
     TEXT_SET(init.text, "cafe000000000001");
     TEXT_SET(init.store, "file:///store");
-    init.lease_ms = 2000;
-    init.heartbeat_ms = 250;
+    init.lease_ms = 2000, init.heartbeat_ms = 250, init.level = LEVEL_NEWEST;
     assert_int_equal(world_apply(w, &init), TIDE_OK);
     book_init(&w->book, &w->state, w->now_ns);
 }

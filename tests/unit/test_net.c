@@ -38,6 +38,24 @@ static void send_text(struct member *m, uint64_t to, const char *text)
     assert_int_equal(net_send(m->net, to, text, strlen(text), NULL, 0), TIDE_OK);
 }
 
+/* Each hears what the other's version knows; one of a version that says nothing knows nothing. */
+static void test_levels_are_told(void **state)
+{
+    struct member m[2] = {0};
+    (void)state;
+    for (unsigned i = 0; i < 2; i++) {
+        struct net_options options = options_of(&m[i], NULL);
+        options.level = i == 0 ? 7 : 0;
+        member_open(&m[i], i + 1, &options, NULL);
+    }
+    member_knows(&m[0], &m[1]);
+    member_knows(&m[1], &m[0]);
+    assert_true(UNTIL(m[0].ups > 0 && m[1].ups > 0));
+    assert_int_equal(status_of(&m[0], 2).level, 0);
+    assert_int_equal(status_of(&m[1], 1).level, 7);
+    part(m);
+}
+
 static void talk(bool tls)
 {
     struct member m[2] = {0};
@@ -472,6 +490,7 @@ int main(void)
     log_init("test_net", getenv("NET_TRACE") ? LOG_DEBUG : LOG_ERROR);
     const struct CMUnitTest tests[] = {
         STORY(talk_plain),
+        STORY(levels_are_told),
         STORY(talk_tls),
         STORY(order_plain),
         STORY(order_tls),

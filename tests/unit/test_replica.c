@@ -333,9 +333,45 @@ static void the_golden_directory_is_read(void **dir)
     assert_string_equal(state, then);
     mem_free(state);
     mem_free(then);
+    /* It was written before there were levels: what others could not read is refused until the group is at one. */
+    struct command pin = {.kind = CMD_CKPT_PIN};
+    struct command level = {.kind = CMD_CLUSTER_LEVEL, .level = 1};
+    assert_int_equal(replica_state(w.replica)->level, 0);
+    assert_int_equal(propose(&w, &pin), TIDE_E_STATE);
+    assert_int_equal(propose(&w, &level), TIDE_OK);
+    assert_int_equal(propose(&w, &pin), TIDE_E_NOT_FOUND); /* there is no such job */
     /* And it goes on. */
     assert_int_equal(submit(&w, "afterwards", "afterwards"), TIDE_OK);
     world_end(&w);
+}
+
+/* By whoever would start from it. The image is behind all there is in the log, as one that was received. */
+static void a_state_of_a_later_level_is_refused(void **dir)
+{
+    struct world w;
+    struct err err = {0};
+    struct snapshot snapshot;
+    char cluster[TIDE_UID_CHARS + 1];
+    uint64_t digest;
+    world_start(&w, *dir);
+    found(&w);
+    image(&w);
+    text_copy(cluster, sizeof cluster, member_cluster(replica_member(w.replica)));
+    world_end(&w);
+    assert_int_equal(snapshot_newest(*dir, cluster, &snapshot, NULL), TIDE_OK);
+    snapshot.index += 1000;
+    snapshot.term += 1000;
+    char *said = snapshot.data;
+    snapshot.data = mem_format("{\"level\":%u,%s", LEVEL_NEWEST + 1, said + 1);
+    snapshot.bytes = strlen(snapshot.data);
+    mem_free(said);
+    assert_int_equal(snapshot_save(*dir, cluster, &snapshot, &digest, NULL), TIDE_OK);
+    snapshot_release(&snapshot);
+    assert_int_equal(world_open(&w, *dir, &err), TIDE_E_VERSION);
+    assert_non_null(strstr(err.text, "it is of level 2, and this version knows 1 at most; start a newer one"));
+    uv_close((uv_handle_t *)&w.beat, NULL);
+    uv_run(&w.loop, UV_RUN_DEFAULT);
+    assert_int_equal(uv_loop_close(&w.loop), 0);
 }
 
 static int make(const char *dir)
@@ -362,6 +398,7 @@ int main(int argc, char **argv)
         cmocka_unit_test_setup_teardown(who_does_not_lead_refuses, dir_make, dir_drop),
         cmocka_unit_test_setup_teardown(a_refusal_is_an_answer, dir_make, dir_drop),
         cmocka_unit_test_setup_teardown(the_golden_directory_is_read, dir_make, dir_drop),
+        cmocka_unit_test_setup_teardown(a_state_of_a_later_level_is_refused, dir_make, dir_drop),
     };
     log_init("test_replica", LOG_ERROR);
     if (argc == 3 && strcmp(argv[1], "make") == 0)

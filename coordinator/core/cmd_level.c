@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "coordinator/core/inner.h"
+
+enum tide_status level_admits(const struct state *state, const struct command *command, struct err *err)
+{
+    uint32_t level = command_level(command);
+    if (level <= state->level || state->cluster[0] == '\0')
+        return TIDE_OK;
+    return err_set(err, TIDE_E_STATE,
+                   "%s needs level %u, and the group is at %u: a member runs an older version, or has not been heard since this one "
+                   "leads; tidemark cluster status names it",
+                   command_kind_names[command->kind], level, state->level);
+}
+
+enum tide_status level_known(const struct state *state, struct err *err)
+{
+    if (state->level <= LEVEL_NEWEST)
+        return TIDE_OK;
+    return err_set(err, TIDE_E_VERSION, "it is of level %u, and this version knows %u at most; start a newer one", state->level,
+                   LEVEL_NEWEST);
+}
+
+bool level_verdict(const struct state *state, uint32_t lowest, struct command *ret_command)
+{
+    uint32_t level = lowest < LEVEL_NEWEST ? lowest : LEVEL_NEWEST;
+    if (state->cluster[0] == '\0' || level <= state->level)
+        return false;
+    *ret_command = (struct command){.kind = CMD_CLUSTER_LEVEL, .level = level};
+    return true;
+}
+
+enum tide_status apply_CLUSTER_LEVEL(struct change *change)
+{
+    struct state *state = change->state;
+    uint32_t level = change->command->level;
+    if (level <= state->level)
+        return err_set(change->err, TIDE_E_STALE, "the group is at level %u already", state->level);
+    state->level = level;
+    TEXT(change->outcome->text, "the group is at level %u", level);
+    return TIDE_OK;
+}
