@@ -85,7 +85,7 @@ plant()
     rm -rf "$TREE"
     mkdir -p "$TREE/tests/sim" "$TREE/coordinator" "$TREE/ckpt"
     (cd "$ROOT" && cp -r include "$TREE/" && cp -r ckpt/base "$TREE/ckpt/" && cp -r coordinator/raft "$TREE/coordinator/" &&
-        cp -r tests/sim/raft "$TREE/tests/sim/")
+        cp -r tests/sim/raft tests/sim/seeds.[ch] "$TREE/tests/sim/")
     {
         mutants_cmake
         cat <<'END'
