@@ -3,11 +3,12 @@
 /* Takes cuts of an MPI program at random moments, as fast as they go, checks each, kills the program and starts it again from
  * the last one. Plays step process, agent and leader of one host.
  *
- *     cut_driver [--ranks N] [--cuts N] [--restarts N] [--seconds N] [--seed S] [--mode step|free] [--gap-us N] [--bank]
- *                [--once] [--log-off] [--deadline-ms N] [--launcher "mpirun …"] [--env NAME=VALUE] … -- PROGRAM …
+ *     cut_driver [--ranks N] [--cuts N] [--refusals N] [--restarts N] [--seconds N] [--seed S] [--mode step|free] [--gap-us N]
+ *                [--bank] [--once] [--log-off] [--deadline-ms N] [--launcher "mpirun …"] [--env NAME=VALUE] … -- PROGRAM …
  *
- * Until there were so many cuts and restarts, or the time is over: the program is started afresh whenever it has ended. It must end
- * with status 0. --once: as many as there are until it ends. The last line is a JSON object. */
+ * Until there were so many cuts, attempts that a rank refused, and restarts behind those, or the time is over: the program is
+ * started afresh whenever it has ended. It must end with status 0. --once: as many as there are until it ends. The last line is a
+ * JSON object. */
 
 #include <errno.h>
 #include <signal.h>
@@ -28,7 +29,7 @@
 
 struct arguments {
     uint32_t ranks;
-    uint64_t cuts, restarts, seconds, seed, gap_us, deadline_ms;
+    uint64_t cuts, refusals, restarts, seconds, seed, gap_us, deadline_ms;
     enum cut_mode mode;
     bool bank, once, log_off, quiet;
     const char *launcher;
@@ -61,6 +62,8 @@ static bool option(struct arguments *a, const char *name, const char *value)
         a->ranks = (uint32_t)n;
     else if (strcmp(name, "--cuts") == 0)
         a->cuts = n;
+    else if (strcmp(name, "--refusals") == 0)
+        a->refusals = n;
     else if (strcmp(name, "--restarts") == 0)
         a->restarts = n;
     else if (strcmp(name, "--seconds") == 0)
@@ -184,9 +187,15 @@ static void seal(void)
     run.in_flight += messages;
 }
 
+static bool refused_enough(void)
+{
+    return run.leader.misfits[CUT_MISFIT_FAILED] >= run.a.refusals;
+}
+
 static bool enough(uint64_t now)
 {
-    return (!run.a.once && run.cuts >= run.a.cuts && run.restarts >= run.a.restarts) || now - run.begin_ns > run.a.seconds * NS_PER_S;
+    bool all = run.cuts >= run.a.cuts && refused_enough() && run.restarts >= run.a.restarts;
+    return (!run.a.once && all) || now - run.begin_ns > run.a.seconds * NS_PER_S;
 }
 
 static void lead(uint64_t now)
@@ -218,7 +227,7 @@ static bool moves(uint64_t now)
 /* A random moment behind the first cut of this generation, where there are restarts to make. */
 static bool time_to_kill(uint64_t now, uint64_t first_cut)
 {
-    if (run.restarts >= run.a.restarts || run.cuts == first_cut)
+    if (run.restarts >= run.a.restarts || run.cuts == first_cut || !refused_enough())
         return false;
     if (run.kill_ns == 0)
         run.kill_ns = now + leader_draw(&run.leader, LIFE_MS_MAX * NS_PER_MS);

@@ -19,7 +19,7 @@
 
 #define TAG 3
 #define COMMS 1100
-#define COMMS_PERIOD 400 /* rounds */
+#define COMMS_PERIOD 100 /* rounds */
 #define WORDS 60000
 #define BYTES_MAX 200000
 #define GENERATION "TIDEMARK_GENERATION"
