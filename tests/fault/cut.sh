@@ -19,7 +19,7 @@ BANK_LATER_MS=30   # behind the moment when a checkpoint was seen under way
 cut_job_start()
 {
     tide run --name "$job" --nnodes $BANK_NODES --nproc-per-node $BANK_NPROC --ckpt-every $BANK_CKPT_EVERY --max-restarts 1000 \
-        --env OMPI_MCA_mpi_yield_when_idle=1 -- "$BANK" --transfers $BANK_TRANSFERS --pause-us $BANK_PAUSE_US
+        "${MPI_JOB[@]}" -- "$BANK" --transfers $BANK_TRANSFERS --pause-us $BANK_PAUSE_US
 }
 
 # What the bank says, but for where it went on.
@@ -30,9 +30,7 @@ cut_result()
 
 cut_expected()
 {
-    local options=(--oversubscribe --mca mpi_yield_when_idle 1)
-    [ "$(id -u)" -ne 0 ] || options+=(--allow-run-as-root)
-    timeout 120 mpirun "${options[@]}" -np $((BANK_NODES * BANK_NPROC)) "$BANK" --transfers $BANK_TRANSFERS | cut_result
+    (mpi_env; timeout 120 mpirun -np $((BANK_NODES * BANK_NPROC)) "$BANK" --transfers $BANK_TRANSFERS) | cut_result
 }
 
 cut_job_over()

@@ -5,9 +5,10 @@
 set -uo pipefail
 # shellcheck source=tests/lib/scenario.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../lib/scenario.sh"
+# shellcheck source=tests/lib/mpi.sh
+. "$SCENARIO_ROOT/tests/lib/mpi.sh"
 
 BANK=$SCENARIO_BUILD/examples/bank/bank
-YIELD=OMPI_MCA_mpi_yield_when_idle=1 # both nodes share the cores of this machine
 SAVE_S=20
 
 # save JOB: one checkpoint, whole in memory at least. SAVED: the last one's id.
@@ -41,7 +42,7 @@ kill_ranks()
 }
 
 scenario_cluster 2 --slots 4
-tide run --name bank --nnodes 2 --nproc-per-node 2 --max-restarts 20 --env "$YIELD" -- "$BANK" --transfers 9000 --pause-us 3000
+tide run --name bank --nnodes 2 --nproc-per-node 2 --max-restarts 20 "${MPI_JOB[@]}" -- "$BANK" --transfers 9000 --pause-us 3000
 wait_for 60 "the branches to work" runs_again bank 1
 
 expect "a checkpoint is taken while transfers are on their way" save bank

@@ -4,11 +4,10 @@
 set -uo pipefail
 # shellcheck source=tests/lib/scenario.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../lib/scenario.sh"
+# shellcheck source=tests/lib/mpi.sh
+. "$SCENARIO_ROOT/tests/lib/mpi.sh"
 
 STEPS=(--steps 150 --log-every 50)
-YIELD=OMPI_MCA_mpi_yield_when_idle=1 # both nodes share the cores of this machine
-ORTE=(--oversubscribe --mca mpi_yield_when_idle 1)
-[ "$(id -u)" -ne 0 ] || ORTE+=(--allow-run-as-root)
 
 digest()
 {
@@ -20,15 +19,15 @@ sealed()
     cluster_job_is "$1" '[(.job.ckpts // [])[] | select(.state == "sealed" or .state == "committed")] | length > 0'
 }
 
-WANTED=$(timeout 60 mpirun "${ORTE[@]}" -np 4 "$TRAIN" "${STEPS[@]}" | digest)
+WANTED=$(mpi_env; timeout 60 mpirun -np 4 "$TRAIN" "${STEPS[@]}" | digest)
 expect "mpirun trains without tidemark" test -n "$WANTED"
 scenario_cluster 2 --slots 4
 
-tide run --name calm --nnodes 2 --nproc-per-node 2 --env "$YIELD" -- "$TRAIN" "${STEPS[@]}"
+tide run --name calm --nnodes 2 --nproc-per-node 2 "${MPI_JOB[@]}" -- "$TRAIN" "${STEPS[@]}"
 expect "tidemark launches an MPI job across two nodes" job_succeeds calm 60
 expect "the parameters are those of mpirun" equal "$(tide job logs calm --rank 0 | digest)" "$WANTED"
 
-tide run --name rough --nnodes 2 --nproc-per-node 2 --ckpt-every 500ms --env "$YIELD" -- "$TRAIN" "${STEPS[@]}"
+tide run --name rough --nnodes 2 --nproc-per-node 2 --ckpt-every 500ms "${MPI_JOB[@]}" -- "$TRAIN" "${STEPS[@]}"
 wait_for 20 "a checkpoint" sealed rough
 expect "a rank can be killed" cluster_rank_kill rough 1
 expect "the job succeeds all the same" job_succeeds rough 60

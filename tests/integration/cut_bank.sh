@@ -5,6 +5,8 @@
 set -uo pipefail
 # shellcheck source=tests/lib/scenario.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../lib/scenario.sh"
+# shellcheck source=tests/lib/mpi.sh
+. "$SCENARIO_ROOT/tests/lib/mpi.sh"
 
 BANK=$SCENARIO_BUILD/examples/bank/bank
 PIPELINE=$SCENARIO_BUILD/examples/pipeline/pipeline
@@ -12,8 +14,7 @@ BANK_MPICH=$SCENARIO_BUILD/tests/bank_mpich
 FORGETFUL=$SCENARIO_BUILD/tests/forgetful
 DRIVER=("$SCENARIO_BUILD/bin/cut_driver" --quiet --seconds 60 --seed "${CUT_SEED:-1}")
 
-export OMPI_MCA_mpi_yield_when_idle=1 OMPI_MCA_rmaps_base_oversubscribe=1 OMPI_MCA_pml=ob1 OMPI_MCA_btl=self,vader
-export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
+mpi_env
 
 drive()
 {

@@ -4,9 +4,10 @@
 set -uo pipefail
 # shellcheck source=tests/lib/scenario.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../lib/scenario.sh"
+# shellcheck source=tests/lib/mpi.sh
+. "$SCENARIO_ROOT/tests/lib/mpi.sh"
 
-export OMPI_MCA_mpi_yield_when_idle=1 OMPI_MCA_rmaps_base_oversubscribe=1 OMPI_MCA_pml=ob1 OMPI_MCA_btl=self,vader
-export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
+mpi_env
 
 # drive HOW ROUNDS REFUSALS: a few cuts, so many more that are refused at least, and behind those one restart. Sets OUTPUT.
 drive()

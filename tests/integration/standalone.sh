@@ -10,6 +10,8 @@ if [ "${STANDALONE_APART:-0}" = 0 ] && "${apart[@]}" true 2>/dev/null; then
 fi
 # shellcheck source=tests/lib/scenario.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../lib/scenario.sh"
+# shellcheck source=tests/lib/mpi.sh
+. "$SCENARIO_ROOT/tests/lib/mpi.sh"
 
 STATE=$(mktemp -d "${TMPDIR:-/tmp}/tidemark-alone.XXXXXX")
 MARK=CLUSTER_TEST_NODE=alone-$$
@@ -49,7 +51,7 @@ expect "whoever one is in other clusters" env TIDEMARK_IDENTITY="$STATE/nowhere"
 expect_status 7 "a failing program's exit status is passed on" alone --max-restarts 0 -n 2 --launcher none -- "$PULSE" --trouble exit --at 3
 expect "a program that is not there is named" says "no/such/program" alone -n 1 -- ./no/such/program
 expect "a killed rank is restarted" alone -n 2 --launcher none --ckpt-every 100ms -- "$PULSE" --steps 200 --trouble kill --at 100 --rank 1
-OUT=$(alone -n 2 -- "$TRAIN" --steps 20 2>&1)
+OUT=$(alone -n 2 "${MPI_JOB[@]}" -- "$TRAIN" --steps 20 2>&1)
 expect "an MPI program runs" says "parameters sha256" echo "$OUT"
 expect "no process is left" none_left
 expect "no shared memory is left" equal "$(find /dev/shm -maxdepth 1 -name 'tidemark-*' | sort)" "$SHM_BEFORE"

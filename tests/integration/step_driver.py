@@ -538,8 +538,9 @@ def case_bad_spec():
 
 # ---- MPI ----
 
-def job(world, argv, nodes=1, nproc=2, **more):
-    return [Step(world, argv, nproc=nproc, nodes=nodes, node_rank=i, launcher="pmix", address=f"127.0.0.{i + 1}", **more)
+def job(world, argv, nodes=1, nproc=2, env=(), **more):
+    naps = ["OMPI_MCA_mpi_yield_when_idle=1", f"LD_PRELOAD={PROGRAMS}/nap.so"]  # tests/lib/nap.c
+    return [Step(world, argv, nproc=nproc, nodes=nodes, node_rank=i, launcher="pmix", address=f"127.0.0.{i + 1}", env=naps + list(env), **more)
             for i in range(nodes)]
 
 
