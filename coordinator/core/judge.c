@@ -31,6 +31,8 @@ void judge_want(struct judging *judging, uint64_t at_ns)
 
 bool judge_passed(struct judging *judging, uint64_t since_ns, uint64_t ms)
 {
+    if (ms > (UINT64_MAX - since_ns) / NS_PER_MS)
+        return false; /* nor will it be while anybody lives */
     uint64_t until_ns = since_ns + ms * NS_PER_MS;
     if (judging->now_ns >= until_ns)
         return true;

@@ -20,10 +20,9 @@ static void judge_hold(struct judging *judging, const struct job_record *record)
         if (until_ms != 0 && until_ms < first_ms)
             first_ms = until_ms;
     }
-    if (first_ms <= judging->now_ms)
+    uint64_t left_ms = first_ms > judging->now_ms ? first_ms - judging->now_ms : 0;
+    if (judge_passed(judging, judging->now_ns, left_ms))
         judge_add(judging, CMD_CKPT_EXPIRE, record);
-    else if (first_ms - judging->now_ms < (UINT64_MAX - judging->now_ns) / NS_PER_MS)
-        judge_want(judging, judging->now_ns + (first_ms - judging->now_ms) * NS_PER_MS);
 }
 
 /* The list of those that are condemned now, each since when it was in the list before. */

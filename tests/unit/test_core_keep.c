@@ -315,6 +315,19 @@ static void few_wait_for_the_end_of_a_long_grace(void **context)
     world_release(&w);
 }
 
+/* Milliseconds that no 64 bits of nanoseconds hold: it does not end, and above all not at once. */
+static void a_grace_beyond_all_clocks_does_not_end(void **context)
+{
+    (void)context;
+    struct world w;
+    start_with(&w, 1, 0, UINT64_MAX / NS_PER_MS + 1);
+    save(&w);
+    save(&w);
+    run(&w, 1000);
+    expect_state(&w, 1, TIDE_CKPT_CONDEMNED);
+    world_release(&w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -330,6 +343,7 @@ int main(void)
         cmocka_unit_test(going_back_does_not_give_up_what_is_pinned),
         cmocka_unit_test(grace_goes_on_when_the_job_has_ended),
         cmocka_unit_test(few_wait_for_the_end_of_a_long_grace),
+        cmocka_unit_test(a_grace_beyond_all_clocks_does_not_end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
