@@ -8,9 +8,9 @@
 
 /* ---- track.c: what the leader has seen of a job, and when by its own clock ---- */
 
-/* A condemned checkpoint, and when it was first seen so. */
+/* A condemned checkpoint, and when that sentence was first seen. */
 struct condemned {
-    uint64_t cut, since_ns;
+    uint64_t cut, condemned_ms, since_ns;
 };
 
 /* Steps of a job's ranks, in windows (judge_pace.c). */

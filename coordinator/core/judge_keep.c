@@ -25,20 +25,23 @@ static void judge_hold(struct judging *judging, const struct job_record *record)
         judge_add(judging, CMD_CKPT_EXPIRE, record);
 }
 
-/* The list of those that are condemned now, each since when it was in the list before. */
+/* The list of those that are condemned now, each since when it was in the list before. One that was taken back and condemned once
+ * more between two looks has all its grace again: the time of the sentence tells it from the first one. */
 static void look_at_condemned(struct track *track, const struct job_record *record, uint64_t now_ns)
 {
     const struct job *job = &record->job;
     struct condemned *now = mem_array(job->ckpts.count, sizeof *now);
     size_t count = 0, old = 0;
     for (size_t i = 0; i < job->ckpts.count; i++) {
-        uint64_t cut = job->ckpts.items[i].cut;
-        if (job->ckpts.items[i].state != TIDE_CKPT_CONDEMNED)
+        const struct ckpt *ckpt = &job->ckpts.items[i];
+        if (ckpt->state != TIDE_CKPT_CONDEMNED)
             continue;
-        while (old < track->condemned.count && track->condemned.items[old].cut < cut)
+        while (old < track->condemned.count && track->condemned.items[old].cut < ckpt->cut)
             old++;
-        bool known = old < track->condemned.count && track->condemned.items[old].cut == cut;
-        now[count++] = (struct condemned){.cut = cut, .since_ns = known ? track->condemned.items[old].since_ns : now_ns};
+        const struct condemned *before = old < track->condemned.count ? &track->condemned.items[old] : NULL;
+        bool known = before != NULL && before->cut == ckpt->cut && before->condemned_ms == ckpt->condemned_ms;
+        now[count++] = (struct condemned){
+            .cut = ckpt->cut, .condemned_ms = ckpt->condemned_ms, .since_ns = known ? before->since_ns : now_ns};
     }
     mem_free(track->condemned.items);
     track->condemned.items = now;

@@ -328,6 +328,25 @@ static void a_grace_beyond_all_clocks_does_not_end(void **context)
     world_release(&w);
 }
 
+/* Nobody looks between the pin and its end: the sentence is a new one all the same. */
+static void condemned_again_it_has_all_its_grace_again(void **context)
+{
+    (void)context;
+    struct world w;
+    start_with(&w, 1, 0, GRACE_MS);
+    save(&w);
+    save(&w);
+    run(&w, GRACE_MS - 3000);
+    assert_int_equal(order(&w, CMD_CKPT_PIN, "j", 1), TIDE_OK);
+    assert_int_equal(order(&w, CMD_CKPT_UNPIN, "j", 1), TIDE_OK);
+    expect_state(&w, 1, TIDE_CKPT_CONDEMNED);
+    run(&w, GRACE_MS - 1000);
+    expect_state(&w, 1, TIDE_CKPT_CONDEMNED);
+    run(&w, 2000);
+    expect_state(&w, 1, TIDE_CKPT_DROPPED);
+    world_release(&w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -344,6 +363,7 @@ int main(void)
         cmocka_unit_test(grace_goes_on_when_the_job_has_ended),
         cmocka_unit_test(few_wait_for_the_end_of_a_long_grace),
         cmocka_unit_test(a_grace_beyond_all_clocks_does_not_end),
+        cmocka_unit_test(condemned_again_it_has_all_its_grace_again),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
