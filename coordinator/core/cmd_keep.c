@@ -244,16 +244,15 @@ static void end_holds(struct change *change)
 enum tide_status apply_CKPT_EXPIRE(struct change *change)
 {
     const struct command *command = change->command;
+    struct ckpt *ckpt = command->cut ? job_ckpt(&change->job->job, command->cut) : NULL;
+    if (command->cut != 0 && (ckpt == NULL || ckpt->state != TIDE_CKPT_CONDEMNED))
+        return err_set(change->err, TIDE_E_STALE, "checkpoint %s/%" PRIu64 " is not condemned (any more)", command->job,
+                       command->cut);
     end_holds(change);
     /* Weighed once more, with what became of the others meanwhile. */
     ckpt_retain(change);
-    if (command->cut == 0)
-        return TIDE_OK;
-    struct ckpt *ckpt = job_ckpt(&change->job->job, command->cut);
-    if (ckpt == NULL || ckpt->state != TIDE_CKPT_CONDEMNED)
-        return err_set(change->err, TIDE_E_STALE, "checkpoint %s/%" PRIu64 " is not condemned (any more)", command->job,
-                       command->cut);
-    ckpt_drop(change, ckpt, ckpt->reason);
+    if (ckpt != NULL && ckpt->state == TIDE_CKPT_CONDEMNED)
+        ckpt_drop(change, ckpt, ckpt->reason);
     return TIDE_OK;
 }
 

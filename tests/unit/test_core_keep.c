@@ -347,6 +347,32 @@ static void condemned_again_it_has_all_its_grace_again(void **context)
     world_release(&w);
 }
 
+/* A verdict that is refused has changed nothing: not the holds that were over by then, either. */
+static void a_stale_verdict_changes_nothing(void **context)
+{
+    (void)context;
+    struct world w;
+    start_with(&w, 1, 0, GRACE_MS);
+    save(&w);
+    assert_int_equal(hold(&w, 1, 5000), TIDE_OK);
+    save(&w);
+    save(&w);
+    expect_state(&w, 2, TIDE_CKPT_CONDEMNED);
+    struct command late = command_new(&w, CMD_CKPT_EXPIRE, "j");
+    TEXT_SET(late.uid, job_of(&w, "j")->uid);
+    late.at_ms = ckpt_of(&w, "j", 1)->held_until_ms;
+    late.cut = 3;
+    assert_int_equal(world_apply(&w, &late), TIDE_E_STALE);
+    expect_state(&w, 1, TIDE_CKPT_COMMITTED);
+    assert_int_not_equal(ckpt_of(&w, "j", 1)->held_until_ms, 0);
+    /* One that is not refused ends the hold. */
+    late.cut = 2;
+    assert_int_equal(world_apply(&w, &late), TIDE_OK);
+    expect_state(&w, 1, TIDE_CKPT_CONDEMNED);
+    expect_state(&w, 2, TIDE_CKPT_DROPPED);
+    world_release(&w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -364,6 +390,7 @@ int main(void)
         cmocka_unit_test(few_wait_for_the_end_of_a_long_grace),
         cmocka_unit_test(a_grace_beyond_all_clocks_does_not_end),
         cmocka_unit_test(condemned_again_it_has_all_its_grace_again),
+        cmocka_unit_test(a_stale_verdict_changes_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
