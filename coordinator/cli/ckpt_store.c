@@ -67,7 +67,8 @@ enum tide_status job_store_open(const struct cli *cli, const struct job *job, ch
 {
     enum tide_status status = store_url(cli, job, ret_url, fault);
     if (status == TIDE_OK && ret_url[0] == '\0')
-        return fault_set(fault, TIDE_E_STATE, "its checkpoints are in memory only", "job %s has no store", job->spec.name);
+        return fault_set(fault, TIDE_E_STATE, "its checkpoints are in memory only; submit it with --store URL to have them stored",
+                         "job %s has no store", job->spec.name);
     return status == TIDE_OK ? store_open_there(ret_url, ret_store, fault) : status;
 }
 

@@ -151,11 +151,21 @@ void ckpt_condemn_by_hand(struct change *change, struct ckpt *ckpt)
     ckpt->unwanted = true;
     ckpt->pinned = false;
     ckpt->held_until_ms = 0;
-    if (ckpt->state == TIDE_CKPT_COMMITTED)
+    grace_text(job_grace_ms(&job->spec), time);
+    if (ckpt->state == TIDE_CKPT_COMMITTED) {
         condemn(change, ckpt, "dropped by hand");
-    TEXT(change->outcome->text, "checkpoint %s/%" PRIu64 " will be deleted in %s; tidemark ckpt pin %s/%" PRIu64 " keeps it",
-         job->spec.name, ckpt->cut, grace_text(job_grace_ms(&job->spec), time), job->spec.name, ckpt->cut);
+        TEXT(change->outcome->text, "checkpoint %s/%" PRIu64 " will be deleted in %s; tidemark ckpt pin %s/%" PRIu64 " keeps it",
+             job->spec.name, ckpt->cut, time, job->spec.name, ckpt->cut);
+    } else {
+        TEXT(change->outcome->text,
+             "checkpoint %s/%" PRIu64 " is condemned already and will be deleted when its grace of %s is over; tidemark ckpt pin "
+             "%s/%" PRIu64 " keeps it",
+             job->spec.name, ckpt->cut, time, job->spec.name, ckpt->cut);
+    }
     drop_surplus(change);
+    if (ckpt->state == TIDE_CKPT_DROPPED)
+        TEXT(change->outcome->text, "checkpoint %s/%" PRIu64 " is dropped: it is the oldest of more than %d that wait to be deleted",
+             job->spec.name, ckpt->cut, RETAIN_CONDEMNED_MAX);
 }
 
 /* ---- by hand ---- */
@@ -168,8 +178,8 @@ static enum tide_status find_stored(struct change *change, struct ckpt **ret_ckp
         return err_set(change->err, TIDE_E_NOT_FOUND, "job %s has no checkpoint %" PRIu64 "; tidemark ckpt list %s", name,
                        change->command->cut, name);
     if (!is_stored(ckpt) && !ckpt_kept_by_hand(ckpt))
-        return err_set(change->err, TIDE_E_STATE, "checkpoint %s/%" PRIu64 " is %s; only committed ones can be kept", name, ckpt->cut,
-                       ckpt_state_names[ckpt->state]);
+        return err_set(change->err, TIDE_E_STATE, "checkpoint %s/%" PRIu64 " is %s; only committed ones can be kept: tidemark ckpt list %s",
+                       name, ckpt->cut, ckpt_state_names[ckpt->state], name);
     *ret_ckpt = ckpt;
     return TIDE_OK;
 }
@@ -221,7 +231,9 @@ enum tide_status apply_CKPT_UNPIN(struct change *change)
     if (status != TIDE_OK)
         return status;
     if (!ckpt_kept_by_hand(ckpt))
-        return err_set(change->err, TIDE_E_STATE, "checkpoint %s/%" PRIu64 " is neither pinned nor held", job->spec.name, ckpt->cut);
+        return err_set(change->err, TIDE_E_STATE,
+                       "checkpoint %s/%" PRIu64 " is neither pinned nor held; tidemark ckpt list %s shows what is", job->spec.name,
+                       ckpt->cut, job->spec.name);
     ckpt->pinned = false;
     ckpt->held_until_ms = 0;
     ckpt_retain(change);

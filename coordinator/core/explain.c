@@ -206,6 +206,17 @@ static void explain_stopping(const struct talk *talk)
         talk->record->job.spec.stop_grace_ms);
 }
 
+static void explain_deleting(const struct talk *talk)
+{
+    const struct job_record *record = talk->record;
+    bool sweep = strlist_has_number(&record->purge, PURGE_SWEEP);
+    size_t dropped = record->purge.count - sweep;
+    if (dropped > 0)
+        say(talk, "objects of %zu dropped checkpoint%s are still to be deleted", dropped, dropped == 1 ? "" : "s");
+    if (sweep)
+        say(talk, "its store is still to be searched for what nobody needs");
+}
+
 void explain(const struct state *state, const struct book *book, const struct job_record *record, uint64_t now_ns,
              struct strlist *to)
 {
@@ -227,6 +238,6 @@ void explain(const struct state *state, const struct book *book, const struct jo
     }
     if (job_active(record))
         explain_store(&talk);
-    if (job_ended(record->job.state) && record->purge.count > 0)
-        say(&talk, "objects of %zu dropped checkpoints are still to be deleted", record->purge.count);
+    if (job_ended(record->job.state))
+        explain_deleting(&talk);
 }

@@ -373,6 +373,45 @@ static void a_stale_verdict_changes_nothing(void **context)
     world_release(&w);
 }
 
+/* A search is no checkpoint that is to be deleted. */
+static void what_is_still_to_be_deleted_is_counted(void **context)
+{
+    (void)context;
+    struct world w;
+    start_with(&w, 2, 0, GRACE_MS);
+    save(&w);
+    save(&w);
+    assert_int_equal(order(&w, CMD_JOB_CANCEL, "j", 0), TIDE_OK);
+    run(&w, 500);
+    assert_int_equal(record_of(&w, "j")->purge.count, 0);
+    assert_int_equal(order(&w, CMD_CKPT_GC, "j", 0), TIDE_OK);
+    assert_true(explained(&w, "j", "its store is still to be searched for what nobody needs"));
+    assert_false(explained(&w, "j", "still to be deleted"));
+    struct command force = command_new(&w, CMD_CKPT_DROP, "j");
+    force.cut = 1;
+    force.force = true;
+    assert_int_equal(world_apply(&w, &force), TIDE_OK);
+    assert_true(explained(&w, "j", "objects of 1 dropped checkpoint are still to be deleted"));
+    world_release(&w);
+}
+
+/* Said once more it does not begin anew, and it is not said that it does. */
+static void dropped_by_hand_while_it_is_condemned(void **context)
+{
+    (void)context;
+    struct world w;
+    start_with(&w, 1, 0, GRACE_MS);
+    save(&w);
+    save(&w);
+    run(&w, GRACE_MS - 3000);
+    assert_int_equal(order(&w, CMD_CKPT_DROP, "j", 1), TIDE_OK);
+    assert_text(w.outcome.text, "j/1 is condemned already and will be deleted when its grace of 10 s is over");
+    assert_text(w.outcome.text, "tidemark ckpt pin j/1 keeps it");
+    run(&w, 4000);
+    expect_state(&w, 1, TIDE_CKPT_DROPPED);
+    world_release(&w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -391,6 +430,8 @@ int main(void)
         cmocka_unit_test(a_grace_beyond_all_clocks_does_not_end),
         cmocka_unit_test(condemned_again_it_has_all_its_grace_again),
         cmocka_unit_test(a_stale_verdict_changes_nothing),
+        cmocka_unit_test(what_is_still_to_be_deleted_is_counted),
+        cmocka_unit_test(dropped_by_hand_while_it_is_condemned),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
