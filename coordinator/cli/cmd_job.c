@@ -114,13 +114,13 @@ static void show_command(const struct job_spec *spec)
 
 static void print_keeping(const struct job_spec *spec)
 {
-    char every[UNIT_TEXT_MAX], time[UNIT_TEXT_MAX], rows[2 * UNIT_TEXT_MAX] = "";
+    char every[UNIT_TEXT_MAX], time[UNIT_TEXT_MAX], of_ids[2 * UNIT_TEXT_MAX] = "", of_time[2 * UNIT_TEXT_MAX] = "";
     if (spec->ckpt_keep_every)
-        snprintf(rows, sizeof rows, " and one in %u", spec->ckpt_keep_every);
-    else if (spec->ckpt_keep_every_ms)
-        snprintf(rows, sizeof rows, " and one in %s", duration_text(spec->ckpt_keep_every_ms, time));
-    field_print("checkpoints", TINT_NONE, "%s%s, keeps %u%s", spec->ckpt_every_ms ? "every " : "by hand only",
-                spec->ckpt_every_ms ? duration_text(spec->ckpt_every_ms, every) : "", spec->ckpt_keep, rows);
+        snprintf(of_ids, sizeof of_ids, " and one in %u", spec->ckpt_keep_every);
+    if (spec->ckpt_keep_every_ms)
+        snprintf(of_time, sizeof of_time, " and one in %s", duration_text(spec->ckpt_keep_every_ms, time));
+    field_print("checkpoints", TINT_NONE, "%s%s, keeps %u%s%s", spec->ckpt_every_ms ? "every " : "by hand only",
+                spec->ckpt_every_ms ? duration_text(spec->ckpt_every_ms, every) : "", spec->ckpt_keep, of_ids, of_time);
 }
 
 static void show_job(const struct job_view *view, bool wide)
