@@ -156,15 +156,14 @@ static enum tide_status check_chunk(const struct rank_manifest *m, uint64_t inde
 }
 
 /* Its own are numbered, and named by their content since version 3; since then, too, those of earlier cuts may be there. */
-static int pack_fits(const struct rank_manifest *m, const struct pack_entry *pack, uint64_t *own)
+static int pack_fits(const struct rank_manifest *m, const struct pack_name *name, uint64_t bytes, uint64_t *own)
 {
-    struct pack_name name;
-    if (key_pack_parse(pack->key, m->job, m->uid, &name) || pack->bytes > FORMAT_PACK_BYTES_MAX)
+    if (bytes > FORMAT_PACK_BYTES_MAX)
         return 0;
-    if (name.cut != m->cut)
-        return m->version >= REFERENCES_SINCE && name.cut < m->cut;
-    return name.generation == m->generation && name.rank == m->rank && name.seq == (*own)++ &&
-           (name.content[0] != '\0') == (m->version >= REFERENCES_SINCE);
+    if (name->cut != m->cut)
+        return m->version >= REFERENCES_SINCE && name->cut < m->cut;
+    return name->generation == m->generation && name->rank == m->rank && name->seq == (*own)++ &&
+           (name->content[0] != '\0') == (m->version >= REFERENCES_SINCE);
 }
 
 static enum tide_status check_packs(const struct rank_manifest *m, struct err *err)
@@ -177,7 +176,7 @@ static enum tide_status check_packs(const struct rank_manifest *m, struct err *e
                            "rank manifest: pack %zu, \"%.120s\", is no pack of job %s with uid %s: a manifest that leads elsewhere is not "
                            "followed; restore another checkpoint",
                            i, m->packs.items[i].key, m->job, m->uid);
-        if (!pack_fits(m, &m->packs.items[i], &own))
+        if (!pack_fits(m, &name, m->packs.items[i].bytes, &own))
             return err_set(err, TIDE_E_CORRUPT, "rank manifest: pack %zu has a wrong key or size", i);
     }
     return TIDE_OK;

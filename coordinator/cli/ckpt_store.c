@@ -49,7 +49,7 @@ static enum tide_status store_url(const struct cli *cli, const struct job *job, 
 }
 
 /* Opening creates a missing directory, which would only turn "not on this machine" into "no such object". */
-enum tide_status store_open_there(const char *url, struct store **ret_store, struct fault *fault)
+static enum tide_status store_open_there(const char *url, struct store **ret_store, struct fault *fault)
 {
     static const char hint[] = "run it on a machine that sees the store, or name the store with --store URL";
     const char *dir = strncmp(url, "file://", 7) == 0 ? url + 7 : url[0] == '/' ? url : NULL;

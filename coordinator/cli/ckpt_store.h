@@ -22,7 +22,4 @@ struct meter {
 void meter_begin(struct meter *meter, const char *what, uint64_t total);
 void meter_add(void *meter, uint64_t bytes);
 
-/* One that must be there already. */
-MUST_USE enum tide_status store_open_there(const char *url, struct store **ret_store, struct fault *fault);
-
 #endif

@@ -15,7 +15,7 @@ struct gc_count {
 };
 
 struct gc_report {
-    uint64_t condemned, orphans, strange; /* checkpoints */
+    uint64_t condemned, orphans; /* checkpoints */
     struct gc_count of_condemned, of_orphans, of_strays;
     struct strlist strangers;
 };
@@ -95,7 +95,6 @@ static enum tide_status look_at(struct gc_look *look, size_t first, size_t end, 
         look->report.orphans++;
         return count_cut(look, first, end, &look->report.of_orphans, err);
     case ORPHAN_STRANGE:
-        look->report.strange++;
         snprintf(name, sizeof name, "%s/%" PRIu64, look->job->spec.name, cut);
         strlist_add(&look->report.strangers, name);
         return TIDE_OK;
