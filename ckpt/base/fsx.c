@@ -108,6 +108,24 @@ enum tide_status fsx_write_all(int fd, const void *data, size_t bytes, const cha
     return TIDE_OK;
 }
 
+bool fsx_pwrite_all(int fd, const void *data, size_t bytes, uint64_t offset)
+{
+    const char *from = data;
+    while (bytes > 0) {
+        ssize_t n = pwrite(fd, from, bytes, (off_t)offset);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n == 0)
+            errno = ENOSPC; /* it says nothing, and would say so for ever */
+        if (n <= 0)
+            return false;
+        from += n;
+        bytes -= (size_t)n;
+        offset += (uint64_t)n;
+    }
+    return true;
+}
+
 enum tide_status fsx_sync_dir(const char *path, struct err *err)
 {
     int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);

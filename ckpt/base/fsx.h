@@ -2,7 +2,9 @@
 #ifndef CKPT_BASE_FSX_H
 #define CKPT_BASE_FSX_H
 
+#include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <sys/types.h>
 
 #include "ckpt/base/err.h"
@@ -24,6 +26,9 @@ MUST_USE enum tide_status fsx_replace(const char *path, const void *data, size_t
 
 /* fsync of a directory, after something was created, renamed or removed in it. */
 MUST_USE enum tide_status fsx_sync_dir(const char *path, struct err *err);
+
+/* All bytes at that offset; restarts after EINTR and short writes. False: errno says why, and any of them may be there. */
+MUST_USE bool fsx_pwrite_all(int fd, const void *data, size_t bytes, uint64_t offset);
 
 /* All bytes, or an error; restarts after EINTR and short writes. */
 MUST_USE enum tide_status fsx_write_all(int fd, const void *data, size_t bytes, const char *what, struct err *err);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <unistd.h>
 
+#include "ckpt/base/fsx.h"
 #include "ckpt/base/mem.h"
 #include "ckpt/client/client.h"
 #include "ckpt/cut/channel.h"
@@ -52,28 +52,13 @@ static enum tide_status make_room(struct tide *tide, uint64_t bytes, struct err 
     return room_reserve(tide, end, err);
 }
 
-static enum tide_status write_all(int fd, const char *from, size_t bytes, uint64_t at, struct err *err)
-{
-    while (bytes > 0) {
-        ssize_t n = pwrite(fd, from, bytes, (off_t)at);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            return err_errno(err, "cannot write a message into the slot");
-        from += n;
-        bytes -= (size_t)n;
-        at += (uint64_t)n;
-    }
-    return TIDE_OK;
-}
-
 /* One piece of it: the head, or a message. */
 static enum tide_status add(struct tide *tide, const void *from, size_t bytes, struct err *err)
 {
     struct record *record = &tide->record;
     enum tide_status status = make_room(tide, record->log_bytes + bytes, err);
-    if (status == TIDE_OK)
-        status = write_all(record->fd, from, bytes, record->log_at + record->log_bytes, err);
+    if (status == TIDE_OK && !fsx_pwrite_all(record->fd, from, bytes, record->log_at + record->log_bytes))
+        status = err_errno(err, "cannot write a message into the slot");
     if (status == TIDE_OK)
         record->log_bytes += bytes;
     return status;

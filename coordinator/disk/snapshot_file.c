@@ -134,17 +134,9 @@ enum tide_status snapshot_receive_append(struct snapshot_receive *receive, uint6
                        "%zu bytes at offset %" PRIu64 " do not continue the snapshot of index %" PRIu64 ", of which %" PRIu64
                        " of %" PRIu64 " bytes are there",
                        bytes, offset, receive->index, receive->offset, receive->bytes);
-    const char *from = data;
-    while (bytes > 0) {
-        ssize_t n = pwrite(receive->fd, from, bytes, (off_t)receive->offset);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
-            return err_errno(err, "cannot write %s", receive->path);
-        from += n;
-        bytes -= (size_t)n;
-        receive->offset += (uint64_t)n;
-    }
+    if (!fsx_pwrite_all(receive->fd, data, bytes, offset))
+        return err_errno(err, "cannot write %s", receive->path);
+    receive->offset += bytes;
     return TIDE_OK;
 }
 

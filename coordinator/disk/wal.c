@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "coordinator/disk/wal.h"
 
-#include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <unistd.h>
 
+#include "ckpt/base/fsx.h"
 #include "ckpt/base/mem.h"
 #include "coordinator/disk/wal_inner.h"
 
@@ -127,17 +127,9 @@ enum tide_status wal_corrupt(const char *path, const char *why, struct err *err)
 
 static enum tide_status write_at(struct wal *wal, const char *data, uint64_t bytes, uint64_t offset, struct err *err)
 {
-    while (bytes > 0) {
-        ssize_t n = pwrite(wal->fd, data, bytes, (off_t)offset);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
-            return err_errno(err, "cannot write record %" PRIu64 " at offset %" PRIu64 " of the newest segment in %s",
-                             wal_last(wal), offset, wal->dir);
-        data += n;
-        bytes -= (uint64_t)n;
-        offset += (uint64_t)n;
-    }
+    if (!fsx_pwrite_all(wal->fd, data, bytes, offset))
+        return err_errno(err, "cannot write record %" PRIu64 " at offset %" PRIu64 " of the newest segment in %s", wal_last(wal),
+                         offset, wal->dir);
     wal->dirty = true;
     return TIDE_OK;
 }
