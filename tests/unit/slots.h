@@ -107,6 +107,15 @@ static inline void test_record(const char *arena, uint32_t rank, uint32_t number
     slot_unmap(&slot);
 }
 
+/* One more shard of a cut that is to be committed. */
+static inline void test_add_shard(struct cut_order *order, uint32_t rank, const struct stage_shard *shard)
+{
+    struct shard_ref *ref = codec_list_add(&shard_ref_codec, &order->shards);
+    *ref = (struct shard_ref){.rank = rank, .raw_bytes = shard->raw_bytes, .stored_bytes = shard->stored_bytes};
+    text_copy(ref->key, sizeof ref->key, shard->key);
+    text_copy(ref->digest, sizeof ref->digest, shard->digest);
+}
+
 /* One byte of a file changed; returns what it was. */
 static inline int test_flip(const char *path, long at, int mask)
 {

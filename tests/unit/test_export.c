@@ -43,10 +43,7 @@ static int setup(void **state)
         test_record(arena, rank, 1, CUT, regions, REGIONS, WORLD);
         assert_int_equal(stage_sum(arena, rank, 1, TEST_UID, CUT, hex, &err), TIDE_OK);
         assert_int_equal(stage_store(store, arena, rank, 1, "job", TEST_UID, CUT, &shard, &err), TIDE_OK);
-        struct shard_ref *ref = codec_list_add(&shard_ref_codec, &order.shards);
-        *ref = (struct shard_ref){.rank = rank, .raw_bytes = shard.raw_bytes, .stored_bytes = shard.stored_bytes};
-        memcpy(ref->key, shard.key, sizeof ref->key);
-        memcpy(ref->digest, shard.digest, sizeof ref->digest);
+        test_add_shard(&order, rank, &shard);
     }
     assert_int_equal(stage_commit(store, "job", TEST_UID, &order, key, hex, &err), TIDE_OK);
     codec_release(&cut_order_codec, &order);

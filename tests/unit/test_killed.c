@@ -64,10 +64,7 @@ static enum tide_status persist(struct store *store, uint64_t cut, struct err *e
     for (uint32_t rank = 0; rank < WORLD && status == TIDE_OK; rank++) {
         struct stage_shard shard = {.raw_bytes = 0};
         status = stage_store(store, arena, rank, 0, JOB, TEST_UID, cut, &shard, err);
-        struct shard_ref *ref = codec_list_add(&shard_ref_codec, &order.shards);
-        *ref = (struct shard_ref){.rank = rank, .raw_bytes = shard.raw_bytes, .stored_bytes = shard.stored_bytes};
-        text_copy(ref->key, sizeof ref->key, shard.key);
-        text_copy(ref->digest, sizeof ref->digest, shard.digest);
+        test_add_shard(&order, rank, &shard);
     }
     if (status == TIDE_OK)
         status = stage_commit(store, JOB, TEST_UID, &order, key, digest, err);

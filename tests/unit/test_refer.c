@@ -163,10 +163,7 @@ static void commit(uint64_t cut, const struct stage_shard *shard)
     struct err err = {0};
     struct cut_order order = {.cut = cut, .generation = 1, .step = cut};
     char key[TIDE_PATH_MAX + 1];
-    struct shard_ref *ref = codec_list_add(&shard_ref_codec, &order.shards);
-    *ref = (struct shard_ref){.raw_bytes = shard->raw_bytes, .stored_bytes = shard->stored_bytes};
-    memcpy(ref->key, shard->key, sizeof ref->key);
-    memcpy(ref->digest, shard->digest, sizeof ref->digest);
+    test_add_shard(&order, 0, shard);
     assert_int_equal(stage_commit(real, JOB, TEST_UID, &order, key, digests[cut], &err), TIDE_OK);
     codec_release(&cut_order_codec, &order);
 }

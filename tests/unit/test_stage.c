@@ -52,10 +52,7 @@ static void order_of(struct cut_order *order)
         assert_int_equal(stage_sum(arena, rank, 1, TEST_UID, CUT, hex, &err), TIDE_OK);
         assert_int_equal(stage_store(store, arena, rank, 1, "job", TEST_UID, CUT, &shard, &err), TIDE_OK);
         assert_true(shard.raw_bytes > 5000000 && shard.stored_bytes < 900000 && shard.stored_bytes > 700000);
-        struct shard_ref *ref = codec_list_add(&shard_ref_codec, &order->shards);
-        *ref = (struct shard_ref){.rank = rank, .raw_bytes = shard.raw_bytes, .stored_bytes = shard.stored_bytes};
-        memcpy(ref->key, shard.key, sizeof ref->key);
-        memcpy(ref->digest, shard.digest, sizeof ref->digest);
+        test_add_shard(order, rank, &shard);
     }
 }
 
@@ -140,9 +137,7 @@ static void large_shards_have_several_packs(void **state)
     assert_int_equal(store_list(store, "c/", &keys, &err), TIDE_OK);
     assert_int_equal(keys.count, 2);
     strlist_release(&keys);
-    struct shard_ref *ref = codec_list_add(&shard_ref_codec, &order.shards);
-    memcpy(ref->key, shard.key, sizeof ref->key);
-    memcpy(ref->digest, shard.digest, sizeof ref->digest);
+    test_add_shard(&order, 0, &shard);
     assert_int_equal(stage_commit(store, "job", TEST_UID, &order, commit_key, commit_digest, &err), TIDE_OK);
     codec_release(&cut_order_codec, &order);
     assert_int_equal(stage_fetch(store, commit_key, commit_digest, elsewhere, 0, 0, &err), TIDE_OK);
@@ -391,10 +386,7 @@ static void golden_cut(const char *from, uint64_t cut, struct cut_order *order)
         slot_unmap(&slot);
         assert_int_equal(stage_sum(from, rank, 0, TEST_UID, cut, hex, &err), TIDE_OK);
         assert_int_equal(stage_store(store, from, rank, 0, "golden", TEST_UID, cut, &shard, &err), TIDE_OK);
-        struct shard_ref *ref = codec_list_add(&shard_ref_codec, &order->shards);
-        *ref = (struct shard_ref){.rank = rank, .raw_bytes = shard.raw_bytes, .stored_bytes = shard.stored_bytes};
-        memcpy(ref->key, shard.key, sizeof ref->key);
-        memcpy(ref->digest, shard.digest, sizeof ref->digest);
+        test_add_shard(order, rank, &shard);
     }
     assert_int_equal(stage_commit(store, "golden", TEST_UID, order, commit_key, commit_digest, &err), TIDE_OK);
     codec_release(&cut_order_codec, order);

@@ -52,10 +52,7 @@ static void save(uint64_t cut)
         slot_unmap(&slot);
         assert_int_equal(stage_sum(arena, rank, 0, TEST_UID, cut, hex, &err), TIDE_OK);
         assert_int_equal(stage_store(store, arena, rank, 0, "job", TEST_UID, cut, &shard, &err), TIDE_OK);
-        struct shard_ref *ref = codec_list_add(&shard_ref_codec, &order.shards);
-        *ref = (struct shard_ref){.rank = rank, .raw_bytes = shard.raw_bytes, .stored_bytes = shard.stored_bytes};
-        text_copy(ref->key, sizeof ref->key, shard.key);
-        text_copy(ref->digest, sizeof ref->digest, shard.digest);
+        test_add_shard(&order, rank, &shard);
     }
     assert_int_equal(stage_commit(store, "job", TEST_UID, &order, commit_key, commit_digest, &err), TIDE_OK);
     codec_release(&cut_order_codec, &order);
