@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -172,6 +174,113 @@ static void nothing_is_replaced_and_nothing_half_is_left(void **state)
     mem_free(part);
 }
 
+/* Somebody else's file, of those words. */
+static void put_file(const char *path, const char *text)
+{
+    struct err err = {0};
+    assert_int_equal(fsx_replace(path, text, strlen(text), 0600, &err), TIDE_OK);
+}
+
+static void file_holds(const char *path, const char *text)
+{
+    struct err err = {0};
+    char *data = NULL;
+    size_t bytes = 0;
+    assert_int_equal(fsx_read(path, FILE_BYTES_MAX, &data, &bytes, &err), TIDE_OK);
+    assert_string_equal(data, text);
+    mem_free(data);
+}
+
+/* What link() does, for once: instead of the C library's. */
+static enum { LINKS, LINKS_NOT, LINKS_LATE } linking;
+
+int link(const char *from, const char *to)
+{
+    if (linking == LINKS_NOT) { /* as on FAT */
+        errno = EPERM;
+        return -1;
+    }
+    if (linking == LINKS_LATE) /* somebody was faster */
+        put_file(to, "another's");
+    return linkat(AT_FDCWD, from, AT_FDCWD, to, 0);
+}
+
+static void what_appears_meanwhile_is_not_replaced(void **state)
+{
+    (void)state;
+    struct err err = {0};
+    char path[TIDE_PATH_MAX + 1];
+    linking = LINKS_LATE;
+    assert_int_equal(stage_export(store, &whole, 0, EXPORT_SAFETENSORS, out, NULL, NULL, path, &err), TIDE_E_EXISTS);
+    linking = LINKS;
+    file_holds(path, "another's");
+    char *part = mem_format("%s.part", path);
+    assert_int_not_equal(access(part, F_OK), 0);
+    mem_free(part);
+}
+
+static void a_file_system_without_links_will_do(void **state)
+{
+    (void)state;
+    size_t bytes;
+    linking = LINKS_NOT;
+    char *data = exported(0, EXPORT_RAW, &bytes);
+    linking = LINKS;
+    is_recorded(data, bytes, 0);
+    mem_free(data);
+}
+
+/* The index is looked for before anything is written, and a link to nowhere is something that is there. */
+static void the_index_is_not_replaced_either(void **state)
+{
+    (void)state;
+    struct err err = {0};
+    char path[TIDE_PATH_MAX + 1], *index = mem_format("%s/rank-00000.json", out);
+    put_file(index, "{}");
+    assert_int_equal(stage_export(store, &whole, 0, EXPORT_RAW, out, NULL, NULL, path, &err), TIDE_E_EXISTS);
+    assert_non_null(strstr(err.text, "rank-00000.json is there already; remove it, or name another directory"));
+    file_holds(index, "{}");
+    assert_int_not_equal(access(path, F_OK), 0);
+    assert_int_equal(unlink(index), 0);
+    assert_int_equal(symlink("/nowhere/at/all", index), 0);
+    assert_int_equal(stage_export(store, &whole, 0, EXPORT_RAW, out, NULL, NULL, path, &err), TIDE_E_EXISTS);
+    mem_free(index);
+}
+
+/* Nobody who may write into the directory makes an export write elsewhere. */
+static void no_link_is_followed(void **state)
+{
+    (void)state;
+    struct err err = {0};
+    char path[TIDE_PATH_MAX + 1], *victim = mem_format("%s/victim", root), *part = mem_format("%s/rank-00000.bin.part", out);
+    put_file(victim, "precious");
+    assert_int_equal(symlink(victim, part), 0);
+    assert_int_equal(stage_export(store, &whole, 0, EXPORT_RAW, out, NULL, NULL, path, &err), TIDE_E_EXISTS);
+    assert_non_null(strstr(err.text, "rank-00000.bin.part is there already"));
+    file_holds(victim, "precious");
+    mem_free(victim);
+    mem_free(part);
+}
+
+static void bad_data_has_no_index(void **state)
+{
+    (void)state;
+    struct err err = {0};
+    struct strlist keys = {0};
+    char path[TIDE_PATH_MAX + 1], *index = mem_format("%s/rank-00001.json", out);
+    assert_int_equal(store_list(store, "c/", &keys, &err), TIDE_OK);
+    for (size_t i = 0; i < keys.count; i++) {
+        char *object = mem_format("%s/%s", root, keys.items[i]);
+        assert_int_equal(chmod(object, 0600), 0);
+        test_flip(object, 5000, 1);
+        mem_free(object);
+    }
+    strlist_release(&keys);
+    assert_int_equal(stage_export(store, &whole, 1, EXPORT_RAW, out, NULL, NULL, path, &err), TIDE_E_CORRUPT);
+    assert_int_not_equal(access(index, F_OK), 0);
+    mem_free(index);
+}
+
 static void names_that_no_tensor_can_have(void **state)
 {
     (void)state;
@@ -200,6 +309,11 @@ int main(void)
         CASE(raw_is_what_was_recorded),
         CASE(safetensors_is_a_header_and_the_same),
         CASE(nothing_is_replaced_and_nothing_half_is_left),
+        CASE(what_appears_meanwhile_is_not_replaced),
+        CASE(a_file_system_without_links_will_do),
+        CASE(the_index_is_not_replaced_either),
+        CASE(no_link_is_followed),
+        CASE(bad_data_has_no_index),
         cmocka_unit_test(names_that_no_tensor_can_have),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
