@@ -14,6 +14,7 @@
 
 #define SWEEP_BUDGET_NS (5 * NS_PER_MS) /* one turn of the loop; the rest in the next */
 #define SWEEP_REST 3u                   /* times as long as a sweep of several turns took, before the next one */
+#define NEXT_TURN_MS 1u
 #define LIVE_DELAY_MS 100u              /* steps change all the time: at most ten answers a second for them */
 #define VERSION_TERM_SHIFT 32u          /* 4 thousand million versions a term */
 
@@ -239,7 +240,14 @@ static void sweep_soon(struct watches *w)
 {
     uint64_t now = clock_mono_ns();
     w->swept_soon = true;
-    uv_timer_start(&w->sweep, on_sweep, w->cursor == 0 && w->rest_until_ns > now ? (w->rest_until_ns - now) / NS_PER_MS : 0, 0);
+    uv_timer_start(&w->sweep, on_sweep, w->rest_until_ns > now ? (w->rest_until_ns - now) / NS_PER_MS : 0, 0);
+}
+
+/* In the next turn of the loop. A timer of 0 ms that is set by its own callback is due in the same turn (libuv 1.44). */
+static void sweep_on(struct watches *w)
+{
+    w->swept_soon = true;
+    uv_timer_start(&w->sweep, on_sweep, NEXT_TURN_MS, 0);
 }
 
 static void on_sweep(uv_timer_t *timer)
@@ -262,7 +270,7 @@ static void on_sweep(uv_timer_t *timer)
         if (now - begun > SWEEP_BUDGET_NS && w->cursor < WATCH_BUCKETS) {
             /* Others want the loop, too. */
             w->took_ns += now - begun;
-            sweep_soon(w);
+            sweep_on(w);
             return;
         }
     }
