@@ -48,6 +48,7 @@ struct watches {
     uv_timer_t sweep;
     bool swept_soon;  /* the sweep timer is set for at once, not for later */
     bool sweep_again; /* something changed behind the cursor */
+    bool live_again;  /* … that heartbeats change */
     unsigned cursor;  /* bucket at which an interrupted sweep goes on */
     uint64_t took_ns; /* its turns so far */
     uint64_t rest_until_ns; /* no other begins before */

@@ -250,6 +250,14 @@ static void sweep_on(struct watches *w)
     uv_timer_start(&w->sweep, on_sweep, NEXT_TURN_MS, 0);
 }
 
+/* Heartbeats come all the time, and ten thousand agents wait for something else. */
+static void sweep_for_live(struct server *server)
+{
+    struct watches *w = &server->watches;
+    if (w->parked_live > 0 && !uv_is_active((uv_handle_t *)&w->sweep) && !server->stopping)
+        uv_timer_start(&w->sweep, on_sweep, LIVE_DELAY_MS, 0);
+}
+
 static void on_sweep(uv_timer_t *timer)
 {
     struct server *server = timer->data;
@@ -278,10 +286,11 @@ static void on_sweep(uv_timer_t *timer)
         w->rest_until_ns = now + SWEEP_REST * (w->took_ns + now - begun);
     w->took_ns = 0;
     w->cursor = 0;
-    if (w->sweep_again) {
-        w->sweep_again = false;
+    if (w->sweep_again)
         sweep_soon(w);
-    }
+    else if (w->live_again)
+        sweep_for_live(server);
+    w->sweep_again = w->live_again = false;
 }
 
 void watch_changed(struct server *server)
@@ -298,9 +307,9 @@ void watch_live_changed(struct server *server)
 {
     struct watches *w = &server->watches;
     w->live++;
-    /* Heartbeats come all the time, and ten thousand agents wait for something else. */
-    if (w->parked_live > 0 && !uv_is_active((uv_handle_t *)&w->sweep) && !server->stopping)
-        uv_timer_start(&w->sweep, on_sweep, LIVE_DELAY_MS, 0);
+    /* It may be the last for long. */
+    w->live_again = w->cursor > 0;
+    sweep_for_live(server);
 }
 
 /* After a stop of this process some of the slot may have come since, for the next time round. */

@@ -200,6 +200,12 @@ static void a_change_behind_a_sweep_is_seen(void **state)
     behind_the_cursor(WATCH_JOB, watch_changed);
 }
 
+static void so_is_what_a_heartbeat_changes(void **state)
+{
+    (void)state;
+    behind_the_cursor(WATCH_JOB, watch_live_changed);
+}
+
 /* Nobody is told of a heartbeat who waits for what no heartbeat changes. */
 static void heartbeats_wake_only_who_asks_for_them(void **state)
 {
@@ -221,6 +227,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         CASE(a_watch_is_answered_when_its_thing_changes),
         CASE(a_change_behind_a_sweep_is_seen),
+        CASE(so_is_what_a_heartbeat_changes),
         CASE(heartbeats_wake_only_who_asks_for_them),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
