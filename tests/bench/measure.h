@@ -3,7 +3,7 @@
 #define TESTS_BENCH_MEASURE_H
 
 /* Time, and the JSON line of one result: limit is what the machine could do at best and peer what others do, both measured
- * in the same run; a negative one is absent. */
+ * in the same run; a negative one of these two is absent. The value was measured: a difference may be below 0, and says so. */
 
 #include <stdint.h>
 #include <stdio.h>
@@ -16,7 +16,7 @@ static inline double seconds(void)
     return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
-static inline void result_number(const char *name, double value)
+static inline void result_compared(const char *name, double value)
 {
     if (value < 0)
         printf(",\"%s\":null", name);
@@ -26,11 +26,9 @@ static inline void result_number(const char *name, double value)
 
 static inline void result(const char *bench, const char *metric, double value, const char *unit, double limit, double peer)
 {
-    printf("{\"bench\":\"%s\",\"metric\":\"%s\"", bench, metric);
-    result_number("value", value);
-    printf(",\"unit\":\"%s\"", unit);
-    result_number("limit", limit);
-    result_number("peer", peer);
+    printf("{\"bench\":\"%s\",\"metric\":\"%s\",\"value\":%.4g,\"unit\":\"%s\"", bench, metric, value, unit);
+    result_compared("limit", limit);
+    result_compared("peer", peer);
     printf("}\n");
 }
 
