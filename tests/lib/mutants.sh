@@ -33,6 +33,12 @@ tide_floor(tide_base SOURCES ${base} LINK PkgConfig::XXHASH)
 END
 }
 
+# said_or_died WHO WHAT: what a test said of the mutant. Nothing: it crashed, or did not end, and that is a catch as well as any.
+said_or_died()
+{
+    echo "${2:-$1 that died: $(tail -n 1 "$BUILD/log" | cut -c 1-80)}"
+}
+
 # mutate FILE SUBSTITUTION: only that file's time stamp changes, so little is built again.
 mutate()
 {

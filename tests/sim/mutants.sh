@@ -89,24 +89,23 @@ END
 # How the mutant in the tree was caught; empty: it was not.
 caught_by()
 {
-    local story test
+    local test
     if ! cmake --build "$BUILD/build" --target sim_storm sim_stories sim_stories_group test_core_epoch test_agent_epoch >"$BUILD/log" 2>&1; then
         echo "BUILD"
         return
     fi
     if ! CMOCKA_MESSAGE_OUTPUT=TAP timeout 120 sh -c "$BUILD/build/bin/sim_stories && $BUILD/build/bin/sim_stories_group" >"$BUILD/log" 2>&1; then
-        story=$(sed -n 's/^not ok [0-9]* - //p' "$BUILD/log" | head -n 1)
-        echo "story ${story:-that died}"
+        said_or_died story "$(sed -n 's/^not ok [0-9]* - /story /p' "$BUILD/log" | head -n 1)"
         return
     fi
     if ! timeout 600 "$BUILD/build/bin/sim_storm" --seeds "$SEEDS" >"$BUILD/log" 2>&1; then
-        grep -m 1 -o 'VIOLATION.*' "$BUILD/log" | cut -c 11-110 | sed 's/^/seed: /'
+        said_or_died seed "$(grep -m 1 -o 'VIOLATION.*' "$BUILD/log" | cut -c 11-110 | sed 's/^/seed: /')"
         return
     fi
     # Ranks of the simulator come to a safe point sooner or later, and change colour there whatever they are told.
     for test in core_epoch agent_epoch; do
         if ! CMOCKA_MESSAGE_OUTPUT=TAP timeout 60 "$BUILD/build/bin/test_$test" >"$BUILD/log" 2>&1; then
-            echo "test $test: $(sed -n 's/^not ok [0-9]* - //p' "$BUILD/log" | head -n 1)"
+            said_or_died "test $test" "$(sed -n "s/^not ok [0-9]* - /test $test: /p" "$BUILD/log" | head -n 1)"
             return
         fi
     done

@@ -100,13 +100,12 @@ caught_by()
         return
     fi
     if ! timeout 300 "$BUILD/build/bin/sim_cut" --seeds "$SEEDS" --first >"$BUILD/log" 2>&1; then
-        { grep -m 1 -o 'seed [0-9]*.*VIOLATION.*' "$BUILD/log" || echo "seed that died: $(tail -n 1 "$BUILD/log")"; } |
-            sed -E 's/ at [0-9.]+ ms: VIOLATION//' | cut -c 1-120
+        said_or_died seed "$(grep -m 1 -o 'seed [0-9]*.*VIOLATION.*' "$BUILD/log" | sed -E 's/ at [0-9.]+ ms: VIOLATION//' | cut -c 1-120)"
         return
     fi
     for test in rank queue channel verdict; do
         if ! CMOCKA_MESSAGE_OUTPUT=TAP timeout 120 "$BUILD/build/bin/test_cut_$test" >"$BUILD/log" 2>&1; then
-            echo "test $test: $(sed -n 's/^not ok [0-9]* - //p' "$BUILD/log" | head -n 1)"
+            said_or_died "test $test" "$(sed -n "s/^not ok [0-9]* - /test $test: /p" "$BUILD/log" | head -n 1)"
             return
         fi
     done

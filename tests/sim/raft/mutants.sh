@@ -99,19 +99,17 @@ END
 # How the mutant in the tree was caught; empty: it was not.
 caught_by()
 {
-    local story
     if ! cmake --build "$BUILD/build" --target sim_raft sim_raft_stories >"$BUILD/log" 2>&1; then
         echo "BUILD"
         return
     fi
     if [[ $BY == *stories* ]] &&
         ! CMOCKA_MESSAGE_OUTPUT=TAP timeout 120 "$BUILD/build/bin/sim_raft_stories" >"$BUILD/log" 2>&1; then
-        story=$(sed -n 's/^not ok [0-9]* - //p' "$BUILD/log" | head -n 1)
-        echo "story ${story:-that died}"
+        said_or_died story "$(sed -n 's/^not ok [0-9]* - /story /p' "$BUILD/log" | head -n 1)"
         return
     fi
     if [[ $BY == *seeds* ]] && ! timeout 600 "$BUILD/build/bin/sim_raft" --seeds "$SEEDS" --first >"$BUILD/log" 2>&1; then
-        grep -m 1 -o 'seed [0-9]*.*VIOLATION.*' "$BUILD/log" | sed -E 's/ at [0-9.]+: VIOLATION/:/' | cut -c 1-120
+        said_or_died seed "$(grep -m 1 -o 'seed [0-9]*.*VIOLATION.*' "$BUILD/log" | sed -E 's/ at [0-9.]+: VIOLATION/:/' | cut -c 1-120)"
     fi
 }
 
