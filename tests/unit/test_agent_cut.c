@@ -324,6 +324,27 @@ static void a_dropped_cut_is_left_when_nobody_writes_it(void **state)
     story_end(&s);
 }
 
+/* … or what is written last would stay behind. */
+static void a_cut_is_not_deleted_while_it_is_written(void **state)
+{
+    (void)state;
+    struct story s;
+    story_runs(&s, 10);
+    open_cut(&s, 1, 1, 20);
+    armed(&s, 1, 1, 1, ARM_ARMED, 0);
+    record(&s, 0, 1, 0);
+    s.order.cut.phase = CUT_PHASE_STORE;
+    ordered(&s);
+    assert_non_null(did(&s, ACT_STORE));
+    s.order.cut = (struct cut_order){0};
+    strlist_add(&s.order.purge, "1");
+    ordered(&s);
+    assert_null(did(&s, ACT_PURGE));
+    worked(&s, EV_STORED, 0, 0, 1, TIDE_OK);
+    assert_int_equal(did(&s, ACT_PURGE)->cut, 1);
+    story_end(&s);
+}
+
 static void a_cut_is_deleted_once_more_when_asked(void **state)
 {
     (void)state;
@@ -479,6 +500,7 @@ int main(void)
         cmocka_unit_test(purging_is_tried_until_done_and_said),
         cmocka_unit_test(what_names_no_cut_is_not_deleted),
         cmocka_unit_test(a_dropped_cut_is_left_when_nobody_writes_it),
+        cmocka_unit_test(a_cut_is_not_deleted_while_it_is_written),
         cmocka_unit_test(a_cut_is_deleted_once_more_when_asked),
         cmocka_unit_test(an_ended_job_gives_its_memory_back),
         cmocka_unit_test(an_arena_is_not_removed_under_a_worker),

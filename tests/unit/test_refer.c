@@ -12,98 +12,16 @@
 
 #include "ckpt/stage/base.h"
 #include "ckpt/stage/survey.h"
-#include "tests/unit/slots.h"
+#include "tests/unit/storm.h"
 
 #define CHUNKS 6u
 #define CUTS_MAX 256u
 #define ROUNDS 60u
 #define RUN 97u
-#define JOB "job"
 
 static char *arena, *elsewhere, *root;
-static struct store *real;
 static unsigned char content[CUTS_MAX][CHUNKS]; /* what each chunk of a cut is made from */
 static char digests[CUTS_MAX][DIGEST_HEX_CHARS + 1];
-
-/* The same store, at a chosen operation of which something happens: it fails from there on, or a cut is deleted. */
-static struct storm {
-    struct store base;
-    unsigned left; /* operations until then; 0: nothing happens */
-    int broken;
-    uint64_t purge; /* else a cut */
-} storm;
-
-static enum tide_status happen(struct err *err)
-{
-    struct err why = {0};
-    if (storm.broken)
-        return err_set(err, TIDE_E_UNAVAILABLE, "the store is gone");
-    if (storm.left == 0 || --storm.left > 0)
-        return TIDE_OK;
-    if (storm.purge != 0) {
-        assert_int_equal(stage_purge(real, JOB, TEST_UID, storm.purge, &why), TIDE_OK);
-        return TIDE_OK;
-    }
-    storm.broken = 1;
-    return err_set(err, TIDE_E_UNAVAILABLE, "the store is gone");
-}
-
-static enum tide_status storm_put(struct store *store, const char *key, const void *data, size_t bytes, struct err *err)
-{
-    (void)store;
-    enum tide_status status = happen(err);
-    return status == TIDE_OK ? store_put(real, key, data, bytes, err) : status;
-}
-
-static enum tide_status storm_get(struct store *store, const char *key, uint64_t offset, void *to, size_t bytes,
-                                  struct err *err)
-{
-    (void)store;
-    enum tide_status status = happen(err);
-    return status == TIDE_OK ? store_get(real, key, offset, to, bytes, err) : status;
-}
-
-static enum tide_status storm_size(struct store *store, const char *key, uint64_t *ret_bytes, struct err *err)
-{
-    (void)store;
-    enum tide_status status = happen(err);
-    return status == TIDE_OK ? store_size(real, key, ret_bytes, err) : status;
-}
-
-static enum tide_status storm_list(struct store *store, const char *prefix, struct strlist *ret_keys, struct err *err)
-{
-    (void)store;
-    enum tide_status status = happen(err);
-    return status == TIDE_OK ? store_list(real, prefix, ret_keys, err) : status;
-}
-
-static enum tide_status storm_remove(struct store *store, const char *key, struct err *err)
-{
-    (void)store;
-    enum tide_status status = happen(err);
-    return status == TIDE_OK ? store_remove(real, key, err) : status;
-}
-
-static const struct store_ops storm_ops = {
-    .scheme = "storm", .put = storm_put, .get = storm_get, .size = storm_size, .list = storm_list, .remove = storm_remove};
-
-static struct store *calm(void)
-{
-    storm = (struct storm){.base.ops = &storm_ops};
-    return &storm.base;
-}
-
-static struct store *failing_at(unsigned operation)
-{
-    storm = (struct storm){.base.ops = &storm_ops, .left = operation};
-    return &storm.base;
-}
-
-static struct store *purging_at(unsigned operation, uint64_t cut)
-{
-    storm = (struct storm){.base.ops = &storm_ops, .left = operation, .purge = cut};
-    return &storm.base;
-}
 
 static int setup(void **state)
 {
@@ -357,6 +275,33 @@ static void an_upload_that_was_cut_short_is_done_again_without_its_base(void **s
     }
 }
 
+/* A deletion that is cut short anywhere, and another one that comes by: what still has its COMMIT, and so may be a base, is whole. */
+static void what_is_half_deleted_does_not_look_whole(void **state)
+{
+    (void)state;
+    bool begun = false;
+    for (unsigned operation = 1; !begun; operation++) {
+        struct err err = {0};
+        object_key key;
+        uint64_t bytes;
+        for (unsigned i = 0; i < CHUNKS; i++)
+            content[1][i] = (unsigned char)(i + 50);
+        save(1);
+        differ(2, 1, 2);
+        save(2);
+        purge(1);
+        assert_true(objects("n/") > 0); /* 2 lives on packs of 1 */
+        assert_int_not_equal(stage_purge(failing_at(operation), JOB, TEST_UID, 2, &err), TIDE_OK);
+        purge(7);
+        commit_key_of(2, key);
+        if (store_size(real, key, &bytes, &err) == TIDE_OK)
+            is_whole(2);
+        begun = objects("m/") == 0;
+        purge(2);
+        assert_int_equal(objects(""), 0);
+    }
+}
+
 /* Anything in any order: uploads and deletions, whole or cut short and finished later. */
 static void what_is_kept_is_whole_and_what_is_not_leaves_nothing(void **state)
 {
@@ -581,6 +526,7 @@ int main(void)
         CASE(packs_stay_as_long_as_they_are_needed),
         CASE(a_base_that_is_deleted_meanwhile_loses_nothing),
         CASE(an_upload_that_was_cut_short_is_done_again_without_its_base),
+        CASE(what_is_half_deleted_does_not_look_whole),
         CASE(what_is_kept_is_whole_and_what_is_not_leaves_nothing),
         CASE(a_base_that_is_no_good_is_not_used),
         CASE(a_sweep_finds_what_attempts_left),
