@@ -56,7 +56,7 @@ struct agent_page {
     uint32_t recorded_attempt;
     uint32_t record_result, record_status, record_slot;
     uint64_t record_step, record_bytes, record_stall_ns;
-    uint64_t record_collectives, record_sent, record_received, record_logged, record_logged_bytes;
+    uint64_t record_collectives, record_logged, record_logged_bytes;
     uint32_t record_comms, record_copy;
     uint64_t record_copy_ns;
     char record_detail[TIDE_TEXT_MAX + 1];

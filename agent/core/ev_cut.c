@@ -22,8 +22,6 @@ static void take_counts(const struct agent_page *page, struct cut_report *report
     report->bytes = page->record_bytes;
     report->stall_us = page->record_stall_ns / 1000u;
     report->collectives = page->record_collectives;
-    report->sent = page->record_sent;
-    report->received = page->record_received;
     report->logged = page->record_logged;
     report->logged_bytes = page->record_logged_bytes;
     report->copy = page->record_copy <= RECORD_COPY_REFUSED ? page->record_copy : RECORD_COPY_PLAIN;

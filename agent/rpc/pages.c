@@ -91,8 +91,6 @@ void page_snapshot(const struct control_page *page, struct agent_page *ret_page)
     to->record_bytes = atomic_load(&page->record_bytes);
     to->record_stall_ns = atomic_load(&page->record_stall_ns);
     to->record_collectives = atomic_load(&page->record_collectives);
-    to->record_sent = atomic_load(&page->record_sent);
-    to->record_received = atomic_load(&page->record_received);
     text_copy(to->record_detail, sizeof to->record_detail, "");
     to->record_logged = atomic_load(&page->record_logged);
     to->record_logged_bytes = atomic_load(&page->record_logged_bytes);

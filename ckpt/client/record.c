@@ -49,8 +49,6 @@ static void tell_all(struct tide *tide)
     atomic_store(&page->record_copy_ns, clock_mono_ns() - record->begin_ns);
     atomic_store(&page->record_copy_waits, record->copy_waits);
     atomic_store(&page->record_collectives, record->facts.collectives);
-    atomic_store(&page->record_sent, record->facts.sent);
-    atomic_store(&page->record_received, record->facts.received);
     tell_result(tide);
     atomic_store(&page->recorded_attempt, record->order.attempt);
     atomic_store(&page->recorded_cut, record->order.cut);

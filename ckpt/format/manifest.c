@@ -35,8 +35,6 @@ static const struct codec_field rank_fields[] = {
     CODEC_FIELD(rank_manifest, world_size, CODEC_U32, .required = true),
     CODEC_FIELD(rank_manifest, step, CODEC_U64, .required = true),
     CODEC_FIELD(rank_manifest, collectives, CODEC_U64),
-    CODEC_FIELD(rank_manifest, sent, CODEC_U64),
-    CODEC_FIELD(rank_manifest, received, CODEC_U64),
     CODEC_LIST_OF(rank_manifest, regions, region_entry_codec, TIDE_REGIONS_MAX, .required = true),
     CODEC_FIELD(rank_manifest, data_bytes, CODEC_U64, .required = true),
     CODEC_FIELD(rank_manifest, chunk_bytes, CODEC_U32, .required = true),

@@ -38,7 +38,7 @@ struct rank_manifest {
     uint32_t attempt;
     uint32_t rank, world_size;
     uint64_t step;
-    uint64_t collectives, sent, received;
+    uint64_t collectives;
     LIST_OF(struct region_entry) regions;
     uint64_t data_bytes;
     uint32_t chunk_bytes;

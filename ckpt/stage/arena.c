@@ -136,8 +136,6 @@ static void state_facts(struct slot *slot, const struct slot_header *facts)
     to->world_size = facts->world_size;
     to->step = facts->step;
     to->collectives = facts->collectives;
-    to->sent = facts->sent;
-    to->received = facts->received;
 }
 
 void slot_finish(struct slot *slot, const struct slot_header *facts)

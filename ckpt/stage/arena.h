@@ -52,7 +52,8 @@ struct slot_header {
     uint32_t reserved;
     uint64_t data_offset;
     uint64_t data_bytes;
-    uint64_t collectives, sent, received;
+    uint64_t collectives;
+    uint64_t unused[2]; /* 0 in the digests of what was stored before */
 };
 _Static_assert(sizeof(struct slot_header) <= SLOT_HEADER_BYTES, "the slot header fits");
 

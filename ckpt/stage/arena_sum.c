@@ -68,8 +68,6 @@ static struct digest table_digest(const struct slot_header *h, const struct slot
     all.header.data_offset = h->data_offset;
     all.header.data_bytes = h->data_bytes;
     all.header.collectives = h->collectives;
-    all.header.sent = h->sent;
-    all.header.received = h->received;
     all.regions = digest_of(regions, (size_t)h->region_count * sizeof *regions);
     return digest_of(&all, sizeof all);
 }

@@ -18,9 +18,7 @@ static struct slot_header facts_of(const struct rank_manifest *m)
                             .attempt = m->attempt,
                             .world_size = m->world_size,
                             .step = m->step,
-                            .collectives = m->collectives,
-                            .sent = m->sent,
-                            .received = m->received};
+                            .collectives = m->collectives};
     text_copy(h.job_uid, sizeof h.job_uid, m->uid);
     return h;
 }

@@ -60,8 +60,6 @@ static void describe(struct writer *w, const char *job)
     m->world_size = h.world_size;
     m->step = h.step;
     m->collectives = h.collectives;
-    m->sent = h.sent;
-    m->received = h.received;
     m->data_bytes = h.data_bytes;
     m->chunk_bytes = CHUNK_BYTES;
     digest_hex(w->sum->root, m->root);

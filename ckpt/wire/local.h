@@ -127,7 +127,7 @@ struct control_page {
     _Atomic uint64_t record_copy_ns;            /* R: from the safe point until all of it was copied */
     _Atomic uint64_t record_copy_waits;         /* R: writes of the program that waited for their page */
     _Atomic uint64_t record_collectives;        /* R: of MPI_COMM_WORLD */
-    _Atomic uint64_t record_sent, record_received; /* R */
+    uint64_t record_unused[2];                  /* 0: what is behind keeps its place for ranks that were started before */
     _Atomic uint64_t record_logged, record_logged_bytes; /* R: of the channel log; grow until settled */
     _Atomic uint32_t record_comms;              /* R: of comms[] */
     char record_detail[TIDE_TEXT_MAX + 1];      /* R: why it failed; of a good one, what was not done as the program wanted it */

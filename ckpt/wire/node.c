@@ -88,8 +88,6 @@ static const struct codec_field cut_report_fields[] = {
     CODEC_FIELD(cut_report, bytes, CODEC_U64),
     CODEC_FIELD(cut_report, stall_us, CODEC_U64),
     CODEC_FIELD(cut_report, collectives, CODEC_U64),
-    CODEC_FIELD(cut_report, sent, CODEC_U64),
-    CODEC_FIELD(cut_report, received, CODEC_U64),
     CODEC_FIELD(cut_report, logged, CODEC_U64),
     CODEC_FIELD(cut_report, logged_bytes, CODEC_U64),
     CODEC_ENUM_OF(cut_report, copy, record_copy_names),

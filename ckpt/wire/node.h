@@ -97,7 +97,6 @@ struct cut_report {
     uint64_t bytes;
     uint64_t stall_us;
     uint64_t collectives;   /* MPI collectives entered on MPI_COMM_WORLD since MPI_Init of this generation */
-    uint64_t sent, received; /* MPI point-to-point messages, all communicators */
     uint64_t logged, logged_bytes; /* messages of its channel log; they grow until the epoch is settled */
     unsigned copy;                 /* enum record_copy (local.h) */
     uint64_t copy_us;              /* from its safe point until all of it was copied, where that was behind its back */

@@ -140,7 +140,7 @@ struct cut_scan {
     struct cut_at early;   /* it needed a message that was sent behind the sender's record */
     struct cut_at unequal; /* its collectives differ from those of `first` */
     struct cut_at first;
-    uint64_t bytes, stall_us, sent, received, logged, logged_bytes, copy_us, top_step;
+    uint64_t bytes, stall_us, logged, logged_bytes, copy_us, top_step;
     unsigned copy;
 };
 

@@ -111,13 +111,6 @@ static void judge_seal(struct judging *judging, const struct job_record *record,
              a->rank, scan->first.node, a->collectives, b->rank, scan->unequal.node, b->collectives);
         return;
     }
-    if (scan->sent != scan->received) {
-        struct command *aborted = cut_add_abort(judging, record, ckpt, NULL, -1);
-        TEXT(aborted->event.text,
-             "messages were on their way at step %" PRIu64 ": %" PRIu64 " were sent, %" PRIu64 " were received", ckpt->step,
-             scan->sent, scan->received);
-        return;
-    }
     char why[TIDE_TEXT_MAX + 1];
     if (scan_tells_comms(judging->book, record, ckpt) &&
         scan_comms(judging->book, record, ckpt, why, sizeof why) != CUT_FITS) {

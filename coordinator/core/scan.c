@@ -164,8 +164,6 @@ static void take_copied(struct cut_scan *scan, const struct cut_at *at)
     else if (scan->unequal.node == NULL && report->collectives != scan->first.report->collectives)
         scan->unequal = *at;
     scan->bytes += report->bytes;
-    scan->sent += report->sent;
-    scan->received += report->received;
     scan->logged += report->logged;
     scan->logged_bytes += report->logged_bytes;
     if (report->stall_us > scan->stall_us)

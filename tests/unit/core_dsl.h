@@ -67,7 +67,7 @@ struct fake {
 /* What a rank number does, in every job; set by the story. */
 struct fake_rank {
     int32_t exit_code, signal;
-    bool ends, exec_failed, stuck_start, stuck_step, misses, fails, unequal, sends, deaf_cut, corrupt;
+    bool ends, exec_failed, stuck_start, stuck_step, misses, fails, unequal, deaf_cut, corrupt;
     struct fake_paint paint;
     uint64_t slow;             /* not 0: of its steps from now on only every so many counts */
     uint64_t slow_from;
@@ -320,7 +320,6 @@ static inline void fake_record(struct world *w, struct fake_job *job, const stru
     report->bytes = 1000;
     report->stall_us = 5 + rank;
     report->collectives = order->step + (does->unequal ? 1 : 0);
-    report->sent = does->sends ? 1 : 0;
     TEXT_SET(report->digest, "0123456789abcdef0123456789abcdef");
 }
 

@@ -145,7 +145,7 @@ static int idle_byte(size_t at)
     size_t regions = SLOT_HEADER_BYTES + 2 * sizeof(struct slot_region);
     return (at >= uid_end && at < offsetof(struct slot_header, generation)) ||
            (at >= offsetof(struct slot_header, reserved) && at < offsetof(struct slot_header, data_offset)) ||
-           (at >= sizeof(struct slot_header) && at < SLOT_HEADER_BYTES) || (at >= regions && at < 2 * SLOT_HEADER_BYTES);
+           (at >= offsetof(struct slot_header, unused) && at < SLOT_HEADER_BYTES) || (at >= regions && at < 2 * SLOT_HEADER_BYTES);
 }
 
 static void every_flipped_byte_is_found(void **state)

@@ -212,19 +212,6 @@ static void unequal_collectives_are_no_cut(void **context)
     world_release(&w);
 }
 
-static void messages_on_their_way_are_no_cut(void **context)
-{
-    (void)context;
-    struct world w;
-    start(&w, 2, 1);
-    w.ranks[1].sends = true;
-    by_hand(&w, "j");
-    run(&w, 1500);
-    assert_int_equal(ckpt_of(&w, "j", 1)->state, TIDE_CKPT_ABORTED);
-    assert_text(ckpt_of(&w, "j", 1)->reason, "1 were sent, 0 were received");
-    world_release(&w);
-}
-
 static void what_is_counted_without_colours_is_judged_by_communicator(void **context)
 {
     (void)context;
@@ -354,7 +341,6 @@ int main(void)
         cmocka_unit_test(rank_that_never_arrives_aborts_the_cut_only),
         cmocka_unit_test(unequal_collectives_are_no_cut),
         cmocka_unit_test(what_is_counted_without_colours_is_judged_by_communicator),
-        cmocka_unit_test(messages_on_their_way_are_no_cut),
         cmocka_unit_test(rank_that_finishes_first_aborts_the_cut),
         cmocka_unit_test(failure_aborts_the_open_cut),
         cmocka_unit_test(a_new_leader_goes_on_with_the_open_cut),
