@@ -4,8 +4,13 @@
 
 /* Stories of cut_scripted that are told outside of scripted.c. */
 
+#include <mpi.h>
+
 #define STORY_CHILD "child" /* the first argument of one that a story spawns */
 extern const char *program;
+
+/* To the other rank, and not followed. Disconnect it. */
+MPI_Comm foreign_comm(void);
 
 void story_child(void);
 void story_counted(void);

@@ -7,7 +7,7 @@
 /* Nothing is promised: what is outstanding is counted, and what is not any more is not. */
 
 #if defined(OPEN_MPI) /* Debian's MPICH has no ports */
-static MPI_Comm foreign_comm(void)
+MPI_Comm foreign_comm(void)
 {
     char port[MPI_MAX_PORT_NAME];
     MPI_Comm made;
@@ -118,6 +118,24 @@ static void partitioned(uint64_t epoch)
 }
 #endif
 
+#if defined(OPEN_MPI)
+/* Twice, and received in both ways. */
+static void probed(MPI_Comm comm)
+{
+    int in[2] = {0};
+    MPI_Message message;
+    MPI_Request request;
+    for (int i = 1; i <= 2; i++)
+        MPI_Send(&i, 1, MPI_INT, 0, i, comm);
+    MPI_Mprobe(0, 1, comm, &message, MPI_STATUS_IGNORE);
+    MPI_Mrecv(&in[0], 1, MPI_INT, &message, MPI_STATUS_IGNORE);
+    MPI_Mprobe(0, 2, comm, &message, MPI_STATUS_IGNORE);
+    MPI_Imrecv(&in[1], 1, MPI_INT, &message, &request);
+    MPI_Wait(&request, MPI_STATUS_IGNORE);
+    CHECK(in[0] == 1 && in[1] == 2);
+}
+#endif
+
 void story_counted(void)
 {
     accepted(1);
@@ -127,6 +145,7 @@ void story_counted(void)
 #if defined(OPEN_MPI)
     MPI_Comm foreign = foreign_comm();
     persistent_pair(foreign, 0, 7, "the program has a communicator with processes outside MPI_COMM_WORLD");
+    probed(foreign);
     MPI_Comm_disconnect(&foreign);
     one_outstanding(8);
 #endif

@@ -15,6 +15,17 @@ static void call_iprobe(void)
     CHECK(!found);
 }
 
+#if defined(OPEN_MPI)
+static MPI_Comm foreign;
+
+static void call_iprobe_foreign(void)
+{
+    int found = 1;
+    MPI_Iprobe(0, 3, foreign, &found, MPI_STATUS_IGNORE);
+    CHECK(!found);
+}
+#endif
+
 static void call_win_test(void)
 {
     int done = 1;
@@ -96,6 +107,11 @@ void story_looks(void)
     MPI_Group_free(&other);
     MPI_Group_free(&all);
     MPI_Win_free(&window);
+#if defined(OPEN_MPI)
+    foreign = foreign_comm();
+    looks(6, call_iprobe_foreign);
+    MPI_Comm_disconnect(&foreign);
+#endif
 #if MPI_VERSION >= 4
     looks_for_part(6);
 #endif

@@ -46,6 +46,24 @@ static int real_look(int source, int tag, MPI_Comm handle, int *found, MPI_Messa
                    : real.Iprobe(source, tag, handle, found, status);
 }
 
+/* On a communicator that is not followed. */
+static int look_elsewhere(int source, int tag, MPI_Comm handle, int *found, MPI_Message *message, MPI_Status *status, bool wait)
+{
+    bool blocked = wait && blocked_enter();
+    if (!wait)
+        look_once();
+    *found = wait;
+    int error = real_look(source, tag, handle, found, message, status, wait);
+    if (blocked)
+        blocked_leave();
+    if (inside.on && error == MPI_SUCCESS && *found && message && *message != MPI_MESSAGE_NO_PROC) {
+        inside_lock();
+        inside.matched++;
+        inside_unlock();
+    }
+    return error;
+}
+
 __attribute__((noinline)) static int look_slow(int source, int tag, MPI_Comm handle, int *found, MPI_Message *message,
                                                MPI_Status *status, bool wait)
 {
@@ -54,7 +72,7 @@ __attribute__((noinline)) static int look_slow(int source, int tag, MPI_Comm han
     struct comm *comm = comm_find(handle);
     if (comm == NULL) {
         inside_unlock();
-        return real_look(source, tag, handle, found, message, status, wait);
+        return look_elsewhere(source, tag, handle, found, message, status, wait);
     }
     progress();
     int error;
