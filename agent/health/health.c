@@ -13,9 +13,11 @@ struct fact_part {
     struct health_fact fact; /* ago_ms is filled in when it is reported */
     unsigned phase;          /* enum fact_phase */
     uint64_t began_ns;       /* the present life of it, or the newest time it happened */
+    uint64_t came_ns;        /* the newest time it happened, told or not */
     uint64_t told_ns;        /* it got its serial */
     uint64_t until_ns;       /* fading: gone then; happened: counts until then. 0: for ever */
     uint32_t times;
+    uint32_t counted;        /* of them those that make it worse by their number */
 };
 
 struct health {
@@ -75,7 +77,7 @@ static void part_tell(struct health *health, struct fact_part *part, const struc
     text_copy(fact->subject, sizeof fact->subject, finding->subject);
     fact->state = state;
     fact->restart = finding->restart;
-    fact->latched = finding->latched;
+    fact->latched = fact->latched || finding->latched; /* for good is for good, if it gets worse, too */
     fact->serial = ++health->serial;
     if (part->times > 1)
         snprintf(fact->text, sizeof fact->text, "%.*s (%u times)", TIDE_TEXT_MAX - 32, finding->text, part->times);
@@ -87,7 +89,25 @@ static void part_tell(struct health *health, struct fact_part *part, const struc
 static unsigned escalated(const struct fact_part *part, const struct finding *finding)
 {
     uint32_t most = finding->times_max ? finding->times_max : HEALTH_TIMES_MAX;
-    return part->times >= most && finding->state < TIDE_HEALTH_SUSPECT ? TIDE_HEALTH_SUSPECT : finding->state;
+    bool too_often = most != HEALTH_TIMES_ANY && part->counted >= most;
+    return too_often && finding->state < TIDE_HEALTH_SUSPECT ? TIDE_HEALTH_SUSPECT : finding->state;
+}
+
+/* Has it come once more? One fault writes many lines: what happens in a burst is one time. */
+static bool comes_again(const struct fact_part *part, const struct finding *finding, uint64_t happened_ns)
+{
+    if (part->times == 0)
+        return true;
+    if (finding->for_ms > 0)
+        return happened_ns >= part->came_ns + HEALTH_BURST_MS * NS_PER_MS;
+    return part->phase == FACT_FADING;
+}
+
+/* What is there is worse, and counts still. Only of what is, and is milder now, that is the truth. */
+static bool outweighed(const struct fact_part *part, const struct finding *finding, unsigned state)
+{
+    bool is = part->phase == FACT_RAISED && part->until_ns == 0;
+    return part->times > 0 && state < part->fact.state && (part->fact.latched || !is || finding->for_ms > 0);
 }
 
 static bool take_bad(struct health *health, const struct finding *finding, uint64_t happened_ns, uint64_t now_ns)
@@ -96,21 +116,20 @@ static bool take_bad(struct health *health, const struct finding *finding, uint6
     bool fresh = part == NULL;
     if (fresh && (part = part_make(health, finding->state)) == NULL)
         return false;
-    bool happened = finding->for_ms > 0;
-    bool again = fresh || happened || part->phase == FACT_FADING;
-    if (again) {
-        part->times++;
+    bool happened = finding->for_ms > 0, again = comes_again(part, finding, happened_ns);
+    part->counted += again && finding->times_max != HEALTH_TIMES_ANY;
+    part->came_ns = happened && happened_ns > part->came_ns ? happened_ns : part->came_ns;
+    unsigned state = escalated(part, finding);
+    if (outweighed(part, finding, state))
+        return false;
+    part->times += again;
+    if (again || happened)
         part->began_ns = happened_ns;
-    }
     part->phase = FACT_RAISED;
     part->until_ns = happened ? now_ns + finding->for_ms * NS_PER_MS : 0;
-    unsigned state = escalated(part, finding);
-    /* What is latched was the worst there: nothing milder takes its place. */
-    if (part->fact.latched && (state < part->fact.state || !finding->latched))
-        return false;
     bool storm = !fresh && now_ns - part->told_ns < HEALTH_AGAIN_MS * NS_PER_MS;
-    bool worse = fresh || state > part->fact.state;
-    if (!worse && (happened ? storm : !again && state == part->fact.state))
+    bool news = fresh || state > part->fact.state || (happened ? again && !storm : again || state != part->fact.state);
+    if (!news || (part->fact.latched && state == part->fact.state && !finding->latched))
         return false;
     part_tell(health, part, finding, state, now_ns);
     return true;

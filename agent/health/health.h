@@ -12,13 +12,14 @@
  *                                              (none)
  *
  * A fault that comes back too often within one life of its fact is at least suspect, and its hold is long: a flapping link is
- * not a good link between two flaps. */
+ * not a good link between two flaps. What is milder does not take the place of what is worse, while that counts. */
 
 #include "ckpt/wire/health.h"
 
 #define HEALTH_HOLD_MS 10000u        /* what is over is still said for so long */
 #define HEALTH_FLAP_HOLD_MS 600000u  /* … when it was over before, and came back */
 #define HEALTH_TIMES_MAX 3u          /* so often makes it at least suspect, unless the finding names another number */
+#define HEALTH_BURST_MS 2000u        /* what happens within that of the last time is the same time still */
 #define HEALTH_AGAIN_MS 10000u       /* what happens once more within that is not told anew: a storm is one fact */
 
 /* What a probe found at one subject. */
@@ -28,7 +29,7 @@ struct finding {
     unsigned state;      /* enum tide_health; healthy: nothing is wrong */
     bool restart, latched;
     uint64_t for_ms;     /* something that happened, and is over: it counts for so long. 0: something that is */
-    uint32_t times_max;  /* 0: HEALTH_TIMES_MAX; HEALTH_TIMES_ANY: however often */
+    uint32_t times_max;  /* 0: HEALTH_TIMES_MAX; HEALTH_TIMES_ANY: however often, and it counts for no other finding either */
     char text[TIDE_TEXT_MAX + 1];
 };
 #define HEALTH_TIMES_ANY UINT32_MAX

@@ -41,6 +41,7 @@ void clock_judge(struct clock_past *past, uint64_t wall_ms, uint64_t mono_ms, st
         return;
     ret_finding->state = TIDE_HEALTH_DEGRADED;
     ret_finding->for_ms = CLOCK_FOR_MS;
+    ret_finding->times_max = HEALTH_TIMES_ANY;
     finding_say(ret_finding, "it was set %s by %" PRId64 " ms", step_ms > 0 ? "forward" : "back", step_ms > 0 ? step_ms : -step_ms);
 }
 

@@ -127,7 +127,7 @@ bool kmsg_judge(const char *record, size_t bytes, struct finding *ret_finding)
         if (!row_fits(&rows[i], text))
             continue;
         *ret_finding = (struct finding){
-            .probe = "kernel", .state = rows[i].state, .latched = rows[i].latched, .for_ms = KMSG_FOR_MS};
+            .probe = "kernel", .state = rows[i].state, .latched = rows[i].latched, .for_ms = KMSG_FOR_MS, .times_max = HEALTH_TIMES_ANY};
         text_copy(ret_finding->subject, sizeof ret_finding->subject, rows[i].subject);
         finding_say(ret_finding, "the kernel says: %.200s", text);
         return rows[i].state != TIDE_HEALTH_HEALTHY;

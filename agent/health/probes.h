@@ -17,6 +17,7 @@
 enum xid_scope {
     XID_NOTHING, /* of the program, or follows from another one: no alarm */
     XID_NOTE,    /* shown */
+    XID_PROGRAM, /* the rank there cannot go on, and may have caused it itself */
     XID_RANK,    /* the rank there cannot go on, the GPU can */
     XID_LINK,    /* NVLink: nothing new is started there */
     XID_GPU,     /* the GPU must be reset */

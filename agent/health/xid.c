@@ -7,23 +7,25 @@
 /* Xids that mean something for where ranks may run. Source of `does`: NVIDIA, "XID Errors", chapter "Analyzing Xid Errors with the
  * Xid Catalog", column "Resolution Bucket (Immediate Action)", as of driver R580: RESTART_APP is fatal to the rank, RESET_GPU to
  * the GPU, RESTART_BM to the host; IGNORE alarms nobody. Where the catalog names a workflow, the line says how it was decided.
+ * XID_PROGRAM: its column "Possible causes" has the user's application, or an engine was given a bad address by it. However
+ * often that comes, it says nothing about the GPU.
  * Codes that the catalog lists as unused, of displays or of video engines, are not here: shown if they come, not acted on. */
 static const struct xid_row {
     unsigned code;
     enum xid_scope scope;
     const char *means;
 } rows[] = {
-    {8, XID_RANK, "GPU stopped processing"},
+    {8, XID_PROGRAM, "GPU stopped processing"},
     {11, XID_RANK, "invalid or corrupted push buffer stream"},
-    {13, XID_RANK, "graphics engine exception"},
+    {13, XID_PROGRAM, "graphics engine exception"},
     {25, XID_RANK, "invalid or illegal push buffer stream"},
-    {31, XID_RANK, "GPU memory page fault"},
+    {31, XID_PROGRAM, "GPU memory page fault"},
     {32, XID_RANK, "invalid or corrupted push buffer stream"},
     {37, XID_NOTHING, "driver firmware error"},
     {38, XID_NOTHING, "driver firmware error"},
-    {39, XID_RANK, "copy engine exception"},
-    {40, XID_RANK, "copy engine exception"},
-    {41, XID_RANK, "copy engine exception"},
+    {39, XID_PROGRAM, "copy engine exception"},
+    {40, XID_PROGRAM, "copy engine exception"},
+    {41, XID_PROGRAM, "copy engine exception"},
     /* "The GPU remains in a healthy state": a program's fault, and the program ends. */
     {43, XID_NOTHING, "GPU stopped processing"},
     {44, XID_NOTHING, "graphics engine fault during context switch"},
@@ -38,17 +40,17 @@ static const struct xid_row {
     {64, XID_GPU, "GPU memory remapping failure"},
     {66, XID_NOTHING, "illegal access by driver"},
     {67, XID_NOTHING, "illegal access by driver"},
-    {69, XID_RANK, "graphics engine class error"},
-    {70, XID_RANK, "copy engine error"},
-    {71, XID_RANK, "copy engine error"},
-    {72, XID_RANK, "copy engine error"},
+    {69, XID_PROGRAM, "graphics engine class error"},
+    {70, XID_PROGRAM, "copy engine error"},
+    {71, XID_PROGRAM, "copy engine error"},
+    {72, XID_PROGRAM, "copy engine error"},
     {74, XID_LINK, "NVLink error"}, /* workflow by registers; the other end of the link may be the cause: drained, not failed */
-    {75, XID_RANK, "copy engine error"},
-    {76, XID_RANK, "copy engine error"},
-    {77, XID_RANK, "copy engine error"},
+    {75, XID_PROGRAM, "copy engine error"},
+    {76, XID_PROGRAM, "copy engine error"},
+    {77, XID_PROGRAM, "copy engine error"},
     {79, XID_HOST, "GPU has fallen off the bus"},
     {80, XID_RANK, "corrupted data sent to GPU"},
-    {85, XID_RANK, "copy engine error"},
+    {85, XID_PROGRAM, "copy engine error"},
     {92, XID_NOTE, "high single-bit ECC error rate"},
     {94, XID_RANK, "contained memory error"},
     {95, XID_GPU, "uncontained memory error"},
@@ -59,16 +61,16 @@ static const struct xid_row {
     {119, XID_GPU, "GSP RPC timeout"},
     {120, XID_GPU, "GSP error"},
     {121, XID_NOTHING, "corrected errors on C2C"},
-    {126, XID_RANK, "copy engine error"},
-    {127, XID_RANK, "copy engine error"},
-    {128, XID_RANK, "copy engine error"},
-    {129, XID_RANK, "copy engine error"},
-    {130, XID_RANK, "copy engine error"},
-    {131, XID_RANK, "copy engine error"},
-    {132, XID_RANK, "copy engine error"},
-    {133, XID_RANK, "copy engine error"},
-    {134, XID_RANK, "copy engine error"},
-    {135, XID_RANK, "copy engine error"},
+    {126, XID_PROGRAM, "copy engine error"},
+    {127, XID_PROGRAM, "copy engine error"},
+    {128, XID_PROGRAM, "copy engine error"},
+    {129, XID_PROGRAM, "copy engine error"},
+    {130, XID_PROGRAM, "copy engine error"},
+    {131, XID_PROGRAM, "copy engine error"},
+    {132, XID_PROGRAM, "copy engine error"},
+    {133, XID_PROGRAM, "copy engine error"},
+    {134, XID_PROGRAM, "copy engine error"},
+    {135, XID_PROGRAM, "copy engine error"},
     {136, XID_GPU, "link training failed"},
     {137, XID_NOTHING, "NVLink privilege error"}, /* of the program; IGNORE */
     {140, XID_GPU, "unrecovered ECC error"},
@@ -122,6 +124,7 @@ static const struct {
 } scopes[XID_SCOPES] = {
     [XID_NOTHING] = {TIDE_HEALTH_HEALTHY, false, false, 0, HEALTH_TIMES_ANY, ""},
     [XID_NOTE] = {TIDE_HEALTH_DEGRADED, false, false, XID_NOTE_FOR_MS, HEALTH_TIMES_ANY, ""},
+    [XID_PROGRAM] = {TIDE_HEALTH_DEGRADED, true, false, XID_RANK_FOR_MS, HEALTH_TIMES_ANY, "; fatal to the rank"},
     [XID_RANK] = {TIDE_HEALTH_DEGRADED, true, false, XID_RANK_FOR_MS, XID_RANK_TIMES_MAX, "; fatal to the rank"},
     [XID_LINK] = {TIDE_HEALTH_SUSPECT, true, true, 1, 0, "; its links are not to be trusted"},
     [XID_GPU] = {TIDE_HEALTH_FAILED, false, true, 1, 0, "; fatal to the GPU, which must be reset"},

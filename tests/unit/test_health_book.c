@@ -113,17 +113,83 @@ static void test_what_happened_counts_for_its_time(void **state)
     assert_true(passes(w, 1));
 }
 
-static void test_a_storm_is_one_fact(void **state)
+/* One fault writes a hundred lines, and is one fault. */
+static void test_a_burst_is_one_time(void **state)
 {
     struct world *w = *state;
     unsigned told = 0;
     for (unsigned i = 0; i < 1000; i++) {
-        told += found(w, BAD_AS(DEGRADED, .for_ms = 600000, .times_max = 500));
+        told += found(w, BAD_AS(DEGRADED, .for_ms = 600000));
         passes(w, 1);
+    }
+    assert_int_equal(told, 1);
+    assert_int_equal(said(w)->count, 1);
+    assert_int_equal(said(w)->items[0].state, TIDE_HEALTH_DEGRADED);
+    assert_string_equal(said(w)->items[0].text, "down");
+    passes(w, HEALTH_BURST_MS - 2);
+    assert_false(found(w, BAD_AS(DEGRADED, .for_ms = 600000)));
+    passes(w, HEALTH_BURST_MS);
+    found(w, BAD_AS(DEGRADED, .for_ms = 600000));
+    assert_int_equal(said(w)->items[0].state, TIDE_HEALTH_DEGRADED);
+    passes(w, HEALTH_BURST_MS);
+    assert_true(found(w, BAD_AS(DEGRADED, .for_ms = 600000)));
+    assert_int_equal(said(w)->items[0].state, TIDE_HEALTH_SUSPECT);
+    assert_string_equal(said(w)->items[0].text, "down (3 times)");
+}
+
+static void test_a_storm_is_one_fact(void **state)
+{
+    struct world *w = *state;
+    unsigned told = 0;
+    for (unsigned i = 0; i < 4; i++) {
+        told += found(w, BAD_AS(DEGRADED, .for_ms = 600000, .times_max = 4));
+        passes(w, HEALTH_BURST_MS);
     }
     assert_int_equal(told, 2); /* that it began, and that it became suspect */
     assert_int_equal(said(w)->count, 1);
     assert_int_equal(said(w)->items[0].state, TIDE_HEALTH_SUSPECT);
+}
+
+/* What a program does to a GPU says nothing about the GPU, however often, and does not make what comes besides count for more. */
+static void test_what_does_not_count_makes_nothing_worse(void **state)
+{
+    struct world *w = *state;
+    for (unsigned i = 0; i < 10; i++) {
+        found(w, BAD_AS(DEGRADED, .for_ms = 600000, .times_max = HEALTH_TIMES_ANY));
+        passes(w, 2 * HEALTH_BURST_MS);
+    }
+    found(w, BAD_AS(DEGRADED, .for_ms = 600000));
+    assert_int_equal(said(w)->items[0].state, TIDE_HEALTH_DEGRADED);
+}
+
+static void test_what_is_milder_does_not_hide_what_is_worse(void **state)
+{
+    struct world *w = *state;
+    assert_true(found(w, BAD(.for_ms = 60000)));
+    assert_false(found(w, BAD_AS(DEGRADED, .for_ms = 5000))); /* another thing that happened there */
+    assert_false(found(w, BAD_AS(DEGRADED)));                 /* and one that is */
+    passes(w, 6000);
+    assert_int_equal(said(w)->items[0].state, TIDE_HEALTH_FAILED);
+    assert_false(passes(w, 53999));
+    assert_true(passes(w, 1));
+    assert_true(found(w, BAD_AS(DEGRADED)));
+    assert_int_equal(said(w)->items[0].state, TIDE_HEALTH_DEGRADED);
+    /* What is, and is milder than it was, is told as it is; what happened does not make it look better. */
+    assert_true(found(w, BAD_AS(SUSPECT)));
+    assert_true(found(w, BAD_AS(DEGRADED)));
+    assert_true(found(w, BAD_AS(SUSPECT)));
+    assert_false(found(w, BAD_AS(DEGRADED, .for_ms = 5000)));
+    assert_int_equal(said(w)->items[0].state, TIDE_HEALTH_SUSPECT);
+}
+
+static void test_what_is_latched_may_get_worse(void **state)
+{
+    struct world *w = *state;
+    found(w, BAD_AS(SUSPECT, .latched = true, .for_ms = 1));
+    assert_true(found(w, BAD(.for_ms = 1000)));
+    passes(w, 1000 * HEALTH_FLAP_HOLD_MS);
+    assert_int_equal(said(w)->items[0].state, TIDE_HEALTH_FAILED);
+    assert_true(said(w)->items[0].latched);
 }
 
 static void test_a_serial_is_never_used_twice(void **state)
@@ -176,7 +242,11 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_what_comes_back_is_held_for_long, begin, end),
         cmocka_unit_test_setup_teardown(test_what_is_latched_stays, begin, end),
         cmocka_unit_test_setup_teardown(test_what_happened_counts_for_its_time, begin, end),
+        cmocka_unit_test_setup_teardown(test_a_burst_is_one_time, begin, end),
         cmocka_unit_test_setup_teardown(test_a_storm_is_one_fact, begin, end),
+        cmocka_unit_test_setup_teardown(test_what_does_not_count_makes_nothing_worse, begin, end),
+        cmocka_unit_test_setup_teardown(test_what_is_milder_does_not_hide_what_is_worse, begin, end),
+        cmocka_unit_test_setup_teardown(test_what_is_latched_may_get_worse, begin, end),
         cmocka_unit_test_setup_teardown(test_a_serial_is_never_used_twice, begin, end),
         cmocka_unit_test_setup_teardown(test_the_mildest_makes_room, begin, end),
         cmocka_unit_test_setup_teardown(test_what_is_forgiven_does_not_count, begin, end),

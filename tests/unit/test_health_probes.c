@@ -52,6 +52,15 @@ static void test_xids(void **unused)
         assert_int_equal(finding.latched, table[i].latched);
         assert_string_equal(finding.subject, "GPU 0000:65:00");
     }
+    /* Of a program: it may come as often as it likes. Of the memory: not. */
+    for (unsigned code = 0; code < 200; code++) {
+        struct finding finding;
+        xid_judge(code, "GPU", &finding);
+        if (xid_scope(code) == XID_PROGRAM || code == 13 || code == 31)
+            assert_int_equal(finding.times_max, HEALTH_TIMES_ANY);
+        if (code == 94)
+            assert_int_equal(finding.times_max, XID_RANK_TIMES_MAX);
+    }
     struct finding fallen;
     xid_judge(79, "GPU 0000:65:00", &fallen);
     assert_string_equal(fallen.text, "Xid 79, GPU has fallen off the bus; fatal to the host, which must be started anew");
@@ -108,6 +117,8 @@ static void test_kernel_log(void **unused)
         assert_int_equal(finding.state, table[i].state);
         assert_string_equal(finding.probe, table[i].probe);
         assert_string_equal(finding.subject, table[i].subject);
+        if (strcmp(finding.probe, "kernel") == 0) /* many lines make one fault no worse */
+            assert_int_equal(finding.times_max, HEALTH_TIMES_ANY);
     }
 }
 
@@ -367,6 +378,8 @@ static void test_clocks(void **unused)
         struct finding finding;
         clock_judge(&past, table[i].wall_ms, table[i].mono_ms, &finding);
         assert_int_equal(finding.state, table[i].state);
+        if (finding.state != OK)
+            assert_int_equal(finding.times_max, HEALTH_TIMES_ANY);
     }
 }
 
