@@ -33,6 +33,7 @@ void ecc_judge(struct ecc_past *past, const struct gpu_reading *reading, uint64_
     begin(reading, ret_finding);
     bool ecc = reading->known & GPU_KNOWS_ECC, remap = reading->known & GPU_KNOWS_REMAP;
     bool retired = reading->known & GPU_KNOWS_RETIRED;
+    bool forgot = gpu_forgot(&past->known, reading, GPU_KNOWS_ECC | GPU_KNOWS_REMAP | GPU_KNOWS_RETIRED);
     uint64_t rise = ecc ? uncorrected_since(past, reading) : 0;
     uint64_t corrected = ecc ? growth_of(&past->corrected, reading->ecc_corrected, ECC_STORM_MS, now_ns) : 0;
     if (remap && reading->remap_failed) {
@@ -54,4 +55,6 @@ void ecc_judge(struct ecc_past *past, const struct gpu_reading *reading, uint64_
         ret_finding->state = TIDE_HEALTH_DEGRADED;
         finding_say(ret_finding, "at least %u corrected memory errors within an hour", ECC_STORM_CORRECTED);
     }
+    if (forgot && ret_finding->state < TIDE_HEALTH_SUSPECT)
+        ret_finding->probe = NULL;
 }

@@ -5,13 +5,14 @@
 /* Rates are told by the threshold, not by the count of the moment: else each look would be news. */
 static void nvlink_judge(struct links_past *past, const struct gpu_reading *reading, uint64_t now_ns, struct finding *to)
 {
-    uint64_t crc = growth_of(&past->crc, reading->nvlink_crc, LINKS_WINDOW_MS, now_ns);
-    uint64_t replay = growth_of(&past->replay, reading->nvlink_replay, LINKS_WINDOW_MS, now_ns);
-    uint64_t recovery = growth_of(&past->recovery, reading->nvlink_recovery, LINKS_WINDOW_MS, now_ns);
+    bool links = reading->known & GPU_KNOWS_NVLINK, errors = reading->known & GPU_KNOWS_NVLINK_ERRORS;
+    uint64_t crc = errors ? growth_of(&past->crc, reading->nvlink_crc, LINKS_WINDOW_MS, now_ns) : 0;
+    uint64_t replay = errors ? growth_of(&past->replay, reading->nvlink_replay, LINKS_WINDOW_MS, now_ns) : 0;
+    uint64_t recovery = errors ? growth_of(&past->recovery, reading->nvlink_recovery, LINKS_WINDOW_MS, now_ns) : 0;
     uint32_t most = past->nvlinks_most;
-    if (reading->nvlinks > most)
+    if (links && reading->nvlinks > most)
         past->nvlinks_most = reading->nvlinks;
-    if (reading->nvlinks < most) {
+    if (links && reading->nvlinks < most) {
         to->state = TIDE_HEALTH_FAILED;
         finding_say(to, "%u of %u NVLinks are down", most - reading->nvlinks, most);
     } else if (recovery > 0) {
@@ -28,13 +29,14 @@ void links_judge(struct links_past *past, const struct gpu_reading *reading, uin
 {
     *ret_finding = (struct finding){.probe = "links"};
     text_copy(ret_finding->subject, sizeof ret_finding->subject, reading->subject);
-    if (reading->known & GPU_KNOWS_NVLINK)
-        nvlink_judge(past, reading, now_ns, ret_finding);
-    if (!(reading->known & GPU_KNOWS_PCIE))
-        return;
-    uint64_t replays = growth_of(&past->pcie, reading->pcie_replays, LINKS_WINDOW_MS, now_ns);
+    bool forgot = gpu_forgot(&past->known, reading, GPU_KNOWS_NVLINK | GPU_KNOWS_NVLINK_ERRORS | GPU_KNOWS_PCIE);
+    nvlink_judge(past, reading, now_ns, ret_finding);
+    bool pcie = reading->known & GPU_KNOWS_PCIE;
+    uint64_t replays = pcie ? growth_of(&past->pcie, reading->pcie_replays, LINKS_WINDOW_MS, now_ns) : 0;
     if (replays > PCIE_REPLAYS_MAX && ret_finding->state == TIDE_HEALTH_HEALTHY) {
         ret_finding->state = TIDE_HEALTH_DEGRADED;
         finding_say(ret_finding, "more than %u PCIe replays within a minute", PCIE_REPLAYS_MAX);
     }
+    if (forgot && ret_finding->state < TIDE_HEALTH_SUSPECT)
+        ret_finding->probe = NULL;
 }

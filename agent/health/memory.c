@@ -17,9 +17,12 @@ void memory_judge(struct memory_past *past, const struct gpu_reading *reading, b
         past->least = reading->memory_used;
     past->seen = true;
     if (ranks_here) {
+        past->had_ranks = true;
         past->empty_ns = 0;
         return;
     }
+    if (!past->had_ranks) /* whatever is taken there, it is somebody else's */
+        return;
     if (past->empty_ns == 0)
         past->empty_ns = now_ns;
     uint64_t kept = reading->memory_used - past->least;

@@ -25,11 +25,11 @@ void nic_judge(struct nic_past *past, bool up, uint64_t now_ns, struct finding *
         ret_finding->probe = "nic-flap";
         ret_finding->state = TIDE_HEALTH_DEGRADED;
         ret_finding->for_ms = NIC_FLAP_FOR_MS;
-        ret_finding->times_max = NIC_FLAPS_MAX;
+        ret_finding->times_max = past->needed ? NIC_FLAPS_MAX : HEALTH_TIMES_ANY;
         finding_say(ret_finding, "its link was down for a moment");
     } else if (past->down_ns != 0 && down_ms(past, now_ns) >= NIC_DOWN_MS) {
         past->told = true;
-        ret_finding->state = TIDE_HEALTH_FAILED;
+        ret_finding->state = past->needed ? TIDE_HEALTH_FAILED : TIDE_HEALTH_DEGRADED;
         ret_finding->times_max = HEALTH_TIMES_ANY;
         finding_say(ret_finding, "its link is down");
     } else if (past->down_ns != 0) {

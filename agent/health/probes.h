@@ -2,7 +2,8 @@
 #ifndef AGENT_HEALTH_PROBES_H
 #define AGENT_HEALTH_PROBES_H
 
-/* One verdict per probe: what was read, and what was read before, go in; a finding comes out, healthy when nothing is wrong.
+/* One verdict per probe: what was read, and what was read before, go in; a finding comes out, healthy when nothing is wrong. A
+ * question that was answered before and is not now says nothing: the finding has no probe (NULL), and what was found before stays.
  * PERIOD: how often it is looked at. DEADLINE: a look that takes longer is a finding itself (late_judge). Sources of every
  * threshold are in README.md. */
 
@@ -37,7 +38,7 @@ void xid_judge(unsigned code, const char *gpu, struct finding *ret_finding);
 /* Bits of gpu_reading.known: what this driver and this GPU can say. */
 enum {
     GPU_KNOWS_ECC = 1, GPU_KNOWS_REMAP = 2, GPU_KNOWS_RETIRED = 4, GPU_KNOWS_THROTTLE = 8, GPU_KNOWS_PCIE = 16,
-    GPU_KNOWS_NVLINK = 32, GPU_KNOWS_RECOVERY = 64, GPU_KNOWS_MEMORY = 128
+    GPU_KNOWS_NVLINK = 32, GPU_KNOWS_RECOVERY = 64, GPU_KNOWS_MEMORY = 128, GPU_KNOWS_NVLINK_ERRORS = 256, GPU_KNOWS = 511
 };
 
 struct gpu_reading {
@@ -71,6 +72,7 @@ uint64_t growth_of(struct growth *growth, uint64_t value, uint64_t window_ms, ui
 #define ECC_RISEN_FOR_MS 3600000u
 #define ECC_RETIRED_MAX 60u       /* pages: from there on the board is replaced */
 struct ecc_past {
+    unsigned known; /* of it, so far */
     struct growth corrected;
     bool seen;
     uint64_t uncorrected;
@@ -81,6 +83,7 @@ void ecc_judge(struct ecc_past *past, const struct gpu_reading *reading, uint64_
 #define THROTTLE_DEGRADED_MS 10000u /* without a break */
 #define THROTTLE_SUSPECT_MS 120000u
 struct throttle_past {
+    unsigned known;    /* of it, so far */
     uint64_t since_ns; /* 0: it is not slowed down */
 };
 void throttle_judge(struct throttle_past *past, const struct gpu_reading *reading, uint64_t now_ns, struct finding *ret_finding);
@@ -91,13 +94,22 @@ void throttle_judge(struct throttle_past *past, const struct gpu_reading *readin
 #define NVLINK_CRC_MAX 100u   /* a minute */
 #define LINKS_WINDOW_MS 60000u
 struct links_past {
+    unsigned known; /* of it, so far */
     struct growth pcie, crc, replay, recovery;
     uint32_t nvlinks_most;
 };
 void links_judge(struct links_past *past, const struct gpu_reading *reading, uint64_t now_ns, struct finding *ret_finding);
 
 /* lost.c: not there any more, or it says itself what it needs */
-void lost_judge(const struct gpu_reading *reading, struct finding *ret_finding);
+struct lost_past {
+    unsigned known; /* of it, so far */
+};
+void lost_judge(struct lost_past *past, const struct gpu_reading *reading, struct finding *ret_finding);
+
+/* Is one of `wants` unknown now that was known before? Keeps what was. */
+bool gpu_forgot(unsigned *known, const struct gpu_reading *reading, unsigned wants);
+/* "NVLinks, used memory": the questions that these bits of `known` are about. */
+void gpu_questions(unsigned known, char *to, size_t size);
 
 /* memory.c: what killed ranks leave on a device */
 #define MEMORY_GRACE_MS 50000u
@@ -105,6 +117,7 @@ void lost_judge(const struct gpu_reading *reading, struct finding *ret_finding);
 struct memory_past {
     bool seen;
     uint64_t least;    /* used, ever: what the driver takes for itself */
+    bool had_ranks;    /* since this agent was started */
     uint64_t empty_ns; /* no rank is on this host since then */
 };
 void memory_judge(struct memory_past *past, const struct gpu_reading *reading, bool ranks_here, uint64_t now_ns,
@@ -116,11 +129,12 @@ void late_judge(const char *probe, const char *what, uint64_t took_ms, uint64_t 
 
 /* ---- nic.c: links of network interfaces, told by the kernel at once ---- */
 
-#define NIC_DOWN_MS 500u   /* down for so long: failed. Shorter: it flapped */
+#define NIC_DOWN_MS 500u   /* down for so long: failed, if ranks need it. Shorter: it flapped */
 #define NIC_FLAP_FOR_MS 300000u
 #define NIC_FLAPS_MAX 2u   /* within that: suspect */
 struct nic_past {
     char name[32];
+    bool needed;       /* by ranks: it was named, or the host's address is its. Others are only shown */
     bool seen_up;      /* one that never was cannot go down */
     bool up, told;
     uint64_t down_ns;  /* since then; 0: it is up */
@@ -137,13 +151,18 @@ uint64_t nic_wait_ms(const struct nic_past *past, uint64_t now_ns);
 #define PORT_SYMBOLS_MAX 120u /* errors an hour: IBTA allows a bit error rate of 1e-12 */
 #define PORT_SYMBOLS_MS 3600000u
 #define PORT_ACTIVE 4u        /* "4: ACTIVE" */
+enum { PORT_KNOWS_DOWNED = 1, PORT_KNOWS_SYMBOLS = 2 };
 struct port_reading {
     char subject[HEALTH_SUBJECT_MAX + 1]; /* "mlx5_0 port 1" */
     unsigned state;
+    unsigned known; /* of the counters */
     uint64_t link_downed, symbol_errors;
 };
+#define PORT_DOWN_LOOKS 2u /* in a row not active: one may be in the middle of a change */
 struct port_past {
     bool seen_active;
+    unsigned down_looks;
+    unsigned known; /* of the counters, so far */
     bool seen;
     uint64_t link_downed;
     struct growth symbols;

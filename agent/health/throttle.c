@@ -20,6 +20,11 @@ void throttle_judge(struct throttle_past *past, const struct gpu_reading *readin
 {
     *ret_finding = (struct finding){.probe = "throttle", .times_max = HEALTH_TIMES_ANY};
     text_copy(ret_finding->subject, sizeof ret_finding->subject, reading->subject);
+    if (gpu_forgot(&past->known, reading, GPU_KNOWS_THROTTLE)) {
+        past->since_ns = 0; /* whether there was a break nobody knows */
+        ret_finding->probe = NULL;
+        return;
+    }
     const char *means = NULL;
     bool hot = false;
     for (size_t i = 0; i < sizeof reasons / sizeof reasons[0]; i++)

@@ -215,7 +215,7 @@ static void test_links(void **unused)
     struct links_past past = {0};
     for (size_t i = 0; i < ROWS(table); i++) {
         struct finding finding;
-        struct gpu_reading reading = {.known = GPU_KNOWS_PCIE | GPU_KNOWS_NVLINK, .pcie_replays = table[i].pcie,
+        struct gpu_reading reading = {.known = GPU_KNOWS_PCIE | GPU_KNOWS_NVLINK | GPU_KNOWS_NVLINK_ERRORS, .pcie_replays = table[i].pcie,
                                       .nvlinks = table[i].nvlinks, .nvlink_crc = table[i].crc,
                                       .nvlink_replay = table[i].replay, .nvlink_recovery = table[i].recovery};
         links_judge(&past, &reading, at_ms(table[i].second * 1000), &finding);
@@ -239,9 +239,63 @@ static void test_lost_gpus_and_what_they_need(void **unused)
     };
     for (size_t i = 0; i < ROWS(table); i++) {
         struct finding finding;
-        lost_judge(&table[i].reading, &finding);
+        struct lost_past past = {0};
+        lost_judge(&past, &table[i].reading, &finding);
         assert_int_equal(finding.state, table[i].state);
     }
+}
+
+/* What was answered before and is not now: no verdict, and what was found stays. */
+static void test_unknown_is_no_verdict(void **unused)
+{
+    (void)unused;
+    struct finding finding;
+    struct gpu_reading all = {.known = GPU_KNOWS, .nvlinks = 18, .nvlink_crc = 5000, .nvlink_replay = 70, .nvlink_recovery = 3,
+                              .pcie_replays = 900, .ecc_corrected = 90000, .ecc_uncorrected = 4};
+    struct gpu_reading none = {.known = 0}, less = all;
+    struct links_past links = {0};
+    links_judge(&links, &all, at_ms(0), &finding);
+    links_judge(&links, &none, at_ms(1000), &finding);
+    assert_null(finding.probe);
+    less.known &= ~(unsigned)GPU_KNOWS_NVLINK_ERRORS;
+    less.nvlink_crc = less.nvlink_replay = less.nvlink_recovery = 0;
+    links_judge(&links, &less, at_ms(2000), &finding);
+    assert_null(finding.probe);
+    links_judge(&links, &all, at_ms(3000), &finding); /* known again, and nothing has grown */
+    assert_string_equal(finding.probe, "links");
+    assert_int_equal(finding.state, OK);
+    less = all;
+    less.known &= ~(unsigned)GPU_KNOWS_PCIE;
+    less.nvlinks = 17; /* what is known to be bad is told */
+    links_judge(&links, &less, at_ms(4000), &finding);
+    assert_int_equal(finding.state, FAILED);
+
+    struct ecc_past ecc = {0};
+    ecc_judge(&ecc, &all, at_ms(0), &finding);
+    ecc_judge(&ecc, &none, at_ms(1000), &finding);
+    assert_null(finding.probe);
+    ecc_judge(&ecc, &all, at_ms(2000), &finding);
+    assert_int_equal(finding.state, OK);
+    struct throttle_past throttle = {0};
+    all.throttle = 0x40;
+    throttle_judge(&throttle, &all, at_ms(0), &finding);
+    throttle_judge(&throttle, &none, at_ms(THROTTLE_DEGRADED_MS), &finding);
+    assert_null(finding.probe);
+    throttle_judge(&throttle, &all, at_ms(THROTTLE_DEGRADED_MS + 1000), &finding);
+    assert_int_equal(finding.state, OK); /* nobody knows that there was no break */
+    struct lost_past lost = {0};
+    lost_judge(&lost, &none, &finding);
+    assert_null(finding.probe);
+    all.recovery = 2;
+    lost_judge(&lost, &all, &finding);
+    assert_int_equal(finding.state, FAILED);
+    less = all;
+    less.known &= ~(unsigned)GPU_KNOWS_RECOVERY;
+    lost_judge(&lost, &less, &finding);
+    assert_null(finding.probe);
+    char text[TIDE_TEXT_MAX];
+    gpu_questions(GPU_KNOWS_NVLINK | GPU_KNOWS_MEMORY, text, sizeof text);
+    assert_string_equal(text, "NVLinks, used memory");
 }
 
 static void test_memory_that_is_not_given_back(void **unused)
@@ -265,6 +319,14 @@ static void test_memory_that_is_not_given_back(void **unused)
         memory_judge(&past, &reading, table[i].ranks, at_ms(table[i].second * 1000), &finding);
         if (finding.state != table[i].state)
             fail_msg("second %u: %u, not %u", (unsigned)table[i].second, finding.state, table[i].state);
+    }
+    /* Where no rank ever was, what is taken is somebody else's. */
+    past = (struct memory_past){0};
+    for (unsigned second = 0; second < 1000; second += 100) {
+        struct finding finding;
+        struct gpu_reading reading = {.known = GPU_KNOWS_MEMORY, .memory_used = second * 100 * mib};
+        memory_judge(&past, &reading, false, at_ms(second * 1000), &finding);
+        assert_int_equal(finding.state, OK);
     }
 }
 
@@ -298,7 +360,7 @@ static void test_interfaces(void **unused)
         {13000, false, NULL, OK}, {13499, false, NULL, OK}, {13500, false, "nic", FAILED}, {20000, false, "nic", FAILED},
         {21000, true, "nic", OK},
     };
-    struct nic_past past = {.name = "eth1"};
+    struct nic_past past = {.name = "eth1", .needed = true};
     for (size_t i = 0; i < ROWS(table); i++) {
         struct finding finding;
         nic_judge(&past, table[i].up, at_ms(table[i].ms), &finding);
@@ -311,11 +373,24 @@ static void test_interfaces(void **unused)
     struct finding finding;
     nic_judge(&past, false, at_ms(30000), &finding);
     assert_int_equal(nic_wait_ms(&past, at_ms(30100)), NIC_DOWN_MS - 100);
+    nic_judge(&past, false, at_ms(30500), &finding);
+    assert_int_equal(finding.state, FAILED);
+    /* One that no rank needs is only shown, whatever it does. */
+    past = (struct nic_past){.name = "eth7"};
+    nic_judge(&past, true, at_ms(0), &finding);
+    nic_judge(&past, false, at_ms(100), &finding);
+    nic_judge(&past, true, at_ms(200), &finding);
+    assert_string_equal(finding.probe, "nic-flap");
+    assert_int_equal(finding.times_max, HEALTH_TIMES_ANY);
+    nic_judge(&past, false, at_ms(1000), &finding);
+    nic_judge(&past, false, at_ms(2000), &finding);
+    assert_int_equal(finding.state, DEGRADED);
 }
 
 static void test_ports(void **unused)
 {
     (void)unused;
+    enum { UNKNOWN = 128 };
     static const struct {
         uint64_t second;
         struct port_reading reading;
@@ -328,15 +403,26 @@ static void test_ports(void **unused)
         {4000, {.state = 4, .link_downed = 4, .symbol_errors = 1022}, OK},
         {4001, {.state = 4, .link_downed = 5, .symbol_errors = 1022}, DEGRADED},
         {4002, {.state = 4, .link_downed = 5, .symbol_errors = 1022}, OK},
-        {4003, {.state = 2, .link_downed = 6, .symbol_errors = 1022}, FAILED},
-        {4004, {.state = 4, .link_downed = 0, .symbol_errors = 0}, OK}, /* counters were cleared */
+        {4003, {.state = 2, .link_downed = 6, .symbol_errors = 1022}, OK}, /* one look may be in the middle of a change … */
+        {4004, {.state = 4, .link_downed = 6, .symbol_errors = 1022}, DEGRADED}, /* … of which the counter tells */
+        {4005, {.state = 2, .link_downed = 7, .symbol_errors = 1022}, OK},
+        {4006, {.state = 1, .link_downed = 7, .symbol_errors = 1022}, FAILED},
+        {4007, {.state = 1, .link_downed = 7, .symbol_errors = 1022}, FAILED},
+        {4008, {.state = 4, .link_downed = 0, .symbol_errors = 0}, OK}, /* counters were cleared */
+        {4009, {.state = 4, .link_downed = 3, .symbol_errors = 500, .known = UNKNOWN}, OK},
+        {4010, {.state = 4, .link_downed = 0, .symbol_errors = 0}, OK},
     };
+    enum { ALL = PORT_KNOWS_DOWNED | PORT_KNOWS_SYMBOLS };
     struct port_past past = {0};
     for (size_t i = 0; i < ROWS(table); i++) {
         struct finding finding;
-        port_judge(&past, &table[i].reading, at_ms(table[i].second * 1000), &finding);
+        struct port_reading reading = table[i].reading;
+        reading.known = reading.known == UNKNOWN ? 0 : ALL;
+        port_judge(&past, &reading, at_ms(table[i].second * 1000), &finding);
         if (finding.state != table[i].state)
             fail_msg("second %u: %u, not %u", (unsigned)table[i].second, finding.state, table[i].state);
+        bool told = reading.known == ALL && past.down_looks != 1;
+        assert_int_equal(finding.probe != NULL, told);
     }
 }
 
@@ -461,6 +547,7 @@ int main(void)
         cmocka_unit_test(test_throttle),
         cmocka_unit_test(test_links),
         cmocka_unit_test(test_lost_gpus_and_what_they_need),
+        cmocka_unit_test(test_unknown_is_no_verdict),
         cmocka_unit_test(test_memory_that_is_not_given_back),
         cmocka_unit_test(test_a_look_that_does_not_end),
         cmocka_unit_test(test_interfaces),

@@ -52,8 +52,12 @@ struct watch {
     uv_poll_t netlink_poll, kmsg_poll;
     int netlink, kmsg;        /* -1: none */
     struct nic_past nics[WATCH_NICS_MAX];
-    int nic_index[WATCH_NICS_MAX];
+    struct {
+        int index;            /* of the kernel, now: an interface that is made anew has another */
+        bool listed;          /* by the dump that is going on */
+    } nic_at[WATCH_NICS_MAX];
     size_t nic_count;
+    uint32_t dump;            /* sequence number of the newest */
     struct looker lookers[LOOKERS];
     /* Below: under the lock. */
     pthread_mutex_t lock;
@@ -81,7 +85,17 @@ bool look_nccl(struct looker *looker);
 /* One port, from below `root` (/sys/class/infiniband in a test's directory). False: it cannot be read. */
 bool port_read(const char *root, const char *device, const char *port, struct port_reading *ret_reading);
 
-/* kernel.c: on the loop; what cannot be opened is said once */
+/* "/proc/pressure/io" of this host, or below the root of a test. */
+#define WATCH_PATH_MAX 512u
+void watch_path(const struct watch *watch, const char *path, char to[WATCH_PATH_MAX]);
+
+/* nics.c: what the kernel says of links, as it came; true: some of it was lost, and all has to be asked for anew */
+bool nics_hear(struct watch *watch, const void *bytes, size_t count);
+/* The descriptor's poll handle: libuv stops it when the kernel reports an error there, and that is how "some was lost" is said. */
+void nics_ready(uv_poll_t *poll, int status, int events);
+void kmsg_ready(uv_poll_t *poll, int status, int events);
+
+/* kernel.c, nics.c: on the loop; what cannot be opened is said once */
 void kernel_open(struct watch *watch);
 void nics_open(struct watch *watch);
 void nics_wait(struct watch *watch);

@@ -12,6 +12,8 @@ struct gpu_past {
     struct throttle_past throttle;
     struct links_past links;
     struct memory_past memory;
+    struct lost_past lost;
+    unsigned known, unknown; /* what it told so far; what of that it does not tell now, as said */
 };
 
 struct gpus_past {
@@ -29,10 +31,24 @@ static bool ranks_here(struct watch *watch)
     return some;
 }
 
+/* A question that is not answered any more is no fault of the GPU, but people should know that nobody looks. */
+static void say_unknown(struct gpu_past *past, const struct gpu_reading *reading)
+{
+    char names[TIDE_TEXT_MAX];
+    past->known |= reading->known;
+    unsigned unknown = reading->lost ? 0 : past->known & ~reading->known;
+    if (unknown & ~past->unknown) {
+        gpu_questions(unknown, names, sizeof names);
+        log_warn("health: %s: NVML does not tell %s any more: unknown, and not judged", reading->subject, names);
+    }
+    past->unknown = unknown;
+}
+
 static void judge_gpu(struct watch *watch, struct gpu_past *past, const struct gpu_reading *reading, uint64_t now_ns)
 {
     struct finding finding;
-    lost_judge(reading, &finding);
+    say_unknown(past, reading);
+    lost_judge(&past->lost, reading, &finding);
     watch_found(watch, &finding, now_ns);
     if (reading->lost) /* what else it says is of nothing */
         return;

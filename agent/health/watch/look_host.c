@@ -31,12 +31,14 @@ static void look_disk(struct looker *looker, const char *path)
 
 static void look_pressure(struct looker *looker, struct host_past *past)
 {
+    char path[WATCH_PATH_MAX];
     static const char *const paths[PSI_KINDS] = {"/proc/pressure/memory", "/proc/pressure/io"};
     for (unsigned kind = 0; kind < PSI_KINDS; kind++) {
         char *text = NULL;
         size_t bytes = 0;
         struct finding finding;
-        if (fsx_read(paths[kind], PRESSURE_MAX, &text, &bytes, NULL) == TIDE_OK) {
+        watch_path(looker->watch, paths[kind], path);
+        if (fsx_read(path, PRESSURE_MAX, &text, &bytes, NULL) == TIDE_OK) {
             psi_judge(&past->psi[kind], kind, text, &finding);
             watch_found(looker->watch, &finding, clock_mono_ns());
         }

@@ -42,11 +42,10 @@ bool port_read(const char *root, const char *device, const char *port, struct po
     if (!read_number(path, &state))
         return false;
     ret_reading->state = (unsigned)state;
-    /* Counters that a driver does not have stay 0, and never grow. */
     snprintf(path, sizeof path, "%.200s/%.60s/ports/%.8s/counters/link_downed", root, device, port);
-    read_number(path, &ret_reading->link_downed);
+    ret_reading->known |= read_number(path, &ret_reading->link_downed) ? PORT_KNOWS_DOWNED : 0;
     snprintf(path, sizeof path, "%.200s/%.60s/ports/%.8s/counters/symbol_error", root, device, port);
-    read_number(path, &ret_reading->symbol_errors);
+    ret_reading->known |= read_number(path, &ret_reading->symbol_errors) ? PORT_KNOWS_SYMBOLS : 0;
     return true;
 }
 
@@ -61,11 +60,11 @@ static struct port_past *past_of(struct ports_past *past, const char *subject)
     return &past->ports[past->count++].past;
 }
 
-static void look_port(struct looker *looker, const char *device, const char *port)
+static void look_port(struct looker *looker, const char *root, const char *device, const char *port)
 {
     struct port_reading reading;
     struct finding finding;
-    if (!port_read(IB_ROOT, device, port, &reading))
+    if (!port_read(root, device, port, &reading))
         return;
     struct port_past *past = past_of(looker->past, reading.subject);
     if (past == NULL)
@@ -75,14 +74,14 @@ static void look_port(struct looker *looker, const char *device, const char *por
     watch_found(looker->watch, &finding, now_ns);
 }
 
-static void look_device(struct looker *looker, const char *device)
+static void look_device(struct looker *looker, const char *root, const char *device)
 {
-    char path[512];
-    snprintf(path, sizeof path, IB_ROOT "/%.60s/ports", device);
+    char path[WATCH_PATH_MAX + 80];
+    snprintf(path, sizeof path, "%s/%.60s/ports", root, device);
     DIR *ports = opendir(path);
     for (struct dirent *entry; ports != NULL && (entry = readdir(ports)) != NULL;)
         if (entry->d_name[0] != '.')
-            look_port(looker, device, entry->d_name);
+            look_port(looker, root, device, entry->d_name);
     if (ports != NULL)
         closedir(ports);
 }
@@ -90,14 +89,16 @@ static void look_device(struct looker *looker, const char *device)
 /* A host without InfiniBand is looked at once. */
 bool look_ib(struct looker *looker)
 {
-    DIR *devices = opendir(IB_ROOT);
+    char root[WATCH_PATH_MAX];
+    watch_path(looker->watch, IB_ROOT, root);
+    DIR *devices = opendir(root);
     if (devices == NULL)
         return false;
     if (looker->past == NULL)
         looker->past = mem_alloc(sizeof(struct ports_past));
     for (struct dirent *entry; (entry = readdir(devices)) != NULL;)
         if (entry->d_name[0] != '.')
-            look_device(looker, entry->d_name);
+            look_device(looker, root, entry->d_name);
     closedir(devices);
     return true;
 }

@@ -159,10 +159,16 @@ static void read_links(const struct nvml_calls *calls, nvml_device device, struc
         to->pcie_replays = replays;
     }
     for (unsigned link = 0; calls->nvmlDeviceGetNvLinkState != NULL && link < NVML_NVLINKS_MAX; link++) {
-        if (!good(to, calls->nvmlDeviceGetNvLinkState(device, link, &active)))
-            break;
-        to->known |= GPU_KNOWS_NVLINK;
-        to->nvlinks += active != 0;
+        nvml_return code = calls->nvmlDeviceGetNvLinkState(device, link, &active);
+        if (good(to, code)) {
+            to->known |= GPU_KNOWS_NVLINK;
+            to->nvlinks += active != 0;
+            continue;
+        }
+        /* There is no such link; or nobody knows, and then how many are active is not known either. */
+        if (code != NVML_ERROR_INVALID_ARGUMENT && code != NVML_ERROR_NOT_SUPPORTED)
+            to->known &= ~(unsigned)GPU_KNOWS_NVLINK;
+        break;
     }
 }
 
@@ -190,8 +196,12 @@ static void read_fields(const struct nvml_calls *calls, nvml_device device, stru
     const int count = (int)(sizeof values / sizeof values[0]);
     if (calls->nvmlDeviceGetFieldValues == NULL || !good(to, calls->nvmlDeviceGetFieldValues(device, count, values)))
         return;
-    for (size_t i = 0; i < sizeof to_count / sizeof to_count[0]; i++)
-        *to_count[i] = values[i].status == NVML_SUCCESS ? number_of(&values[i]) : 0;
+    bool all = true;
+    for (size_t i = 0; i < sizeof to_count / sizeof to_count[0]; i++) {
+        all = all && values[i].status == NVML_SUCCESS;
+        *to_count[i] = all ? number_of(&values[i]) : 0;
+    }
+    to->known |= all ? GPU_KNOWS_NVLINK_ERRORS : 0;
     const struct nvml_field_value *action = &values[count - 1];
     if (action->status != NVML_SUCCESS || (to->known & GPU_KNOWS_RECOVERY))
         return;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "agent/health/watch/watch.h"
 
+#include <stdio.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -61,6 +62,8 @@ void watch_take(struct watch *watch, const struct finding *finding, uint64_t at_
 
 void watch_found(struct watch *watch, const struct finding *finding, uint64_t at_ns)
 {
+    if (finding->probe == NULL) /* not known, or not decided */
+        return;
     pthread_mutex_lock(&watch->lock);
     bool room = watch->found_count < WATCH_FOUND_MAX && !watch->stop;
     if (room)
@@ -68,6 +71,11 @@ void watch_found(struct watch *watch, const struct finding *finding, uint64_t at
     pthread_mutex_unlock(&watch->lock);
     if (room)
         uv_async_send(&watch->async);
+}
+
+void watch_path(const struct watch *watch, const char *path, char to[WATCH_PATH_MAX])
+{
+    snprintf(to, WATCH_PATH_MAX, "%.255s%.255s", watch->options.root != NULL ? watch->options.root : "", path);
 }
 
 bool watch_stopping(struct watch *watch)

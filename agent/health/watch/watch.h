@@ -27,9 +27,12 @@ MUST_USE enum tide_status watch_parse(const char *text, unsigned *ret_probes, st
 
 struct watch_options {
     unsigned probes;         /* enum watch_probe */
-    const char *nics;        /* "eth1,eth2"; empty: those that are hardware */
+    const char *nics;        /* "eth1,eth2"; empty: those that are hardware; then only the one with `address` is one that ranks need */
     const char *address;     /* of this host, as its ranks know it */
     const char *disks[WATCH_DISKS_MAX];
+    const char *root;        /* what is looked at below /dev, /proc and /sys is there; NULL: this host's */
+    uint16_t ras_port;       /* 0: RAS_PORT */
+    uint64_t hang_ms;        /* a rank that is behind in a collective for so long hangs (ras.h); 0: that is never said */
 };
 
 struct watch;

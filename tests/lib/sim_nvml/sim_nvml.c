@@ -13,7 +13,9 @@
  *     recovery GPU ACTION
  *     memory GPU BYTES               used
  *     lost GPU                       it has fallen off the bus: every call says so
- *     hang SECONDS                   every call takes so long
+ *     fails GPU CALL                 that call fails, for no known reason: ecc, remap, replays, nvlink, fields, clocks, memory, or
+ *                                    fieldN: of the fields that of that number only
+ *     hang SECONDS                   every call takes so long, or until that line is gone
  *
  * It shows what the agent asks, and what it makes of the answers; nothing about real drivers. */
 
@@ -27,14 +29,16 @@
 #define SIM_GPUS_MAX 8u
 #define SIM_LINKS 4u
 #define SIM_POLL_NS 10000000l
+#define SIM_POLLS_A_SECOND 100u
+#define NVML_ERROR_UNKNOWN 999
 #define NVML_ERROR_UNINITIALIZED 1
-#define NVML_ERROR_INVALID_ARGUMENT 2
 
 struct nvml_device_st {
     unsigned index;
     unsigned long long corrected, uncorrected, throttle, memory;
     unsigned remap_pending, remap_failed, retired, retired_pending, replays, links, crc, recovery;
     int lost, registered;
+    char fails[16];
 };
 
 struct nvml_event_set_st {
@@ -86,11 +90,12 @@ static void read_line(const char *line, unsigned skip, struct told *to)
         at->recovery = a;
     if (sscanf(line, "memory %*u %llu", &x) == 1)
         at->memory = x;
+    sscanf(line, "fails %*u %15s", at->fails);
     if (strcmp(word, "lost") == 0)
         at->lost = 1;
 }
 
-static struct told look(unsigned skip)
+static struct told look_once(unsigned skip)
 {
     struct told told = {.gpus = 2};
     const char *path = getenv("SIM_NVML");
@@ -102,13 +107,19 @@ static struct told look(unsigned skip)
         read_line(line, skip, &told);
     if (file != NULL)
         fclose(file);
-    for (unsigned s = 0; s < told.hang_s; s++)
-        nanosleep(&(struct timespec){.tv_sec = 1}, NULL);
+    return told;
+}
+
+static struct told look(unsigned skip)
+{
+    struct told told = look_once(skip);
+    for (unsigned polls = 0; polls < told.hang_s * SIM_POLLS_A_SECOND && look_once(skip).hang_s > 0; polls++)
+        nanosleep(&(struct timespec){.tv_nsec = SIM_POLL_NS}, NULL);
     return told;
 }
 
 /* What is told of that GPU; its status otherwise. */
-static nvml_return of(nvml_device device, struct nvml_device_st *ret_gpu)
+static nvml_return of(nvml_device device, const char *call, struct nvml_device_st *ret_gpu)
 {
     if (!initialized)
         return NVML_ERROR_UNINITIALIZED;
@@ -116,6 +127,8 @@ static nvml_return of(nvml_device device, struct nvml_device_st *ret_gpu)
         return NVML_ERROR_INVALID_ARGUMENT;
     struct told told = look(0);
     *ret_gpu = told.gpu[device - handles];
+    if (!ret_gpu->lost && strcmp(ret_gpu->fails, call) == 0)
+        return NVML_ERROR_UNKNOWN;
     return ret_gpu->lost ? NVML_ERROR_GPU_IS_LOST : NVML_SUCCESS;
 }
 
@@ -182,7 +195,7 @@ nvml_return nvmlEventSetWait_v2(nvml_event_set set, struct nvml_event_data *data
 nvml_return nvmlDeviceGetTotalEccErrors(nvml_device device, unsigned type, unsigned counter, unsigned long long *count)
 {
     struct nvml_device_st gpu;
-    nvml_return code = of(device, &gpu);
+    nvml_return code = of(device, "ecc", &gpu);
     (void)counter; /* of a GPU that is as old as its driver */
     *count = code != NVML_SUCCESS ? 0 : type == NVML_ERRORS_CORRECTED ? gpu.corrected : gpu.uncorrected;
     return code;
@@ -191,7 +204,7 @@ nvml_return nvmlDeviceGetTotalEccErrors(nvml_device device, unsigned type, unsig
 nvml_return nvmlDeviceGetRemappedRows(nvml_device device, unsigned *corrected, unsigned *uncorrected, unsigned *pending, unsigned *failed)
 {
     struct nvml_device_st gpu;
-    nvml_return code = of(device, &gpu);
+    nvml_return code = of(device, "remap", &gpu);
     if (code != NVML_SUCCESS)
         return code;
     *corrected = *uncorrected = 0;
@@ -203,7 +216,7 @@ nvml_return nvmlDeviceGetRemappedRows(nvml_device device, unsigned *corrected, u
 nvml_return nvmlDeviceGetRetiredPages(nvml_device device, unsigned cause, unsigned *count, unsigned long long *pages)
 {
     struct nvml_device_st gpu;
-    nvml_return code = of(device, &gpu);
+    nvml_return code = of(device, "retired", &gpu);
     if (code != NVML_SUCCESS)
         return code;
     (void)pages;
@@ -214,7 +227,7 @@ nvml_return nvmlDeviceGetRetiredPages(nvml_device device, unsigned cause, unsign
 nvml_return nvmlDeviceGetRetiredPagesPendingStatus(nvml_device device, unsigned *pending)
 {
     struct nvml_device_st gpu;
-    nvml_return code = of(device, &gpu);
+    nvml_return code = of(device, "retired", &gpu);
     *pending = code == NVML_SUCCESS ? gpu.retired_pending : 0;
     return code;
 }
@@ -222,7 +235,7 @@ nvml_return nvmlDeviceGetRetiredPagesPendingStatus(nvml_device device, unsigned 
 nvml_return nvmlDeviceGetCurrentClocksThrottleReasons(nvml_device device, unsigned long long *reasons)
 {
     struct nvml_device_st gpu;
-    nvml_return code = of(device, &gpu);
+    nvml_return code = of(device, "clocks", &gpu);
     *reasons = code == NVML_SUCCESS ? gpu.throttle : 0;
     return code;
 }
@@ -230,15 +243,17 @@ nvml_return nvmlDeviceGetCurrentClocksThrottleReasons(nvml_device device, unsign
 nvml_return nvmlDeviceGetPcieReplayCounter(nvml_device device, unsigned *count)
 {
     struct nvml_device_st gpu;
-    nvml_return code = of(device, &gpu);
+    nvml_return code = of(device, "replays", &gpu);
     *count = code == NVML_SUCCESS ? gpu.replays : 0;
     return code;
 }
 
 nvml_return nvmlDeviceGetNvLinkState(nvml_device device, unsigned link, unsigned *active)
 {
-    struct nvml_device_st gpu;
-    nvml_return code = of(device, &gpu);
+    struct nvml_device_st gpu = {0};
+    nvml_return code = of(device, "nvlink", &gpu);
+    if (strcmp(gpu.fails, "nvlink") == 0 && link == 0) /* one of them still answers */
+        code = NVML_SUCCESS;
     if (code != NVML_SUCCESS || link >= SIM_LINKS)
         return code != NVML_SUCCESS ? code : NVML_ERROR_INVALID_ARGUMENT;
     *active = link < gpu.links;
@@ -248,11 +263,13 @@ nvml_return nvmlDeviceGetNvLinkState(nvml_device device, unsigned link, unsigned
 nvml_return nvmlDeviceGetFieldValues(nvml_device device, int count, struct nvml_field_value *values)
 {
     struct nvml_device_st gpu;
-    nvml_return code = of(device, &gpu);
+    nvml_return code = of(device, "fields", &gpu);
     for (int i = 0; i < count && code == NVML_SUCCESS; i++) {
         values[i].type = NVML_VALUE_UINT;
-        values[i].status = NVML_SUCCESS;
         unsigned field = values[i].field;
+        char name[16];
+        snprintf(name, sizeof name, "field%u", field);
+        values[i].status = strcmp(gpu.fails, name) == 0 ? NVML_ERROR_UNKNOWN : NVML_SUCCESS;
         values[i].value.ui = field == NVML_FI_NVLINK_CRC ? gpu.crc : field == NVML_FI_RECOVERY_ACTION ? gpu.recovery : 0;
     }
     return code;
@@ -261,7 +278,7 @@ nvml_return nvmlDeviceGetFieldValues(nvml_device device, int count, struct nvml_
 nvml_return nvmlDeviceGetMemoryInfo(nvml_device device, struct nvml_memory *memory)
 {
     struct nvml_device_st gpu;
-    nvml_return code = of(device, &gpu);
+    nvml_return code = of(device, "memory", &gpu);
     if (code == NVML_SUCCESS)
         *memory = (struct nvml_memory){.total = 80ull << 30, .free = (80ull << 30) - gpu.memory, .used = gpu.memory};
     return code;
