@@ -7,14 +7,17 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "agent/health/ras.h"
 #include "agent/health/watch/watch.h"
 #include "ckpt/base/mem.h"
 
 #define STATE_SYSTEM "/var/lib/tidemark"
+#define HANG_MS_MAX UINT64_C(604800000) /* a week */
 
 enum option_id {
     OPT_COORDINATOR = 256, OPT_IDENTITY, OPT_JOIN, OPT_NAME, OPT_STATE, OPT_ADDRESS, OPT_HOST_NAME, OPT_SLOTS, OPT_ARENA,
-    OPT_ARENA_MAX, OPT_MESH_PORT, OPT_LOG_PORT, OPT_KILL_ON_EXIT, OPT_STEP, OPT_PROBES, OPT_NIC, OPT_LOG_LEVEL, OPT_HELP, OPT_VERSION
+    OPT_ARENA_MAX, OPT_MESH_PORT, OPT_LOG_PORT, OPT_KILL_ON_EXIT, OPT_STEP, OPT_PROBES, OPT_NIC, OPT_HANG_MS, OPT_LOG_LEVEL,
+    OPT_HELP, OPT_VERSION
 };
 
 static const struct option long_options[] = {
@@ -33,6 +36,7 @@ static const struct option long_options[] = {
     {"kill-on-exit", no_argument, NULL, OPT_KILL_ON_EXIT},
     {"step", required_argument, NULL, OPT_STEP},
     {"probes", required_argument, NULL, OPT_PROBES},
+    {"hang-ms", required_argument, NULL, OPT_HANG_MS},
     {"nic", required_argument, NULL, OPT_NIC},
     {"log-level", required_argument, NULL, OPT_LOG_LEVEL},
     {"help", no_argument, NULL, OPT_HELP},
@@ -63,7 +67,9 @@ const char *options_help(void)
            "  --kill-on-exit      end the ranks when told to end; without it they go on and the next agent takes over\n"
            "  --step PROGRAM      the step program (default: tidemark-step beside this program)\n"
            "  --probes LIST       what of this host's health is watched: gpu, nic, ib, kernel, host, nccl; or all (default), none\n"
-           "  --nic LIST          interfaces whose links must be up (default: those that are hardware and have been up)\n"
+           "  --nic LIST          interfaces whose links ranks need (default: the one with the host's address; other hardware is shown)\n"
+           "  --hang-ms MS        a rank that is behind in an NCCL collective for so long hangs: its job gets another generation\n"
+           "                      (default: 600000; 0: it is shown, and nothing is done)\n"
            "  --log-level LEVEL   error, warn, info or debug (default: info)\n"
            "  --help, --version\n"
            "\n"
@@ -170,6 +176,8 @@ static enum tide_status take(int id, const char *flag, const char *value, struct
         return TIDE_OK;
     case OPT_STEP:
         return take_text(flag, value, shell->step, sizeof shell->step, err);
+    case OPT_HANG_MS:
+        return take_number(flag, value, 0, HANG_MS_MAX, &shell->hang_ms, err);
     case OPT_PROBES:
         return watch_parse(value, &shell->probes, err);
     case OPT_NIC:
@@ -215,7 +223,7 @@ static enum tide_status complete(struct shell_options *options, struct err *err)
 enum tide_status options_parse(int argc, char **argv, struct agent_options *ret_options, enum options_outcome *ret_outcome,
                                struct err *err)
 {
-    struct agent_options options = {.log_level = LOG_INFO, .shell = {.probes = WATCH_ALL}};
+    struct agent_options options = {.log_level = LOG_INFO, .shell = {.probes = WATCH_ALL, .hang_ms = RAS_HANG_MS_DEFAULT}};
     int index = 0;
     optind = 1;
     for (int id; (id = getopt_long(argc, argv, "+:h", long_options, &index)) != -1;) {

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <assert.h>
+#include <stdlib.h>
 
 #include "agent/core/internal.h"
 
@@ -276,16 +277,47 @@ size_t agent_steps_left(const struct agent_core *core)
     return left;
 }
 
-size_t agent_ranks(const struct agent_core *core, uint64_t now_ns, int32_t *pids, size_t room, uint64_t *ret_still_ms)
+static int by_length(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return x < y ? -1 : x > y;
+}
+
+static bool stands_still(const struct pace_part *pace, uint64_t now_ns)
+{
+    uint64_t lengths[PACE_STEPS], least_ns = AGENT_STILL_FIRST_MS * NS_PER_MS;
+    size_t count = pace->steps < PACE_STEPS ? pace->steps : PACE_STEPS;
+    if (pace->moved_ns == 0)
+        return false;
+    memcpy(lengths, pace->step_ns, sizeof lengths);
+    qsort(lengths, count, sizeof lengths[0], by_length);
+    if (count > 0) {
+        uint64_t steps_ns = AGENT_STILL_STEPS * lengths[count / 2];
+        least_ns = steps_ns > AGENT_STILL_MS * NS_PER_MS ? steps_ns : AGENT_STILL_MS * NS_PER_MS;
+    }
+    return now_ns >= pace->moved_ns + least_ns;
+}
+
+static size_t pids_of(struct job_part *job, int32_t *pids, size_t room)
+{
+    const struct step_part *step = step_live(job);
+    size_t count = 0;
+    for (size_t r = 0; step != NULL && r < step->rank_count && count < room; r++)
+        if (!step->ranks[r].ended && step->ranks[r].report.pid > 0)
+            pids[count++] = step->ranks[r].report.pid;
+    return count;
+}
+
+size_t agent_ranks(const struct agent_core *core, uint64_t now_ns, int32_t *pids, size_t room, size_t *ret_still)
 {
     size_t count = 0;
-    for (size_t i = 0; i < core->job_count; i++) {
-        const struct step_part *step = step_live(core->jobs[i]);
-        for (size_t r = 0; step != NULL && r < step->rank_count && count < room; r++)
-            if (!step->ranks[r].ended && step->ranks[r].report.pid > 0)
-                pids[count++] = step->ranks[r].report.pid;
+    for (int still = 1; still >= 0; still--) {
+        for (size_t i = 0; i < core->job_count; i++)
+            if (stands_still(&core->jobs[i]->pace, now_ns) == (still == 1))
+                count += pids_of(core->jobs[i], pids + count, room - count);
+        if (still)
+            *ret_still = count;
     }
-    *ret_still_ms = count > 0 && now_ns > core->stepped_ns ? (now_ns - core->stepped_ns) / NS_PER_MS : 0;
     return count;
 }
 

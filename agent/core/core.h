@@ -187,8 +187,12 @@ void agent_step(struct agent_core *core, const struct agent_event *event, uint64
 /* The whole truth about this node. Every call takes the next sequence number. Release with heartbeat_codec. */
 void agent_heartbeat(struct agent_core *core, uint64_t now_ns, struct heartbeat *ret_heartbeat);
 
-/* Pids of ranks that run here, at most `room`; and for how long none of them has made a step, 0 if there are none. */
-size_t agent_ranks(const struct agent_core *core, uint64_t now_ns, int32_t *pids, size_t room, uint64_t *ret_still_ms);
+#define AGENT_STILL_MS 1000u        /* a job stands still when it has made no step here for that, and for … */
+#define AGENT_STILL_STEPS 2u        /* … so many of its median steps */
+#define AGENT_STILL_FIRST_MS 30000u /* or, while nobody knows how long its steps take, for that */
+
+/* Pids of ranks that run here, at most `room`: first those of jobs that stand still, ret_still of them. */
+size_t agent_ranks(const struct agent_core *core, uint64_t now_ns, int32_t *pids, size_t room, size_t *ret_still);
 
 /* How often to look at pages, ms; 0: with the ticks is enough. */
 uint64_t agent_look_ms(const struct agent_core *core);

@@ -70,20 +70,45 @@ static bool rank_over(const struct rank_report *report)
     return report->state == TIDE_RANK_EXITED || report->state == TIDE_RANK_FINISHED;
 }
 
-static void take_rank(struct agent_core *core, struct rank_part *part, const struct rank_report *report)
+/* ---- how long its steps take ---- */
+
+/* A rank of that generation was seen to move, or to have been started. */
+static void pace_moved(struct pace_part *pace, uint64_t generation, uint64_t now_ns)
+{
+    if (pace->generation != generation)
+        *pace = (struct pace_part){.generation = generation};
+    pace->moved_ns = now_ns;
+}
+
+/* The first page of a rank tells where it is, and not how long it took to get there. */
+static void pace_take(struct pace_part *pace, uint64_t generation, uint64_t step, uint64_t now_ns)
+{
+    pace_moved(pace, generation, now_ns);
+    if (step <= pace->top)
+        return;
+    if (pace->top > 0)
+        pace->step_ns[pace->steps++ % PACE_STEPS] = (now_ns - pace->top_ns) / (step - pace->top);
+    pace->top = step;
+    pace->top_ns = now_ns;
+}
+
+/* ---- its status ---- */
+
+/* True: it was started since. */
+static bool take_rank(struct agent_core *core, struct rank_part *part, const struct rank_report *report)
 {
     if (part->ended)
-        return; /* ended once is ended for good: an older status must not revive it */
+        return false; /* ended once is ended for good: an older status must not revive it */
     if (report_differs(&part->report, report))
         core->dirty = true;
-    if (report->pid > 0 && part->report.pid != report->pid)
-        core->stepped_ns = core->now_ns; /* its first step is not late before it was started */
+    bool fresh = report->pid > 0 && part->report.pid != report->pid;
     part->report = *report;
     if (rank_over(report) && !part->ended) {
         uint64_t ago = report->exited_ago_ms * NS_PER_MS;
         part->ended = true;
         part->ended_ns = core->now_ns > ago ? core->now_ns - ago : 0;
     }
+    return fresh;
 }
 
 static void take_asks(struct agent_core *core, struct job_part *job, struct step_part *step, const struct step_status *status)
@@ -110,8 +135,8 @@ void ev_step_status(struct agent_core *core, const struct agent_event *event)
     text_copy(step->detail, sizeof step->detail, status->detail);
     for (size_t i = 0; i < status->ranks.count; i++) {
         struct rank_part *part = rank_of(step, status->ranks.items[i].rank);
-        if (part != NULL)
-            take_rank(core, part, &status->ranks.items[i]);
+        if (part != NULL && take_rank(core, part, &status->ranks.items[i]))
+            pace_moved(&job->pace, status->generation, core->now_ns); /* its first step is not late before it was started */
     }
     take_asks(core, job, step, status);
 }
@@ -155,7 +180,7 @@ void ev_page(struct agent_core *core, const struct agent_event *event)
     if (!part->page_seen || part->page.phase != event->page.phase || colours_differ(&part->page, &event->page))
         core->dirty = true;
     if (!part->page_seen || part->page.step != event->page.step)
-        core->stepped_ns = core->now_ns;
+        pace_take(&job->pace, event->generation, event->page.step, core->now_ns);
     part->page_seen = true;
     part->page = event->page;
     cut_notice_page(core, job, part);

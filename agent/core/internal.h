@@ -125,7 +125,19 @@ struct purge_part {
     struct retry retry;
 };
 
+#define PACE_STEPS 8u
+
+/* How fast the ranks of one generation here make their steps. */
+struct pace_part {
+    uint64_t generation;
+    uint64_t moved_ns;         /* one of them was last seen to have made a step, or was started; 0: none was */
+    uint64_t top, top_ns;      /* the furthest, and when it was seen there */
+    uint64_t step_ns[PACE_STEPS];
+    size_t steps;              /* that were measured; the newest so many are kept */
+};
+
 struct job_part {
+    struct pace_part pace;
     char uid[TIDE_UID_CHARS + 1];
     char name[TIDE_NAME_MAX + 1];
     bool assigned;
@@ -153,7 +165,6 @@ struct agent_core {
     uint64_t revision;
     struct health_report health;
     uint64_t health_ns;  /* when that was so */
-    uint64_t stepped_ns; /* a rank here was last seen to have made a step, or to have been started */
     bool desired_seen;
     bool ending;
     uint64_t sequence;

@@ -46,6 +46,41 @@ static json_int_t most_of(json_t *ranks, const char *op)
     return most;
 }
 
+/* Has it begun what others of that communicator have not? Then it waits there, and is behind elsewhere because of that. */
+static bool waits_in(json_t *ranks, json_t *rank)
+{
+    const char *op;
+    json_t *count, *other;
+    size_t i;
+    json_object_foreach(json_object_get(rank, "collective_counts"), op, count)
+    {
+        json_array_foreach(ranks, i, other)
+        {
+            if (json_integer_value(json_object_get(json_object_get(other, "collective_counts"), op)) < json_integer_value(count))
+                return true;
+        }
+    }
+    return false;
+}
+
+static bool waits_anywhere(json_t *root, json_t *who)
+{
+    size_t c, r;
+    json_t *comm, *rank;
+    json_array_foreach(json_object_get(root, "communicators"), c, comm)
+    {
+        json_t *ranks = json_object_get(comm, "ranks");
+        json_array_foreach(ranks, r, rank)
+        {
+            bool same = json_equal(json_object_get(rank, "pid"), json_object_get(who, "pid")) &&
+                        strcmp(text_of(rank, "host"), text_of(who, "host")) == 0;
+            if (same && waits_in(ranks, rank))
+                return true;
+        }
+    }
+    return false;
+}
+
 static bool rank_behind(json_t *ranks, json_t *rank, struct behind *to)
 {
     const char *op;
@@ -64,7 +99,7 @@ static bool rank_behind(json_t *ranks, json_t *rank, struct behind *to)
     return false;
 }
 
-/* The first of our ranks that is behind others of its communicator. A rank is asked for its counts where it is so late only. */
+/* The first of our ranks that is behind others of its communicator, and waits for nobody itself. */
 static bool find_behind(json_t *root, const struct ras_own *own, struct behind *to)
 {
     size_t c, r;
@@ -75,17 +110,42 @@ static bool find_behind(json_t *root, const struct ras_own *own, struct behind *
         to->hash = text_of(comm, "hash");
         json_array_foreach(ranks, r, rank)
         {
-            if (is_ours(rank, own) && rank_behind(ranks, rank, to))
+            if (is_ours(rank, own) && rank_behind(ranks, rank, to) && !waits_anywhere(root, rank))
                 return true;
         }
     }
     return false;
 }
 
+/* With several jobs on one host NCCL answers for whichever the kernel connects us to. */
+static bool is_about(json_t *root, const char *hash)
+{
+    size_t c;
+    json_t *comm;
+    json_array_foreach(json_object_get(root, "communicators"), c, comm)
+    {
+        if (strcmp(text_of(comm, "hash"), hash) == 0)
+            return true;
+    }
+    return false;
+}
+
+static void stands(struct ras_past *past, const struct behind *at, uint64_t now_ns)
+{
+    char key[sizeof past->key];
+    snprintf(key, sizeof key, "%.40s %.24s %" PRId64 " %" PRId64 " %" PRId64, at->hash, at->op, (int64_t)at->rank, (int64_t)at->count,
+             (int64_t)at->most);
+    if (past->since_ns != 0 && strcmp(past->key, key) == 0)
+        return;
+    *past = (struct ras_past){.since_ns = now_ns};
+    text_copy(past->key, sizeof past->key, key);
+    text_copy(past->hash, sizeof past->hash, at->hash);
+}
+
 enum tide_status ras_judge(struct ras_past *past, const char *text, size_t bytes, const struct ras_own *own, uint64_t now_ns,
                            struct finding *ret_finding, struct err *err)
 {
-    *ret_finding = (struct finding){.probe = "nccl", .subject = "collectives"};
+    *ret_finding = (struct finding){.probe = "nccl", .subject = RAS_SUBJECT, .times_max = HEALTH_TIMES_ANY};
     json_error_t why;
     json_t *root = json_loadb(text, bytes, 0, &why);
     if (!json_is_object(root)) {
@@ -93,23 +153,34 @@ enum tide_status ras_judge(struct ras_past *past, const char *text, size_t bytes
         return err_set(err, TIDE_E_INVALID, "NCCL's RAS answers what is no JSON object: %.100s", root == NULL ? why.text : "");
     }
     struct behind at = {0};
-    if (!find_behind(root, own, &at)) {
+    if (find_behind(root, own, &at)) {
+        stands(past, &at, now_ns);
+        if (now_ns - past->since_ns >= RAS_STUCK_MS * NS_PER_MS) {
+            ret_finding->state = TIDE_HEALTH_DEGRADED;
+            finding_say(ret_finding, "rank %" PRId64 " of communicator %.40s has begun %" PRId64 " %.24s, others %" PRId64
+                        ", and none moves", (int64_t)at.rank, at.hash, (int64_t)at.count, at.op, (int64_t)at.most);
+            text_copy(past->text, sizeof past->text, ret_finding->text);
+        }
+    } else if (past->since_ns != 0 && !is_about(root, past->hash)) {
+        ret_finding->probe = NULL;
+    } else {
         past->since_ns = 0;
-        json_decref(root);
-        return TIDE_OK;
-    }
-    char key[sizeof past->key];
-    snprintf(key, sizeof key, "%.40s %.24s %" PRId64 " %" PRId64 " %" PRId64, at.hash, at.op, (int64_t)at.rank, (int64_t)at.count,
-             (int64_t)at.most);
-    if (past->since_ns == 0 || strcmp(past->key, key) != 0) {
-        past->since_ns = now_ns;
-        text_copy(past->key, sizeof past->key, key);
-    } else if (now_ns - past->since_ns >= RAS_STUCK_MS * NS_PER_MS) {
-        ret_finding->state = TIDE_HEALTH_SUSPECT;
-        ret_finding->restart = true;
-        finding_say(ret_finding, "rank %" PRId64 " of communicator %.40s has begun %" PRId64 " %.24s, others %" PRId64
-                    ", and none moves", (int64_t)at.rank, at.hash, (int64_t)at.count, at.op, (int64_t)at.most);
     }
     json_decref(root);
     return TIDE_OK;
+}
+
+bool ras_hung(struct ras_past *past, uint64_t hang_ms, uint64_t now_ns, struct finding *ret_finding)
+{
+    if (past->since_ns == 0 || past->text[0] == '\0' || past->hung || hang_ms == 0 || now_ns - past->since_ns < hang_ms * NS_PER_MS)
+        return false;
+    past->hung = true;
+    *ret_finding = (struct finding){.probe = "nccl-hang",
+                                    .subject = RAS_SUBJECT,
+                                    .state = TIDE_HEALTH_DEGRADED,
+                                    .restart = true,
+                                    .for_ms = RAS_HUNG_FOR_MS,
+                                    .times_max = RAS_HUNGS_MAX};
+    finding_say(ret_finding, "for %" PRIu64 " s %.200s", hang_ms / MS_PER_S, past->text);
+    return true;
 }

@@ -193,9 +193,8 @@ static void on_tick(uv_timer_t *timer)
 {
     struct shell *shell = timer->data;
     int32_t pids[TIDE_LOCAL_RANKS_MAX];
-    uint64_t still_ms = 0;
-    size_t count = agent_ranks(shell->core, clock_mono_ns(), pids, TIDE_LOCAL_RANKS_MAX, &still_ms);
-    watch_ranks(shell->watch, pids, count, still_ms);
+    size_t still = 0, count = agent_ranks(shell->core, clock_mono_ns(), pids, TIDE_LOCAL_RANKS_MAX, &still);
+    watch_ranks(shell->watch, pids, count, still);
     shell_event(shell, &(struct agent_event){.kind = EV_TICK});
     if (shell->ending && (agent_steps_left(shell->core) == 0 || clock_mono_ns() >= shell->end_by_ns))
         uv_stop(&shell->loop);
@@ -300,6 +299,7 @@ static void start_watch(struct shell *shell)
     struct watch_options options = {.probes = shell->options.probes,
                                     .nics = shell->options.nics,
                                     .address = shell->options.address,
+                                    .hang_ms = shell->options.hang_ms,
                                     .disks = {shell->dirs.state, shell->dirs.arena}};
     shell->watch = watch_create(&shell->loop, &options, on_health, shell);
     if (shell->options.probes != 0)

@@ -24,6 +24,7 @@ struct shell_options {
     uint32_t slots;                /* 0: one per processor */
     uint32_t mesh_port, log_port;  /* 0: those of last time if free, else any */
     unsigned probes;               /* enum watch_probe */
+    uint64_t hang_ms;              /* as in watch_options */
     char nics[TIDE_TEXT_MAX + 1];  /* empty: those that are hardware */
     bool kill_on_exit;             /* end the steps when told to end */
 };

@@ -41,8 +41,10 @@ static void try_ras(const char *text, size_t bytes)
     struct ras_past past = {0};
     struct finding finding;
     for (uint64_t now_ns = 1; now_ns < 20000000000u; now_ns += 5000000000u)
-        if (ras_judge(&past, text, bytes, &own, now_ns, &finding, NULL) == TIDE_OK)
+        if (ras_judge(&past, text, bytes, &own, now_ns, &finding, NULL) == TIDE_OK && finding.probe != NULL)
             check(&finding);
+    if (ras_hung(&past, 1, UINT64_C(40000000000), &finding))
+        check(&finding);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

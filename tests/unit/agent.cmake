@@ -10,6 +10,7 @@ tide_unit(agent_dirs LINK tide_agent_rpc)
 tide_unit(agent_mesh LINK tide_agent_rpc)
 tide_unit(health_probes LINK tide_agent_health)
 tide_unit(health_book LINK tide_agent_health)
+tide_unit(health_ras LINK tide_agent_watch)
 tide_unit(health_watch LINK tide_agent_watch)
 # NVML is opened by its name: the simulator has it.
 add_dependencies(test_health_watch sim_nvml)

@@ -40,24 +40,27 @@ static void a_rank_stands_still_since_it_was_started(void **state)
     (void)state;
     struct story s;
     int32_t pids[4];
-    uint64_t still_ms = 1;
+    size_t still = 7;
     story_begin(&s);
-    assert_int_equal(agent_ranks(s.core, s.now_ns, pids, 4, &still_ms), 0);
-    assert_int_equal(still_ms, 0);
+    assert_int_equal(agent_ranks(s.core, s.now_ns, pids, 4, &still), 0);
+    assert_int_equal(still, 0);
     passes_ms(&s, 3600000);
     ordered(&s);
     step_started(&s, 1);
     step_says(&s, 1, TIDE_RANK_RUNNING, 0, -1);
-    assert_int_equal(agent_ranks(s.core, s.now_ns, pids, 4, &still_ms), 2);
-    assert_int_equal(still_ms, 0);
-    passes_ms(&s, 700);
+    assert_int_equal(agent_ranks(s.core, s.now_ns, pids, 4, &still), 2);
+    assert_int_equal(still, 0);
+    passes_ms(&s, AGENT_STILL_FIRST_MS - 1);
     step_says(&s, 1, TIDE_RANK_RUNNING, 0, -1);
-    agent_ranks(s.core, s.now_ns, pids, 4, &still_ms);
-    assert_int_equal(still_ms, 700);
+    agent_ranks(s.core, s.now_ns, pids, 4, &still);
+    assert_int_equal(still, 0);
+    passes_ms(&s, 1);
+    agent_ranks(s.core, s.now_ns, pids, 4, &still);
+    assert_int_equal(still, 2);
     struct agent_page page = page_at(1);
     page_is(&s, 1, 0, &page);
-    agent_ranks(s.core, s.now_ns, pids, 4, &still_ms);
-    assert_int_equal(still_ms, 0);
+    agent_ranks(s.core, s.now_ns, pids, 4, &still);
+    assert_int_equal(still, 0);
     story_end(&s);
 }
 
@@ -255,6 +258,66 @@ static void a_restarted_agent_finds_its_step_again(void **state)
     story_end(&s);
 }
 
+/* Whether a job stands still is measured by its own steps. */
+static void a_job_that_stands_still(void **state)
+{
+    (void)state;
+    struct story s;
+    int32_t pids[4];
+    size_t still = 7;
+    story_begin(&s);
+    ordered(&s);
+    step_started(&s, 1);
+    step_says(&s, 1, TIDE_RANK_RUNNING, 0, -1);
+    struct agent_page page = page_at(1);
+    page_is(&s, 1, 0, &page);
+    agent_ranks(s.core, s.now_ns + (AGENT_STILL_FIRST_MS - 1) * NS_PER_MS, pids, 4, &still);
+    assert_int_equal(still, 0); /* how long a step takes nobody knows */
+    agent_ranks(s.core, s.now_ns + AGENT_STILL_FIRST_MS * NS_PER_MS, pids, 4, &still);
+    assert_int_equal(still, 2);
+    /* A step takes 3 s, but for the one with a checkpoint. */
+    for (uint64_t step = 2; step < 9; step++) {
+        s.now_ns += (step == 5 ? 90 : 3) * NS_PER_S;
+        page = page_at(step);
+        page_is(&s, 1, 0, &page);
+    }
+    agent_ranks(s.core, s.now_ns + 5999 * NS_PER_MS, pids, 4, &still);
+    assert_int_equal(still, 0);
+    assert_int_equal(agent_ranks(s.core, s.now_ns + 6000 * NS_PER_MS, pids, 4, &still), 2);
+    assert_int_equal(still, 2);
+    assert_int_equal(pids[0], 100);
+    /* A rank that moves is one that moves, whoever is ahead. */
+    s.now_ns += 5 * NS_PER_S;
+    page = page_at(2);
+    page_is(&s, 1, 1, &page);
+    agent_ranks(s.core, s.now_ns + 5999 * NS_PER_MS, pids, 4, &still);
+    assert_int_equal(still, 0);
+    story_end(&s);
+}
+
+/* Steps of a few milliseconds: a moment is nothing. */
+static void a_job_with_short_steps_stands_still_after_a_second(void **state)
+{
+    (void)state;
+    struct story s;
+    int32_t pids[4];
+    size_t still = 7;
+    story_begin(&s);
+    ordered(&s);
+    step_started(&s, 1);
+    step_says(&s, 1, TIDE_RANK_RUNNING, 0, -1);
+    for (uint64_t step = 50; step < 500; step += 50) {
+        s.now_ns += 250 * NS_PER_MS;
+        struct agent_page page = page_at(step);
+        page_is(&s, 1, 1, &page);
+    }
+    agent_ranks(s.core, s.now_ns + (AGENT_STILL_MS - 1) * NS_PER_MS, pids, 4, &still);
+    assert_int_equal(still, 0);
+    agent_ranks(s.core, s.now_ns + AGENT_STILL_MS * NS_PER_MS, pids, 4, &still);
+    assert_int_equal(still, 2);
+    story_end(&s);
+}
+
 static void what_an_earlier_agent_began_is_not_begun_again(void **state)
 {
     (void)state;
@@ -329,6 +392,8 @@ int main(void)
         cmocka_unit_test(nobody_saying_anything_ends_nothing),
         cmocka_unit_test(a_start_that_fails_is_tried_again_later),
         cmocka_unit_test(a_restarted_agent_finds_its_step_again),
+        cmocka_unit_test(a_job_that_stands_still),
+        cmocka_unit_test(a_job_with_short_steps_stands_still_after_a_second),
         cmocka_unit_test(what_an_earlier_agent_began_is_not_begun_again),
         cmocka_unit_test(remains_of_older_generations_go_first),
         cmocka_unit_test(told_to_end_with_its_steps_it_starts_nothing),

@@ -509,17 +509,22 @@ static void test_who_is_behind_in_a_collective(void **unused)
     static const char next[] = RAS_TEXT(RAS_RANK(0, "10.0.0.1", 77, 40, 7) "," RAS_RANK(1, "10.0.0.2", 88, 41, 7));
     static const char other[] = RAS_TEXT(RAS_RANK(0, "10.0.0.1", 77, 40, 7) "," RAS_RANK(1, "10.0.0.2", 88, 39, 7));
     static const char stranger[] = RAS_TEXT(RAS_RANK(0, "10.0.0.1", 79, 39, 7) "," RAS_RANK(1, "10.0.0.2", 88, 40, 7));
+    /* Rank 0 of 0x1234 has begun what rank 1 of 0x5678 has not: it waits there. */
+    static const char waiting[] =
+        "{\"communicators\":[{\"hash\":\"0x1234\",\"ranks\":[" RAS_RANK(0, "10.0.0.1", 77, 39, 7) "," RAS_RANK(1, "10.0.0.2", 88, 40, 7)
+        "]},{\"hash\":\"0x5678\",\"ranks\":[" RAS_RANK(0, "10.0.0.1", 77, 3, 8) "," RAS_RANK(1, "10.0.0.3", 99, 3, 7) "]}]}";
     static const struct {
         uint64_t ms;
         const char *text;
         unsigned state;
     } table[] = {
         {0, even, OK}, {4000, even, OK},
-        {6000, ours, OK}, {8000, next, OK}, {10000, next, OK}, /* behind, and moving */
-        {12000, next, SUSPECT}, {14000, even, OK},
+        {6000, ours, OK}, {7500, next, OK}, {9000, next, OK}, /* behind, and moving */
+        {9500, next, DEGRADED}, {14000, even, OK},
         {16000, other, OK}, {30000, other, OK},                /* another host's rank: that host's agent says so */
         {32000, stranger, OK}, {60000, stranger, OK},          /* a process here that is none of ours */
         {62000, "{}", OK}, {64000, "{\"communicators\":[{\"ranks\":7},3]}", OK},
+        {65000, waiting, OK}, {69000, waiting, OK}, /* behind, as it waits for another one elsewhere */
     };
     static const int32_t pids[] = {77};
     const struct ras_own own = {.address = "10.0.0.1", .pids = pids, .pid_count = 1};
@@ -535,6 +540,25 @@ static void test_who_is_behind_in_a_collective(void **unused)
     }
     assert_int_equal(ras_judge(&past, "NCCL", 4, &own, at_ms(0), &finding, &err), TIDE_E_INVALID);
     assert_int_equal(ras_judge(&past, "[]", 2, &own, at_ms(0), &finding, &err), TIDE_E_INVALID);
+    /* An answer about another job says nothing of this one. */
+    past = (struct ras_past){0};
+    static const char elsewhere[] = "{\"communicators\":[{\"hash\":\"0x9\",\"ranks\":[" RAS_RANK(0, "10.0.0.1", 5, 1, 1) "]}]}";
+    const char *const three[] = {next, elsewhere, next};
+    for (unsigned i = 0; i < 3; i++) {
+        assert_int_equal(ras_judge(&past, three[i], strlen(three[i]), &own, at_ms(1000 + i * 1500), &finding, &err), TIDE_OK);
+        assert_int_equal(finding.probe == NULL, i == 1);
+    }
+    assert_int_equal(finding.state, DEGRADED);
+    assert_false(finding.restart); /* it may be evaluating, or writing */
+    /* It hangs, when that goes on: once for each time. */
+    assert_false(ras_hung(&past, 0, at_ms(9000000), &finding));
+    assert_false(ras_hung(&past, 60000, at_ms(60999), &finding));
+    assert_true(ras_hung(&past, 60000, at_ms(61000), &finding));
+    assert_int_equal(finding.state, DEGRADED);
+    assert_true(finding.restart);
+    assert_int_equal(finding.times_max, RAS_HUNGS_MAX);
+    assert_string_equal(finding.text, "for 60 s rank 0 of communicator 0x1234 has begun 40 AllReduce, others 41, and none moves");
+    assert_false(ras_hung(&past, 60000, at_ms(62000), &finding));
 }
 
 int main(void)

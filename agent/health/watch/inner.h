@@ -66,8 +66,7 @@ struct watch {
     struct found found[WATCH_FOUND_MAX];
     size_t found_count;
     int32_t pids[WATCH_PIDS_MAX];
-    size_t pid_count;
-    uint64_t still_ms;
+    size_t pid_count, still_count; /* the first of them stand still */
 };
 
 /* watch.c: from any thread; from the loop; is it told to end? */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <arpa/inet.h>
+#include <errno.h>
 #include <netinet/in.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -13,17 +14,18 @@
 #define ANSWER_ROOM_FIRST 65536u
 #define ANSWER_POLL_MS 500
 
-static const char question[] = "SET FORMAT json\nVERBOSE STATUS\n";
+static const char question[] = "TIMEOUT " RAS_LEG_S "\nSET FORMAT json\nVERBOSE STATUS\n";
 
 struct nccl_past {
     struct ras_past ras;
     bool odd_said;
     bool told;
+    unsigned asked; /* since ranks here stand still */
 };
 
-static int ask(void)
+static int ask(unsigned port)
 {
-    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(RAS_PORT), .sin_addr = {htonl(INADDR_LOOPBACK)}};
+    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr = {htonl(INADDR_LOOPBACK)}};
     struct timeval wait = {.tv_usec = ANSWER_POLL_MS * 1000};
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd < 0)
@@ -46,7 +48,7 @@ static char *read_all(struct watch *watch, int fd, size_t *ret_bytes)
         if (bytes == room)
             text = mem_grow(text, room *= 2, 1);
         ssize_t n = recv(fd, text + bytes, room - bytes, 0);
-        if (n == 0)
+        if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
             break;
         if (n > 0)
             bytes += (size_t)n;
@@ -55,7 +57,7 @@ static char *read_all(struct watch *watch, int fd, size_t *ret_bytes)
     return text;
 }
 
-/* It answers "OK" to the first line before the object. */
+/* It answers "OK" to the lines before the object. */
 static void judge_answer(struct looker *looker, const char *text, size_t bytes, const struct ras_own *own)
 {
     struct nccl_past *past = looker->past;
@@ -63,13 +65,17 @@ static void judge_answer(struct looker *looker, const char *text, size_t bytes, 
     struct err err = {0};
     const char *object = memchr(text, '{', bytes);
     size_t left = object != NULL ? bytes - (size_t)(object - text) : 0;
-    if (left > 0 && ras_judge(&past->ras, object, left, own, clock_mono_ns(), &finding, &err) == TIDE_OK) {
-        watch_found(looker->watch, &finding, clock_mono_ns());
+    uint64_t now_ns = clock_mono_ns();
+    if (left > 0 && ras_judge(&past->ras, object, left, own, now_ns, &finding, &err) == TIDE_OK) {
         past->told = past->told || finding.state != TIDE_HEALTH_HEALTHY;
+        watch_found(looker->watch, &finding, now_ns);
+        if (ras_hung(&past->ras, looker->watch->options.hang_ms, now_ns, &finding))
+            watch_found(looker->watch, &finding, now_ns);
         return;
     }
     if (!past->odd_said)
-        log_warn("health: NCCL's RAS is not understood (2.28.7 and later are): %s", err.text);
+        log_warn("health: NCCL's RAS is not understood (2.28.7 and later are): %s",
+                 left > 0 ? err.text : bytes > 0 ? "there is no object in its answer" : "it says nothing");
     past->odd_said = true;
 }
 
@@ -77,12 +83,27 @@ static void judge_answer(struct looker *looker, const char *text, size_t bytes, 
 static void all_is_well(struct looker *looker)
 {
     struct nccl_past *past = looker->past;
-    past->ras.since_ns = 0;
+    looker->period_ms = RAS_PERIOD_MS;
+    past->asked = 0;
+    past->ras = (struct ras_past){0};
     if (!past->told)
         return;
     past->told = false;
-    struct finding finding = {.probe = "nccl", .subject = "collectives"};
+    struct finding finding = {.probe = "nccl", .subject = RAS_SUBJECT};
     watch_found(looker->watch, &finding, clock_mono_ns());
+}
+
+static void ask_and_judge(struct looker *looker, const struct ras_own *own)
+{
+    struct watch *watch = looker->watch;
+    int fd = ask(watch->options.ras_port != 0 ? watch->options.ras_port : RAS_PORT);
+    if (fd < 0) /* nobody there: nothing is known */
+        return;
+    size_t bytes = 0;
+    char *text = read_all(watch, fd, &bytes);
+    close(fd);
+    judge_answer(looker, text, bytes, own);
+    mem_free(text);
 }
 
 bool look_nccl(struct looker *looker)
@@ -92,21 +113,18 @@ bool look_nccl(struct looker *looker)
     struct ras_own own = {.pids = pids};
     if (looker->past == NULL)
         looker->past = mem_alloc(sizeof(struct nccl_past));
+    struct nccl_past *past = looker->past;
     pthread_mutex_lock(&watch->lock);
     memcpy(pids, watch->pids, sizeof pids);
-    own.pid_count = watch->pid_count;
-    uint64_t still_ms = watch->still_ms;
+    own.pid_count = watch->still_count;
     pthread_mutex_unlock(&watch->lock);
     text_copy(own.address, sizeof own.address, watch->options.address);
-    int fd = own.pid_count > 0 && still_ms >= RAS_STILL_MS ? ask() : -1;
-    if (fd < 0) {
+    if (own.pid_count == 0) {
         all_is_well(looker);
         return true;
     }
-    size_t bytes = 0;
-    char *text = read_all(watch, fd, &bytes);
-    close(fd);
-    judge_answer(looker, text, bytes, &own);
-    mem_free(text);
+    if (++past->asked > RAS_OFTEN)
+        looker->period_ms = RAS_PERIOD_LONG_MS;
+    ask_and_judge(looker, &own);
     return true;
 }

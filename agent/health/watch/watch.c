@@ -225,12 +225,12 @@ struct watch *watch_create(uv_loop_t *loop, const struct watch_options *options,
     return watch;
 }
 
-void watch_ranks(struct watch *watch, const int32_t *pids, size_t count, uint64_t still_ms)
+void watch_ranks(struct watch *watch, const int32_t *pids, size_t count, size_t still)
 {
     pthread_mutex_lock(&watch->lock);
     watch->pid_count = count < WATCH_PIDS_MAX ? count : WATCH_PIDS_MAX;
     memcpy(watch->pids, pids, watch->pid_count * sizeof *pids);
-    watch->still_ms = still_ms;
+    watch->still_count = still < watch->pid_count ? still : watch->pid_count;
     pthread_mutex_unlock(&watch->lock);
 }
 

@@ -38,8 +38,8 @@ struct watch_options {
 struct watch;
 /* changed: the report is not what it was; from the loop. All in options must outlive the watch. */
 struct watch *watch_create(uv_loop_t *loop, const struct watch_options *options, void (*changed)(void *context), void *context);
-/* What ranks there are here, and for how long none of them made a step. */
-void watch_ranks(struct watch *watch, const int32_t *pids, size_t count, uint64_t still_ms);
+/* What ranks there are here; the first `still` of them are of jobs that stand still. */
+void watch_ranks(struct watch *watch, const int32_t *pids, size_t count, size_t still);
 /* Release with health_report_codec. */
 void watch_report(const struct watch *watch, struct health_report *ret_report);
 /* The loop must run until its handles are closed. False: a thread does not end; then neither may the memory. */
