@@ -26,6 +26,8 @@ static const struct codec_field node_fields[] = {
     CODEC_FIELD(node, changed_ms, CODEC_U64),
     CODEC_TEXT_OF(node, reason),
     CODEC_FIELD(node, unfit, CODEC_BOOL),
+    CODEC_FIELD(node, unfit_ms, CODEC_U64),
+    CODEC_FIELD(node, spared, CODEC_BOOL),
     CODEC_ENUM_OF(node, health, health_names),
     CODEC_FIELD(node, forgiven, CODEC_U64),
     CODEC_TEXT_OF(node, boot),

@@ -29,6 +29,8 @@ struct node {
     uint64_t registered_ms, changed_ms;   /* wall clock of the leader */
     char reason[TIDE_TEXT_MAX + 1];       /* why in this state */
     bool unfit;                           /* drained for its health: no new ranks until it was good for a while */
+    uint64_t unfit_ms;                    /* wall clock of the leader when that was so last */
+    bool spared;                          /* it would be drained for its health, but too many others were: it is but degraded */
     unsigned health;                      /* enum tide_health: of the worst evidence that counts */
     uint64_t forgiven;                    /* serial: evidence that is not newer was forgiven by hand */
     char boot[HEALTH_BOOT_MAX + 1];       /* of the host, when it told of the evidence */

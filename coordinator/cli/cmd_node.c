@@ -108,8 +108,9 @@ static enum tide_status node_path(const char *node, const char *verb, char *to, 
 /* The verdict, and each piece of evidence for it. */
 static void print_health(const struct node *n)
 {
-    field_print("health", tint_of_state(health_names[n->health]), "%s%s", health_names[n->health],
-                n->unfit && n->health < TIDE_HEALTH_SUSPECT ? "; gets ranks again when it was good for a while" : "");
+    const char *more = n->spared ? "; not drained, as too many others were"
+                       : n->unfit && n->health < TIDE_HEALTH_SUSPECT ? "; gets ranks again when it was good for a while" : "";
+    field_print("health", tint_of_state(health_names[n->health]), "%s%s", health_names[n->health], more);
     for (size_t i = 0; i < n->evidence.count; i++) {
         const struct health_fact *fact = &n->evidence.items[i];
         char text[512], time[UNIT_TEXT_MAX];

@@ -25,19 +25,67 @@ void health_merge(const struct node *node, const struct health_report *report, s
     for (size_t i = 0; same_boot(node, report) && i < node->evidence.count; i++) {
         const struct health_fact *old = &node->evidence.items[i];
         const struct health_fact *now = health_find(&ret_merged->facts, old->probe, old->subject);
-        if (!old->latched || (now != NULL && (now->latched || now->state > old->state)))
+        if (!old->latched)
             continue;
-        if (now != NULL)
+        if (now != NULL && now->state > old->state) /* for good is for good, if it gets worse, too */
+            ret_merged->facts.items[now - ret_merged->facts.items].latched = true;
+        else if (now != NULL && (now->state < old->state || !now->latched))
             ret_merged->facts.items[now - ret_merged->facts.items] = *old;
-        else if (ret_merged->facts.count < HEALTH_FACTS_MAX)
+        else if (now == NULL && ret_merged->facts.count < HEALTH_FACTS_MAX)
             *(struct health_fact *)codec_list_add(&health_fact_codec, &ret_merged->facts) = *old;
     }
 }
+
+/* ---- how many ---- */
+
+uint32_t health_drained(const struct state *state, const struct node *but, uint64_t now_ms)
+{
+    uint32_t count = 0;
+    for (size_t i = 0; i < state->nodes.count; i++) {
+        const struct node *node = &state->nodes.items[i];
+        count += node != but && node->unfit && ms_between(node->unfit_ms, now_ms) < HEALTH_DRAINS_MS;
+    }
+    return count;
+}
+
+uint32_t health_drains_max(const struct state *state)
+{
+    uint32_t there = 0;
+    for (size_t i = 0; i < state->nodes.count; i++)
+        there += state->nodes.items[i].state != TIDE_NODE_LOST;
+    return there < 2 * HEALTH_DRAINS_OF ? 1 : there / HEALTH_DRAINS_OF;
+}
+
+const char *health_keeps(struct room *room, const struct job_record *record)
+{
+    if (record->job.restarts >= record->job.spec.max_restarts)
+        return "it has no restart left";
+    return room_for(room, record) ? NULL : "there is no room for its ranks elsewhere";
+}
+
+/* ---- the verdict ---- */
 
 static void judge_evidence(struct node *node)
 {
     const struct health_fact *worst = health_worst(&node->evidence, node->forgiven);
     node->health = worst != NULL ? worst->state : TIDE_HEALTH_HEALTHY;
+    node->spared = false;
+}
+
+static void take_away(struct change *change, struct node *node)
+{
+    uint64_t now_ms = change->command->at_ms;
+    node->spared = !node->unfit && health_drained(change->state, node, now_ms) >= health_drains_max(change->state);
+    if (node->spared) {
+        node->health = TIDE_HEALTH_DEGRADED;
+        return;
+    }
+    if (!node->unfit)
+        node->changed_ms = node->unfit_ms = now_ms;
+    node->unfit = true;
+    node->state = TIDE_NODE_DRAINED;
+    if (!node->cordoned)
+        node_tell_unfit(node);
 }
 
 void node_tell_unfit(struct node *node)
@@ -52,23 +100,47 @@ void node_tell_unfit(struct node *node)
 void node_forgive(struct node *node)
 {
     for (size_t i = 0; i < node->evidence.count; i++)
-        if (node->evidence.items[i].serial > node->forgiven)
+        if (node->evidence.items[i].state >= TIDE_HEALTH_SUSPECT && node->evidence.items[i].serial > node->forgiven)
             node->forgiven = node->evidence.items[i].serial;
     node->unfit = false;
     judge_evidence(node);
 }
 
+static void why_it_stays(const struct state *state, const struct node *node, const struct job_record *record, char *to, size_t size)
+{
+    to[0] = '\0';
+    if (node->spared)
+        text_format(to, size, "; it is not drained, as %u of %zu nodes were within %u min", health_drains_max(state), state->nodes.count,
+                    HEALTH_DRAINS_MS / 60000u);
+    if (node->health < TIDE_HEALTH_FAILED || record->phase != GEN_PHASE_LAUNCHED || !strlist_has(&record->job.nodes, node->name))
+        return;
+    struct room room;
+    room_init(&room, state);
+    const char *why = health_keeps(&room, record);
+    room_release(&room);
+    if (why != NULL)
+        text_format(to, size, "; the job runs on there, as %s", why);
+}
+
+/* The same piece of evidence: whoever else counts serials there. */
+static bool same_fact(const struct health_fact *a, const struct health_fact *b)
+{
+    return a->serial == b->serial && strcmp(a->probe, b->probe) == 0 && strcmp(a->subject, b->subject) == 0;
+}
+
 /* Every job with a part there hears of what is new. */
 static void tell_jobs(struct change *change, const struct node *node, const struct health_fact *worst)
 {
-    char text[TIDE_TEXT_MAX + 1];
+    char text[TIDE_TEXT_MAX + 1], why[TIDE_TEXT_MAX + 1];
     health_fact_text(worst, text, sizeof text);
     for (size_t i = 0; i < change->state->jobs.count; i++) {
         struct job_record *record = &change->state->jobs.items[i];
         if (!job_active(record) || (!strlist_has(&record->job.nodes, node->name) && !strlist_has(&record->job.spares, node->name)))
             continue;
         change->job = record;
-        event_add(change, EVENT_NODE_HEALTH, node->name, -1, 0, "node %s is %s: %s", node->name, health_names[worst->state], text);
+        why_it_stays(change->state, node, record, why, sizeof why);
+        event_add(change, EVENT_NODE_HEALTH, node->name, -1, 0, "node %s is %s: %.140s%s", node->name, health_names[worst->state], text,
+                  why);
     }
     change->job = NULL;
 }
@@ -90,7 +162,8 @@ enum tide_status apply_NODE_HEALTH(struct change *change)
     if (status != TIDE_OK)
         return status;
     const struct health_fact *before = health_worst(&node->evidence, node->forgiven);
-    uint64_t known = before != NULL ? before->serial : 0;
+    struct health_fact known = before != NULL ? *before : (struct health_fact){0};
+    bool spared = node->spared;
     struct health_report merged;
     health_merge(node, &change->command->health, &merged);
     codec_release(&health_report_codec, &(struct health_report){.facts = node->evidence});
@@ -99,15 +172,9 @@ enum tide_status apply_NODE_HEALTH(struct change *change)
         text_copy(node->boot, sizeof node->boot, merged.boot);
     judge_evidence(node);
     const struct health_fact *worst = health_worst(&node->evidence, node->forgiven);
-    bool news = worst != NULL && worst->serial != known;
-    if (node->health >= TIDE_HEALTH_SUSPECT) {
-        if (!node->unfit)
-            node->changed_ms = change->command->at_ms;
-        node->unfit = true;
-        node->state = TIDE_NODE_DRAINED;
-        if (!node->cordoned)
-            node_tell_unfit(node);
-    }
+    if (node->health >= TIDE_HEALTH_SUSPECT)
+        take_away(change, node);
+    bool news = worst != NULL && (!same_fact(worst, &known) || spared != node->spared);
     if (news)
         tell_jobs(change, node, worst);
     place_spares(change->state);

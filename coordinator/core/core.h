@@ -31,6 +31,8 @@
 #define STORE_DEADLINE_MS 600000u /* of one such try, without another shard in the store */
 #define RESTART_PAUSE_MS 1000u    /* before the third generation in a row of a program that gets nowhere; then it doubles */
 #define RESTART_PAUSE_MS_MAX 60000u
+#define HEALTH_DRAINS_MS 3600000u      /* within that, health drains at most one of … */
+#define HEALTH_DRAINS_OF 4u            /* … so many nodes, and at least one: what finds more is likelier ill itself */
 #define HEALTH_GOOD_MS_DEFAULT 600000u /* a node drained for its health is given back when it was good for so long */
 #define HEALTH_RESTART_MS 5000u   /* ranks that "cannot go on", and make no step for so long, get another generation */
 #define LEVEL_NEWEST 1u           /* see "levels" */

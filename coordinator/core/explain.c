@@ -160,13 +160,25 @@ static void explain_store(const struct talk *talk)
         names[0] ? names : "none");
 }
 
+static const char *keeps(const struct talk *talk)
+{
+    struct room room;
+    room_init(&room, talk->state);
+    const char *why = health_keeps(&room, talk->record);
+    room_release(&room);
+    return why;
+}
+
 static void explain_drained(const struct talk *talk)
 {
     const struct job *job = &talk->record->job;
     for (size_t i = 0; i < job->nodes.count; i++) {
         const struct node *node = state_node(talk->state, job->nodes.items[i]);
-        if (node != NULL && (node->cordoned || node->unfit))
-            say(talk, "node %s is drained (%s); its ranks stay until the job restarts or ends", node->name, node->reason);
+        if (node == NULL || !(node->cordoned || node->unfit))
+            continue;
+        const char *why = node->health == TIDE_HEALTH_FAILED ? keeps(talk) : NULL;
+        say(talk, "node %s is drained (%s); its ranks stay until the job restarts or ends%s%s", node->name, node->reason,
+            why != NULL ? ", since " : "", why != NULL ? why : "");
     }
 }
 

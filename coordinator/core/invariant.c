@@ -13,6 +13,9 @@ static enum tide_status check_health(const struct node *node, struct err *err)
 {
     const struct health_fact *worst = health_worst(&node->evidence, node->forgiven);
     unsigned health = worst != NULL ? worst->state : TIDE_HEALTH_HEALTHY;
+    if (node->spared && (health < TIDE_HEALTH_SUSPECT || node->unfit))
+        return BROKEN("node %s is spared from being drained, but is %s, and unfit %d", node->name, health_names[health], node->unfit);
+    health = node->spared ? TIDE_HEALTH_DEGRADED : health;
     if (node->health != health)
         return BROKEN("node %s is %s, but its evidence says %s", node->name, health_names[node->health], health_names[health]);
     if (health >= TIDE_HEALTH_SUSPECT && !node->unfit)

@@ -15,6 +15,13 @@ struct command *judge_add(struct judging *judging, enum command_kind kind, const
     return command;
 }
 
+struct room *judge_room(struct judging *judging)
+{
+    if (judging->room.state == NULL)
+        room_init(&judging->room, judging->state);
+    return &judging->room;
+}
+
 void command_list_release(struct command_list *list)
 {
     for (size_t i = 0; i < list->count; i++)

@@ -223,10 +223,12 @@ struct judging {
     struct command_list *commands;
     uint64_t next_ns;
     struct room room; /* made when first asked for */
+    bool drains_counted, may_drain; /* … and so is whether one more node may be drained for its health */
 };
 
 /* One more verdict, about a job (NULL: about a node). References end with the next one. */
 struct command *judge_add(struct judging *judging, enum command_kind kind, const struct job_record *record);
+struct room *judge_room(struct judging *judging);
 void judge_want(struct judging *judging, uint64_t at_ns);
 /* Has `ms` passed since then? If not, judge wants to be called when it has. */
 bool judge_passed(struct judging *judging, uint64_t since_ns, uint64_t ms);

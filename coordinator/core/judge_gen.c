@@ -61,9 +61,7 @@ void judge_launch(struct judging *judging, const struct job_record *record, stru
 {
     if (!fenced(judging, record, track) || !judge_passed(judging, track->phase_ns, record->pause_ms))
         return;
-    if (judging->room.state == NULL)
-        room_init(&judging->room, judging->state);
-    if (!room_for(&judging->room, record))
+    if (!room_for(judge_room(judging), record))
         return;
     struct placement placement;
     uint64_t cut = 0;

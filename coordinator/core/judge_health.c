@@ -16,6 +16,17 @@ static void known_now(struct judging *judging, struct book_entry *entry, struct 
         *(struct health_fact *)codec_list_add(&health_fact_codec, &to->facts) = entry->slow;
 }
 
+/* One that was spared is taken away when it may be. */
+static bool drain_due(struct judging *judging, const struct node *node)
+{
+    if (!node->spared)
+        return false;
+    if (!judging->drains_counted)
+        judging->may_drain = health_drained(judging->state, NULL, judging->now_ms) < health_drains_max(judging->state);
+    judging->drains_counted = true;
+    return judging->may_drain;
+}
+
 /* Steady heartbeats make no entries: only what is not known yet is proposed. */
 static bool told_already(const struct node *node, const struct health_report *report)
 {
@@ -69,7 +80,7 @@ void judge_health(struct judging *judging, const struct node *node, struct book_
         return;
     struct health_report now;
     known_now(judging, entry, &now);
-    if (!told_already(node, &now)) {
+    if (!told_already(node, &now) || drain_due(judging, node)) {
         entry->good_ns = 0; /* whatever is new: its time begins anew */
         add_health(judging, node, entry, &now);
     } else {
@@ -79,6 +90,8 @@ void judge_health(struct judging *judging, const struct node *node, struct book_
 }
 
 /* ---- what that means for a generation ---- */
+
+/* Nothing here ends training: a generation is ended for its nodes' health only where another one can begin (health_keeps). */
 
 static void fail_unfit(struct judging *judging, const struct job_record *record, const struct gen_scan *scan)
 {
@@ -114,7 +127,8 @@ static bool judge_stuck(struct judging *judging, const struct job_record *record
 
 bool judge_unfit(struct judging *judging, const struct job_record *record, const struct track *track, const struct gen_scan *scan)
 {
-    if (judging->state->level == 0)
+    bool nothing = scan->failed_node == NULL && scan->stuck.node == NULL;
+    if (judging->state->level == 0 || nothing || health_keeps(judge_room(judging), record) != NULL)
         return false;
     if (scan->failed_node == NULL)
         return judge_stuck(judging, record, track, scan);

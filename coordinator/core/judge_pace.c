@@ -52,9 +52,12 @@ static void tell(struct judging *judging, const struct job_record *record, uint3
     struct health_fact *slow = &entry->slow;
     char subject[HEALTH_SUBJECT_MAX + 1];
     TEXT(subject, "job %s rank %u", record->job.spec.name, rank);
+    bool told = slow->state != TIDE_HEALTH_HEALTHY && judging->now_ns < entry->slow_until_ns;
+    if (told && strcmp(slow->subject, subject) != 0)
+        return; /* one of a node is enough: of several, each would take the place of the other without end */
     entry->slow_until_ns = judging->now_ns + 2 * STRAGGLER_WINDOW_MS * NS_PER_MS;
-    if (slow->state != TIDE_HEALTH_HEALTHY && strcmp(slow->subject, subject) == 0)
-        return; /* told, and its numbers are of no interest */
+    if (told)
+        return; /* its numbers are of no interest */
     *slow = (struct health_fact){.probe = "straggler", .state = TIDE_HEALTH_DEGRADED, .serial = node->forgiven + 1};
     for (size_t i = 0; i < node->evidence.count; i++)
         slow->serial = node->evidence.items[i].serial >= slow->serial ? node->evidence.items[i].serial + 1 : slow->serial;

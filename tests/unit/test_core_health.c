@@ -251,6 +251,173 @@ static void ranks_that_cannot_go_on_get_another_generation(void **context)
     world_release(&w);
 }
 
+static void health_ends_no_training_without_a_restart_left(void **context)
+{
+    (void)context;
+    struct world w;
+    world_init(&w);
+    world_nodes(&w, 3, 1);
+    struct command command = submission(&w, "j", 2, 1, 1);
+    command.spec.max_restarts = 0;
+    assert_int_equal(submit_this(&w, &command), TIDE_OK);
+    run(&w, 1000);
+    struct fake *n2 = fake_of(&w, "n2");
+    n2->fact = bad(TIDE_HEALTH_FAILED, 10);
+    run(&w, 5000);
+    assert_state(&w, "j", "running");
+    assert_int_equal(job_of(&w, "j")->generation, 1);
+    assert_int_equal(state_node(&w.state, "n2")->state, TIDE_NODE_DRAINED);
+    assert_text(event_last(&w, "j", EVENT_NODE_HEALTH)->text,
+                "node n2 is failed: xid: GPU 0000:65:00: Xid 79; the job runs on there, as it has no restart left");
+    assert_true(explained(&w, "j", "since it has no restart left"));
+    /* Neither does a rank that is said to be stuck. */
+    n2->fact = bad(TIDE_HEALTH_DEGRADED, 11);
+    n2->fact.restart = true;
+    w.steps_per_s = 0;
+    for (unsigned i = 0; i < 60; i++, n2->fact.ago_ms += 500)
+        run(&w, 500);
+    assert_state(&w, "j", "running");
+    assert_int_equal(job_of(&w, "j")->generation, 1);
+    w.ranks[1].signal = 9; /* what has failed by itself has */
+    run(&w, 500);
+    assert_state(&w, "j", "failed");
+    world_release(&w);
+}
+
+static void health_moves_no_ranks_without_a_place_for_them(void **context)
+{
+    (void)context;
+    struct world w;
+    world_init(&w);
+    world_nodes(&w, 2, 1);
+    submit(&w, "j", 2, 0, 1);
+    run(&w, 1000);
+    struct fake *n2 = fake_of(&w, "n2");
+    n2->fact = bad(TIDE_HEALTH_FAILED, 10);
+    run(&w, 5000);
+    assert_state(&w, "j", "running");
+    assert_int_equal(job_of(&w, "j")->generation, 1);
+    assert_text(event_last(&w, "j", EVENT_NODE_HEALTH)->text,
+                "node n2 is failed: xid: GPU 0000:65:00: Xid 79; the job runs on there, as there is no room for its ranks elsewhere");
+    /* Now there is. */
+    node_new(&w, "n3", 1);
+    run(&w, 1000);
+    assert_state(&w, "j", "running");
+    assert_int_equal(job_of(&w, "j")->generation, 2);
+    assert_string_equal(job_of(&w, "j")->nodes.items[1], "n3");
+    world_release(&w);
+}
+
+/* A probe that finds the same everywhere is likelier ill than all nodes are. */
+static void health_drains_a_quarter_at_most(void **context)
+{
+    (void)context;
+    struct world w;
+    world_init(&w);
+    world_nodes(&w, 8, 1);
+    submit(&w, "j", 4, 1, 1);
+    run(&w, 1000);
+    char name[16];
+    for (unsigned i = 1; i <= 8; i++) {
+        snprintf(name, sizeof name, "n%u", i);
+        fake_of(&w, name)->fact = bad(TIDE_HEALTH_SUSPECT, 10);
+        run(&w, 500);
+        const struct node *node = state_node(&w.state, name);
+        assert_int_equal(node->state, i <= 2 ? TIDE_NODE_DRAINED : TIDE_NODE_READY);
+        assert_int_equal(node->health, i <= 2 ? TIDE_HEALTH_SUSPECT : TIDE_HEALTH_DEGRADED);
+        assert_int_equal(node->spared, i > 2);
+    }
+    assert_int_equal(job_of(&w, "j")->generation, 1);
+    assert_text(event_last(&w, "j", EVENT_NODE_HEALTH)->text,
+                "is suspect: xid: GPU 0000:65:00: Xid 79; it is not drained, as 2 of 8 nodes were within 60 min");
+    unsigned before = w.commands;
+    run(&w, 5000);
+    assert_int_equal(w.commands, before); /* and that is not said again and again */
+    /* One is given back by hand: another one has its place. */
+    assert_int_equal(node_order(&w, CMD_NODE_RESUME, "n1"), TIDE_OK);
+    run(&w, 500);
+    assert_int_equal(state_node(&w.state, "n1")->state, TIDE_NODE_READY);
+    assert_int_equal(state_node(&w.state, "n3")->state, TIDE_NODE_DRAINED);
+    assert_int_equal(state_node(&w.state, "n4")->state, TIDE_NODE_READY);
+    /* What was drained long ago does not count. */
+    w.wall_ms += HEALTH_DRAINS_MS;
+    run(&w, 1500);
+    assert_int_equal(state_node(&w.state, "n4")->state, TIDE_NODE_DRAINED);
+    assert_int_equal(state_node(&w.state, "n5")->state, TIDE_NODE_DRAINED);
+    assert_int_equal(state_node(&w.state, "n6")->state, TIDE_NODE_READY);
+    /* It was good after all. */
+    fake_of(&w, "n6")->fact.state = TIDE_HEALTH_HEALTHY;
+    run(&w, 500);
+    assert_false(state_node(&w.state, "n6")->spared);
+    assert_int_equal(state_node(&w.state, "n6")->health, TIDE_HEALTH_HEALTHY);
+    world_release(&w);
+}
+
+static void what_is_milder_does_not_take_the_place_of_what_is_worse(void **context)
+{
+    (void)context;
+    struct world w;
+    struct fake *n2 = world_begin(&w);
+    n2->fact = bad(TIDE_HEALTH_FAILED, 10);
+    n2->fact.latched = true;
+    run(&w, 1000);
+    n2->fact = bad(TIDE_HEALTH_SUSPECT, 20); /* of an agent that was started anew */
+    n2->fact.latched = true;
+    run(&w, 1000);
+    assert_int_equal(state_node(&w.state, "n2")->evidence.count, 1);
+    assert_int_equal(state_node(&w.state, "n2")->health, TIDE_HEALTH_FAILED);
+    world_release(&w);
+}
+
+/* The leader counts the serials of what it finds itself; they may be those that the agent uses next. */
+static void a_straggler_hides_no_fault(void **context)
+{
+    (void)context;
+    struct world w;
+    world_init(&w);
+    world_nodes(&w, 4, 1);
+    submit(&w, "j", 4, 0, 1);
+    run(&w, 1000);
+    const char *name = job_of(&w, "j")->nodes.items[2];
+    struct fake *fake = fake_of(&w, name);
+    fake->fact = bad(TIDE_HEALTH_DEGRADED, 10);
+    run(&w, 1000);
+    w.ranks[2].slow = 2;
+    run(&w, 42000);
+    const struct node *node = state_node(&w.state, name);
+    assert_int_equal(node->evidence.count, 2);
+    uint64_t serial = node->evidence.items[1].serial;
+    assert_string_equal(node->evidence.items[1].probe, "straggler");
+    assert_int_equal(node_order(&w, CMD_NODE_RESUME, name), TIDE_OK);
+    fake->fact.state = TIDE_HEALTH_HEALTHY;
+    run(&w, 1000);
+    assert_int_equal(state_node(&w.state, name)->evidence.count, 1);
+    unsigned told = event_count(&w, "j", EVENT_NODE_HEALTH);
+    fake->fact = bad(TIDE_HEALTH_SUSPECT, serial);
+    run(&w, 1000);
+    assert_int_equal(state_node(&w.state, name)->state, TIDE_NODE_DRAINED);
+    assert_int_equal(event_count(&w, "j", EVENT_NODE_HEALTH), told + 1);
+    world_release(&w);
+}
+
+/* Two jobs, each with a slow rank on the same node: one is told, and the other does not take its place in every window. */
+static void one_straggler_of_a_node_is_told(void **context)
+{
+    (void)context;
+    struct world w;
+    world_init(&w);
+    world_nodes(&w, 4, 2);
+    submit(&w, "j", 4, 0, 1);
+    submit(&w, "k", 4, 0, 1);
+    run(&w, 1000);
+    w.ranks[2].slow = 2;
+    run(&w, 42000);
+    unsigned said = w.applied[CMD_NODE_HEALTH];
+    run(&w, 60000);
+    assert_int_equal(w.applied[CMD_NODE_HEALTH], said);
+    world_release(&w);
+}
+
 static void who_is_slower_than_the_others(void **context)
 {
     (void)context;
@@ -331,6 +498,12 @@ int main(void)
         cmocka_unit_test(by_hand_and_for_its_health_are_two_things),
         cmocka_unit_test(what_is_latched_outlives_the_agent_but_not_the_host),
         cmocka_unit_test(ranks_that_cannot_go_on_get_another_generation),
+        cmocka_unit_test(health_ends_no_training_without_a_restart_left),
+        cmocka_unit_test(health_moves_no_ranks_without_a_place_for_them),
+        cmocka_unit_test(health_drains_a_quarter_at_most),
+        cmocka_unit_test(what_is_milder_does_not_take_the_place_of_what_is_worse),
+        cmocka_unit_test(a_straggler_hides_no_fault),
+        cmocka_unit_test(one_straggler_of_a_node_is_told),
         cmocka_unit_test(who_is_slower_than_the_others),
         cmocka_unit_test(a_straggler_is_evidence_of_its_node),
         cmocka_unit_test(a_verdict_about_another_incarnation_is_stale),
