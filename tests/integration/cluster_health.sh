@@ -2,12 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 # A GPU falls off the bus in the middle of training, then a cable is pulled: each time the right node is blamed and drained, its spare
-# takes over within a second, and the training ends with the bits it has undisturbed. GPUs are tests/lib/sim_nvml.
+# takes over, and the training ends with the bits it has undisturbed. GPUs are tests/lib/sim_nvml.
 set -uo pipefail
 # shellcheck source=tests/lib/scenario.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../lib/scenario.sh"
 
-VERDICT_MS_MAX=1000
+VERDICT_MS_MAX=8000 # a second, where nothing else runs, as is printed; this is for machines that are busy
 # shellcheck disable=SC2034 # for cluster.sh
 CLUSTER_PROBES=gpu,nic
 

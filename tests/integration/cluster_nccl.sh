@@ -12,30 +12,16 @@ if [ ! -x "$MLP" ]; then
     exit 0
 fi
 
-IMAGES=2048 # of either set: what the ranks read is no part of this
-DATASET=/usr/share/datasets/fashion-mnist
-DATA=$(mktemp -d "${TMPDIR:-/tmp}/tidemark-mlp.XXXXXX")
-STEPS=(--steps 80 --slice 3 --log-every 40 --data "$DATA")
-SIMULATED=(env LD_LIBRARY_PATH="$SCENARIO_BUILD/sim_cuda" LD_PRELOAD="$SCENARIO_BUILD/tests/mlp_kernels.so")
-TWO_BY_TWO=(--nnodes 2 --nproc-per-node 2 --launcher none)
+# shellcheck source=tests/lib/mlp.sh
+. "$(dirname "${BASH_SOURCE[0]}")/../lib/mlp.sh"
 
-digest()
-{
-    sed -n 's/^.*parameters sha256 //p' | tail -n 1
-}
+mlp_data
+STEPS=(--steps 80 --slice 3 --log-every 40 --data "$DATA")
+TWO_BY_TWO=(--nnodes 2 --nproc-per-node 2 --launcher none)
 
 sealed()
 {
     cluster_job_is "$1" '[(.job.ckpts // [])[] | select(.state == "sealed" or .state == "committed")] | length > 0'
-}
-
-# The first images of a set, with their number in the head of the file. What zcat has left over it may keep.
-cut_set()
-{
-    { printf '\0\0\010\003\0\0\010\0\0\0\0\034\0\0\0\034' && zcat "$DATASET/$1-images-idx3-ubyte.gz" | tail -c +17 | head -c $((IMAGES * 784)); } |
-        gzip -1 >"$DATA/$1-images-idx3-ubyte.gz"
-    { printf '\0\0\010\001\0\0\010\0' && zcat "$DATASET/$1-labels-idx1-ubyte.gz" | tail -c +9 | head -c $IMAGES; } |
-        gzip -1 >"$DATA/$1-labels-idx1-ubyte.gz"
 }
 
 # Does anything but the program itself link to NCCL or CUDA? And does it find ours first?
@@ -48,8 +34,6 @@ needs_no_nccl()
     done
 }
 
-cut_set train
-cut_set t10k
 expect "nothing of tidemark links to NCCL" needs_no_nccl
 WANTED=$("${SIMULATED[@]}" timeout 60 "$MLP" "${STEPS[@]}" 2>/dev/null | digest)
 expect "it trains as one rank, without tidemark" test -n "$WANTED"
