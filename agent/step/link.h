@@ -69,8 +69,9 @@ struct step_status {
 };
 extern const struct codec step_ask_codec, step_status_codec;
 
-/* Fence and modex data, and what ranks share, between the steps of a generation, relayed by agents over their mesh. */
-enum mesh_kind { MESH_FENCE, MESH_FENCE_ACK, MESH_MODEX_ASK, MESH_MODEX_REPLY, MESH_SHARE_ASK, MESH_SHARE_REPLY, MESH_KINDS };
+/* Fence and modex data, what ranks share, and their bookmarks, between the steps of a generation, relayed by agents over their mesh. */
+enum mesh_kind { MESH_FENCE, MESH_FENCE_ACK, MESH_MODEX_ASK, MESH_MODEX_REPLY, MESH_SHARE_ASK, MESH_SHARE_REPLY, MESH_MARKS_ASK,
+                 MESH_MARKS, MESH_KINDS };
 
 #define MESH_DATA_MAX (STEP_LINE_MAX / 2) /* bytes of base64 */
 
@@ -80,8 +81,8 @@ struct mesh_frame {
     char token[TIDE_TOKEN_CHARS + 1];
     uint32_t from, to; /* node ranks */
     unsigned kind;     /* enum mesh_kind */
-    uint64_t id;       /* fence: 63-bit hash of the process list; modex, share: request number */
-    uint64_t sequence; /* n-th fence of that list */
+    uint64_t id;       /* fence: 63-bit hash of the process list; modex, share: request number; marks: cut */
+    uint64_t sequence; /* n-th fence of that list; marks: attempt */
     uint32_t rank;     /* modex, share: whose data */
     int32_t status;    /* pmix_status_t */
     char *data;        /* base64; share_ask: the name */

@@ -162,6 +162,8 @@ void mesh_frame(struct step *step, const struct mesh_frame *frame)
 {
     if (frame->kind == MESH_SHARE_ASK || frame->kind == MESH_SHARE_REPLY)
         share_frame(step->share, frame);
+    else if (frame->kind == MESH_MARKS_ASK || frame->kind == MESH_MARKS)
+        bookmarks_frame(step->marks, frame);
     else if (step->exchange != NULL)
         exchange_frame(step->exchange, frame, clock_mono_ns());
 }
@@ -169,6 +171,7 @@ void mesh_frame(struct step *step, const struct mesh_frame *frame)
 void mesh_reconnected(struct step *step)
 {
     share_reconnected(step->share);
+    bookmarks_reconnected(step->marks);
     if (step->exchange != NULL)
         exchange_reconnected(step->exchange);
     mesh_pump(step);

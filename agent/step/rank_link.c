@@ -64,6 +64,7 @@ static void link_close(struct rank_link *link)
             status_changed(link->step);
         rank->asking = false;
         share_forget(link->step->share, rank->report.rank);
+        bookmarks_forget(link->step->marks, rank->report.rank);
     }
     if (!link->reserving)
         uv_close((uv_handle_t *)&link->poll, on_link_closed);
@@ -394,6 +395,9 @@ static void take_message(struct rank_link *link, const struct local_message *mes
     case LOCAL_SHARE_GIVE:
     case LOCAL_SHARE_ASK:
         share_take(link->step, link->rank, message);
+        break;
+    case LOCAL_MARKS:
+        marks_take(link->step, link->rank, message);
         break;
     case LOCAL_RECORDED:
     case LOCAL_RESTORED:

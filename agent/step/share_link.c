@@ -25,7 +25,7 @@ static bool op_send(void *context, const struct mesh_frame *frame)
 /* To what it said last: it waits for nothing else. */
 static void tell(struct rank *rank, struct local_message *message)
 {
-    message->question = rank->share_question;
+    message->question = rank->question;
     rank_link_tell(rank, message);
 }
 
@@ -88,7 +88,7 @@ void share_take(struct step *step, struct rank *rank, const struct local_message
     struct local_share *said = local_share_of(&copy);
     uint64_t now = clock_mono_ns();
     said->name[sizeof said->name - 1] = '\0';
-    rank->share_question = message->question;
+    rank->question = message->question;
     share_forget(step->share, rank->report.rank);
     if (message->bytes > sizeof said->data) {
         tell(rank, &(struct local_message){.type = LOCAL_REFUSED, .status = TIDE_E_INVALID});

@@ -190,6 +190,7 @@ enum tide_status step_start(struct step *step, const char *dir, struct err *err)
     init_loop(step);
     ranks_init(step);
     share_start(step);
+    marks_start(step);
     status = prepare_sockets(step, err);
     if (status == TIDE_OK)
         status = agent_link_listen(step, err);

@@ -14,7 +14,8 @@
  *   agent_link.c  agent.sock
  *   rank_link.c   rank.sock
  *   mesh.c        between libpmix (host_pmix.h) and the other nodes (exchange.h)
- *   share_link.c  between ranks that share something (share.h), here and elsewhere */
+ *   share_link.c  between ranks that share something (share.h), here and elsewhere
+ *   bookmark_link.c  between ranks at a record that say how many messages they have sent (bookmark.h) */
 
 #include <uv.h>
 
@@ -22,6 +23,7 @@
 #include "agent/step/host_pmix.h"
 #include "agent/step/link.h"
 #include "agent/step/output.h"
+#include "agent/step/bookmark.h"
 #include "agent/step/share.h"
 
 #define STEP_PMIX_UP_MS 60000u     /* a libpmix that is not up by then has wedged */
@@ -68,7 +70,7 @@ struct rank {
     uint64_t asked_ns;       /* … since then */
     struct step_ask ask;
     uint64_t reserved_bytes; /* of one slot */
-    uint64_t share_question; /* number of what it gave or asked for last */
+    uint64_t question;       /* number of what it gave or asked for last (share_link.c, bookmark_link.c) */
 };
 
 struct agent_link {
@@ -112,6 +114,8 @@ struct step {
     struct exchange *exchange;  /* NULL: launcher none */
     struct share *share;
     uv_timer_t share_timer; /* runs while a rank asks */
+    struct bookmarks *marks;
+    uv_timer_t marks_timer; /* runs while a rank waits */
     uv_async_t pmix_wake;
     uv_timer_t pmix_late;
     uv_timer_t mesh_timer;
@@ -175,6 +179,10 @@ void rank_link_tell(struct rank *rank, struct local_message *message); /* no con
 /* ---- share_link.c ---- */
 void share_start(struct step *step);
 void share_take(struct step *step, struct rank *rank, const struct local_message *message);
+
+/* ---- bookmark_link.c ---- */
+void marks_start(struct step *step);
+void marks_take(struct step *step, struct rank *rank, const struct local_message *message);
 
 /* ---- mesh.c ---- */
 MUST_USE enum tide_status mesh_start(struct step *step, struct err *err);

@@ -65,6 +65,34 @@ struct control_comm {
     char name[CONTROL_COMM_NAME_MAX + 1];
 };
 
+#define CONTROL_CHANNELS_MAX 64u /* of a rank, on which it has sent or receives messages that are counted and not coloured */
+#define CONTROL_CHANNEL_LAST 8u  /* messages of a channel that may be under way at a record */
+
+/* From a member of a communicator to another: how many messages were sent at a record, and how long the last are: message
+ * number i, from 0, has bytes[i % CONTROL_CHANNEL_LAST]. */
+struct control_channel {
+    uint64_t comm;
+    uint32_t from, to;
+    uint64_t sent;
+    uint64_t bytes[CONTROL_CHANNEL_LAST];
+};
+
+/* The rank, as that member of that communicator. */
+struct control_member {
+    uint64_t comm;
+    uint32_t rank;
+    uint32_t reserved;
+};
+
+/* Bookmarks (LOCAL_MARKS). */
+struct control_marks {
+    uint32_t channel_count, member_count; /* R: of the next two */
+    struct control_channel channels[CONTROL_CHANNELS_MAX]; /* R: that lead from this rank */
+    struct control_member members[CONTROL_CHANNELS_MAX];   /* R: to which channels may lead */
+    uint32_t arriving_count, reserved;                     /* the step, before MARKED */
+    struct control_channel arriving[CONTROL_CHANNELS_MAX]; /* the step: that lead to these members */
+};
+
 /* Written by: A agent (or step, when it creates the page), R rank. One page per rank per generation: the step creates a
  * new file for each generation, so a rank of an older one still holds a page nobody reads.
  *
@@ -137,6 +165,7 @@ struct control_page {
     _Atomic uint64_t restore_ns;                /* R */
 
     struct control_comm comms[CONTROL_COMMS_MAX]; /* R: of a record */
+    struct control_marks marks;
 };
 _Static_assert(sizeof(struct control_page) <= CONTROL_PAGE_BYTES, "the control page has room");
 
@@ -166,7 +195,10 @@ enum local_type {
     LOCAL_SHARE_GIVE, /* rank -> step: struct local_share, `bytes` of it. Answer SHARED or REFUSED (EXISTS, LIMIT) */
     LOCAL_SHARE_ASK,  /* rank -> step: struct local_share, of which the name; slot: the rank that gives; attempt: how many ms to
                          wait for it. Answer SHARED with `bytes` of it, or REFUSED (TIMEOUT, INVALID) */
-    LOCAL_SHARED
+    LOCAL_SHARED,
+    LOCAL_MARKS, /* rank -> step: at the record (cut, attempt) this rank has sent what the page says in marks.channels. slot 1: and it
+                    waits, at most `bytes` ms, until all ranks have said so. Answer MARKED or REFUSED; slot 0: none */
+    LOCAL_MARKED /* what leads to the rank's marks.members is in the page, in marks.arriving */
 };
 
 enum local_reserve_flag { LOCAL_RESERVE_AHEAD = 1 };
@@ -186,7 +218,7 @@ struct local_message {
     uint64_t cut;
     uint64_t step;
     uint64_t bytes;
-    uint64_t question; /* of SHARE_GIVE and SHARE_ASK: its number, which the answer says again; else 0 */
+    uint64_t question; /* of SHARE_GIVE, SHARE_ASK and MARKS: its number, which the answer says again; else 0 */
     char text[TIDE_TEXT_MAX + 1];
 };
 
