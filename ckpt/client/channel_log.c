@@ -23,7 +23,7 @@ enum tide_status channel_log_begin(struct tide *tide, uint64_t data_bytes, struc
         return err_errno(err, "cannot open slot %s", path);
     record->log_at = slot->header->data_offset + data_bytes;
     record->log_bytes = record->logged_bytes = record->logged = 0;
-    record->log_entry = &slot->regions[tide->region_count];
+    record->log_entry = &slot->regions[slot->header->region_count - 1];
     *record->log_entry = (struct slot_region){.offset = data_bytes};
     text_copy(record->log_entry->name, sizeof record->log_entry->name, SLOT_CHANNEL_REGION);
     return TIDE_OK;

@@ -96,9 +96,8 @@ struct tide {
     struct finisher *finisher; /* NULL: none */
     struct record record;
     struct tide_mpi_host host;
-    struct tide_nccl_host nccl_host;
     int counted; /* libtidemark_nccl is there */
-    uint64_t shares; /* calls of tide_share, which number the questions */
+    uint64_t questions; /* asked so far, of those that are numbered */
     char arena[TIDE_PATH_MAX + 1];
     char job_uid[TIDE_UID_CHARS + 1];
     struct err err; /* tide_error_text */
@@ -150,6 +149,15 @@ void comms_attach(struct tide *tide);
 void comms_detach(struct tide *tide);
 /* May this rank record, as far as NCCL goes? Errors: those of tide_nccl_may_record. */
 MUST_USE enum tide_status comms_may_record(const struct tide *tide, struct err *err);
+/* NCCL's messages that are under way to this rank at a record: receive them, and hold them for the program. Errors: those of
+ * tide_nccl_take. */
+MUST_USE enum tide_status comms_take(struct tide *tide, struct err *err);
+/* What is held, in a checkpoint: how many bytes; write so many; may they be loaded, before anything is restored; load them.
+ * Errors: those of libtidemark_nccl's, MISMATCH. */
+uint64_t comms_held_bytes(const struct tide *tide);
+MUST_USE enum tide_status comms_held_write(const struct tide *tide, void *to, uint64_t bytes, struct err *err);
+MUST_USE enum tide_status comms_may_load(const struct tide *tide, uint64_t cut, uint64_t bytes, struct err *err);
+MUST_USE enum tide_status comms_load(const struct tide *tide, uint64_t cut, const void *log, uint64_t bytes, struct err *err);
 /* MPI's, if messages are coloured, and NCCL's, into the page. */
 void comms_tell(const struct tide *tide);
 

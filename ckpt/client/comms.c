@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <unistd.h>
 
+#include "ckpt/base/clock.h"
 #include "ckpt/base/mem.h"
 #include "ckpt/client/client.h"
 #include "ckpt/cut/comm_id.h"
@@ -11,14 +12,21 @@
 #pragma weak tide_nccl_detach
 #pragma weak tide_nccl_may_record
 #pragma weak tide_nccl_comms
+#pragma weak tide_nccl_channels
+#pragma weak tide_nccl_members
+#pragma weak tide_nccl_take
+#pragma weak tide_nccl_held_bytes
+#pragma weak tide_nccl_held_write
+#pragma weak tide_nccl_load
+
+#define MARKS_MS 2000u /* for the bookmarks of all ranks, and then for messages: the rank stands still */
+#define ANSWER_MS 500u /* behind the deadline of a question, until its answer is here */
 
 void comms_attach(struct tide *tide)
 {
     if (tide_nccl_attach == NULL || tide->counted || !tide->in_job || getpid() != tide->pid)
         return;
-    tide->nccl_host = (struct tide_nccl_host){
-        .version = TIDE_NCCL_LINK_VERSION, .rank = tide->rank, .world_size = tide->world_size, .page = tide->page};
-    tide->counted = tide_nccl_attach(&tide->nccl_host);
+    tide->counted = tide_nccl_attach(TIDE_NCCL_LINK_VERSION);
 }
 
 void comms_detach(struct tide *tide)
@@ -34,6 +42,76 @@ enum tide_status comms_may_record(const struct tide *tide, struct err *err)
     enum tide_status status = tide->counted ? tide_nccl_may_record(why, sizeof why) : TIDE_OK;
     return status == TIDE_OK ? TIDE_OK : err_set(err, status, "%s", why[0] ? why : tide_status_text(status));
 }
+
+/* ---- messages of NCCL's that are under way ---- */
+
+/* 0: what leads here is not known, as nobody waits for it or somebody has not come. */
+static int ask_marks(struct tide *tide)
+{
+    struct control_marks *marks = &tide->page->marks;
+    struct local_message message = {.type = LOCAL_MARKS,
+                                    .cut = tide->record.order.cut,
+                                    .attempt = tide->record.order.attempt,
+                                    .bytes = MARKS_MS,
+                                    .question = ++tide->questions},
+                         answer;
+    struct err none;
+    uint64_t deadline_ns = clock_mono_ns() + (MARKS_MS + ANSWER_MS) * NS_PER_MS;
+    marks->channel_count = (uint32_t)tide_nccl_channels(marks->channels, CONTROL_CHANNELS_MAX);
+    marks->member_count = (uint32_t)tide_nccl_members(marks->members, CONTROL_CHANNELS_MAX);
+    message.slot = marks->member_count > 0;
+    if (message.slot == 0)
+        return channel_send(tide, &message, deadline_ns, &none) == TIDE_OK;
+    return channel_ask(tide, &message, 1u << LOCAL_MARKED, deadline_ns, &answer, &none) == TIDE_OK;
+}
+
+enum tide_status comms_take(struct tide *tide, struct err *err)
+{
+    const struct control_marks *marks = &tide->page->marks;
+    char why[TIDE_TEXT_MAX + 1] = "";
+    if (!tide->counted || tide->record.order.epoch != 0 || tide->world_size <= 1 || !ask_marks(tide))
+        return TIDE_OK; /* whether anything is under way is for the leader to find */
+    if (marks->member_count == 0)
+        return TIDE_OK;
+    enum tide_status status = tide_nccl_take(marks->arriving, marks->arriving_count, tide->options.channel_bytes_max,
+                                             clock_mono_ns() + MARKS_MS * NS_PER_MS, why, sizeof why);
+    return status == TIDE_OK ? TIDE_OK : err_set(err, status, "%s", why);
+}
+
+uint64_t comms_held_bytes(const struct tide *tide)
+{
+    return tide->counted ? tide_nccl_held_bytes() : 0;
+}
+
+enum tide_status comms_held_write(const struct tide *tide, void *to, uint64_t bytes, struct err *err)
+{
+    char why[TIDE_TEXT_MAX + 1] = "";
+    uint64_t deadline_ns = clock_mono_ns() + tide->options.deadline_ms * NS_PER_MS;
+    enum tide_status status = bytes > 0 ? tide_nccl_held_write(to, bytes, deadline_ns, why, sizeof why) : TIDE_OK;
+    return status == TIDE_OK ? TIDE_OK : err_set(err, status, "%s", why);
+}
+
+enum tide_status comms_may_load(const struct tide *tide, uint64_t cut, uint64_t bytes, struct err *err)
+{
+    if (bytes == 0 || tide->counted)
+        return TIDE_OK;
+    return err_set(err, TIDE_E_MISMATCH,
+                   "checkpoint %llu holds %llu bytes of NCCL messages that were on their way to rank %u, and nothing here "
+                   "could deliver them: load libtidemark_nccl, as the program that made it did",
+                   (unsigned long long)cut, (unsigned long long)bytes, tide->rank);
+}
+
+enum tide_status comms_load(const struct tide *tide, uint64_t cut, const void *log, uint64_t bytes, struct err *err)
+{
+    char why[TIDE_TEXT_MAX + 1] = "";
+    enum tide_status status = bytes > 0 ? tide_nccl_load(log, (size_t)bytes, why, sizeof why) : TIDE_OK;
+    return status == TIDE_OK
+               ? TIDE_OK
+               : err_set(err, status, "the NCCL messages of checkpoint %llu that were on their way to rank %u: %s",
+                         (unsigned long long)cut, tide->rank, why);
+}
+
+/* ---- told to the agent ---- */
 
 /* Names may be longer there than here. */
 static size_t tell_mpi(struct control_comm *to)

@@ -111,24 +111,38 @@ static void begin(struct tide *tide, uint64_t step)
     atomic_store(&tide->page->record_comms, 0);
 }
 
-static enum tide_status start_slot(struct tide *tide, struct slot **ret_slot, struct err *err)
+/* A region of ours, behind the program's: messages that are held for it. */
+static void add_held(const struct tide *tide, struct slot *slot, uint64_t at, uint64_t bytes)
+{
+    struct slot_region *entry = &slot->regions[tide->region_count];
+    *entry = (struct slot_region){.offset = at, .bytes = bytes};
+    text_copy(entry->name, sizeof entry->name, SLOT_HELD_REGION);
+    memset(slot->data + at + bytes, 0, (size_t)(region_end_aligned(at, bytes) - at - bytes));
+}
+
+static enum tide_status start_slot(struct tide *tide, uint64_t held_bytes, struct slot **ret_slot, struct err *err)
 {
     struct record *record = &tide->record;
-    uint64_t data_bytes = 0;
-    uint32_t log = record->order.epoch != 0;
-    enum tide_status status = regions_lay(tide, &data_bytes, err);
+    uint64_t held_at = 0;
+    uint32_t log = record->order.epoch != 0, held = held_bytes > 0;
+    enum tide_status status = regions_lay(tide, &held_at, err);
+    uint64_t data_bytes = region_end_aligned(held_at, held_bytes);
     if (status == TIDE_OK)
         status = room_slot(tide, record->order.slot, data_bytes, ret_slot, err);
     if (status == TIDE_OK)
-        status = slot_start(*ret_slot, tide->region_count + log, data_bytes, err);
+        status = slot_start(*ret_slot, tide->region_count + held + log, data_bytes, err);
     if (status != TIDE_OK)
         return status;
+    if (held)
+        add_held(tide, *ret_slot, held_at, held_bytes);
     pthread_mutex_lock(&record->lock);
     record->slot = *ret_slot;
     record->facts.data_bytes = data_bytes;
     if (log)
         status = channel_log_begin(tide, data_bytes, err);
     pthread_mutex_unlock(&record->lock);
+    if (status == TIDE_OK)
+        status = comms_held_write(tide, (*ret_slot)->data + held_at, held_bytes, err);
     return status;
 }
 
@@ -144,7 +158,9 @@ static enum tide_status fill_slot(struct tide *tide, struct err *err)
     if (status == TIDE_OK)
         status = comms_may_record(tide, err);
     if (status == TIDE_OK)
-        status = start_slot(tide, &slot, err);
+        status = comms_take(tide, err);
+    if (status == TIDE_OK)
+        status = start_slot(tide, comms_held_bytes(tide), &slot, err);
     return status == TIDE_OK ? copy_regions(tide, slot, err) : status;
 }
 

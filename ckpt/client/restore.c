@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -14,7 +15,7 @@ struct source {
     struct region **targets;     /* by the slot's region number */
     struct slot_region *regions; /* a copy, as it was verified */
     uint32_t region_count;
-    struct region channel; /* where the messages go, which are no region of the program's; data is owned */
+    struct region channel, held; /* where messages go, which are no region of the program's; data is owned */
     /* DEVICE_LANES of CHUNK_BYTES: what is hashed is what is handed over, whatever becomes of shared memory; one is checked
      * while another is on its way to a device. */
     unsigned char *chunks;
@@ -30,6 +31,7 @@ static void source_release(const struct tide *tide, struct source *s)
     mem_free(s->targets);
     mem_free(s->regions);
     mem_free(s->channel.data);
+    mem_free(s->held.data);
     mem_free(s->chunks);
 }
 
@@ -55,24 +57,28 @@ static enum tide_status source_open(struct tide *tide, const struct local_messag
 }
 
 /* A region of ours. */
-static enum tide_status match_channel(struct tide *tide, struct source *s, uint32_t index, struct err *err)
+static enum tide_status match_own(struct tide *tide, struct source *s, uint32_t index, struct err *err)
 {
     const struct slot_region *had = &s->regions[index];
-    if (strcmp(had->name, SLOT_CHANNEL_REGION) != 0)
+    bool is_held = strcmp(had->name, SLOT_HELD_REGION) == 0;
+    struct region *to = is_held ? &s->held : &s->channel;
+    if (!is_held && strcmp(had->name, SLOT_CHANNEL_REGION) != 0)
         return err_set(err, TIDE_E_VERSION,
                        "checkpoint %llu holds \"%.63s\", which this version of libtidemark does not know",
                        (unsigned long long)s->sum.cut, had->name);
-    enum tide_status status = colour_may_load(tide, s->sum.cut, had->bytes, err);
+    enum tide_status status = is_held ? comms_may_load(tide, s->sum.cut, had->bytes, err)
+                                      : colour_may_load(tide, s->sum.cut, had->bytes, err);
     if (status != TIDE_OK)
         return status;
     status = devices_need(tide, TIDE_HOST, err);
     if (status != TIDE_OK)
         return status;
-    s->channel = (struct region){.entry = *had, .data = mem_try_alloc((size_t)had->bytes + 1)};
-    s->channel.entry.memory = TIDE_HOST;
-    if (s->channel.data == NULL)
+    mem_free(to->data);
+    *to = (struct region){.entry = *had, .data = mem_try_alloc((size_t)had->bytes + 1)};
+    to->entry.memory = TIDE_HOST;
+    if (to->data == NULL)
         return err_set(err, TIDE_E_NOMEM, "no memory for %llu bytes of messages", (unsigned long long)had->bytes);
-    s->targets[index] = &s->channel;
+    s->targets[index] = to;
     return TIDE_OK;
 }
 
@@ -81,7 +87,7 @@ static enum tide_status match_region(struct tide *tide, struct source *s, uint32
     const struct slot_region *had = &s->regions[index];
     unsigned long long cut = s->sum.cut;
     if (strncmp(had->name, SLOT_RESERVED_PREFIX, strlen(SLOT_RESERVED_PREFIX)) == 0)
-        return match_channel(tide, s, index, err);
+        return match_own(tide, s, index, err);
     struct region *has = region_named(tide, had->name, index);
     if (has == NULL)
         return err_set(err, TIDE_E_MISMATCH, "rank %u: checkpoint %llu holds region \"%.63s\", which is not registered",
@@ -114,7 +120,7 @@ static enum tide_status match(struct tide *tide, struct source *s, struct err *e
     if (status != TIDE_OK)
         return status;
     /* Names are unique on both sides, so that equal counts leave none over. */
-    uint32_t theirs = s->region_count - (s->channel.data != NULL);
+    uint32_t theirs = s->region_count - (s->channel.data != NULL) - (s->held.data != NULL);
     for (uint32_t i = 0; theirs < tide->region_count && i < tide->region_count; i++)
         if (!is_target(s, &tide->regions[i]))
             return err_set(err, TIDE_E_MISMATCH, "rank %u: region \"%s\" is registered and not in checkpoint %llu",
@@ -172,6 +178,8 @@ static enum tide_status restore_from(struct tide *tide, const struct local_messa
         status = copy_in(tide, &s, err);
     if (status == TIDE_OK && s.channel.data != NULL)
         status = colour_load(tide, s.sum.cut, s.channel.data, s.channel.entry.bytes, err);
+    if (status == TIDE_OK && s.held.data != NULL)
+        status = comms_load(tide, s.sum.cut, s.held.data, s.held.entry.bytes, err);
     source_release(tide, &s);
     if (status == TIDE_OK)
         *ret_step = step;

@@ -36,7 +36,7 @@ enum tide_status tide_share(struct tide *tide, const char *name, uint32_t from, 
     text_copy(said->name, sizeof said->name, name);
     message.type = from == tide->rank ? LOCAL_SHARE_GIVE : LOCAL_SHARE_ASK;
     message.attempt = (uint32_t)tide->options.deadline_ms;
-    message.question = ++tide->shares;
+    message.question = ++tide->questions;
     if (message.type == LOCAL_SHARE_GIVE) {
         message.bytes = bytes;
         memcpy(said->data, data, bytes);

@@ -16,7 +16,8 @@
  *
  * A rank whose messages are coloured (ckpt/cut/README.md) adds a region of ours, SLOT_CHANNEL_REGION, the last: its channel
  * log. Until the cut's epoch is settled the slot is DRAINING: the other regions are whole, and the log grows into the room
- * behind it, its entry's `bytes` written behind each message. Then the agent settles it. */
+ * behind it, its entry's `bytes` written behind each message. Then the agent settles it. A rank that holds messages of NCCL's
+ * (ckpt/client/nccl/README.md) adds SLOT_HELD_REGION, before that one: a log that is whole with the other regions. */
 
 #include <stddef.h>
 #include <stdint.h>
@@ -34,6 +35,7 @@
 
 #define SLOT_RESERVED_PREFIX "tidemark." /* of names of regions that are not a program's */
 #define SLOT_CHANNEL_REGION SLOT_RESERVED_PREFIX "channel"
+#define SLOT_HELD_REGION SLOT_RESERVED_PREFIX "nccl"
 
 /* Numbers are part of a slot's digest: they are only added. */
 enum slot_state { SLOT_EMPTY, SLOT_RECORDING, SLOT_RECORDED, SLOT_DRAINING };

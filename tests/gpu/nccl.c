@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /* nccl RANKS: libtidemark_nccl before NCCL, one rank on each GPU. Sums are right, they are counted, the communicator has its
- * name; and where there is more than one rank, the last of them is killed, and the others come out of the collective that it
- * left. */
+ * name; and where there is more than one rank, messages that nobody has asked for are taken at a record and come to the
+ * program all the same; then the last rank is killed, and the others come out of the collective that it left. */
 
 #include <nccl.h>
 #include <signal.h>
@@ -25,10 +25,16 @@
 #define COUNT 1024
 #define OUT_MS 2000.0 /* from the death until the survivors go on */
 #define LIMIT_S 120
+#define AHEAD 3 /* messages under way from each rank to the next */
+#define AHEAD_MS 10000u
+#define MOST_BYTES ((uint64_t)1 << 30)
+
+static const size_t ahead_bytes[AHEAD] = {8, 4000, (size_t)16 << 20};
 
 struct shared {
     ncclUniqueId id;
-    _Atomic int made, right;
+    _Atomic int made, right, marked, taken;
+    struct control_channel marks[RANKS_MAX];
     _Atomic uint64_t died_ns;
     double out_ms[RANKS_MAX];
 };
@@ -81,6 +87,60 @@ static void sum(ncclComm_t comm, int rank, int ranks)
     must(strcmp(told.name, "nccl 0.0") == 0, "the communicator has not its name: NCCL leaves no place in its unique id");
 }
 
+static void await_all(_Atomic int *count, int ranks)
+{
+    atomic_fetch_add(count, 1);
+    while (atomic_load(count) < ranks)
+        usleep(1000);
+}
+
+static void check_message(const unsigned char *at, size_t bytes, int from, unsigned number)
+{
+    unsigned char *host = malloc(bytes);
+    must(host != NULL && cudaMemcpy(host, at, bytes, cudaMemcpyDeviceToHost) == cudaSuccess, "no copy back");
+    for (size_t i = 0; i < bytes; i++)
+        must(host[i] == (unsigned char)(0x10 * (unsigned)from + number), "a message that was under way is not what was sent");
+    free(host);
+}
+
+/* Each rank has sent to the next one of a line, which takes that at a record before its program asks for it. */
+static void take_ahead(struct shared *shared, ncclComm_t comm, int rank, int ranks)
+{
+    unsigned char *at = NULL;
+    char why[256] = "";
+    struct control_member me;
+    must(cudaMalloc((void **)&at, ahead_bytes[AHEAD - 1]) == cudaSuccess, "no device memory");
+    /* Who has never received does not look. */
+    for (unsigned n = 0; n <= AHEAD; n++) {
+        size_t bytes = ahead_bytes[n > 0 ? n - 1 : 0];
+        if (rank + 1 < ranks) {
+            unsigned char *from = NULL;
+            must(cudaMalloc((void **)&from, bytes) == cudaSuccess, "no device memory");
+            must(cudaMemsetAsync(from, 0x10 * rank + (int)n, bytes, NULL) == cudaSuccess, "cannot set");
+            must(ncclSend(from, bytes, ncclUint8, rank + 1, comm, NULL) == ncclSuccess, "cannot send");
+        }
+        if (n == 0 && rank > 0)
+            must(ncclRecv(at, bytes, ncclUint8, rank - 1, comm, NULL) == ncclSuccess, "cannot receive");
+        if (n == 0)
+            must(cudaStreamSynchronize(NULL) == cudaSuccess, "the stream went wrong");
+    }
+    must(tide_nccl_channels(&shared->marks[rank], 1) == (rank + 1 < ranks), "channels are wrong");
+    must(tide_nccl_members(&me, 1) == (rank > 0), "members are wrong");
+    await_all(&shared->marked, ranks);
+    enum tide_status status =
+        rank > 0 ? tide_nccl_take(&shared->marks[rank - 1], 1, MOST_BYTES, now_ns() + AHEAD_MS * 1000000ull, why, sizeof why)
+                 : TIDE_OK;
+    must(status == TIDE_OK, why);
+    must((tide_nccl_held_bytes() > ahead_bytes[AHEAD - 1]) == (rank > 0), "nothing was taken");
+    must(cudaStreamSynchronize(NULL) == cudaSuccess, "the stream went wrong");
+    for (unsigned n = 1; rank > 0 && n <= AHEAD; n++) {
+        must(ncclRecv(at, ahead_bytes[n - 1], ncclUint8, rank - 1, comm, NULL) == ncclSuccess, "cannot receive what is held");
+        check_message(at, ahead_bytes[n - 1], rank - 1, n);
+    }
+    must(tide_nccl_held_bytes() == 0, "something is left");
+    await_all(&shared->taken, ranks);
+}
+
 static void leave_dead(struct shared *shared, ncclComm_t comm, int rank, int ranks)
 {
     int64_t *at = NULL;
@@ -107,6 +167,8 @@ static void run(struct shared *shared, int rank, int ranks)
     sum(comm, rank, ranks);
     atomic_fetch_add(&shared->right, 1);
     if (ranks > 1)
+        take_ahead(shared, comm, rank, ranks);
+    if (ranks > 1)
         leave_dead(shared, comm, rank, ranks);
     must(ncclCommDestroy(comm) == ncclSuccess, "the communicator cannot be destroyed");
     _exit(0);
@@ -131,6 +193,9 @@ int main(int argc, char **argv)
     }
     printf("%s - nccl: sums of %d ranks are right and counted\n", atomic_load(&shared->right) == ranks ? "ok" : "not ok",
            ranks);
+    if (ranks > 1)
+        printf("%s - nccl: messages under way are taken and handed over\n",
+               atomic_load(&shared->taken) == ranks ? "ok" : "not ok");
     for (int r = 0; r < ranks - 1; r++) {
         printf("nccl_out_of_dead_collective_rank%d %.0f ms\n", r, shared->out_ms[r]);
         failed += !(shared->out_ms[r] > 0 && shared->out_ms[r] <= OUT_MS);

@@ -33,8 +33,10 @@ struct fake_step {
     _Atomic uint64_t ahead_bytes;
     _Atomic unsigned waits; /* times RESTORE_WAIT is said first, FAKE_WAIT_MS apart */
     /* What was seen. */
-    _Atomic unsigned seen[LOCAL_SHARED + 1];
+    _Atomic unsigned seen[LOCAL_MARKED + 1];
     struct local_message bad; /* the last RESTORE_BAD */
+    struct local_message marks;  /* the last MARKS … */
+    struct control_channel arriving; /* … and what leads to the rank; comm 0: no answer but a refusal */
     struct local_message shared; /* the last SHARE_GIVE, which is what SHARE_ASK gets */
     _Atomic int late_share; /* before it, an answer to the question before: 1: OK, 2: refused */
 };
@@ -104,6 +106,21 @@ static inline void fake_share(struct fake_step *step, int fd, const struct local
     (void)!send(fd, &answer, sizeof answer, MSG_NOSIGNAL);
 }
 
+static inline void fake_marks(struct fake_step *step, int fd, const struct local_message *m)
+{
+    struct local_message answer = {.magic = LOCAL_MAGIC, .type = LOCAL_MARKED, .question = m->question};
+    step->marks = *m;
+    if (m->slot == 0)
+        return;
+    step->page->marks.arriving_count = 1;
+    step->page->marks.arriving[0] = step->arriving;
+    if (step->arriving.comm == 0) {
+        answer.type = LOCAL_REFUSED;
+        answer.status = TIDE_E_TIMEOUT;
+    }
+    (void)!send(fd, &answer, sizeof answer, MSG_NOSIGNAL);
+}
+
 static inline void fake_answer(struct fake_step *step, int fd, const struct local_message *m)
 {
     switch (m->type) {
@@ -135,6 +152,9 @@ static inline void fake_answer(struct fake_step *step, int fd, const struct loca
     case LOCAL_RESTORE_BAD:
         step->bad = *m;
         break;
+    case LOCAL_MARKS:
+        fake_marks(step, fd, m);
+        break;
     case LOCAL_SHARE_GIVE:
         step->shared = *m;
         fake_share(step, fd, m);
@@ -154,7 +174,7 @@ static inline void fake_serve(struct fake_step *step, int fd)
         struct pollfd p[2] = {{.fd = fd, .events = POLLIN}, {.fd = step->stop[0], .events = POLLIN}};
         if (step->mood == FAKE_HANGS_UP || poll(p, 2, -1) < 0 || p[1].revents)
             return;
-        if (recv(fd, &m, sizeof m, 0) != (ssize_t)sizeof m || m.magic != LOCAL_MAGIC || m.type > LOCAL_SHARED)
+        if (recv(fd, &m, sizeof m, 0) != (ssize_t)sizeof m || m.magic != LOCAL_MAGIC || m.type > LOCAL_MARKED)
             return;
         if (m.type == LOCAL_RESERVE && m.flags & LOCAL_RESERVE_AHEAD) {
             fake_make_slots(step, &m);

@@ -65,6 +65,16 @@ static void messages_need_the_library_for_them(void **state)
     assert_int_equal(step.seen[LOCAL_RESTORE_BAD], 0);
 }
 
+static void messages_of_nccl_need_the_library_for_them(void **state)
+{
+    (void)state;
+    static const struct test_region regions[] = {{"weights", sizeof weights}, {SLOT_HELD_REGION, 640}};
+    assert_int_equal(restore_of(regions, 2, 2), TIDE_E_MISMATCH);
+    says("load libtidemark_nccl");
+    says("640 bytes of NCCL messages");
+    assert_int_equal(step.seen[LOCAL_RESTORE_BAD], 0);
+}
+
 static void no_messages_need_none(void **state)
 {
     (void)state;
@@ -102,7 +112,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         IN_A_JOB(messages_need_the_library_for_them),
-        IN_A_JOB(no_messages_need_none),
+        IN_A_JOB(messages_of_nccl_need_the_library_for_them), IN_A_JOB(no_messages_need_none),
         IN_A_JOB(what_a_later_version_wrote_is_not_guessed_at),
         IN_A_JOB(another_world_is_told),
         IN_A_JOB(another_size_is_told),

@@ -2,81 +2,13 @@
 
 /* libtidemark_nccl on the simulator: what it counts, who a communicator is, and how survivors get out of a dead one. */
 
-#include "tests/lib/together.h"
+#include "tests/unit/nccl_world.h"
 
-#include <nccl.h>
 #include <pthread.h>
 
 #include "ckpt/base/clock.h"
-#include "ckpt/client/nccl/link.h"
-#include "ckpt/cut/comm_id.h"
-#include "ckpt/cut/verdict.h"
-#include "ckpt/wire/local.h"
-#include "tests/lib/sim_cuda/sim_cuda.h"
 
-#define RANKS 3
-#define COMMS_MAX 8
 #define OUT_MS 2000
-
-ncclResult_t ncclGroupStart(void); /* the header's are no prototypes */
-ncclResult_t ncclGroupEnd(void);
-
-struct world {
-    ncclUniqueId id;
-    struct control_comm told[RANKS][COMMS_MAX];
-    size_t count[RANKS];
-};
-
-static struct world *world_make(void)
-{
-    struct world *w = together_share(sizeof *w);
-    setenv(ENV_SOCKET, "nobody", 1);
-    setenv("RANK", "0", 1);
-    assert_int_equal(ncclGetUniqueId(&w->id), ncclSuccess);
-    return w;
-}
-
-static void tell(struct world *w, int rank)
-{
-    char why[256] = "";
-    must(tide_nccl_may_record(why, sizeof why) == TIDE_OK);
-    w->count[rank] = tide_nccl_comms(w->told[rank], COMMS_MAX);
-}
-
-/* As agents and the leader do. */
-static enum cut_misfit judge(const struct world *w, char *why, size_t size)
-{
-    struct cut_comms *comms = cut_comms_create();
-    for (uint32_t r = 0; r < RANKS; r++) {
-        struct cut_members world = {.comm = {.id = CUT_COMM_WORLD, .size = RANKS}, .members = 1, .rank = r};
-        assert_int_equal(cut_comms_add(comms, &world, NULL), TIDE_OK);
-        for (size_t i = 0; i < w->count[r]; i++) {
-            const struct control_comm *c = &w->told[r][i];
-            struct cut_members m = {
-                .members = 1, .rank = r, .sent = c->sent, .received = c->received, .balance = c->balance};
-            m.comm = (struct cut_comm){.id = c->id, .collectives = c->collectives, .size = c->size};
-            snprintf(m.comm.name, sizeof m.comm.name, "%s", c->name);
-            assert_int_equal(cut_comms_add(comms, &m, NULL), TIDE_OK);
-        }
-    }
-    enum cut_misfit misfit = cut_comms_judge(comms, RANKS, why, size);
-    cut_comms_free(comms);
-    return misfit;
-}
-
-static ncclComm_t join(int rank, int ranks, struct world *w)
-{
-    ncclComm_t comm = NULL;
-    must(ncclCommInitRank(&comm, ranks, w->id, rank) == ncclSuccess);
-    return comm;
-}
-
-static float *floats(void)
-{
-    float *at = NULL;
-    must(cudaMalloc((void **)&at, 64) == cudaSuccess);
-    return at;
-}
 
 static void run_equal(int rank, int ranks, void *shared)
 {

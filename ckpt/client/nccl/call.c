@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "ckpt/client/nccl/inside.h"
 
-/* What is put into streams goes to NCCL as it is, and is counted on entry: by communicator, messages by peer. One line per
- * collective: its name, parameters, arguments. */
+/* What is put into streams goes to NCCL as it is, and is counted on entry: by communicator, messages by peer; but for
+ * messages that have been received already (held.c). One line per collective: its name, parameters, arguments. */
 
 #define UNPACK(...) __VA_ARGS__
 
@@ -32,17 +32,6 @@ static inline ncclResult_t leave(struct comm *comm, ncclResult_t result)
         return leave(comm, real.name(UNPACK arguments, handle, stream));                                                    \
     }
 
-#define MESSAGE(name, buffer, counts)                                                                                       \
-    ncclResult_t nccl##name(buffer, size_t count, ncclDataType_t type, int peer, ncclComm_t handle, cudaStream_t stream)    \
-    {                                                                                                                       \
-        struct comm *comm = enter(handle);                                                                                  \
-        if (comm_is_dead(comm))                                                                                             \
-            return leave(comm, ncclSystemError);                                                                            \
-        if (LIKELY(comm != NULL))                                                                                           \
-            comm_count(comm, &comm->counts, peer);                                                                          \
-        return leave(comm, real.name(at, count, type, peer, handle, stream));                                               \
-    }
-
 #define BUFFERS const void *from, void *to, size_t count, ncclDataType_t type
 
 COLLECTIVE(AllReduce, (BUFFERS, ncclRedOp_t op), (from, to, count, type, op))
@@ -54,12 +43,62 @@ COLLECTIVE(AllGather, (BUFFERS), (from, to, count, type))
 COLLECTIVE(AlltoAll, (BUFFERS), (from, to, count, type))
 COLLECTIVE(Gather, (BUFFERS, int root), (from, to, count, type, root))
 COLLECTIVE(Scatter, (BUFFERS, int root), (from, to, count, type, root))
-MESSAGE(Send, const void *at, sent)
-MESSAGE(Recv, void *at, received)
+
+static uint64_t bytes_of(size_t count, ncclDataType_t type)
+{
+    switch (type) {
+    case ncclInt8:
+    case ncclUint8:
+    case ncclFloat8e4m3:
+    case ncclFloat8e5m2:
+        return count;
+    case ncclFloat16:
+    case ncclBfloat16:
+        return count * 2;
+    case ncclInt64:
+    case ncclUint64:
+    case ncclFloat64:
+        return count * 8;
+    default:
+        return count * 4;
+    }
+}
+
+ncclResult_t ncclSend(const void *from, size_t count, ncclDataType_t type, int peer, ncclComm_t handle, cudaStream_t stream)
+{
+    struct comm *comm = enter(handle);
+    if (comm_is_dead(comm))
+        return leave(comm, ncclSystemError);
+    if (LIKELY(comm != NULL))
+        comm_sent(comm, peer, bytes_of(count, type));
+    return leave(comm, real.Send(from, count, type, peer, handle, stream));
+}
+
+ncclResult_t ncclRecv(void *to, size_t count, ncclDataType_t type, int peer, ncclComm_t handle, cudaStream_t stream)
+{
+    struct comm *comm = enter(handle);
+    ncclResult_t result;
+    if (comm_is_dead(comm))
+        return leave(comm, ncclSystemError);
+    if (LIKELY(comm != NULL)) {
+        atomic_store_explicit(&comm->receives, true, memory_order_relaxed);
+        if (UNLIKELY(atomic_load(&held_count) > 0) && held_serve(comm, to, bytes_of(count, type), peer, stream, &result))
+            return leave(comm, result);
+        comm_add_received(comm, peer);
+        atomic_store_explicit(&comm->received_in, stream, memory_order_relaxed);
+        atomic_store_explicit(&comm->has_received, true, memory_order_release);
+    }
+    return leave(comm, real.Recv(to, count, type, peer, handle, stream));
+}
 
 unsigned call_group_depth(void)
 {
     return group_depth;
+}
+
+void call_ours(int change)
+{
+    depth += (unsigned)change;
 }
 
 ncclResult_t ncclGroupStart(void)

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "ckpt/base/mem.h"
+#include "ckpt/client/nccl/cuda.h"
 #include "ckpt/client/nccl/inside.h"
 #include "ckpt/cut/comm_id.h"
 #include "ckpt/wire/local.h"
@@ -143,6 +144,9 @@ static void take_out(struct comm *comm)
 
 void comm_free(struct comm *comm)
 {
+    held_forget(comm);
+    if (comm->side != NULL)
+        cuda.StreamDestroy(comm->side);
     mem_free(atomic_load(&comm->sent));
     mem_free(atomic_load(&comm->received));
     mem_free(comm);
@@ -340,33 +344,106 @@ static bool ask_size(struct comm *comm)
     return comm->size > 0;
 }
 
-void comm_count(struct comm *comm, _Atomic(uint64_t *) *counts, int peer)
+void comm_ask_size(struct comm *comm)
 {
-    uint64_t *by_peer = atomic_load_explicit(counts, memory_order_acquire);
-    if (UNLIKELY(by_peer == NULL)) {
-        pthread_mutex_lock(&comms.lock);
-        by_peer = atomic_load(counts);
-        if (by_peer == NULL && ask_size(comm))
-            by_peer = mem_try_array((size_t)comm->size, sizeof *by_peer);
-        atomic_store(counts, by_peer);
-        pthread_mutex_unlock(&comms.lock);
-    }
-    if (LIKELY(by_peer != NULL && peer >= 0 && peer < comm->size))
-        __atomic_fetch_add(&by_peer[peer], 1, __ATOMIC_RELAXED);
+    if (LIKELY(comm->size > 0))
+        return;
+    pthread_mutex_lock(&comms.lock);
+    ask_size(comm);
+    pthread_mutex_unlock(&comms.lock);
 }
 
-static void sum(const struct comm *comm, struct control_comm *to)
+/* One for each member, when the first is needed. NULL: there is no memory, or NCCL does not say how many there are. */
+static void *array_of(struct comm *comm, _Atomic(void *) *at, size_t item_bytes)
 {
-    const uint64_t *sent = atomic_load(&comm->sent), *received = atomic_load(&comm->received);
+    void *items = atomic_load_explicit(at, memory_order_acquire);
+    if (LIKELY(items != NULL))
+        return items;
+    pthread_mutex_lock(&comms.lock);
+    items = atomic_load(at);
+    if (items == NULL && ask_size(comm))
+        items = mem_try_array((size_t)comm->size, item_bytes);
+    atomic_store(at, items);
+    pthread_mutex_unlock(&comms.lock);
+    return items;
+}
+
+void comm_sent(struct comm *comm, int peer, uint64_t bytes)
+{
+    struct sent *to = array_of(comm, &comm->sent, sizeof *to);
+    if (UNLIKELY(to == NULL || peer < 0 || peer >= comm->size))
+        return;
+    uint64_t number = __atomic_fetch_add(&to[peer].count, 1, __ATOMIC_RELAXED);
+    __atomic_store_n(&to[peer].bytes[number % CONTROL_CHANNEL_LAST], bytes, __ATOMIC_RELAXED);
+}
+
+void comm_add_received(struct comm *comm, int peer)
+{
+    uint64_t *from = array_of(comm, &comm->received, sizeof *from);
+    if (LIKELY(from != NULL && peer >= 0 && peer < comm->size))
+        __atomic_fetch_add(&from[peer], 1, __ATOMIC_RELAXED);
+}
+
+uint64_t comm_received(struct comm *comm, int peer)
+{
+    const uint64_t *from = atomic_load(&comm->received);
+    return from != NULL && peer < comm->size ? __atomic_load_n(&from[peer], __ATOMIC_RELAXED) : 0;
+}
+
+static void sum(struct comm *comm, struct control_comm *to)
+{
+    const struct sent *sent = atomic_load(&comm->sent);
     for (int peer = 0; peer < comm->size; peer++) {
-        uint64_t out = sent ? __atomic_load_n(&sent[peer], __ATOMIC_RELAXED) : 0;
-        uint64_t in = received ? __atomic_load_n(&received[peer], __ATOMIC_RELAXED) : 0;
+        uint64_t out = sent ? __atomic_load_n(&sent[peer].count, __ATOMIC_RELAXED) : 0, in = comm_received(comm, peer);
         to->sent += out;
         to->received += in;
         to->balance += out * cut_balance_weight((uint32_t)comm->rank, (uint32_t)peer) -
                        in * cut_balance_weight((uint32_t)peer, (uint32_t)comm->rank);
     }
     to->balance &= CUT_BALANCE_MASK;
+}
+
+/* ---- bookmarks ---- */
+
+static size_t channels_of(struct comm *comm, struct control_channel *to, size_t have, size_t room)
+{
+    const struct sent *sent = atomic_load(&comm->sent);
+    for (int peer = 0; sent != NULL && peer < comm->size; peer++) {
+        if (sent[peer].count == 0)
+            continue;
+        if (have < room) {
+            to[have] = (struct control_channel){
+                .comm = comm->id, .from = (uint32_t)comm->rank, .to = (uint32_t)peer, .sent = sent[peer].count};
+            memcpy(to[have].bytes, sent[peer].bytes, sizeof to[have].bytes);
+        }
+        have++;
+    }
+    return have;
+}
+
+size_t tide_nccl_channels(struct control_channel *to, size_t room)
+{
+    size_t have = 0;
+    pthread_mutex_lock(&comms.lock);
+    for (struct comm *comm = comms.first; comm; comm = comm->next)
+        have = channels_of(comm, to, have, room);
+    pthread_mutex_unlock(&comms.lock);
+    return have <= room ? have : 0;
+}
+
+size_t tide_nccl_members(struct control_member *to, size_t room)
+{
+    size_t have = 0;
+    pthread_mutex_lock(&comms.lock);
+    for (struct comm *comm = comms.first; comm; comm = comm->next) {
+        if (!atomic_load(&comm->receives) || !ask_size(comm))
+            continue;
+        if (have < room)
+            to[have] = (struct control_member){.comm = comm->id, .rank = (uint32_t)comm->rank};
+        have++;
+    }
+    pthread_mutex_unlock(&comms.lock);
+    return have <= room ? have : 0;
 }
 
 size_t comms_list(struct control_comm *to, size_t room)

@@ -42,6 +42,11 @@ extern struct real real;
 
 /* ---- comm.c ---- */
 
+/* To one peer: how many, and how long the last of them are (struct control_channel). */
+struct sent {
+    uint64_t count, bytes[CONTROL_CHANNEL_LAST];
+};
+
 /* live → dead, when the watch gives it up; out of the table when the program ends it. A dead one is not NCCL's any more:
  * calls are answered here, with `error`. */
 struct comm {
@@ -54,8 +59,12 @@ struct comm {
     _Atomic uint64_t collectives;
     _Atomic uint32_t refs; /* the table's, and one of each call that has not come back */
     /* Messages, by peer; NULL: none yet. */
-    _Atomic(uint64_t *) sent, received;
+    _Atomic(void *) sent, received; /* struct sent; uint64_t */
     int size, rank; /* 0, -1: not asked for yet */
+    /* held.c: its program receives; the stream of the last ncclRecv that went to NCCL, if one has. */
+    _Atomic bool receives, has_received;
+    _Atomic(cudaStream_t) received_in;
+    cudaStream_t side; /* of ours, for messages that are received before the program asks; NULL: none yet */
 };
 
 struct comms {
@@ -104,14 +113,27 @@ static inline ncclResult_t comm_done(struct comm *comm, ncclResult_t result)
     comm_put(comm);
     return error == ncclSuccess ? result : (ncclResult_t)error;
 }
-/* One more message to or from a member. */
-void comm_count(struct comm *comm, _Atomic(uint64_t *) *counts, int peer);
+/* One more message to a member, or from one. */
+void comm_sent(struct comm *comm, int peer, uint64_t bytes);
+void comm_add_received(struct comm *comm, int peer);
+uint64_t comm_received(struct comm *comm, int peer);
+void comm_ask_size(struct comm *comm);
 size_t comms_list(struct control_comm *to, size_t room);
 
 /* ---- call.c ---- */
 
 /* Depth of groups of calls of this thread. */
 unsigned call_group_depth(void);
+/* 1: what this thread calls from now on is ours; -1: no longer. */
+void call_ours(int change);
+
+/* ---- held.c ---- */
+
+extern _Atomic uint32_t held_count; /* messages */
+/* The program receives: a message that is held for it is handed over. false: there is none. */
+bool held_serve(struct comm *comm, void *to, uint64_t bytes, int from, cudaStream_t stream, ncclResult_t *ret_result);
+/* The communicator has ended. */
+void held_forget(const struct comm *comm);
 
 /* ---- watch.c ---- */
 

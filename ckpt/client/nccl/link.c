@@ -7,10 +7,10 @@
 
 static _Atomic int attached;
 
-int tide_nccl_attach(const struct tide_nccl_host *host)
+int tide_nccl_attach(uint32_t version)
 {
     int none = 0;
-    return host->version == TIDE_NCCL_LINK_VERSION && atomic_compare_exchange_strong(&attached, &none, 1);
+    return version == TIDE_NCCL_LINK_VERSION && atomic_compare_exchange_strong(&attached, &none, 1);
 }
 
 void tide_nccl_detach(void)
