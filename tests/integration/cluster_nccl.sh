@@ -24,6 +24,24 @@ sealed()
     cluster_job_is "$1" '[(.job.ckpts // [])[] | select(.state == "sealed" or .state == "committed")] | length > 0'
 }
 
+# told_in_order JOB KIND…: these events, in this order; others may be between them.
+told_in_order()
+{
+    local job=$1
+    shift
+    cluster_get "v1/jobs/$job" | jq -e '[.job.events[].kind] as $told |
+        reduce $ARGS.positional[] as $kind (0; if . == null then null else
+            . as $from | [range($from; $told | length) | select($told[.] == $kind) + 1][0] end) != null' --args "$@"
+}
+
+# It went on from the newest checkpoint that was whole before the rank was killed.
+from_the_newest()
+{
+    cluster_job_is "$1" '.job.events as $told | ([$told[].kind] | index("rank_exited")) as $death |
+        ([$told[:$death][] | select(.kind == "sealed") | .text | capture("checkpoint (?<cut>[0-9]+) ").cut][-1]) as $cut |
+        [$told[$death:][] | select(.kind == "launched") | .text] | length == 1 and (.[0] | contains("from checkpoint \($cut) "))'
+}
+
 # Does anything but the program itself link to NCCL or CUDA? And does it find ours first?
 needs_no_nccl()
 {
@@ -48,6 +66,9 @@ wait_for 20 "a checkpoint" sealed rough
 expect "a rank can be killed" cluster_rank_kill rough 3
 expect "the job succeeds all the same" job_succeeds rough 60
 expect "with one restart from a checkpoint" cluster_job_is rough '.job.restarts == 1 and .job.recoveries[0].to_step > 0'
+expect "all is told in the order in which it was" told_in_order rough submitted launched running stepping cut_opened sealed rank_exited fenced \
+    launched running stepping finished
+expect "from the newest checkpoint" from_the_newest rough
 expect "the parameters are the same again" equal "$(tide job logs rough --rank 0 | digest)" "$WANTED"
 expect "no cut was refused" cluster_job_is rough '[.job.events[] | select(.kind == "cut_aborted" and (.text | test("communicator")))] == []'
 expect "nothing is left of it" nothing_left
