@@ -5,7 +5,8 @@
 #include "coordinator/core/inner.h"
 
 /* Placement is a function of the state alone. Ranks stay where they were: their arenas, page cache and logs are there.
- * The place of a node that cannot be used goes to a spare of the job, then to the node with the most room. A node takes
+ * The place of a node that cannot be used goes to a spare of the job, then to the node with the most room. One that was spared from
+ * being drained for its health is used when there is no other. A node takes
  * at most one node rank of a job; spares, and nodes that still have to end old ranks, count as taken. */
 
 /* ---- the room that is left ---- */
@@ -93,11 +94,12 @@ struct pool {
     bool *taken;
 };
 
-static bool pool_take(struct pool *pool, const char *name)
+/* fit: but for those that were spared */
+static bool pool_take(struct pool *pool, const char *name, bool fit)
 {
     bool found;
     size_t at = state_node_index(pool->room->state, name, &found);
-    if (!found || room_free(pool->room, at, pool->need) == 0 || pool->taken[at])
+    if (!found || (fit && pool->room->state->nodes.items[at].spared) || room_free(pool->room, at, pool->need) == 0 || pool->taken[at])
         return false;
     pool->taken[at] = true;
     return true;
@@ -144,31 +146,45 @@ static struct strlist pool_spares(struct pool *pool, const struct job_record *re
         return spares;
     struct strlist order = pool_order(pool, &record->job.spares);
     for (size_t i = 0; i < order.count && spares.count < record->job.spec.spares; i++)
-        if (pool_take(pool, order.items[i]))
+        if (pool_take(pool, order.items[i], true))
             strlist_add(&spares, order.items[i]);
     strlist_release(&order);
     return spares;
 }
 
+/* The next of the order that can be taken; NULL: there is none. */
+static const char *pool_next(struct pool *pool, const struct strlist *order, size_t *next, bool fit)
+{
+    while (*next < order->count) {
+        const char *name = order->items[(*next)++];
+        if (pool_take(pool, name, fit))
+            return name;
+    }
+    return NULL;
+}
+
 static void pool_nodes(struct pool *pool, const struct job *job, struct placement *to)
 {
-    bool *stays = mem_array(job->spec.nnodes, sizeof *stays);
-    for (uint32_t i = 0; i < job->spec.nnodes && i < job->nodes.count; i++)
-        stays[i] = pool_take(pool, job->nodes.items[i]);
+    uint32_t count = job->spec.nnodes;
+    const char **names = mem_array(count, sizeof *names);
+    const char *was = NULL;
+    for (uint32_t i = 0; i < count && i < job->nodes.count; i++)
+        names[i] = pool_take(pool, job->nodes.items[i], true) ? job->nodes.items[i] : NULL;
     struct strlist order = pool_order(pool, &job->spares);
     size_t next = 0;
-    for (uint32_t i = 0; i < job->spec.nnodes; i++) {
-        const char *name = stays[i] ? job->nodes.items[i] : NULL;
-        while (name == NULL && next < order.count) {
-            if (pool_take(pool, order.items[next]))
-                name = order.items[next];
-            next++;
-        }
-        strlist_add(&to->nodes, name ? name : "");
-        to->missing += name == NULL;
+    for (uint32_t i = 0; i < count; i++)
+        names[i] = names[i] != NULL ? names[i] : pool_next(pool, &order, &next, true);
+    for (uint32_t i = 0; i < count && i < job->nodes.count; i++)
+        if (names[i] == NULL && pool_take(pool, was = job->nodes.items[i], false))
+            names[i] = was;
+    next = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        names[i] = names[i] != NULL ? names[i] : pool_next(pool, &order, &next, false);
+        strlist_add(&to->nodes, names[i] != NULL ? names[i] : "");
+        to->missing += names[i] == NULL;
     }
     strlist_release(&order);
-    mem_free(stays);
+    mem_free(names);
 }
 
 bool place(const struct state *state, const struct job_record *record, struct placement *ret_placement)
@@ -201,7 +217,7 @@ static bool spares_whole(const struct state *state, const struct job_record *rec
         return false;
     for (size_t i = 0; i < record->job.spares.count; i++) {
         const struct node *node = state_node(state, record->job.spares.items[i]);
-        if (node == NULL || node->state != TIDE_NODE_READY || node->cordoned)
+        if (node == NULL || node->state != TIDE_NODE_READY || node->cordoned || node->spared)
             return false;
     }
     return true;
@@ -237,7 +253,7 @@ static struct strlist spares_chosen(const struct room *room, const struct job_re
     struct pool pool = {
         .room = room, .need = record->job.spec.nproc_per_node, .taken = mem_array(room->state->nodes.count, sizeof(bool))};
     for (size_t i = 0; i < record->job.nodes.count; i++)
-        pool_take(&pool, record->job.nodes.items[i]);
+        pool_take(&pool, record->job.nodes.items[i], false);
     struct strlist spares = pool_spares(&pool, record);
     mem_free(pool.taken);
     return spares;

@@ -353,6 +353,37 @@ static void health_drains_a_quarter_at_most(void **context)
     world_release(&w);
 }
 
+/* It is degraded because too many were drained: there is no need to run there, but where there is no other node. */
+static void one_that_was_spared_is_used_when_there_is_no_other(void **context)
+{
+    (void)context;
+    struct world w;
+    world_init(&w);
+    world_nodes(&w, 5, 1);
+    submit(&w, "j", 2, 0, 1);
+    run(&w, 1000);
+    fake_of(&w, "n5")->fact = bad(TIDE_HEALTH_FAILED, 10); /* the one that may be drained */
+    run(&w, 500);
+    fake_of(&w, "n2")->fact = bad(TIDE_HEALTH_FAILED, 10);
+    run(&w, 1000);
+    assert_true(state_node(&w.state, "n2")->spared);
+    assert_int_equal(job_of(&w, "j")->generation, 1); /* its ranks stay */
+    w.ranks[1].signal = 9;
+    run(&w, TICK_MS);
+    w.ranks[1].signal = 0;
+    run(&w, 1000);
+    assert_state(&w, "j", "running");
+    assert_string_equal(job_of(&w, "j")->nodes.items[0], "n1");
+    assert_string_equal(job_of(&w, "j")->nodes.items[1], "n3");
+    /* Nothing else is left: it does not wait. */
+    submit(&w, "k", 2, 1, 1);
+    run(&w, 1000);
+    assert_state(&w, "k", "running");
+    const struct strlist *nodes = &job_of(&w, "k")->nodes;
+    assert_true(strcmp(nodes->items[0], "n2") == 0 || strcmp(nodes->items[1], "n2") == 0);
+    world_release(&w);
+}
+
 static void what_is_milder_does_not_take_the_place_of_what_is_worse(void **context)
 {
     (void)context;
@@ -501,6 +532,7 @@ int main(void)
         cmocka_unit_test(health_ends_no_training_without_a_restart_left),
         cmocka_unit_test(health_moves_no_ranks_without_a_place_for_them),
         cmocka_unit_test(health_drains_a_quarter_at_most),
+        cmocka_unit_test(one_that_was_spared_is_used_when_there_is_no_other),
         cmocka_unit_test(what_is_milder_does_not_take_the_place_of_what_is_worse),
         cmocka_unit_test(a_straggler_hides_no_fault),
         cmocka_unit_test(one_straggler_of_a_node_is_told),
