@@ -24,7 +24,10 @@ static const char *text_of(json_t *object, const char *key)
 static bool is_ours(json_t *rank, const struct ras_own *own)
 {
     json_int_t pid = json_integer_value(json_object_get(rank, "pid"));
-    if (strcmp(text_of(rank, "host"), own->address) != 0)
+    bool here = false;
+    for (size_t i = 0; i < own->address_count; i++)
+        here = here || strcmp(text_of(rank, "host"), own->addresses[i]) == 0;
+    if (!here)
         return false;
     for (size_t i = 0; i < own->pid_count; i++)
         if (own->pids[i] == pid)

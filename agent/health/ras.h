@@ -21,8 +21,11 @@
 #define RAS_HUNGS_MAX 2u         /* within that: the node is suspect. Once may be the program's doing */
 #define RAS_ANSWER_MAX ((size_t)16 << 20)
 
+#define RAS_ADDRESSES_MAX 32u
+
 struct ras_own {
-    char address[64];    /* of this host, as NCCL writes it */
+    char addresses[RAS_ADDRESSES_MAX][64]; /* of this host: NCCL writes that of the interface it chose */
+    size_t address_count;
     const int32_t *pids; /* of ranks here */
     size_t pid_count;
 };

@@ -37,7 +37,7 @@ static void try_pressure(const char *text)
 static void try_ras(const char *text, size_t bytes)
 {
     static const int32_t pids[] = {77, 0};
-    const struct ras_own own = {.address = "10.0.0.1", .pids = pids, .pid_count = 2};
+    const struct ras_own own = {.addresses = {"10.0.0.1"}, .address_count = 1, .pids = pids, .pid_count = 2};
     struct ras_past past = {0};
     struct finding finding;
     for (uint64_t now_ns = 1; now_ns < 20000000000u; now_ns += 5000000000u)

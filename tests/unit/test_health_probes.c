@@ -527,7 +527,7 @@ static void test_who_is_behind_in_a_collective(void **unused)
         {65000, waiting, OK}, {69000, waiting, OK}, /* behind, as it waits for another one elsewhere */
     };
     static const int32_t pids[] = {77};
-    const struct ras_own own = {.address = "10.0.0.1", .pids = pids, .pid_count = 1};
+    const struct ras_own own = {.addresses = {"192.168.7.7", "10.0.0.1"}, .address_count = 2, .pids = pids, .pid_count = 1};
     struct ras_past past = {0};
     struct finding finding;
     struct err err = {0};

@@ -56,7 +56,7 @@ static void print_answer(FILE *to, unsigned count)
                 "      \"hash\": \"0x8f3cbe1f52be5ce0\",\n      \"secondary_hash\": \"0x31a9b4f0c59a1a8:0x7c5c1c5e3d9e4a11\",\n"
                 "      \"size\": 3,\n      \"ranks_count\": 2,\n      \"missing_ranks_count\": 1,\n      \"ranks\": [\n");
     for (int rank = 0; rank < 2; rank++) {
-        fprintf(to, "%s        {\n          \"rank\": %d,\n          \"host\": \"10.0.0.7\",\n          \"pid\": %d,\n"
+        fprintf(to, "%s        {\n          \"rank\": %d,\n          \"host\": \"127.0.0.1\",\n          \"pid\": %d,\n"
                     "          \"cuda_dev\": %d,\n          \"nvml_dev\": %d,\n          \"status\": {\n            \"init_state\": 0,\n"
                     "            \"async_error\": 0,\n            \"finalize_called\": false,\n            \"destroy_flag\": false,\n"
                     "            \"abort_flag\": false\n          },\n          \"collective_counts\": {\n",

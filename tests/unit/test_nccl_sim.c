@@ -221,8 +221,8 @@ static void run_one_behind(int rank, int ranks, void *shared)
     size_t bytes = ras_ask(text, sizeof text);
     const char *object = memchr(text, '{', bytes);
     must(object != NULL);
-    struct ras_own own = {.pid_count = 1, .pids = (int32_t[]){atomic_load(&comm->shared->members[1].pid)}};
-    snprintf(own.address, sizeof own.address, "%s", comm->shared->members[1].host);
+    struct ras_own own = {.address_count = 1, .pid_count = 1, .pids = (int32_t[]){atomic_load(&comm->shared->members[1].pid)}};
+    snprintf(own.addresses[0], sizeof own.addresses[0], "%s", comm->shared->members[1].host);
     struct ras_past past = {.since_ns = 0};
     struct finding finding;
     for (uint64_t ms = 1; ms <= 1 + RAS_STUCK_MS; ms += RAS_STUCK_MS)

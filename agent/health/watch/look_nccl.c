@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <arpa/inet.h>
 #include <errno.h>
+#include <ifaddrs.h>
 #include <netinet/in.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -93,6 +94,23 @@ static void all_is_well(struct looker *looker)
     watch_found(looker->watch, &finding, clock_mono_ns());
 }
 
+static void own_addresses(const struct watch *watch, struct ras_own *to)
+{
+    struct ifaddrs *all = NULL;
+    text_copy(to->addresses[to->address_count++], sizeof to->addresses[0], watch->options.address);
+    if (getifaddrs(&all) != 0)
+        return;
+    for (const struct ifaddrs *i = all; i != NULL && to->address_count < RAS_ADDRESSES_MAX; i = i->ifa_next) {
+        unsigned family = i->ifa_addr != NULL ? i->ifa_addr->sa_family : AF_UNSPEC;
+        const void *at = family == AF_INET    ? (const void *)&((const struct sockaddr_in *)(const void *)i->ifa_addr)->sin_addr
+                         : family == AF_INET6 ? (const void *)&((const struct sockaddr_in6 *)(const void *)i->ifa_addr)->sin6_addr
+                                              : NULL;
+        if (at != NULL && inet_ntop((int)family, at, to->addresses[to->address_count], sizeof to->addresses[0]) != NULL)
+            to->address_count++;
+    }
+    freeifaddrs(all);
+}
+
 static void ask_and_judge(struct looker *looker, const struct ras_own *own)
 {
     struct watch *watch = looker->watch;
@@ -118,11 +136,11 @@ bool look_nccl(struct looker *looker)
     memcpy(pids, watch->pids, sizeof pids);
     own.pid_count = watch->still_count;
     pthread_mutex_unlock(&watch->lock);
-    text_copy(own.address, sizeof own.address, watch->options.address);
     if (own.pid_count == 0) {
         all_is_well(looker);
         return true;
     }
+    own_addresses(watch, &own);
     if (++past->asked > RAS_OFTEN)
         looker->period_ms = RAS_PERIOD_LONG_MS;
     ask_and_judge(looker, &own);
