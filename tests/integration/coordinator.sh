@@ -371,6 +371,24 @@ echo "tidemark-data 99 from-the-future" >"$WORK/format" && cp "$DATA/format" "$W
 expect "a newer format is refused by number" says "format 99" "$TIDEMARKD" --data "$DATA" --listen 127.0.0.1:0
 cp "$WORK/format.ok" "$DATA/format"
 
+# A directory of a version that knew of no levels: it is gone on with, and at the level of this one within a moment. So does the
+# directory then, and it says so when it is begun again.
+older_directory()
+{
+    local DATA=$WORK/older ADDRESS="" golden=$SCENARIO_ROOT/tests/unit/data/golden-1
+    cp -r "$golden" "$DATA" && rm "$DATA/state.json" && daemon_start || return 1
+    [ "$(ask GET /v1/jobs)" = 200 ] && equal "$(jq '.jobs | length' "$BODY")" "$(jq '.jobs | length' "$golden/state.json")" || return 1
+    wait_for 10 "the level of this version" at_newest_level || return 1
+    answers 404 "no checkpoint 1" POST /v1/jobs/job-0/checkpoints/1/pin || return 1 # which is a command of this level
+    daemon_stop && ADDRESS="" && daemon_start && at_newest_level && daemon_stop
+}
+
+at_newest_level()
+{
+    [ "$(ask GET /v1/cluster)" = 200 ] && [ "$(jq .level "$BODY")" -gt 0 ] && equal "$(jq .level "$BODY")" "$(jq .level_newest "$BODY")"
+}
+expect "a directory of an older version comes to the level of this one" older_directory
+
 # ---- a disk that fails ----
 
 write_error()
