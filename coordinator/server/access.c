@@ -103,28 +103,37 @@ static void caller_of(struct server *server, const struct http_request *request,
 
 /* ---- refusals ---- */
 
-static bool may_say(struct refusals *r, uint64_t *ret_unsaid)
+/* The next second begins: how many of the last one were not said. */
+static void count_unsaid(struct refusals *r, uint64_t now_ns)
 {
-    uint64_t now = clock_mono_ns();
-    if (now - r->since_ns >= REFUSALS_LOGGED_MS * NS_PER_MS) {
-        *ret_unsaid = r->unsaid;
-        *r = (struct refusals){.since_ns = now};
-    }
+    if (now_ns - r->since_ns < REFUSALS_LOGGED_MS * NS_PER_MS)
+        return;
+    if (r->unsaid > 0)
+        log_warn("%" PRIu64 " more calls were refused", r->unsaid);
+    *r = (struct refusals){.since_ns = now_ns};
+}
+
+static bool may_say(struct refusals *r)
+{
+    count_unsaid(r, clock_mono_ns());
     if (r->said++ < REFUSALS_LOGGED_MAX)
         return true;
     r->unsaid++;
     return false;
 }
 
+void access_tick(struct server *server, uint64_t now_ns)
+{
+    if (server->refusals.unsaid > 0)
+        count_unsaid(&server->refusals, now_ns);
+}
+
 static void say_refused(struct server *server, const struct http_request *request, const struct caller *caller,
                         const struct err *err)
 {
     char from[ADDRESS_MAX + 1], path[128];
-    uint64_t unsaid = 0;
-    if (!may_say(&server->refusals, &unsaid))
+    if (!may_say(&server->refusals))
         return;
-    if (unsaid > 0)
-        log_warn("%" PRIu64 " more calls were refused", unsaid);
     http_peer_address(request, from);
     text_copy(path, sizeof path, http_path(request));
     for (char *p = path; *p != '\0'; p++) /* a client must not write lines of its own into the log */

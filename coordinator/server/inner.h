@@ -177,6 +177,7 @@ void level_tick(struct server *server, uint64_t now_ns);
 /* access.c: who may do what. The table of routes says the least role of each. */
 unsigned access_admit(void *context, const struct http_request *request, unsigned least, struct err *err);
 void access_elsewhere(void *context, struct http_request *request);
+void access_tick(struct server *server, uint64_t now_ns); /* whom nobody follows is counted in the log, too */
 /* May this caller, an agent, speak for that node? Errors: DENIED. */
 MUST_USE enum tide_status access_node(struct server *server, const struct http_request *request, const char *node,
                                       struct err *err);

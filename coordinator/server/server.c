@@ -142,6 +142,7 @@ static void on_tick(uv_timer_t *timer)
     api_tick(server, now);
     cluster_tick(server, now);
     level_tick(server, now);
+    access_tick(server, now);
 }
 
 /* ---- taking office, and leaving it ---- */
