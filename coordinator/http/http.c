@@ -16,7 +16,7 @@
 
 #define DESCRIPTORS_KEPT 128u              /* of the process's limit, for everything but connections */
 #define PASS_OVER_MAX (8u * HTTP_BODY_MAX) /* of a body that is too large, before the connection is cut */
-#define BODY_ROOM_MIN 4096u
+#define BODY_ROOM_MIN 1000u /* most bodies are heartbeats, and the allocator gives so much at once */
 #define LENGTH_DIGITS 18  /* of a Content-Length that surely fits */
 #define RUNS_PER_RESUME 2 /* of libmicrohttpd: take the connection up, send its answer */
 /* Every client of ours speaks TLS 1.3, and there is nothing older to be talked down to. */
