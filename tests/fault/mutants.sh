@@ -46,7 +46,7 @@ plant()
 {
     rm -rf "$TREE"
     mkdir -p "$TREE"
-    (cd "$ROOT" && git ls-files -z -- . ':!:examples' | xargs -0 cp --parents -t "$TREE")
+    (cd "$ROOT" && git ls-files -z -- . | xargs -0 cp --parents -t "$TREE")
 }
 
 # How the mutant in the tree was caught by a scenario; empty: it was not.

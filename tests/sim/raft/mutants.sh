@@ -74,6 +74,11 @@ snapshot_term_is_never_written     raft.c                 s/        raft->ballot
 snapshot_done_before_the_disk     recv_snapshot.c        s/done && index > raft->stable \? raft->write_number : 0/0/
 snapshot_chunks_over_each_other   recv_snapshot.c        s/    if \(raft->receiving_busy\)\n        return TIDE_OK;\n//
 snapshot_chunk_never_again        ev_tick.c              s/        if \(peer->state == RAFT_SEND_SNAPSHOT && \+\+peer->snapshot_ticks >= raft->election_ticks\)\n            send_chunk\(raft, update, peer\);\n//
+update_changes_nothing            config.c               s/    member\.voter = before->voter;\n/    member = *before;\n/
+update_decides_who_votes          config.c               s/    member\.voter = before->voter;\n//
+update_adds_who_is_not_there      config.c               s/    if \(before == NULL\)\n        return err_set\([^;]*;\n(    if \(strcmp\(before->peer)/    if (before == NULL)\n        before = event->member, member.voter = false;\n    else if (strcmp(before->peer/
+update_gives_one_address_to_two   config.c               s/    raft_config_remove\(&config, member\.id\);\n    status = raft_config_add\(&config, &member, err\);\n/    for (size_t i = 0; i < config.count; i++)\n        if (config.members[i].id == member.id)\n            config.members[i] = member;\n/
+update_overlaps_another_change    config.c               s/(EVENT\(ev_update\)\n\{\n)    enum tide_status status = may_change\(raft, err\);/$1    enum tide_status status = raft->role == RAFT_LEADER ? TIDE_OK : refuse_not_leader(raft, err);/
 gives_up_after_a_refusal          recv_append_reply.c    s/    peer_probe\(peer, agree \+ 1\);\n/    peer->next = agree + 1 > peer->match ? peer->next : peer->next;\n/
 END
 }
