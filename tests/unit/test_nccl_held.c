@@ -377,6 +377,43 @@ static void test_a_wrong_length_is_an_error_and_an_end_is_one(void **state)
     together(RANKS, 0, run_careless, flight_make());
 }
 
+/* The communicator is on a GPU that is not the program's current one at its safe point, or when it receives. */
+static void run_on_another_gpu(int rank, int ranks, void *shared)
+{
+    struct flight *f = shared;
+    cudaStream_t stream = NULL;
+    (void)ranks;
+    must(cudaSetDevice(1) == cudaSuccess && cudaStreamCreate(&stream) == cudaSuccess);
+    ncclComm_t comm = join_all(f, rank);
+    if (rank == 0)
+        send_message(comm, 1, 0, 5);
+    must(cudaStreamSynchronize(NULL) == cudaSuccess);
+    if (rank == 1)
+        receive_in(stream, comm, 0, 0, 5);
+    if (rank == 0)
+        for (uint32_t n = 1; n < 3; n++)
+            send_message(comm, 1, n, length_of(n));
+    if (rank > 0)
+        must(cudaSetDevice(0) == cudaSuccess);
+    record(f, rank);
+    int gpu = -1;
+    must(cudaGetDevice(&gpu) == cudaSuccess && gpu == (rank == 0));
+    for (uint32_t n = 1; rank == 1 && n < 3; n++)
+        receive_in(stream, comm, 0, n, length_of(n));
+    must(cudaGetDevice(&gpu) == cudaSuccess && gpu == (rank == 0));
+    must(tide_nccl_held_bytes() == 0 && ncclCommDestroy(comm) == ncclSuccess);
+}
+
+static void test_the_gpu_is_that_of_the_communicator(void **state)
+{
+    char why[256] = "";
+    struct flight *f = flight_make();
+    (void)state;
+    together(RANKS, 0, run_on_another_gpu, f);
+    assert_true(f->log_bytes[1] > 0);
+    assert_int_equal(judge(&f->world, why, sizeof why), CUT_FITS);
+}
+
 static void test_a_log_that_is_damaged_is_not_loaded(void **state)
 {
     char why[256] = "", log[64] = "TIDMCHAN";
@@ -394,6 +431,7 @@ int main(void)
                                        cmocka_unit_test(test_what_comes_too_late_is_not_lost),
                                        cmocka_unit_test(test_too_much_is_refused_by_name_and_goes_on),
                                        cmocka_unit_test(test_a_wrong_length_is_an_error_and_an_end_is_one),
+                                       cmocka_unit_test(test_the_gpu_is_that_of_the_communicator),
                                        cmocka_unit_test(test_a_log_that_is_damaged_is_not_loaded)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -25,6 +25,7 @@ struct held {
     void *host;   /* from a checkpoint; NULL: on the device … */
     void *device; /* … behind what is in `stream` */
     cudaStream_t stream;
+    int gpu;
 };
 
 _Atomic uint32_t held_count;
@@ -56,7 +57,23 @@ static enum tide_status cuda_failed(cudaError_t error, const char *what, char *w
     return error == cudaErrorMemoryAllocation ? TIDE_E_NOMEM : TIDE_E_UNAVAILABLE;
 }
 
-/* What is in that stream until now is done. */
+/* The program may have another one current than that of the communicator. Returns which. */
+static int use_gpu(int gpu)
+{
+    int before = gpu;
+    cuda.GetDevice(&before);
+    if (before != gpu)
+        cuda.SetDevice(gpu);
+    return before;
+}
+
+static int gpu_of(const struct comm *comm)
+{
+    int gpu = 0;
+    return real.CommCuDevice(comm->handle, &gpu) == ncclSuccess ? gpu : 0;
+}
+
+/* What is in that stream, of the GPU in use, until now is done. */
 static enum tide_status await(cudaStream_t stream, uint64_t deadline_ns, const char *what, char *why, size_t size)
 {
     const struct timespec pause = {.tv_nsec = LOOK_PAUSE_NS};
@@ -87,6 +104,7 @@ struct plan {
     struct comm *comm; /* a reference */
     const struct control_channel *channel;
     uint64_t received;
+    int gpu;
 };
 
 static uint64_t length_of(const struct control_channel *channel, uint64_t number)
@@ -180,7 +198,8 @@ static enum tide_status make_messages(const struct plan *plan, struct held **ret
                                      .from = (int)channel->from,
                                      .to = (int)channel->to,
                                      .bytes = length_of(channel, n),
-                                     .stream = plan->comm->side};
+                                     .stream = plan->comm->side,
+                                     .gpu = plan->gpu};
         if (error == cudaSuccess)
             error = cuda.MallocAsync(&message->device, message->bytes > 0 ? message->bytes : 1, message->stream);
         if (error != cudaSuccess) {
@@ -251,9 +270,7 @@ static enum tide_status take_planned(const struct plan *plans, size_t count, uin
         return TIDE_E_NOMEM;
     }
     for (size_t i = 0; i < count && status == TIDE_OK; i++) {
-        int device = 0;
-        if (real.CommCuDevice(plans[i].comm->handle, &device) == ncclSuccess)
-            cuda.SetDevice(device);
+        use_gpu(plans[i].gpu);
         status = make_messages(&plans[i], &messages[i], why, size);
     }
     if (status == TIDE_OK)
@@ -261,8 +278,10 @@ static enum tide_status take_planned(const struct plan *plans, size_t count, uin
     else
         for (size_t i = 0; i < count; i++)
             free_messages(messages[i]);
-    for (size_t i = 0; i < count && status == TIDE_OK; i++)
+    for (size_t i = 0; i < count && status == TIDE_OK; i++) {
+        use_gpu(plans[i].gpu);
         status = await(plans[i].comm->side, deadline_ns, "receive messages that are under way", why, size);
+    }
     mem_free(messages);
     return status;
 }
@@ -270,7 +289,6 @@ static enum tide_status take_planned(const struct plan *plans, size_t count, uin
 enum tide_status tide_nccl_take(const struct control_channel *arriving, size_t count, uint64_t bytes_max,
                                 uint64_t deadline_ns, char *why, size_t size)
 {
-    int device = 0;
     struct plan plans[CONTROL_CHANNELS_MAX];
     if (count > CONTROL_CHANNELS_MAX)
         count = CONTROL_CHANNELS_MAX;
@@ -284,9 +302,11 @@ enum tide_status tide_nccl_take(const struct control_channel *arriving, size_t c
         status = TIDE_E_UNSUPPORTED;
     }
     if (status == TIDE_OK) {
-        cuda.GetDevice(&device);
+        int before = use_gpu(gpu_of(plans[0].comm));
+        for (size_t i = 0; i < planned; i++)
+            plans[i].gpu = gpu_of(plans[i].comm);
         status = take_planned(plans, planned, deadline_ns, why, size);
-        cuda.SetDevice(device);
+        use_gpu(before);
     }
     for (size_t i = 0; i < planned; i++)
         comm_put(plans[i].comm);
@@ -344,7 +364,13 @@ bool held_serve(struct comm *comm, void *to, uint64_t bytes, int from, cudaStrea
     *ret_result = ncclInvalidUsage;
     if (!fits)
         return true;
-    *ret_result = cuda_find() && hand_over(message, to, stream) == cudaSuccess ? ncclSuccess : ncclUnhandledCudaError;
+    *ret_result = ncclUnhandledCudaError;
+    if (cuda_find()) {
+        int before = use_gpu(gpu_of(comm));
+        if (hand_over(message, to, stream) == cudaSuccess)
+            *ret_result = ncclSuccess;
+        use_gpu(before);
+    }
     mem_free(message->host);
     mem_free(message);
     return true;
@@ -393,8 +419,12 @@ static enum tide_status write_one(const struct held *message, unsigned char *to,
         memcpy(payload, message->host, (size_t)message->bytes);
     if (message->host != NULL || message->bytes == 0)
         return TIDE_OK;
+    int before = use_gpu(message->gpu);
     cudaError_t error = cuda.MemcpyAsync(payload, message->device, message->bytes, cudaMemcpyDeviceToHost, message->stream);
-    return error == cudaSuccess ? await(message->stream, deadline_ns, what, why, size) : cuda_failed(error, what, why, size);
+    enum tide_status status =
+        error == cudaSuccess ? await(message->stream, deadline_ns, what, why, size) : cuda_failed(error, what, why, size);
+    use_gpu(before);
+    return status;
 }
 
 enum tide_status tide_nccl_held_write(void *to, uint64_t bytes, uint64_t deadline_ns, char *why, size_t size)

@@ -19,6 +19,7 @@ cudaError_t cudaEventCreateWithFlags(cudaEvent_t *ret_event, unsigned flags)
         return sim_leave(error);
     struct CUevent_st *e = calloc(1, sizeof *e);
     e->next = sim.events;
+    e->device = sim_current;
     sim.events = e;
     *ret_event = e;
     return sim_leave(cudaSuccess);
@@ -49,7 +50,7 @@ cudaError_t cudaEventRecord(cudaEvent_t handle, cudaStream_t stream)
     cudaError_t error = sim_enter(SIM_NEEDS);
     struct CUevent_st *e = event_of(handle);
     struct CUstream_st *s = sim_stream(stream);
-    if (error == cudaSuccess && (e == NULL || s == NULL))
+    if (error == cudaSuccess && (e == NULL || s == NULL || e->device != s->device))
         error = cudaErrorInvalidResourceHandle;
     if (error != cudaSuccess)
         return sim_leave(error);

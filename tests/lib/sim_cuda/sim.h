@@ -47,7 +47,7 @@ struct CUstream_st {
 struct CUevent_st {
     struct CUevent_st *next;
     struct sim_op *op; /* NULL: not recorded, or of a time before the last reset */
-    int captured;
+    int captured, device;
     uint64_t end_ns;
 };
 
