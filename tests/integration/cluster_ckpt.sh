@@ -17,25 +17,20 @@ newest()
     cluster_job "$1" '[(.job.ckpts // [])[] | select(.state == "committed") | .cut] | max // 0'
 }
 
-goes_on()
-{
-    wait_for 20 "job $1 to make steps" cluster_job_at_step "$1" $(($(cluster_job "$1" '[.ranks[].report.step] | max') + 20))
-}
-
 scenario_cluster 2 --slots 4
 
 # ---- by hand ----
 run hand -- "$PULSE" --until "$CLUSTER_DIR/hand.until"
-wait_for 20 "training" cluster_job_at_step hand 50
+wait_for 60 "training" cluster_job_at_step hand 50
 expect "a checkpoint can be taken by hand" tide ckpt save hand --wait
 FIRST=$(newest hand)
 STEP=$(cluster_job hand ".job.ckpts[] | select(.cut == $FIRST) | .step")
 expect "it is listed" says committed tide ckpt list hand
 expect "it verifies" tide ckpt verify "hand/$FIRST"
-goes_on hand
+job_trains hand
 expect "a second one can be taken" tide ckpt save hand --wait
 SECOND=$(newest hand)
-goes_on hand
+job_trains hand
 expect "the job can be rolled back to the first" tide rollback hand --to "$FIRST"
 expect "it went on from there" cluster_job_is hand ".job.recoveries[-1] | .cause == \"rollback\" and .to_step == $STEP"
 expect "that is no restart after a failure" equal "$(cluster_job hand '.job.restarts // 0')" 0
@@ -43,24 +38,24 @@ expect "the second, which will never have happened, is dropped" \
     cluster_job_is hand ".job.ckpts[] | select(.cut == $SECOND) | .state == \"dropped\""
 expect "the newest restorable one is not dropped without --force" scenario_status_is 8 tide ckpt drop "hand/$FIRST"
 job_let_end hand
-expect "the job succeeds" job_succeeds hand 40
+expect "the job succeeds" job_succeeds hand
 expect "its ranks computed what they would have alone" equal "$(job_hashes hand)" "$(pulse_hashes 2 --steps "$ENDS_AT")"
 
 # ---- a rank that does not come to its armed step ----
 run slow --ckpt-every 300ms --cut-deadline 1s -- "$PULSE" --steps 1000 --step-ms 5 --trouble stall --rank 1 --at 100 --for-ms 4000
-expect "the cut is aborted" wait_for 30 "an aborted cut" cluster_job_is slow '[(.job.ckpts // [])[] | select(.state == "aborted")] | length > 0'
-expect "the rank is named" cluster_job_is slow '[.job.ckpts[] | select(.state == "aborted")][0].reason | test("rank 1")'
-expect "training goes on" job_succeeds slow 40
+expect "the cut is aborted, and the rank is named" wait_for 60 "an aborted cut" \
+    cluster_job_is slow '[(.job.ckpts // [])[] | select(.state == "aborted") | .reason] | any(test("rank 1"))'
+expect "training goes on" job_succeeds slow
 expect "in the first generation" equal "$(cluster_job slow .job.generation)" 1
 expect "its ranks computed what they would have alone" equal "$(job_hashes slow)" "$(pulse_hashes 2 --steps 1000)"
 
 # ---- a damaged copy in the store ----
 # Both nodes lose their memory, so that the store is all there is, and its newest checkpoint is damaged.
 run rot --ckpt-keep 10 -- "$PULSE" --until "$CLUSTER_DIR/rot.until"
-wait_for 20 "training" cluster_job_at_step rot 50
+wait_for 60 "training" cluster_job_at_step rot 50
 tide ckpt save rot --wait >/dev/null
 OLDER=$(newest rot)
-goes_on rot
+job_trains rot
 tide ckpt save rot --wait >/dev/null
 NEWER=$(newest rot)
 UID_OF=$(cluster_job rot .job.uid)
@@ -80,19 +75,19 @@ expect "ckpt verify finds it" scenario_status_is 9 tide ckpt verify "rot/$NEWER"
 cluster_node_kill 1
 cluster_node_kill 2
 cluster_agents_start 1 2
-expect "the damage is found at the restart" wait_for 30 "the checkpoint to be called corrupt" \
+expect "the damage is found at the restart" wait_for 60 "the checkpoint to be called corrupt" \
     cluster_job_is rot ".job.ckpts[] | select(.cut == $NEWER) | .state == \"corrupt\""
-expect "the older one is used" wait_for 30 "the restart from $OLDER" cluster_job_is rot ".job.restore_cut == $OLDER and .job.all_stepped"
+expect "the older one is used" wait_for 60 "the restart from $OLDER" cluster_job_is rot ".job.restore_cut == $OLDER and .job.all_stepped"
 expect "and it is said" says corrupt tide job events rot
 job_let_end rot
-expect "the job succeeds" job_succeeds rot 40
+expect "the job succeeds" job_succeeds rot
 expect "its ranks computed what they would have alone" equal "$(job_hashes rot)" "$(pulse_hashes 2 --steps "$ENDS_AT")"
 
 expect "nothing is left of all these" nothing_left
 
 # ---- a store that cannot be written ----
 run nowhere --store file:///proc/no-such-store --ckpt-every 300ms -- "$PULSE" --steps 1000 --step-ms 5
-expect "training goes on without its store" job_succeeds nowhere 40
+expect "training goes on without its store" job_succeeds nowhere
 expect "the trouble is told" cluster_job_is nowhere '[.job.events[] | select(.kind == "store_failed")] | length > 0'
 expect "and named" says "no-such-store" tide job events nowhere
 expect "nothing is left of it, though its store cannot be cleaned" nothing_left

@@ -13,7 +13,7 @@ SCENARIO_ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 
 SCENARIO_NAME=$(basename "$0" .sh)
 SCENARIO_BUILD=${TIDE_BUILD:-$SCENARIO_ROOT/build-tests/plain}
-SCENARIO_CLEAN_S=15 # what is still there then stays
+SCENARIO_CLEAN_S=60 # what is still there then stays
 PULSE=$SCENARIO_BUILD/tests/pulse
 # shellcheck disable=SC2034 # for the scripts
 TRAIN=$SCENARIO_BUILD/examples/mpi_mlp/train
@@ -124,7 +124,7 @@ job_hashes()
 # job_wait JOB [SECONDS]: asked for changes, not again and again: it is what scripts do most of their time.
 job_wait()
 {
-    local deadline=$((SECONDS + ${2:-60})) view='' revision=0
+    local deadline=$((SECONDS + ${2:-90})) view='' revision=0
     until [[ $view =~ \"ended_ms\":[1-9] ]]; do
         if [ "$SECONDS" -ge "$deadline" ]; then
             cluster_say "gave up waiting: job $1 to end"
@@ -139,19 +139,26 @@ job_wait()
 # it may end, a few steps later than any of its ranks can be by now. ENDS_AT is its last step.
 job_let_end()
 {
-    wait_for 30 "job $1 to train" job_newest_step "$1"
+    wait_for 60 "job $1 to train" job_newest_step "$1"
     ENDS_AT=$((ENDS_AT + SCENARIO_LAST_STEPS))
     echo "$ENDS_AT" >"$CLUSTER_DIR/$1.until.new" && mv "$CLUSTER_DIR/$1.until.new" "$CLUSTER_DIR/$1.until"
 }
 
+# An agent that has just been started has not heard of its ranks' steps yet: they are at 0, and all have stepped nevertheless.
 job_newest_step()
 {
-    ENDS_AT=$(cluster_job "$1" 'select(.job.all_stepped) | [.ranks[].report.step // 0] | max // empty') && [ -n "$ENDS_AT" ]
+    ENDS_AT=$(cluster_job "$1" 'select(.job.all_stepped) | [.ranks[].report.step // 0] | select(min > 0) | max') && [ -n "$ENDS_AT" ]
+}
+
+# job_trains JOB: all of its ranks make steps.
+job_trains()
+{
+    wait_for 60 "job $1 to train" job_newest_step "$1" && wait_for 60 "job $1 to make steps" cluster_job_at_step "$1" $((ENDS_AT + 20))
 }
 
 job_succeeds()
 {
-    job_wait "$1" "${2:-60}" && equal "$(cluster_job "$1" .job.state)" succeeded
+    job_wait "$1" "${2:-90}" && equal "$(cluster_job "$1" .job.state)" succeeded
 }
 
 nothing_left()
