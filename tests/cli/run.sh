@@ -29,7 +29,7 @@ stub_start()
     rm -f "$WORK/address"
     "$BUILD/bin/stub_api" "$HERE/api" "$WORK/address" "$WORK/requests" &
     STUB=$!
-    for _ in {1..200}; do
+    for _ in {1..1000}; do
         [ ! -s "$WORK/address" ] || return 0
         sleep 0.02
     done

@@ -35,13 +35,14 @@ counts()
     equal "$(tail -n 1 <<<"$said")" "$1" || { echo "$said"; return 1; }
 }
 
-# How many run beside a job, written down by each.
-MANY='beside() { mkdir "run.$1"; ls -d run.* | wc -l >>most; sleep 0.4; rmdir "run.$1"; echo "ok $1"; }
-    rm -f most; for i in 1 2 3 4 5; do pool_run $i beside $i; done; pool_wait; sort -n most | tail -n 1'
+# How many run beside a job, written down by each; the first ones wait until there are as many as may be, and a moment longer.
+MANY='beside() { mkdir "run.$1"; [ "$1" -gt "$2" ] || until [ -e all ] || [ "$(ls -d run.* | wc -l)" -ge "$2" ]; do sleep 0.1; done
+        touch all; sleep 0.4; ls -d run.* | wc -l >>most; rmdir "run.$1"; echo "ok $1"; }
+    rm -f most all; for i in 1 2 3 4 5; do pool_run $i beside $i $JOBS; done; pool_wait; sort -n most | tail -n 1'
 
 most_at_a_time()
 {
-    equal "$(pool "$1" "$MANY" | tail -n 1)" "$1"
+    equal "$(JOBS=$1 timeout 60 bash "$WORK/runner" "$1" "$MANY" | tail -n 1)" "$1"
 }
 
 expect "one at a time" most_at_a_time 1
@@ -49,16 +50,16 @@ expect "three at a time" most_at_a_time 3
 expect "whoever ends first is shown first, and whole" prints "ok b1
 ok b2
 ok a1
-ok a2" 2 'slow() { echo "ok a1"; sleep 1; echo "ok a2"; }; quick() { echo "ok b1"; sleep 0.2; echo "ok b2" >&2; }
-    pool_run a slow; pool_run b quick; pool_wait'
+ok a2" 2 'slow() { echo "ok a1"; until [ -e quick ]; do sleep 0.1; done; sleep 1; echo "ok a2"; }
+    quick() { echo "ok b1"; sleep 0.2; echo "ok b2" >&2; touch quick; }; rm -f quick; pool_run a slow; pool_run b quick; pool_wait'
 expect "what is alone comes last, with nothing beside it" prints "ok a
 ok b
 0
-ok alone" 2 'busy() { touch "busy.$1"; sleep 0.5; rm "busy.$1"; echo "ok $1"; }; alone() { find . -name "busy.*" | wc -l; echo "ok $1"; }
-    pool_alone c alone alone; pool_run a busy a; sleep 0.1; pool_run b busy b; pool_wait'
+ok alone" 2 'busy() { touch "busy.$1"; sleep "$2"; rm "busy.$1"; echo "ok $1"; }; alone() { find . -name "busy.*" | wc -l; echo "ok $1"; }
+    pool_alone c alone alone; pool_run a busy a 0.1; pool_run b busy b 1.5; pool_wait'
 expect "one can be waited for, and the others go on" prints "ok a
 then
-ok b" 3 'for_s() { sleep "$1"; echo "ok $2"; }; pool_run b for_s 1 b; pool_run a for_s 0.2 a; pool_until a; echo then; pool_wait'
+ok b" 3 'for_s() { sleep "$1"; echo "ok $2"; }; pool_run b for_s 2 b; pool_run a for_s 0.2 a; pool_until a; echo then; pool_wait'
 expect "its words arrive as they were" prints "ok a  b \$HOME ' \"" 2 "pool_alone c echo 'ok a  b \$HOME '\\'' \"'; pool_wait"
 expect "a job changes nothing of ours" prints "ok a
 0" 2 'N=0; change() { N=1; echo "ok a"; }; pool_run a change; pool_wait; echo $N'
@@ -86,7 +87,7 @@ interrupted()
     rm -f "$WORK"/up.* "$WORK"/down.*
     (trap - INT; exec setsid bash "$WORK/runner" 2 "$LONG") >"$WORK/said" 2>&1 & # not ignored, as it is by what runs in the background
     pid=$!
-    wait_for 10 "one to run" test -e "$WORK/up.a" && wait_for 10 "the other" test -e "$WORK/up.b" || return 1
+    wait_for 60 "one to run" test -e "$WORK/up.a" && wait_for 60 "the other" test -e "$WORK/up.b" || return 1
     kill "-$1" -- "${3:-}$pid"
     wait "$pid"
     status=$?

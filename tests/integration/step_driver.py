@@ -23,7 +23,8 @@ RANK, RING = f"{PROGRAMS}/step_rank", f"{PROGRAMS}/mpi_ring"
 MARK = f"tide-step-test-{os.getpid()}"
 ROOT = tempfile.mkdtemp(prefix="tss-")
 SHM = tempfile.mkdtemp(prefix="tss-", dir="/dev/shm")
-WAIT_S = 15  # no wait of a case is longer
+WAIT_S = 60  # no wait of a case is longer
+SOON_S = 5   # at once, on a machine that is busy: less than any time-out of what is waited for (cluster_rank.sh measures)
 KILL_ROUNDS = int(os.environ.get("STEP_KILL_ROUNDS", "200"))
 KILL_S = 50            # on a machine that is busy with other things, fewer rounds must do …
 KILL_ROUNDS_LEAST = 40  # … but no fewer than these
@@ -88,8 +89,8 @@ class World:
         for key, _ in self.selector.select(timeout):
             key.data.read()
 
-    def wait(self, what, condition, seconds=WAIT_S):
-        deadline = time.monotonic() + seconds
+    def wait(self, what, condition):
+        deadline = time.monotonic() + WAIT_S
         while not condition():
             if time.monotonic() > deadline:
                 raise Failed(f"gave up waiting: {what}; " + "; ".join(str(s.status) for s in self.steps))
@@ -311,13 +312,13 @@ def case_kill_rank():
     begin = time.monotonic()
     os.kill(step.rank(1)["pid"], signal.SIGKILL)
     world.wait("rank 1 reported", lambda: step.rank(1)["state"] == "exited")
-    check(time.monotonic() - begin < 0.5, f"reported after {time.monotonic() - begin:.3f} s")
+    check(time.monotonic() - begin < SOON_S, f"reported after {time.monotonic() - begin:.3f} s")
     check(step.rank(1)["signal"] == 9 and step.rank(1)["detail"] == "", step.rank(1))
     check(step.rank(0)["state"] == "running", "the other rank is not ours to kill")
     begin = time.monotonic()
     step.end(grace_ms=400)
     world.wait("the end", step.ended)
-    check(0.3 < time.monotonic() - begin < 3, f"SIGTERM ignored, killed after {time.monotonic() - begin:.3f} s")
+    check(0.3 < time.monotonic() - begin < 0.4 + SOON_S, f"SIGTERM ignored, killed after {time.monotonic() - begin:.3f} s")
     check("its step was told to end" in step.rank(0)["detail"], step.rank(0))
     step.gone()
     world.close()
@@ -331,7 +332,7 @@ def case_end_with_grace():
     begin = time.monotonic()
     step.end(grace_ms=10000)
     world.wait("the end", step.ended)
-    check(step.rank()["exit_code"] == 42 and time.monotonic() - begin < 2, step.rank())
+    check(step.rank()["exit_code"] == 42 and time.monotonic() - begin < SOON_S, step.rank())
     step.gone()
     world.close()
 
@@ -426,7 +427,7 @@ def case_step_killed():
     world.wait("running", lambda: step.all_in("running"))
     check(len(marked()) == 3, marked())
     step.process.kill()
-    world.wait("ranks die with their step", lambda: not marked(), 2)
+    world.wait("ranks die with their step", lambda: not marked())
     world.close()
 
 
@@ -544,8 +545,8 @@ def job(world, argv, nodes=1, nproc=2, env=(), **more):
             for i in range(nodes)]
 
 
-def all_finished(world, steps, seconds=WAIT_S):
-    world.wait("every rank has finished", lambda: all(s.all_in("finished", "exited") for s in steps), seconds)
+def all_finished(world, steps):
+    world.wait("every rank has finished", lambda: all(s.all_in("finished", "exited") for s in steps))
     for step in steps:
         check(step.all_in("finished"), (step.status, step.out(step.rank()["rank"], "err")))
     world.wait("the ends", lambda: all(s.ended() for s in steps))
@@ -580,7 +581,7 @@ def case_mpi_two_nodes():
         steps = job(world, [RING, "5"], nodes=2)
         for step in steps:
             step.start()
-        all_finished(world, steps, 40)
+        all_finished(world, steps)
         check(steps[0].out() == "ring ok size 4\n", steps[0].out())
         world.close()
 
@@ -608,7 +609,7 @@ def case_mpi_agent_restarts_in_init():
         time.sleep(0.3)
         step.connect()
         world.pump(0.1)
-    all_finished(world, steps, 30)
+    all_finished(world, steps)
     check(steps[0].out() == "ring ok size 6\n", steps[0].out())
     world.close()
 
@@ -649,7 +650,7 @@ def case_mpi_two_namespaces():
         for i, step in enumerate(steps):
             step.netns, step.spec["address"] = names[i], f"10.99.0.{i + 1}"
             step.start()
-        all_finished(world, steps, 30)
+        all_finished(world, steps)
         check(steps[0].out() == "ring ok size 4\n", steps[0].out())
         counter = subprocess.run(["ip", "netns", "exec", names[0], "cat", "/sys/class/net/v0/statistics/tx_bytes"],
                                  capture_output=True, check=True, text=True).stdout
