@@ -20,6 +20,7 @@ DEPS_BENCH=(awscli rclone)
 DEPS_FUZZ=(clang libclang-rt-14-dev)
 
 DEPS_LISTS_OLD_MIN=1440 # apt's package lists are fetched again when older than this
+DEPS_LOCK_S=240         # somebody else, as another script of tests/integration, may be installing
 
 # Those of the named packages that are not installed, one per line.
 deps_missing()
@@ -35,7 +36,7 @@ deps_update_lists()
 {
     if [ -z "$(find /var/lib/apt/lists -maxdepth 1 -name '*_Packages*' -mmin -"$DEPS_LISTS_OLD_MIN" -print -quit 2>/dev/null)" ]; then
         echo "deps: fetching apt's package lists"
-        "$@" apt-get -q update
+        "$@" apt-get -q -o DPkg::Lock::Timeout=$DEPS_LOCK_S update
     fi
 }
 
@@ -70,7 +71,7 @@ deps_ensure()
         as_root=(sudo)
     fi
     deps_update_lists "${as_root[@]}" || return 1
-    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -q -y --no-install-recommends install "${missing[@]}" || {
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=$DEPS_LOCK_S --no-install-recommends install "${missing[@]}" || {
         echo "deps: these could not be installed; ask somebody who is root to run: apt-get install ${missing[*]}" >&2
         return 1
     }
