@@ -49,7 +49,7 @@ expect "a checkpoint is taken while transfers are on their way" save bank
 for _ in 1 2 3 4; do save bank; done
 expect "one of five has messages in it" cluster_job_is bank '[.job.ckpts[].logged // 0] | max > 0'
 expect "each rank was recorded at its own safe point" cluster_job_is bank '[.job.ckpts[] | select(.sealed_ms > 0)] | all(.mode == "free" and .epoch > 0)'
-expect "colours agree again" wait_for 10 "colours" cluster_job_is bank '.job | .epoch_go == .epoch_closed'
+expect "colours agree again" wait_for 60 "colours" cluster_job_is bank '.job | .epoch_go == .epoch_closed'
 expect "what it holds is told" says "on their way are in it" tide ckpt show "bank/$SAVED"
 
 (sleep 0.05; cluster_coordinator_kill; sleep 0.3; cluster_coordinator_start) >/dev/null 2>&1 &
@@ -61,7 +61,7 @@ expect "a leader that dies between arm and seal is no end" save bank
 
 BEFORE=$(newest_sealed bank)
 tide ckpt save bank >/dev/null
-wait_for 5 "a cut to be recorded" is_recording bank
+wait_for 60 "a cut to be recorded" is_recording bank
 expect "a rank can be killed while it records" cluster_rank_kill bank 1
 wait_for 60 "the job to go on" runs_again bank 2
 expect "it went on from a checkpoint" cluster_job_is bank ".job.restore_cut >= $BEFORE"

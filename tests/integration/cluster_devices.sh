@@ -46,7 +46,7 @@ devices_cluster()
         ip -n "$ns" link add eth1 type veth peer name cable1 && ip -n "$ns" link set eth1 up && ip -n "$ns" link set cable1 up || return 1
     done
     for node in 1 2 3; do
-        wait_for 20 "n$node to be ready" cluster_node_is "n$node" ready || return 1
+        wait_for 60 "n$node to be ready" cluster_node_is "n$node" ready || return 1
     done
 }
 
@@ -97,7 +97,7 @@ ends_well()
 
 given_back()
 {
-    tide node resume "$SICK" && wait_for 20 "$SICK to be ready" cluster_node_is "$SICK" ready
+    tide node resume "$SICK" && wait_for 60 "$SICK to be ready" cluster_node_is "$SICK" ready
 }
 
 if ! cluster_is_root; then

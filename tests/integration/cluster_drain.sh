@@ -9,7 +9,7 @@ set -uo pipefail
 
 scenario_cluster 3 --slots 2
 tide run --name pulse --nnodes 2 --nproc-per-node 2 --launcher none -- "$PULSE" --until "$CLUSTER_DIR/pulse.until"
-wait_for 20 "training" cluster_job_at_step pulse 50
+wait_for 60 "training" cluster_job_at_step pulse 50
 LEAVES=$(cluster_job pulse '.job.nodes[0]')
 
 shown_as()
@@ -43,7 +43,7 @@ expect "its ranks computed what they would have alone" equal "$(job_hashes pulse
 # A program that takes no checkpoints cannot be moved: it stays, and goes on.
 tide node resume "$LEAVES" >/dev/null
 tide run --name stays --nproc-per-node 1 --launcher none -- sleep 1000
-wait_for 20 "it to run" cluster_job_is stays '.job.all_started'
+wait_for 60 "it to run" cluster_job_is stays '.job.all_started'
 NODE=$(cluster_job stays '.job.nodes[0]')
 expect_status 5 "what takes no checkpoint is not moved" tide node drain "$NODE" --now --within 2s
 expect "it runs as before" equal "$(cluster_job stays '"\(.job.state) \(.job.generation)"')" "running 1"

@@ -6,7 +6,7 @@ set -uo pipefail
 # shellcheck source=tests/lib/scenario.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../lib/scenario.sh"
 
-SETTLE_S=20
+SETTLE_S=60
 JOBS="first second third"
 TIDEMARK=$SCENARIO_BUILD/bin/tidemark
 TIDEMARKD=$SCENARIO_BUILD/bin/tidemarkd

@@ -29,7 +29,7 @@ health_cluster()
         unset LD_LIBRARY_PATH
     done
     for node in 1 2 3; do
-        wait_for 20 "n$node to be ready" cluster_node_is "n$node" ready || return 1
+        wait_for 60 "n$node to be ready" cluster_node_is "n$node" ready || return 1
     done
 }
 
@@ -77,7 +77,7 @@ expect "the simulator says what it is" says "is a simulator" cat "$CLUSTER_DIR/n
 expect "GPUs are watched" says "2 GPUs are watched" cat "$CLUSTER_DIR/n1.log"
 if cluster_is_root; then for NODE in n1 n2 n3; do plug $NODE; done; fi
 tide run --name pulse --nnodes 2 --spares 1 --nproc-per-node 2 --launcher none --ckpt-every 300ms -- "$PULSE" --until "$CLUSTER_DIR/pulse.until"
-wait_for 20 "a committed checkpoint" committed 1
+wait_for 60 "a committed checkpoint" committed 1
 SICK=$(cluster_job pulse '.job.nodes[1]')
 SPARE=$(cluster_job pulse '.job.spares[0]')
 STAYS=$(cluster_job pulse '.job.nodes[0]')
@@ -86,7 +86,7 @@ STAYS=$(cluster_job pulse '.job.nodes[0]')
 printf 'xid 0 43\nxid 0 45\nxid 1 63\necc 0 12 0\n' >>"$(nvml "$STAYS")"
 T0=$(now_ms)
 echo "xid 1 79" >>"$(nvml "$SICK")"
-expect "the spare takes the place of the node whose GPU fell off the bus" wait_for 20 "the spare to train" runs_on "$STAYS" "$SPARE"
+expect "the spare takes the place of the node whose GPU fell off the bus" wait_for 60 "the spare to train" runs_on "$STAYS" "$SPARE"
 expect "it was noticed in time" verdict_in_time "$SICK" "$T0"
 expect "that node is drained" cluster_node_is "$SICK" drained
 expect "the evidence names probe, GPU and Xid" says "xid: GPU 0000:66:00: Xid 79, GPU has fallen off the bus" tide node show "$SICK"
@@ -97,10 +97,10 @@ expect "it can be given back by hand" tide node resume "$SICK"
 expect "and is, though its evidence is still known" cluster_node_is "$SICK" ready
 
 if cluster_is_root; then
-    wait_for 20 "a committed checkpoint" committed 2
+    wait_for 60 "a committed checkpoint" committed 2
     T0=$(now_ms)
     expect "a cable can be pulled" pull "$STAYS"
-    expect "another node takes over" wait_for 20 "$SICK to train again" runs_on "$SPARE" "$SICK"
+    expect "another node takes over" wait_for 60 "$SICK to train again" runs_on "$SPARE" "$SICK"
     expect "it was noticed in time, too" verdict_in_time "$STAYS" "$T0"
     expect "that node is drained, too" cluster_node_is "$STAYS" drained
     expect "its evidence is the link" says "nic: eth1: its link is down" tide node show "$STAYS"
@@ -108,9 +108,9 @@ fi
 
 echo "hang 60" >>"$(nvml "$STAYS")"
 job_let_end pulse
-expect "the job succeeds" job_succeeds pulse 40
+expect "the job succeeds" job_succeeds pulse
 expect "its ranks computed what they would have alone" equal "$(job_hashes pulse)" "$(pulse_hashes 4 --steps "$ENDS_AT")"
-expect "an NVML that does not answer is evidence" wait_for 15 "it to be told" says "nvml: NVML: NVML does not answer" tide node show "$STAYS"
+expect "an NVML that does not answer is evidence" wait_for 60 "it to be told" says "nvml: NVML: NVML does not answer" tide node show "$STAYS"
 expect "and does not keep the agent from its heartbeats" cluster_node_is "$STAYS" "$(cluster_is_root && echo drained || echo ready)"
 expect "nothing is left of it" nothing_left
 scenario_end

@@ -25,8 +25,8 @@ never_lost()
     cluster_node_is n1 ready && ! grep -q "was declared lost" "$CLUSTER_DIR/n1.log"
 }
 
-expect "the agent comes in by way of one member" wait_for 10 "node n1" cluster_node_is n1 ready
-expect "it learns of the others" wait_for 5 "their addresses" learned
+expect "the agent comes in by way of one member" wait_for 60 "node n1" cluster_node_is n1 ready
+expect "it learns of the others" wait_for 60 "their addresses" learned
 expect "the one it was told of can go" cluster_member_kill "$FIRST"
 expect "the others lead" cluster_await_leader
 sleep 5 # more than two leases

@@ -8,7 +8,7 @@ set -uo pipefail
 # shellcheck source=tests/lib/scenario.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../lib/scenario.sh"
 
-SETTLE_S=20
+SETTLE_S=60
 SURVIVOR=1
 LEFT="2 3"
 
@@ -123,7 +123,7 @@ left_do_not_start()
 
 CLUSTER_COORDINATORS=3 scenario_cluster 1 --slots 1
 tide run --name pulse --nnodes 1 --nproc-per-node 1 -- "$PULSE" --steps 1000000
-expect "a job runs" wait_for 20 "training" cluster_job_at_step pulse 10
+expect "a job runs" wait_for 60 "training" cluster_job_at_step pulse 10
 expect "two of three are lost, and the third is told to go on alone" recovered
 expect "the node hears of it" wait_for $SETTLE_S "the node to know" node_knows
 expect "where the third is away, the two that come back lead each other" another_history

@@ -17,7 +17,7 @@ run()
 
 ends_as()
 {
-    job_wait "$1" 30 && equal "$(cluster_job "$1" .job.state)" "$2"
+    job_wait "$1" && equal "$(cluster_job "$1" .job.state)" "$2"
 }
 
 scenario_cluster 2 --slots 8
@@ -26,7 +26,7 @@ scenario_cluster 2 --slots 8
 expect "a job of 2 x 2 ranks is taken" run good --ckpt-every 200ms -- "$PULSE" "${LONGER[@]}"
 expect_status 8 "a second run with its name is refused" run good -- "$PULSE"
 expect "and the name is told" says "good" run good -- "$PULSE"
-expect "it succeeds" job_succeeds good 30
+expect "it succeeds" job_succeeds good
 expect "its ranks computed what they would have alone" equal "$(job_hashes good)" "$(pulse_hashes 4 "${LONGER[@]}")"
 expect "checkpoints were committed" cluster_job_is good '[.job.ckpts[] | select(.state == "committed")] | length > 0'
 expect "a committed checkpoint verifies" \
@@ -57,7 +57,7 @@ expect "exit code 93 fails the job" ends_as final failed
 expect "without a restart" equal "$(cluster_job final '.job.restarts // 0')" 0
 
 run endless -- "$PULSE" --steps 100000 --step-ms 5
-wait_for 20 "job endless to run" cluster_job_at_step endless 5
+wait_for 60 "job endless to run" cluster_job_at_step endless 5
 expect "a running job can be cancelled" tide job cancel endless --wait
 expect "it is then cancelled" equal "$(cluster_job endless .job.state)" cancelled
 expect "nothing is left of all these" nothing_left
@@ -73,5 +73,5 @@ THIEF=$(thief)
 expect "a second agent with a taken name is told so" says "n1" echo "$THIEF"
 expect "the first one keeps the name" cluster_node_is n1 ready
 expect "and goes on working" run again -- "$PULSE" --steps 20
-expect "to the end" job_succeeds again 20
+expect "to the end" job_succeeds again
 scenario_end

@@ -380,7 +380,7 @@ older_directory()
     local DATA=$WORK/older ADDRESS="" golden=$SCENARIO_ROOT/tests/unit/data/golden-1
     cp -r "$golden" "$DATA" && rm "$DATA/state.json" && daemon_start || return 1
     [ "$(ask GET /v1/jobs)" = 200 ] && equal "$(jq '.jobs | length' "$BODY")" "$(jq '.jobs | length' "$golden/state.json")" || return 1
-    wait_for 10 "the level of this version" at_newest_level || return 1
+    wait_for 60 "the level of this version" at_newest_level || return 1
     answers 404 "no checkpoint 1" POST /v1/jobs/job-0/checkpoints/1/pin || return 1 # which is a command of this level
     daemon_stop && ADDRESS="" && daemon_start && at_newest_level && daemon_stop
 }

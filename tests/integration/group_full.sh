@@ -13,7 +13,7 @@ fi
 
 DISK_MIB=130
 FILL_MIB=70 # the rest is less than the reserve
-SETTLE_S=20
+SETTLE_S=60
 
 submitted()
 {

@@ -29,7 +29,7 @@ marked()
 
 none_left()
 {
-    wait_for 5 "its processes to go" no_marked || marked
+    wait_for 60 "its processes to go" no_marked || marked
 }
 
 no_marked()

@@ -83,7 +83,7 @@ stalled()
     local file=$CLUSTER_DIR/go pid status from
     store_s3 slow "$URL&timeout=$1" "$file" >"$CLUSTER_DIR/slow.out" &
     pid=$!
-    wait_for 10 "the store to be open" test -e "$file" || return 1
+    wait_for 60 "the store to be open" test -e "$file" || return 1
     s3_signal STOP osd
     from=$SECONDS
     rm "$file"
@@ -120,7 +120,7 @@ cluster_coordinator_start && cluster_agents_start 1 3 --slots 2 || {
 expect "an address that is none is refused at once" says "cannot be a bucket's name" \
     tide run --store "s3://No" --launcher none -- "$PULSE" "${STEPS[@]}"
 tide run --name bucket --store "$URL" --nnodes 2 --spares 1 --nproc-per-node 2 --launcher none --ckpt-every 500ms -- "$PULSE" "${STEPS[@]}"
-wait_for 30 "a committed checkpoint" committed_after bucket 0
+wait_for 60 "a committed checkpoint" committed_after bucket 0
 verified()
 {
     tide ckpt verify "bucket/$(newest bucket)"
@@ -128,7 +128,7 @@ verified()
 expect "a checkpoint in the bucket verifies" verified
 expect "a node loses its memory" cluster_node_kill 1
 LOST=$(newest bucket)
-expect "the job succeeds" job_succeeds bucket 60
+expect "the job succeeds" job_succeeds bucket
 expect "it went on from the bucket" cluster_job_is bucket '.job.recoveries[0] | .cut > 0 and .to_step > 0'
 expect "from the newest, or a newer one" test "$(cluster_job bucket '.job.recoveries[0].cut')" -ge "$LOST"
 expect "its ranks computed what they would have alone" equal "$(job_hashes bucket)" "$(pulse_hashes 4 "${STEPS[@]}")"
@@ -138,6 +138,6 @@ no_secret()
 }
 expect "no log and no state holds the secret" no_secret
 cluster_agent_start 1
-wait_for 10 "n1 to be back" cluster_node_is n1 ready
+wait_for 60 "n1 to be back" cluster_node_is n1 ready
 expect "nothing is left of it" nothing_left
 scenario_end

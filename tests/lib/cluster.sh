@@ -14,8 +14,8 @@
 # found by that mark, as orphans keep it.
 # shellcheck shell=bash
 
-CLUSTER_READY_S=20     # a daemon that does not answer by then has failed
-CLUSTER_GONE_S=10      # a killed process that is still there by then is an error
+CLUSTER_READY_S=60     # a daemon that does not answer by then has failed
+CLUSTER_GONE_S=60      # a killed process that is still there by then is an error
 CLUSTER_PORT=7070
 CLUSTER_COORDINATORS=${CLUSTER_COORDINATORS:-1} # more: a group (group.sh)
 CLUSTER_SUBNET=10.77.0 # private to the cluster's namespaces
