@@ -45,7 +45,6 @@ sweeps_at_level_0               coordinator/core/cmd_job.c        s/change->stat
 dials_where_it_was              coordinator/net/net.c             s/    text_copy\(peer->address, sizeof peer->address, address\);\n    dial_cancel/    if (peer->address[0] == '\\0')\n        text_copy(peer->address, sizeof peer->address, address);\n    dial_cancel/
 stays_where_it_was              coordinator/net/net.c             s/    if \(peer->dialled != NULL\)\n        link_kill\(peer->dialled, "its address is now %s", address\);\n//
 seals_unequal_collectives       coordinator/core/judge_cut.c      s/if \(scan->unequal\.node != NULL\)/if (false)/
-seals_over_messages_on_the_way  coordinator/core/judge_cut.c      s/if \(scan->sent != scan->received\)/if (false)/
 seals_what_communicators_refuse coordinator/core/judge_cut.c      s/scan_comms\(judging->book, record, ckpt, why, sizeof why\) != CUT_FITS/false/
 arms_one_cut_for_ever           coordinator/core/judge_cut.c      s/if \(ckpt->attempt >= CUT_ATTEMPTS_MAX\)/if (false)/
 END
