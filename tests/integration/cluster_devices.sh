@@ -95,11 +95,20 @@ ends_well()
     expect "$1: the parameters are those of one rank, undisturbed" equal "$(tide job logs "$1" --rank 0 | digest)" "$WANTED"
 }
 
+# From when the rank stopped to when its name was known.
+named_after()
+{
+    local told
+    told=$(cluster_get v1/nodes | jq -r "[.nodes[].node | select(.name == \"$SICK\").evidence[] | select(.probe == \"nccl\").at_ms][0]")
+    echo "# $SCENARIO_NAME: a hang is named after $((told - $(date -r "$MARK" +%s%3N))) ms" >&3
+}
+
 given_back()
 {
     tide node resume "$SICK" && wait_for 60 "$SICK to be ready" cluster_node_is "$SICK" ready
 }
 
+exec 3>&1
 if ! cluster_is_root; then
     echo "ok $SCENARIO_NAME/as another user # SKIP nodes with interfaces of their own are for root"
     exit 0
@@ -125,6 +134,7 @@ expect "it can be given back, too" given_back
 MARK=$CLUSTER_DIR/hangs
 train hang "${SIMULATED[@]}" SIM_NCCL_RAS=28028 SIM_NCCL_HANG="$HANG_RANK:$HANG_AT:$MARK"
 expect "hang: the rank is named" wait_for $HAPPENS_S "evidence of NCCL" says "nccl: collectives: rank $HANG_RANK of communicator 0x" tide node show "$SICK"
+named_after
 expect "hang: nobody is drained for that" cluster_node_is "$SICK" ready
 expect "hang: it goes on" wait_for $HAPPENS_S "evidence of a hang" says "nccl-hang: collectives: for 3 s rank $HANG_RANK" tide node show "$SICK"
 rm "$MARK"
