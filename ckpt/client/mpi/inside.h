@@ -193,8 +193,15 @@ void link_finish(void);
 
 /* A persistent one of MPI's was made on `handle`, or `error`: ours is put around it. An MPI error code. */
 int request_pass(int error, enum passed what, MPI_Comm handle, MPI_Request *request);
-/* One of MPI's own is complete, or free. */
-void request_gone(MPI_Request handle);
+/* What is remembered of one of MPI's own, which may use its handle for another now. */
+void request_forget(MPI_Request handle);
+/* One of MPI's own is complete, or free. Those that are counted only while they are active are never MPI's own here. */
+static inline void request_gone(MPI_Request handle)
+{
+    inside.outstanding--;
+    if (UNLIKELY(inside.grequests | inside.unrepeatable))
+        request_forget(handle);
+}
 /* One of MPI's own has begun, or `error`: what a program cannot begin again after a restart, it says. */
 enum unrepeatable { REPEATABLE, UNREPEATABLE_COLLECTIVE, UNREPEATABLE_FILE };
 void request_held(int error, MPI_Request handle, enum unrepeatable what);

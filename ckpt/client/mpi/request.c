@@ -343,13 +343,11 @@ static void grequest_forget(MPI_Request handle)
     }
 }
 
-/* MPI may use its handle for another. Those that are counted only while they are active are never MPI's own here. */
-void request_gone(MPI_Request handle)
+void request_forget(MPI_Request handle)
 {
-    inside.outstanding--;
-    if (UNLIKELY(inside.grequests))
+    if (inside.grequests)
         grequest_forget(handle);
-    if (UNLIKELY(inside.unrepeatable))
+    if (inside.unrepeatable)
         unrepeatable_forget(handle);
 }
 
