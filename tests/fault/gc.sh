@@ -12,7 +12,7 @@ GC_STEP_MS=5
 GC_KIB=1024
 GC_CKPT_EVERY=100ms
 GC_HEARTBEAT_MS=50  # a checkpoint takes a few of these: the rest of the time something is stored or deleted
-GC_LATER_MS=30      # behind the moment when something was seen half done
+GC_LATER_MS=8       # behind the moment when something was seen half done
 GC_KEEP=2
 GC_KEEP_EVERY=7     # so that some of those from the middle of the round are looked at, too
 GC_GRACE=50ms
@@ -29,7 +29,7 @@ gc_job_start()
 # Is there a cut without its COMMIT, or a note that packs are to go?
 gc_half_done()
 {
-    find "$CLUSTER_DIR/store" -type f -path "*/$job.*" -printf '%P\n' | awk -F/ '
+    find "$CLUSTER_DIR/store" -type f -path "*/$job.*" -printf '%P\n' 2>/dev/null | awk -F/ '
         $1 == "c" { split($4, a, "-"); cut[a[1]] }
         $1 == "m" { split($3, a, "-"); cut[a[1]]; if ($4 == "COMMIT") whole[a[1]] }
         $1 == "g" { half = 1 }

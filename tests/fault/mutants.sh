@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# tests/fault/mutants.sh [NAME …]: do the scenarios coord-* notice? Each mutant is one deliberate bug in a copy of the coordinator,
-# and a few rounds of a scenario must catch it. One line per mutant, last line "mutants N  caught C, by seeds S". Exit status 0 when all
-# were caught. What the clock hides from clients (a leader that reads without asking a majority steps down before another
-# one leads) is for tests/sim/raft. A mutant whose text is not in the source any more fails too: it must be written anew.
+# tests/fault/mutants.sh [NAME …]: do the scenarios coord-* and kill-gc notice? Each mutant is one deliberate bug in a copy of the
+# coordinator, or of what agents store and delete, and a few rounds of a scenario must catch it. One line per mutant, last line
+# "mutants N  caught C, by seeds S". Exit status 0 when all were caught. What the clock hides from clients (a leader that reads without
+# asking a majority steps down before another one leads) is for tests/sim/raft. A mutant whose text is not in the source any more
+# fails too: it must be written anew.
 # MUTANT_ROUNDS: tried for each (default 4). Build directory: MUTANT_BUILD (default build-tests/fault-mutants).
 set -uo pipefail
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
@@ -31,6 +32,8 @@ forgets_request_ids         coord-kill       coordinator/core/apply.c         s/
 submits_over_what_runs      coord-kill       coordinator/core/cmd_job.c       s/if \(other != NULL && job_active\(other\)\)/if (false)/
 drops_a_write_in_a_hundred  coord-stop       coordinator/core/apply.c         s/    enum tide_status status = dispatch\(&change\);/    enum tide_status status = index % 100 == 0 && command->kind == CMD_JOB_SUBMIT ? TIDE_OK : dispatch(&change);/
 calls_unknown_done          coord-partition  coordinator/server/replica.c     s/copy->status = status;/copy->status = TIDE_OK;/
+done_deleting_when_ordered  kill-gc          coordinator/core/judge_store.c  s/bool purged = false;/bool purged = true;/
+keeps_no_note_of_garbage    kill-gc          ckpt/stage/stage_purge.c       s/status = note\(&p, cut, err\);/status = TIDE_OK;/
 keeps_its_own_state         coord-away       coordinator/server/replica.c     s/    replica_discard\(replica, &replica->state\);\n    replica->state = \*d->state;\n//
 END
 }
