@@ -123,7 +123,8 @@ static uint64_t revision_in(const struct http_request *request)
     return strtoull(request->text + strlen("{\"revision\":"), NULL, 10);
 }
 
-/* Asks once what the thing is, then waits for another. */
+/* Asks once what the thing is, then waits for another. Those that wait are answered behind the story, when the server stops: they
+ * are static. */
 static void wait_for_news(struct http_request *request, unsigned kind, const char *key)
 {
     *request = (struct http_request){0};
@@ -157,7 +158,7 @@ static void run_until(unsigned wanted, uint64_t ms)
 static void a_watch_is_answered_when_its_thing_changes(void **state)
 {
     (void)state;
-    struct http_request job, nodes;
+    static struct http_request job, nodes;
     wait_for_news(&job, WATCH_JOB, "0");
     wait_for_news(&nodes, WATCH_NODES, "1");
     shows[0] = 7;
@@ -172,7 +173,7 @@ static void a_watch_is_answered_when_its_thing_changes(void **state)
 static void behind_the_cursor(unsigned kind, void (*changed)(struct server *server))
 {
     static const char *const keys[THINGS] = {"0", "1", "2", "3"};
-    struct http_request requests[THINGS];
+    static struct http_request requests[THINGS];
     for (unsigned i = 0; i < THINGS; i++)
         wait_for_news(&requests[i], kind, keys[i]);
     looks = 0;
@@ -210,7 +211,7 @@ static void so_is_what_a_heartbeat_changes(void **state)
 static void heartbeats_wake_only_who_asks_for_them(void **state)
 {
     (void)state;
-    struct http_request desired;
+    static struct http_request desired;
     wait_for_news(&desired, WATCH_DESIRED, "0");
     looks = 0;
     shows[0] = 7;
