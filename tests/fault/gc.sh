@@ -145,5 +145,5 @@ gc_judge()
     wait_for 20 "every node to be back" all_ready || violated "not every node is ready again"
     nothing_left >"$LEFT" 2>&1 || violated "left behind: $(grep -v '^cluster:' "$LEFT" | head -n 5 | tr '\n' ';')"
     echo "# round $round: $GC_KILLS kills, $GC_MID of them in the middle; of $(cluster_job "$job" '.job.next_cut - 1') checkpoints taken" \
-        "$(cluster_job "$job" '[.job.events[] | select(.kind == "committed")] | length') were stored, ${#cuts[@]} are kept: $(gc_store_exact "${cuts[@]}")"
+        "$(cluster_job "$job" '[.job.ckpts[] | select(.committed_ms > 0)] | length') were stored, ${#cuts[@]} are kept: $(gc_store_exact "${cuts[@]}")"
 }
