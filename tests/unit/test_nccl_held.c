@@ -25,6 +25,7 @@ struct flight {
     char logs[RANKS][LOG_MAX];
     int generation;
     uint32_t step; /* of the last cut */
+    char mark[64];
 };
 
 static struct flight *flight_make(void)
@@ -351,6 +352,70 @@ static void test_too_much_is_refused_by_name_and_goes_on(void **state)
     assert_non_null(strstr(why, "10 were sent and 1 received"));
 }
 
+/* Two are under way, and NCCL refuses the second: it still has both. */
+static void run_refused(int rank, int ranks, void *shared)
+{
+    struct flight *f = shared;
+    char why[256] = "", fault[256];
+    (void)ranks;
+    ncclComm_t comm = join_all(f, rank);
+    first_comes(comm, rank);
+    for (uint32_t n = 1; rank == 0 && n < 3; n++)
+        send_message(comm, 1, n, 5);
+    if (rank == 1) { /* the third that it receives */
+        snprintf(fault, sizeof fault, "1:3:%s", f->mark);
+        must(setenv("SIM_NCCL_REFUSE", fault, 1) == 0);
+    }
+    enum tide_status status = take(f, rank, BYTES_MAX, 5000, why, sizeof why);
+    must(status == (rank == 1 ? TIDE_E_UNAVAILABLE : TIDE_OK));
+    must(rank != 1 || strcmp(why, "messages that are under way cannot be received: NCCL's error 3") == 0);
+    must(tide_nccl_held_bytes() == 0);
+    tell(&f->world, rank);
+    meet(f);
+    for (uint32_t n = 1; rank == 1 && n < 3; n++)
+        receive_message(comm, 0, n, 5);
+    must(cudaStreamSynchronize(NULL) == cudaSuccess && ncclCommDestroy(comm) == ncclSuccess);
+}
+
+static void test_what_nccl_refuses_it_still_has(void **state)
+{
+    char why[256] = "";
+    struct flight *f = flight_make();
+    (void)state;
+    snprintf(f->mark, sizeof f->mark, "/tmp/SIM_NCCL_REFUSE.%d", getpid());
+    together(RANKS, 0, run_refused, f);
+    assert_int_equal(unlink(f->mark), 0);
+    assert_int_equal(judge(&f->world, why, sizeof why), CUT_MISFIT_COLLECTIVE);
+    assert_non_null(strstr(why, "3 were sent and 1 received"));
+}
+
+/* What is in a stream when a call returns is not known then. */
+static void run_in_background(int rank, int ranks, void *shared)
+{
+    struct flight *f = shared;
+    char why[256] = "";
+    ncclComm_t comm = NULL;
+    ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
+    config.blocking = 0;
+    must(ncclCommInitRankConfig(&comm, ranks, f->world.id, rank, &config) == ncclSuccess);
+    first_comes(comm, rank);
+    if (rank == 0)
+        send_message(comm, 1, 1, 5);
+    enum tide_status status = take(f, rank, BYTES_MAX, 5000, why, sizeof why);
+    must(status == (rank == 1 ? TIDE_E_UNSUPPORTED : TIDE_OK));
+    must(rank != 1 || strstr(why, "its calls do not block") != NULL);
+    meet(f);
+    if (rank == 1)
+        receive_message(comm, 0, 1, 5);
+    must(cudaStreamSynchronize(NULL) == cudaSuccess && ncclCommDestroy(comm) == ncclSuccess);
+}
+
+static void test_calls_in_the_background_are_refused_by_name(void **state)
+{
+    (void)state;
+    together(RANKS, 0, run_in_background, flight_make());
+}
+
 /* Another length than was sent, a communicator that ends before; nothing is left of either. */
 static void run_careless(int rank, int ranks, void *shared)
 {
@@ -430,6 +495,8 @@ int main(void)
                                        cmocka_unit_test(test_all_channels_of_all_communicators_at_once),
                                        cmocka_unit_test(test_what_comes_too_late_is_not_lost),
                                        cmocka_unit_test(test_too_much_is_refused_by_name_and_goes_on),
+                                       cmocka_unit_test(test_what_nccl_refuses_it_still_has),
+                                       cmocka_unit_test(test_calls_in_the_background_are_refused_by_name),
                                        cmocka_unit_test(test_a_wrong_length_is_an_error_and_an_end_is_one),
                                        cmocka_unit_test(test_the_gpu_is_that_of_the_communicator),
                                        cmocka_unit_test(test_a_log_that_is_damaged_is_not_loaded)};

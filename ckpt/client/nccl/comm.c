@@ -168,6 +168,16 @@ static void put_in(struct comm *comm)
     watch_begin();
 }
 
+/* ncclConfig_t.blocking is 0; where nothing is said of it a child is as its parent. */
+static bool in_background(ncclResult_t result, const ncclConfig_t *config, bool otherwise)
+{
+    if (result == ncclInProgress)
+        return true;
+    if (config == NULL || config->blocking == NCCL_CONFIG_UNDEF_INT)
+        return otherwise;
+    return config->blocking == 0;
+}
+
 static bool was_made(ncclResult_t result, const ncclComm_t *made)
 {
     return (result == ncclSuccess || result == ncclInProgress) && *made != NULL;
@@ -180,6 +190,7 @@ static ncclResult_t adopt(ncclResult_t result, const ncclComm_t *made, int size,
     if (comm == NULL)
         return result;
     identify(comm, id);
+    comm->background = in_background(result, config, false);
     name_as_configured(comm, config);
     put_in(comm);
     return result;
@@ -232,6 +243,7 @@ static void adopt_child(ncclResult_t result, const ncclComm_t *made, struct comm
         atomic_store(&comms.unseen, MADE_LATER);
     if (comm == NULL)
         return;
+    comm->background = in_background(result, config, parent->background);
     name_as_configured(comm, config);
     put_in(comm);
 }

@@ -146,6 +146,13 @@ static enum tide_status check(const struct plan *plans, size_t count, uint64_t b
     for (size_t i = 0; i < count; i++) {
         const struct control_channel *channel = plans[i].channel;
         uint64_t under_way = channel->sent - plans[i].received;
+        if (plans[i].comm->background) {
+            snprintf(why, size,
+                     "messages of communicator %s are under way from member %u to %u, and its calls do not block "
+                     "(ncclConfig_t.blocking is 0): they cannot be received for a checkpoint",
+                     plans[i].comm->name, channel->from, channel->to);
+            return TIDE_E_UNSUPPORTED;
+        }
         if (under_way > CONTROL_CHANNEL_LAST) {
             snprintf(why, size,
                      "%" PRIu64
@@ -224,37 +231,44 @@ static void free_messages(struct held *message)
     }
 }
 
-/* Inside a group of calls: all channels at once, so that none waits for another. */
-static ncclResult_t receive(const struct plan *plan, struct held *messages)
+static ncclResult_t receive(const struct plan *plan, const struct held *messages)
 {
     ncclResult_t result = ncclSuccess;
-    while (messages && result == ncclSuccess) {
+    for (const struct held *message = messages; message && result == ncclSuccess; message = message->next)
+        result = real.Recv(message->device, message->bytes, ncclUint8, message->from, plan->comm->handle, message->stream);
+    return result;
+}
+
+static void hold(const struct plan *plan, struct held *messages)
+{
+    while (messages) {
         struct held *message = messages;
         messages = message->next;
         message->next = NULL;
-        result = real.Recv(message->device, message->bytes, ncclUint8, message->from, plan->comm->handle, message->stream);
         comm_add_received(plan->comm, message->from);
         pthread_mutex_lock(&comms.lock);
         append(message);
         pthread_mutex_unlock(&comms.lock);
     }
-    free_messages(messages);
-    return result;
 }
 
+/* In one group of calls: all channels at once, so that none waits for another. Where NCCL refuses one it does none of them, and
+ * has all of them still: nothing is held then, and the program's ncclRecv gets them. */
 static enum tide_status receive_all(const struct plan *plans, struct held **messages, size_t count, char *why, size_t size)
 {
     call_ours(1);
-    ncclResult_t result = real.GroupStart(), one;
-    for (size_t i = 0; i < count; i++) {
-        one = result == ncclSuccess ? receive(&plans[i], messages[i]) : ncclSuccess;
-        if (result != ncclSuccess)
-            free_messages(messages[i]);
-        result = result == ncclSuccess ? one : result;
-    }
-    one = real.GroupEnd();
+    ncclResult_t result = real.GroupStart(), ended;
+    for (size_t i = 0; i < count && result == ncclSuccess; i++)
+        result = receive(&plans[i], messages[i]);
+    ended = real.GroupEnd();
     call_ours(-1);
-    result = result == ncclSuccess ? one : result;
+    result = result == ncclSuccess ? ended : result;
+    for (size_t i = 0; i < count; i++) {
+        if (result == ncclSuccess)
+            hold(&plans[i], messages[i]);
+        else
+            free_messages(messages[i]);
+    }
     if (result == ncclSuccess)
         return TIDE_OK;
     snprintf(why, size, "messages that are under way cannot be received: NCCL's error %d", (int)result);

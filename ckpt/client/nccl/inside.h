@@ -60,7 +60,8 @@ struct comm {
     _Atomic uint32_t refs; /* the table's, and one of each call that has not come back */
     /* Messages, by peer; NULL: none yet. */
     _Atomic(void *) sent, received; /* struct sent; uint64_t */
-    int size, rank; /* 0, -1: not asked for yet */
+    int size, rank;  /* 0, -1: not asked for yet */
+    bool background; /* its calls return before anything of theirs is in a stream */
     /* held.c: its program receives; the stream of the last ncclRecv that went to NCCL, if one has. */
     _Atomic bool receives, has_received;
     _Atomic(cudaStream_t) received_in;

@@ -19,6 +19,7 @@ struct launch {
 
 __thread unsigned sim_group_depth;
 static __thread struct launch *group, **group_end;
+static __thread ncclResult_t group_error; /* of a call in it: none of them is done */
 
 static void stay(struct ncclComm *comm)
 {
@@ -85,9 +86,21 @@ static struct launch *launch_for(struct ncclComm *comm, cudaStream_t stream, boo
     return l;
 }
 
+static void drop_all(void)
+{
+    while (group) {
+        struct launch *l = group;
+        group = l->next;
+        free_launch(l);
+    }
+}
+
 static ncclResult_t start_all(void)
 {
-    ncclResult_t result = ncclSuccess;
+    ncclResult_t result = group_error;
+    if (result != ncclSuccess)
+        drop_all();
+    group_error = ncclSuccess;
     while (group) {
         struct launch *l = group;
         group = l->next;
@@ -117,6 +130,10 @@ static ncclResult_t put_held(struct sim_op like, cudaStream_t stream)
 {
     bool message = like.kind == SIM_SEND || like.kind == SIM_RECV;
     enum sim_fault fault = message ? SIM_NO_FAULT : sim_next_fault();
+    if (message && sim_refuses_message()) {
+        group_error = sim_group_depth > 0 ? ncclInternalError : ncclSuccess;
+        return sim_fail(ncclInternalError, "the message is refused, as was asked for");
+    }
     if (fault == SIM_HANG)
         return hang(like.comm);
     if (fault == SIM_LINGER)
@@ -176,11 +193,7 @@ ncclResult_t ncclGroupSimulateEnd(ncclSimInfo_t *ret_info)
         return sim_fail(ncclInvalidUsage, "ncclGroupSimulateEnd without ncclGroupStart");
     if (--sim_group_depth > 0)
         return ncclSuccess;
-    while (group) {
-        struct launch *l = group;
-        group = l->next;
-        free_launch(l);
-    }
+    drop_all();
     ret_info->estimatedTime = 0;
     return sim_later(NULL, NULL);
 }

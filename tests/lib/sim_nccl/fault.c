@@ -8,7 +8,7 @@
 
 #define PATH_CHARS 255
 
-static _Atomic uint64_t begun;
+static _Atomic uint64_t begun, messages;
 
 static bool is_due(const char *name, uint64_t now)
 {
@@ -35,4 +35,9 @@ enum sim_fault sim_next_fault(void)
            : is_due("SIM_NCCL_ERROR", now)  ? SIM_ERROR
            : is_due("SIM_NCCL_LINGER", now) ? SIM_LINGER
                                             : SIM_NO_FAULT;
+}
+
+bool sim_refuses_message(void)
+{
+    return is_due("SIM_NCCL_REFUSE", atomic_fetch_add(&messages, 1) + 1);
 }

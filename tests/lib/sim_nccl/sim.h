@@ -126,5 +126,6 @@ void sim_ras_remove(const struct ncclComm *comm);
 enum sim_fault { SIM_NO_FAULT, SIM_HANG, SIM_STALL, SIM_ERROR, SIM_LINGER };
 /* Of the collective that is begun now. */
 enum sim_fault sim_next_fault(void);
+bool sim_refuses_message(void);
 
 #endif
