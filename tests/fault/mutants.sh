@@ -32,7 +32,6 @@ forgets_request_ids         coord-kill       coordinator/core/apply.c         s/
 submits_over_what_runs      coord-kill       coordinator/core/cmd_job.c       s/if \(other != NULL && job_active\(other\)\)/if (false)/
 drops_a_write_in_a_hundred  coord-stop       coordinator/core/apply.c         s/    enum tide_status status = dispatch\(&change\);/    enum tide_status status = index % 100 == 0 && command->kind == CMD_JOB_SUBMIT ? TIDE_OK : dispatch(&change);/
 calls_unknown_done          coord-partition  coordinator/server/replica.c     s/copy->status = status;/copy->status = TIDE_OK;/
-done_deleting_when_ordered  kill-gc          coordinator/core/judge_store.c  s/bool purged = false;/bool purged = true;/
 keeps_no_note_of_garbage    kill-gc          ckpt/stage/stage_purge.c       s/status = note\(&p, cut, err\);/status = TIDE_OK;/
 keeps_its_own_state         coord-away       coordinator/server/replica.c     s/    replica_discard\(replica, &replica->state\);\n    replica->state = \*d->state;\n//
 END
