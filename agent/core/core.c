@@ -140,6 +140,17 @@ struct rank_slots *slots_of(struct job_part *job, uint32_t rank)
     return slots;
 }
 
+const struct cut_order *stored_order(const struct job_part *job)
+{
+    unsigned phase = job->order.cut.phase;
+    return phase == CUT_PHASE_STORE || phase == CUT_PHASE_COMMIT ? &job->order.cut : &job->order.upload;
+}
+
+uint32_t slots_of_rank(const struct rank_part *part)
+{
+    return part->report.slots > SLOTS_ALWAYS ? SLOTS : SLOTS_ALWAYS;
+}
+
 bool order_runs(const struct job_part *job)
 {
     return job->assigned && job->has_order && job->order.generation == job->generation && job->order.run == RUN_START;

@@ -136,6 +136,7 @@ enum agent_action_kind {
     ACT_END_STEP,        /* grace_ms, over its socket; a step that cannot be reached is killed. EV_STEP_GONE comes some time */
     ACT_KILL_STEP,       /* by the kernel: its cgroup or all its processes, then the step */
     ACT_ANSWER,          /* answer: to a rank's restore question, over the step's socket */
+    ACT_WIDEN,           /* a third slot for each rank, as far as the arena has room. No answer; the step's status tells */
     ACT_REMOVE_STEP_DIR, /* the step is gone and its status no longer wanted; logs stay. No answer */
     /* uid, generation, rank */
     ACT_ARM,             /* cut, attempt, slot, step, epoch. Anything else armed there is disarmed first. Answer: EV_ARMED */
@@ -148,7 +149,7 @@ enum agent_action_kind {
     ACT_FETCH,           /* rank, cut, slot, order: restore_manifest_*, store. Answer: EV_FETCHED */
     ACT_LOOK,            /* answer: EV_LOOKED */
     ACT_STORE,           /* rank, slot, cut, order: store. Answer: EV_STORED */
-    ACT_COMMIT,          /* order: cut, store. Answer: EV_COMMITTED */
+    ACT_COMMIT,          /* stored, order: store. Answer: EV_COMMITTED */
     ACT_PURGE,           /* cut, 0: what nobody needs; order: store, sweep_*. Answer: EV_PURGED */
     ACT_REMOVE_ARENA,    /* nothing uses it any more. No answer */
     ACT_KINDS
@@ -166,6 +167,7 @@ struct agent_action {
     uint64_t grace_ms;
     struct step_answer answer;
     const struct assignment *order; /* borrowed until the next agent_step */
+    const struct cut_order *stored; /* of `order`; borrowed as long */
     unsigned level;
     char text[TIDE_TEXT_MAX + 1];
 };

@@ -29,14 +29,16 @@ static uint32_t protected_slot(struct job_part *job, const struct rank_part *par
     return SLOTS;
 }
 
-/* The slot a cut may be recorded into: never that of the newest sealed cut. -1: none is free. */
+/* The slot a cut may be recorded into: never that of the newest sealed cut, nor of the one that is being stored; also where this
+ * rank's part of that is in the store already: an agent that is started again forgets it. -1: none is free. */
 static int choose_slot(struct job_part *job, const struct rank_part *part)
 {
     const struct rank_slots *slots = slots_of(job, part->rank);
+    uint64_t stored = stored_order(job)->cut;
     int best = -1;
-    for (uint32_t s = 0; s < SLOTS; s++) {
+    for (uint32_t s = 0; s < slots_of_rank(part); s++) {
         uint64_t cut = slots->slots[s].cut;
-        if (s == protected_slot(job, part) || slot_in_use(job, part, s))
+        if (s == protected_slot(job, part) || (stored != 0 && cut == stored) || slot_in_use(job, part, s))
             continue;
         if (cut == job->order.cut.cut)
             return (int)s; /* an earlier attempt of the same cut */
@@ -63,8 +65,8 @@ static void arm(struct agent_core *core, struct job_part *job, struct rank_part 
         cut->state = CUT_PART_FAILED;
         cut->report.progress = CUT_FAILED;
         snprintf(cut->report.detail, sizeof cut->report.detail,
-                 "both slots are in use: one holds checkpoint %llu, the other is still being read or written",
-                 (unsigned long long)job->order.protect_cut);
+                 "all %u slots are in use: one holds checkpoint %llu, the others are still being stored, read or written",
+                 slots_of_rank(part), (unsigned long long)job->order.protect_cut);
         core->dirty = true;
         return;
     }
@@ -176,11 +178,29 @@ static void unwant(struct agent_core *core, struct job_part *job, struct rank_pa
     }
 }
 
+/* The newest sealed cut waits until an older one is stored: for the next a third slot of each rank is needed. */
+static void widen(struct agent_core *core, struct job_part *job, const struct step_part *step)
+{
+    const struct cut_order *stored = stored_order(job);
+    bool narrow = false;
+    for (size_t i = 0; i < step->rank_count; i++)
+        narrow |= step->ranks[i].report.slots == SLOTS_ALWAYS && !step->ranks[i].ended;
+    if (!narrow || stored->cut == 0 || job->order.protect_cut <= stored->cut) {
+        job->widen_retry = (struct retry){0};
+        return;
+    }
+    if (!order_runs(job) || !retry_due(core, &job->widen_retry))
+        return;
+    retry_later(core, &job->widen_retry);
+    act(core, ACT_WIDEN, job);
+}
+
 void drive_cut(struct agent_core *core, struct job_part *job)
 {
     struct step_part *step = step_live(job);
     if (step == NULL || !job->assigned || !job->has_order)
         return;
+    widen(core, job, step);
     const struct cut_order *order = &job->order.cut;
     bool record = order_runs(job) &&
                   (order->phase == CUT_PHASE_RECORD || order->phase == CUT_PHASE_ARM || order->phase == CUT_PHASE_SUM) &&

@@ -28,16 +28,23 @@ static void answer(struct agent_core *core, struct job_part *job, struct rank_pa
     }
 }
 
-/* Where to rebuild the cut: over the bad copy if there is one, else never over the newest sealed cut. -1: wait. */
+/* Where to rebuild the cut: over the bad copy if there is one, else never over the newest sealed cut, and over one that is being
+ * stored only where there is no other: a rank that cannot go on comes first. -1: wait. */
 static int fetch_slot(struct job_part *job, const struct rank_part *part)
 {
     const struct rank_slots *slots = slots_of(job, part->rank);
     int best = part->restore.bad_slot;
-    for (uint32_t s = 0; s < SLOTS && part->restore.bad_slot < 0; s++) {
+    bool best_stored = false;
+    for (uint32_t s = 0; s < slots_of_rank(part) && part->restore.bad_slot < 0; s++) {
         uint64_t cut = slots->slots[s].cut;
-        bool protected = cut != 0 && cut == job->order.protect_cut && cut != part->restore.cut;
-        if (!protected && (best < 0 || cut < slots->slots[best].cut))
+        bool other = cut != 0 && cut != part->restore.cut;
+        bool stored = other && cut == stored_order(job)->cut;
+        if (other && cut == job->order.protect_cut)
+            continue;
+        if (best < 0 || stored < best_stored || (stored == best_stored && cut < slots->slots[best].cut)) {
             best = (int)s;
+            best_stored = stored;
+        }
     }
     if (best < 0 || slots->slots[best].busy || slot_stored_from(job, part->rank, (uint32_t)best))
         return -1;

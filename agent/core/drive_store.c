@@ -24,7 +24,7 @@ static struct shard_part *shard_make(struct job_part *job, uint64_t cut, uint32_
 
 static void store_slot(struct agent_core *core, struct job_part *job, uint32_t rank, uint32_t slot)
 {
-    const struct cut_order *order = &job->order.cut;
+    const struct cut_order *order = stored_order(job);
     struct shard_part *shard = shard_make(job, order->cut, rank);
     if (!work_due(core, shard->state, &shard->retry, shard->attempt != order->attempt))
         return;
@@ -45,7 +45,7 @@ static void store_slot(struct agent_core *core, struct job_part *job, uint32_t r
 
 static void drive_shards(struct agent_core *core, struct job_part *job, bool wanted)
 {
-    const struct cut_order *order = &job->order.cut;
+    const struct cut_order *order = stored_order(job);
     for (size_t i = 0; i < job->shards.count;) {
         struct shard_part *shard = &job->shards.items[i];
         if (shard->report.cut != order->cut && shard->state != WORK_RUNNING)
@@ -68,7 +68,7 @@ static void drive_shards(struct agent_core *core, struct job_part *job, bool wan
 
 static void drive_manifest(struct agent_core *core, struct job_part *job, bool wanted)
 {
-    const struct cut_order *order = &job->order.cut;
+    const struct cut_order *order = stored_order(job);
     struct manifest_part *manifest = &job->manifest;
     if (manifest->report.cut != order->cut && manifest->state != WORK_RUNNING)
         memset(manifest, 0, sizeof *manifest);
@@ -86,7 +86,9 @@ static void drive_manifest(struct agent_core *core, struct job_part *job, bool w
     manifest->attempt = order->attempt;
     manifest->state = WORK_RUNNING;
     job->in_flight++;
-    act(core, ACT_COMMIT, job)->cut = order->cut;
+    struct agent_action *action = act(core, ACT_COMMIT, job);
+    action->cut = order->cut;
+    action->stored = order;
 }
 
 static bool purge_listed(const struct job_part *job, const char *id)
@@ -129,7 +131,7 @@ static bool stored_now(const struct job_part *job, uint64_t cut)
 
 bool store_left(const struct job_part *job, uint64_t cut)
 {
-    return job->order.cut.cut != cut && !stored_now(job, cut);
+    return stored_order(job)->cut != cut && !stored_now(job, cut);
 }
 
 bool purge_cut(const char *id, uint64_t *ret_cut)

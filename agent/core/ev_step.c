@@ -62,7 +62,8 @@ void ev_step_failed(struct agent_core *core, const struct agent_event *event)
 static bool report_differs(const struct rank_report *a, const struct rank_report *b)
 {
     return a->state != b->state || a->pid != b->pid || a->exit_code != b->exit_code || a->signal != b->signal ||
-           a->exec_failed != b->exec_failed || a->attached != b->attached || strcmp(a->detail, b->detail) != 0;
+           a->exec_failed != b->exec_failed || a->attached != b->attached ||
+           a->slots != b->slots || strcmp(a->detail, b->detail) != 0;
 }
 
 static bool rank_over(const struct rank_report *report)

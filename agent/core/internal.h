@@ -145,7 +145,7 @@ struct job_part {
     struct assignment order;      /* newest not refused */
     uint64_t generation;          /* newest told */
     uint64_t started_generation;  /* newest that was started here */
-    struct retry start_retry;
+    struct retry start_retry, widen_retry;
     char start_detail[TIDE_TEXT_MAX + 1];
     LIST_OF(struct step_part) steps;
     LIST_OF(struct rank_slots) slots;
@@ -195,6 +195,9 @@ struct step_part *step_make(struct agent_core *core, struct job_part *job, uint6
                             uint32_t node_rank);
 void step_drop(struct job_part *job, struct step_part *step);
 struct rank_slots *slots_of(struct job_part *job, uint32_t rank); /* made when missing */
+/* The order to put a cut into the store; cut 0: there is none. It stands in the place of the one to record, or beside it. */
+const struct cut_order *stored_order(const struct job_part *job);
+uint32_t slots_of_rank(const struct rank_part *part); /* as many as it may be armed for */
 bool order_runs(const struct job_part *job); /* the order is for the newest generation, and to run it */
 
 /* ev_*.c: knowledge only */

@@ -242,6 +242,9 @@ void perform(struct shell *shell, const struct agent_action *action)
     case ACT_ANSWER:
         steps_answer(shell->steps, action->uid, action->generation, &action->answer);
         break;
+    case ACT_WIDEN:
+        steps_widen(shell->steps, action->uid, action->generation);
+        break;
     case ACT_REMOVE_STEP_DIR:
         steps_remove_dir(shell->steps, action->uid, action->generation);
         break;

@@ -154,6 +154,13 @@ void steps_answer(struct steps *steps, const char *uid, uint64_t generation, con
         log_debug("job %s: the answer to rank %u waits until its step asks again", process->spec.job.name, answer->rank);
 }
 
+void steps_widen(struct steps *steps, const char *uid, uint64_t generation)
+{
+    struct step_process *process = process_of(steps, uid, generation);
+    if (process != NULL && !socket_send(process, &(struct step_line){.kind = STEP_WIDEN}))
+        log_debug("job %s: its step is not connected, and is asked for third slots again", process->spec.job.name);
+}
+
 void steps_remove_dir(struct steps *steps, const char *uid, uint64_t generation)
 {
     struct step_process *process = process_of(steps, uid, generation);

@@ -41,6 +41,7 @@ MUST_USE enum tide_status steps_start(struct steps *steps, struct step_spec *spe
 void steps_end(struct steps *steps, const char *uid, uint64_t generation, uint64_t grace_ms);
 void steps_kill(struct steps *steps, const char *uid, uint64_t generation);
 void steps_answer(struct steps *steps, const char *uid, uint64_t generation, const struct step_answer *answer);
+void steps_widen(struct steps *steps, const char *uid, uint64_t generation);
 /* Only after EV_STEP_GONE. */
 void steps_remove_dir(struct steps *steps, const char *uid, uint64_t generation);
 

@@ -453,13 +453,14 @@ static uint64_t *numbers_of(const struct strlist *texts)
     return numbers;
 }
 
-static void take_order(struct item *item, const struct assignment *order)
+static void take_order(struct item *item, const struct agent_action *action)
 {
+    const struct assignment *order = action->order;
     text_copy(item->store, sizeof item->store, order->store);
     text_copy(item->manifest_key, sizeof item->manifest_key, order->restore_manifest_key);
     text_copy(item->manifest, sizeof item->manifest, order->restore_manifest);
     if (item->kind == ACT_COMMIT)
-        codec_copy(&cut_order_codec, &order->cut, &item->order);
+        codec_copy(&cut_order_codec, action->stored, &item->order);
     if (item->kind != ACT_PURGE || item->event.cut != 0)
         return;
     item->live = numbers_of(&order->sweep_live);
@@ -488,7 +489,7 @@ void work_start(struct work *work, const struct agent_action *action, const char
     event->cut = action->cut;
     event->generation = action->generation;
     if (action->order != NULL)
-        take_order(item, action->order);
+        take_order(item, action);
     if (stores(item->kind))
         enqueue(work, item);
     else

@@ -136,6 +136,9 @@ static void take_line(struct step *step, const struct step_line *line)
     case STEP_END:
         step_end(step, line->grace_ms);
         break;
+    case STEP_WIDEN:
+        slots_widen(step);
+        break;
     default:
         log_warn("the agent sent a line of a kind that only steps send");
         break;

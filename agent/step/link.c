@@ -7,7 +7,7 @@
 
 static const char *const mesh_kind_names[] = {"fence", "fence_ack", "modex_ask", "modex_reply", "share_ask", "share_reply",
                                               "marks_ask", "marks", NULL};
-static const char *const line_kind_names[] = {"status", "nudge", "mesh", "answer", "end", NULL};
+static const char *const line_kind_names[] = {"status", "nudge", "mesh", "answer", "end", "widen", NULL};
 
 static const struct codec_field spec_fields[] = {
     CODEC_FIELD(step_spec, job, CODEC_STRUCT, .of = &job_spec_codec, .required = true),

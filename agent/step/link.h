@@ -39,7 +39,7 @@ struct step_spec {
     uint32_t restarts;
     char dir[TIDE_PATH_MAX + 1];     /* the step's: sockets, spec, status, PMIx's temporary files */
     char arena[TIDE_PATH_MAX + 1];   /* of the job on this node */
-    uint64_t arena_bytes_max;        /* both slots of all local ranks together */
+    uint64_t arena_bytes_max;        /* all slots of all local ranks together */
     char logs[TIDE_PATH_MAX + 1];    /* directory: rank<R>.out, rank<R>.err, rotated to .1 */
     uint64_t log_bytes_max;          /* of one file; two are kept */
     char cgroup[TIDE_PATH_MAX + 1];  /* parent cgroup v2 directory that the agent may write; empty: process groups only */
@@ -99,6 +99,7 @@ enum step_line_kind {
     STEP_MESH,    /* both ways: `frame` */
     STEP_ANSWER,  /* agent -> step: `answer` */
     STEP_END,     /* agent -> step: SIGTERM, after grace_ms SIGKILL; 0: SIGKILL at once. Then the step exits */
+    STEP_WIDEN,   /* agent -> step: a third slot for each rank that has two, as far as the arena has room. rank_report.slots tells */
     STEP_LINE_KINDS
 };
 

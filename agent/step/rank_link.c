@@ -140,41 +140,16 @@ static void take_hello(struct rank_link *link, const struct local_message *messa
 
 /* ---- reserving slots ---- */
 
-static void slot_path(const char *arena, uint32_t number, uint32_t slot, char to[TIDE_PATH_MAX + 64])
-{
-    int n = snprintf(to, TIDE_PATH_MAX + 64, "%s/", arena);
-    snprintf(to + n, TIDE_PATH_MAX + 64 - (size_t)n, SLOT_FILE_FORMAT, number, slot);
-}
-
-static uint64_t file_bytes(const char *path)
-{
-    struct stat info;
-    return stat(path, &info) == 0 ? (uint64_t)info.st_size : 0;
-}
-
-/* Slots of older generations are still there and count. */
-static uint64_t slot_bytes(const struct rank *rank)
-{
-    uint64_t most = rank->reserved_bytes;
-    for (uint32_t slot = 0; slot < SLOTS; slot++) {
-        char path[TIDE_PATH_MAX + 64];
-        slot_path(rank->step->spec.arena, rank->report.rank, slot, path);
-        uint64_t bytes = file_bytes(path);
-        most = bytes > most ? bytes : most;
-    }
-    return most;
-}
-
 /* On a worker: real blocks for gigabytes take seconds. */
 static void on_reserve(uv_work_t *request)
 {
     struct reservation *want = (struct reservation *)request;
-    uint64_t before[SLOTS];
+    uint64_t before[SLOTS_ALWAYS];
     uint32_t slot = 0;
-    for (; slot < SLOTS; slot++) {
+    for (; slot < SLOTS_ALWAYS; slot++) {
         char path[TIDE_PATH_MAX + 64];
-        slot_path(want->arena, want->number, slot, path);
-        before[slot] = file_bytes(path);
+        slots_path(want->arena, want->number, slot, path);
+        before[slot] = slots_file_bytes(path);
         if (before[slot] >= want->bytes)
             continue;
         want->status = slot_reserve(path, want->bytes, &want->err);
@@ -184,7 +159,7 @@ static void on_reserve(uv_work_t *request)
     /* Half a reservation helps nobody: give back what was taken. */
     for (uint32_t i = 0; want->status != TIDE_OK && i <= slot; i++) {
         char path[TIDE_PATH_MAX + 64];
-        slot_path(want->arena, want->number, i, path);
+        slots_path(want->arena, want->number, i, path);
         if (before[i] == 0)
             unlink(path);
         else if (before[i] < want->bytes && truncate(path, (off_t)before[i]) != 0)
@@ -211,6 +186,7 @@ static void on_reserved(uv_work_t *request, int status)
     struct reservation *want = (struct reservation *)request;
     struct rank_link *link = want->link;
     link->reserving = false;
+    status_changed(link->step); /* a third slot may be too short by now */
     if (want->status != TIDE_OK)
         link->rank->reserved_bytes = want->before_bytes;
     if (link->dead)
@@ -222,15 +198,6 @@ static void on_reserved(uv_work_t *request, int status)
     else
         refuse(link, want->status, want->err.text);
     mem_free(want);
-}
-
-static uint64_t all_slot_bytes(struct step *step, const struct rank *but)
-{
-    uint64_t sum = 0;
-    for (uint32_t i = 0; i < step->rank_count; i++)
-        if (&step->ranks[i] != but)
-            sum += SLOTS * slot_bytes(&step->ranks[i]);
-    return sum;
 }
 
 static void reserve_refused(struct rank_link *link, bool ahead, enum tide_status status, const char *text)
@@ -245,16 +212,17 @@ static void take_reserve(struct rank_link *link, uint64_t bytes, bool ahead)
 {
     struct step *step = link->step;
     struct rank *rank = link->rank;
-    uint64_t max = step->spec.arena_bytes_max, others = all_slot_bytes(step, rank), own = slot_bytes(rank);
-    if (link->reserving || bytes == 0 || bytes > INT64_MAX / SLOTS) {
+    uint64_t max = step->spec.arena_bytes_max, own = slots_bytes(rank);
+    uint64_t others = slots_bytes_of_others(step, rank) + slots_third_bytes(rank);
+    if (link->reserving || bytes == 0 || bytes > INT64_MAX / SLOTS_ALWAYS) {
         reserve_refused(link, ahead, TIDE_E_INVALID, "a reservation of that size is not possible, or another is under way");
         return;
     }
     uint64_t want_bytes = bytes > own ? bytes : own;
-    if (max != 0 && (others > max || SLOTS * want_bytes > max - others)) {
+    if (max != 0 && (others > max || SLOTS_ALWAYS * want_bytes > max - others)) {
         char text[TIDE_TEXT_MAX + 1];
         snprintf(text, sizeof text,
-                 "rank %u needs two slots of %" PRIu64 " bytes, its neighbours hold %" PRIu64
+                 "rank %u needs two slots of %" PRIu64 " bytes, other slots hold %" PRIu64
                  " bytes, and the agent's arena is limited to %" PRIu64 ": raise --arena-max or run fewer ranks here",
                  rank->report.rank, bytes, others, max);
         reserve_refused(link, ahead, TIDE_E_LIMIT, text);

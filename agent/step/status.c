@@ -21,6 +21,7 @@ void status_fill(const struct step *step, struct step_status *ret_status)
         const struct rank *rank = &step->ranks[i];
         struct rank_report *report = codec_list_add(&rank_report_codec, &status.ranks);
         *report = rank->report;
+        report->slots = slots_count(rank);
         if (rank->ended_ns != 0)
             report->exited_ago_ms = (now - rank->ended_ns) / NS_PER_MS;
         if (!rank->asking)

@@ -71,6 +71,8 @@ struct rank {
     struct step_ask ask;
     uint64_t reserved_bytes; /* of one slot */
     uint64_t question;       /* number of what it gave or asked for last (share_link.c, bookmark_link.c) */
+    uint64_t widening_bytes; /* of a third one that is being made; 0: none is */
+    bool wide_refused;       /* … for want of room; said once */
 };
 
 struct agent_link {
@@ -171,6 +173,15 @@ bool agent_link_send_frame(struct step *step, const struct mesh_frame *frame); /
 bool agent_link_idle(const struct step *step); /* an agent is connected and has taken everything */
 
 /* ---- rank_link.c ---- */
+/* slots.c */
+void slots_path(const char *arena, uint32_t rank, uint32_t slot, char to[TIDE_PATH_MAX + 64]);
+uint64_t slots_file_bytes(const char *path); /* 0: there is none */
+uint64_t slots_bytes(const struct rank *rank); /* of one; those of older generations are still there and count */
+uint64_t slots_bytes_of_others(struct step *step, const struct rank *but);
+uint64_t slots_third_bytes(const struct rank *rank); /* of its third, or that is being made; 0: it has none */
+uint32_t slots_count(const struct rank *rank);    /* that a cut can be recorded into; the first two are made when they are needed */
+void slots_widen(struct step *step);
+
 MUST_USE enum tide_status rank_link_listen(struct step *step, struct err *err);
 void rank_link_answer(struct step *step, const struct step_answer *answer);
 void rank_link_drop(struct rank *rank); /* the rank has ended */

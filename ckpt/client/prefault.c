@@ -30,7 +30,7 @@ struct prefault {
     const struct tide *tide; /* its devices, which pin what is mapped */
     uint32_t rank;
     char arena[TIDE_PATH_MAX + 1];
-    struct slot slots[SLOTS];
+    struct slot slots[SLOTS_ALWAYS]; /* a third one comes late, and its pages with the first record into it */
 };
 
 static int large_enough(const char *path, uint64_t bytes)
@@ -66,7 +66,7 @@ static void *run(void *context)
     struct prefault *p = context;
     char path[TIDE_PATH_MAX + 64];
     setpriority(PRIO_PROCESS, 0, THREAD_NICE); /* of this thread alone, on Linux */
-    for (uint32_t s = 0; s < SLOTS; s++) {
+    for (uint32_t s = 0; s < SLOTS_ALWAYS; s++) {
         snprintf(path, sizeof path, "%s/" SLOT_FILE_FORMAT, p->arena, p->rank, s);
         if (await_file(p, path) != 0 || slot_map(path, 1, &p->slots[s], NULL) != TIDE_OK)
             break;
@@ -106,7 +106,7 @@ void prefault_end(struct tide *tide)
         return;
     atomic_store(&p->stop, 1);
     pthread_join(p->thread, NULL);
-    for (uint32_t s = 0; s < SLOTS; s++)
+    for (uint32_t s = 0; s < SLOTS_ALWAYS; s++)
         if (tide->slots[s].header == NULL)
             tide->slots[s] = p->slots[s];
         else {

@@ -3,7 +3,7 @@
 #define CKPT_STAGE_ARENA_H
 
 /* The arena: files of shared memory, one directory per job and node, that the agent owns and that outlive the rank, the
- * step process and the agent. Each rank has a control page and two slots (ckpt/wire/local.h names them); a slot holds one
+ * step process and the agent. Each rank has a control page and two slots, or three (ckpt/wire/local.h names them); a slot holds one
  * recorded cut of one rank:
  *
  *   0                 struct slot_header, SLOT_HEADER_BYTES

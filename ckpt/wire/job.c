@@ -64,6 +64,7 @@ static const struct codec_field ckpt_fields[] = {
     CODEC_TEXT_OF(ckpt, manifest),
     CODEC_TEXT_OF(ckpt, manifest_key),
     CODEC_FIELD(ckpt, pinned, CODEC_BOOL),
+    CODEC_FIELD(ckpt, memory_only, CODEC_BOOL),
     CODEC_FIELD(ckpt, held_until_ms, CODEC_U64),
     CODEC_FIELD(ckpt, unwanted, CODEC_BOOL),
     CODEC_FIELD(ckpt, condemned_ms, CODEC_U64),

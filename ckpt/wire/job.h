@@ -68,6 +68,7 @@ struct ckpt {
     bool pinned;            /* kept until it is unpinned */
     uint64_t held_until_ms; /* kept until then, by the leader's wall clock; 0: not held */
     bool unwanted;          /* condemned by hand: no rule takes it back */
+    bool memory_only;       /* sealed while another was being stored: no node was told to store it (yet) */
     uint64_t condemned_ms;  /* wall clock of the leader; 0: it is not condemned */
     struct strlist nodes; /* nodes[i] held the ranks of node rank i when it was recorded */
     char reason[TIDE_TEXT_MAX + 1]; /* why it is not committed (any more); of a sealed one: why it will not be stored */

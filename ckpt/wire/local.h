@@ -6,7 +6,7 @@
  *
  *   rank (libtidemark) ── SOCK_SEQPACKET, struct local_message ──► step process ── JSON lines ──► agent
  *   rank, step, agent  ── one control page per rank in shared memory, struct control_page
- *   rank, agent        ── two slots per rank in shared memory, ckpt/stage/arena.h
+ *   rank, agent        ── two slots per rank in shared memory, or three, ckpt/stage/arena.h
  *
  * The page is the truth; a message is a nudge to look at it, or a question. So an agent that was killed and started again
  * reads the pages and knows all. Sizes are fixed and native-endian: both ends are on one host. Pure: layout only. */
@@ -27,7 +27,8 @@
 #define CONTROL_FILE_FORMAT "r%u.control"
 #define SLOT_FILE_FORMAT "r%u.slot%u"
 #define SLOT_SUM_FILE_FORMAT "r%u.slot%u.sum"
-#define SLOTS 2u
+#define SLOTS_ALWAYS 2u /* of each rank, from its first record on */
+#define SLOTS 3u       /* … and a third, where there is room, once the store lags */
 
 #define CONTROL_MAGIC UINT64_C(0x344c54434d444954) /* "TIDMCTL4" */
 #define CONTROL_PAGE_BYTES 131072u
@@ -177,7 +178,7 @@ enum local_type {
     LOCAL_HELLO = 1,   /* rank -> step: rank, generation, pid. Answer LOCAL_WELCOME or LOCAL_REFUSED */
     LOCAL_WELCOME,     /* the control page exists by now */
     LOCAL_REFUSED,     /* status, text */
-    LOCAL_RESERVE,     /* rank -> step: slot files of `bytes` each are needed (both slots). Answer GRANTED or REFUSED
+    LOCAL_RESERVE,     /* rank -> step: slot files of `bytes` each are needed (the first two). Answer GRANTED or REFUSED
                           (NOSPACE, LIMIT). The step creates or grows the files with real blocks behind them.
                           flags LOCAL_RESERVE_AHEAD: they will be; not answered, and only done for a job that is
                           checkpointed by itself */

@@ -76,6 +76,7 @@ static const struct codec_field rank_report_fields[] = {
     CODEC_FIELD(rank_report, sent, CODEC_U64),
     CODEC_FIELD(rank_report, arrived, CODEC_U64),
     CODEC_ENUM_OF(rank_report, cut_mode, cut_mode_names),
+    CODEC_FIELD(rank_report, slots, CODEC_U32),
     CODEC_TEXT_OF(rank_report, tier),
     CODEC_TEXT_OF(rank_report, detail),
 };
@@ -237,6 +238,7 @@ static const struct codec_field assignment_fields[] = {
     CODEC_TEXT_OF(assignment, restore_manifest),
     CODEC_FIELD(assignment, protect_cut, CODEC_U64),
     CODEC_FIELD(assignment, cut, CODEC_STRUCT, .of = &cut_order_codec),
+    CODEC_FIELD(assignment, upload, CODEC_STRUCT, .of = &cut_order_codec),
     CODEC_FIELD(assignment, epochs, CODEC_STRUCT, .of = &epoch_order_codec),
     CODEC_FIELD(assignment, leave, CODEC_STRLIST, .size = DELETIONS_MAX),
     CODEC_FIELD(assignment, purge, CODEC_STRLIST, .size = DELETIONS_MAX),

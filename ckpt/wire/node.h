@@ -82,6 +82,7 @@ struct rank_report {
     bool quiet;             /* it sends and receives no more */
     uint64_t sent, arrived; /* in all epochs before `epoch`: sent; of what was sent to it in them, here */
     unsigned cut_mode;      /* enum cut_mode: as the program declares itself */
+    uint32_t slots;         /* of its arena, that a cut can be recorded into; 0: not told */
     char tier[TIDE_NAME_MAX + 1];   /* "ram" or "store", once restored */
     char detail[TIDE_TEXT_MAX + 1]; /* for people */
 };
@@ -260,6 +261,7 @@ struct assignment {
     char restore_manifest[DIGEST_HEX_CHARS + 1];
     uint64_t protect_cut;    /* newest sealed cut: its slot must not be overwritten */
     struct cut_order cut;
+    struct cut_order upload; /* with a cut to record: the one that is being stored beside it. Else that is `cut` */
     struct epoch_order epochs;
     struct strlist leave;    /* deletions this node must not write into: end that, then say `left` */
     struct strlist purge;    /* those it should do. A deletion is the id of a cut, done once more: "id@revision" */

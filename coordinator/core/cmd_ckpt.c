@@ -12,6 +12,24 @@ static void store_leave(struct job_record *record, uint64_t cut)
     record->shards_stored = false;
 }
 
+void store_begin(struct job_record *record, struct ckpt *ckpt)
+{
+    ckpt->memory_only = false;
+    record->store_cut = ckpt->cut;
+    record->store_attempts = 0;
+    record->shards_stored = false;
+}
+
+void store_next(struct change *change)
+{
+    struct job_record *record = change->job;
+    struct ckpt *newest = job_newest_restorable(&record->job, UINT64_MAX);
+    if (record->store_cut != 0 || !job_active(record) || record->phase == GEN_PHASE_STOPPING || newest == NULL ||
+        newest->state != TIDE_CKPT_SEALED || !newest->memory_only)
+        return;
+    store_begin(record, newest);
+}
+
 void ckpt_drop(struct change *change, struct ckpt *ckpt, const char *reason)
 {
     struct job_record *record = change->job;
@@ -19,10 +37,10 @@ void ckpt_drop(struct change *change, struct ckpt *ckpt, const char *reason)
     if (record->rollback_cut == ckpt->cut)
         record->rollback_cut = 0;
     /* A sealed one may have left objects behind, too: shards that were stored before it was dropped. */
-    if (job_store(change->state, record)[0] != '\0')
+    if (job_store(change->state, record)[0] != '\0' && !ckpt->memory_only)
         strlist_add_number(&record->purge, ckpt->cut);
     ckpt->state = TIDE_CKPT_DROPPED;
-    ckpt->pinned = ckpt->unwanted = false;
+    ckpt->pinned = ckpt->unwanted = ckpt->memory_only = false;
     ckpt->held_until_ms = ckpt->condemned_ms = 0;
     TEXT(ckpt->reason, "%s", reason);
     event_add(change, EVENT_DROPPED, NULL, -1, ckpt->cut, "checkpoint %" PRIu64 " is dropped: %s", ckpt->cut, reason);
@@ -129,6 +147,7 @@ enum tide_status apply_CKPT_DROP(struct change *change)
     } else {
         ckpt_drop(change, ckpt, "dropped by hand");
         TEXT(change->outcome->text, "checkpoint %s/%" PRIu64 " is dropped", record->job.spec.name, ckpt->cut);
+        store_next(change);
     }
     return TIDE_OK;
 }
@@ -171,6 +190,7 @@ enum tide_status apply_STORE_FAIL(struct change *change)
     if (over) {
         store_leave(record, ckpt->cut);
         TEXT(ckpt->reason, "it stays in memory only: %s", event->text);
+        store_next(change);
     }
     return TIDE_OK;
 }
@@ -195,6 +215,7 @@ enum tide_status apply_CKPT_COMMIT(struct change *change)
     event_add(change, EVENT_COMMITTED, NULL, -1, ckpt->cut,
               "checkpoint %" PRIu64 " (step %" PRIu64 ") is durable: %" PRIu64 " bytes stored", ckpt->cut, ckpt->step,
               ckpt->stored_bytes);
+    store_next(change);
     ckpt_retain(change);
     return TIDE_OK;
 }
@@ -208,6 +229,7 @@ static void mark_corrupt(struct change *change, struct ckpt *ckpt)
     if (change->job->rollback_cut == ckpt->cut)
         change->job->rollback_cut = 0;
     ckpt->state = TIDE_CKPT_CORRUPT;
+    ckpt->memory_only = false;
     TEXT(ckpt->reason, "%s", event->text);
     event_add(change, EVENT_CORRUPT, event->node, event->rank, ckpt->cut, "checkpoint %" PRIu64 " is corrupt: %s", ckpt->cut,
               event->text);
@@ -238,6 +260,7 @@ enum tide_status apply_CKPT_CORRUPT(struct change *change)
                        command->job, command->cut);
     if (!job_restoring_from(record, command->cut)) {
         mark_corrupt(change, ckpt);
+        store_next(change);
         return TIDE_OK;
     }
     /* Not the program's fault: the budget of restarts is not touched, and a round uses up one checkpoint or one copy. */
@@ -251,6 +274,7 @@ enum tide_status apply_CKPT_CORRUPT(struct change *change)
         mark_corrupt(change, ckpt);
     else
         memory_lost(change, ckpt);
+    store_next(change);
     gen_end(change, &why);
     place_spares(change->state);
     job_waiting_refresh(change);

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "ckpt/wire/local.h"
 #include "coordinator/core/inner.h"
 
 /*           CUT_OPEN            CUT_SEAL              CKPT_COMMIT
@@ -13,8 +14,8 @@
  * CUT_OPEN may abort in the same breath, where it is clear at once that it cannot be recorded. Where messages are coloured an
  * attempt has an epoch, and CUT_GO, CUT_VOID, CUT_SETTLED and CUT_CLOSED move that on (cmd_epoch.c).
  *
- * One cut is open at a time; a sealed one is stored before the next is opened, so that of a rank's two slots one holds
- * the newest checkpoint and the other may be written. */
+ * One cut is open at a time, and one sealed cut is stored at a time. While that takes, others are sealed in memory, as long as the
+ * ranks have a slot that holds neither the newest sealed one nor the one being stored: README.md, "The store lags". */
 
 enum tide_status cut_find_open(struct change *change, struct ckpt **ret_ckpt)
 {
@@ -213,6 +214,23 @@ enum tide_status apply_CUT_ABORT(struct change *change)
     return TIDE_OK;
 }
 
+/* More than ranks have slots for are not in memory any more: the newest took the place of the oldest. */
+static void drop_superseded(struct change *change, uint64_t newest)
+{
+    struct job_record *record = change->job;
+    struct job *job = &record->job;
+    uint32_t room = record->store_cut != 0 ? SLOTS - 1 : SLOTS, kept = 0;
+    char reason[TIDE_TEXT_MAX + 1];
+    TEXT(reason, "it was in memory only, and checkpoint %" PRIu64 " has taken its place there", newest);
+    for (size_t i = job->ckpts.count; i-- > 0;) {
+        struct ckpt *ckpt = &job->ckpts.items[i];
+        if (ckpt->state != TIDE_CKPT_SEALED || ckpt->cut == record->store_cut || job_restoring_from(record, ckpt->cut))
+            continue;
+        if (++kept > room)
+            ckpt_drop(change, ckpt, reason);
+    }
+}
+
 enum tide_status apply_CUT_SEAL(struct change *change)
 {
     const struct command *command = change->command;
@@ -239,17 +257,19 @@ enum tide_status apply_CUT_SEAL(struct change *change)
     ckpt->logged_bytes = command->logged_bytes;
     ckpt->copy = command->copy;
     ckpt->copy_ms = command->ms;
-    if (record->store_cut == 0 && job_store(change->state, record)[0] != '\0') {
-        record->store_cut = ckpt->cut;
-        record->store_attempts = 0;
-        record->shards_stored = false;
-    } else if (record->store_cut == 0) {
+    if (job_store(change->state, record)[0] == '\0')
         TEXT(ckpt->reason, "it stays in memory only: there is no store");
-    }
+    else if (change->state->level > 1)
+        ckpt->memory_only = true;
+    else if (record->store_cut == 0)
+        store_begin(record, ckpt);
     event_add(change, EVENT_SEALED, NULL, -1, ckpt->cut,
               "checkpoint %" PRIu64 " (step %" PRIu64 ") is whole in memory: %" PRIu64 " bytes, longest stall %" PRIu64
               " us",
               ckpt->cut, ckpt->step, ckpt->raw_bytes, ckpt->stall_us);
+    store_next(change);
+    if (change->state->level > 1)
+        drop_superseded(change, ckpt->cut);
     return TIDE_OK;
 }
 
@@ -261,5 +281,6 @@ enum tide_status apply_ARENA_LOST(struct change *change)
         return err_set(change->err, TIDE_E_STALE, "checkpoint %s/%" PRIu64 " is not in memory only (any more), or is in use",
                        command->job, command->cut);
     ckpt_drop(change, ckpt, command->event.text);
+    store_next(change);
     return TIDE_OK;
 }

@@ -306,6 +306,7 @@ enum tide_status apply_JOB_ROLLBACK(struct change *change)
     if (record->phase == GEN_PHASE_LAUNCHED)
         gen_end(change, &why);
     drop_newer(change, cut);
+    store_next(change);
     record->rollback_cut = cut;
     /* Whoever asks for another start wants it now. */
     record->barren = 0;

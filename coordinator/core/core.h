@@ -35,7 +35,7 @@
 #define HEALTH_DRAINS_OF 4u            /* … so many nodes, and at least one: what finds more is likelier ill itself */
 #define HEALTH_GOOD_MS_DEFAULT 600000u /* a node drained for its health is given back when it was good for so long */
 #define HEALTH_RESTART_MS 5000u   /* ranks that "cannot go on", and make no step for so long, get another generation */
-#define LEVEL_NEWEST 1u           /* see "levels" */
+#define LEVEL_NEWEST 2u           /* see "levels" */
 #define FENCE_DEADLINE_MS 60000u  /* a node that has not ended an old generation by then is declared lost */
 
 /* Where a job's newest generation stands. Beside job.state, which is for people. */
@@ -206,7 +206,8 @@ enum tide_status apply(struct state *state, const struct command *command, uint6
  * replaced one by one, and old and new ones hold the same state all the while.
  *
  *   0  versions that knew of no levels: a checkpoint that its job's rule does not keep is dropped at once
- *   1  it is condemned first, and has its grace; pins, holds and the search for orphans; the health of nodes */
+ *   1  it is condemned first, and has its grace; pins, holds and the search for orphans; the health of nodes
+ *   2  cuts are sealed in memory while another is being stored, and the newest of them is stored next */
 
 /* The lowest level at which this may be proposed: there are no members then that could not read it. */
 uint32_t command_level(const struct command *command);

@@ -15,12 +15,6 @@ struct part {
     bool leaves;      /* may write objects that are to be deleted */
 };
 
-static bool node_up(const struct state *state, const char *name)
-{
-    const struct node *node = state_node(state, name);
-    return node != NULL && node->state != TIDE_NODE_LOST;
-}
-
 /* The first node of the list that is not lost; NULL: none. */
 static const char *first_up(const struct state *state, const struct strlist *nodes)
 {
@@ -144,13 +138,14 @@ static void fill_store(const struct book *book, const struct job_record *record,
         *(struct shard_ref *)codec_list_add(&shard_ref_codec, &to->shards) = track->refs.items[i];
 }
 
-static void fill_cut(const struct book *book, const struct job_record *record, const struct part *part, struct cut_order *to)
+static void fill_cut(const struct book *book, const struct job_record *record, const struct part *part, struct assignment *to)
 {
     const struct ckpt *open = job_open_cut(&record->job);
-    if (open != NULL && part->runs)
-        fill_order(open, record_phase(&record->job, open), open->attempt, to);
-    else if (open == NULL && (part->holds_store || part->commits))
-        fill_store(book, record, part, to);
+    bool records = open != NULL && part->runs;
+    if (records)
+        fill_order(open, record_phase(&record->job, open), open->attempt, &to->cut);
+    if (part->holds_store || part->commits)
+        fill_store(book, record, part, records ? &to->upload : &to->cut);
 }
 
 /* Has everybody who may write objects of that cut said that they do not, and will not? What a lost node writes is deleted
@@ -217,7 +212,7 @@ static void fill(const struct state *state, const struct book *book, const struc
     to->protect_cut = newest != NULL ? newest->cut : 0;
     if (to->run == RUN_START)
         fill_start(state, record, to);
-    fill_cut(book, record, part, &to->cut);
+    fill_cut(book, record, part, to);
     if (to->run == RUN_START)
         fill_epochs(job, &to->epochs);
     fill_purge(state, book, record, part, to);

@@ -114,7 +114,7 @@ static void explain_cut(const struct talk *talk, const struct gen_scan *scan)
     } else if (record->ckpt_requested && job_in_transition(&record->job)) {
         explain_waits(talk, names, sizeof names);
         say(talk, "a checkpoint was asked for; it opens when all ranks have changed colour: %s", names);
-    } else if (record->ckpt_requested && record->store_cut != 0) {
+    } else if (record->ckpt_requested && scan->slots < cut_slots_needed(talk->state, record)) {
         say(talk, "a checkpoint was asked for; it opens when checkpoint %" PRIu64 " is stored", record->store_cut);
     } else if (record->ckpt_requested && scan->done > 0) {
         say(talk, "a checkpoint was asked for, but rank %u has finished: it cannot be taken any more",
@@ -126,19 +126,42 @@ static void explain_cut(const struct talk *talk, const struct gen_scan *scan)
     }
 }
 
-/* The next checkpoint is due, and one slot of each rank still holds what is being stored. */
+/* What becomes of those that are due while one is still being stored. */
+static void explain_memory(const struct talk *talk, const struct ckpt *stored, char *to, size_t size)
+{
+    const struct job_record *record = talk->record;
+    const struct ckpt *newest = job_newest_restorable(&record->job, UINT64_MAX);
+    uint32_t needed = cut_slots_needed(talk->state, record);
+    char names[TIDE_TEXT_MAX + 1];
+    scan_names(talk->book, record, &record->job.nodes, missing_slot, &needed, names, sizeof names);
+    if (needed == UINT32_MAX && (newest == NULL || newest->cut == stored->cut))
+        text_format(to, size, "the next has to wait until that is stored");
+    else if (newest != NULL && newest->cut != stored->cut)
+        text_format(to, size, "checkpoint %" PRIu64 " (step %" PRIu64 ") is in memory and stored next", newest->cut, newest->step);
+    else
+        text_format(to, size, "others are recorded in memory");
+    if (needed == UINT32_MAX && newest != NULL && newest->cut != stored->cut)
+        text_format(to, size, "%s; as it was asked for, none is recorded before that", to);
+    else if (needed != UINT32_MAX && names[0] != '\0')
+        text_format(to, size, "%s; another has to wait, there is no slot for it: %s", to, names);
+}
+
+/* One checkpoint takes longer into the store than from one to the next. */
 static void explain_lag(const struct talk *talk, const struct ckpt *ckpt)
 {
     const struct track *track = talk->book != NULL ? track_find(talk->book, talk->record->job.uid) : NULL;
     uint64_t every_ms = talk->record->job.spec.ckpt_every_ms;
-    if (track == NULL || every_ms == 0)
+    if (track == NULL || every_ms == 0 || track->store_cut != ckpt->cut)
         return;
-    uint64_t since_ms = (talk->now_ns - track->idle_ns) / NS_PER_MS;
-    if (since_ms > every_ms)
-        say(talk,
-            "the store lags: checkpoint %" PRIu64 " was opened %" PRIu64 " s ago, one is wanted every %" PRIu64
-            " ms, and the next has to wait until it is stored; training goes on",
-            ckpt->cut, since_ms / MS_PER_S, every_ms);
+    uint64_t since_ms = (talk->now_ns - track->storing_ns) / NS_PER_MS;
+    if (since_ms <= every_ms)
+        return;
+    char memory[TIDE_TEXT_MAX + 1];
+    explain_memory(talk, ckpt, memory, sizeof memory);
+    say(talk,
+        "the store lags: checkpoint %" PRIu64 " has been on its way into it for %" PRIu64 " s, one is wanted every %" PRIu64
+        " ms; training goes on, and %s",
+        ckpt->cut, since_ms / MS_PER_S, every_ms, memory);
 }
 
 static void explain_store(const struct talk *talk)

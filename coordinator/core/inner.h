@@ -31,6 +31,8 @@ struct job_record *state_job_uid(const struct state *state, const char *uid);
 /* Where `name` is, or belongs, among `count` structs sorted by a name of theirs, `stride` bytes apart. */
 size_t name_index(const char *first_name, size_t count, size_t stride, const char *name, bool *ret_found);
 size_t state_node_index(const struct state *state, const char *name, bool *ret_found);
+/* There, and not lost. */
+bool node_up(const struct state *state, const char *name);
 uint64_t state_lease_ms(const struct state *state);
 uint64_t state_heartbeat_ms(const struct state *state);
 uint64_t state_health_good_ms(const struct state *state);
@@ -167,6 +169,10 @@ void cut_remember(struct change *change, const struct ckpt *ckpt);
 enum tide_status cut_find_open(struct change *change, struct ckpt **ret_ckpt);
 bool cut_has_room(const struct job_record *record);
 void cut_abort(struct change *change, struct ckpt *ckpt, const char *node, int32_t rank, const char *reason);
+/* cmd_ckpt.c: from now on it is stored. */
+void store_begin(struct job_record *record, struct ckpt *ckpt);
+/* cmd_ckpt.c: nothing is being stored (any more): then the newest in memory is, if it was not tried yet. Those before it are not. */
+void store_next(struct change *change);
 /* cmd_ckpt.c: delete a checkpoint on purpose. */
 void ckpt_drop(struct change *change, struct ckpt *ckpt, const char *reason);
 /* cmd_token.c: the tokens a new cluster begins with; all or none. */

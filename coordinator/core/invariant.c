@@ -148,6 +148,10 @@ static enum tide_status check_ckpt(const struct job_record *record, const struct
         return BROKEN("job %s has ended, checkpoint %" PRIu64 " is still in memory", job->spec.name, ckpt->cut);
     if (ckpt->state == TIDE_CKPT_COMMITTED && (ckpt->manifest[0] == '\0' || ckpt->manifest_key[0] == '\0'))
         return BROKEN("job %s: checkpoint %" PRIu64 " is committed without a manifest", job->spec.name, ckpt->cut);
+    bool idle = record->store_cut == 0 && record->phase != GEN_PHASE_STOPPING && job_newest_restorable(job, UINT64_MAX) == ckpt;
+    if (ckpt->memory_only && (ckpt->state != TIDE_CKPT_SEALED || ckpt->cut == record->store_cut || idle))
+        return BROKEN("job %s: checkpoint %" PRIu64 " was not to be stored yet; it is %s, and %" PRIu64 " is being stored", job->spec.name,
+                      ckpt->cut, ckpt_state_names[ckpt->state], record->store_cut);
     bool condemned = ckpt->state == TIDE_CKPT_CONDEMNED;
     if (condemned != (ckpt->condemned_ms != 0) || (ckpt->unwanted && !condemned) ||
         (condemned && (ckpt_kept_by_hand(ckpt) || ckpt->manifest[0] == '\0' || job_restoring_from(record, ckpt->cut))))

@@ -41,6 +41,7 @@ struct track {
     uint64_t store_cut;
     uint32_t store_attempts;
     uint64_t store_ns; /* that try to store it was first seen, or another shard of it was there */
+    uint64_t storing_ns; /* the first try was */
     uint32_t stored;   /* shards of it seen in the store */
     uint64_t arena_cut;
     uint64_t arena_ns; /* that sealed cut was first seen not whole; 0: it is */
@@ -101,6 +102,7 @@ struct fact_at {
 struct gen_scan {
     uint32_t world, started, attached, stepped, done;
     uint32_t absent;            /* ranks that a node heard of does not report */
+    uint32_t slots;             /* each rank has at least so many; 0: not every rank says */
     const char *lost;           /* a node of the generation that is lost; NULL: none */
     const char *failed_node;    /* one that is, by its health; NULL: none */
     struct fact_at stuck;       /* the newest evidence that ranks somewhere cannot go on */
@@ -200,6 +202,8 @@ void scan_names(const struct book *book, const struct job_record *record, const 
 /* Where the ranks are, as ", with rank 3 at step 12 and rank 0 at 812": nothing when all are at one step, or none has told. */
 void scan_spread(const struct book *book, const struct job_record *record, char *to, size_t size);
 bool missing_start(const struct book *book, const struct job_record *record, uint32_t rank, const void *context);
+/* Has it fewer slots than that? */
+bool missing_slot(const struct book *book, const struct job_record *record, uint32_t rank, const void *slots);
 bool missing_step(const struct book *book, const struct job_record *record, uint32_t rank, const void *context);
 bool missing_record(const struct book *book, const struct job_record *record, uint32_t rank, const void *ckpt);
 bool missing_shard(const struct book *book, const struct job_record *record, uint32_t rank, const void *ckpt);
@@ -252,6 +256,9 @@ struct command *cut_add_abort(struct judging *judging, const struct job_record *
 void cut_abort_failed(struct judging *judging, const struct job_record *record, const struct ckpt *ckpt,
                       const struct cut_at *who);
 void cut_add_seal(struct judging *judging, const struct job_record *record, const struct ckpt *ckpt, const struct cut_scan *scan);
+/* Slots that each rank needs for one more cut: beside those of the newest in memory and of the one that is being stored. None would
+ * do where what is in memory waits to be stored because people asked for it: that is not superseded; nor below level 2. */
+uint32_t cut_slots_needed(const struct state *state, const struct job_record *record);
 uint64_t cut_deadline_ms(const struct job_record *record, const struct track *track, const struct ckpt *ckpt);
 /* judge_epoch.c: what opens a cut whose messages are coloured, or says why it cannot be; the open one; the transition */
 void epoch_fill_open(struct judging *judging, const struct job_record *record, struct command *open);

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "ckpt/wire/local.h"
 #include "coordinator/core/judge.h"
 
 /* k must lie ahead of every rank when the order arrives there: steps are known as of the last heartbeat, the order takes
@@ -35,11 +36,24 @@ static bool due(struct judging *judging, const struct job_record *record, const 
     return judge_passed(judging, track->idle_ns, every_ms);
 }
 
-static bool can_open(const struct job_record *record, const struct track *track, const struct gen_scan *scan)
+uint32_t cut_slots_needed(const struct state *state, const struct job_record *record)
 {
-    /* One slot of each rank holds what is being stored; the rate tells how far ahead the ranks are by now. */
-    return scan->attached == scan->world && scan->stepped == scan->world && scan->done == 0 && record->store_cut == 0 &&
-           track->rated && track->steps_generation == record->job.generation && cut_has_room(record) &&
+    const struct ckpt *newest = job_newest_restorable(&record->job, UINT64_MAX);
+    if (record->store_cut == 0)
+        return 0; /* a rank always has a slot then */
+    if (state->level < 2)
+        return UINT32_MAX;
+    if (newest == NULL || newest->cut == record->store_cut)
+        return SLOTS_ALWAYS;
+    return newest->by_hand && newest->memory_only ? UINT32_MAX : SLOTS_ALWAYS + 1;
+}
+
+static bool can_open(const struct state *state, const struct job_record *record, const struct track *track, const struct gen_scan *scan)
+{
+    /* The rate tells how far ahead the ranks are by now. */
+    return scan->attached == scan->world && scan->stepped == scan->world && scan->done == 0 &&
+           scan->slots >= cut_slots_needed(state, record) && track->rated &&
+           track->steps_generation == record->job.generation && cut_has_room(record) &&
            !job_in_transition(&record->job);
 }
 
@@ -48,7 +62,7 @@ static void judge_open(struct judging *judging, const struct job_record *record,
 {
     if (!due(judging, record, track))
         return;
-    if (!can_open(record, track, scan)) {
+    if (!can_open(judging->state, record, track, scan)) {
         /* That the rate is known by now is no change that a heartbeat would tell. */
         judge_want(judging, judging->now_ns + state_heartbeat_ms(judging->state) * NS_PER_MS);
         return;

@@ -129,8 +129,12 @@ static void judge_arena(struct judging *judging, const struct job_record *record
     if (!judge_passed(judging, track->arena_ns, state_lease_ms(judging->state)))
         return;
     struct command *lost = judge_add(judging, CMD_ARENA_LOST, record);
+    const struct ckpt *newest = job_newest_restorable(&record->job, UINT64_MAX);
     lost->cut = ckpt->cut;
-    TEXT(lost->event.text, "it was in memory only, and node %s does not hold the part of rank %u (any more)", node,
+    if (newest->cut > ckpt->cut && node_up(judging->state, node))
+        TEXT(lost->event.text, "it was in memory only, and checkpoint %" PRIu64 " has taken its place there", newest->cut);
+    else
+        TEXT(lost->event.text, "it was in memory only, and node %s does not hold the part of rank %u (any more)", node,
          node_rank * record->job.spec.nproc_per_node);
 }
 

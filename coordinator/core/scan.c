@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "ckpt/wire/local.h"
 #include "coordinator/core/judge.h"
 
 bool rank_done(const struct rank_report *report)
@@ -56,6 +57,8 @@ static void take_rank(struct gen_scan *scan, const char *node, const struct rank
     scan->started += rank_started(report);
     scan->attached += report->attached;
     scan->stepped += report->stepped;
+    if (scan->slots > report->slots)
+        scan->slots = report->slots;
     if (report->restore_us > scan->restore_us)
         scan->restore_us = report->restore_us;
     if (report->step > scan->top_step)
@@ -124,7 +127,7 @@ static void scan_node(const struct state *state, const struct book *book, const 
 void scan_generation(const struct state *state, const struct book *book, const struct job_record *record, uint64_t now_ns,
                      struct gen_scan *ret_scan)
 {
-    *ret_scan = (struct gen_scan){.world = job_world_size(&record->job.spec)};
+    *ret_scan = (struct gen_scan){.world = job_world_size(&record->job.spec), .slots = SLOTS};
     for (uint32_t i = 0; i < record->job.nodes.count; i++)
         scan_node(state, book, record, i, now_ns, ret_scan);
 }
@@ -365,6 +368,13 @@ bool missing_start(const struct book *book, const struct job_record *record, uin
     (void)context;
     const struct rank_report *report = scan_rank(book, record, rank);
     return report == NULL || !rank_started(report);
+}
+
+bool missing_slot(const struct book *book, const struct job_record *record, uint32_t rank, const void *context)
+{
+    const uint32_t *needed = context;
+    const struct rank_report *report = scan_rank(book, record, rank);
+    return report == NULL || report->slots < *needed;
 }
 
 bool missing_step(const struct book *book, const struct job_record *record, uint32_t rank, const void *context)

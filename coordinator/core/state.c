@@ -113,6 +113,12 @@ struct node *state_node(const struct state *state, const char *name)
     return found ? &state->nodes.items[at] : NULL;
 }
 
+bool node_up(const struct state *state, const char *name)
+{
+    const struct node *node = state_node(state, name);
+    return node != NULL && node->state != TIDE_NODE_LOST;
+}
+
 uint64_t state_lease_ms(const struct state *state)
 {
     return state->lease_ms ? state->lease_ms : LEASE_MS_DEFAULT;

@@ -36,7 +36,8 @@ void tracks_restart(struct book *book, uint64_t now_ns)
 {
     for (size_t i = 0; book->tracks != NULL && i < book->tracks->count; i++) {
         struct track *track = &book->tracks->items[i];
-        track->phase_ns = track->cut_ns = track->attempt_ns = track->store_ns = track->idle_ns = now_ns;
+        track->phase_ns = track->cut_ns = track->attempt_ns = track->store_ns = track->storing_ns = track->idle_ns =
+            now_ns;
         track->absent_ns = track->arena_ns = track->pace.since_ns = 0;
         for (size_t k = 0; k < track->condemned.count; k++)
             track->condemned.items[k].since_ns = now_ns;
@@ -91,6 +92,8 @@ static void look_at_store(struct track *track, const struct job_record *record, 
 {
     if (track->store_cut == record->store_cut && track->store_attempts == record->store_attempts)
         return;
+    if (track->store_cut != record->store_cut)
+        track->storing_ns = now_ns;
     track->store_cut = record->store_cut;
     track->store_attempts = record->store_attempts;
     track->store_ns = now_ns;

@@ -479,6 +479,36 @@ def case_library():
     world.close()
 
 
+def case_third_slot():
+    """A third slot of each rank, when the agent asks for it and there is room; and none before its first two are there."""
+    world = World()
+    step = Step(world, [RANK, "hello", "sleep", "500", "reserve", "1000000", "sleep", "60000"], nproc=2, arena_bytes_max=5000000).start()
+    step.send({"kind": "widen"})
+    world.wait("the first two", lambda: all(os.path.exists(f"{step.shm}/r{rank}.slot1") for rank in (0, 1)))
+    check(not any(name.endswith("slot2") for name in os.listdir(step.shm)), os.listdir(step.shm))
+    check([rank["slots"] for rank in step.status["ranks"]] == [2, 2], step.status)
+    step.send({"kind": "widen"})
+    world.wait("a third slot", lambda: sorted(rank.get("slots", 0) for rank in step.status["ranks"]) == [2, 3])
+    for _ in range(3):
+        step.send({"kind": "widen"})  # there is room for one of the two: it is told once
+    world.pump(0.5)
+    wide = [f"{step.shm}/r{rank}.slot2" for rank in (0, 1) if os.path.exists(f"{step.shm}/r{rank}.slot2")]
+    check(len(wide) == 1 and os.stat(wide[0]).st_blocks * 512 >= 1000000, wide)
+    log = open(f"{step.dir}/log", encoding="utf-8").read()
+    check(log.count("gets no third slot") == 1 and "--arena-max" in log, log)
+    step.send({"kind": "end", "grace_ms": 0})
+    world.wait("the end", step.ended)
+    step.gone()
+    # The next generation finds it.
+    again = Step(world, [RANK, "hello", "sleep", "60000"], nproc=2, generation=2, arena_bytes_max=5000000).start()
+    world.wait("attached", lambda: len(again.status.get("ranks", [])) == 2 and all(rank.get("attached") for rank in again.status["ranks"]))
+    check(sorted(rank.get("slots") for rank in again.status["ranks"]) == [2, 3], again.status)
+    again.send({"kind": "end", "grace_ms": 0})
+    world.wait("the end", again.ended)
+    again.gone()
+    world.close()
+
+
 def case_reserved_ahead():
     """Slots for a job that is checkpointed by itself are made before they are needed; who needs them meanwhile waits."""
     big = 256 << 20

@@ -144,6 +144,17 @@ static void act_start(struct world *w, struct host *h, const struct agent_action
     later(w, between(w, MS(1), MS(5)), write_step_dir, args);
 }
 
+/* Room is found sooner or later; and a file that was there is there for the next generation, whose step says so from the first. */
+static void act_widen(struct world *w, struct host *h, const struct agent_action *action)
+{
+    struct step_model *step = step_find(h, action->uid, action->generation);
+    for (uint32_t i = 0; step != NULL && step->alive && i < step->rank_count; i++)
+        if (!chance(w, w->lies.narrow))
+            step->ranks[i].slots = SLOTS;
+    if (step != NULL && step->alive)
+        step_status(w, h, step);
+}
+
 /* ---- control pages ---- */
 
 static enum agent_arm_outcome arm_page(struct world *w, struct host *h, const struct agent_action *action, uint64_t *ret_step)
@@ -424,7 +435,7 @@ static void act_work(struct world *w, struct host *h, const struct agent_action 
         args.text = mem_strdup(action->order->restore_manifest_key);
     }
     if (action->kind == ACT_COMMIT)
-        args.text = codec_print(&cut_order_codec, &action->order->cut, 0);
+        args.text = codec_print(&cut_order_codec, action->stored, 0);
     if (action->kind == ACT_PURGE && action->cut == 0)
         args.text = codec_print(&assignment_codec, action->order, 0);
     args.event = mem_alloc(sizeof event);
@@ -432,6 +443,10 @@ static void act_work(struct world *w, struct host *h, const struct agent_action 
     bool far = action->kind == ACT_STORE || action->kind == ACT_FETCH || action->kind == ACT_COMMIT || action->kind == ACT_PURGE;
     if (action->kind == ACT_STORE && w->n1_stores_ns != 0 && strcmp(h->name, "n1") == 0) {
         later(w, w->n1_stores_ns, work, args);
+        return;
+    }
+    if (action->kind == ACT_STORE && !w->healed && w->lies.store_lags != 0 && chance(w, w->lies.store_lags)) {
+        later(w, between(w, MS(500), SECONDS(8)), work, args);
         return;
     }
     later(w, far ? between(w, MS(2), MS(120)) : between(w, 100000, MS(8)), work, args);
@@ -488,6 +503,7 @@ void agent_act(struct world *w, struct host *h, const struct agent_action *actio
         if (step != NULL)
             step_answer(w, h, step, &action->answer);
         break;
+    case ACT_WIDEN: act_widen(w, h, action); break;
     case ACT_REMOVE_STEP_DIR: remove_step_dir(w, h, action); break;
     case ACT_ARM: act_arm(w, h, action); break;
     case ACT_DISARM: act_disarm(h, action); break;

@@ -226,6 +226,7 @@ static void watch_job(struct world *w, struct job_truth *truth, const struct job
     if (job->next_cut < truth->next_cut)
         violation(w, "%s fell from cut %" PRIu64 " to %" PRIu64, truth->name, truth->next_cut, job->next_cut);
     watch_cuts(w, truth, job);
+    truth->store_cut = record->store_cut;
     watch_epochs(w, truth, job);
     truth->generation = job->generation;
     truth->phase = record->phase;
@@ -410,6 +411,9 @@ void check_armed(struct world *w, const struct step_model *step, const struct ra
         return; /* an order that is void by now */
     if (slot->cut != 0 && slot->cut == truth->newest_restorable && slot->cut < cut && slot->summed && slot->content == slot->sum)
         violation(w, "rank %u of %s: cut %" PRIu64 " is to be recorded over cut %" PRIu64 ", the newest checkpoint", rank->rank,
+                  truth->name, cut, slot->cut);
+    if (slot->cut != 0 && slot->cut == truth->store_cut && slot->cut < cut && slot->summed && slot->content == slot->sum)
+        violation(w, "rank %u of %s: cut %" PRIu64 " is to be recorded over cut %" PRIu64 ", which is being stored", rank->rank,
                   truth->name, cut, slot->cut);
 }
 

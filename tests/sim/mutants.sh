@@ -40,6 +40,7 @@ agent_starts_over_older_ranks   agent/core/drive_step.c         s/if \(job->step
 agent_takes_old_orders          agent/core/ev_desired.c         s/if \(assignment->generation < job->generation\)/if (false)/
 agent_takes_old_states          agent/core/ev_desired.c         s/return desired->revision >= core->revision;/return true;/
 agent_records_over_the_newest   agent/core/drive_cut.c          s/    if \(cut == 0\)\n        return SLOTS;/    if (true)\n        return SLOTS;/
+agent_records_over_the_stored   agent/core/drive_cut.c          s/ \|\| \(stored != 0 && cut == stored\)//
 agent_tries_bad_stores_for_ever agent/core/ev_restore.c         s/        restore->store_bad = true;\n    \} else if/        retry_later(core, &restore->retry);\n    } else if/
 agent_forgets_running_steps     agent/core/ev_step.c            s/if \(job == NULL \|\| step_of\(job, spec->generation\) != NULL\)/if (true)/
 go_before_all_poll              coordinator/core/judge_epoch.c  s/cut_verdict_stage\(&a\.verdict, CUT_STAGE_ARM\) == CUT_STAGE_RECORD/a.cut.armed == a.cut.world/

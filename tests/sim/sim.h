@@ -120,6 +120,7 @@ struct rank_model {
     struct letters letters;
     struct control_comm comms[1];
     uint64_t page_step;  /* steps finished */
+    uint32_t slots;      /* as its step says */
 };
 
 /* A step directory with, while `alive`, the process. */
@@ -197,7 +198,7 @@ struct job_truth {
     struct cut_truth cuts[CUTS_MAX];
     struct gen_truth gens[GENS_MAX];
     uint64_t generation, next_cut;
-    uint64_t newest_restorable;
+    uint64_t newest_restorable, store_cut;
     uint64_t failed_ns, pause_ms; /* when its last generation failed; no other before that has passed */
     unsigned phase; /* enum gen_phase */
     bool exit93, cancelled, ended;
@@ -337,6 +338,8 @@ struct lies {
         stop_leader, part_leaders, store_fails,
         corrupt_slot, corrupt_object, person;
     uint32_t start_fails; /* of one start, in millionths */
+    uint32_t store_lags;  /* of a shard on its way into the store, in millionths */
+    uint32_t narrow;      /* of a wish for third slots: there is no room */
 };
 
 struct world {

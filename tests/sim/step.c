@@ -71,6 +71,7 @@ void step_status(struct world *w, struct host *h, const struct step_model *step)
         report->state = rank->state;
         report->pid = 1000 + (int32_t)rank->rank;
         report->attached = rank->attached;
+        report->slots = rank->slots;
         report->exit_code = rank->exit_code;
         report->signal = rank->signal;
         if (!rank->asking)
@@ -399,11 +400,13 @@ static void all_started(struct world *w, struct args *args)
 
 void step_begin(struct world *w, struct host *h, struct step_model *step)
 {
+    const struct arena *arena = arena_of(h, step->uid);
     step->alive = true;
     for (uint32_t i = 0; i < step->rank_count; i++) {
         struct rank_model *rank = &step->ranks[i];
         *rank = (struct rank_model){.rank = step->spec.node_rank * step->rank_count + i, .state = TIDE_RANK_STARTING,
                                     .alive = true, .bad_slot = -1, .page = {.armed_step = STEP_NONE}};
+        rank->slots = arena != NULL && arena->slots[rank->rank][SLOTS_ALWAYS].cut != 0 ? SLOTS : SLOTS_ALWAYS;
         colour_begin(rank, truth_of(w, step->uid));
         later(w, between(w, MS(20), MS(200)), rank_attach, about(w, h, step, rank->rank));
     }

@@ -436,6 +436,35 @@ static void a_program_that_gets_nowhere_is_not_hurried(void **state)
     ends_well(w, TIDE_JOB_SUCCEEDED);
 }
 
+static bool cut_4_sealed(const struct world *w)
+{
+    return cut_state(w, 4) == TIDE_CKPT_SEALED;
+}
+
+/* n1's part of checkpoint 1 takes 25 s into the store, and a checkpoint is wanted every second: others are sealed in memory
+ * meanwhile. A rank dies, and an agent: the restart takes the newest of them, and 1 is committed nevertheless. */
+static void a_store_that_lags_does_not_stop_checkpoints(void **state)
+{
+    (void)state;
+    struct world *w = begin(3);
+    w->n1_stores_ns = SECONDS(25);
+    submit(w, 3, 0)->total = 1500;
+    until(w, SECONDS(4), cut_1_sealed);
+    until(w, SECONDS(12), cut_4_sealed);
+    assert_int_equal(leader_job(w, "job0")->store_cut, 1);
+    assert_int_equal(cut_state(w, 1), TIDE_CKPT_SEALED);
+    agent_crash(w, &w->hosts[2]);
+    after(w, MS(300));
+    agent_boot(w, &w->hosts[2]);
+    uint64_t newest = w->truths[0]->newest_restorable;
+    kill_rank_0(w);
+    until(w, SECONDS(3), second_generation_steps);
+    assert_true(job_now(w)->restore_cut >= newest && newest >= 4);
+    w->n1_stores_ns = 0;
+    until(w, SECONDS(30), cut_1_committed);
+    ends_well(w, TIDE_JOB_SUCCEEDED);
+}
+
 int main(void)
 {
     const struct CMUnitTest stories[] = {
@@ -460,6 +489,7 @@ int main(void)
         cmocka_unit_test(a_slow_writer_is_waited_for),
         cmocka_unit_test(what_a_lost_node_wrote_is_deleted_when_it_is_back),
         cmocka_unit_test(a_program_that_gets_nowhere_is_not_hurried),
+        cmocka_unit_test(a_store_that_lags_does_not_stop_checkpoints),
     };
     return cmocka_run_group_tests_name("sim/stories", stories, NULL, NULL);
 }

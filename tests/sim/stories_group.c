@@ -151,9 +151,9 @@ static bool condemned_one(const struct world *w)
     return a_checkpoint_is(w, TIDE_CKPT_CONDEMNED);
 }
 
-static bool level_1(const struct world *w)
+static bool level_newest(const struct world *w)
 {
-    return w->leader.state.level == 1;
+    return w->leader.state.level == LEVEL_NEWEST;
 }
 
 static bool has_ended(const struct world *w)
@@ -203,7 +203,7 @@ static void members_are_replaced_one_by_one(void **state)
         coord_boot(w, next);
         after(w, SECONDS(3));
     }
-    until(w, SECONDS(2), level_1);
+    until(w, SECONDS(2), level_newest);
     assert_int_equal(pin_is(w, 1), TIDE_OK);
     until(w, SECONDS(10), condemned_one);
     check_coords_agree(w);

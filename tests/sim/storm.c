@@ -37,6 +37,8 @@ static void draw_lies(struct world *w)
     l->corrupt_object = maybe(w, 300000, 10000, 200000);
     l->person = maybe(w, 700000, 50000, 500000);
     l->start_fails = maybe(w, 200000, 10000, 100000);
+    l->store_lags = maybe(w, 400000, 50000, 900000);
+    l->narrow = maybe(w, 500000, 100000, 1000000);
 }
 
 static void submit_later(struct world *w, struct args *args)

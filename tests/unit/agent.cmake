@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 tide_unit(agent_step LINK tide_agent_core)
 tide_unit(agent_cut LINK tide_agent_core)
+tide_unit(agent_lag LINK tide_agent_core)
 tide_unit(agent_epoch LINK tide_agent_core)
 tide_unit(agent_restore LINK tide_agent_core)
 tide_unit(agent_frame LINK tide_agent_rpc)

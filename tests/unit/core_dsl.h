@@ -25,6 +25,7 @@
 
 #include "ckpt/base/clock.h"
 #include "ckpt/base/mem.h"
+#include "ckpt/wire/local.h"
 #include "coordinator/core/core.h"
 #include "tests/unit/core_colours.h"
 
@@ -47,7 +48,7 @@ struct fake_job {
     uint64_t base_step;
     bool reported[FAKE_RANKS_MAX];
     uint64_t ended_ns[FAKE_RANKS_MAX];
-    uint64_t held[2]; /* slots */
+    uint64_t held[SLOTS];
     struct cut_report cuts[FAKE_RANKS_MAX];
     struct fake_colour colours[FAKE_RANKS_MAX];
     uint64_t stored_cut, manifest_cut, failed_attempt;
@@ -60,6 +61,7 @@ struct fake {
     uint64_t sequence;
     struct fake_job jobs[FAKE_JOBS_MAX];
     bool store_fails, writes; /* writes: it cannot leave what it stores */
+    bool store_hangs;         /* what it is told to store comes to nothing, neither good nor bad */
     struct health_fact fact;   /* of its health; state healthy: there is none */
     const char *boot;          /* NULL: nobody looks */
 };
@@ -87,6 +89,7 @@ struct world {
     unsigned applied[COMMAND_KINDS];
     unsigned commands, requests;
     bool no_store;
+    uint32_t slots;           /* of each rank */
 };
 
 /* ---- commands ---- */
@@ -163,7 +166,8 @@ static inline struct command command_new(struct world *w, enum command_kind kind
 
 static inline void world_init(struct world *w)
 {
-    *w = (struct world){.now_ns = NS_PER_S, .wall_ms = 1700000000000, .rng = {7}, .steps_per_s = STEPS_PER_S_DEFAULT};
+    *w = (struct world){.now_ns = NS_PER_S, .wall_ms = 1700000000000, .rng = {7}, .steps_per_s = STEPS_PER_S_DEFAULT,
+                        .slots = SLOTS_ALWAYS};
     struct command init = command_new(w, CMD_CLUSTER_INIT, NULL);
     TEXT_SET(init.text, "cafe000000000001");
     TEXT_SET(init.store, "file:///store");
@@ -250,6 +254,8 @@ static inline struct job *job_of(struct world *w, const char *job)
     return &record_of(w, job)->job;
 }
 
+#include "tests/unit/core_slots.h"
+
 /* ---- fake agents ---- */
 
 static inline struct fake_job *fake_job_of(struct fake *fake, const struct assignment *order)
@@ -282,8 +288,8 @@ static inline void fake_start(struct world *w, struct fake_job *job, const struc
     const struct ckpt *from = job_ckpt(&state_job(&w->state, order->spec.name)->job, order->restore_cut);
     job->base_step = from != NULL ? from->step : 0;
     /* A committed one is fetched when it is not held. */
-    if (order->restore_cut && job->held[0] != order->restore_cut && job->held[1] != order->restore_cut)
-        job->held[job->held[0] == order->protect_cut ? 1 : 0] = order->restore_cut;
+    if (order->restore_cut)
+        fake_hold(w, job, order, order->restore_cut);
 }
 
 static inline uint64_t fake_step(const struct world *w, const struct fake_job *job)
@@ -323,17 +329,6 @@ static inline void fake_record(struct world *w, struct fake_job *job, const stru
     TEXT_SET(report->digest, "0123456789abcdef0123456789abcdef");
 }
 
-static inline void fake_store(struct fake *fake, struct fake_job *job, const struct cut_order *order)
-{
-    bool holds = job->held[0] == order->cut || job->held[1] == order->cut;
-    if (order->phase == CUT_PHASE_STORE && holds) {
-        job->stored_cut = order->cut;
-        job->failed_attempt = fake->store_fails ? order->attempt : 0;
-    }
-    if (order->phase == CUT_PHASE_COMMIT && order->shards.count == job->order.spec.nnodes * job->order.spec.nproc_per_node)
-        job->manifest_cut = order->cut;
-}
-
 static inline void fake_follow(struct world *w, struct fake *fake, struct fake_job *job, const struct assignment *order)
 {
     if (order->generation < job->generation)
@@ -352,9 +347,9 @@ static inline void fake_follow(struct world *w, struct fake *fake, struct fake_j
         else if (order->cut.phase == CUT_PHASE_RECORD)
             fake_record(w, job, &order->cut, r);
         if (job->cuts[i].progress == CUT_RECORDED && job->cuts[i].cut > job->order.protect_cut)
-            job->held[job->held[0] == job->order.protect_cut ? 1 : 0] = job->cuts[i].cut;
+            fake_hold(w, job, order, job->cuts[i].cut);
     }
-    fake_store(fake, job, &order->cut);
+    fake_store(fake, job, fake_stored_order(order));
 }
 
 static inline void fake_obey(struct world *w, struct fake *fake)
@@ -390,6 +385,7 @@ static inline void fake_report_rank(struct world *w, struct fake_job *job, uint3
     report->stepped = !does->stuck_step && !does->exec_failed && w->now_ns > job->started_ns;
     report->step = report->stepped ? fake_rank_step(&w->ranks[rank], fake_step(w, job)) : job->base_step;
     report->restored_cut = job->order.restore_cut;
+    report->slots = w->slots;
     report->restore_us = 2500;
     report->state = report->stepped ? TIDE_RANK_RUNNING : TIDE_RANK_STARTING;
     fake_paint_report(&does->paint, &job->colours[local], report);
@@ -426,7 +422,7 @@ static inline void fake_report_job(struct world *w, struct fake *fake, struct fa
         }
     }
     for (uint32_t r = job->first; r < job->first + job->count; r++) {
-        for (int s = 0; s < 2; s++)
+        for (uint32_t s = 0; s < SLOTS; s++)
             if (job->held[s]) {
                 struct held_report *held = codec_list_add(&held_report_codec, &to->held);
                 held->cut = job->held[s];

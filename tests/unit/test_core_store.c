@@ -511,6 +511,7 @@ static void storing_has_a_deadline_and_names_who_is_missing(void **context)
     (void)context;
     struct world w;
     start(&w, 2, 2, 0);
+    w.slots = 0; /* agents from before there could be a third do not say how many there are */
     assert_int_equal(order(&w, CMD_CKPT_REQUEST, "j", 0), TIDE_OK);
     while (job_of(&w, "j")->ckpts.count == 0 || ckpt_of(&w, "j", 1)->state == TIDE_CKPT_OPEN)
         run(&w, TICK_MS);
@@ -525,34 +526,6 @@ static void storing_has_a_deadline_and_names_who_is_missing(void **context)
     assert_null(event_last(&w, "j", EVENT_STORE_FAILED));
     run(&w, 1000);
     assert_text(event_last(&w, "j", EVENT_STORE_FAILED)->text, "not done within 600 s: rank 1 on n2");
-    world_release(&w);
-}
-
-static void a_store_that_lags_is_told_as_long_as_it_does(void **context)
-{
-    (void)context;
-    struct world w;
-    world_init(&w);
-    world_nodes(&w, 2, 1);
-    struct command command = submission(&w, "j", 2, 0, 1);
-    command.spec.ckpt_every_ms = 2000;
-    submit_this(&w, &command);
-    run(&w, 1000);
-    while (job_of(&w, "j")->ckpts.count == 0 || ckpt_of(&w, "j", 1)->state == TIDE_CKPT_OPEN)
-        run(&w, TICK_MS);
-    fake_of(&w, "n2")->deaf = true;
-    run(&w, 1000);
-    assert_false(explained(&w, "j", "the store lags"));
-    run(&w, 6000);
-    assert_true(explained(&w, "j", "the store lags: checkpoint 1 was opened"));
-    assert_int_equal(job_of(&w, "j")->ckpts.count, 1);
-    assert_int_equal(job_of(&w, "j")->generation, 1);
-    fake_of(&w, "n2")->deaf = false;
-    run(&w, 1000);
-    assert_int_equal(ckpt_of(&w, "j", 1)->state, TIDE_CKPT_COMMITTED);
-    assert_false(explained(&w, "j", "the store lags"));
-    run(&w, 2500);
-    assert_true(job_of(&w, "j")->ckpts.count >= 2);
     world_release(&w);
 }
 
@@ -577,7 +550,6 @@ int main(void)
         cmocka_unit_test(corrupt_checkpoint_falls_back_to_an_older_one),
         cmocka_unit_test(memory_that_is_gone_is_no_corruption),
         cmocka_unit_test(a_slow_store_is_waited_for_while_shards_arrive),
-        cmocka_unit_test(a_store_that_lags_is_told_as_long_as_it_does),
         cmocka_unit_test(storing_has_a_deadline_and_names_who_is_missing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -12,7 +12,7 @@
 
 #define GPUS_MAX 16u
 #define STREAMS_MAX 64u
-#define PINNINGS_MAX 8u                     /* two slots, and the buffers of a restore */
+#define PINNINGS_MAX 8u                     /* three slots, and the buffers of a restore */
 #define PIN_SLICE_BYTES ((size_t)256 << 20) /* the driver is held up no longer than one of them takes */
 #define CHUNK_BYTES_MIN ((size_t)16 << 20)  /* the program's own copies wait for no more than one of ours */
 #define CHUNKS_WANTED 512u                  /* … of which a record makes about that many, however large it is */

@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef TESTS_UNIT_CORE_SLOTS_H
+#define TESTS_UNIT_CORE_SLOTS_H
+
+/* What a fake agent keeps in the slots of its ranks, all alike, and stores of that. Part of core_dsl.h. */
+
+static inline bool fake_holds(const struct fake_job *job, uint64_t cut)
+{
+    for (uint32_t s = 0; s < SLOTS; s++)
+        if (job->held[s] == cut)
+            return true;
+    return false;
+}
+
+static inline const struct cut_order *fake_stored_order(const struct assignment *order)
+{
+    bool stores = order->cut.phase == CUT_PHASE_STORE || order->cut.phase == CUT_PHASE_COMMIT;
+    return stores ? &order->cut : &order->upload;
+}
+
+/* Into the slot of the oldest that is neither the newest sealed one nor being stored. */
+static inline void fake_hold(const struct world *w, struct fake_job *job, const struct assignment *order, uint64_t cut)
+{
+    uint32_t best = SLOTS;
+    for (uint32_t s = 0; s < (w->slots ? w->slots : SLOTS_ALWAYS) && !fake_holds(job, cut); s++) {
+        uint64_t held = job->held[s];
+        if (held != 0 && (held == order->protect_cut || held == fake_stored_order(order)->cut))
+            continue;
+        best = best == SLOTS || held < job->held[best] ? s : best;
+    }
+    if (best < SLOTS)
+        job->held[best] = cut;
+    else if (!fake_holds(job, cut))
+        fail_msg("no slot is free for cut %" PRIu64, cut);
+}
+
+static inline void fake_store(struct fake *fake, struct fake_job *job, const struct cut_order *order)
+{
+    if (order->phase == CUT_PHASE_STORE && fake_holds(job, order->cut) && !fake->store_hangs) {
+        job->stored_cut = order->cut;
+        job->failed_attempt = fake->store_fails ? order->attempt : 0;
+    }
+    if (order->phase == CUT_PHASE_COMMIT && order->shards.count == job->order.spec.nnodes * job->order.spec.nproc_per_node)
+        job->manifest_cut = order->cut;
+}
+
+#endif
