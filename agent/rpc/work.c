@@ -212,7 +212,7 @@ static enum tide_status do_fetch(struct item *item, struct store *store, struct 
     enum tide_status status = fsx_mkdirs(item->arena, ARENA_MODE, err);
     if (status != TIDE_OK)
         return status;
-    status = stage_fetch(store, item->manifest_key, item->manifest, item->arena, item->event.rank, item->event.slot, err);
+    status = stage_fetch(store, item->manifest_key, item->manifest, item->event.uid, item->arena, item->event.rank, item->event.slot, err);
     if (status == TIDE_E_NOT_FOUND && !holds_job(item, store))
         return err_set(err, TIDE_E_UNAVAILABLE, "store %.200s holds nothing of job %s: is it mounted on this host?", item->store,
                        item->job);
@@ -456,7 +456,8 @@ static uint64_t *numbers_of(const struct strlist *texts)
 static void take_order(struct item *item, const struct agent_action *action)
 {
     const struct assignment *order = action->order;
-    text_copy(item->store, sizeof item->store, order->store);
+    bool elsewhere = item->kind == ACT_FETCH && order->restore_store[0] != '\0';
+    text_copy(item->store, sizeof item->store, elsewhere ? order->restore_store : order->store);
     text_copy(item->manifest_key, sizeof item->manifest_key, order->restore_manifest_key);
     text_copy(item->manifest, sizeof item->manifest, order->restore_manifest);
     if (item->kind == ACT_COMMIT)

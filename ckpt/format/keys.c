@@ -156,6 +156,25 @@ int key_object_parse(const char *key, const char *job, const char *uid, struct o
     return 0;
 }
 
+int key_manifest_split(const char *key, char ret_job[TIDE_NAME_MAX + 1], char ret_uid[TIDE_UID_CHARS + 1], struct object_name *ret_name)
+{
+    char job[TIDE_NAME_MAX + 1], uid[TIDE_UID_CHARS + 1];
+    const char *end = strncmp(key, "m/", 2) == 0 ? strchr(key + 2, '/') : NULL;
+    size_t n = end != NULL ? (size_t)(end - (key + 2)) : 0;
+    if (n < TIDE_UID_CHARS + 2 || n - TIDE_UID_CHARS - 1 > TIDE_NAME_MAX || end[-1 - TIDE_UID_CHARS] != '.')
+        return -1;
+    n -= TIDE_UID_CHARS + 1;
+    memcpy(job, key + 2, n);
+    job[n] = '\0';
+    memcpy(uid, end - TIDE_UID_CHARS, TIDE_UID_CHARS);
+    uid[TIDE_UID_CHARS] = '\0';
+    if (strspn(uid, "0123456789abcdef") != TIDE_UID_CHARS || key_object_parse(key, job, uid, ret_name) != 0)
+        return -1;
+    memcpy(ret_job, job, sizeof job);
+    memcpy(ret_uid, uid, sizeof uid);
+    return 0;
+}
+
 /* ---- prefixes ---- */
 
 void key_prefix_manifests(const char *job, const char *uid, uint64_t cut, object_key ret_prefix)

@@ -57,6 +57,9 @@ struct object_name {
 /* Nonzero unless it is an object of that job. */
 int key_object_parse(const char *key, const char *job, const char *uid, struct object_name *ret_name);
 
+/* A manifest's or rank manifest's key, of whatever job, taken apart. Nonzero unless it is one. */
+int key_manifest_split(const char *key, char ret_job[TIDE_NAME_MAX + 1], char ret_uid[TIDE_UID_CHARS + 1], struct object_name *ret_name);
+
 /* Is it a COMMIT key? */
 int key_is_commit(const char *key);
 

@@ -44,10 +44,11 @@ MUST_USE enum tide_status stage_commit(struct store *store, const char *job, con
                                        char ret_key[TIDE_PATH_MAX + 1], char ret_digest[DIGEST_HEX_CHARS + 1], struct err *err);
 
 /* Rebuild one rank's slot from the store, every byte verified against manifest -> rank manifest -> chunk; the .sum is
- * written too. A slot that holds the same already is left as it is. Errors: CORRUPT naming the object and chunk, NOT_FOUND
+ * written too. A slot that holds the same already is left as it is. The slot becomes one of the job `job_uid`, whichever recorded
+ * the checkpoint; NULL: of that one. Errors: CORRUPT naming the object and chunk, NOT_FOUND
  * (no such object, or the checkpoint has no such rank), VERSION, NOMEM, NOSPACE (of the arena too), those of the store. */
-MUST_USE enum tide_status stage_fetch(struct store *store, const char *manifest_key, const char *manifest_digest, const char *arena,
-                                      uint32_t rank, uint32_t slot, struct err *err);
+MUST_USE enum tide_status stage_fetch(struct store *store, const char *manifest_key, const char *manifest_digest, const char *job_uid,
+                                      const char *arena, uint32_t rank, uint32_t slot, struct err *err);
 
 /* Read a whole checkpoint and check every byte. Each fault is told to `say` (NULL is legal), and the ranks that have one are
  * counted in bad. A checkpoint that could be looked at is TIDE_OK, however bad. manifest_digest NULL or empty: not known; the

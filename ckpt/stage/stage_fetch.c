@@ -10,7 +10,19 @@
 #include "ckpt/stage/shard.h"
 #include "ckpt/stage/stage.h"
 
-static struct slot_header facts_of(const struct rank_manifest *m)
+/* Where a shard is rebuilt. */
+struct place {
+    const char *job_uid; /* of the job that is restored; NULL: it is the one that recorded */
+    const char *arena;
+    uint32_t slot;
+};
+
+static const char *uid_of(const struct rank_manifest *m, const struct place *place)
+{
+    return place->job_uid != NULL ? place->job_uid : m->uid;
+}
+
+static struct slot_header facts_of(const struct rank_manifest *m, const char *job_uid)
 {
     struct slot_header h = {.rank = m->rank,
                             .generation = m->generation,
@@ -19,7 +31,7 @@ static struct slot_header facts_of(const struct rank_manifest *m)
                             .world_size = m->world_size,
                             .step = m->step,
                             .collectives = m->collectives};
-    text_copy(h.job_uid, sizeof h.job_uid, m->uid);
+    text_copy(h.job_uid, sizeof h.job_uid, job_uid);
     return h;
 }
 
@@ -47,28 +59,40 @@ static enum tide_status fill_data(struct shard_reader *reader, struct slot *slot
     return status;
 }
 
-static enum tide_status save_sum(const struct rank_manifest *m, const struct slot *slot, struct digest *chunks,
+static enum tide_status assemble(const struct rank_manifest *m, const char *job_uid, const struct slot *slot, struct digest *chunks,
+                                 struct slot_sum *ret_sum, struct err *err)
+{
+    struct slot_header facts = facts_of(m, job_uid);
+    facts.region_count = slot->header->region_count;
+    facts.data_offset = slot->header->data_offset;
+    facts.data_bytes = slot->header->data_bytes;
+    return slot_sum_assemble(&facts, slot->regions, chunks, ret_sum, err);
+}
+
+/* The root in the manifest is that of the job that recorded; what is saved is that of the slot as it is here. */
+static enum tide_status save_sum(const struct rank_manifest *m, const char *job_uid, const struct slot *slot, struct digest *chunks,
                                  const char *sum_path, struct err *err)
 {
     struct slot_sum sum;
     char root[DIGEST_HEX_CHARS + 1];
-    struct slot_header facts = facts_of(m);
-    facts.region_count = slot->header->region_count;
-    facts.data_offset = slot->header->data_offset;
-    facts.data_bytes = slot->header->data_bytes;
-    enum tide_status status = slot_sum_assemble(&facts, slot->regions, chunks, &sum, err);
+    enum tide_status status = assemble(m, m->uid, slot, chunks, &sum, err);
     if (status != TIDE_OK)
         return status;
     digest_hex(sum.root, root);
     if (strcmp(root, m->root) != 0)
         status = err_set(err, TIDE_E_CORRUPT, "the rank manifest of rank %u does not match the root digest in it", m->rank);
+    if (status == TIDE_OK && strcmp(job_uid, m->uid) != 0) {
+        chunks = sum.chunks;
+        sum = (struct slot_sum){0};
+        status = assemble(m, job_uid, slot, chunks, &sum, err);
+    }
     if (status == TIDE_OK)
         status = slot_sum_save(sum_path, &sum, err);
     slot_sum_release(&sum);
     return status;
 }
 
-static enum tide_status fill_slot(struct store *store, const struct rank_manifest *m, struct slot *slot,
+static enum tide_status fill_slot(struct store *store, const struct rank_manifest *m, const char *job_uid, struct slot *slot,
                                   const char *sum_path, struct err *err)
 {
     struct shard_reader reader;
@@ -81,7 +105,7 @@ static enum tide_status fill_slot(struct store *store, const struct rank_manifes
     struct digest *chunks = mem_try_array(m->chunks.count, sizeof *chunks);
     status = chunks ? fill_data(&reader, slot, chunks, err) : err_set(err, TIDE_E_NOMEM, "no memory for the digests");
     if (status == TIDE_OK)
-        status = save_sum(m, slot, chunks, sum_path, err);
+        status = save_sum(m, job_uid, slot, chunks, sum_path, err);
     else
         mem_free(chunks);
     shard_reader_release(&reader);
@@ -89,15 +113,16 @@ static enum tide_status fill_slot(struct store *store, const struct rank_manifes
 }
 
 /* Is it there already? A fetch that was asked for twice need not move the bytes twice. */
-static int already_there(const struct rank_manifest *m, const char *arena, uint32_t slot)
+static int already_there(const struct rank_manifest *m, const struct place *place)
 {
     arena_path path, sum_path;
     struct slot mapped;
     struct slot_sum sum;
     char root[DIGEST_HEX_CHARS + 1];
-    slot_path(arena, m->rank, slot, path);
-    slot_sum_path(arena, m->rank, slot, sum_path);
-    if (slot_open(path, sum_path, m->uid, m->cut, m->rank, &mapped, &sum, NULL) != TIDE_OK)
+    slot_path(place->arena, m->rank, place->slot, path);
+    slot_sum_path(place->arena, m->rank, place->slot, sum_path);
+    if (strcmp(uid_of(m, place), m->uid) != 0 ||
+        slot_open(path, sum_path, m->uid, m->cut, m->rank, &mapped, &sum, NULL) != TIDE_OK)
         return 0;
     digest_hex(sum.root, root);
     int there = strcmp(root, m->root) == 0 && slot_verify(&mapped, &sum, NULL) == TIDE_OK;
@@ -106,17 +131,16 @@ static int already_there(const struct rank_manifest *m, const char *arena, uint3
     return there;
 }
 
-static enum tide_status fetch(struct store *store, const struct rank_manifest *m, const char *arena, uint32_t slot,
-                              struct err *err)
+static enum tide_status fetch(struct store *store, const struct rank_manifest *m, const struct place *place, struct err *err)
 {
     arena_path path, sum_path;
     struct slot mapped;
-    slot_path(arena, m->rank, slot, path);
-    slot_sum_path(arena, m->rank, slot, sum_path);
-    if (already_there(m, arena, slot))
+    slot_path(place->arena, m->rank, place->slot, path);
+    slot_sum_path(place->arena, m->rank, place->slot, sum_path);
+    if (already_there(m, place))
         return TIDE_OK;
     uint64_t bytes = slot_bytes_needed((uint32_t)m->regions.count, m->data_bytes);
-    enum tide_status status = fsx_mkdirs(arena, 0700, err);
+    enum tide_status status = fsx_mkdirs(place->arena, 0700, err);
     if (status == TIDE_OK)
         status = slot_reserve(path, bytes, err);
     if (status == TIDE_OK)
@@ -128,9 +152,9 @@ static enum tide_status fetch(struct store *store, const struct rank_manifest *m
     if (unlink(sum_path) != 0 && errno != ENOENT)
         status = err_errno(err, "cannot remove %s", sum_path);
     if (status == TIDE_OK)
-        status = fill_slot(store, m, &mapped, sum_path, err);
+        status = fill_slot(store, m, uid_of(m, place), &mapped, sum_path, err);
     if (status == TIDE_OK) {
-        struct slot_header facts = facts_of(m);
+        struct slot_header facts = facts_of(m, uid_of(m, place));
         slot_finish(&mapped, &facts);
     } else {
         slot_void(&mapped);
@@ -139,9 +163,10 @@ static enum tide_status fetch(struct store *store, const struct rank_manifest *m
     return status;
 }
 
-enum tide_status stage_fetch(struct store *store, const char *manifest_key, const char *manifest_digest, const char *arena,
-                             uint32_t rank, uint32_t slot, struct err *err)
+enum tide_status stage_fetch(struct store *store, const char *manifest_key, const char *manifest_digest, const char *job_uid,
+                             const char *arena, uint32_t rank, uint32_t slot, struct err *err)
 {
+    const struct place place = {.job_uid = job_uid, .arena = arena, .slot = slot};
     struct manifest whole;
     struct rank_manifest part;
     enum tide_status status = manifest_read(store, manifest_key, manifest_digest, &whole, err);
@@ -149,8 +174,8 @@ enum tide_status stage_fetch(struct store *store, const char *manifest_key, cons
         return status;
     status = rank_manifest_read(store, &whole, rank, &part, err);
     if (status == TIDE_OK) {
-        status = fetch(store, &part, arena, slot, err);
-        if (status == TIDE_OK)
+        status = fetch(store, &part, &place, err);
+        if (status == TIDE_OK && strcmp(uid_of(&part, &place), part.uid) == 0) /* of another job's packs nothing is referred to */
             base_save(arena, &part, whole.shards.items[rank].key, whole.shards.items[rank].digest);
         codec_release(&rank_manifest_codec, &part);
     }

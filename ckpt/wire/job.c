@@ -38,6 +38,7 @@ static const struct codec_field spec_fields[] = {
     CODEC_FIELD(job_spec, cut_deadline_ms, CODEC_U64),
     CODEC_FIELD(job_spec, start_deadline_ms, CODEC_U64),
     CODEC_ENUM_OF(job_spec, cut_mode, cut_mode_names),
+    CODEC_TEXT_OF(job_spec, restore_from),
 };
 CODEC_DEFINE(job_spec_codec, job_spec, "job spec", spec_fields);
 
@@ -64,6 +65,8 @@ static const struct codec_field ckpt_fields[] = {
     CODEC_TEXT_OF(ckpt, manifest),
     CODEC_TEXT_OF(ckpt, manifest_key),
     CODEC_FIELD(ckpt, pinned, CODEC_BOOL),
+    CODEC_FIELD(ckpt, imported, CODEC_BOOL),
+    CODEC_FIELD(ckpt, inherited, CODEC_BOOL),
     CODEC_FIELD(ckpt, memory_only, CODEC_BOOL),
     CODEC_FIELD(ckpt, held_until_ms, CODEC_U64),
     CODEC_FIELD(ckpt, unwanted, CODEC_BOOL),
@@ -103,6 +106,14 @@ static const struct codec_field recovery_fields[] = {
 };
 CODEC_DEFINE(recovery_codec, recovery, "recovery", recovery_fields);
 
+static const struct codec_field origin_fields[] = {
+    CODEC_TEXT_OF(job_origin, job),
+    CODEC_TEXT_OF(job_origin, uid),
+    CODEC_FIELD(job_origin, cut, CODEC_U64),
+    CODEC_TEXT_OF(job_origin, store),
+};
+CODEC_DEFINE(job_origin_codec, job_origin, "origin", origin_fields);
+
 static const struct codec_field job_fields[] = {
     CODEC_TEXT_OF(job, uid, .required = true),
     CODEC_FIELD(job, spec, CODEC_STRUCT, .of = &job_spec_codec, .required = true),
@@ -124,6 +135,7 @@ static const struct codec_field job_fields[] = {
     CODEC_FIELD(job, all_started, CODEC_BOOL),
     CODEC_FIELD(job, all_stepped, CODEC_BOOL),
     CODEC_TEXT_OF(job, reason),
+    CODEC_FIELD(job, origin, CODEC_STRUCT, .of = &job_origin_codec),
     CODEC_LIST_OF(job, ckpts, ckpt_codec, TIDE_CKPTS_MAX),
     CODEC_LIST_OF(job, recoveries, recovery_codec, RECOVERIES_MAX),
     CODEC_LIST_OF(job, events, event_codec, TIDE_EVENTS_MAX),

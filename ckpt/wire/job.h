@@ -13,6 +13,8 @@
 /* How ranks find each other beyond the torchrun environment, which every rank gets. */
 enum job_launcher { LAUNCHER_PMIX, LAUNCHER_NONE, LAUNCHERS };
 
+#define CKPT_ID_MAX (TIDE_NAME_MAX + 21) /* "JOB/7" */
+
 struct job_spec {
     char name[TIDE_NAME_MAX + 1];
     struct strlist argv;          /* argv[0] is looked up in PATH, or relative to cwd if it holds a slash */
@@ -33,6 +35,7 @@ struct job_spec {
     uint64_t cut_deadline_ms;     /* a cut not sealed by then, slow steps not counted, is aborted; 0: the default */
     uint64_t start_deadline_ms;   /* a generation whose ranks are not all started by then has failed; 0: the default */
     unsigned cut_mode;            /* enum cut_mode (ckpt/cut/mode.h); what the program declares goes before it */
+    char restore_from[CKPT_ID_MAX + 1]; /* "JOB/7" or "JOB", its newest: what the first generation starts from; empty: the beginning */
 };
 
 #define SPEC_CKPT_KEEP_DEFAULT 3u
@@ -68,6 +71,8 @@ struct ckpt {
     bool pinned;            /* kept until it is unpinned */
     uint64_t held_until_ms; /* kept until then, by the leader's wall clock; 0: not held */
     bool unwanted;          /* condemned by hand: no rule takes it back */
+    bool imported;          /* no generation of this log recorded it: it was found in a store */
+    bool inherited;         /* it is another job's (job.origin), which this one goes on from: no object of it is this one's to delete */
     bool memory_only;       /* sealed while another was being stored: no node was told to store it (yet) */
     uint64_t condemned_ms;  /* wall clock of the leader; 0: it is not condemned */
     struct strlist nodes; /* nodes[i] held the ranks of node rank i when it was recorded */
@@ -117,6 +122,15 @@ struct recovery {
 };
 extern const struct codec recovery_codec;
 
+/* Whose checkpoint a job goes on from. */
+struct job_origin {
+    char job[TIDE_NAME_MAX + 1];
+    char uid[TIDE_UID_CHARS + 1]; /* empty: it began at the beginning */
+    uint64_t cut;                 /* that job's id of it; here it has the same */
+    char store[TIDE_PATH_MAX + 1];
+};
+extern const struct codec job_origin_codec;
+
 struct job {
     char uid[TIDE_UID_CHARS + 1]; /* tells this job from an earlier one of the same name */
     struct job_spec spec;
@@ -135,6 +149,7 @@ struct job {
     bool all_started;       /* every rank of this generation was started */
     bool all_stepped;       /* … and has made a step */
     char reason[TIDE_TEXT_MAX + 1]; /* why in this state */
+    struct job_origin origin;
     LIST_OF(struct ckpt) ckpts;         /* oldest first */
     LIST_OF(struct recovery) recoveries; /* oldest first */
     LIST_OF(struct event) events;       /* oldest first */

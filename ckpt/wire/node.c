@@ -236,6 +236,7 @@ static const struct codec_field assignment_fields[] = {
     CODEC_FIELD(assignment, restore_generation, CODEC_U64),
     CODEC_TEXT_OF(assignment, restore_manifest_key),
     CODEC_TEXT_OF(assignment, restore_manifest),
+    CODEC_TEXT_OF(assignment, restore_store),
     CODEC_FIELD(assignment, protect_cut, CODEC_U64),
     CODEC_FIELD(assignment, cut, CODEC_STRUCT, .of = &cut_order_codec),
     CODEC_FIELD(assignment, upload, CODEC_STRUCT, .of = &cut_order_codec),

@@ -259,6 +259,7 @@ struct assignment {
     uint64_t restore_generation; /* that recorded it */
     char restore_manifest_key[TIDE_PATH_MAX + 1]; /* empty: only in arenas */
     char restore_manifest[DIGEST_HEX_CHARS + 1];
+    char restore_store[TIDE_PATH_MAX + 1]; /* where that lies; empty: in `store` */
     uint64_t protect_cut;    /* newest sealed cut: its slot must not be overwritten */
     struct cut_order cut;
     struct cut_order upload; /* with a cut to record: the one that is being stored beside it. Else that is `cut` */

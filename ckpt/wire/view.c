@@ -110,6 +110,21 @@ static const struct codec_field pin_fields[] = {
 };
 CODEC_DEFINE(pin_request_codec, pin_request, "pin request", pin_fields);
 
+static const struct codec_field import_fields[] = {
+    CODEC_NAME_OF(ckpt_import, job, .required = true),
+    CODEC_TEXT_OF(ckpt_import, uid, .required = true),
+    CODEC_FIELD(ckpt_import, cut, CODEC_U64, .required = true),
+    CODEC_FIELD(ckpt_import, generation, CODEC_U64, .required = true),
+    CODEC_FIELD(ckpt_import, step, CODEC_U64, .required = true),
+    CODEC_FIELD(ckpt_import, world_size, CODEC_U32, .required = true),
+    CODEC_TEXT_OF(ckpt_import, key, .required = true),
+    CODEC_TEXT_OF(ckpt_import, digest, .required = true),
+    CODEC_FIELD(ckpt_import, raw_bytes, CODEC_U64),
+    CODEC_FIELD(ckpt_import, stored_bytes, CODEC_U64),
+    CODEC_TEXT_OF(ckpt_import, store, .required = true),
+};
+CODEC_DEFINE(ckpt_import_codec, ckpt_import, "import", import_fields);
+
 static const struct codec_field transfer_fields[] = {
     CODEC_FIELD(transfer_request, to, CODEC_U64),
 };

@@ -112,6 +112,19 @@ struct rollback_request {
 };
 extern const struct codec rollback_request_codec;
 
+/* POST /v1/imports: a checkpoint that is in a store, as its manifest says */
+struct ckpt_import {
+    char job[TIDE_NAME_MAX + 1];
+    char uid[TIDE_UID_CHARS + 1];
+    uint64_t cut, generation, step;
+    uint32_t world_size;
+    char key[TIDE_PATH_MAX + 1];         /* of the manifest */
+    char digest[DIGEST_HEX_CHARS + 1];   /* of that object */
+    uint64_t raw_bytes, stored_bytes;
+    char store[TIDE_PATH_MAX + 1];
+};
+extern const struct codec ckpt_import_codec;
+
 /* POST /v1/jobs/{job}/checkpoints/{cut}/pin; empty: until it is unpinned */
 struct pin_request {
     uint64_t for_ms; /* hold it for so long */

@@ -32,11 +32,12 @@ enum tide_status ckpt_find(const struct cli *cli, struct job_view *ret_view, jso
 }
 
 /* --store, else the job's, else the cluster's. ret_url holds TIDE_PATH_MAX + 1 bytes. */
-static enum tide_status store_url(const struct cli *cli, const struct job *job, char *ret_url, struct fault *fault)
+static enum tide_status store_url(const struct cli *cli, const struct job *job, const struct ckpt *ckpt, char *ret_url, struct fault *fault)
 {
     struct cluster_view cluster;
-    if (cli->options.store != NULL || job->spec.store[0] != '\0') {
-        text_copy(ret_url, TIDE_PATH_MAX + 1, cli->options.store ? cli->options.store : job->spec.store);
+    const char *own = ckpt != NULL && ckpt->inherited ? job->origin.store : job->spec.store;
+    if (cli->options.store != NULL || own[0] != '\0') {
+        text_copy(ret_url, TIDE_PATH_MAX + 1, cli->options.store ? cli->options.store : own);
         return TIDE_OK;
     }
     enum tide_status status =
@@ -49,7 +50,7 @@ static enum tide_status store_url(const struct cli *cli, const struct job *job, 
 }
 
 /* Opening creates a missing directory, which would only turn "not on this machine" into "no such object". */
-static enum tide_status store_open_there(const char *url, struct store **ret_store, struct fault *fault)
+enum tide_status store_open_there(const char *url, struct store **ret_store, struct fault *fault)
 {
     static const char hint[] = "run it on a machine that sees the store, or name the store with --store URL";
     const char *dir = strncmp(url, "file://", 7) == 0 ? url + 7 : url[0] == '/' ? url : NULL;
@@ -62,10 +63,10 @@ static enum tide_status store_open_there(const char *url, struct store **ret_sto
     return status;
 }
 
-enum tide_status job_store_open(const struct cli *cli, const struct job *job, char *ret_url, struct store **ret_store,
-                                struct fault *fault)
+enum tide_status job_store_open(const struct cli *cli, const struct job *job, const struct ckpt *ckpt, char *ret_url,
+                                struct store **ret_store, struct fault *fault)
 {
-    enum tide_status status = store_url(cli, job, ret_url, fault);
+    enum tide_status status = store_url(cli, job, ckpt, ret_url, fault);
     if (status == TIDE_OK && ret_url[0] == '\0')
         return fault_set(fault, TIDE_E_STATE, "its checkpoints are in memory only; submit it with --store URL to have them stored",
                          "job %s has no store", job->spec.name);

@@ -11,9 +11,12 @@
 /* The checkpoint that the words name, with its job. On success the caller releases ret_view and ret_json. */
 MUST_USE enum tide_status ckpt_find(const struct cli *cli, struct job_view *ret_view, json_t **ret_json,
                                     const struct ckpt **ret_ckpt, struct fault *fault);
-/* The store that --store names, else the job's, else the cluster's. ret_url holds TIDE_PATH_MAX + 1 bytes. */
-MUST_USE enum tide_status job_store_open(const struct cli *cli, const struct job *job, char *ret_url, struct store **ret_store,
-                                         struct fault *fault);
+/* The store that --store names, else the job's, or of an inherited checkpoint (NULL: of none) that of whose it is, else the
+ * cluster's. ret_url holds TIDE_PATH_MAX + 1 bytes. */
+MUST_USE enum tide_status job_store_open(const struct cli *cli, const struct job *job, const struct ckpt *ckpt, char *ret_url,
+                                         struct store **ret_store, struct fault *fault);
+/* One that must be there already. */
+MUST_USE enum tide_status store_open_there(const char *url, struct store **ret_store, struct fault *fault);
 /* How far a long read is, on a terminal. */
 struct meter {
     const char *what; /* "reading fashion/7" */

@@ -150,7 +150,7 @@ static enum tide_status check(const struct cli *cli, const struct job *job, cons
     if (ckpt->state != TIDE_CKPT_COMMITTED && ckpt->state != TIDE_CKPT_CORRUPT && ckpt->state != TIDE_CKPT_CONDEMNED)
         return fault_set(fault, TIDE_E_STATE, "only committed checkpoints are in the store",
                          "checkpoint %s/%" PRIu64 " is %s", job->spec.name, ckpt->cut, ckpt_state_names[ckpt->state]);
-    enum tide_status status = job_store_open(cli, job, url, &store, fault);
+    enum tide_status status = job_store_open(cli, job, ckpt, url, &store, fault);
     if (status != TIDE_OK)
         return status;
     char what[TIDE_NAME_MAX + 32];

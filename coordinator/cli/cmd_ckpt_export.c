@@ -43,7 +43,7 @@ static enum tide_status export_ckpt(const struct cli *cli, const struct job *job
     if (ckpt->manifest_key[0] == '\0' || ckpt->state == TIDE_CKPT_DROPPED)
         return fault_set(fault, TIDE_E_STATE, "only committed checkpoints are in the store",
                          "checkpoint %s/%" PRIu64 " is %s", job->spec.name, ckpt->cut, ckpt_state_names[ckpt->state]);
-    enum tide_status status = job_store_open(cli, job, url, &x->store, fault);
+    enum tide_status status = job_store_open(cli, job, ckpt, url, &x->store, fault);
     if (status != TIDE_OK)
         return status;
     status = manifest_read(x->store, ckpt->manifest_key, ckpt->manifest, &whole, &fault->err);

@@ -176,7 +176,7 @@ static enum tide_status dry_run(struct cli *cli, const struct job *job, struct f
     char url[TIDE_PATH_MAX + 1];
     struct survey survey;
     struct gc_look look = {.survey = &survey, .job = job};
-    enum tide_status status = job_store_open(cli, job, url, &look.store, fault);
+    enum tide_status status = job_store_open(cli, job, NULL, url, &look.store, fault);
     if (status != TIDE_OK)
         return status;
     progress_show("looking for objects of %s in %s", job->spec.name, url);

@@ -79,6 +79,7 @@ int cmd_ckpt_pin(struct cli *cli); /* and hold, which sets for_ms */
 int cmd_ckpt_unpin(struct cli *cli);
 int cmd_ckpt_gc(struct cli *cli);
 int cmd_ckpt_export(struct cli *cli);
+int cmd_ckpt_import(struct cli *cli);
 int cmd_rollback(struct cli *cli);
 int cmd_node_list(struct cli *cli);
 int cmd_node_show(struct cli *cli);

@@ -129,6 +129,13 @@ static const struct option gc_rows[] = {
 };
 static TABLE(gc_table, "Options", gc_rows);
 
+static const struct option import_rows[] = {
+    {.name = "verify", .kind = OPTION_FLAG, AT(verify), .help = "read every byte of each before it is registered, not its manifests alone"},
+    {.name = "dry-run", .letter = 'n', .kind = OPTION_FLAG, AT(dry_run),
+     .help = "register nothing; tell what there is, and what is wrong with it"},
+};
+static TABLE(import_table, "Options", import_rows);
+
 static const struct option check_rows[] = {
     {.name = "bytes", .kind = OPTION_NUMBER, .value = "N", AT(bytes), .min = 1, .max = CHECK_BYTES_MAX,
      .preset = "33554432",
@@ -280,6 +287,14 @@ const struct command commands[] = {
                 "program registered. What safetensors has no word for (opaque bytes, 8-bit floats of whatever kind) is U8. Reads "
                 "the store from this machine and checks every byte; a file is there under its name only when it is whole. Files that "
                 "are there already are never replaced."},
+    {.group = "ckpt", .name = "import", .brief = "make the checkpoints in a store known to this cluster", .args = "URL [JOB]",
+     .args_min = 1, .args_max = 2, .complete = COMPLETE_DIR, .run = cmd_ckpt_import, SET(&import_table, &output_table),
+     .details = "Those of another cluster, or of this one before its coordinators' state was lost. Lists the store from this machine "
+                "and reads the manifests of each checkpoint; what stands is listed from then on under the job that made it, which is "
+                "shown as imported, and is kept until it is unpinned. What is damaged, of a newer format, or leads to objects of "
+                "another job is refused, and nothing of it is registered. tidemark run --restore-from JOB/CKPT starts a job that goes "
+                "on from one. The agents read the store by the same URL. The cluster that made them is not asked, and may still "
+                "delete them."},
     {.group = "ckpt", .name = "pin", .brief = "keep a checkpoint until it is unpinned", CKPT_ARG, .run = cmd_ckpt_pin,
      SET(&output_table),
      .details = "Whatever the job's --ckpt-keep says. One that is condemned already is kept again."},

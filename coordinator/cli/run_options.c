@@ -58,6 +58,9 @@ static const struct option saving_rows[] = {
      .help = "of older ones keep those with ids N, 2N, 3N (or, where that is missing, the next), or the first of each DURATION"},
     {.name = "ckpt-grace", .kind = OPTION_DURATION, .value = "DURATION", AT(ckpt_grace_ms), .preset = "60s",
      .help = "a checkpoint that is no longer kept is deleted so much later; tidemark ckpt pin takes it back until then"},
+    {.name = "restore-from", .kind = OPTION_TEXT, .value = "JOB[/CKPT]", AT(restore_from), .complete = COMPLETE_CKPT,
+     .help = "go on from a committed checkpoint of another job of as many ranks, its newest if none is named, instead of the "
+             "beginning; see tidemark ckpt import"},
     {.name = "store", .kind = OPTION_TEXT, .value = "URL", AT(store), .complete = COMPLETE_DIR,
      .help = "where checkpoints are durable: s3://BUCKET/PREFIX, or a directory that every node sees (default: the cluster's)"},
     {.name = "cut-deadline", .kind = OPTION_DURATION, .value = "DURATION", AT(cut_deadline_ms), .preset = "30s",

@@ -191,10 +191,24 @@ static enum tide_status check_alone(const struct options *o, const struct job_sp
     if (o->standalone && spec->spares != 0)
         return fault_set(fault, TIDE_E_INVALID, "leave --standalone away to run on a cluster",
                          "--standalone has no spare nodes");
+    if (o->standalone && o->restore_from != NULL)
+        return fault_set(fault, TIDE_E_INVALID, "leave --standalone away to run on a cluster",
+                         "--standalone has a cluster of its own, which knows no other job to restore from");
     if (o->keep_state && !o->standalone)
         return fault_set(fault, TIDE_E_INVALID, NULL, "--keep-state belongs to --standalone");
     if (o->wait && o->follow)
         return fault_set(fault, TIDE_E_INVALID, "--follow waits too", "--wait and --follow cannot be used together");
+    return TIDE_OK;
+}
+
+static enum tide_status build_origin(const struct options *o, struct job_spec *spec, struct fault *fault)
+{
+    if (o->restore_from == NULL)
+        return TIDE_OK;
+    if (strlen(o->restore_from) > CKPT_ID_MAX || o->restore_from[0] == '\0')
+        return fault_set(fault, TIDE_E_INVALID, "write JOB/7, or JOB for its newest", "--restore-from \"%.80s\" names no checkpoint",
+                         o->restore_from);
+    text_copy(spec->restore_from, sizeof spec->restore_from, o->restore_from);
     return TIDE_OK;
 }
 
@@ -220,6 +234,8 @@ enum tide_status run_spec_build(const struct options *o, const struct strlist *a
         status = build_keep_every(o, &spec, fault);
     if (status == TIDE_OK)
         status = build_name(o, args, machine, &spec, fault);
+    if (status == TIDE_OK)
+        status = build_origin(o, &spec, fault);
     if (status == TIDE_OK)
         status = build_paths(o, machine, &spec, fault);
     if (status == TIDE_OK)

@@ -27,6 +27,7 @@ static const struct handler handlers[COMMAND_KINDS] = {
     [CMD_CKPT_PIN] = {apply_CKPT_PIN, TARGET_JOB, 1},
     [CMD_CKPT_UNPIN] = {apply_CKPT_UNPIN, TARGET_JOB, 1},
     [CMD_CKPT_GC] = {apply_CKPT_GC, TARGET_JOB, 1},
+    [CMD_CKPT_IMPORT] = {apply_CKPT_IMPORT, TARGET_NONE, 2},
     [CMD_CKPT_EXPIRE] = {apply_CKPT_EXPIRE, TARGET_VERDICT, 1},
     [CMD_NODE_REGISTER] = {apply_NODE_REGISTER, TARGET_NONE},
     [CMD_NODE_DRAIN] = {apply_NODE_DRAIN, TARGET_NONE},
@@ -63,6 +64,8 @@ static const struct handler handlers[COMMAND_KINDS] = {
 
 static uint32_t spec_level(const struct job_spec *spec)
 {
+    if (spec->restore_from[0] != '\0')
+        return 2;
     return spec->ckpt_keep_every != 0 || spec->ckpt_keep_every_ms != 0 || spec->ckpt_grace_ms != 0;
 }
 

@@ -37,7 +37,7 @@ void ckpt_drop(struct change *change, struct ckpt *ckpt, const char *reason)
     if (record->rollback_cut == ckpt->cut)
         record->rollback_cut = 0;
     /* A sealed one may have left objects behind, too: shards that were stored before it was dropped. */
-    if (job_store(change->state, record)[0] != '\0' && !ckpt->memory_only)
+    if (job_store(change->state, record)[0] != '\0' && !ckpt->memory_only && !ckpt->inherited)
         strlist_add_number(&record->purge, ckpt->cut);
     ckpt->state = TIDE_CKPT_DROPPED;
     ckpt->pinned = ckpt->unwanted = ckpt->memory_only = false;
@@ -110,6 +110,10 @@ static enum tide_status check_drop(struct change *change, const struct ckpt *ckp
                        "generation %" PRIu64 " of job %s starts from checkpoint %" PRIu64
                        "; drop it when all ranks make steps",
                        record->job.generation, name, ckpt->cut);
+    if (ckpt_lent(change->state, &record->job, ckpt->cut) && !change->command->force)
+        return err_set(change->err, TIDE_E_STATE,
+                       "another job goes on from checkpoint %s/%" PRIu64 " and has none of its own to start from instead; wait until it "
+                       "has, or drop it with --force", name, ckpt->cut);
     if (ckpt_kept_by_hand(ckpt) && !change->command->force)
         return err_set(change->err, TIDE_E_STATE, "checkpoint %s/%" PRIu64 " is %s; tidemark ckpt unpin %s/%" PRIu64 " first", name,
                        ckpt->cut, ckpt->pinned ? "pinned" : "held", name, ckpt->cut);
@@ -249,6 +253,19 @@ static void memory_lost(struct change *change, struct ckpt *ckpt)
         ckpt_drop(change, ckpt, event->text);
 }
 
+/* Who asked to go on from a checkpoint does not want to begin at the beginning instead. */
+static bool origin_lost(struct change *change)
+{
+    struct job *job = &change->job->job;
+    if (job->origin.uid[0] == '\0' || job_newest_restorable(job, UINT64_MAX) != NULL)
+        return false;
+    TEXT(job->reason, "it was to go on from checkpoint %" PRIu64 " of job %s, which cannot be restored, and has no other: %s",
+         job->origin.cut, job->origin.job, change->command->event.text);
+    job->exit_status = 1;
+    gen_stop(change, TIDE_JOB_FAILED);
+    return true;
+}
+
 enum tide_status apply_CKPT_CORRUPT(struct change *change)
 {
     const struct command *command = change->command;
@@ -275,6 +292,8 @@ enum tide_status apply_CKPT_CORRUPT(struct change *change)
     else
         memory_lost(change, ckpt);
     store_next(change);
+    if (origin_lost(change))
+        return TIDE_OK;
     gen_end(change, &why);
     place_spares(change->state);
     job_waiting_refresh(change);

@@ -68,7 +68,7 @@ static enum tide_status check_name_free(struct change *change)
 }
 
 /* Ended jobs make room; those that still have objects to delete go last. */
-static enum tide_status make_room(struct change *change)
+enum tide_status jobs_make_room(struct change *change)
 {
     struct state *state = change->state;
     if (state->jobs.count < TIDE_JOBS_MAX)
@@ -91,10 +91,14 @@ enum tide_status apply_JOB_SUBMIT(struct change *change)
     struct job_spec spec;
     codec_copy(&job_spec_codec, &command->spec, &spec);
     enum tide_status status = check_spec(&spec, change->err);
+    struct ckpt from = {0};
+    struct job_origin origin = {0};
     if (status == TIDE_OK)
         status = check_name_free(change);
+    if (status == TIDE_OK && spec.restore_from[0] != '\0')
+        status = origin_find(change->state, &spec, &from, &origin, change->err);
     if (status == TIDE_OK)
-        status = make_room(change);
+        status = jobs_make_room(change);
     if (status != TIDE_OK) {
         codec_release(&job_spec_codec, &spec);
         return status;
@@ -105,6 +109,8 @@ enum tide_status apply_JOB_SUBMIT(struct change *change)
     text_copy(record->log_key, sizeof record->log_key, command->token);
     record->job.next_cut = 1;
     record->job.submitted_ms = command->at_ms;
+    if (from.cut != 0)
+        origin_take(&record->job, &from, &origin);
     change->job = record;
     event_add(change, EVENT_SUBMITTED, NULL, -1, 0, "submitted: %u rank%s on %u node%s, %u spare%s", job_world_size(&spec),
               job_world_size(&spec) == 1 ? "" : "s", spec.nnodes, spec.nnodes == 1 ? "" : "s", spec.spares,

@@ -74,7 +74,7 @@ static void drop_surplus(struct change *change)
     }
 }
 
-static size_t list_stored(const struct job_record *record, struct retain_item *items)
+static size_t list_stored(const struct state *state, const struct job_record *record, struct retain_item *items)
 {
     const struct job *job = &record->job;
     size_t count = 0;
@@ -82,7 +82,8 @@ static size_t list_stored(const struct job_record *record, struct retain_item *i
         const struct ckpt *ckpt = &job->ckpts.items[i];
         if (!is_stored(ckpt))
             continue;
-        bool used = job_restoring_from(record, ckpt->cut) || record->rollback_cut == ckpt->cut;
+        bool used = job_restoring_from(record, ckpt->cut) || record->rollback_cut == ckpt->cut ||
+                    ckpt_lent(state, job, ckpt->cut);
         items[count++] = (struct retain_item){.cut = ckpt->cut,
                                               .at_ms = ckpt->opened_ms,
                                               .pinned = ckpt_kept_by_hand(ckpt),
@@ -119,7 +120,7 @@ static void condemn_unkept(struct change *change)
     struct retain_item *items = mem_array(job->ckpts.count, sizeof *items);
     enum retain_why *why = mem_array(job->ckpts.count, sizeof *why);
     char text[TIDE_TEXT_MAX + 1];
-    size_t count = list_stored(change->job, items);
+    size_t count = list_stored(change->state, change->job, items);
     retain(&rule, items, count, why);
     rule_text(spec, text);
     for (size_t i = 0; i < count; i++) {
@@ -268,8 +269,11 @@ enum tide_status apply_CKPT_EXPIRE(struct change *change)
     return TIDE_OK;
 }
 
+/* Of an imported job the log that knows what is whose is elsewhere. */
 void job_sweep(struct change *change)
 {
+    if (change->job->job.state == TIDE_JOB_IMPORTED)
+        return;
     if (job_store(change->state, change->job)[0] != '\0')
         purge_again(change->job, PURGE_SWEEP, change->revision);
 }

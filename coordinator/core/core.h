@@ -149,7 +149,9 @@ const struct revocation *state_revoked(const struct state *state, const char *wh
     X(TOKEN_REMOVE, "token_remove")   /* text: name of the token */                             \
     X(CERT_REVOKE, "cert_revoke")     /* text: what, as in struct revocation */                 \
     X(CERT_ALLOW, "cert_allow")       /* text: the same: it counts again */                     \
-    X(CLUSTER_LEVEL, "cluster_level") /* level: every member of the group can follow */
+    X(CLUSTER_LEVEL, "cluster_level") /* level: every member of the group can follow */       \
+    X(CKPT_IMPORT, "ckpt_import")     /* job, uid, cut, generation, step: of a manifest; key, digest: of the object; bytes, stored; \
+                                         store; spec: name, nnodes: ranks */
 
 enum command_kind {
 #define X(symbol, name) CMD_##symbol,
@@ -207,7 +209,8 @@ enum tide_status apply(struct state *state, const struct command *command, uint6
  *
  *   0  versions that knew of no levels: a checkpoint that its job's rule does not keep is dropped at once
  *   1  it is condemned first, and has its grace; pins, holds and the search for orphans; the health of nodes
- *   2  cuts are sealed in memory while another is being stored, and the newest of them is stored next */
+ *   2  cuts are sealed in memory while another is being stored, and the newest of them is stored next;
+ *      checkpoints that were found in a store; jobs that go on from those of others */
 
 /* The lowest level at which this may be proposed: there are no members then that could not read it. */
 uint32_t command_level(const struct command *command);

@@ -175,6 +175,14 @@ void store_begin(struct job_record *record, struct ckpt *ckpt);
 void store_next(struct change *change);
 /* cmd_ckpt.c: delete a checkpoint on purpose. */
 void ckpt_drop(struct change *change, struct ckpt *ckpt, const char *reason);
+/* cmd_job.c: room for one more job; ended ones make it. */
+enum tide_status jobs_make_room(struct change *change);
+/* cmd_import.c: the checkpoint that a new job is to go on from (spec->restore_from), and whose it is. */
+enum tide_status origin_find(const struct state *state, const struct job_spec *spec, struct ckpt *ret_ckpt, struct job_origin *ret_origin,
+                             struct err *err);
+void origin_take(struct job *job, const struct ckpt *ckpt, const struct job_origin *origin);
+/* cmd_import.c: does another job, that has not ended, go on from it, and may it have to start from it again? */
+bool ckpt_lent(const struct state *state, const struct job *job, uint64_t cut);
 /* cmd_token.c: the tokens a new cluster begins with; all or none. */
 enum tide_status tokens_take(struct change *change);
 /* cmd_keep.c: condemn what the job's rule does not keep, and take back what it does. */

@@ -137,8 +137,13 @@ static enum tide_status check_ckpt(const struct job_record *record, const struct
     const struct job *job = &record->job;
     if (ckpt->cut == 0 || ckpt->cut >= job->next_cut || (before != NULL && before->cut >= ckpt->cut))
         return BROKEN("job %s: checkpoint %" PRIu64 " is out of order", job->spec.name, ckpt->cut);
-    if (ckpt->generation == 0 || ckpt->generation > job->generation || ckpt->step == 0 || ckpt->attempt == 0 ||
-        ckpt->attempt > (ckpt->epoch != 0 ? CUT_COLOURED_ATTEMPTS_MAX : CUT_ATTEMPTS_MAX) || ckpt->nodes.count != job->spec.nnodes)
+    bool foreign = ckpt->imported || ckpt->inherited;
+    if (foreign && (ckpt->nodes.count != 0 || ckpt->manifest[0] == '\0' || ckpt->imported != (job->state == TIDE_JOB_IMPORTED) ||
+                    (ckpt->inherited && (job->origin.uid[0] == '\0' || job->origin.cut != ckpt->cut))))
+        return BROKEN("job %s: checkpoint %" PRIu64 " is not its own, and of nobody else", job->spec.name, ckpt->cut);
+    if (ckpt->generation == 0 || (ckpt->generation > job->generation && !ckpt->inherited) || ckpt->step == 0 || ckpt->attempt == 0 ||
+        ckpt->attempt > (ckpt->epoch != 0 ? CUT_COLOURED_ATTEMPTS_MAX : CUT_ATTEMPTS_MAX) ||
+        (ckpt->nodes.count != job->spec.nnodes && !foreign))
         return BROKEN("job %s: checkpoint %" PRIu64 " has generation %" PRIu64 ", step %" PRIu64 ", attempt %u, %zu nodes",
                       job->spec.name, ckpt->cut, ckpt->generation, ckpt->step, ckpt->attempt, ckpt->nodes.count);
     if (ckpt->state == TIDE_CKPT_OPEN &&

@@ -313,6 +313,28 @@ static void delete_pin(void *context, struct http_request *request)
         api_propose(context, request, &command);
 }
 
+static void post_import(void *context, struct http_request *request)
+{
+    struct command command = {.kind = CMD_CKPT_IMPORT};
+    struct ckpt_import found;
+    if (!api_take_body(request, &ckpt_import_codec, CODEC_STRICT, &found))
+        return;
+    text_copy(command.job, sizeof command.job, found.job);
+    text_copy(command.uid, sizeof command.uid, found.uid);
+    text_copy(command.key, sizeof command.key, found.key);
+    text_copy(command.digest, sizeof command.digest, found.digest);
+    text_copy(command.store, sizeof command.store, found.store);
+    command.cut = found.cut;
+    command.generation = found.generation;
+    command.step = found.step;
+    command.bytes = found.raw_bytes;
+    command.stored = found.stored_bytes;
+    text_copy(command.spec.name, sizeof command.spec.name, found.job);
+    command.spec.nnodes = found.world_size;
+    api_propose(context, request, &command);
+    codec_release(&ckpt_import_codec, &found);
+}
+
 static void post_gc(void *context, struct http_request *request)
 {
     struct command command = {.kind = CMD_CKPT_GC};
@@ -479,6 +501,7 @@ const struct http_route api_routes[] = {
     {"POST", "/v1/jobs/{job}/checkpoints/{cut}/pin", post_pin, ROLE_OPERATOR},
     {"DELETE", "/v1/jobs/{job}/checkpoints/{cut}/pin", delete_pin, ROLE_OPERATOR},
     {"POST", "/v1/jobs/{job}/gc", post_gc, ROLE_OPERATOR},
+    {"POST", "/v1/imports", post_import, ROLE_OPERATOR},
     {"GET", "/v1/nodes", get_nodes, ROLE_VIEWER},
     {"GET", "/v1/nodes/{node}", get_node, ROLE_VIEWER},
     {"POST", "/v1/nodes/{node}/drain", post_drain, ROLE_OPERATOR},

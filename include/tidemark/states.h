@@ -5,7 +5,8 @@
 /* The states people meet, with the word that stands in the API, the logs and the CLI. */
 
 /* pending: waits for nodes. running: a generation is launching or running. restarting: the old generation is being
- * fenced. stopping: cancelled or failed, ranks are being ended. The last three are final. */
+ * fenced. stopping: cancelled or failed, ranks are being ended. The others are final. imported: nothing of it ever ran on this
+ * cluster; its checkpoints were found in a store. */
 #define TIDE_JOB_STATE_MAP(X)    \
     X(PENDING, "pending")        \
     X(RUNNING, "running")        \
@@ -13,7 +14,8 @@
     X(STOPPING, "stopping")      \
     X(SUCCEEDED, "succeeded")    \
     X(FAILED, "failed")          \
-    X(CANCELLED, "cancelled")
+    X(CANCELLED, "cancelled")    \
+    X(IMPORTED, "imported")
 
 /* ready: heartbeats arrive. lost: lease gone, its generation was given up. drained: by hand or for its health, no new ranks. */
 #define TIDE_NODE_STATE_MAP(X) \

@@ -147,7 +147,7 @@ static void store_and_fetch(struct fake_step *step, uint64_t cut)
     assert_int_equal(stage_commit(store, "bench", TEST_UID, &order, key, digest, &err), TIDE_OK);
     codec_release(&cut_order_codec, &order);
     begin = seconds();
-    assert_int_equal(stage_fetch(store, key, digest, elsewhere, 1, 0, &err), TIDE_OK);
+    assert_int_equal(stage_fetch(store, key, digest, NULL, elsewhere, 1, 0, &err), TIDE_OK);
     result("stage", "fetch", (double)BYTES / MB / (seconds() - begin), "MB/s", -1, -1);
     store_close(store);
     test_dir_remove(dir);

@@ -293,7 +293,7 @@ static void commit(void)
 
 static void get_one(struct rank *rank)
 {
-    rank->status = stage_fetch(task.store, task.key, task.digest, task.arena, rank->number, 0, &rank->err);
+    rank->status = stage_fetch(task.store, task.key, task.digest, NULL, task.arena, rank->number, 0, &rank->err);
 }
 
 static void tell(const struct cost *cost)

@@ -112,7 +112,7 @@ static void is_whole(uint64_t cut)
     unsigned char *want = mem_alloc(CHUNK_BYTES);
     char *aside = mem_format("%s/%llu", elsewhere, (unsigned long long)cut);
     commit_key_of(cut, key);
-    assert_int_equal(stage_fetch(real, key, digests[cut], aside, 0, 0, &err), TIDE_OK);
+    assert_int_equal(stage_fetch(real, key, digests[cut], NULL, aside, 0, 0, &err), TIDE_OK);
     slot_path(aside, 0, 0, path);
     assert_int_equal(slot_map(path, 0, &slot, &err), TIDE_OK);
     for (unsigned i = 0; i < CHUNKS; i++) {

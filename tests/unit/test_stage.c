@@ -92,13 +92,44 @@ static void what_was_recorded_comes_back(void **state)
     for (uint32_t rank = 0; rank < WORLD; rank++) {
         /* Twice: the second finds it there. */
         for (int i = 0; i < 2; i++)
-            assert_int_equal(stage_fetch(store, commit_key, commit_digest, elsewhere, rank, 0, &err), TIDE_OK);
+            assert_int_equal(stage_fetch(store, commit_key, commit_digest, NULL, elsewhere, rank, 0, &err), TIDE_OK);
         slots_equal(arena, 1, elsewhere, 0, rank);
         assert_int_equal(stage_find(arena, rank, TEST_UID, CUT, 1, &slot, here, &err), TIDE_OK);
         assert_int_equal(stage_find(elsewhere, rank, TEST_UID, CUT, 1, &slot, there, &err), TIDE_OK);
         assert_string_equal(here, there);
     }
-    assert_int_equal(stage_fetch(store, commit_key, commit_digest, elsewhere, WORLD, 0, &err), TIDE_E_NOT_FOUND);
+    assert_int_equal(stage_fetch(store, commit_key, commit_digest, NULL, elsewhere, WORLD, 0, &err), TIDE_E_NOT_FOUND);
+}
+
+/* Of a job of another uid: the slot is its own, whole by digests of its own, and nothing it stores refers to the other's packs. */
+static void another_job_restores_it(void **state)
+{
+    (void)state;
+    static const char other[] = "ffeeddccbbaa9988";
+    struct err err = {0};
+    char hex[DIGEST_HEX_CHARS + 1];
+    uint32_t slot;
+    arena_path from, to;
+    struct slot a, b;
+    struct stage_shard shard;
+    struct strlist keys = {0};
+    save();
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(stage_fetch(store, commit_key, commit_digest, other, elsewhere, 0, 0, &err), TIDE_OK);
+    assert_int_equal(stage_find(elsewhere, 0, TEST_UID, CUT, 1, &slot, hex, &err), TIDE_E_NOT_FOUND);
+    assert_int_equal(stage_find(elsewhere, 0, other, CUT, 1, &slot, hex, &err), TIDE_OK);
+    slot_path(arena, 0, 1, from);
+    slot_path(elsewhere, 0, 0, to);
+    assert_int_equal(slot_map(from, 0, &a, &err), TIDE_OK);
+    assert_int_equal(slot_map(to, 0, &b, &err), TIDE_OK);
+    assert_int_equal(a.header->data_bytes, b.header->data_bytes);
+    assert_memory_equal(a.data, b.data, a.header->data_bytes);
+    slot_unmap(&a);
+    slot_unmap(&b);
+    assert_int_equal(stage_store(store, elsewhere, 0, 0, "other", other, CUT, &shard, &err), TIDE_OK);
+    assert_int_equal(store_list(store, "n/", &keys, &err), TIDE_OK);
+    assert_int_equal(keys.count, 0);
+    strlist_release(&keys);
 }
 
 static void everything_may_be_done_twice(void **state)
@@ -140,7 +171,7 @@ static void large_shards_have_several_packs(void **state)
     test_add_shard(&order, 0, &shard);
     assert_int_equal(stage_commit(store, "job", TEST_UID, &order, commit_key, commit_digest, &err), TIDE_OK);
     codec_release(&cut_order_codec, &order);
-    assert_int_equal(stage_fetch(store, commit_key, commit_digest, elsewhere, 0, 0, &err), TIDE_OK);
+    assert_int_equal(stage_fetch(store, commit_key, commit_digest, NULL, elsewhere, 0, 0, &err), TIDE_OK);
     slots_equal(arena, 0, elsewhere, 0, 0);
 }
 
@@ -202,7 +233,7 @@ static int damage_is_harmless(uint32_t rank)
     struct said said = {0};
     uint32_t slot;
     char hex[DIGEST_HEX_CHARS + 1];
-    enum tide_status status = stage_fetch(store, commit_key, commit_digest, elsewhere, rank, 0, &err);
+    enum tide_status status = stage_fetch(store, commit_key, commit_digest, NULL, elsewhere, rank, 0, &err);
     if (status == TIDE_OK) {
         slots_equal(arena, 1, elsewhere, 0, rank);
         return 0;
@@ -265,10 +296,10 @@ static void short_and_lost_objects_are_told(void **state)
     assert_int_equal(stage_check(store, commit_key, commit_digest, listen_to, &said, &verdict, &err), TIDE_OK);
     assert_int_equal(verdict.bad, 1);
     assert_non_null(strstr(said.last, "1.json"));
-    assert_int_equal(stage_fetch(store, commit_key, "00000000000000000000000000000000", elsewhere, 0, 0, &err),
+    assert_int_equal(stage_fetch(store, commit_key, "00000000000000000000000000000000", NULL, elsewhere, 0, 0, &err),
                      TIDE_E_CORRUPT);
     assert_non_null(strstr(err.text, "COMMIT"));
-    assert_int_equal(stage_fetch(store, "m/none/COMMIT", "", elsewhere, 0, 0, &err), TIDE_E_NOT_FOUND);
+    assert_int_equal(stage_fetch(store, "m/none/COMMIT", "", NULL, elsewhere, 0, 0, &err), TIDE_E_NOT_FOUND);
 }
 
 static void a_fetch_that_was_cut_short_is_done_again(void **state)
@@ -278,17 +309,17 @@ static void a_fetch_that_was_cut_short_is_done_again(void **state)
     arena_path path;
     struct slot slot;
     save();
-    assert_int_equal(stage_fetch(store, commit_key, commit_digest, elsewhere, 0, 0, &err), TIDE_OK);
+    assert_int_equal(stage_fetch(store, commit_key, commit_digest, NULL, elsewhere, 0, 0, &err), TIDE_OK);
     slot_path(elsewhere, 0, 0, path);
     assert_int_equal(slot_map(path, 1, &slot, &err), TIDE_OK);
     slot.header->state = SLOT_RECORDING;
     memset(slot.data + 100, 0x55, 5000);
     slot_unmap(&slot);
-    assert_int_equal(stage_fetch(store, commit_key, commit_digest, elsewhere, 0, 0, &err), TIDE_OK);
+    assert_int_equal(stage_fetch(store, commit_key, commit_digest, NULL, elsewhere, 0, 0, &err), TIDE_OK);
     slots_equal(arena, 1, elsewhere, 0, 0);
     /* Damage under a header that says all is well is repaired too. */
     test_flip(path, 2 * SLOT_HEADER_BYTES + 9, 1);
-    assert_int_equal(stage_fetch(store, commit_key, commit_digest, elsewhere, 0, 0, &err), TIDE_OK);
+    assert_int_equal(stage_fetch(store, commit_key, commit_digest, NULL, elsewhere, 0, 0, &err), TIDE_OK);
     slots_equal(arena, 1, elsewhere, 0, 0);
 }
 
@@ -300,13 +331,13 @@ static void memory_that_runs_out_is_an_error(void **state)
     unsigned failed = 0;
     for (unsigned long n = 1; n < 24; n++) {
         mem_fail_at(n);
-        enum tide_status status = stage_fetch(store, commit_key, commit_digest, elsewhere, 0, (uint32_t)n % 2, &err);
+        enum tide_status status = stage_fetch(store, commit_key, commit_digest, NULL, elsewhere, 0, (uint32_t)n % 2, &err);
         mem_fail_at(0);
         assert_true(status == TIDE_OK || status == TIDE_E_NOMEM);
         failed += status != TIDE_OK;
     }
     assert_true(failed >= 4);
-    assert_int_equal(stage_fetch(store, commit_key, commit_digest, elsewhere, 0, 0, &err), TIDE_OK);
+    assert_int_equal(stage_fetch(store, commit_key, commit_digest, NULL, elsewhere, 0, 0, &err), TIDE_OK);
     slots_equal(arena, 1, elsewhere, 0, 0);
 }
 
@@ -352,7 +383,7 @@ static void a_golden_store_is_restored(const struct golden *golden)
     struct stage_verdict verdict = {0};
     assert_int_equal(store_dir_open(golden->dir, STORE_DIR_DEFAULT, &old, &err), TIDE_OK);
     for (uint32_t rank = 0; rank < 2; rank++) {
-        assert_int_equal(stage_fetch(old, GOLDEN_COMMIT, NULL, elsewhere, rank, 0, &err), TIDE_OK);
+        assert_int_equal(stage_fetch(old, GOLDEN_COMMIT, NULL, NULL, elsewhere, rank, 0, &err), TIDE_OK);
         test_record(arena, rank, 0, 5, golden->regions, golden->count, 2);
         slots_equal(arena, 0, elsewhere, 0, rank);
     }
@@ -414,6 +445,7 @@ int main(int argc, char **argv)
         return write_golden(argv[2]);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(what_was_recorded_comes_back, setup, teardown),
+        cmocka_unit_test_setup_teardown(another_job_restores_it, setup, teardown),
         cmocka_unit_test_setup_teardown(everything_may_be_done_twice, setup, teardown),
         cmocka_unit_test_setup_teardown(large_shards_have_several_packs, setup, teardown),
         cmocka_unit_test_setup_teardown(commits_are_whole_or_refused, setup, teardown),

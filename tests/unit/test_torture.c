@@ -196,7 +196,7 @@ static int fetch_fails(uint32_t rank)
     char hex[DIGEST_HEX_CHARS + 1];
     slot_sum_path(elsewhere, rank, 0, path);
     unlink(path); /* else it is found to be there */
-    enum tide_status status = stage_fetch(store, commit_key, commit_digest, elsewhere, rank, 0, &err);
+    enum tide_status status = stage_fetch(store, commit_key, commit_digest, NULL, elsewhere, rank, 0, &err);
     if (status == TIDE_OK) {
         slots_equal(rank);
         return 0;
