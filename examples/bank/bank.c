@@ -3,6 +3,7 @@
 /* Messages that are on their way at a checkpoint, and a program that notices when one is lost or comes twice.
  *
  *     tidemark run -n 4 -- bank --transfers 20000
+ *     tidemark run -n 4 -- bank --until FILE        until that file is there
  *
  * The branches have no common step: each works at its own pace, and tide_step tells when its ledger is whole. A checkpoint holds
  * each ledger as it was in some tide_step of its branch, and the transfers that were sent and not received in between; after
@@ -57,12 +58,18 @@ static bool options_parse(int argc, char **argv, struct options *options)
     *options = (struct options){
         .transfers = TRANSFERS_DEFAULT, .padding_max = PADDING_DEFAULT, .seed = 1, .pace = 2, .tellers = 1};
     for (int i = 1; i < argc; i += 2) {
-        if (i + 1 >= argc || !number_option(argv[i], argv[i + 1], options)) {
-            fprintf(stderr, "usage: bank [--transfers N] [--padding WORDS] [--seed N] [--pause-us N] [--pace N] [--tellers 1..%d]\n",
+        if (i + 1 < argc && strcmp(argv[i], "--until") == 0) {
+            options->until = argv[i + 1];
+        } else if (i + 1 >= argc || !number_option(argv[i], argv[i + 1], options)) {
+            fprintf(stderr,
+                    "usage: bank [--transfers N | --until FILE] [--padding WORDS] [--seed N] [--pause-us N] [--pace N] "
+                    "[--tellers 1..%d]\n",
                     TELLERS_MAX);
             return false;
         }
     }
+    if (options->until)
+        options->transfers = UINT64_MAX;
     return true;
 }
 
@@ -100,6 +107,15 @@ static void *teller_main(void *context)
 
 /* ---- the branch ---- */
 
+/* No teller is at work. */
+static void look_for_end(struct options *options)
+{
+    if (options->until == NULL || access(options->until, F_OK) != 0)
+        return;
+    options->transfers = 0;
+    options->until = NULL;
+}
+
 static bool all_sent(const struct bank *bank)
 {
     bool all = true;
@@ -114,6 +130,7 @@ static void work(struct bank *bank, struct tide *tide, struct teller *teller)
         pthread_rwlock_wrlock(&bank->open);
         if (tide_step(tide, ++bank->ledger.step) != TIDE_OK)
             give_up(bank, "tide_step", tide_error_text(tide));
+        look_for_end(&bank->options);
         if (all_sent(bank) && !bank->ledger.closed)
             teller_close(teller);
         pthread_rwlock_unlock(&bank->open);

@@ -13,6 +13,7 @@
 
 struct options {
     uint64_t transfers;     /* of each teller */
+    const char *until;      /* a file, or NULL: there is no end to them until it is there */
     uint64_t padding_max;   /* words */
     uint64_t seed;
     uint64_t pause_us;      /* on average, between steps */
