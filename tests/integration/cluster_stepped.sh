@@ -67,7 +67,7 @@ expect_status 9 "ranks that number their steps otherwise make no checkpoint" sav
 expect "the rank that is ahead is named, and where it is" told other \
     "within [0-9]+ ms, with rank [0-2] at step [0-9]+ and rank 3 at 100[0-9]+, did not come to that step: rank 0 on n1"
 wait_for 60 "job other to train" job_newest_step other
-echo $((ENDS_AT - AHEAD + SCENARIO_LAST_STEPS)) >"$CLUSTER_DIR/other.new" && mv "$CLUSTER_DIR/other.new" "$CLUSTER_DIR/other.until"
+echo $((ENDS_AT - AHEAD + LAST_STEPS)) >"$CLUSTER_DIR/other.new" && mv "$CLUSTER_DIR/other.new" "$CLUSTER_DIR/other.until"
 expect "training went on all the same" job_succeeds other
 expect "with one start" cluster_job_is other '.job.restarts == 0'
 
