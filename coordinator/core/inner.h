@@ -130,6 +130,10 @@ void room_init(struct room *room, const struct state *state);
 void room_release(struct room *room);
 /* Would place() find every node? */
 bool room_for(struct room *room, const struct job_record *record);
+/* … if so many nodes of those went to other jobs? */
+bool room_for_others(struct room *room, const struct job_record *record, uint32_t others);
+/* Of how many of its nodes are its ranks to go elsewhere? */
+uint32_t room_away(const struct room *room, const struct job_record *record);
 /* "waits for nodes: needs 4 with 1 free slot each, 3 are there; lost: n3; drained: n4; without room: n5" */
 void place_explain(struct room *room, const struct job_record *record, char *to, size_t size);
 

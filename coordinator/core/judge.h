@@ -227,6 +227,7 @@ struct judging {
     struct command_list *commands;
     uint64_t next_ns;
     struct room room; /* made when first asked for */
+    uint32_t moved; /* nodes that jobs need which this round moves for their nodes' health */
     bool drains_counted, may_drain; /* … and so is whether one more node may be drained for its health */
 };
 

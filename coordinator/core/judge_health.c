@@ -125,13 +125,28 @@ static bool judge_stuck(struct judging *judging, const struct job_record *record
     return true;
 }
 
+/* Of several jobs on a node that failed no more are moved than there are places for: those that are on their way have theirs first. */
+static bool has_place(struct judging *judging, const struct job_record *record)
+{
+    struct room *room = judge_room(judging);
+    uint32_t others = judging->moved;
+    for (size_t i = 0; i < judging->state->jobs.count; i++) {
+        const struct job_record *other = &judging->state->jobs.items[i];
+        if (job_active(other) && other->phase == GEN_PHASE_FENCING && room_for(room, other))
+            others += room_away(room, other);
+    }
+    return room_for_others(room, record, others);
+}
+
 bool judge_unfit(struct judging *judging, const struct job_record *record, const struct track *track, const struct gen_scan *scan)
 {
     bool nothing = scan->failed_node == NULL && scan->stuck.node == NULL;
-    if (judging->state->level == 0 || nothing || health_keeps(judge_room(judging), record) != NULL)
+    if (judging->state->level == 0 || nothing || health_keeps(judge_room(judging), record) != NULL || !has_place(judging, record))
         return false;
-    if (scan->failed_node == NULL)
-        return judge_stuck(judging, record, track, scan);
-    fail_unfit(judging, record, scan);
+    if (scan->failed_node != NULL)
+        fail_unfit(judging, record, scan);
+    else if (!judge_stuck(judging, record, track, scan))
+        return false;
+    judging->moved += room_away(judge_room(judging), record);
     return true;
 }

@@ -66,12 +66,28 @@ static uint32_t usable(const struct room *room, const struct job_spec *spec)
     return count;
 }
 
-bool room_for(struct room *room, const struct job_record *record)
+bool room_for_others(struct room *room, const struct job_record *record, uint32_t others)
 {
     shift(room, record, false);
-    bool enough = usable(room, &record->job.spec) >= record->job.spec.nnodes;
+    bool enough = usable(room, &record->job.spec) >= record->job.spec.nnodes + others;
     shift(room, record, true);
     return enough;
+}
+
+bool room_for(struct room *room, const struct job_record *record)
+{
+    return room_for_others(room, record, 0);
+}
+
+uint32_t room_away(const struct room *room, const struct job_record *record)
+{
+    uint32_t count = 0;
+    for (size_t i = 0; i < record->job.nodes.count; i++) {
+        bool found;
+        size_t at = state_node_index(room->state, record->job.nodes.items[i], &found);
+        count += !found || room->slots[at] == 0;
+    }
+    return count;
 }
 
 uint32_t place_used(const struct state *state, const char *node)

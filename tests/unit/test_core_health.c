@@ -309,6 +309,39 @@ static void health_moves_no_ranks_without_a_place_for_them(void **context)
 }
 
 /* A probe that finds the same everywhere is likelier ill than all nodes are. */
+/* Two jobs there, and a place for one of them. */
+static void health_moves_no_more_jobs_than_there_are_places_for(void **context)
+{
+    (void)context;
+    struct world w;
+    world_init(&w);
+    world_nodes(&w, 2, 2);
+    node_order(&w, CMD_NODE_DRAIN, "n2");
+    submit(&w, "a", 1, 0, 1);
+    submit(&w, "b", 1, 0, 1);
+    run(&w, 1000);
+    node_order(&w, CMD_NODE_RESUME, "n2");
+    submit(&w, "c", 1, 0, 1); /* of n2 one slot is left */
+    run(&w, 1000);
+    assert_string_equal(job_of(&w, "a")->nodes.items[0], "n1");
+    assert_string_equal(job_of(&w, "b")->nodes.items[0], "n1");
+    assert_string_equal(job_of(&w, "c")->nodes.items[0], "n2");
+    fake_of(&w, "n1")->fact = bad(TIDE_HEALTH_FAILED, 10);
+    run(&w, 5000);
+    assert_int_equal(state_node(&w.state, "n1")->health, TIDE_HEALTH_FAILED);
+    assert_state(&w, "a", "running");
+    assert_state(&w, "b", "running");
+    assert_int_equal(job_of(&w, "a")->generation + job_of(&w, "b")->generation, 3);
+    /* There is another place: who stayed has it. */
+    assert_int_equal(order(&w, CMD_JOB_CANCEL, "c", 0), TIDE_OK);
+    run(&w, 5000);
+    assert_state(&w, "a", "running");
+    assert_state(&w, "b", "running");
+    assert_string_equal(job_of(&w, "a")->nodes.items[0], "n2");
+    assert_string_equal(job_of(&w, "b")->nodes.items[0], "n2");
+    world_release(&w);
+}
+
 static void health_drains_a_quarter_at_most(void **context)
 {
     (void)context;
@@ -550,6 +583,7 @@ int main(void)
         cmocka_unit_test(ranks_that_cannot_go_on_get_another_generation),
         cmocka_unit_test(health_ends_no_training_without_a_restart_left),
         cmocka_unit_test(health_moves_no_ranks_without_a_place_for_them),
+        cmocka_unit_test(health_moves_no_more_jobs_than_there_are_places_for),
         cmocka_unit_test(health_drains_a_quarter_at_most),
         cmocka_unit_test(one_that_was_spared_is_used_when_there_is_no_other),
         cmocka_unit_test(what_is_milder_does_not_take_the_place_of_what_is_worse),
