@@ -227,8 +227,7 @@ static void bookmark_arrives(struct world *w, struct args *args)
     struct host *h;
     struct step_model *step;
     struct rank_model *rank = next_rank(w, args, &h, &step);
-    struct cut_bookmark bookmark = {.epoch = args->step, .count = args->number, .recorded = args->slot};
-    if (rank != NULL && cut_rank_bookmark(&rank->letters.cut, rank->rank - 1, &bookmark))
+    if (rank != NULL && cut_rank_bookmark(&rank->letters.cut, rank->rank - 1, args->step, args->number))
         release_held(rank);
 }
 
@@ -244,11 +243,7 @@ void colour_send(struct world *w, const struct host *h, const struct step_model 
     struct args args = about(w, h, step, to);
     if (to >= l->cut.world)
         return;
-    struct cut_bookmark bookmark;
-    if (cut_rank_bookmark_due(&l->cut, to, &bookmark)) {
-        args.step = bookmark.epoch;
-        args.number = bookmark.count;
-        args.slot = (uint32_t)bookmark.recorded;
+    if (cut_rank_bookmark_due(&l->cut, to, &args.step, &args.number)) {
         later(w, way(w), bookmark_arrives, args);
         cut_rank_bookmark_told(&l->cut, to);
     }

@@ -424,8 +424,6 @@ int comms_init(void)
     if (error == MPI_SUCCESS)
         error = real.Comm_split(MPI_COMM_WORLD, 0, inside.rank, &inside.leaders);
     if (error == MPI_SUCCESS)
-        error = asks_init();
-    if (error == MPI_SUCCESS)
         error = real.Comm_split(MPI_COMM_SELF, 0, 0, &inside.self);
     if (error == MPI_SUCCESS)
         error = PMPI_Comm_set_errhandler(inside.self, MPI_ERRORS_RETURN);

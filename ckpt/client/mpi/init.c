@@ -109,9 +109,6 @@ static void leave(void)
             real.Test(&barrier, &together, MPI_STATUS_IGNORE);
         inside_pause(&spins);
     }
-    bookmarks_receive();
-    asks_forget(0);
-    asks_forget(1);
     link_finish();
     inside.on = false;
     inside.quick = NEVER;

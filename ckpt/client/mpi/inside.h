@@ -50,15 +50,13 @@ struct parcel {
     struct cut_message message;
     struct comm *comm;
     struct parcel *prev, *next; /* in the order in which they were matched */
-    unsigned char *data; /* NULL until it is fetched */
+    unsigned char *data;
     uint64_t bytes;
-    MPI_Message found;        /* no byte of it is taken, and its sender sees no receive: MPI_MESSAGE_NULL where one has begun */
     MPI_Request fetching;     /* MPI_REQUEST_NULL: whole */
     struct request *request;  /* the receive that gets it */
     struct request *expected; /* a receive of MPI's that gets it; nothing else is known yet */
     bool log;                 /* not in the log yet */
     bool count;               /* of the old colour, and not counted yet */
-    bool wanted;              /* … without a request: MPI_Mrecv */
     bool given;               /* the program has it */
 };
 
@@ -67,17 +65,14 @@ struct copy {
     struct copy *next;
     MPI_Request real;
     struct request *request; /* a synchronous one, that waits for it */
-    uint32_t to;             /* … whose receiver, in the world, is asked (ask.c) */
-    int ask_tag;
-    uint64_t ask_ns; /* … then */
-    bool asked, asked_late;
+    uint64_t give_up_ns;     /* … so long */
     size_t bytes;
     unsigned char data[];
 };
 
 /* What one rank was told last of how many messages it had been sent. */
 struct bookmark {
-    struct cut_bookmark words;
+    uint64_t words[2];
     MPI_Request real;
 };
 
@@ -111,8 +106,6 @@ struct inside {
     MPI_Comm self;          /* hands what is queued to the program */
     MPI_Comm bookmarks;
     struct bookmark *told; /* one per rank of the world */
-    bool untold;           /* there was no room for one */
-    MPI_Comm asks[2];      /* of the colour of what is asked for */
     MPI_Comm leaders;      /* of the world: makes those communicators that MPI makes by messages with the program's tags */
     MPI_Errhandler twin_errors; /* of all twins */
     struct tide_mpi_host host;
@@ -242,10 +235,6 @@ void made_collective(uint64_t key);
 int send_begin(enum send_mode mode, const void *buffer, int count, MPI_Datatype type, int to, int tag, struct comm *comm,
                struct request *request, MPI_Request *ret_real);
 void copies_progress(void);
-/* A synchronous one is received. */
-void copy_paid(struct copy *copy);
-/* Behind a flip: to all that anything was ever sent to. */
-void bookmarks_tell(void);
 /* All bookmarks are on their way. */
 bool bookmarks_sent(void);
 int send_wait(enum send_mode mode, const void *buffer, int count, MPI_Datatype type, int to, int tag, struct comm *comm);
@@ -276,8 +265,6 @@ void receives_take_back(void);
 void receives_requeue(void);
 /* Those that wait in our queues go to MPI in the colour of the day, in order of posting. */
 void receives_to_mpi(void);
-/* Those that MPI has, in order of posting. NULL: none. Free with mem_free. */
-struct request **receives_in_mpi(size_t *ret_count);
 /* Before a call that waits for others, and behind it. */
 void receives_park(void);
 void receives_unpark(void);
@@ -352,8 +339,6 @@ void parcels_forget(struct comm *comm);
 
 /* Look at the page, do what it says, take what has arrived. */
 void progress(void);
-/* Those that have come. */
-void bookmarks_receive(void);
 /* At the end of a call: where nothing is to do any more, calls may be quick again. */
 void settle_quick(void);
 /* Around a call of MPI's that waits for others, and in which nothing is polled: receives that wait are parked. True: leave.
@@ -369,26 +354,6 @@ void look_once(void);
 void flip(uint64_t epoch, bool recorded);
 /* The record of this epoch is void. */
 void give_up(const char *why);
-
-/* ---- ask.c ---- */
-
-int asks_init(void);
-/* The sender: a copy waits, another does not; ask, and pay those whose receivers have answered. */
-void ask_later(struct copy *copy, const struct comm *comm, int to, int tag);
-void ask_not(const struct comm *comm, int to, int tag);
-void asks_progress(void);
-/* Closed: all receives are where MPI finds them. */
-void asks_drop(void);
-/* The receiver, in whose calls we look: whoever asks for a receive that MPI has in the other colour is told. */
-void asks_answer(void);
-/* … before a call in which we do not, and behind it. */
-void asks_offer(void);
-void asks_withdraw(void);
-/* No answer counts any more: at a flip, and when all is settled. */
-void answers_forget(void);
-/* What was asked and nobody waits for: what was asked in the attempt before, whose end each sender has seen before it was armed
- * for the next; all when the program ends. */
-void asks_forget(unsigned colour);
 
 /* ---- early.c ---- */
 

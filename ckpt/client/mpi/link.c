@@ -68,17 +68,6 @@ static enum tide_status refuse(char *why, size_t size, enum tide_status status, 
     return status;
 }
 
-/* One that is complete may not have been asked for yet. */
-static bool synchronous_under_way(void)
-{
-    bool any = false;
-    for (uint32_t i = 0; i < requests.used; i++) {
-        struct request *request = &requests.arena[i];
-        any |= request->kind == REQUEST_SEND && request->mode == SEND_SYNCHRONOUS && !request_advance(request);
-    }
-    return any;
-}
-
 static enum tide_status may(char *why, size_t size)
 {
     const bool reposted = inside.host.flags & TIDE_MPI_REQUESTS_REPOSTED;
@@ -100,10 +89,6 @@ static enum tide_status may(char *why, size_t size)
         inside.unrepeatable_unnoted = false;
     if (unrepeatable_why())
         return refuse(why, size, TIDE_E_STATE, unrepeatable_why());
-    if (synchronous_under_way())
-        return refuse(why, size, TIDE_E_STATE,
-                      "a synchronous MPI send is under way at the safe point, and to save its message would tell the program "
-                      "that it is received; complete it before tide_step");
     if (inside.matched)
         return refuse(why, size, TIDE_E_STATE, "a message found by MPI_Mprobe is not received yet");
     if (inside.windows_shared)

@@ -3,6 +3,8 @@
 
 #include "ckpt/client/mpi/inside.h"
 
+#define BOOKMARK_WORDS 2
+
 /* ---- the page ---- */
 
 static void publish(void)
@@ -38,10 +40,8 @@ void flip(uint64_t epoch, bool recorded)
 {
     inside.quick = NEVER;
     receives_take_back();
-    answers_forget();
     cut_rank_flip(&inside.cut, epoch, recorded);
     comms_colour();
-    asks_forget(inside.cut.colour ^ 1);
     receives_requeue();
     inside.logging = recorded;
     inside.uncoloured = NULL;
@@ -51,7 +51,6 @@ void flip(uint64_t epoch, bool recorded)
         parcels_progress();
     }
     publish();
-    bookmarks_tell();
 }
 
 /* Settled: nothing of the old colour comes any more. Those in the queues came first, and stay there for whoever wants them.
@@ -61,7 +60,6 @@ static void release(void)
     parcels_release_all();
     parcels_progress();
     receives_to_mpi();
-    answers_forget();
     inside.logging = false;
     atomic_store(&inside.page->ended_epoch, inside.cut.epoch);
 }
@@ -75,10 +73,8 @@ static void look(void)
     unsigned acts = cut_rank_look(&inside.cut, &now);
     if (acts & CUT_ACT_RELEASE)
         release();
-    if (acts & CUT_ACT_PLAIN) {
+    if (acts & CUT_ACT_PLAIN)
         comms_free_late();
-        asks_drop();
-    }
     if (acts & CUT_ACT_POLLING) {
         inside.uncoloured = NULL;
         atomic_store(&inside.page->polling_epoch, inside.cut.aim);
@@ -88,15 +84,15 @@ static void look(void)
     inside.seen = seen;
 }
 
-void bookmarks_receive(void)
+static void bookmarks_receive(void)
 {
-    struct cut_bookmark bookmark;
+    uint64_t bookmark[BOOKMARK_WORDS];
     int found = 0;
     MPI_Status status;
     while (real.Iprobe(MPI_ANY_SOURCE, MPI_ANY_TAG, inside.bookmarks, &found, &status) == MPI_SUCCESS && found) {
-        real.Recv(&bookmark, (int)sizeof bookmark, MPI_BYTE, status.MPI_SOURCE, status.MPI_TAG, inside.bookmarks,
+        real.Recv(bookmark, (int)sizeof bookmark, MPI_BYTE, status.MPI_SOURCE, status.MPI_TAG, inside.bookmarks,
                   MPI_STATUS_IGNORE);
-        if (cut_rank_bookmark(&inside.cut, (uint32_t)status.MPI_SOURCE, &bookmark))
+        if (cut_rank_bookmark(&inside.cut, (uint32_t)status.MPI_SOURCE, bookmark[0], bookmark[1]))
             parcels_release((uint32_t)status.MPI_SOURCE);
     }
 }
@@ -113,15 +109,11 @@ void progress(void)
         parcels_progress();
         atomic_store(&inside.page->arrived_before, inside.cut.arrived_before);
     } else {
-        if (cut_rank_polls(&inside.cut))
-            asks_answer();
         if (inside.parcels.next != &inside.parcels)
             parcels_progress();
         if (inside.unheld)
             receives_progress();
     }
-    if (inside.untold)
-        bookmarks_tell();
     if (inside.copies)
         copies_progress();
 }
@@ -144,7 +136,6 @@ void blocked_leave(void)
 {
     inside_lock();
     inside.blocked--;
-    asks_withdraw();
     receives_unpark();
     progress();
     settle_quick();
@@ -164,10 +155,8 @@ void look_once(void)
 /* Where a thread is in such a call, what waits is parked whenever nobody else looks. */
 void settle_quick(void)
 {
-    if (UNLIKELY(inside.blocked)) {
+    if (UNLIKELY(inside.blocked))
         receives_park();
-        asks_offer();
-    }
     bool idle = inside.cut.state == CUT_RANK_IDLE || inside.cut.state == CUT_RANK_FINISHED;
     bool nothing = inside.queued == 0 && inside.parcels.next == &inside.parcels && inside.copies == NULL &&
                    inside.unheld == 0 && !inside.many_threads;

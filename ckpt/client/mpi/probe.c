@@ -163,7 +163,6 @@ int MPI_Mrecv(void *buffer, int count, MPI_Datatype type, MPI_Message *message, 
     }
     inside_lock();
     struct comm *comm = request->comm;
-    request->parcel->wanted = true;
     while (!parcel_whole(request->parcel))
         inside_pause(&spins);
     int error = parcel_give(request->parcel, buffer, count, type, &own);

@@ -272,11 +272,6 @@ void receives_to_mpi(void)
     mem_free(list);
 }
 
-struct request **receives_in_mpi(size_t *ret_count)
-{
-    return receives_that(in_mpi, ret_count);
-}
-
 void receives_park(void)
 {
     size_t count = 0;

@@ -66,8 +66,6 @@ struct request {
     bool own_type : 1;   /* `type` is a duplicate, made when the program freed its own */
     bool taken_back : 1; /* QUEUED, and in no queue yet */
     bool unheld : 1;     /* freed by the program while under way: gone when done */
-    bool offered : 1;    /* a sender who asks for it is answered by MPI */
-    bool answered : 1;   /* a sender was told of it */
 
     struct parcel *parcel; /* the message it gets */
     struct copy *copy;     /* of a synchronous send */

@@ -52,13 +52,11 @@ static enum went wait_on(struct world *world, struct rank *rank, struct ireq *ir
         shell_attend(world, rank);
     if (shell_test(world, rank, ireq)) {
         uint32_t message = ireq->message, posted = ireq->posted;
-        unsigned kind = ireq->kind;
+        bool received = ireq->kind == OP_IRECV;
         cut_rank_not_held(&rank->cut);
         shell_seen(rank, ireq);
-        if (kind == OP_IRECV)
+        if (received)
             deliver(world, rank, message, posted, opened);
-        else if (kind == OP_ISEND)
-            check_sent(world, rank, message);
         return WENT_DONE;
     }
     if (!first && rank->plain)
@@ -185,8 +183,6 @@ static enum went op_mprobe(struct world *world, struct rank *rank, const struct 
         shell_early(world, rank, op->comm, op->source, op->tag);
         return first ? wait_begins(rank, NULL, false) : WENT_POLLS;
     }
-    if (rank->mprobed != NULL && !rank->mprobed->matched)
-        shell_imrecv(world, rank->mprobed);
     if (rank->mprobed != NULL && !rank->mprobed->whole)
         return WENT_POLLS;
     deliver(world, rank, rank->probed_id, rank->posted++, op);

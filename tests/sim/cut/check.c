@@ -5,13 +5,6 @@
 #include "ckpt/base/mem.h"
 #include "tests/sim/cut/sim.h"
 
-/* A synchronous send is complete. */
-void check_sent(struct world *world, struct rank *rank, uint32_t message)
-{
-    if (world->program->messages[message].mode == SEND_SYNCHRONOUS && !world->begun[message])
-        violation(world, "rank %u: its synchronous message %u is complete before its receive has begun", rank->self, message);
-}
-
 void check_received(struct world *world, struct rank *rank, uint32_t message, unsigned comm, int32_t source, int32_t tag)
 {
     if (message == NONE32) {

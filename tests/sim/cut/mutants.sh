@@ -22,14 +22,8 @@ mutants()
 none                            -                -
 no_colour                       rank.c           s/    rank->colour \^= 1;\n//
 colour_is_the_epoch             rank.c           s/rank->colour \^= 1;/rank->colour = epoch & 1;/
-no_bookmark                     rank.c           s/\.count = p->due_count/.count = 0/
-bookmark_too_high               rank.c           s/\.count = p->due_count/.count = p->due_count + 1/
-all_have_recorded               rank.c           s/\.recorded = rank->recorded != 0/.recorded = 1/
-nobody_has_recorded             rank.c           s/\.recorded = rank->recorded != 0/.recorded = 0/
-bytes_before_the_sender_flips   rank.c           s/return CUT_BYTES_LATER;/return CUT_BYTES_TAKE;/
-bytes_of_who_has_no_record      rank.c           s/p->bookmark_recorded \? CUT_BYTES_TAKE : CUT_BYTES_NEVER/CUT_BYTES_TAKE/
-bytes_of_nobody                 rank.c           s/p->bookmark_recorded \? CUT_BYTES_TAKE : CUT_BYTES_NEVER/CUT_BYTES_NEVER/
-own_record_forgotten            rank.c           s/    self->bookmark_recorded = whole;\n//
+no_bookmark                     rank.c           s/    \*ret_count = p->due_count;/    *ret_count = 0;/
+bookmark_too_high               rank.c           s/    \*ret_count = p->due_count;/    *ret_count = p->due_count + 1;/
 bookmark_once_for_ever          rank.c           s/p->told_epoch == rank->epoch\)/p->told_epoch != 0)/
 believes_old_bookmarks          rank.c           s/p->bookmark_epoch == rank->epoch && //
 forgets_early_bookmarks         rank.c           s/epoch < rank->epoch\)/epoch != rank->epoch)/

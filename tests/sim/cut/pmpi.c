@@ -63,10 +63,8 @@ static void match(struct world *world, struct packet *packet, struct preq *to)
 {
     packet->matched = true;
     packet->to = to;
-    if (to != NULL) {
+    if (to != NULL)
         to->packet = packet;
-        world->begun[packet->message] = true;
-    }
     if (packet->mode == SEND_EAGER)
         on_whole(world, packet, 0);
     else
@@ -124,10 +122,10 @@ struct preq *pmpi_isend(struct world *world, struct rank *rank, uint32_t message
     return preq;
 }
 
-void pmpi_bookmark(struct world *world, struct rank *rank, uint32_t peer, const struct cut_bookmark *bookmark)
+void pmpi_bookmark(struct world *world, struct rank *rank, uint32_t peer, uint64_t epoch, uint64_t count)
 {
     struct packet *packet = world_alloc(world, sizeof *packet);
-    *packet = (struct packet){.message = NONE32, .src = rank->self, .dst = (uint8_t)peer, .bookmark = *bookmark};
+    *packet = (struct packet){.message = NONE32, .src = rank->self, .dst = (uint8_t)peer, .epoch = epoch, .count = count};
     transmit(world, packet, BOOKMARKS);
 }
 
@@ -187,14 +185,12 @@ struct packet *pmpi_improbe(struct world *world, struct rank *rank, unsigned com
                             int32_t tag)
 {
     struct endpoint *e = &world->endpoint[rank->self][comm][colour];
-    struct packet **at = find(e, source, tag);
-    return at != NULL ? take_out(e, at) : NULL;
-}
-
-void pmpi_imrecv(struct world *world, struct packet *packet)
-{
-    if (!packet->matched)
-        match(world, packet, NULL);
+    struct packet **at = find(e, source, tag), *packet;
+    if (at == NULL)
+        return NULL;
+    packet = take_out(e, at);
+    match(world, packet, NULL);
+    return packet;
 }
 
 struct packet *pmpi_next_bookmark(struct world *world, struct rank *rank)

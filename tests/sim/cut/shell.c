@@ -40,24 +40,9 @@ static void keep(struct world *world, struct rank *rank, struct keep with)
     rank->keep_last = &k->next;
 }
 
-/* It can be logged, or needs not be. */
-static bool keep_ready(struct world *world, struct rank *rank, struct keep *k)
+static bool keep_whole(struct keep *k)
 {
-    struct packet *packet = k->taken != NULL ? k->taken->packet : NULL;
-    if (packet == NULL)
-        return k->taken != NULL || k->whole;
-    if (packet->matched)
-        return packet->whole;
-    switch (cut_rank_bytes(&rank->cut, packet->src)) {
-    case CUT_BYTES_LATER:
-        return false;
-    case CUT_BYTES_TAKE:
-        pmpi_imrecv(world, packet);
-        return packet->whole;
-    default:
-        k->log = false;
-        return true;
-    }
+    return k->taken != NULL ? k->taken->packet == NULL || k->taken->packet->whole : k->whole;
 }
 
 static void keep_one(struct world *world, struct rank *rank, struct keep *k)
@@ -76,7 +61,7 @@ static void keep_one(struct world *world, struct rank *rank, struct keep *k)
  * nothing. */
 static void keep_on(struct world *world, struct rank *rank)
 {
-    while (rank->keep_first != NULL && keep_ready(world, rank, rank->keep_first)) {
+    while (rank->keep_first != NULL && keep_whole(rank->keep_first)) {
         struct keep *k = rank->keep_first;
         rank->keep_first = k->next;
         if (rank->keep_first == NULL)
@@ -112,26 +97,18 @@ static struct qmsg *qmsg_of(struct cut_message *message)
     return (struct qmsg *)message;
 }
 
-void shell_imrecv(struct world *world, struct packet *packet)
-{
-    world->begun[packet->message] = true;
-    pmpi_imrecv(world, packet);
-}
-
-static void give(struct world *world, struct ireq *ireq, struct qmsg *q)
+static void give(struct ireq *ireq, struct qmsg *q)
 {
     ireq->state = IREQ_QUEUED;
     ireq->got = q;
     ireq->message = q->id;
-    if (q->packet != NULL)
-        shell_imrecv(world, q->packet);
 }
 
-static void arrive(struct world *world, struct rank *rank, struct qmsg *q, unsigned comm)
+static void arrive(struct rank *rank, struct qmsg *q, unsigned comm)
 {
     struct cut_receive *receive = cut_queue_arrive(&rank->queue[comm], &q->message);
     if (receive != NULL)
-        give(world, receive->context, q);
+        give(receive->context, q);
 }
 
 static void to_mpi(struct world *world, struct rank *rank, struct ireq *ireq)
@@ -152,13 +129,13 @@ void shell_post(struct world *world, struct rank *rank, struct ireq *ireq, unsig
         struct cut_message *m = cut_queue_post(&rank->queue[comm], &ireq->receive);
         ireq->state = IREQ_DEFERRED;
         if (m != NULL)
-            give(world, ireq, qmsg_of(m));
+            give(ireq, qmsg_of(m));
         return;
     }
     struct cut_message *m = cut_queue_find(&rank->queue[comm], source, tag);
     if (m != NULL) {
         cut_queue_take(&rank->queue[comm], m);
-        give(world, ireq, qmsg_of(m));
+        give(ireq, qmsg_of(m));
         return;
     }
     to_mpi(world, rank, ireq);
@@ -172,7 +149,7 @@ static void release(struct rank *rank, uint32_t peer, struct world *world)
         struct cut_message *m;
         while ((m = cut_queue_release(&rank->queue[comm], peer)) != NULL) {
             cut_rank_released(&rank->cut, peer);
-            arrive(world, rank, qmsg_of(m), comm);
+            arrive(rank, qmsg_of(m), comm);
         }
     }
 }
@@ -191,7 +168,7 @@ static void take(struct world *world, struct rank *rank, struct packet *packet)
     }
     if (what != CUT_TAKE_DELIVER)
         keep(world, rank, (struct keep){.taken = q, .log = what == CUT_TAKE_LOG});
-    arrive(world, rank, q, packet->comm);
+    arrive(rank, q, packet->comm);
     if (what != CUT_TAKE_DELIVER && cut_rank_drained(&rank->cut, packet->src))
         release(rank, packet->src, world);
 }
@@ -218,7 +195,7 @@ static void bookmarks(struct world *world, struct rank *rank)
 {
     struct packet *b;
     while ((b = pmpi_next_bookmark(world, rank)) != NULL)
-        if (cut_rank_bookmark(&rank->cut, b->src, &b->bookmark))
+        if (cut_rank_bookmark(&rank->cut, b->src, b->epoch, b->count))
             release(rank, b->src, world);
 }
 
@@ -301,15 +278,6 @@ static uint64_t keep_unseen(struct world *world, struct rank *rank)
     return not_whole;
 }
 
-static void tell(struct world *world, struct rank *rank, uint32_t peer)
-{
-    struct cut_bookmark bookmark;
-    if (!cut_rank_bookmark_due(&rank->cut, peer, &bookmark))
-        return;
-    pmpi_bookmark(world, rank, peer, &bookmark);
-    cut_rank_bookmark_told(&rank->cut, peer);
-}
-
 void shell_flip(struct world *world, struct rank *rank, uint64_t epoch, bool recorded)
 {
     TRACE(world, "rank %u flips to %llu%s", rank->self, (unsigned long long)epoch, recorded ? " with a record" : "");
@@ -321,10 +289,6 @@ void shell_flip(struct world *world, struct rank *rank, uint64_t epoch, bool rec
     rank->page.sent_before = rank->cut.sent_before;
     rank->page.arrived_before = rank->cut.arrived_before;
     rank->page.epoch = rank->cut.epoch;
-    answers_forget(rank);
-    for (uint32_t peer = 0; peer < world->program->ranks; peer++)
-        if (cut_rank_has_sent(&rank->cut, peer))
-            tell(world, rank, peer);
     pump(world, rank);
 }
 
@@ -335,7 +299,7 @@ static void end_transition(struct world *world, struct rank *rank)
         struct cut_message *m;
         while ((m = cut_queue_release_any(&rank->queue[comm])) != NULL) {
             cut_rank_released(&rank->cut, m->peer);
-            arrive(world, rank, qmsg_of(m), comm);
+            arrive(rank, qmsg_of(m), comm);
         }
     }
     if (rank->keep_first != NULL)
@@ -348,7 +312,6 @@ static void end_transition(struct world *world, struct rank *rank)
             cut_queue_unpost(&rank->queue[q->comm], &q->receive);
             to_mpi(world, rank, q);
         }
-    answers_forget(rank);
     rank->page.ended_epoch = rank->cut.epoch;
 }
 
@@ -356,8 +319,6 @@ void shell_look(struct world *world, struct rank *rank)
 {
     struct cut_words words = rank->page.words;
     unsigned acts = cut_rank_look(&rank->cut, &words);
-    if (acts & CUT_ACT_PLAIN)
-        rank->asks = NULL;
     if (acts & CUT_ACT_RELEASE)
         end_transition(world, rank);
     if (acts & CUT_ACT_POLLING)
@@ -371,8 +332,6 @@ void shell_attend(struct world *world, struct rank *rank)
     if (cut_rank_matches(&rank->cut))
         pump(world, rank);
     shell_look(world, rank);
-    if (cut_rank_polls(&rank->cut) && !cut_rank_matches(&rank->cut))
-        asks_answer(world, rank);
 }
 
 /* ---- waiting ---- */
@@ -386,7 +345,7 @@ bool shell_test(struct world *world, struct rank *rank, struct ireq *ireq)
         if (ireq->kind == OP_ICOLL)
             return ireq->coll->ready[rank->self];
         if (ireq->kind == OP_ISEND)
-            return ireq->real->done || (ireq->copied && asks_done(world, rank, ireq));
+            return ireq->real->done || (ireq->copied && (ireq->until == 0 || world->now >= ireq->until));
         if (cut_rank_matches(&rank->cut) || !ireq->real->done)
             return false; /* taken over: harvest() tells */
         cut_rank_arrived(&rank->cut, ireq->real->packet->src);
@@ -426,14 +385,19 @@ void shell_early(struct world *world, struct rank *rank, unsigned comm, int32_t 
 void shell_send(struct world *world, struct rank *rank, struct ireq *ireq, uint32_t message)
 {
     const struct message *m = &world->program->messages[message];
-    tell(world, rank, m->dst);
+    uint64_t epoch, count;
+    if (cut_rank_bookmark_due(&rank->cut, m->dst, &epoch, &count)) {
+        pmpi_bookmark(world, rank, m->dst, epoch, count);
+        cut_rank_bookmark_told(&rank->cut, m->dst);
+    }
     cut_rank_sent(&rank->cut, m->dst);
     *ireq =
         (struct ireq){.state = IREQ_REAL, .kind = OP_ISEND, .message = message, .copied = cut_rank_copies(&rank->cut) != 0};
     ireq->real = pmpi_isend(world, rank, message, rank->cut.colour);
+    if (ireq->copied && m->mode == SEND_SYNCHRONOUS)
+        ireq->until = world->now + CUT_HOLD_MS * MS;
     if (!ireq->copied)
         return;
-    asks_sent(world, rank, ireq);
     if (rank->copies == rank->copy_room) {
         rank->copy_room = rank->copy_room ? 2 * rank->copy_room : 16;
         rank->copy = mem_grow(rank->copy, rank->copy_room, sizeof(struct preq *));
@@ -460,7 +424,6 @@ void shell_park(struct world *world, struct rank *rank)
 void shell_unpark(struct world *world, struct rank *rank)
 {
     for (struct ireq *q = rank->posted_list.next; q != &rank->posted_list; q = q->next) {
-        q->late = 0;
         if (q->state != IREQ_PARKED)
             continue;
         pmpi_cancel(world, q->real);
@@ -472,7 +435,7 @@ void shell_unpark(struct world *world, struct rank *rank)
         q->state = IREQ_DEFERRED;
         struct cut_message *m = cut_queue_post(&rank->queue[q->comm], &q->receive);
         if (m != NULL)
-            give(world, q, qmsg_of(m));
+            give(q, qmsg_of(m));
     }
 }
 
@@ -480,13 +443,9 @@ void shell_unpark(struct world *world, struct rank *rank)
 
 static bool may_record(struct world *world, struct rank *rank)
 {
-    for (uint32_t i = 0; i < REQUESTS_MAX; i++) {
-        struct slot *slot = &rank->slots[i];
-        if (slot->ireq != NULL && (!world->program->reposts || slot->op.kind == OP_ICOLL))
+    for (uint32_t i = 0; i < REQUESTS_MAX; i++)
+        if (rank->slots[i].ireq != NULL && (!world->program->reposts || rank->slots[i].op.kind == OP_ICOLL))
             return false;
-        if (is_synchronous(world, slot->ireq) && !shell_test(world, rank, slot->ireq))
-            return false;
-    }
     return !chance(world, world->lies.refuse);
 }
 
@@ -589,7 +548,7 @@ void shell_load(struct world *world, struct rank *rank, const struct record *fro
         q->message = (struct cut_message){.source = (int32_t)entry.source, .tag = entry.tag, .peer = m->src};
         if (entry.comm != world->program->comm[m->comm].id || entry.tag != m->tag)
             violation(world, "rank %u: the log has another message than was written", rank->self);
-        arrive(world, rank, q, m->comm);
+        arrive(rank, q, m->comm);
     }
     if (status != TIDE_OK)
         violation(world, "rank %u: %s", rank->self, err.text);

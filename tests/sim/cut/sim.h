@@ -86,10 +86,10 @@ struct packet {
     struct packet *next; /* in a list of what nobody has matched */
     uint32_t message;    /* NONE32: a bookmark */
     uint8_t src, dst, comm, colour, mode;
-    bool matched, whole; /* a receive of it has begun, and is complete */
+    bool matched, whole;
     int32_t source, tag;
     struct preq *from, *to;
-    struct cut_bookmark bookmark;
+    uint64_t epoch, count; /* of a bookmark */
 };
 
 /* A request of the real MPI. */
@@ -124,10 +124,8 @@ struct ireq {
     struct preq *real;
     struct qmsg *got;
     struct coll *coll;
-    uint64_t ask_at, ask_late_at; /* of a synchronous send, until it has asked */
-    bool copied, waits; /* waits: for its receive, or for an answer */
-    bool answered; /* a sender was told of it */
-    uint8_t late;  /* … and so many that have waited for long, in this call */
+    uint64_t until; /* of a synchronous send: then it is reported as complete */
+    bool copied;
 };
 
 struct qmsg {
@@ -144,14 +142,6 @@ struct keep {
     uint32_t id;       /* where it is known already */
     bool whole, log;
     bool counted; /* it had arrived before the flip */
-};
-
-/* Whether a receiver has posted a receive for a synchronous send. */
-struct ask {
-    struct ask *next;
-    uint8_t dst, comm;
-    int32_t tag;
-    bool late, answered, spent;
 };
 
 struct slot {
@@ -199,7 +189,6 @@ struct rank {
     struct cut_rank cut;
     struct cut_queue queue[COMMS_MAX];
     struct keep *keep_first, **keep_last;
-    struct ask *asks;
     uint32_t copies; /* of sends, under way */
     struct preq **copy;
     uint32_t copy_room;
@@ -298,7 +287,6 @@ struct world {
     /* The truth about each message: by whose receive, and as the how many-th of the receiver. */
     uint32_t *got_by, *got_as;
     int32_t *got_tag;              /* … and by what pattern */
-    bool *begun;                   /* the program has begun to receive it, or its sender was told that it is going to */
     struct record kept[RANKS_MAX]; /* a cut to restart from */
     bool has_kept;
     bool no_cuts;
@@ -326,14 +314,13 @@ void world_release(struct world *world);
 /* pmpi.c */
 void pmpi_begin(struct world *world);
 struct preq *pmpi_isend(struct world *world, struct rank *rank, uint32_t message, unsigned colour);
-void pmpi_bookmark(struct world *world, struct rank *rank, uint32_t peer, const struct cut_bookmark *bookmark);
+void pmpi_bookmark(struct world *world, struct rank *rank, uint32_t peer, uint64_t epoch, uint64_t count);
 struct preq *pmpi_irecv(struct world *world, struct rank *rank, unsigned comm, unsigned colour, int32_t source, int32_t tag);
 void pmpi_cancel(struct world *world, struct preq *preq);
 struct packet *pmpi_iprobe(struct world *world, struct rank *rank, unsigned comm, unsigned colour, int32_t source,
                            int32_t tag);
 struct packet *pmpi_improbe(struct world *world, struct rank *rank, unsigned comm, unsigned colour, int32_t source,
                             int32_t tag);
-void pmpi_imrecv(struct world *world, struct packet *packet); /* once or more */
 struct packet *pmpi_next_bookmark(struct world *world, struct rank *rank);
 struct coll *pmpi_coll(struct world *world, struct rank *rank, unsigned comm, uint64_t number, uint32_t root);
 
@@ -343,7 +330,6 @@ void shell_look(struct world *world, struct rank *rank);
 void shell_attend(struct world *world, struct rank *rank); /* look, and take what has come */
 void shell_flip(struct world *world, struct rank *rank, uint64_t epoch, bool recorded);
 void shell_post(struct world *world, struct rank *rank, struct ireq *ireq, unsigned comm, int32_t source, int32_t tag);
-void shell_imrecv(struct world *world, struct packet *packet); /* the program receives what it has probed */
 bool shell_test(struct world *world, struct rank *rank, struct ireq *ireq); /* true: done */
 void shell_seen(struct rank *rank, struct ireq *ireq);
 void shell_early(struct world *world, struct rank *rank, unsigned comm, int32_t source, int32_t tag);
@@ -355,13 +341,6 @@ void shell_leave(struct world *world, struct rank *rank);
 bool shell_finalize(struct world *world, struct rank *rank); /* true: it is over */
 void shell_load(struct world *world, struct rank *rank, const struct record *from);
 
-/* ask.c */
-void asks_sent(struct world *world, struct rank *rank, struct ireq *ireq);
-bool asks_done(struct world *world, struct rank *rank, struct ireq *ireq); /* true: it is received, as far as its sender sees */
-void asks_answer(struct world *world, struct rank *rank);
-void answers_forget(struct rank *rank);
-bool is_synchronous(const struct world *world, const struct ireq *ireq); /* a send that is one */
-
 /* calls.c */
 void rank_begin(struct world *world, struct rank *rank, const struct record *from, const struct rank *before);
 void rank_wake(struct world *world, struct rank *rank, uint64_t in);
@@ -371,7 +350,6 @@ void rank_woken_by_mpi(struct world *world, unsigned rank);
 void control_begin(struct world *world);
 
 /* check.c */
-void check_sent(struct world *world, struct rank *rank, uint32_t message);
 void check_received(struct world *world, struct rank *rank, uint32_t message, unsigned comm, int32_t source, int32_t tag);
 void check_cut(struct world *world, uint64_t cut, uint32_t attempt);
 void check_end(struct world *world);

@@ -143,7 +143,6 @@ static void begin(struct world *world, const struct record *from, const struct w
     world->got_by = world_alloc(world, (p->message_count + 1) * sizeof *world->got_by);
     world->got_as = world_alloc(world, (p->message_count + 1) * sizeof *world->got_as);
     world->got_tag = world_alloc(world, (p->message_count + 1) * sizeof *world->got_tag);
-    world->begun = world_alloc(world, (p->message_count + 1) * sizeof *world->begun);
     for (uint32_t id = 0; id < p->message_count; id++) {
         world->got_as[id] = NONE32;
         if (from == NULL || before->got_as[id] >= from[p->messages[id].dst].received)
