@@ -151,8 +151,8 @@ enum tide_status apply_CKPT_DROP(struct change *change)
     } else {
         ckpt_drop(change, ckpt, "dropped by hand");
         TEXT(change->outcome->text, "checkpoint %s/%" PRIu64 " is dropped", record->job.spec.name, ckpt->cut);
-        store_next(change);
     }
+    store_next(change);
     return TIDE_OK;
 }
 

@@ -92,6 +92,35 @@ static void one_by_hand_is_stored_next(void **context)
     world_release(&w);
 }
 
+/* The newest is stored and condemned by hand: then that before it, which is in memory only, is the newest. */
+static void the_one_before_is_stored_when_the_newest_is_condemned(void **context)
+{
+    (void)context;
+    struct world w;
+    world_init(&w);
+    world_nodes(&w, 2, 1);
+    struct command command = submission(&w, "j", 2, 0, 1);
+    command.spec.ckpt_every_ms = 500;
+    submit_this(&w, &command);
+    w.slots = SLOTS;
+    fake_of(&w, "n1")->store_hangs = true;
+    run(&w, 2000);
+    assert_int_equal(order(&w, CMD_CKPT_REQUEST, "j", 0), TIDE_OK);
+    run(&w, 4000);
+    uint64_t newest = job_of(&w, "j")->next_cut - 1;
+    assert_true(ckpt_of(&w, "j", newest)->by_hand);
+    fake_of(&w, "n1")->store_hangs = false;
+    for (unsigned ms = 0; ms < 1500 && ckpt_of(&w, "j", newest)->state != TIDE_CKPT_COMMITTED; ms += TICK_MS)
+        run(&w, TICK_MS);
+    assert_int_equal(ckpt_of(&w, "j", newest)->state, TIDE_CKPT_COMMITTED);
+    assert_true(ckpt_of(&w, "j", newest - 1)->memory_only);
+    assert_int_equal(order(&w, CMD_CKPT_DROP, "j", newest), TIDE_OK);
+    assert_int_equal(ckpt_of(&w, "j", newest)->state, TIDE_CKPT_CONDEMNED);
+    assert_int_equal(record_of(&w, "j")->store_cut, newest - 1);
+    assert_false(ckpt_of(&w, "j", newest - 1)->memory_only);
+    world_release(&w);
+}
+
 /* What is being stored is given up: the newest in memory is stored instead; and it goes when the job ends. */
 static void the_newest_is_stored_when_the_one_before_is_given_up(void **context)
 {
@@ -179,6 +208,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(memory_checkpoints_go_on_while_the_store_lags),
         cmocka_unit_test(one_by_hand_is_stored_next),
+        cmocka_unit_test(the_one_before_is_stored_when_the_newest_is_condemned),
         cmocka_unit_test(the_newest_is_stored_when_the_one_before_is_given_up),
         cmocka_unit_test(a_store_that_lags_is_told_as_long_as_it_does),
         cmocka_unit_test(below_level_2_the_next_waits),
