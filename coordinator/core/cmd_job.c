@@ -272,7 +272,7 @@ static void drop_newer(struct change *change, uint64_t target)
     }
 }
 
-/* One that is pinned is not given up behind anybody's back. */
+/* One that is pinned, or that another job may have to start from, is not given up behind anybody's back. */
 static enum tide_status check_newer(struct change *change, uint64_t target)
 {
     const struct job *job = &change->job->job;
@@ -283,6 +283,11 @@ static enum tide_status check_newer(struct change *change, uint64_t target)
                            "checkpoint %s/%" PRIu64 " is %s, and going back to %" PRIu64
                            " would give it up; tidemark ckpt unpin %s/%" PRIu64 " first",
                            job->spec.name, ckpt->cut, ckpt->pinned ? "pinned" : "held", target, job->spec.name, ckpt->cut);
+        if (ckpt->cut > target && ckpt_lent(change->state, job, ckpt->cut))
+            return err_set(change->err, TIDE_E_STATE,
+                           "another job goes on from checkpoint %s/%" PRIu64 " and has none of its own to start from instead, and going "
+                           "back to %" PRIu64 " would give it up; take one of that job first, tidemark ckpt save, or cancel it",
+                           job->spec.name, ckpt->cut, target);
     }
     return TIDE_OK;
 }

@@ -264,6 +264,31 @@ static void one_of_this_cluster_will_do_as_well(void **context)
     world_release(&w);
 }
 
+/* A job that goes back gives up what is newer, but not what another has to start from. */
+static void one_that_is_lent_is_not_rolled_back_over(void **context)
+{
+    (void)context;
+    struct world w;
+    world_init(&w);
+    world_nodes(&w, 4, 1);
+    assert_int_equal(submit(&w, "a", 2, 0, 1), TIDE_OK);
+    run(&w, 1000);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(order(&w, CMD_CKPT_REQUEST, "a", 0), TIDE_OK);
+        run(&w, 1500);
+    }
+    assert_int_equal(go_on(&w, "b", 2, "a/2"), TIDE_OK);
+    run(&w, 500);
+    assert_int_equal(order(&w, CMD_JOB_ROLLBACK, "a", 1), TIDE_E_STATE);
+    assert_text(w.err.text, "another job goes on from checkpoint a/2");
+    assert_int_equal(ckpt_of(&w, "a", 2)->state, TIDE_CKPT_COMMITTED);
+    assert_int_equal(order(&w, CMD_JOB_CANCEL, "b", 0), TIDE_OK);
+    run(&w, 500);
+    assert_int_equal(order(&w, CMD_JOB_ROLLBACK, "a", 1), TIDE_OK);
+    assert_int_equal(ckpt_of(&w, "a", 2)->state, TIDE_CKPT_DROPPED);
+    world_release(&w);
+}
+
 /* It cannot be restored, and there is no other: the job fails, it does not begin at the beginning. */
 static void one_that_turns_out_bad_is_told(void **context)
 {
@@ -289,6 +314,7 @@ int main(void)
         cmocka_unit_test(ids_of_two_histories_are_not_mixed),
         cmocka_unit_test(a_job_goes_on_from_one),
         cmocka_unit_test(one_of_this_cluster_will_do_as_well),
+        cmocka_unit_test(one_that_is_lent_is_not_rolled_back_over),
         cmocka_unit_test(one_that_turns_out_bad_is_told),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
