@@ -208,6 +208,21 @@ static enum tide_status parse_origin(const char *text, char job[TIDE_NAME_MAX + 
     return TIDE_OK;
 }
 
+/* Of those that ran here the newest is meant by the name, as ever. Which of several that were found is newer, nobody knows. */
+static enum tide_status check_meant(const struct state *state, const struct job_record *record, const char *name, struct err *err)
+{
+    if (record->job.state != TIDE_JOB_IMPORTED || strcmp(record->job.uid, name) == 0)
+        return TIDE_OK;
+    for (size_t i = 0; i < state->jobs.count; i++) {
+        const struct job *other = &state->jobs.items[i].job;
+        if (other != &record->job && strcmp(other->spec.name, name) == 0)
+            return err_set(err, TIDE_E_CONFLICT,
+                           "more than one job named %s is known, of uids %s and %s; write the uid in place of the name: --restore-from UID/7",
+                           name, other->uid, record->job.uid);
+    }
+    return TIDE_OK;
+}
+
 static const struct ckpt *newest_stored(const struct job *job)
 {
     for (size_t i = job->ckpts.count; i-- > 0;)
@@ -228,6 +243,9 @@ enum tide_status origin_find(const struct state *state, const struct job_spec *s
     if (record == NULL)
         return err_set(err, TIDE_E_NOT_FOUND,
                        "there is no job named %s to restore from; tidemark ckpt import URL makes known what a store holds", name);
+    status = check_meant(state, record, name, err);
+    if (status != TIDE_OK)
+        return status;
     const struct ckpt *ckpt = cut != 0 ? job_ckpt(&record->job, cut) : newest_stored(&record->job);
     if (ckpt == NULL)
         return err_set(err, TIDE_E_NOT_FOUND, "job %s has no %scheckpoint%s to restore from; tidemark ckpt list %s", name,
@@ -247,7 +265,7 @@ enum tide_status origin_find(const struct state *state, const struct job_spec *s
     if (ckpt->inherited)
         return TIDE_OK;
     *ret_origin = (struct job_origin){.cut = ckpt->cut};
-    text_copy(ret_origin->job, sizeof ret_origin->job, name);
+    text_copy(ret_origin->job, sizeof ret_origin->job, record->job.spec.name);
     text_copy(ret_origin->uid, sizeof ret_origin->uid, record->job.uid);
     text_copy(ret_origin->store, sizeof ret_origin->store, job_store(state, record));
     return TIDE_OK;

@@ -289,6 +289,26 @@ static void one_that_is_lent_is_not_rolled_back_over(void **context)
     world_release(&w);
 }
 
+/* Two runs of one name: it is not the one that happens to be listed last. */
+static void of_two_of_one_name_the_uid_tells(void **context)
+{
+    (void)context;
+    struct world w;
+    start(&w);
+    assert_int_equal(import(&w, 9, 4), TIDE_OK);
+    struct command command = found(&w, 3, 1);
+    TEXT_SET(command.uid, "ff112233445566aa");
+    TEXT_SET(command.key, "m/old.ff112233445566aa/3-1/COMMIT");
+    assert_int_equal(world_apply(&w, &command), TIDE_OK);
+    assert_int_equal(go_on(&w, "j", 2, "old"), TIDE_E_CONFLICT);
+    assert_text(w.err.text, OLD_UID);
+    assert_int_equal(go_on(&w, "j", 2, OLD_UID), TIDE_OK);
+    assert_string_equal(job_of(&w, "j")->origin.uid, OLD_UID);
+    assert_string_equal(job_of(&w, "j")->origin.job, "old");
+    assert_int_equal(job_of(&w, "j")->ckpts.items[0].cut, 9);
+    world_release(&w);
+}
+
 /* It cannot be restored, and there is no other: the job fails, it does not begin at the beginning. */
 static void one_that_turns_out_bad_is_told(void **context)
 {
@@ -315,6 +335,7 @@ int main(void)
         cmocka_unit_test(a_job_goes_on_from_one),
         cmocka_unit_test(one_of_this_cluster_will_do_as_well),
         cmocka_unit_test(one_that_is_lent_is_not_rolled_back_over),
+        cmocka_unit_test(of_two_of_one_name_the_uid_tells),
         cmocka_unit_test(one_that_turns_out_bad_is_told),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
