@@ -196,26 +196,15 @@ static enum tide_status do_store(struct item *item, struct store *store, struct 
     return TIDE_OK;
 }
 
-/* A store without anything of the job is not the one its checkpoints went to: a file system that is not mounted looks so. */
-static bool holds_job(const struct item *item, struct store *store)
-{
-    struct strlist keys = {0};
-    char prefix[TIDE_PATH_MAX + 1];
-    snprintf(prefix, sizeof prefix, "m/%s.%s/", item->job, item->event.uid);
-    bool holds = store_list(store, prefix, &keys, NULL) == TIDE_OK && keys.count > 0;
-    strlist_release(&keys);
-    return holds;
-}
-
 static enum tide_status do_fetch(struct item *item, struct store *store, struct err *err)
 {
     enum tide_status status = fsx_mkdirs(item->arena, ARENA_MODE, err);
     if (status != TIDE_OK)
         return status;
     status = stage_fetch(store, item->manifest_key, item->manifest, item->event.uid, item->arena, item->event.rank, item->event.slot, err);
-    if (status == TIDE_E_NOT_FOUND && !holds_job(item, store))
-        return err_set(err, TIDE_E_UNAVAILABLE, "store %.200s holds nothing of job %s: is it mounted on this host?", item->store,
-                       item->job);
+    if (status == TIDE_E_NOT_FOUND && !stage_holds_job(store, item->manifest_key))
+        return err_set(err, TIDE_E_UNAVAILABLE, "store %.200s holds nothing of the job that made %.120s: is it mounted on this host?",
+                       item->store, item->manifest_key);
     return status;
 }
 

@@ -50,6 +50,10 @@ MUST_USE enum tide_status stage_commit(struct store *store, const char *job, con
 MUST_USE enum tide_status stage_fetch(struct store *store, const char *manifest_key, const char *manifest_digest, const char *job_uid,
                                       const char *arena, uint32_t rank, uint32_t slot, struct err *err);
 
+/* Is anything there of the job that the manifest is of? A store without is not the one its checkpoints went to: a file system that is
+ * not mounted looks so. 0, too, where that cannot be told. */
+int stage_holds_job(struct store *store, const char *manifest_key);
+
 /* Read a whole checkpoint and check every byte. Each fault is told to `say` (NULL is legal), and the ranks that have one are
  * counted in bad. A checkpoint that could be looked at is TIDE_OK, however bad. manifest_digest NULL or empty: not known; the
  * manifest is believed. Errors: CORRUPT, NOT_FOUND, VERSION (of the manifest itself), NOMEM, those of the store. */

@@ -182,3 +182,17 @@ enum tide_status stage_fetch(struct store *store, const char *manifest_key, cons
     codec_release(&manifest_codec, &whole);
     return status;
 }
+
+int stage_holds_job(struct store *store, const char *manifest_key)
+{
+    struct strlist keys = {0};
+    object_key prefix;
+    const char *job = strchr(manifest_key, '/');
+    const char *end = job != NULL ? strchr(job + 1, '/') : NULL;
+    if (end == NULL || (size_t)(end - manifest_key) + 2 > sizeof prefix)
+        return 0;
+    text_copy(prefix, (size_t)(end - manifest_key) + 2, manifest_key); /* "m/JOB.UID/" */
+    int holds = store_list(store, prefix, &keys, NULL) == TIDE_OK && keys.count > 0;
+    strlist_release(&keys);
+    return holds;
+}

@@ -300,6 +300,10 @@ static void short_and_lost_objects_are_told(void **state)
                      TIDE_E_CORRUPT);
     assert_non_null(strstr(err.text, "COMMIT"));
     assert_int_equal(stage_fetch(store, "m/none/COMMIT", "", NULL, elsewhere, 0, 0, &err), TIDE_E_NOT_FOUND);
+    /* Lost, in the store that holds the others of its job, whoever asks; or another store. */
+    assert_true(stage_holds_job(store, "m/job." TEST_UID "/7-3/COMMIT"));
+    assert_false(stage_holds_job(store, "m/job.00000000000000ff/7-3/COMMIT"));
+    assert_false(stage_holds_job(store, "m/jo"));
 }
 
 static void a_fetch_that_was_cut_short_is_done_again(void **state)
