@@ -71,8 +71,9 @@ static enum tide_status check_room(struct change *change, const struct job_recor
         kept += ckpt_kept_by_hand(&record->job.ckpts.items[i]);
     if (kept >= RETAIN_PINNED_MAX)
         return err_set(change->err, TIDE_E_LIMIT,
-                       "job %s has %d checkpoints that are pinned or held, the most there can be; unpin those you do not need", name,
-                       RETAIN_PINNED_MAX);
+                       "job %s has %d checkpoints that are pinned or held, the most there can be; unpin some of them: they stay until "
+                       "tidemark ckpt drop",
+                       name, RETAIN_PINNED_MAX);
     if (record->job.ckpts.count >= TIDE_CKPTS_MAX)
         return err_set(change->err, TIDE_E_LIMIT, "job %s has %d checkpoints, more are not remembered", name, TIDE_CKPTS_MAX);
     if (job_world_size(&record->job.spec) != change->command->spec.nnodes)
@@ -116,8 +117,12 @@ static enum tide_status make_record(struct change *change, struct job_record **r
     text_copy(spec.store, sizeof spec.store, command->store);
     strlist_add(&spec.argv, "(imported)");
     enum tide_status status = job_spec_check(&spec, change->err);
-    if (status == TIDE_OK)
-        status = jobs_make_room(change);
+    /* A store may hold those of any number of jobs: what this group remembers of its own is not given up for them. */
+    if (status == TIDE_OK && change->state->jobs.count >= TIDE_JOBS_MAX)
+        status = err_set(change->err, TIDE_E_LIMIT,
+                         "%d jobs are remembered, the most there can be: of job %s nothing is imported. A new job takes the place of "
+                         "the oldest that has ended, an import does not: use a cluster of its own for so many",
+                         TIDE_JOBS_MAX, command->job);
     if (status != TIDE_OK) {
         codec_release(&job_spec_codec, &spec);
         return status;

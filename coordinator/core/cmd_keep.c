@@ -125,7 +125,8 @@ static void condemn_unkept(struct change *change)
     rule_text(spec, text);
     for (size_t i = 0; i < count; i++) {
         struct ckpt *ckpt = job_ckpt(job, items[i].cut);
-        if (ckpt->state == TIDE_CKPT_COMMITTED && why[i] == RETAIN_NOT)
+        bool ruled = job->state != TIDE_JOB_IMPORTED; /* another cluster may live off them: people drop them, no rule does */
+        if (ruled && ckpt->state == TIDE_CKPT_COMMITTED && why[i] == RETAIN_NOT)
             condemn(change, ckpt, text);
         else if (ckpt->state == TIDE_CKPT_CONDEMNED && why[i] == RETAIN_ONLY)
             take_back(change, ckpt, "it is the last one the job could restart from");

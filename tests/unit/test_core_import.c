@@ -77,6 +77,44 @@ static void found_ones_are_listed_and_kept(void **context)
     world_release(&w);
 }
 
+/* Another cluster may live off them: who unpins them has not said that they may go. */
+static void no_rule_deletes_them(void **context)
+{
+    (void)context;
+    struct world w;
+    start(&w);
+    for (uint64_t cut = 1; cut <= 6; cut++)
+        assert_int_equal(import(&w, cut, 1), TIDE_OK);
+    for (uint64_t cut = 1; cut <= 6; cut++)
+        assert_int_equal(order(&w, CMD_CKPT_UNPIN, "old", cut), TIDE_OK);
+    run(&w, 1000);
+    assert_int_equal(order(&w, CMD_CKPT_GC, "old", 0), TIDE_OK);
+    run(&w, 1000);
+    for (uint64_t cut = 1; cut <= 6; cut++)
+        assert_int_equal(ckpt_of(&w, "old", cut)->state, TIDE_CKPT_COMMITTED);
+    world_release(&w);
+}
+
+/* A store with ever so many jobs does not make the group forget its own. */
+static void an_import_takes_no_jobs_place(void **context)
+{
+    (void)context;
+    struct world w;
+    start(&w);
+    for (unsigned i = 0; i < TIDE_JOBS_MAX; i++) { /* without the looks of world_apply at the whole state: they would take minutes */
+        struct command command = found(&w, 1, 1);
+        snprintf(command.uid, sizeof command.uid, "%016x", i + 1);
+        snprintf(command.key, sizeof command.key, "m/old.%s/1-1/COMMIT", command.uid);
+        assert_int_equal(apply(&w.state, &command, w.state.revision + 1, &w.outcome, &w.err), TIDE_OK);
+        assert_int_equal(apply(&w.second, &command, w.second.revision + 1, &w.outcome, &w.err), TIDE_OK);
+    }
+    assert_int_equal(import(&w, 1, 1), TIDE_E_LIMIT);
+    assert_text(w.err.text, "of job old nothing is imported");
+    assert_int_equal(w.state.jobs.count, TIDE_JOBS_MAX);
+    assert_string_equal(w.state.jobs.items[0].job.uid, "0000000000000001");
+    world_release(&w);
+}
+
 static enum tide_status import_wrong(struct world *w, void (*wrong)(struct command *command))
 {
     struct command command = found(w, 5, 2);
@@ -330,6 +368,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(found_ones_are_listed_and_kept),
+        cmocka_unit_test(no_rule_deletes_them),
+        cmocka_unit_test(an_import_takes_no_jobs_place),
         cmocka_unit_test(what_cannot_be_is_refused),
         cmocka_unit_test(ids_of_two_histories_are_not_mixed),
         cmocka_unit_test(a_job_goes_on_from_one),
