@@ -67,7 +67,7 @@ static void print_all(struct import *import)
         say_hint("nothing of %s is registered; the others can be used",
                  refused == 1 ? "the one that is refused" : "those that are refused");
     else if (import->counts[RESULT_IMPORTED] > 0)
-        say_note("they are kept until they are unpinned; tidemark run --restore-from JOB/CKPT goes on from one");
+        say_note("they are kept until they are unpinned and dropped; tidemark run --restore-from JOB/CKPT goes on from one");
 }
 
 /* ---- one checkpoint ---- */

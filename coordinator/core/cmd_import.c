@@ -170,7 +170,8 @@ static void take(struct change *change, struct job_record *record)
     event_add(change, EVENT_COMMITTED, NULL, -1, ckpt->cut, "checkpoint %" PRIu64 " (step %" PRIu64 ") is imported from %s", ckpt->cut,
               ckpt->step, command->store);
     change->outcome->cut = ckpt->cut;
-    TEXT(change->outcome->text, "checkpoint %s/%" PRIu64 " is imported, and kept until it is unpinned", command->job, ckpt->cut);
+    TEXT(change->outcome->text, "checkpoint %s/%" PRIu64 " is imported, and kept until it is unpinned and dropped", command->job,
+         ckpt->cut);
 }
 
 enum tide_status apply_CKPT_IMPORT(struct change *change)
@@ -222,7 +223,8 @@ static enum tide_status check_meant(const struct state *state, const struct job_
         const struct job *other = &state->jobs.items[i].job;
         if (other != &record->job && strcmp(other->spec.name, name) == 0)
             return err_set(err, TIDE_E_CONFLICT,
-                           "more than one job named %s is known, of uids %s and %s; write the uid in place of the name: --restore-from UID/7",
+                           "more than one job named %s is known, of uids %s and %s; write the uid in place of the name: "
+                           "--restore-from UID/7",
                            name, other->uid, record->job.uid);
     }
     return TIDE_OK;

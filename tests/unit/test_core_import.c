@@ -41,7 +41,7 @@ static void found_ones_are_listed_and_kept(void **context)
     struct world w;
     start(&w);
     assert_int_equal(import(&w, 9, 4), TIDE_OK);
-    assert_text(w.outcome.text, "checkpoint old/9 is imported, and kept until it is unpinned");
+    assert_text(w.outcome.text, "checkpoint old/9 is imported, and kept until it is unpinned and dropped");
     /* In whatever order. */
     assert_int_equal(import(&w, 3, 1), TIDE_OK);
     assert_int_equal(import(&w, 7, 4), TIDE_OK);
