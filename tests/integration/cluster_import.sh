@@ -94,6 +94,13 @@ expect "it succeeds" job_succeeds next
 expect "its ranks computed what they would have alone" equal "$(job_hashes next)" "$(pulse_hashes 4 --steps "$ENDS_AT")"
 expect "what was imported is still whole" says "every byte checked" tide ckpt verify "train/$LAST"
 
+# The cluster that made them lives, say, and has deleted one.
+FIRST=$(cluster_job train '[.job.ckpts[].cut] | min')
+rm "$CLUSTER_DIR/left/m/train.$UID_OF/$FIRST"-*/COMMIT
+tide run --name lost --restore-from "train/$FIRST" --nnodes 2 --nproc-per-node 2 --launcher none -- "$PULSE" --steps 10
+expect "a job that is to go on from what is gone does not wait for it" job_wait lost 90
+expect "nor begin at the beginning" equal "$(cluster_job lost .job.state)" failed
+
 # Told so, it is this cluster's to delete.
 expect "one can be let go" tide ckpt unpin "train/$LAST"
 expect "and dropped" tide ckpt drop "train/$LAST"
