@@ -25,8 +25,7 @@ void health_merge(const struct node *node, const struct health_report *report, s
     for (size_t i = 0; same_boot(node, report) && i < node->evidence.count; i++) {
         const struct health_fact *old = &node->evidence.items[i];
         const struct health_fact *now = health_find(&ret_merged->facts, old->probe, old->subject);
-        bool over = now != NULL && old->serial <= node->forgiven && now->serial > node->forgiven; /* and that is new */
-        if (!old->latched || over)
+        if (!old->latched)
             continue;
         if (now != NULL && now->state > old->state) /* for good is for good, if it gets worse, too */
             ret_merged->facts.items[now - ret_merged->facts.items].latched = true;

@@ -433,25 +433,6 @@ static void what_is_milder_does_not_take_the_place_of_what_is_worse(void **conte
     world_release(&w);
 }
 
-/* Nor does what was forgiven by hand: that is over. */
-static void what_was_forgiven_does_not_hide_what_is_new_and_milder(void **context)
-{
-    (void)context;
-    struct world w;
-    struct fake *n2 = world_begin(&w);
-    n2->fact = bad(TIDE_HEALTH_FAILED, 10);
-    n2->fact.latched = true;
-    run(&w, 1000);
-    assert_int_equal(node_order(&w, CMD_NODE_RESUME, "n2"), TIDE_OK);
-    n2->fact = bad(TIDE_HEALTH_SUSPECT, 20); /* of an agent that was started anew */
-    n2->fact.latched = true;
-    run(&w, 1000);
-    assert_int_equal(state_node(&w.state, "n2")->evidence.count, 1);
-    assert_int_equal(state_node(&w.state, "n2")->health, TIDE_HEALTH_SUSPECT);
-    assert_int_equal(state_node(&w.state, "n2")->state, TIDE_NODE_DRAINED);
-    world_release(&w);
-}
-
 /* The leader counts the serials of what it finds itself; they may be those that the agent uses next. */
 static void a_straggler_hides_no_fault(void **context)
 {
@@ -587,7 +568,6 @@ int main(void)
         cmocka_unit_test(health_drains_a_quarter_at_most),
         cmocka_unit_test(one_that_was_spared_is_used_when_there_is_no_other),
         cmocka_unit_test(what_is_milder_does_not_take_the_place_of_what_is_worse),
-        cmocka_unit_test(what_was_forgiven_does_not_hide_what_is_new_and_milder),
         cmocka_unit_test(a_straggler_hides_no_fault),
         cmocka_unit_test(one_straggler_of_a_node_is_told),
         cmocka_unit_test(who_is_slower_than_the_others),
