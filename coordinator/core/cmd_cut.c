@@ -215,7 +215,7 @@ enum tide_status apply_CUT_ABORT(struct change *change)
 }
 
 /* More than ranks have slots for are not in memory any more: the newest took the place of the oldest. */
-static void drop_superseded(struct change *change, uint64_t newest)
+static void drop_overwritten(struct change *change, uint64_t newest)
 {
     struct job_record *record = change->job;
     struct job *job = &record->job;
@@ -269,7 +269,7 @@ enum tide_status apply_CUT_SEAL(struct change *change)
               ckpt->cut, ckpt->step, ckpt->raw_bytes, ckpt->stall_us);
     store_next(change);
     if (change->state->level > 1)
-        drop_superseded(change, ckpt->cut);
+        drop_overwritten(change, ckpt->cut);
     return TIDE_OK;
 }
 
