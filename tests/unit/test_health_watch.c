@@ -24,6 +24,7 @@
 #include "agent/health/watch/nvml.h"
 #include "ckpt/base/clock.h"
 #include "ckpt/base/mem.h"
+#include "tests/unit/own_mounts.h"
 
 #define DEADLINE_S 60u
 
@@ -439,25 +440,6 @@ static void test_pressure_is_read(void **unused)
     assert_int_equal(told(&eye, "pressure", "memory"), TIDE_HEALTH_HEALTHY);
     mem_free(past);
     close_eye(&eye);
-}
-
-static bool write_line(const char *path, const char *format, unsigned id)
-{
-    FILE *to = fopen(path, "we");
-    if (to == NULL)
-        return false;
-    fprintf(to, format, id, id);
-    return fclose(to) == 0;
-}
-
-/* Who is not root is it in a user namespace, where that is allowed. */
-static bool own_mounts(void)
-{
-    unsigned uid = getuid(), gid = getgid();
-    if (uid == 0)
-        return unshare(CLONE_NEWNS) == 0;
-    return unshare(CLONE_NEWUSER | CLONE_NEWNS) == 0 && write_line("/proc/self/uid_map", "%u %u 1", uid) &&
-           write_line("/proc/self/setgroups", "deny", 0) && write_line("/proc/self/gid_map", "%u %u 1", gid);
 }
 
 #define NOT_ALLOWED 77

@@ -22,6 +22,7 @@
 #include "ckpt/base/mem.h"
 #include "ckpt/store/store_dir.h"
 #include "tests/unit/store_contract.h"
+#include "tests/unit/own_mounts.h"
 
 static char dir[64];
 
@@ -207,25 +208,6 @@ static void opening_proves_or_explains(void **state)
     assert_int_equal(store_list(opened, "", &keys, &err), TIDE_OK);
     assert_int_equal(keys.count, 0);
     store_close(opened);
-}
-
-static bool write_line(const char *path, const char *format, unsigned id)
-{
-    FILE *to = fopen(path, "w");
-    if (to == NULL)
-        return false;
-    fprintf(to, format, id, id);
-    return fclose(to) == 0;
-}
-
-/* Who is not root is it in a user namespace, where that is allowed. */
-static bool own_mounts(void)
-{
-    unsigned uid = getuid(), gid = getgid();
-    if (uid == 0)
-        return unshare(CLONE_NEWNS) == 0;
-    return unshare(CLONE_NEWUSER | CLONE_NEWNS) == 0 && write_line("/proc/self/uid_map", "%u %u 1", uid) &&
-           write_line("/proc/self/setgroups", "deny", 0) && write_line("/proc/self/gid_map", "%u %u 1", gid);
 }
 
 /* In a mount namespace of its own; exit status 77 when that is not allowed. */
