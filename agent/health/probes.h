@@ -111,6 +111,13 @@ bool gpu_forgot(unsigned *known, const struct gpu_reading *reading, unsigned wan
 /* "NVLinks, used memory": the questions that these bits of `known` are about. */
 void gpu_questions(unsigned known, char *to, size_t size);
 
+/* unwatched.c: one that was there when NVML was opened, and cannot be asked for anything; its subject is its number. Lost is lost. */
+#define NVML_SAYS_GOOD 0 /* nvmlReturn_t */
+#define NVML_SAYS_LOST 15
+void unwatched_judge(unsigned index, int code, struct finding *ret_finding);
+/* "the driver is not loaded (NVML says 9); modprobe nvidia, …": what it is, and what to do. */
+void nvml_says(int code, char *to, size_t size);
+
 /* memory.c: what killed ranks leave on a device */
 #define MEMORY_GRACE_MS 50000u
 #define MEMORY_TOLERANCE_BYTES (UINT64_C(512) << 20)

@@ -143,6 +143,8 @@ static void test_what_nvml_tells_of_a_gpu(void **unused)
                         "memory 1 4096\nlost 2\n");
     assert_int_equal(nvml_open(&nvml, &err), TIDE_OK);
     assert_int_equal(nvml_count(nvml), 3);
+    for (unsigned i = 0; i < 3; i++)
+        assert_int_equal(nvml_open_gpu(nvml, i), 0);
     nvml_read(nvml, 0, &reading);
     assert_string_equal(reading.subject, "GPU 0000:65:00");
     assert_int_equal(reading.known, GPU_KNOWS & ~GPU_KNOWS_RETIRED);
@@ -184,6 +186,59 @@ static void test_what_nvml_tells_of_a_gpu(void **unused)
     }
     write_file(control, "");
     mem_free(nvml); /* as the agent never does: the leak checker knows no better */
+}
+
+static void test_why_a_gpu_cannot_be_opened(void **unused)
+{
+    (void)unused;
+    static const struct {
+        int code;
+        unsigned state;
+        const char *text;
+    } table[] = {
+        {0, TIDE_HEALTH_HEALTHY, ""},
+        {4, TIDE_HEALTH_DEGRADED,
+         "it cannot be watched: no permission (NVML says 4); give the agent's user /dev/nvidiactl and the GPU's /dev/nvidiaN"},
+        {11, TIDE_HEALTH_DEGRADED, "it cannot be watched: the kernel does not deliver its interrupts (NVML says 11); look at dmesg"},
+        {15, TIDE_HEALTH_FAILED,
+         "it cannot be watched: it has fallen off the bus, or its driver gave it up (NVML says 15); reset it, or boot"},
+        {999, TIDE_HEALTH_DEGRADED, "it cannot be watched: NVML says 999, which is not known here; look at nvidia-smi and dmesg"},
+    };
+    for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
+        struct finding finding;
+        unwatched_judge(3, table[i].code, &finding);
+        assert_string_equal(finding.subject, "GPU 3");
+        assert_int_equal(finding.state, table[i].state);
+        assert_string_equal(finding.text, table[i].text);
+    }
+}
+
+/* Nobody would look at it, and nobody would know: it is said, and it is tried again. */
+static void test_a_gpu_that_cannot_be_opened_is_told_and_tried_again(void **unused)
+{
+    (void)unused;
+    struct eye eye;
+    uint64_t now_ns = clock_mono_ns();
+    write_file(control, "gpus 2\nshut 1 4\necc 0 0 0\n");
+    open_eye(&eye, 0);
+    struct looker looker = {.watch = eye.watch};
+    assert_true(look_gpu_at(&looker, now_ns));
+    wait_for(&eye, 1);
+    assert_int_equal(told(&eye, "gpu", "GPU 1"), TIDE_HEALTH_DEGRADED);
+    write_file(control, "gpus 2\nremap 0 0 1\n");
+    assert_true(look_gpu_at(&looker, now_ns += 2 * NS_PER_S)); /* the other one is watched meanwhile */
+    wait_for(&eye, 2);
+    assert_int_equal(told(&eye, "ecc", "GPU 0000:65:00"), TIDE_HEALTH_FAILED);
+    write_file(control, "gpus 2\nlost 1\n");
+    assert_true(look_gpu_at(&looker, now_ns += 60 * NS_PER_S));
+    wait_for(&eye, 3);
+    assert_int_equal(told(&eye, "gpu", "GPU 0000:66:00"), TIDE_HEALTH_FAILED);
+    health_tick(eye.watch->health, clock_mono_ns() + 2 * HEALTH_HOLD_MS * NS_PER_MS);
+    assert_int_equal(told(&eye, "gpu", "GPU 1"), TIDE_HEALTH_HEALTHY);
+    look_gpu_forget(looker.past);
+    mem_free(looker.past);
+    write_file(control, "");
+    close_eye(&eye);
 }
 
 static void test_an_xid_is_told_at_once(void **unused)
@@ -504,6 +559,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_what_nvml_tells_of_a_gpu),
+        cmocka_unit_test(test_why_a_gpu_cannot_be_opened),
+        cmocka_unit_test(test_a_gpu_that_cannot_be_opened_is_told_and_tried_again),
         cmocka_unit_test(test_an_xid_is_told_at_once),
         cmocka_unit_test(test_an_nvml_that_hangs_is_told),
         cmocka_unit_test(test_a_port_of_infiniband),

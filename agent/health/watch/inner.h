@@ -76,6 +76,8 @@ bool watch_stopping(struct watch *watch);
 
 /* look_*.c: on threads of their own */
 bool look_gpu(struct looker *looker);
+/* … at that time */
+bool look_gpu_at(struct looker *looker, uint64_t now_ns);
 /* Before its past is freed; NULL is legal. */
 void look_gpu_forget(void *past);
 bool look_ib(struct looker *looker);

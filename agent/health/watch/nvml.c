@@ -2,6 +2,7 @@
 #include "agent/health/watch/nvml.h"
 
 #include <dlfcn.h>
+#include <stdio.h>
 #include <string.h>
 #include <time.h>
 
@@ -19,6 +20,7 @@ struct nvml_calls {
 
 struct nvml_gpu {
     nvml_device device;
+    bool is_open, has_events;
     char subject[HEALTH_SUBJECT_MAX + 1];
 };
 
@@ -40,7 +42,7 @@ static enum tide_status load(struct nvml_calls *calls, struct err *err)
 {
     void *library = dlopen(NVML_LIBRARY, RTLD_NOW | RTLD_LOCAL);
     if (library == NULL)
-        return err_set(err, TIDE_E_UNAVAILABLE, "%s is not on this host", NVML_LIBRARY);
+        return err_set(err, TIDE_E_UNAVAILABLE, "%s is not on this host: it comes with the driver of NVIDIA", NVML_LIBRARY);
     const char *missing = NULL;
 #define X(name, parameters) look_up(library, #name, &calls->name);
     NVML_NEEDED(X) NVML_WANTED(X)
@@ -48,36 +50,55 @@ static enum tide_status load(struct nvml_calls *calls, struct err *err)
 #define X(name, parameters) missing = calls->name == NULL ? #name : missing;
     NVML_NEEDED(X)
 #undef X
-    return missing == NULL ? TIDE_OK : err_set(err, TIDE_E_UNAVAILABLE, "%s is too old: it has no %s", NVML_LIBRARY, missing);
+    if (missing == NULL)
+        return TIDE_OK;
+    return err_set(err, TIDE_E_UNAVAILABLE, "%s is too old, it has no %s: install a driver of 450 or newer", NVML_LIBRARY, missing);
 }
 
-static void open_gpu(struct nvml *nvml, unsigned index)
+int nvml_open_gpu(struct nvml *nvml, unsigned index)
 {
-    struct nvml_gpu *gpu = &nvml->gpus[nvml->count];
+    struct nvml_gpu *gpu = &nvml->gpus[index];
     struct nvml_pci_info pci;
-    if (nvml->calls.nvmlDeviceGetHandleByIndex_v2(index, &gpu->device) != NVML_SUCCESS ||
-        nvml->calls.nvmlDeviceGetPciInfo_v3(gpu->device, &pci) != NVML_SUCCESS)
-        return;
+    if (gpu->is_open)
+        return NVML_SUCCESS;
+    nvml_return code = nvml->calls.nvmlDeviceGetHandleByIndex_v2(index, &gpu->device);
+    if (code == NVML_SUCCESS)
+        code = nvml->calls.nvmlDeviceGetPciInfo_v3(gpu->device, &pci);
+    if (code != NVML_SUCCESS)
+        return code;
     pci.bus_id[sizeof pci.bus_id - 1] = '\0';
     gpu_subject(pci.bus_id, gpu->subject);
     if (nvml->events != NULL)
-        nvml->calls.nvmlDeviceRegisterEvents(gpu->device, NVML_EVENT_XID, nvml->events);
-    nvml->count++;
+        gpu->has_events = nvml->calls.nvmlDeviceRegisterEvents(gpu->device, NVML_EVENT_XID, nvml->events) == NVML_SUCCESS;
+    gpu->is_open = true;
+    return NVML_SUCCESS;
+}
+
+/* The library, and how many GPUs it counts. */
+static enum tide_status start(const struct nvml_calls *calls, unsigned *ret_count, struct err *err)
+{
+    char why[TIDE_TEXT_MAX + 1];
+    unsigned count = 0;
+    nvml_return code = calls->nvmlInit_v2();
+    if (code == NVML_SUCCESS)
+        code = calls->nvmlDeviceGetCount_v2(&count);
+    if (code != NVML_SUCCESS) {
+        nvml_says(code, why, sizeof why);
+        return err_set(err, TIDE_E_UNAVAILABLE, "%s: %s", NVML_LIBRARY, why);
+    }
+    if (count == 0)
+        return err_set(err, TIDE_E_UNAVAILABLE, "%s finds no GPU on this host; look at lspci and dmesg if there is one", NVML_LIBRARY);
+    *ret_count = count < GPUS_MAX ? count : GPUS_MAX;
+    return TIDE_OK;
 }
 
 enum tide_status nvml_open(struct nvml **ret_nvml, struct err *err)
 {
     struct nvml *nvml = mem_alloc(sizeof *nvml);
     const struct nvml_calls *calls = &nvml->calls;
-    unsigned count = 0;
     enum tide_status status = load(&nvml->calls, err);
-    if (status == TIDE_OK) {
-        nvml_return code = calls->nvmlInit_v2();
-        if (code == NVML_SUCCESS)
-            code = calls->nvmlDeviceGetCount_v2(&count);
-        if (code != NVML_SUCCESS || count == 0)
-            status = err_set(err, TIDE_E_UNAVAILABLE, "%s finds no GPU (status %d)", NVML_LIBRARY, code);
-    }
+    if (status == TIDE_OK)
+        status = start(calls, &nvml->count, err);
     if (status != TIDE_OK) {
         mem_free(nvml);
         return status;
@@ -85,8 +106,6 @@ enum tide_status nvml_open(struct nvml **ret_nvml, struct err *err)
     if (calls->nvmlEventSetCreate == NULL || calls->nvmlDeviceRegisterEvents == NULL || calls->nvmlEventSetWait_v2 == NULL ||
         calls->nvmlEventSetCreate(&nvml->events) != NVML_SUCCESS)
         nvml->events = NULL;
-    for (unsigned i = 0; i < count && nvml->count < GPUS_MAX; i++)
-        open_gpu(nvml, i);
     *ret_nvml = nvml;
     return TIDE_OK;
 }
@@ -99,6 +118,32 @@ void nvml_free(struct nvml *nvml)
 unsigned nvml_count(const struct nvml *nvml)
 {
     return nvml->count;
+}
+
+bool nvml_is_open(const struct nvml *nvml, unsigned gpu)
+{
+    return nvml->gpus[gpu].is_open;
+}
+
+const char *nvml_subject(const struct nvml *nvml, unsigned gpu)
+{
+    return nvml->gpus[gpu].subject;
+}
+
+bool nvml_has_events(const struct nvml *nvml, unsigned gpu)
+{
+    return nvml->gpus[gpu].has_events;
+}
+
+void nvml_lacks(const struct nvml *nvml, char *to, size_t size)
+{
+    size_t n = 0;
+    to[0] = '\0';
+#define X(name, parameters)                                                                \
+    if (nvml->calls.name == NULL && n < size)                                              \
+        n += (size_t)snprintf(to + n, size - n, "%s%s", n > 0 ? ", " : "", #name);
+    NVML_WANTED(X)
+#undef X
 }
 
 /* ---- one GPU ---- */
@@ -255,7 +300,7 @@ bool nvml_wait(struct nvml *nvml, unsigned *ret_xid, char ret_subject[HEALTH_SUB
     *ret_xid = (unsigned)data.data;
     text_copy(ret_subject, HEALTH_SUBJECT_MAX + 1, "GPU");
     for (unsigned i = 0; i < nvml->count; i++)
-        if (nvml->gpus[i].device == data.device)
+        if (nvml->gpus[i].is_open && nvml->gpus[i].device == data.device)
             text_copy(ret_subject, HEALTH_SUBJECT_MAX + 1, nvml->gpus[i].subject);
     return true;
 }

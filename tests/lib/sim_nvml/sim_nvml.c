@@ -13,6 +13,7 @@
  *     recovery GPU ACTION
  *     memory GPU BYTES               used
  *     lost GPU                       it has fallen off the bus: every call says so
+ *     shut GPU CODE                  its handle cannot be opened: that is what NVML returns; 0: it can
  *     fails GPU CALL                 that call fails, for no known reason: ecc, remap, replays, nvlink, fields, clocks, memory, or
  *                                    fieldN: of the fields that of that number only
  *     hang SECONDS                   every call takes so long, or until that line is gone
@@ -37,7 +38,7 @@ struct nvml_device_st {
     unsigned index;
     unsigned long long corrected, uncorrected, throttle, memory;
     unsigned remap_pending, remap_failed, retired, retired_pending, replays, links, crc, recovery;
-    int lost, registered;
+    int lost, registered, shut;
     char fails[16];
 };
 
@@ -90,6 +91,7 @@ static void read_line(const char *line, unsigned skip, struct told *to)
         at->recovery = a;
     if (sscanf(line, "memory %*u %llu", &x) == 1)
         at->memory = x;
+    sscanf(line, "shut %*u %d", &at->shut);
     sscanf(line, "fails %*u %15s", at->fails);
     if (strcmp(word, "lost") == 0)
         at->lost = 1;
@@ -148,8 +150,9 @@ nvml_return nvmlDeviceGetCount_v2(unsigned *count)
 
 nvml_return nvmlDeviceGetHandleByIndex_v2(unsigned index, nvml_device *device)
 {
-    if (index >= look(0).gpus)
-        return NVML_ERROR_INVALID_ARGUMENT;
+    struct told told = look(0);
+    if (index >= told.gpus || told.gpu[index].shut != 0)
+        return index >= told.gpus ? NVML_ERROR_INVALID_ARGUMENT : told.gpu[index].shut;
     handles[index].index = index;
     *device = &handles[index];
     return NVML_SUCCESS;
