@@ -38,22 +38,41 @@ void health_merge(const struct node *node, const struct health_report *report, s
 
 /* ---- how many ---- */
 
-uint32_t health_drained(const struct state *state, const struct node *but, uint64_t now_ms)
+struct drained {
+    uint32_t there, now, of_late; /* nodes; of them drained for their health, and drained within HEALTH_DRAINS_MS */
+};
+
+static struct drained count_drained(const struct state *state, uint64_t now_ms)
 {
-    uint32_t count = 0;
+    struct drained drained = {0};
     for (size_t i = 0; i < state->nodes.count; i++) {
         const struct node *node = &state->nodes.items[i];
-        count += node != but && node->unfit && ms_between(node->unfit_ms, now_ms) < HEALTH_DRAINS_MS;
+        drained.there += node->state != TIDE_NODE_LOST;
+        drained.now += node->unfit;
+        drained.of_late += node->unfit && ms_between(node->unfit_ms, now_ms) < HEALTH_DRAINS_MS;
     }
-    return count;
+    return drained;
 }
 
-uint32_t health_drains_max(const struct state *state)
+/* One of so many, and at least one. */
+static uint32_t share(uint32_t nodes, uint32_t of)
 {
-    uint32_t there = 0;
-    for (size_t i = 0; i < state->nodes.count; i++)
-        there += state->nodes.items[i].state != TIDE_NODE_LOST;
-    return there < 2 * HEALTH_DRAINS_OF ? 1 : there / HEALTH_DRAINS_OF;
+    return nodes < 2 * of ? 1 : nodes / of;
+}
+
+bool health_spares(const struct state *state, uint64_t now_ms, char *to, size_t size)
+{
+    struct drained drained = count_drained(state, now_ms);
+    if (drained.of_late >= share(drained.there, HEALTH_DRAINS_OF)) {
+        text_format(to, size, "%u of %zu nodes were within %u min", share(drained.there, HEALTH_DRAINS_OF), state->nodes.count,
+                    HEALTH_DRAINS_MS / 60000u);
+        return true;
+    }
+    if (state->level < 3 || drained.now < share(drained.there, HEALTH_DRAINED_OF))
+        return false;
+    text_format(to, size, "%u of %zu nodes are, for their health: give some back (tidemark node resume), or replace them", drained.now,
+                state->nodes.count);
+    return true;
 }
 
 const char *health_keeps(struct room *room, const struct job_record *record)
@@ -75,7 +94,8 @@ static void judge_evidence(struct node *node)
 static void take_away(struct change *change, struct node *node)
 {
     uint64_t now_ms = change->command->at_ms;
-    node->spared = !node->unfit && health_drained(change->state, node, now_ms) >= health_drains_max(change->state);
+    char why[TIDE_TEXT_MAX + 1];
+    node->spared = !node->unfit && health_spares(change->state, now_ms, why, sizeof why);
     if (node->spared) {
         node->health = TIDE_HEALTH_DEGRADED;
         return;
@@ -106,12 +126,13 @@ void node_forgive(struct node *node)
     judge_evidence(node);
 }
 
-static void why_it_stays(const struct state *state, const struct node *node, const struct job_record *record, char *to, size_t size)
+static void why_it_stays(const struct change *change, const struct node *node, const struct job_record *record, char *to, size_t size)
 {
+    const struct state *state = change->state;
+    char spares[TIDE_TEXT_MAX + 1];
     to[0] = '\0';
-    if (node->spared)
-        text_format(to, size, "; it is not drained, as %u of %zu nodes were within %u min", health_drains_max(state), state->nodes.count,
-                    HEALTH_DRAINS_MS / 60000u);
+    if (node->spared && health_spares(state, change->command->at_ms, spares, sizeof spares))
+        text_format(to, size, "; it is not drained, as %s", spares);
     if (node->health < TIDE_HEALTH_FAILED || record->phase != GEN_PHASE_LAUNCHED || !strlist_has(&record->job.nodes, node->name))
         return;
     struct room room;
@@ -138,7 +159,7 @@ static void tell_jobs(struct change *change, const struct node *node, const stru
         if (!job_active(record) || (!strlist_has(&record->job.nodes, node->name) && !strlist_has(&record->job.spares, node->name)))
             continue;
         change->job = record;
-        why_it_stays(change->state, node, record, why, sizeof why);
+        why_it_stays(change, node, record, why, sizeof why);
         event_add(change, EVENT_NODE_HEALTH, node->name, -1, 0, "node %s is %s: %.140s%s", node->name, health_names[worst->state], text,
                   why);
     }

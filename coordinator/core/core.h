@@ -33,9 +33,10 @@
 #define RESTART_PAUSE_MS_MAX 60000u
 #define HEALTH_DRAINS_MS 3600000u      /* within that, health drains at most one of … */
 #define HEALTH_DRAINS_OF 4u            /* … so many nodes, and at least one: what finds more is likelier ill itself */
+#define HEALTH_DRAINED_OF 2u           /* … and at no time more than one of so many, and at least one, are drained for it */
 #define HEALTH_GOOD_MS_DEFAULT 600000u /* a node drained for its health is given back when it was good for so long */
 #define HEALTH_RESTART_MS 5000u   /* ranks that "cannot go on", and make no step for so long, get another generation */
-#define LEVEL_NEWEST 2u           /* see "levels" */
+#define LEVEL_NEWEST 3u           /* see "levels" */
 #define FENCE_DEADLINE_MS 60000u  /* a node that has not ended an old generation by then is declared lost */
 
 /* Where a job's newest generation stands. Beside job.state, which is for people. */
@@ -210,7 +211,8 @@ enum tide_status apply(struct state *state, const struct command *command, uint6
  *   0  versions that knew of no levels: a checkpoint that its job's rule does not keep is dropped at once
  *   1  it is condemned first, and has its grace; pins, holds and the search for orphans; the health of nodes
  *   2  cuts are sealed in memory while another is being stored, and the newest of them is stored next;
- *      checkpoints that were found in a store; jobs that go on from those of others */
+ *      checkpoints that were found in a store; jobs that go on from those of others
+ *   3  how many nodes may be drained for their health at a time is bounded, too, and not only within an hour */
 
 /* The lowest level at which this may be proposed: there are no members then that could not read it. */
 uint32_t command_level(const struct command *command);

@@ -151,9 +151,8 @@ enum tide_status node_find(struct change *change, struct node **ret_node);
 void health_merge(const struct node *node, const struct health_report *report, struct health_report *ret_merged);
 /* Why it is drained for its health, as its reason. */
 void node_tell_unfit(struct node *node);
-/* How many others were drained for their health of late, and how many may be. */
-uint32_t health_drained(const struct state *state, const struct node *but, uint64_t now_ms);
-uint32_t health_drains_max(const struct state *state);
+/* Why no more nodes are drained for their health now, as "2 of 8 nodes were within 60 min"; false: one more may be. */
+bool health_spares(const struct state *state, uint64_t now_ms, char *to, size_t size);
 /* Why ranks of the job stay where they are, whatever is said of the health of their node: health ends no training. NULL: they can
  * go on elsewhere. The room is that of the state. */
 const char *health_keeps(struct room *room, const struct job_record *record);

@@ -21,8 +21,9 @@ static bool drain_due(struct judging *judging, const struct node *node)
 {
     if (!node->spared)
         return false;
+    char why[TIDE_TEXT_MAX + 1];
     if (!judging->drains_counted)
-        judging->may_drain = health_drained(judging->state, NULL, judging->now_ms) < health_drains_max(judging->state);
+        judging->may_drain = !health_spares(judging->state, judging->now_ms, why, sizeof why);
     judging->drains_counted = true;
     return judging->may_drain;
 }

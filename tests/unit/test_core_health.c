@@ -308,7 +308,6 @@ static void health_moves_no_ranks_without_a_place_for_them(void **context)
     world_release(&w);
 }
 
-/* A probe that finds the same everywhere is likelier ill than all nodes are. */
 /* Two jobs there, and a place for one of them. */
 static void health_moves_no_more_jobs_than_there_are_places_for(void **context)
 {
@@ -339,81 +338,6 @@ static void health_moves_no_more_jobs_than_there_are_places_for(void **context)
     assert_state(&w, "b", "running");
     assert_string_equal(job_of(&w, "a")->nodes.items[0], "n2");
     assert_string_equal(job_of(&w, "b")->nodes.items[0], "n2");
-    world_release(&w);
-}
-
-static void health_drains_a_quarter_at_most(void **context)
-{
-    (void)context;
-    struct world w;
-    world_init(&w);
-    world_nodes(&w, 8, 1);
-    submit(&w, "j", 4, 1, 1);
-    run(&w, 1000);
-    char name[16];
-    for (unsigned i = 1; i <= 8; i++) {
-        snprintf(name, sizeof name, "n%u", i);
-        fake_of(&w, name)->fact = bad(TIDE_HEALTH_SUSPECT, 10);
-        run(&w, 500);
-        const struct node *node = state_node(&w.state, name);
-        assert_int_equal(node->state, i <= 2 ? TIDE_NODE_DRAINED : TIDE_NODE_READY);
-        assert_int_equal(node->health, i <= 2 ? TIDE_HEALTH_SUSPECT : TIDE_HEALTH_DEGRADED);
-        assert_int_equal(node->spared, i > 2);
-    }
-    assert_int_equal(job_of(&w, "j")->generation, 1);
-    assert_text(event_last(&w, "j", EVENT_NODE_HEALTH)->text,
-                "is suspect: xid: GPU 0000:65:00: Xid 79; it is not drained, as 2 of 8 nodes were within 60 min");
-    unsigned before = w.commands;
-    run(&w, 5000);
-    assert_int_equal(w.commands, before); /* and that is not said again and again */
-    /* One is given back by hand: another one has its place. */
-    assert_int_equal(node_order(&w, CMD_NODE_RESUME, "n1"), TIDE_OK);
-    run(&w, 500);
-    assert_int_equal(state_node(&w.state, "n1")->state, TIDE_NODE_READY);
-    assert_int_equal(state_node(&w.state, "n3")->state, TIDE_NODE_DRAINED);
-    assert_int_equal(state_node(&w.state, "n4")->state, TIDE_NODE_READY);
-    /* What was drained long ago does not count. */
-    w.wall_ms += HEALTH_DRAINS_MS;
-    run(&w, 1500);
-    assert_int_equal(state_node(&w.state, "n4")->state, TIDE_NODE_DRAINED);
-    assert_int_equal(state_node(&w.state, "n5")->state, TIDE_NODE_DRAINED);
-    assert_int_equal(state_node(&w.state, "n6")->state, TIDE_NODE_READY);
-    /* It was good after all. */
-    fake_of(&w, "n6")->fact.state = TIDE_HEALTH_HEALTHY;
-    run(&w, 500);
-    assert_false(state_node(&w.state, "n6")->spared);
-    assert_int_equal(state_node(&w.state, "n6")->health, TIDE_HEALTH_HEALTHY);
-    world_release(&w);
-}
-
-/* It is degraded because too many were drained: there is no need to run there, but where there is no other node. */
-static void one_that_was_spared_is_used_when_there_is_no_other(void **context)
-{
-    (void)context;
-    struct world w;
-    world_init(&w);
-    world_nodes(&w, 5, 1);
-    submit(&w, "j", 2, 0, 1);
-    run(&w, 1000);
-    fake_of(&w, "n5")->fact = bad(TIDE_HEALTH_FAILED, 10); /* the one that may be drained */
-    run(&w, 500);
-    fake_of(&w, "n2")->fact = bad(TIDE_HEALTH_FAILED, 10);
-    run(&w, 1000);
-    assert_true(state_node(&w.state, "n2")->spared);
-    assert_int_equal(job_of(&w, "j")->generation, 1); /* its ranks stay */
-    w.ranks[1].signal = 9;
-    run(&w, TICK_MS);
-    w.ranks[1].signal = 0;
-    run(&w, 1000);
-    assert_state(&w, "j", "running");
-    assert_string_equal(job_of(&w, "j")->nodes.items[0], "n1");
-    assert_string_equal(job_of(&w, "j")->nodes.items[1], "n3");
-    /* Nothing else is left: it does not wait. */
-    submit(&w, "k", 2, 1, 1);
-    run(&w, 1000);
-    assert_state(&w, "k", "running");
-    const struct strlist *nodes = &job_of(&w, "k")->nodes;
-    assert_true(strcmp(nodes->items[0], "n2") == 0 || strcmp(nodes->items[1], "n2") == 0);
     world_release(&w);
 }
 
@@ -565,8 +489,6 @@ int main(void)
         cmocka_unit_test(health_ends_no_training_without_a_restart_left),
         cmocka_unit_test(health_moves_no_ranks_without_a_place_for_them),
         cmocka_unit_test(health_moves_no_more_jobs_than_there_are_places_for),
-        cmocka_unit_test(health_drains_a_quarter_at_most),
-        cmocka_unit_test(one_that_was_spared_is_used_when_there_is_no_other),
         cmocka_unit_test(what_is_milder_does_not_take_the_place_of_what_is_worse),
         cmocka_unit_test(a_straggler_hides_no_fault),
         cmocka_unit_test(one_straggler_of_a_node_is_told),

@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "core_dsl.h"
+
+/* How many nodes are drained for their health, and what becomes of the others. */
+
+static struct health_fact bad(unsigned state, uint64_t serial)
+{
+    struct health_fact fact = {.probe = "xid", .subject = "GPU 0000:65:00", .state = state, .serial = serial, .text = "Xid 79"};
+    return fact;
+}
+
+/* A probe that finds the same everywhere is likelier ill than all nodes are. */
+static void health_drains_a_quarter_at_most(void **context)
+{
+    (void)context;
+    struct world w;
+    world_init(&w);
+    world_nodes(&w, 8, 1);
+    submit(&w, "j", 4, 1, 1);
+    run(&w, 1000);
+    char name[16];
+    for (unsigned i = 1; i <= 8; i++) {
+        snprintf(name, sizeof name, "n%u", i);
+        fake_of(&w, name)->fact = bad(TIDE_HEALTH_SUSPECT, 10);
+        run(&w, 500);
+        const struct node *node = state_node(&w.state, name);
+        assert_int_equal(node->state, i <= 2 ? TIDE_NODE_DRAINED : TIDE_NODE_READY);
+        assert_int_equal(node->health, i <= 2 ? TIDE_HEALTH_SUSPECT : TIDE_HEALTH_DEGRADED);
+        assert_int_equal(node->spared, i > 2);
+    }
+    assert_int_equal(job_of(&w, "j")->generation, 1);
+    assert_text(event_last(&w, "j", EVENT_NODE_HEALTH)->text,
+                "is suspect: xid: GPU 0000:65:00: Xid 79; it is not drained, as 2 of 8 nodes were within 60 min");
+    unsigned before = w.commands;
+    run(&w, 5000);
+    assert_int_equal(w.commands, before); /* and that is not said again and again */
+    /* One is given back by hand: another one has its place. */
+    assert_int_equal(node_order(&w, CMD_NODE_RESUME, "n1"), TIDE_OK);
+    run(&w, 500);
+    assert_int_equal(state_node(&w.state, "n1")->state, TIDE_NODE_READY);
+    assert_int_equal(state_node(&w.state, "n3")->state, TIDE_NODE_DRAINED);
+    assert_int_equal(state_node(&w.state, "n4")->state, TIDE_NODE_READY);
+    /* What was drained long ago does not count. */
+    w.wall_ms += HEALTH_DRAINS_MS;
+    run(&w, 1500);
+    assert_int_equal(state_node(&w.state, "n4")->state, TIDE_NODE_DRAINED);
+    assert_int_equal(state_node(&w.state, "n5")->state, TIDE_NODE_DRAINED);
+    assert_int_equal(state_node(&w.state, "n6")->state, TIDE_NODE_READY);
+    /* It was good after all. */
+    fake_of(&w, "n6")->fact.state = TIDE_HEALTH_HEALTHY;
+    run(&w, 500);
+    assert_false(state_node(&w.state, "n6")->spared);
+    assert_int_equal(state_node(&w.state, "n6")->health, TIDE_HEALTH_HEALTHY);
+    world_release(&w);
+}
+
+/* A quarter an hour is all of them in four hours: at no time it is more than half. */
+static void health_keeps_half_of_the_nodes_at_least(void **context)
+{
+    (void)context;
+    struct world w;
+    world_init(&w);
+    world_nodes(&w, 8, 1);
+    submit(&w, "j", 4, 1, 1);
+    run(&w, 1000);
+    char name[16];
+    for (unsigned i = 1; i <= 6; i++) {
+        snprintf(name, sizeof name, "n%u", i);
+        fake_of(&w, name)->fact = bad(TIDE_HEALTH_SUSPECT, 10);
+        run(&w, 500);
+        assert_int_equal(state_node(&w.state, name)->state, i <= 4 ? TIDE_NODE_DRAINED : TIDE_NODE_READY);
+        assert_int_equal(state_node(&w.state, name)->spared, i > 4);
+        w.wall_ms += HEALTH_DRAINS_MS;
+        run(&w, 1500);
+    }
+    assert_text(event_last(&w, "j", EVENT_NODE_HEALTH)->text,
+                "is suspect: xid: GPU 0000:65:00: Xid 79; it is not drained, as 4 of 8 nodes are, for their health: give some back");
+    unsigned before = w.commands;
+    run(&w, 5000);
+    assert_int_equal(w.commands, before);
+    assert_int_equal(node_order(&w, CMD_NODE_RESUME, "n2"), TIDE_OK);
+    run(&w, 500);
+    assert_int_equal(state_node(&w.state, "n5")->state, TIDE_NODE_DRAINED);
+    assert_int_equal(state_node(&w.state, "n6")->state, TIDE_NODE_READY);
+    world_release(&w);
+}
+
+static void at_level_2_all_may_be_drained_in_the_end(void **context)
+{
+    (void)context;
+    struct world w;
+    world_init(&w);
+    w.state.level = w.second.level = 2;
+    world_nodes(&w, 4, 1);
+    char name[16];
+    for (unsigned i = 1; i <= 4; i++) {
+        snprintf(name, sizeof name, "n%u", i);
+        fake_of(&w, name)->fact = bad(TIDE_HEALTH_SUSPECT, 10);
+        run(&w, 500);
+        assert_int_equal(state_node(&w.state, name)->state, TIDE_NODE_DRAINED);
+        w.wall_ms += HEALTH_DRAINS_MS;
+        run(&w, 1500);
+    }
+    world_release(&w);
+}
+
+/* It is degraded because too many were drained: there is no need to run there, but where there is no other node. */
+static void one_that_was_spared_is_used_when_there_is_no_other(void **context)
+{
+    (void)context;
+    struct world w;
+    world_init(&w);
+    world_nodes(&w, 5, 1);
+    submit(&w, "j", 2, 0, 1);
+    run(&w, 1000);
+    fake_of(&w, "n5")->fact = bad(TIDE_HEALTH_FAILED, 10); /* the one that may be drained */
+    run(&w, 500);
+    fake_of(&w, "n2")->fact = bad(TIDE_HEALTH_FAILED, 10);
+    run(&w, 1000);
+    assert_true(state_node(&w.state, "n2")->spared);
+    assert_int_equal(job_of(&w, "j")->generation, 1); /* its ranks stay */
+    w.ranks[1].signal = 9;
+    run(&w, TICK_MS);
+    w.ranks[1].signal = 0;
+    run(&w, 1000);
+    assert_state(&w, "j", "running");
+    assert_string_equal(job_of(&w, "j")->nodes.items[0], "n1");
+    assert_string_equal(job_of(&w, "j")->nodes.items[1], "n3");
+    /* Nothing else is left: it does not wait. */
+    submit(&w, "k", 2, 1, 1);
+    run(&w, 1000);
+    assert_state(&w, "k", "running");
+    const struct strlist *nodes = &job_of(&w, "k")->nodes;
+    assert_true(strcmp(nodes->items[0], "n2") == 0 || strcmp(nodes->items[1], "n2") == 0);
+    world_release(&w);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(health_drains_a_quarter_at_most),
+        cmocka_unit_test(health_keeps_half_of_the_nodes_at_least),
+        cmocka_unit_test(at_level_2_all_may_be_drained_in_the_end),
+        cmocka_unit_test(one_that_was_spared_is_used_when_there_is_no_other),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
