@@ -308,15 +308,25 @@ enum tide_status codec_decode(const struct codec *codec, json_t *json, unsigned 
     return status;
 }
 
-enum tide_status codec_parse(const struct codec *codec, const char *text, size_t bytes, unsigned flags, void *to,
-                             struct err *err)
+enum tide_status codec_load(const struct codec *codec, const char *text, size_t bytes, json_t **ret_json, struct err *err)
 {
     json_error_t where;
     json_t *json = json_loadb(text, bytes, JSON_REJECT_DUPLICATES, &where);
     if (json == NULL)
         return err_set(err, TIDE_E_INVALID, "%s: not JSON: %s at line %d column %d", codec->noun, where.text, where.line,
                        where.column);
-    enum tide_status status = codec_decode(codec, json, flags, to, err);
+    *ret_json = json;
+    return TIDE_OK;
+}
+
+enum tide_status codec_parse(const struct codec *codec, const char *text, size_t bytes, unsigned flags, void *to,
+                             struct err *err)
+{
+    json_t *json = NULL;
+    enum tide_status status = codec_load(codec, text, bytes, &json, err);
+    if (status != TIDE_OK)
+        return status;
+    status = codec_decode(codec, json, flags, to, err);
     json_decref(json);
     return status;
 }

@@ -69,7 +69,9 @@ MUST_USE char *codec_print(const struct codec *codec, const void *from, unsigned
 /* Into a struct whose bytes are overwritten; on failure nothing is left to release.
  * Errors: INVALID with the path of the field. */
 MUST_USE enum tide_status codec_decode(const struct codec *codec, json_t *json, unsigned flags, void *to, struct err *err);
-/* From text of `bytes` bytes; depth and duplicate keys are refused. */
+/* Text of `bytes` bytes to a new reference; depth and duplicate keys are refused. Errors: INVALID. */
+MUST_USE enum tide_status codec_load(const struct codec *codec, const char *text, size_t bytes, json_t **ret_json, struct err *err);
+/* Both. */
 MUST_USE enum tide_status codec_parse(const struct codec *codec, const char *text, size_t bytes, unsigned flags, void *to,
                                       struct err *err);
 

@@ -12,12 +12,31 @@ enum tide_status level_admits(const struct state *state, const struct command *c
                    command_kind_names[command->kind], level, state->level);
 }
 
-enum tide_status level_known(const struct state *state, struct err *err)
+/* Both nouns say their level in the field of that name, whatever else they say. */
+static enum tide_status parse(const struct codec *codec, const char *text, size_t bytes, void *to, struct err *err)
 {
-    if (state->level <= LEVEL_NEWEST)
-        return TIDE_OK;
-    return err_set(err, TIDE_E_VERSION, "it is of level %u, and this version knows %u at most; start a newer one", state->level,
-                   LEVEL_NEWEST);
+    json_t *json = NULL;
+    enum tide_status status = codec_load(codec, text, bytes, &json, err);
+    if (status != TIDE_OK)
+        return status;
+    json_int_t level = json_integer_value(json_object_get(json, "level")); /* 0 if there is none */
+    if (level > LEVEL_NEWEST)
+        status = err_set(err, TIDE_E_VERSION, "it is of level %lld, and this version knows %u at most; start a newer one",
+                         (long long)level, LEVEL_NEWEST);
+    else
+        status = codec_decode(codec, json, CODEC_STRICT, to, err);
+    json_decref(json);
+    return status;
+}
+
+enum tide_status state_parse(const char *text, size_t bytes, struct state *ret_state, struct err *err)
+{
+    return parse(&state_codec, text, bytes, ret_state, err);
+}
+
+enum tide_status command_parse(const char *text, size_t bytes, struct command *ret_command, struct err *err)
+{
+    return parse(&command_codec, text, bytes, ret_command, err);
 }
 
 bool level_verdict(const struct state *state, uint32_t lowest, struct command *ret_command)

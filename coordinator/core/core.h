@@ -218,8 +218,10 @@ enum tide_status apply(struct state *state, const struct command *command, uint6
 uint32_t command_level(const struct command *command);
 /* Errors: STATE: a member may run a version that cannot read it. */
 MUST_USE enum tide_status level_admits(const struct state *state, const struct command *command, struct err *err);
-/* Errors: VERSION: this version does not know the state's level. */
-MUST_USE enum tide_status level_known(const struct state *state, struct err *err);
+/* From an image, and from the log. What a later level brings this version cannot read, so the level is looked at before
+ * anything else. Errors: VERSION with the level that it needs; INVALID. */
+MUST_USE enum tide_status state_parse(const char *text, size_t bytes, struct state *ret_state, struct err *err);
+MUST_USE enum tide_status command_parse(const char *text, size_t bytes, struct command *ret_command, struct err *err);
 /* lowest: what the member of the oldest version knows. True: a command to propose. */
 bool level_verdict(const struct state *state, uint32_t lowest, struct command *ret_command);
 

@@ -22,6 +22,13 @@ void member_fatal(const char *what, const struct err *err)
     abort();
 }
 
+void member_too_old(const struct member *member, const struct err *err)
+{
+    log_error("fatal: the leader has sent a snapshot that this version cannot read: %s. The coordinator stops; nothing in %s is lost",
+              err->text, member->dir.path);
+    abort();
+}
+
 void member_broken(const struct member *member, const struct err *err)
 {
     log_error(

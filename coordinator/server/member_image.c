@@ -174,6 +174,8 @@ static void chunk_run(uv_work_t *request)
     if (work->whole)
         work->status = finish_image(work);
     pthread_mutex_unlock(&work->member->image_lock);
+    if (work->status == TIDE_E_VERSION)
+        member_too_old(work->member, &work->err);
     if (work->status == TIDE_E_IO)
         member_fatal("a snapshot that is being received cannot be written", &work->err);
 }

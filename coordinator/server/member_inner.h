@@ -184,6 +184,8 @@ struct member {
 };
 
 void member_fatal(const char *what, const struct err *err) __attribute__((__noreturn__));
+/* The leader has sent an image that this version cannot read, and would send it again and again. */
+void member_too_old(const struct member *member, const struct err *err) __attribute__((__noreturn__));
 void member_broken(const struct member *member, const struct err *err) __attribute__((__noreturn__));
 
 /* member_open.c */

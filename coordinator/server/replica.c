@@ -86,7 +86,7 @@ static enum tide_status write_down(struct replica *replica, const struct command
         status = err_set(err, TIDE_E_LIMIT, "a command of %zu bytes is larger than the log takes (%u)", bytes,
                          RAFT_ENTRY_BYTES_MAX);
     else
-        status = codec_parse(&command_codec, text, bytes, CODEC_STRICT, p->command, err);
+        status = command_parse(text, bytes, p->command, err);
     if (status == TIDE_OK) {
         *ret_blob = raft_blob_create(text, bytes);
     } else {
@@ -162,12 +162,7 @@ void replica_parse(const struct replica *replica, const struct member_entry *ent
 {
     struct err err = {0};
     const struct raft_blob *blob = entry->blob;
-    enum tide_status status =
-        codec_parse(&command_codec, blob ? blob->data : "", blob ? blob->bytes : 0, CODEC_STRICT, ret_command, &err);
-    if (status == TIDE_OK && ret_command->level > LEVEL_NEWEST)
-        status = err_set(&err, TIDE_E_VERSION, "the group went to level %u there, and this version knows %u at most", ret_command->level,
-                         LEVEL_NEWEST);
-    if (status == TIDE_OK)
+    if (command_parse(blob ? blob->data : "", blob ? blob->bytes : 0, ret_command, &err) == TIDE_OK)
         return;
     log_error("fatal: record %" PRIu64
               " in %s is whole, but no command of this version (%s); start the version that wrote it",
@@ -399,15 +394,13 @@ static void *on_parse(void *context, const struct snapshot *snapshot, struct err
 {
     (void)context;
     struct parsed *parsed = mem_alloc(sizeof *parsed);
-    enum tide_status status = codec_parse(&state_codec, snapshot->data, snapshot->bytes, CODEC_STRICT, &parsed->state, err);
+    enum tide_status status = state_parse(snapshot->data, snapshot->bytes, &parsed->state, err);
     if (status != TIDE_OK) {
         mem_free(parsed);
         return NULL;
     }
     uint64_t begun = clock_mono_ns();
-    status = level_known(&parsed->state, err);
-    if (status == TIDE_OK)
-        status = state_check(&parsed->state, err);
+    status = state_check(&parsed->state, err);
     parsed->check_ns = clock_mono_ns() - begun;
     if (status == TIDE_OK && parsed->state.revision > snapshot->index)
         status = err_set(err, TIDE_E_CORRUPT, "it is of index %" PRIu64, parsed->state.revision);

@@ -40,15 +40,13 @@ static enum tide_status new_state(const struct snapshot *backup, const char *clu
                                   char **ret_text, struct err *err)
 {
     struct state state;
-    enum tide_status status = codec_parse(&state_codec, backup->data, backup->bytes, CODEC_STRICT, &state, err);
+    enum tide_status status = state_parse(backup->data, backup->bytes, &state, err);
     if (status != TIDE_OK)
         return err_set(err, TIDE_E_VERSION, "the backup is whole, but no state of this version: %.300s", err->text);
     text_copy(state.cluster, sizeof state.cluster, cluster);
     for (size_t i = 0; identity != NULL && i < identity->tokens.count; i++)
         take_token(&state, &identity->tokens.items[i]);
-    status = level_known(&state, err);
-    if (status == TIDE_OK)
-        status = state_check(&state, err);
+    status = state_check(&state, err);
     if (status == TIDE_OK)
         *ret_text = codec_print(&state_codec, &state, CODEC_COMPACT);
     state_release(&state);

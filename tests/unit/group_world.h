@@ -32,6 +32,7 @@ struct mate {
     uint64_t reads, reads_refused, restored;
     uint64_t images_lost, image_lost; /* how many, and the last one's index */
     bool stopped;
+    bool old; /* cannot read any image */
 };
 
 struct group {
@@ -94,7 +95,11 @@ struct sums {
 
 static inline void *on_parse(void *context, const struct snapshot *snapshot, struct err *err)
 {
-    (void)context;
+    const struct mate *n = context;
+    if (n->old) {
+        err_set(err, TIDE_E_VERSION, "it is of level 1000");
+        return NULL;
+    }
     struct sums *sums = mem_alloc(sizeof *sums);
     if (sscanf(snapshot->data, "%" SCNu64 " %" SCNu64, &sums->sum, &sums->commands) == 2)
         return sums;

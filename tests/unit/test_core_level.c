@@ -124,6 +124,33 @@ static void what_older_members_cannot_read_is_not_proposed(void **context)
     world_release(&w);
 }
 
+/* Whatever else it brought: who is too old for it must be told what it needs. */
+static void what_is_of_a_later_level_is_refused_with_the_level(void **context)
+{
+    static const char *const later[] = {"{\"kind\":\"cluster_level\",\"level\":%u}", "{\"kind\":\"unheard_of\",\"level\":%u}",
+                                        "{\"unheard\":\"of\",\"kind\":\"cluster_init\",\"level\":%u}",
+                                        "{\"unheard\":\"of\",\"revision\":1,\"level\":%u}"};
+    struct command command;
+    struct state state;
+    struct err err = {0};
+    (void)context;
+    char *needs = mem_format("it is of level %u, and this version knows %u at most; start a newer one", LEVEL_NEWEST + 1, LEVEL_NEWEST);
+    for (size_t i = 0; i < sizeof later / sizeof later[0]; i++) {
+        char text[128];
+        int bytes = snprintf(text, sizeof text, later[i], LEVEL_NEWEST + 1);
+        assert_int_equal(command_parse(text, (size_t)bytes, &command, &err), TIDE_E_VERSION);
+        assert_string_equal(err.text, needs);
+        assert_int_equal(state_parse(text, (size_t)bytes, &state, &err), TIDE_E_VERSION);
+        assert_string_equal(err.text, needs);
+    }
+    mem_free(needs);
+    static const char now[] = "{\"kind\":\"cluster_level\",\"level\":1}", strange[] = "{\"kind\":\"unheard_of\",\"level\":1}";
+    assert_int_equal(command_parse(now, strlen(now), &command, &err), TIDE_OK);
+    assert_int_equal(command.level, 1);
+    codec_release(&command_codec, &command);
+    assert_int_equal(command_parse(strange, strlen(strange), &command, &err), TIDE_E_INVALID);
+}
+
 /* By the rule, by hand, and at the end of the job: as versions do that knew of no grace. From the entry on that raises the level
  * there is one. */
 static void at_level_0_what_is_not_kept_is_dropped_at_once(void **context)
@@ -173,6 +200,7 @@ int main(void)
         cmocka_unit_test(a_level_is_raised_and_never_lowered),
         cmocka_unit_test(it_is_raised_to_what_the_oldest_knows),
         cmocka_unit_test(what_older_members_cannot_read_is_not_proposed),
+        cmocka_unit_test(what_is_of_a_later_level_is_refused_with_the_level),
         cmocka_unit_test(at_level_0_what_is_not_kept_is_dropped_at_once),
         cmocka_unit_test(at_level_0_drop_by_hand_has_no_grace),
     };

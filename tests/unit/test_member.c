@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 
 #include <cmocka.h>
 
@@ -154,21 +155,28 @@ static void a_lost_proposal_is_looked_after(void **state)
     group_end(&g);
 }
 
+/* One is stopped, and what it misses is in no log any more. */
+static struct mate *leave_far_behind(struct group *g)
+{
+    group_start(g, 3);
+    struct mate *leader = wait_leader(g), *late = other_than(g, leader);
+    node_stop(g, late, false);
+    propose_many(g, leader, BEHIND);
+    for (unsigned i = 0; i < 3; i++)
+        if (g->nodes[i].member != NULL)
+            assert_true(UNTIL(g, g->nodes[i].commands == BEHIND));
+    save_image(leader);
+    propose_many(g, leader, BEHIND);
+    save_image(leader);
+    propose_many(g, leader, 10);
+    return late;
+}
+
 static void far_behind_it_gets_a_snapshot(void **state)
 {
     (void)state;
     struct group g;
-    group_start(&g, 3);
-    struct mate *leader = wait_leader(&g), *late = other_than(&g, leader);
-    node_stop(&g, late, false);
-    propose_many(&g, leader, BEHIND);
-    for (unsigned i = 0; i < 3; i++)
-        if (g.nodes[i].member != NULL)
-            assert_true(UNTIL(&g, g.nodes[i].commands == BEHIND));
-    save_image(leader);
-    propose_many(&g, leader, BEHIND);
-    save_image(leader);
-    propose_many(&g, leader, 10);
+    struct mate *late = leave_far_behind(&g);
     node_start(&g, late);
     assert_true(UNTIL(&g, late->restored > 0 && same(&g)));
     assert_int_equal(late->commands, 2 * BEHIND + 10);
@@ -180,6 +188,45 @@ static void far_behind_it_gets_a_snapshot(void **state)
     assert_int_equal(late->restored, 1);
     assert_true(UNTIL(&g, late->sum == sum));
     group_end(&g);
+}
+
+/* In a process of its own, which ends by it. */
+static int an_older_version_gets_a_snapshot(void)
+{
+    struct group g;
+    struct mate *late = leave_far_behind(&g);
+    fprintf(stderr, "%s\n", g.dir);
+    late->old = true;
+    node_start(&g, late);
+    (void)UNTIL(&g, late->restored > 0);
+    return 0;
+}
+
+/* Once: the leader would send it for ever. */
+static void what_a_newer_version_sends_stops_it_with_the_level_it_needs(void **state)
+{
+    (void)state;
+    char *const argv[] = {(char[]){"test_member"}, (char[]){"older-version"}, NULL};
+    char said[8192] = "", *dir = said;
+    size_t bytes = 0;
+    int out[2], how;
+    assert_int_equal(pipe(out), 0);
+    pid_t pid = fork();
+    if (pid == 0) {
+        dup2(out[1], STDERR_FILENO);
+        execv("/proc/self/exe", argv);
+        _exit(1);
+    }
+    close(out[1]);
+    for (ssize_t n; (n = read(out[0], said + bytes, sizeof said - 1 - bytes)) > 0;)
+        bytes += (size_t)n;
+    close(out[0]);
+    assert_int_equal(waitpid(pid, &how, 0), pid);
+    assert_true(WIFSIGNALED(how) && WTERMSIG(how) == SIGABRT);
+    char *log = said + strcspn(said, "\n");
+    *log++ = '\0';
+    assert_int_equal(fsx_remove_tree(dir, NULL), TIDE_OK);
+    assert_non_null(strstr(log, "fatal: the leader has sent a snapshot that this version cannot read: it is of level 1000"));
 }
 
 static void spoil_newest(const struct mate *n, bool cut)
@@ -414,8 +461,10 @@ static void without_its_ballot_it_stays_away(void **state)
     group_end(&g);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+    if (argc == 2 && strcmp(argv[1], "older-version") == 0)
+        return an_older_version_gets_a_snapshot();
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(alone_it_leads_at_once),
         cmocka_unit_test(a_busy_log_is_compacted),
@@ -426,6 +475,7 @@ int main(void)
         cmocka_unit_test(without_a_majority_nothing_is_done),
         cmocka_unit_test(a_lost_proposal_is_looked_after),
         cmocka_unit_test(far_behind_it_gets_a_snapshot),
+        cmocka_unit_test(what_a_newer_version_sends_stops_it_with_the_level_it_needs),
         cmocka_unit_test(an_image_that_is_spoiled_is_made_again),
         cmocka_unit_test(the_leadership_is_handed_over),
         cmocka_unit_test(members_come_and_go),

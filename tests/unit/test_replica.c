@@ -345,7 +345,8 @@ static void the_golden_directory_is_read(void **dir)
     world_end(&w);
 }
 
-/* By whoever would start from it. The image is behind all there is in the log, as one that was received. */
+/* By whoever would start from it, also where that level brought what this version cannot read. The image is behind all there is
+ * in the log, as one that was received. */
 static void a_state_of_a_later_level_is_refused(void **dir)
 {
     struct world w;
@@ -362,7 +363,7 @@ static void a_state_of_a_later_level_is_refused(void **dir)
     snapshot.index += 1000;
     snapshot.term += 1000;
     char *said = snapshot.data;
-    snapshot.data = mem_format("{\"level\":%u,%s", LEVEL_NEWEST + 1, said + 1);
+    snapshot.data = mem_format("{\"brought_by_it\":[1],\"level\":%u,%s", LEVEL_NEWEST + 1, said + 1);
     snapshot.bytes = strlen(snapshot.data);
     mem_free(said);
     assert_int_equal(snapshot_save(*dir, cluster, &snapshot, &digest, NULL), TIDE_OK);
