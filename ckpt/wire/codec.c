@@ -126,6 +126,80 @@ char *codec_print(const struct codec *codec, const void *from, unsigned flags)
     return text ? text : mem_strdup("{}");
 }
 
+/* ---- measure ---- */
+
+static size_t string_bytes(const char *text)
+{
+    size_t bytes = 2; /* quotes */
+    for (; text != NULL && *text != '\0'; text++) {
+        bool named = strchr("\"\\\b\f\n\r\t", *text) != NULL;
+        bytes += named ? strlen("\\n") : (unsigned char)*text < ' ' ? strlen("\\u0000") : 1;
+    }
+    return bytes;
+}
+
+static size_t digits_of(uint64_t number)
+{
+    size_t digits = 1;
+    for (; number >= 10; number /= 10)
+        digits++;
+    return digits;
+}
+
+/* Of a list: brackets and commas around what its elements have. */
+static size_t list_bytes(const struct codec_field *f, const void *p, unsigned flags)
+{
+    const struct raw_list *list = p;
+    const struct strlist *words = p;
+    size_t count = f->type == CODEC_LIST ? list->count : words->count;
+    size_t bytes = strlen("[]") + (count > 0 ? count - 1 : 0);
+    for (size_t i = 0; i < count; i++)
+        bytes += f->type == CODEC_LIST ? codec_bytes(f->of, list->items + i * f->of->size, flags) : string_bytes(words->items[i]);
+    return bytes;
+}
+
+static size_t field_bytes(const struct codec_field *f, const void *from, unsigned flags)
+{
+    const void *p = at_const(from, f);
+    switch (f->type) {
+    case CODEC_TEXT:
+    case CODEC_NAME:
+        return string_bytes(p);
+    case CODEC_U32:
+        return digits_of(*(const uint32_t *)p);
+    case CODEC_U64:
+        return digits_of(*(const uint64_t *)p > INT64_MAX ? INT64_MAX : *(const uint64_t *)p);
+    case CODEC_I32: {
+        int64_t number = *(const int32_t *)p;
+        return number < 0 ? 1 + digits_of((uint64_t)-number) : digits_of((uint64_t)number);
+    }
+    case CODEC_BOOL:
+        return strlen(*(const bool *)p ? "true" : "false");
+    case CODEC_ENUM:
+        return string_bytes(f->names[*(const unsigned *)p]);
+    case CODEC_STRING:
+        return string_bytes(*(char *const *)p);
+    case CODEC_STRUCT:
+        return codec_bytes(f->of, p, flags);
+    case CODEC_STRLIST:
+    case CODEC_LIST:
+        return list_bytes(f, p, flags);
+    }
+    return 0;
+}
+
+size_t codec_bytes(const struct codec *codec, const void *from, unsigned flags)
+{
+    size_t bytes = strlen("{}"), written = 0;
+    for (size_t i = 0; i < codec->field_count; i++) {
+        const struct codec_field *f = &codec->fields[i];
+        if ((flags & CODEC_COMPACT) && !f->required && is_empty(f, from))
+            continue;
+        bytes += (written++ > 0) + strlen("\"\":") + strlen(f->name) + field_bytes(f, from, flags);
+    }
+    return bytes;
+}
+
 /* ---- decode ---- */
 
 static enum tide_status bad(struct err *err, const struct codec *codec, const struct codec_field *f, const char *want)

@@ -66,6 +66,9 @@ MUST_USE json_t *codec_encode(const struct codec *codec, const void *from, unsig
 /* As one line of JSON; heap text, mem_free it. */
 MUST_USE char *codec_print(const struct codec *codec, const void *from, unsigned flags);
 
+/* How many bytes that text will have, without making it; of text that is not UTF-8, and is left out, as many as if it were. */
+MUST_USE size_t codec_bytes(const struct codec *codec, const void *from, unsigned flags);
+
 /* Into a struct whose bytes are overwritten; on failure nothing is left to release.
  * Errors: INVALID with the path of the field. */
 MUST_USE enum tide_status codec_decode(const struct codec *codec, json_t *json, unsigned flags, void *to, struct err *err);

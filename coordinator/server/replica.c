@@ -78,15 +78,13 @@ static enum tide_status write_down(struct replica *replica, const struct command
     struct command stamped = *command; /* borrows */
     uint64_t now = clock_wall_ms();
     stamped.at_ms = replica->at_ms = now > replica->at_ms ? now : replica->at_ms;
-    char *text = codec_print(&command_codec, &stamped, CODEC_COMPACT);
-    size_t bytes = strlen(text);
-    enum tide_status status;
-    p->command = mem_alloc(sizeof *p->command);
+    size_t bytes = codec_bytes(&command_codec, &stamped, CODEC_COMPACT); /* looked at before any of it is made */
     if (bytes > RAFT_ENTRY_BYTES_MAX)
-        status = err_set(err, TIDE_E_LIMIT, "a command of %zu bytes is larger than the log takes (%u)", bytes,
-                         RAFT_ENTRY_BYTES_MAX);
-    else
-        status = command_parse(text, bytes, p->command, err);
+        return err_set(err, TIDE_E_LIMIT, "a command of %zu bytes is larger than the log takes (%u)", bytes, RAFT_ENTRY_BYTES_MAX);
+    char *text = codec_print(&command_codec, &stamped, CODEC_COMPACT);
+    bytes = strlen(text);
+    p->command = mem_alloc(sizeof *p->command);
+    enum tide_status status = command_parse(text, bytes, p->command, err);
     if (status == TIDE_OK) {
         *ret_blob = raft_blob_create(text, bytes);
     } else {

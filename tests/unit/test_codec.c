@@ -95,6 +95,7 @@ static void round_trip(const struct codec *codec, struct rng *rng, unsigned flag
     void *one = mem_alloc(codec->size), *two = mem_alloc(codec->size), *three = mem_alloc(codec->size);
     fill(codec, one, rng, 3);
     char *text = codec_print(codec, one, flags);
+    assert_int_equal(codec_bytes(codec, one, flags), strlen(text));
     assert_int_equal(codec_parse(codec, text, strlen(text), CODEC_STRICT, two, &err), TIDE_OK);
     codec_copy(codec, two, three);
     codec_release(codec, two);
@@ -118,6 +119,22 @@ static void every_noun_survives_the_wire(void **state)
             round_trip(nouns[i], &rng, CODEC_STRICT);
             round_trip(nouns[i], &rng, CODEC_COMPACT);
         }
+}
+
+static void what_is_escaped_is_counted_so(void **state)
+{
+    (void)state;
+    char all[] = "\xc3\xa4 \x7f/                                ";
+    struct job_spec spec = {.ckpt_keep = UINT32_MAX, .ckpt_grace_ms = UINT64_MAX};
+    for (char c = 1; c < 32; c++)
+        all[c + 4] = c;
+    strlist_add(&spec.argv, all);
+    strlist_add(&spec.argv, "\"\\");
+    strlist_add(&spec.argv, "");
+    char *text = codec_print(&job_spec_codec, &spec, CODEC_COMPACT);
+    assert_int_equal(codec_bytes(&job_spec_codec, &spec, CODEC_COMPACT), strlen(text));
+    mem_free(text);
+    codec_release(&job_spec_codec, &spec);
 }
 
 /* One byte of valid JSON changed, or the text cut short: refused or read, never a crash or a leak. */
@@ -294,6 +311,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_noun_survives_the_wire),
+        cmocka_unit_test(what_is_escaped_is_counted_so),
         cmocka_unit_test(garbage_is_refused_or_read),
         cmocka_unit_test(a_refusal_names_the_field),
         cmocka_unit_test(a_newer_neighbour_is_understood),

@@ -266,6 +266,36 @@ static void a_request_is_done_once(void **dir)
     world_end(&w);
 }
 
+static size_t json_bytes; /* that jansson has asked for */
+
+static void *count_json(size_t bytes)
+{
+    json_bytes += bytes;
+    return malloc(bytes);
+}
+
+static void what_is_too_large_is_refused_before_any_of_it_is_made(void **dir)
+{
+    struct world w;
+    struct err err = {0};
+    struct command command = {.kind = CMD_JOB_SUBMIT};
+    char *word = mem_alloc(RAFT_ENTRY_BYTES_MAX);
+    world_start(&w, *dir);
+    found(&w);
+    memset(word, 'x', RAFT_ENTRY_BYTES_MAX - 1);
+    strlist_add(&command.spec.argv, word);
+    json_set_alloc_funcs(count_json, free);
+    json_bytes = 0;
+    assert_int_equal(replica_propose(w.replica, &command, false, on_done, &w, &err), TIDE_E_LIMIT);
+    json_set_alloc_funcs(malloc, free);
+    assert_true(json_bytes < 4096);
+    assert_non_null(strstr(err.text, "is larger than the log takes"));
+    assert_int_equal(submit(&w, "small", "small"), TIDE_OK);
+    codec_release(&command_codec, &command);
+    mem_free(word);
+    world_end(&w);
+}
+
 static void who_does_not_lead_refuses(void **dir)
 {
     struct world w;
@@ -398,6 +428,7 @@ int main(int argc, char **argv)
         cmocka_unit_test_setup_teardown(what_was_applied_is_there_again, dir_make, dir_drop),
         cmocka_unit_test_setup_teardown(the_shadow_is_the_state, dir_make, dir_drop),
         cmocka_unit_test_setup_teardown(a_request_is_done_once, dir_make, dir_drop),
+        cmocka_unit_test_setup_teardown(what_is_too_large_is_refused_before_any_of_it_is_made, dir_make, dir_drop),
         cmocka_unit_test_setup_teardown(who_does_not_lead_refuses, dir_make, dir_drop),
         cmocka_unit_test_setup_teardown(a_refusal_is_an_answer, dir_make, dir_drop),
         cmocka_unit_test_setup_teardown(the_golden_directory_is_read, dir_make, dir_drop),
