@@ -10,6 +10,7 @@
 
 #define FORMAT_CHUNK_BYTES (1u << 20) /* raw bytes of every chunk but the last */
 #define FORMAT_REGION_ALIGN 64u       /* regions begin at multiples of it */
+#define REGION_RESERVED_PREFIX "tidemark." /* of names of regions that are not a program's */
 #define FORMAT_PACK_BYTES_MAX (32u << 20)
 #define RANK_CHUNKS_MAX (1u << 20)    /* 1 TiB a rank */
 #define RANK_BYTES_MAX ((uint64_t)RANK_CHUNKS_MAX * FORMAT_CHUNK_BYTES)

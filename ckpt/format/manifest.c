@@ -7,6 +7,7 @@
 
 static const char *const memory_names[] = {"host", "device", NULL};
 static const char *const dtype_names[] = {"bytes", "f64", "f32", "bf16", "f16", "f8", "i64", "i32", "i16", "i8", NULL};
+static const char *const kind_names[] = {"own", "replicated", "shard", "droppable", NULL};
 
 static const struct codec_field region_fields[] = {
     CODEC_TEXT_OF(region_entry, name, .required = true),
@@ -15,6 +16,9 @@ static const struct codec_field region_fields[] = {
     CODEC_TEXT_OF(region_entry, shape),
     CODEC_FIELD(region_entry, offset, CODEC_U64, .required = true),
     CODEC_FIELD(region_entry, bytes, CODEC_U64, .required = true),
+    CODEC_ENUM_OF(region_entry, kind, kind_names),
+    CODEC_TEXT_OF(region_entry, whole),
+    CODEC_TEXT_OF(region_entry, at),
 };
 CODEC_DEFINE(region_entry_codec, region_entry, "region", region_fields);
 
@@ -106,6 +110,47 @@ static enum tide_status wrong(struct err *err, const char *noun, const char *wha
     return err_set(err, TIDE_E_CORRUPT, "%s: %s", noun, what);
 }
 
+#define PLANES_SINCE 2u
+#define REFERENCES_SINCE 3u
+#define PARTS_SINCE 4u /* kinds of regions */
+
+uint32_t rank_manifest_version(const struct rank_manifest *m)
+{
+    for (size_t i = 0; i < m->regions.count; i++)
+        if (m->regions.items[i].kind != REGION_OWN)
+            return PARTS_SINCE;
+    return REFERENCES_SINCE;
+}
+
+enum tide_status region_box(const struct region_entry *r, struct box *ret_box, struct err *err)
+{
+    struct box box = {.ndim = 0};
+    unsigned at, whole;
+    if (shape_parse(r->shape, &box.ndim, box.extent) || shape_parse(r->at, &at, box.at) || shape_parse(r->whole, &whole, box.whole) ||
+        at != box.ndim || whole != box.ndim)
+        return err_set(err, TIDE_E_CORRUPT, "its shape, its place and the whole have not as many dimensions");
+    if (box_check(&box, r->dtype, r->bytes, err) != TIDE_OK) {
+        if (err != NULL)
+            err->status = TIDE_E_CORRUPT;
+        return TIDE_E_CORRUPT;
+    }
+    *ret_box = box;
+    return TIDE_OK;
+}
+
+static enum tide_status check_kind(const struct rank_manifest *m, const struct region_entry *r, struct err *err)
+{
+    struct box box;
+    struct err why = {.status = TIDE_OK};
+    if (r->kind != REGION_OWN && m->version < PARTS_SINCE)
+        return err_set(err, TIDE_E_CORRUPT, "rank manifest: the kind of region \"%s\" is of a later version than the manifest", r->name);
+    if (r->kind != REGION_SHARD && (r->whole[0] != '\0' || r->at[0] != '\0'))
+        return err_set(err, TIDE_E_CORRUPT, "rank manifest: region \"%s\" is no shard, and a part of a whole", r->name);
+    if (r->kind == REGION_SHARD && region_box(r, &box, &why) != TIDE_OK)
+        return err_set(err, TIDE_E_CORRUPT, "rank manifest: region \"%s\": %.300s", r->name, why.text);
+    return TIDE_OK;
+}
+
 static enum tide_status check_regions(const struct rank_manifest *m, struct err *err)
 {
     uint64_t offset = 0, shape[TIDE_DIMS_MAX];
@@ -119,12 +164,12 @@ static enum tide_status check_regions(const struct rank_manifest *m, struct err 
         offset = region_end_aligned(r->offset, r->bytes);
         if (offset > m->data_bytes)
             return err_set(err, TIDE_E_CORRUPT, "rank manifest: region \"%s\" ends outside the shard", r->name);
+        enum tide_status status = check_kind(m, r, err);
+        if (status != TIDE_OK)
+            return status;
     }
     return offset == m->data_bytes ? TIDE_OK : wrong(err, "rank manifest", "the regions are not as long as the shard");
 }
-
-#define PLANES_SINCE 2u
-#define REFERENCES_SINCE 3u
 
 static int length_fits(const struct chunk *chunk, uint32_t raw)
 {

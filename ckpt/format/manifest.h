@@ -5,12 +5,13 @@
 /* The two JSON objects that describe a committed checkpoint (README.md beside this file). Their bytes depend on what was
  * recorded alone, so that writing them again gives the same object. */
 
+#include "ckpt/format/box.h"
 #include "ckpt/format/chunk.h"
 #include "ckpt/format/keys.h"
 #include "ckpt/format/layout.h"
 #include "ckpt/wire/codec.h"
 
-#define FORMAT_VERSION 3u /* written; older ones are read */
+#define FORMAT_VERSION 4u /* the newest that is read */
 #define RANK_PACKS_MAX (1u << 17)
 #define MANIFEST_BYTES_MAX ((size_t)128 << 20) /* of either object */
 #define SHAPE_TEXT_MAX (TIDE_DIMS_MAX * 21)
@@ -22,6 +23,9 @@ struct region_entry {
     char shape[SHAPE_TEXT_MAX + 1]; /* "2x3x4"; empty: no dimensions */
     uint64_t offset; /* in the shard */
     uint64_t bytes;
+    unsigned kind;                  /* enum region_kind */
+    char whole[SHAPE_TEXT_MAX + 1]; /* of a REGION_SHARD, like `shape`: of the tensor that it is a part of, and where it begins there */
+    char at[SHAPE_TEXT_MAX + 1];
 };
 
 struct pack_entry {
@@ -78,6 +82,13 @@ struct cut_name rank_manifest_name(const struct rank_manifest *manifest);
 struct cut_name manifest_name(const struct manifest *manifest);
 
 void shape_print(unsigned ndim, const uint64_t *shape, char to[SHAPE_TEXT_MAX + 1]);
+/* Version to write: the oldest that has all that is in it. Of a COMMIT always FORMAT_VERSION_WHOLE. */
+#define FORMAT_VERSION_WHOLE 3u
+uint32_t rank_manifest_version(const struct rank_manifest *manifest);
+
+/* The box of a region of kind REGION_SHARD. Errors: CORRUPT (names what is wrong; not the region). */
+MUST_USE enum tide_status region_box(const struct region_entry *region, struct box *ret_box, struct err *err);
+
 /* Nonzero unless it is a shape of at most TIDE_DIMS_MAX dimensions. */
 int shape_parse(const char *text, unsigned *ret_ndim, uint64_t ret_shape[TIDE_DIMS_MAX]);
 

@@ -10,7 +10,7 @@
 
 #include "ckpt/base/mem.h"
 
-#define RESERVED "tidemark."
+#define RESERVED REGION_RESERVED_PREFIX
 #define HEADER_ALIGN 8u
 #define NUMBER_CHARS 24
 

@@ -10,17 +10,38 @@
 
 #define DATA_ALIGN 4096u /* whole pages, which device copies like best */
 
-static uint64_t data_offset_of(uint32_t region_count)
+static uint64_t data_offset_of(uint32_t region_count, uint64_t parts)
 {
-    uint64_t end = SLOT_HEADER_BYTES + (uint64_t)region_count * sizeof(struct slot_region);
+    uint64_t each = sizeof(struct slot_region) + (parts ? sizeof(struct slot_part) : 0);
+    uint64_t end = SLOT_HEADER_BYTES + region_count * each;
     return (end + DATA_ALIGN - 1) / DATA_ALIGN * DATA_ALIGN;
+}
+
+static uint64_t bytes_needed(uint32_t region_count, uint64_t data_bytes, uint64_t parts)
+{
+    if (region_count > TIDE_REGIONS_MAX || data_bytes > RANK_BYTES_MAX || parts > 1)
+        return 0;
+    return data_offset_of(region_count, parts) + data_bytes;
 }
 
 uint64_t slot_bytes_needed(uint32_t region_count, uint64_t data_bytes)
 {
-    if (region_count > TIDE_REGIONS_MAX || data_bytes > RANK_BYTES_MAX)
-        return 0;
-    return data_offset_of(region_count) + data_bytes;
+    return bytes_needed(region_count, data_bytes, 0);
+}
+
+uint64_t slot_bytes_with_parts(uint32_t region_count, uint64_t data_bytes)
+{
+    return bytes_needed(region_count, data_bytes, 1);
+}
+
+uint64_t slot_bytes_of(const struct slot_header *h)
+{
+    return bytes_needed(h->region_count, h->data_bytes, h->parts);
+}
+
+struct slot_part *slot_parts(const struct slot *slot)
+{
+    return slot->header->parts ? (struct slot_part *)(slot->regions + slot->header->region_count) : NULL;
 }
 
 /* ---- files ---- */
@@ -109,9 +130,9 @@ void slot_void(struct slot *slot)
     set_state(slot, SLOT_EMPTY);
 }
 
-enum tide_status slot_start(struct slot *slot, uint32_t region_count, uint64_t data_bytes, struct err *err)
+static enum tide_status start(struct slot *slot, uint32_t region_count, uint64_t data_bytes, uint64_t parts, struct err *err)
 {
-    uint64_t needed = slot_bytes_needed(region_count, data_bytes);
+    uint64_t needed = bytes_needed(region_count, data_bytes, parts);
     if (needed == 0 || needed > slot->mapped_bytes)
         return err_set(err, TIDE_E_LIMIT, "a slot of %zu bytes is too short for %u regions of %llu bytes",
                        slot->mapped_bytes, region_count, (unsigned long long)data_bytes);
@@ -119,10 +140,23 @@ enum tide_status slot_start(struct slot *slot, uint32_t region_count, uint64_t d
     slot->header->magic = SLOT_MAGIC;
     slot->header->region_count = region_count;
     slot->header->reserved = 0;
-    slot->header->data_offset = data_offset_of(region_count);
+    slot->header->parts = parts;
+    slot->header->data_offset = data_offset_of(region_count, parts);
     slot->header->data_bytes = data_bytes;
     slot->data = (unsigned char *)slot->header + slot->header->data_offset;
+    if (parts)
+        memset(slot->regions + region_count, 0, region_count * sizeof(struct slot_part));
     return TIDE_OK;
+}
+
+enum tide_status slot_start(struct slot *slot, uint32_t region_count, uint64_t data_bytes, struct err *err)
+{
+    return start(slot, region_count, data_bytes, 0, err);
+}
+
+enum tide_status slot_start_with_parts(struct slot *slot, uint32_t region_count, uint64_t data_bytes, struct err *err)
+{
+    return start(slot, region_count, data_bytes, 1, err);
 }
 
 static void state_facts(struct slot *slot, const struct slot_header *facts)
@@ -157,7 +191,7 @@ static enum tide_status check_region(const struct slot_region *region, uint32_t 
     /* A name without an end is found by its length; never read past it. */
     if (!region_name_valid(region->name))
         return err_set(err, TIDE_E_CORRUPT, "region %u of the slot has no valid name", index);
-    if (region->memory > TIDE_DEVICE || region->dtype > TIDE_I8 || region->ndim > TIDE_DIMS_MAX || region->reserved != 0)
+    if (region->memory > TIDE_DEVICE || region->dtype > TIDE_I8 || region->ndim > TIDE_DIMS_MAX || region->kind >= REGION_KINDS)
         return err_set(err, TIDE_E_CORRUPT, "region %u of the slot (\"%.63s\") has an impossible type", index, region->name);
     if (region->offset != offset)
         return err_set(err, TIDE_E_CORRUPT, "region %u of the slot (\"%.63s\") is not where it should be", index,
@@ -165,12 +199,37 @@ static enum tide_status check_region(const struct slot_region *region, uint32_t 
     return TIDE_OK;
 }
 
+void slot_box(const struct slot_region *region, const struct slot_part *part, struct box *ret_box)
+{
+    *ret_box = (struct box){.ndim = region->ndim};
+    memcpy(ret_box->extent, region->shape, sizeof ret_box->extent);
+    memcpy(ret_box->whole, part->whole, sizeof ret_box->whole);
+    memcpy(ret_box->at, part->at, sizeof ret_box->at);
+}
+
+static enum tide_status check_part(const struct slot_region *region, uint32_t index, const struct slot_part *parts, struct err *err)
+{
+    struct box box;
+    struct err why = {.status = TIDE_OK};
+    if (region->kind != REGION_SHARD)
+        return TIDE_OK;
+    if (parts == NULL)
+        return err_set(err, TIDE_E_CORRUPT, "region %u of the slot (\"%.63s\") is a shard of nothing", index, region->name);
+    slot_box(region, &parts[index], &box);
+    if (box_check(&box, region->dtype, region->bytes, &why) != TIDE_OK)
+        return err_set(err, TIDE_E_CORRUPT, "region %u of the slot (\"%.63s\"): %.300s", index, region->name, why.text);
+    return TIDE_OK;
+}
+
 static enum tide_status check_regions(const struct slot *slot, const struct slot_header *h, struct err *err)
 {
     uint64_t offset = 0;
+    const struct slot_part *parts = h->parts ? (const struct slot_part *)(slot->regions + h->region_count) : NULL;
     for (uint32_t i = 0; i < h->region_count; i++) {
         struct slot_region region = slot->regions[i];
         enum tide_status status = check_region(&region, i, offset, err);
+        if (status == TIDE_OK)
+            status = check_part(&region, i, parts, err);
         if (status != TIDE_OK)
             return status;
         offset = region_end_aligned(offset, region.bytes);
@@ -185,8 +244,8 @@ static enum tide_status check_regions(const struct slot *slot, const struct slot
 /* The shape must hold before anything is read: garbage in shared memory may cost a checkpoint, never the reader. */
 static enum tide_status check_shape(const struct slot *slot, const struct slot_header *h, struct err *err)
 {
-    uint64_t needed = slot_bytes_needed(h->region_count, h->data_bytes);
-    if (needed == 0 || needed > slot->mapped_bytes || h->data_offset != data_offset_of(h->region_count))
+    uint64_t needed = slot_bytes_of(h);
+    if (needed == 0 || needed > slot->mapped_bytes || h->data_offset != data_offset_of(h->region_count, h->parts))
         return err_set(err, TIDE_E_CORRUPT, "the slot's header does not fit its %zu bytes", slot->mapped_bytes);
     if (slot->data != (unsigned char *)slot->header + h->data_offset)
         return err_set(err, TIDE_E_CORRUPT, "the slot's header changed while it was read");
@@ -228,7 +287,7 @@ enum tide_status slot_settle(struct slot *slot, const char *job_uid, uint64_t cu
     enum tide_status status = check_identity(&h, job_uid, cut, rank, err);
     if (status != TIDE_OK)
         return status;
-    uint64_t table = slot_bytes_needed(h.region_count, 0);
+    uint64_t table = bytes_needed(h.region_count, 0, h.parts);
     if (h.magic != SLOT_MAGIC || h.region_count == 0 || table == 0 || table > slot->mapped_bytes)
         return err_set(err, TIDE_E_CORRUPT, "the slot's header is not one of ours");
     struct slot_region log = slot->regions[h.region_count - 1];

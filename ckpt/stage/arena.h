@@ -8,6 +8,7 @@
  *
  *   0                 struct slot_header, SLOT_HEADER_BYTES
  *   SLOT_HEADER_BYTES region_count x struct slot_region
+ *   behind these      region_count x struct slot_part, if `parts` is 1: one of the regions is a shard
  *   data_offset       the regions' bytes one behind the other, each at a multiple of SLOT_ALIGN; data_bytes in all
  *
  * The data area is cut into chunks of CHUNK_BYTES; the last may be short. Their digests are in the .sum file beside it,
@@ -25,6 +26,7 @@
 
 #include "ckpt/base/digest.h"
 #include "ckpt/base/err.h"
+#include "ckpt/format/box.h"
 #include "ckpt/format/layout.h"
 
 #define SLOT_MAGIC UINT64_C(0x31544c534d444954)     /* "TIDMSLT1" */
@@ -33,7 +35,7 @@
 #define SLOT_ALIGN FORMAT_REGION_ALIGN
 #define CHUNK_BYTES FORMAT_CHUNK_BYTES
 
-#define SLOT_RESERVED_PREFIX "tidemark." /* of names of regions that are not a program's */
+#define SLOT_RESERVED_PREFIX REGION_RESERVED_PREFIX
 #define SLOT_CHANNEL_REGION SLOT_RESERVED_PREFIX "channel"
 #define SLOT_HELD_REGION SLOT_RESERVED_PREFIX "nccl"
 
@@ -55,7 +57,8 @@ struct slot_header {
     uint64_t data_offset;
     uint64_t data_bytes;
     uint64_t collectives;
-    uint64_t unused[2]; /* 0 in the digests of what was stored before */
+    uint64_t parts;  /* 1: a table of parts is there. 0 in the digests of what was stored before, as unused */
+    uint64_t unused;
 };
 _Static_assert(sizeof(struct slot_header) <= SLOT_HEADER_BYTES, "the slot header fits");
 
@@ -64,10 +67,15 @@ struct slot_region {
     uint32_t memory; /* enum tide_memory */
     uint32_t dtype;  /* enum tide_dtype */
     uint32_t ndim;
-    uint32_t reserved;
+    uint32_t kind; /* enum region_kind */
     uint64_t shape[TIDE_DIMS_MAX];
     uint64_t offset; /* from data_offset */
     uint64_t bytes;
+};
+
+/* Of a REGION_SHARD: the tensor it is a part of, and where it begins there. All 0 of others. */
+struct slot_part {
+    uint64_t whole[TIDE_DIMS_MAX], at[TIDE_DIMS_MAX];
 };
 
 /* A slot file mapped into this process. */
@@ -81,6 +89,7 @@ struct slot {
 
 /* Bytes a slot file needs for these regions; 0 when that is more than a rank may have (RANK_BYTES_MAX). */
 uint64_t slot_bytes_needed(uint32_t region_count, uint64_t data_bytes);
+uint64_t slot_bytes_with_parts(uint32_t region_count, uint64_t data_bytes); /* … and a table of parts */
 
 /* Create `path` or grow it to `bytes` with real blocks behind it (posix_fallocate), so that recording can never meet
  * SIGBUS. Errors: NOSPACE, IO. */
@@ -96,6 +105,14 @@ int slot_is_at(const struct slot *slot, const char *path);
  * data; data_bytes is the aligned end of the last region, padding is the caller's to zero. Errors: LIMIT (the file is too
  * short: reserve more). */
 MUST_USE enum tide_status slot_start(struct slot *slot, uint32_t region_count, uint64_t data_bytes, struct err *err);
+/* The same with a table of parts, which is all 0 yet. */
+MUST_USE enum tide_status slot_start_with_parts(struct slot *slot, uint32_t region_count, uint64_t data_bytes, struct err *err);
+/* What a header asks for; 0: nothing that there is. */
+uint64_t slot_bytes_of(const struct slot_header *header);
+/* The box of a REGION_SHARD. */
+void slot_box(const struct slot_region *region, const struct slot_part *part, struct box *ret_box);
+/* NULL: there is no table of them. Of a slot that was checked, or is being written. */
+struct slot_part *slot_parts(const struct slot *slot);
 /* End writing: rank, job_uid, generation, cut, attempt, world_size, step and the counts are taken from `facts`; the state
  * becomes RECORDED after everything else is there. */
 void slot_finish(struct slot *slot, const struct slot_header *facts);
@@ -135,7 +152,8 @@ MUST_USE enum tide_status slot_open(const char *path, const char *sum_path, cons
  * checked is what is used. Errors: CORRUPT. */
 MUST_USE enum tide_status slot_chunk_read(const struct slot *slot, const struct slot_sum *sum, uint64_t index, unsigned char *to,
                                           uint32_t *ret_bytes, struct err *err);
-/* Put the parts of a sum together: used where the chunks' digests are known without a slot to read. Takes `chunks`. */
+/* Put the parts of a sum together: used where the chunks' digests are known without a slot to read. Takes `chunks`. Behind the
+ * regions lie the parts, if facts->parts. */
 MUST_USE enum tide_status slot_sum_assemble(const struct slot_header *facts, const struct slot_region *regions,
                                             struct digest *chunks, struct slot_sum *ret_sum, struct err *err);
 

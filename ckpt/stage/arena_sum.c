@@ -68,7 +68,9 @@ static struct digest table_digest(const struct slot_header *h, const struct slot
     all.header.data_offset = h->data_offset;
     all.header.data_bytes = h->data_bytes;
     all.header.collectives = h->collectives;
-    all.regions = digest_of(regions, (size_t)h->region_count * sizeof *regions);
+    all.header.parts = h->parts;
+    size_t each = sizeof *regions + (h->parts ? sizeof(struct slot_part) : 0);
+    all.regions = digest_of(regions, h->region_count * each);
     return digest_of(&all, sizeof all);
 }
 
@@ -95,7 +97,7 @@ enum tide_status slot_sum_compute(const struct slot *slot, struct slot_sum *ret_
     if (status != TIDE_OK)
         return status;
     /* The header is shared: go by the copy, as long as it is what was checked. */
-    uint64_t needed = slot_bytes_needed(h.region_count, h.data_bytes);
+    uint64_t needed = slot_bytes_of(&h);
     if (needed == 0 || needed > slot->mapped_bytes)
         return err_set(err, TIDE_E_CORRUPT, "the slot's header changed while it was read");
     struct digest *chunks = mem_try_array((size_t)chunks_of(h.data_bytes), sizeof *chunks);
@@ -191,7 +193,7 @@ enum tide_status slot_verify_table(const struct slot *slot, const struct slot_su
     if (h.cut != sum->cut)
         return err_set(err, TIDE_E_NOT_FOUND, "the slot holds cut %llu and the digests beside it are of cut %llu",
                        (unsigned long long)h.cut, (unsigned long long)sum->cut);
-    uint64_t needed = slot_bytes_needed(h.region_count, h.data_bytes);
+    uint64_t needed = slot_bytes_of(&h);
     if (needed == 0 || needed > slot->mapped_bytes || chunks_of(h.data_bytes) != sum->chunk_count ||
         !digest_equal(sum->table, table_digest(&h, slot->regions)))
         return err_set(err, TIDE_E_CORRUPT, "header and regions of the slot of cut %llu do not match their digest",

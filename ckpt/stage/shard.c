@@ -18,6 +18,47 @@ void slot_sum_path(const char *arena, uint32_t rank, uint32_t slot, arena_path r
     snprintf(ret_path, sizeof(arena_path), "%.*s/" SLOT_SUM_FILE_FORMAT, TIDE_PATH_MAX, arena, rank, slot);
 }
 
+/* ---- regions ---- */
+
+/* The arena is shared: copies are what is judged and used. */
+void region_describe(const struct slot_region *shared, const struct slot_part *part, struct region_entry *ret_entry)
+{
+    struct slot_region from = *shared;
+    struct region_entry to = {.memory = from.memory, .dtype = from.dtype, .kind = from.kind, .offset = from.offset, .bytes = from.bytes};
+    text_copy(to.name, sizeof to.name, from.name);
+    shape_print(from.ndim, from.shape, to.shape);
+    if (part != NULL && from.kind == REGION_SHARD) {
+        shape_print(from.ndim, part->whole, to.whole);
+        shape_print(from.ndim, part->at, to.at);
+    }
+    *ret_entry = to;
+}
+
+void region_lay(const struct region_entry *from, struct slot_region *ret_region, struct slot_part *part)
+{
+    struct slot_region to = {.memory = from->memory, .dtype = from->dtype, .kind = from->kind};
+    to.offset = from->offset;
+    to.bytes = from->bytes;
+    unsigned ndim = 0, same;
+    text_copy(to.name, sizeof to.name, from->name);
+    /* Checked when the manifest was parsed. */
+    if (shape_parse(from->shape, &ndim, to.shape))
+        ndim = 0;
+    to.ndim = ndim;
+    if (part != NULL && from->kind == REGION_SHARD &&
+        (shape_parse(from->whole, &same, part->whole) || shape_parse(from->at, &same, part->at)))
+        *part = (struct slot_part){.whole = {0}};
+    *ret_region = to;
+}
+
+int regions_have_parts(const struct region_entry *regions, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        if (regions[i].kind == REGION_SHARD)
+            return 1;
+    return 0;
+}
+
 /* ---- manifests ---- */
 
 static enum tide_status read_checked(struct store *store, const char *key, const char *hex, char **ret_text,

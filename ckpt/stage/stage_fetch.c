@@ -37,17 +37,9 @@ static struct slot_header facts_of(const struct rank_manifest *m, const char *jo
 
 static void lay_regions(const struct rank_manifest *m, struct slot *slot)
 {
-    for (size_t i = 0; i < m->regions.count; i++) {
-        const struct region_entry *from = &m->regions.items[i];
-        struct slot_region to = {.memory = from->memory, .dtype = from->dtype, .offset = from->offset, .bytes = from->bytes};
-        unsigned ndim = 0;
-        text_copy(to.name, sizeof to.name, from->name);
-        /* Checked when the manifest was parsed. */
-        if (shape_parse(from->shape, &ndim, to.shape))
-            ndim = 0;
-        to.ndim = ndim;
-        slot->regions[i] = to;
-    }
+    struct slot_part *parts = slot_parts(slot);
+    for (size_t i = 0; i < m->regions.count; i++)
+        region_lay(&m->regions.items[i], &slot->regions[i], parts != NULL ? &parts[i] : NULL);
 }
 
 /* The data and, at the end, the digest file. The slot is not RECORDED before both are there. */
@@ -66,6 +58,7 @@ static enum tide_status assemble(const struct rank_manifest *m, const char *job_
     facts.region_count = slot->header->region_count;
     facts.data_offset = slot->header->data_offset;
     facts.data_bytes = slot->header->data_bytes;
+    facts.parts = slot->header->parts;
     return slot_sum_assemble(&facts, slot->regions, chunks, ret_sum, err);
 }
 
@@ -96,7 +89,8 @@ static enum tide_status fill_slot(struct store *store, const struct rank_manifes
                                   const char *sum_path, struct err *err)
 {
     struct shard_reader reader;
-    enum tide_status status = slot_start(slot, (uint32_t)m->regions.count, m->data_bytes, err);
+    int parts = regions_have_parts(m->regions.items, m->regions.count);
+    enum tide_status status = (parts ? slot_start_with_parts : slot_start)(slot, (uint32_t)m->regions.count, m->data_bytes, err);
     if (status == TIDE_OK)
         status = shard_reader_init(&reader, store, m, err);
     if (status != TIDE_OK)
@@ -139,7 +133,8 @@ static enum tide_status fetch(struct store *store, const struct rank_manifest *m
     slot_sum_path(place->arena, m->rank, place->slot, sum_path);
     if (already_there(m, place))
         return TIDE_OK;
-    uint64_t bytes = slot_bytes_needed((uint32_t)m->regions.count, m->data_bytes);
+    int parts = regions_have_parts(m->regions.items, m->regions.count);
+    uint64_t bytes = (parts ? slot_bytes_with_parts : slot_bytes_needed)((uint32_t)m->regions.count, m->data_bytes);
     enum tide_status status = fsx_mkdirs(place->arena, 0700, err);
     if (status == TIDE_OK)
         status = slot_reserve(path, bytes, err);

@@ -50,7 +50,6 @@ static void describe(struct writer *w, const char *job)
 {
     struct rank_manifest *m = &w->manifest;
     struct slot_header h = *w->slot->header;
-    m->version = FORMAT_VERSION;
     text_copy(m->job, sizeof m->job, job);
     text_copy(m->uid, sizeof m->uid, h.job_uid);
     m->cut = h.cut;
@@ -63,16 +62,9 @@ static void describe(struct writer *w, const char *job)
     m->data_bytes = h.data_bytes;
     m->chunk_bytes = CHUNK_BYTES;
     digest_hex(w->sum->root, m->root);
-    for (uint32_t i = 0; i < h.region_count; i++) {
-        struct slot_region from = w->slot->regions[i];
-        struct region_entry *to = codec_list_add(&region_entry_codec, &m->regions);
-        text_copy(to->name, sizeof to->name, from.name);
-        to->memory = from.memory;
-        to->dtype = from.dtype;
-        shape_print(from.ndim, from.shape, to->shape);
-        to->offset = from.offset;
-        to->bytes = from.bytes;
-    }
+    for (uint32_t i = 0; i < h.region_count; i++)
+        region_describe(&w->slot->regions[i], h.parts ? &slot_parts(w->slot)[i] : NULL, codec_list_add(&region_entry_codec, &m->regions));
+    m->version = rank_manifest_version(m);
 }
 
 static enum tide_status flush_pack(struct writer *w, struct err *err)
@@ -260,7 +252,7 @@ static enum tide_status gather(struct store *store, const struct cut_order *orde
 enum tide_status stage_commit(struct store *store, const char *job, const char *job_uid, const struct cut_order *order,
                               char ret_key[TIDE_PATH_MAX + 1], char ret_digest[DIGEST_HEX_CHARS + 1], struct err *err)
 {
-    struct manifest m = {.version = FORMAT_VERSION,
+    struct manifest m = {.version = FORMAT_VERSION_WHOLE,
                          .cut = order->cut,
                          .generation = order->generation,
                          .step = order->step,

@@ -68,6 +68,16 @@ struct test_region {
     uint64_t bytes;
 };
 
+/* By the end of its name. A part is this rank's row of a tensor with as many rows as there are ranks. */
+static inline enum region_kind test_kind(const char *name)
+{
+    static const char *const ends[REGION_KINDS] = {[REGION_REPLICATED] = "=same", [REGION_SHARD] = "=part", [REGION_DROPPABLE] = "=drop"};
+    for (unsigned kind = REGION_REPLICATED; kind < REGION_KINDS; kind++)
+        if (strstr(name, ends[kind]) != NULL)
+            return (enum region_kind)kind;
+    return REGION_OWN;
+}
+
 /* A recorded slot of two or more regions, without digests. */
 static inline void test_record(const char *arena, uint32_t rank, uint32_t number, uint64_t cut,
                                const struct test_region *regions, uint32_t count, uint32_t world_size)
@@ -76,21 +86,30 @@ static inline void test_record(const char *arena, uint32_t rank, uint32_t number
     struct err err = {0};
     struct slot slot;
     uint64_t end = 0;
-    for (uint32_t i = 0; i < count; i++)
+    int parts = 0;
+    for (uint32_t i = 0; i < count; i++) {
         end = region_end_aligned(end, regions[i].bytes);
+        parts |= test_kind(regions[i].name) == REGION_SHARD;
+    }
     slot_path(arena, rank, number, path);
-    assert_int_equal(slot_reserve(path, slot_bytes_needed(count, end), &err), TIDE_OK);
+    assert_int_equal(slot_reserve(path, slot_bytes_with_parts(count, end), &err), TIDE_OK);
     assert_int_equal(slot_map(path, 1, &slot, &err), TIDE_OK);
-    assert_int_equal(slot_start(&slot, count, end, &err), TIDE_OK);
+    assert_int_equal((parts ? slot_start_with_parts : slot_start)(&slot, count, end, &err), TIDE_OK);
     memset(slot.data, 0, end);
     uint64_t offset = 0;
     for (uint32_t i = 0; i < count; i++) {
         struct slot_region r = {.dtype = test_dtype(regions[i].name),
                                 .ndim = 2,
+                                .kind = test_kind(regions[i].name),
                                 .shape = {regions[i].bytes / 4, 1},
                                 .offset = offset,
                                 .bytes = regions[i].bytes};
         text_copy(r.name, sizeof r.name, regions[i].name);
+        if (r.kind == REGION_SHARD) {
+            r.shape[0] = 1;
+            r.shape[1] = r.bytes / dtype_width(r.dtype);
+            slot_parts(&slot)[i] = (struct slot_part){.whole = {world_size, r.shape[1]}, .at = {rank}};
+        }
         slot.regions[i] = r;
         test_fill(slot.data + offset, regions[i].bytes, regions[i].name, cut * 100 + rank);
         offset = region_end_aligned(offset, regions[i].bytes);

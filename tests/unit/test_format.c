@@ -256,6 +256,43 @@ static void rank_manifests_are_judged(void **state)
     WRONG(m.job[0] = '/', "job");
 }
 
+static void shard_sample(struct region_entry *r)
+{
+    *r = (struct region_entry){.name = "b", .offset = FORMAT_CHUNK_BYTES, .bytes = 96, .dtype = 2, .kind = REGION_SHARD,
+                               .shape = "4x6", .whole = "8x6", .at = "4x0"};
+}
+
+static void regions_that_are_parts_of_a_whole_are_version_4(void **state)
+{
+    (void)state;
+    struct err err = {0};
+    struct rank_manifest m = sample();
+    struct region_entry *b = &m.regions.items[1];
+    assert_int_equal(rank_manifest_version(&m), 3); /* what older programs can read they are to be able to read */
+    shard_sample(b);
+    assert_int_equal(rank_manifest_version(&m), 4);
+    assert_int_equal(round_trip(&m, &err), TIDE_OK);
+    b->kind = REGION_REPLICATED;
+    assert_int_equal(round_trip(&m, &err), TIDE_E_CORRUPT);
+    b->whole[0] = b->at[0] = '\0';
+    assert_int_equal(rank_manifest_version(&m), 4);
+    assert_int_equal(round_trip(&m, &err), TIDE_OK);
+    codec_release(&rank_manifest_codec, &m);
+}
+
+static void parts_of_a_whole_are_judged(void **state)
+{
+    (void)state;
+#define PART(change, words)                                                                                                 \
+    WRONG((m.version = 4, shard_sample(&m.regions.items[1]), change), words)
+    PART(m.version = 3, "later version");
+    PART(m.regions.items[1].bytes = 92, "\"b\"");
+    PART(m.regions.items[1].at[0] = '5', "within the whole");
+    PART(m.regions.items[1].whole[1] = '\0', "dimensions");
+    PART(m.regions.items[1].shape[0] = '\0', "dimensions");
+#undef PART
+}
+
 static struct rank_manifest referring(uint64_t cut, const char *uid)
 {
     struct rank_manifest m = sample();
@@ -383,6 +420,8 @@ int main(void)
         cmocka_unit_test(shapes_survive),
         cmocka_unit_test(rank_manifests_survive),
         cmocka_unit_test(rank_manifests_are_judged),
+        cmocka_unit_test(regions_that_are_parts_of_a_whole_are_version_4),
+        cmocka_unit_test(parts_of_a_whole_are_judged),
         cmocka_unit_test(packs_of_earlier_cuts_of_the_job_are_referred_to),
         cmocka_unit_test(newer_versions_are_named),
         cmocka_unit_test(manifests_hold_every_rank),

@@ -369,6 +369,8 @@ static const struct test_region golden_1[] = {{"weights", 1u << 20}, {"zeros", 2
 static const struct test_region golden_2[] = {{"floats", 60000},   {"halves", 40000},     {"counts", 948544},
                                               {"zeros", 1u << 20}, {"pattern", 1u << 20}, {"bytes", 1u << 20},
                                               {"noise", 20000}};
+/* Version 4 brought kinds of regions. */
+static const struct test_region golden_4[] = {{"zeros=same", 1u << 20}, {"floats=same", 6000}, {"halves=part", 4000}, {"noise=drop", 2000}};
 struct golden {
     const char *dir;
     const struct test_region *regions;
@@ -377,7 +379,8 @@ struct golden {
 static const struct golden goldens[] = {{TEST_DATA "/store-v1", golden_1, sizeof golden_1 / sizeof golden_1[0]},
                                         {TEST_DATA "/store-v2", golden_2, sizeof golden_2 / sizeof golden_2[0]},
                                         /* Version 3 brought references: to packs of cut 4, which was dropped. */
-                                        {TEST_DATA "/store-v3", golden_2, sizeof golden_2 / sizeof golden_2[0]}};
+                                        {TEST_DATA "/store-v3", golden_2, sizeof golden_2 / sizeof golden_2[0]},
+                                        {TEST_DATA "/store-v4", golden_4, sizeof golden_4 / sizeof golden_4[0]}};
 #define GOLDENS (sizeof goldens / sizeof goldens[0])
 
 static void a_golden_store_is_restored(const struct golden *golden)
