@@ -22,7 +22,8 @@ struct fact_part {
 
 struct health {
     char boot[HEALTH_BOOT_MAX + 1];
-    uint64_t serial;
+    uint64_t first, serial; /* the one it began behind; the newest */
+    bool placed;            /* above all that was told before */
     struct fact_part facts[HEALTH_FACTS_MAX];
     size_t count;
 };
@@ -31,13 +32,26 @@ struct health *health_create(const char *boot, uint64_t serial)
 {
     struct health *health = mem_alloc(sizeof *health);
     text_copy(health->boot, sizeof health->boot, boot);
-    health->serial = serial;
+    health->first = health->serial = serial;
     return health;
 }
 
 void health_free(struct health *health)
 {
     mem_free(health);
+}
+
+bool health_above(struct health *health, uint64_t floor)
+{
+    bool low = !health->placed && health->first < floor;
+    health->placed = true;
+    if (!low)
+        return false;
+    uint64_t by = floor - health->first;
+    health->serial += by;
+    for (size_t i = 0; i < health->count; i++)
+        health->facts[i].fact.serial += by;
+    return health->count > 0;
 }
 
 static struct fact_part *part_of(struct health *health, const char *probe, const char *subject)

@@ -35,9 +35,13 @@ struct finding {
 #define HEALTH_TIMES_ANY UINT32_MAX
 
 struct health;
-/* serial: above all that this node ever used. boot: the kernel's boot id. */
+/* serial: those of this start of the agent come after it. boot: the kernel's boot id. */
 struct health *health_create(const char *boot, uint64_t serial);
 void health_free(struct health *health); /* NULL is legal */
+
+/* What was told of this node before has serials up to `floor`, as a clock says that has gone back since: ours are to be above, those
+ * in the book, too. Only the first call counts: later ones know ours. True: the report has changed. */
+bool health_above(struct health *health, uint64_t floor);
 
 /* Take it in. happened_ns: when, by the same clock, if that was before now; else now_ns. True: the report has changed. */
 bool health_take(struct health *health, const struct finding *finding, uint64_t happened_ns, uint64_t now_ns);

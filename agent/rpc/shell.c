@@ -139,6 +139,7 @@ static bool on_welcomed(void *context, const struct node_welcome *welcome, uint6
         return false;
     }
     log_info("node %s joined cluster %s", shell->options.name, welcome->cluster);
+    watch_above(shell->watch, welcome->health_serial); /* before the first heartbeat */
     struct agent_event event = {.kind = EV_REGISTERED};
     text_copy(event.cluster, sizeof event.cluster, welcome->cluster);
     shell_event(shell, &event);

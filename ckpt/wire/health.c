@@ -38,6 +38,14 @@ const struct health_fact *health_worst(const struct health_facts *facts, uint64_
     return worst;
 }
 
+uint64_t health_newest(const struct health_facts *facts)
+{
+    uint64_t newest = 0;
+    for (size_t i = 0; i < facts->count; i++)
+        newest = facts->items[i].serial > newest ? facts->items[i].serial : newest;
+    return newest;
+}
+
 bool health_same(const struct health_facts *a, const struct health_facts *b)
 {
     if (a->count != b->count)

@@ -41,6 +41,8 @@ extern const char *const health_names[];
 
 /* The worst that counts, the first of several; NULL: healthy. What is not newer than `forgiven` does not count. */
 const struct health_fact *health_worst(const struct health_facts *facts, uint64_t forgiven);
+/* The largest serial; 0: there is none. */
+uint64_t health_newest(const struct health_facts *facts);
 /* The same evidence, whatever its age. */
 bool health_same(const struct health_facts *a, const struct health_facts *b);
 /* The fact about that subject; NULL: none. */

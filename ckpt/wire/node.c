@@ -51,6 +51,7 @@ static const struct codec_field welcome_fields[] = {
     CODEC_TEXT_OF(node_welcome, cluster, .required = true),
     CODEC_FIELD(node_welcome, heartbeat_ms, CODEC_U64),
     CODEC_FIELD(node_welcome, lease_ms, CODEC_U64),
+    CODEC_FIELD(node_welcome, health_serial, CODEC_U64),
 };
 CODEC_DEFINE(node_welcome_codec, node_welcome, "welcome", welcome_fields);
 

@@ -56,6 +56,7 @@ struct node_welcome {
     char cluster[TIDE_UID_CHARS + 1]; /* an agent that knows another one refuses: a wiped coordinator kills nothing */
     uint64_t heartbeat_ms;            /* at least this often, and at once on a change */
     uint64_t lease_ms;
+    uint64_t health_serial;           /* the largest known of this node's evidence: what an agent finds from now on is above it */
 };
 extern const struct codec node_welcome_codec;
 

@@ -36,6 +36,12 @@ void health_merge(const struct node *node, const struct health_report *report, s
     }
 }
 
+uint64_t node_health_serial(const struct node *node)
+{
+    uint64_t newest = health_newest(&node->evidence);
+    return newest > node->forgiven ? newest : node->forgiven;
+}
+
 /* ---- how many ---- */
 
 struct drained {

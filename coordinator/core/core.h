@@ -100,6 +100,8 @@ void state_release(struct state *state);
 /* The newest job of that name, ended ones included; or the job of that uid. NULL: none. */
 struct job_record *state_job(const struct state *state, const char *name);
 struct node *state_node(const struct state *state, const char *name);
+/* The largest serial that is known of its evidence. */
+uint64_t node_health_serial(const struct node *node);
 struct token *state_token(const struct state *state, const char *name);
 const struct revocation *state_revoked(const struct state *state, const char *what);
 

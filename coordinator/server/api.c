@@ -32,10 +32,13 @@ static void asked_free(struct asked *asked)
     mem_free(asked);
 }
 
-static void reply_welcome(struct server *server, struct http_request *request)
+static void reply_welcome(struct server *server, struct http_request *request, const char *name)
 {
     const struct state *state = server_state(server);
     struct node_welcome welcome = {.heartbeat_ms = state->heartbeat_ms, .lease_ms = state->lease_ms};
+    const struct node *node = state_node(state, name);
+    if (node != NULL)
+        welcome.health_serial = node_health_serial(node);
     text_copy(welcome.cluster, sizeof welcome.cluster, state->cluster);
     http_reply_noun(request, &node_welcome_codec, &welcome, 0);
 }
@@ -53,7 +56,7 @@ static void command_done(void *arg, enum tide_status status, const struct outcom
     else if (status != TIDE_OK)
         http_reply_err(asked->request, err);
     else if (asked->kind == CMD_NODE_REGISTER)
-        reply_welcome(server, asked->request);
+        reply_welcome(server, asked->request, asked->node);
     else
         http_reply_noun(asked->request, &outcome_codec, outcome, 0);
     asked_free(asked);

@@ -274,7 +274,7 @@ heartbeats()
     local sequence
     for ((sequence = 1; sequence < 200; sequence++)); do
         BODY=/dev/null ask POST /v1/agent/heartbeat -d "{\"node\":\"n1\",\"uid\":\"0123456789abcdef\",\"incarnation\":\"$INC\",
-            \"sequence\":$sequence}" >/dev/null 2>&1
+            \"sequence\":$sequence,\"health\":{\"facts\":[{\"probe\":\"disk\",\"state\":\"degraded\",\"serial\":7}]}}" >/dev/null 2>&1
         sleep 0.3
     done
 }
@@ -298,6 +298,11 @@ desired_wakes()
     equal "$(jq -r ".jobs[] | select(.spec.name == \"$job\") | .run" "$WORK/woken")" stop
 }
 expect "a node's desired state wakes when its orders change" desired_wakes
+welcome_serial()
+{
+    hello n1 $INC >/dev/null && equal "$(jq .health_serial "$BODY")" 7
+}
+expect "an agent that was started again hears how far its evidence is known" welcome_serial
 expect "an older incarnation is refused" answers 409 stale GET "/v1/agent/desired?node=n1&incarnation=00000000000000bb"
 
 # A revision from a larger past is answered at once, and with a larger one.

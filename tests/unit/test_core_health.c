@@ -160,6 +160,8 @@ static void what_was_forgiven_by_hand_does_not_drain_it_again(void **context)
     run(&w, 3000);
     assert_int_equal(state_node(&w.state, "n2")->state, TIDE_NODE_READY);
     assert_int_equal(state_node(&w.state, "n2")->evidence.count, 1); /* shown still */
+    assert_int_equal(node_health_serial(state_node(&w.state, "n2")), 10);
+    assert_int_equal(node_health_serial(state_node(&w.state, "n1")), 0);
     n2->fact.serial = 11;
     run(&w, TICK_MS);
     assert_int_equal(state_node(&w.state, "n2")->state, TIDE_NODE_DRAINED);

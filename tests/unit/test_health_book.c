@@ -206,6 +206,30 @@ static void test_a_serial_is_never_used_twice(void **state)
     assert_string_equal(w->said.boot, "b00t");
 }
 
+/* The clock went back while the agent was down: what it finds would be older than what a person has forgiven, and count for nothing. */
+static void test_serials_go_on_from_what_was_told_before(void **state)
+{
+    struct world *w = *state;
+    found(w, BAD());
+    found(w, (struct finding){.subject = "eth2", .state = TIDE_HEALTH_DEGRADED});
+    assert_true(health_above(w->health, 5000));
+    assert_int_equal(said(w)->items[0].serial, 5001);
+    assert_int_equal(said(w)->items[1].serial, 5002);
+    found(w, (struct finding){.subject = "eth3", .state = TIDE_HEALTH_DEGRADED});
+    assert_int_equal(said(w)->items[2].serial, 5003);
+    assert_int_equal(health_newest(said(w)), 5003);
+    assert_false(health_above(w->health, 6000)); /* that knows of ours */
+    assert_int_equal(health_newest(said(w)), 5003);
+}
+
+static void test_serials_stay_where_they_are_above(void **state)
+{
+    struct world *w = *state;
+    found(w, BAD());
+    assert_false(health_above(w->health, 100));
+    assert_int_equal(said(w)->items[0].serial, 101);
+}
+
 static void test_the_mildest_makes_room(void **state)
 {
     struct world *w = *state;
@@ -248,6 +272,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_what_is_milder_does_not_hide_what_is_worse, begin, end),
         cmocka_unit_test_setup_teardown(test_what_is_latched_may_get_worse, begin, end),
         cmocka_unit_test_setup_teardown(test_a_serial_is_never_used_twice, begin, end),
+        cmocka_unit_test_setup_teardown(test_serials_go_on_from_what_was_told_before, begin, end),
+        cmocka_unit_test_setup_teardown(test_serials_stay_where_they_are_above, begin, end),
         cmocka_unit_test_setup_teardown(test_the_mildest_makes_room, begin, end),
         cmocka_unit_test_setup_teardown(test_what_is_forgiven_does_not_count, begin, end),
     };

@@ -205,7 +205,7 @@ struct watch *watch_create(uv_loop_t *loop, const struct watch_options *options,
     pthread_condattr_t monotonic;
     read_boot(boot);
     *watch = (struct watch){.options = *options, .changed = changed, .context = context, .loop = loop, .netlink = -1, .kmsg = -1};
-    /* Serials of this start are above those of all earlier ones. */
+    /* Serials of this start are above those of all earlier ones, if the clock has not gone back; else see watch_above. */
     watch->health = health_create(boot, clock_wall_ms());
     pthread_mutex_init(&watch->lock, NULL);
     pthread_condattr_init(&monotonic);
@@ -237,6 +237,12 @@ void watch_ranks(struct watch *watch, const int32_t *pids, size_t count, size_t 
 void watch_report(const struct watch *watch, struct health_report *ret_report)
 {
     health_report(watch->health, clock_mono_ns(), ret_report);
+}
+
+void watch_above(struct watch *watch, uint64_t serial)
+{
+    if (health_above(watch->health, serial))
+        tell(watch);
 }
 
 static bool all_ended(struct watch *watch)
