@@ -297,7 +297,7 @@ static enum tide_status payload_of(const struct s3_client *client, const struct 
 {
     if (request->body_bytes == 0)
         text_copy(to, SIGV4_HASH_CHARS + 1, SIGV4_EMPTY);
-    else if (client->url.tls) /* guards every byte itself */
+    else if (!client->url.payload_signed)
         text_copy(to, SIGV4_HASH_CHARS + 1, SIGV4_UNSIGNED);
     else
         return sigv4_hash(request->body, request->body_bytes, to, err);

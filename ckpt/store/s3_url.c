@@ -17,6 +17,7 @@ struct parts {
     const char *whole;
     char endpoint[TIDE_PATH_MAX + 1];
     char style[16];
+    char payload[16];
 };
 
 int s3_url_is(const char *url)
@@ -104,6 +105,8 @@ static enum tide_status take_parameter(struct parts *parts, struct s3_url *url, 
         status = take_text(value, bytes, url->region, sizeof url->region);
     else if (name == 5 && memcmp(text, "style", 5) == 0)
         status = take_text(value, bytes, parts->style, sizeof parts->style);
+    else if (name == 7 && memcmp(text, "payload", 7) == 0)
+        status = take_text(value, bytes, parts->payload, sizeof parts->payload);
     else if (name == 2 && memcmp(text, "ca", 2) == 0)
         status = take_text(value, bytes, url->ca, sizeof url->ca);
     else if (name == 7 && memcmp(text, "timeout", 7) == 0 &&
@@ -114,7 +117,7 @@ static enum tide_status take_parameter(struct parts *parts, struct s3_url *url, 
     /* The name alone: a value may be somebody's secret in a wrong place. */
     return err_set(err, TIDE_E_INVALID,
                    "\"%.*s\" of the store's address is unknown, empty or too long; there are endpoint=URL, region=NAME, "
-                   "style=path|virtual, ca=FILE and timeout=SECONDS",
+                   "style=path|virtual, ca=FILE, timeout=SECONDS and payload=signed|unsigned",
                    (int)(name < 40 ? name : 40), text);
 }
 
@@ -196,6 +199,17 @@ static enum tide_status settle_host(struct parts *parts, struct s3_url *url, str
     return TIDE_OK;
 }
 
+/* ---- what is signed ---- */
+
+static enum tide_status settle_payload(const struct parts *parts, struct s3_url *url, struct err *err)
+{
+    int is_signed = strcmp(parts->payload, "signed") == 0;
+    if (parts->payload[0] != '\0' && !is_signed && strcmp(parts->payload, "unsigned") != 0)
+        return err_set(err, TIDE_E_INVALID, "payload=%s of the store's address is neither signed nor unsigned", parts->payload);
+    url->payload_signed = parts->payload[0] != '\0' ? is_signed : !url->tls; /* TLS guards every byte itself */
+    return TIDE_OK;
+}
+
 /* ---- the whole ---- */
 
 static const char *no_env(const char *name)
@@ -251,6 +265,8 @@ enum tide_status s3_url_parse(const char *url, s3_env env, struct s3_url *ret_ur
         status = check_region(parsed.region, err);
     if (status == TIDE_OK)
         status = settle_host(&parts, &parsed, err);
+    if (status == TIDE_OK)
+        status = settle_payload(&parts, &parsed, err);
     if (status == TIDE_OK)
         *ret_url = parsed;
     return status;

@@ -5,6 +5,7 @@
 /* The address of a place in an object store, and the keys to it. Pure: the environment is handed in.
  *
  *     s3://BUCKET[/PREFIX][?endpoint=http://HOST:PORT][&region=R][&style=path|virtual][&ca=FILE][&timeout=SECONDS]
+ *                 [&payload=signed|unsigned]
  *
  * No secret is ever part of it: it is shown in lists, kept in the coordinator's log, and sent to every agent. */
 
@@ -31,6 +32,7 @@ struct s3_url {
     char base[S3_BUCKET_MAX + 3]; /* "/" or "/BUCKET/": what stands before the prefix in a path */
     char ca[TIDE_PATH_MAX + 1];   /* a PEM file; "": the system's */
     int tls;
+    int payload_signed; /* the SHA-256 of what is sent is part of the signature: left out, where nothing else guards it */
     unsigned timeout_s; /* one call, with all its repetitions */
 };
 

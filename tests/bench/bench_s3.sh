@@ -11,7 +11,7 @@ shopt -s inherit_errexit
 . "$root/tests/lib/s3.sh"
 BUCKET=bench
 # shellcheck disable=SC2034 # s3.sh reads it
-S3_MEMORY=$(((4 * TURNS * MIB + 1024) << 20)) # nothing is deleted
+S3_MEMORY=$(((5 * TURNS * MIB + 1024) << 20)) # nothing is deleted
 export AWS_EC2_METADATA_DISABLED=true        # nobody beyond this host is asked
 
 deps_ensure bench >&2
@@ -53,11 +53,18 @@ note()
     CPU[$1]=$(least "${CPU[$1]:-}" "$3")
 }
 
+# ours_put NAME URL
+ours_put()
+{
+    answer=$(persist put "$arena/state" $RANKS 1 "$2")
+    note "$1" "$(field seconds "$answer")" "$(field cpu_seconds "$answer")"
+}
+
 ours()
 {
     local url="s3://$BUCKET/$1?endpoint=$S3_ENDPOINT" answer
-    answer=$(persist put "$arena/state" $RANKS 1 "$url")
-    note put "$(field seconds "$answer")" "$(field cpu_seconds "$answer")"
+    ours_put put_unsigned "s3://$BUCKET/u$1?endpoint=$S3_ENDPOINT&payload=unsigned"
+    ours_put put "$url"
     rm -rf "$arena/back"
     mkdir "$arena/back"
     answer=$(persist get "$arena/back" $RANKS "$(field key "$answer")" "$(field digest "$answer")" "$url")
@@ -88,9 +95,9 @@ for ((turn = 0; turn < TURNS; turn++)); do
     theirs aws s3:// aws_cp "$turn"
     theirs rclone :s3: rclone_copy "$turn"
 done
-for way in put get; do
-    result s3 "$way" "$(speed "${BEST[$way]}")" MB/s null "$(speed "${BEST[aws-$way]}")"
-    result s3 "${way}_rclone" "$(speed "${BEST[$way]}")" MB/s null "$(speed "${BEST[rclone-$way]}")"
-    result s3 "${way}_cpu" "$(per_gib $way)" s/GiB null "$(per_gib aws-$way)"
-    result s3 "${way}_cpu_rclone" "$(per_gib $way)" s/GiB null "$(per_gib rclone-$way)"
+for way in put put_unsigned get; do
+    result s3 "$way" "$(speed "${BEST[$way]}")" MB/s null "$(speed "${BEST[aws-${way%_*}]}")"
+    result s3 "${way}_rclone" "$(speed "${BEST[$way]}")" MB/s null "$(speed "${BEST[rclone-${way%_*}]}")"
+    result s3 "${way}_cpu" "$(per_gib $way)" s/GiB null "$(per_gib "aws-${way%_*}")"
+    result s3 "${way}_cpu_rclone" "$(per_gib $way)" s/GiB null "$(per_gib "rclone-${way%_*}")"
 done

@@ -46,6 +46,8 @@ static void addresses(void **state)
     assert_string_equal(url.host, "bucket.s3.us-east-1.amazonaws.com");
     assert_string_equal(url.base, "/");
     assert_true(url.tls);
+    assert_false(url.payload_signed);
+    assert_true(parsed("s3://bucket?payload=signed").payload_signed);
     assert_int_equal(url.timeout_s, S3_TIMEOUT_S);
     url = parsed("s3://my-bucket.1/team/a/?endpoint=http://10.0.0.1:7480&region=eu-1&timeout=7&ca=/etc/ca.pem");
     assert_string_equal(url.prefix, "team/a/");
@@ -54,7 +56,9 @@ static void addresses(void **state)
     assert_string_equal(url.region, "eu-1");
     assert_string_equal(url.ca, "/etc/ca.pem");
     assert_false(url.tls);
+    assert_true(url.payload_signed);
     assert_int_equal(url.timeout_s, 7);
+    assert_false(parsed("s3://bucket?endpoint=http://h&payload=unsigned").payload_signed);
     url = parsed("s3://bucket?endpoint=https://s3.example.com:443/&style=virtual");
     assert_string_equal(url.host, "bucket.s3.example.com");
     url = parsed("s3://bucket?endpoint=http://[::1]:80");
@@ -105,6 +109,7 @@ static void bad_addresses(void **state)
         {"s3://bucket?endpoint=http://u:p@h", "endpoint"},
         {"s3://bucket?endpoint=http://:80", "endpoint"},
         {"s3://bucket?style=odd", "odd"},
+        {"s3://bucket?payload=odd", "payload=odd"},
         {"s3://bucket?timeout=0", "timeout"},
         {"s3://bucket?timeout=1s", "timeout"},
         {"s3://bucket?region=a/b", "a/b"},

@@ -18,13 +18,18 @@
 static struct answers server;
 static struct store *store;
 
-static void begin(const char *const *answers)
+static void begin_with(const char *parameters, const char *const *answers)
 {
     struct err err = {0};
     char url[128];
     answers_begin(&server, answers);
-    snprintf(url, sizeof url, "s3://bucket/p?endpoint=http://127.0.0.1:%u&timeout=8", server.port);
+    snprintf(url, sizeof url, "s3://bucket/p?endpoint=http://127.0.0.1:%u&timeout=8%s", server.port, parameters);
     assert_int_equal(store_s3_open(url, &store, &err), TIDE_OK);
+}
+
+static void begin(const char *const *answers)
+{
+    begin_with("", answers);
 }
 
 static void end(unsigned asked)
@@ -95,6 +100,23 @@ static void wrong_ranges_are_not_believed(void **state)
     end(3);
 }
 
+/* That of "mine"; no server has to believe a body that nothing guards unless it was told so. */
+#define MINE "3fd30542fe3f61b14bd4a4b2dc0b6fb30fa6f63ebce52dd1778aaa8c4dc02cff"
+
+static void on_http_a_body_is_signed_unless_it_is_said_otherwise(void **state)
+{
+    (void)state;
+    struct err err = {0};
+    begin((const char *const[]){HEAD("200 OK", "0"), NULL});
+    assert_int_equal(store_put(store, "k", "mine", 4, &err), TIDE_OK);
+    end(1);
+    assert_non_null(strstr(server.requests[0], "\r\nx-amz-content-sha256: " MINE "\r\n"));
+    begin_with("&payload=unsigned", (const char *const[]){HEAD("200 OK", "0"), NULL});
+    assert_int_equal(store_put(store, "k", "mine", 4, &err), TIDE_OK);
+    end(1);
+    assert_non_null(strstr(server.requests[0], "\r\nx-amz-content-sha256: UNSIGNED-PAYLOAD\r\n"));
+}
+
 static void a_list_that_fails_is_no_empty_list(void **state)
 {
     (void)state;
@@ -130,6 +152,7 @@ int main(void)
         cmocka_unit_test(a_first_refusal_stands),
         cmocka_unit_test(a_body_cut_short_is_asked_for_again),
         cmocka_unit_test(wrong_ranges_are_not_believed),
+        cmocka_unit_test(on_http_a_body_is_signed_unless_it_is_said_otherwise),
         cmocka_unit_test(a_list_that_fails_is_no_empty_list),
         cmocka_unit_test(keys_that_are_refused_are_read_again),
     };
