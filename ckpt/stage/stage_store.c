@@ -20,6 +20,7 @@ struct writer {
     struct base base;
     size_t referred; /* packs of earlier cuts, which stand before its own */
     uint32_t pack_used;
+    struct digest_run *pack_digest; /* of what is used, taken while it is in the processor's cache */
     size_t region; /* the first that chunks to come have a part of */
     struct rank_manifest manifest;
     uint64_t stored_bytes;
@@ -33,6 +34,9 @@ static enum tide_status writer_init(struct writer *w, struct store *store, const
     w->raw = mem_try_alloc(CHUNK_BYTES);
     if (w->raw == NULL)
         return err_set(err, TIDE_E_NOMEM, "no memory for a chunk of %u bytes", CHUNK_BYTES);
+    w->pack_digest = digest_run_create();
+    if (w->pack_digest == NULL)
+        return err_set(err, TIDE_E_NOMEM, "no memory for the digests of packs");
     enum tide_status status = encoder_create(&w->encoder, err);
     return status == TIDE_OK ? upload_init(&w->upload, store, err) : status;
 }
@@ -43,6 +47,7 @@ static void writer_release(struct writer *w)
     encoder_free(w->encoder);
     upload_release(&w->upload);
     base_release(&w->base);
+    digest_run_free(w->pack_digest);
     mem_free(w->raw);
 }
 
@@ -75,7 +80,8 @@ static enum tide_status flush_pack(struct writer *w, struct err *err)
     char content[DIGEST_HEX_CHARS + 1];
     uint64_t seq = w->manifest.packs.count - w->referred;
     struct pack_entry *pack = codec_list_add(&pack_entry_codec, &w->manifest.packs);
-    digest_hex(digest_of(upload_room(&w->upload), w->pack_used), content);
+    digest_hex(digest_run_end(w->pack_digest), content);
+    digest_run_restart(w->pack_digest);
     content[PACK_CONTENT_CHARS] = '\0';
     key_pack(&name, w->manifest.rank, seq, content, pack->key);
     pack->bytes = w->pack_used;
@@ -106,7 +112,9 @@ static enum tide_status encode_into_pack(struct writer *w, uint64_t index, struc
     struct chunk chunk = {
         .digest = w->sum->chunks[index], .pack = (uint32_t)w->manifest.packs.count, .offset = w->pack_used};
     segments_plan(&w->manifest, index, &w->region, &segments);
-    encode_chunk(w->encoder, w->raw, raw, &segments, upload_room(&w->upload) + w->pack_used, &chunk.codec, &chunk.length);
+    unsigned char *to = upload_room(&w->upload) + w->pack_used;
+    encode_chunk(w->encoder, w->raw, raw, &segments, to, &chunk.codec, &chunk.length);
+    digest_run_add(w->pack_digest, to, chunk.length);
     w->pack_used += chunk.length;
     add_line(w, &chunk);
     return TIDE_OK;

@@ -90,6 +90,27 @@ static void allocations_fail_when_told(void **state)
     mem_free(third);
 }
 
+static void a_digest_does_not_depend_on_the_pieces(void **state)
+{
+    (void)state;
+    static unsigned char data[200000];
+    struct digest_run *run = digest_run_create();
+    assert_non_null(run);
+    for (size_t i = 0; i < sizeof data; i++)
+        data[i] = (unsigned char)(i * 2654435761u >> 13);
+    assert_true(digest_equal(digest_run_end(run), digest_of("", 0)));
+    for (size_t piece = 1; piece < sizeof data; piece = piece * 7 + 1) {
+        digest_run_restart(run);
+        for (size_t at = 0; at < sizeof data; at += piece)
+            digest_run_add(run, data + at, piece < sizeof data - at ? piece : sizeof data - at);
+        assert_true(digest_equal(digest_run_end(run), digest_of(data, sizeof data)));
+    }
+    digest_run_free(run);
+    char hex[DIGEST_HEX_CHARS + 1]; /* as the plainest code has it */
+    digest_hex(digest_of(data, sizeof data), hex);
+    assert_string_equal(hex, "f1ffbf83b3454ed855d44bab173f5da1");
+}
+
 static void digests_survive_their_hex(void **state)
 {
     (void)state;
@@ -212,6 +233,7 @@ int main(void)
         cmocka_unit_test(names_are_safe_everywhere),
         cmocka_unit_test(text_is_cut_and_ended),
         cmocka_unit_test(allocations_fail_when_told),
+        cmocka_unit_test(a_digest_does_not_depend_on_the_pieces),
         cmocka_unit_test(digests_survive_their_hex),
         cmocka_unit_test(chance_is_replayed_from_its_seed),
         cmocka_unit_test(lists_of_strings_are_argvs),
