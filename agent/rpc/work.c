@@ -336,7 +336,7 @@ static enum tide_status run(struct item *item, struct err *err)
         tell_copy(item->arena, event);
         return stage_sum(item->arena, event->rank, event->slot, event->uid, event->cut, event->digest, err);
     case ACT_FIND:
-        return stage_find(item->arena, event->rank, event->uid, event->cut, 1, &event->slot, event->digest, err);
+        return stage_find(item->arena, event->rank, event->uid, event->cut, 0, 1, &event->slot, event->digest, err);
     case ACT_LOOK:
         work_look(item->arena, event->uid, &item->held, &event->held_count);
         event->held = item->held;

@@ -52,8 +52,12 @@ static void copy_now(struct tide *tide, struct slot *slot, struct on_write_range
 
 static void fill_table(const struct tide *tide, struct slot *slot)
 {
-    for (uint32_t i = 0; i < tide->region_count; i++)
+    struct slot_part *parts = slot_parts(slot);
+    for (uint32_t i = 0; i < tide->region_count; i++) {
         slot->regions[i] = tide->regions[i].entry;
+        if (parts != NULL)
+            parts[i] = tide->regions[i].part;
+    }
 }
 
 /* The kernel does not let us, or there is no memory to keep count: then the rank stands still a little longer. */

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <stdio.h>
 #include <string.h>
 
 #include "ckpt/base/mem.h"
 #include "ckpt/client/client.h"
+#include "ckpt/stage/want.h"
 
 #define REGIONS_ROOM_FIRST 16u
 
@@ -16,6 +18,90 @@ struct region *region_named(const struct tide *tide, const char *name, uint32_t 
     return NULL;
 }
 
+/* ---- kinds ---- */
+
+#define KINDS_ALL ((unsigned)TIDE_REPLICATED | TIDE_SHARD | TIDE_DROPPABLE)
+
+static uint32_t kind_of(unsigned flags)
+{
+    if (flags & TIDE_SHARD)
+        return REGION_SHARD;
+    if (flags & TIDE_REPLICATED)
+        return REGION_REPLICATED;
+    return flags & TIDE_DROPPABLE ? REGION_DROPPABLE : REGION_OWN;
+}
+
+/* `whole` and `at` came later than the struct: a program that was built before does not set TIDE_SHARD, and has none. */
+static struct slot_part part_of(const struct tide_region *region)
+{
+    struct slot_part part = {.whole = {0}};
+    if (region->flags & TIDE_SHARD) {
+        memcpy(part.whole, region->whole, region->ndim * sizeof part.whole[0]);
+        memcpy(part.at, region->at, region->ndim * sizeof part.at[0]);
+    }
+    return part;
+}
+
+static enum tide_status check_kind(const struct tide_region *region, struct err *err)
+{
+    unsigned kinds = region->flags & KINDS_ALL;
+    struct err why = {.status = TIDE_OK};
+    if (kinds & (kinds - 1))
+        return err_set(err, TIDE_E_INVALID, "region \"%s\" can be only one of TIDE_REPLICATED, TIDE_SHARD and TIDE_DROPPABLE",
+                       region->name);
+    if (!(kinds & TIDE_SHARD))
+        return TIDE_OK;
+    struct slot_part part = part_of(region);
+    struct slot_region entry = {.ndim = region->ndim};
+    struct box box;
+    memcpy(entry.shape, region->shape, region->ndim * sizeof entry.shape[0]);
+    slot_box(&entry, &part, &box);
+    if (box_check(&box, region->dtype, region->bytes, &why) != TIDE_OK)
+        return err_set(err, TIDE_E_INVALID, "region \"%s\" is no shard: %.300s", region->name, why.text);
+    return TIDE_OK;
+}
+
+int regions_have_shards(const struct tide *tide)
+{
+    for (uint32_t i = 0; i < tide->region_count; i++)
+        if (tide->regions[i].entry.kind == REGION_SHARD)
+            return 1;
+    return 0;
+}
+
+int regions_have_kinds(const struct tide *tide)
+{
+    for (uint32_t i = 0; i < tide->region_count; i++)
+        if (tide->regions[i].entry.kind != REGION_OWN)
+            return 1;
+    return 0;
+}
+
+enum tide_status regions_tell(struct tide *tide, struct err *err)
+{
+    char path[TIDE_PATH_MAX + 64];
+    struct slot_header facts = {.rank = tide->rank, .generation = tide->generation, .world_size = tide->world_size};
+    facts.region_count = tide->region_count;
+    facts.parts = (uint64_t)regions_have_shards(tide);
+    text_copy(facts.job_uid, sizeof facts.job_uid, tide->job_uid);
+    enum tide_status status = regions_lay(tide, &facts.data_bytes, err);
+    struct slot_region *regions = mem_try_array(tide->region_count, sizeof *regions + sizeof(struct slot_part));
+    if (status == TIDE_OK && regions == NULL)
+        status = err_set(err, TIDE_E_NOMEM, "no memory to tell what %u regions are", tide->region_count);
+    struct slot_part *parts = (struct slot_part *)(regions + tide->region_count);
+    for (uint32_t i = 0; status == TIDE_OK && i < tide->region_count; i++) {
+        regions[i] = tide->regions[i].entry;
+        parts[i] = tide->regions[i].part;
+    }
+    snprintf(path, sizeof path, "%s/" WANT_FILE_FORMAT, tide->arena, tide->rank);
+    if (status == TIDE_OK)
+        status = want_save(path, &facts, regions, err);
+    mem_free(regions);
+    return status;
+}
+
+/* ---- registering ---- */
+
 static enum tide_status check(struct tide *tide, const struct tide_region *region)
 {
     struct err *err = &tide->err;
@@ -26,13 +112,16 @@ static enum tide_status check(struct tide *tide, const struct tide_region *regio
         return err_set(err, TIDE_E_INVALID,
                        "region \"%s\": names that begin with \"" SLOT_RESERVED_PREFIX "\" are tidemark's own; take another",
                        name);
-    if (region->flags & ~(unsigned)TIDE_COPY_ON_WRITE)
+    if (region->flags & ~((unsigned)TIDE_COPY_ON_WRITE | KINDS_ALL))
         return err_set(err, TIDE_E_INVALID, "region \"%s\" has flags %#x, of which some are none of enum tide_region_flag",
                        name, region->flags);
     if (region->data == NULL && region->bytes > 0)
         return err_set(err, TIDE_E_INVALID, "region \"%s\" has %zu bytes and no address", name, region->bytes);
     if (region->ndim > TIDE_DIMS_MAX || (unsigned)region->dtype > TIDE_I8 || (unsigned)region->memory > TIDE_DEVICE)
         return err_set(err, TIDE_E_INVALID, "region \"%s\" has an impossible memory, dtype or number of dimensions", name);
+    enum tide_status status = check_kind(region, err);
+    if (status != TIDE_OK)
+        return status;
     if (region_named(tide, name, 0))
         return err_set(err, TIDE_E_EXISTS, "a region \"%s\" is registered already; unregister it first", name);
     if (tide->region_count == TIDE_REGIONS_MAX)
@@ -103,6 +192,8 @@ enum tide_status tide_register(struct tide *tide, const struct tide_region *regi
     to->entry.ndim = region->ndim;
     memcpy(to->entry.shape, region->shape, region->ndim * sizeof region->shape[0]);
     to->entry.bytes = region->bytes;
+    to->entry.kind = kind_of(region->flags);
+    to->part = part_of(region);
     return TIDE_OK;
 }
 

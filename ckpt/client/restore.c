@@ -14,6 +14,7 @@ struct source {
     struct slot_sum sum;
     struct region **targets;     /* by the slot's region number */
     struct slot_region *regions; /* a copy, as it was verified */
+    struct slot_part *parts;     /* the same; NULL: there are none */
     uint32_t region_count;
     struct region channel, held; /* where messages go, which are no region of the program's; data is owned */
     /* DEVICE_LANES of CHUNK_BYTES: what is hashed is what is handed over, whatever becomes of shared memory; one is checked
@@ -30,6 +31,7 @@ static void source_release(const struct tide *tide, struct source *s)
     slot_sum_release(&s->sum);
     mem_free(s->targets);
     mem_free(s->regions);
+    mem_free(s->parts);
     mem_free(s->channel.data);
     mem_free(s->held.data);
     mem_free(s->chunks);
@@ -49,9 +51,13 @@ static enum tide_status source_open(struct tide *tide, const struct local_messag
     s->regions = mem_try_array(s->region_count, sizeof *s->regions);
     s->targets = mem_try_array(s->region_count, sizeof *s->targets);
     s->chunks = mem_try_array(DEVICE_LANES, CHUNK_BYTES);
-    if (s->regions == NULL || s->targets == NULL || s->chunks == NULL)
+    const struct slot_part *parts = slot_parts(&s->slot);
+    s->parts = parts != NULL ? mem_try_array(s->region_count, sizeof *s->parts) : NULL;
+    if (s->regions == NULL || s->targets == NULL || s->chunks == NULL || (parts != NULL && s->parts == NULL))
         return err_set(err, TIDE_E_NOMEM, "no memory to restore from cut %llu", (unsigned long long)from->cut);
     memcpy(s->regions, s->slot.regions, s->region_count * sizeof *s->regions);
+    if (parts != NULL)
+        memcpy(s->parts, parts, s->region_count * sizeof *s->parts);
     devices_pin(tide, s->chunks, (size_t)DEVICE_LANES * CHUNK_BYTES, NULL);
     return TIDE_OK;
 }
@@ -82,6 +88,17 @@ static enum tide_status match_own(struct tide *tide, struct source *s, uint32_t 
     return TIDE_OK;
 }
 
+/* Where either side does not say that it is a shard, it is taken to be what it was. */
+static int same_part(const struct source *s, uint32_t index, const struct region *has)
+{
+    struct box was, is;
+    if (s->parts == NULL || s->regions[index].kind != REGION_SHARD || has->entry.kind != REGION_SHARD)
+        return 1;
+    slot_box(&s->regions[index], &s->parts[index], &was);
+    slot_box(&has->entry, &has->part, &is);
+    return box_equal(&was, &is);
+}
+
 static enum tide_status match_region(struct tide *tide, struct source *s, uint32_t index, struct err *err)
 {
     const struct slot_region *had = &s->regions[index];
@@ -95,6 +112,11 @@ static enum tide_status match_region(struct tide *tide, struct source *s, uint32
     if (has->entry.bytes != had->bytes)
         return err_set(err, TIDE_E_MISMATCH, "rank %u: region \"%.63s\" has %llu bytes in checkpoint %llu and %llu here",
                        tide->rank, had->name, (unsigned long long)had->bytes, cut, (unsigned long long)has->entry.bytes);
+    if (!same_part(s, index, has))
+        return err_set(err, TIDE_E_MISMATCH,
+                       "rank %u: region \"%.63s\" is another part of the whole than in checkpoint %llu, or of another whole; with as many "
+                       "ranks each must have the shard it had",
+                       tide->rank, had->name, cut);
     s->targets[index] = has;
     return TIDE_OK;
 }
@@ -122,7 +144,7 @@ static enum tide_status match(struct tide *tide, struct source *s, struct err *e
     /* Names are unique on both sides, so that equal counts leave none over. */
     uint32_t theirs = s->region_count - (s->channel.data != NULL) - (s->held.data != NULL);
     for (uint32_t i = 0; theirs < tide->region_count && i < tide->region_count; i++)
-        if (!is_target(s, &tide->regions[i]))
+        if (tide->regions[i].entry.kind != REGION_DROPPABLE && !is_target(s, &tide->regions[i]))
             return err_set(err, TIDE_E_MISMATCH, "rank %u: region \"%s\" is registered and not in checkpoint %llu",
                            tide->rank, tide->regions[i].entry.name, (unsigned long long)s->sum.cut);
     return TIDE_OK;
@@ -221,7 +243,9 @@ static int is_bad_copy(enum tide_status status)
 static enum tide_status restore(struct tide *tide, uint64_t *ret_step, uint64_t *ret_cut)
 {
     struct local_message answer = {.type = LOCAL_RESTORE_NONE};
-    enum tide_status status = TIDE_OK;
+    enum tide_status status = regions_have_kinds(tide) ? regions_tell(tide, &tide->err) : TIDE_OK;
+    if (status != TIDE_OK)
+        return err_wrap(&tide->err, "rank %u cannot tell what it has registered", tide->rank);
     for (uint32_t attempt = 1; attempt <= RESTORE_ATTEMPTS_MAX; attempt++) {
         status = ask(tide, attempt, &answer);
         if (status != TIDE_OK)

@@ -221,12 +221,12 @@ static enum tide_status check_part(const struct slot_region *region, uint32_t in
     return TIDE_OK;
 }
 
-static enum tide_status check_regions(const struct slot *slot, const struct slot_header *h, struct err *err)
+enum tide_status slot_check_table(const struct slot_header *h, const struct slot_region *regions, struct err *err)
 {
     uint64_t offset = 0;
-    const struct slot_part *parts = h->parts ? (const struct slot_part *)(slot->regions + h->region_count) : NULL;
+    const struct slot_part *parts = h->parts ? (const struct slot_part *)(regions + h->region_count) : NULL;
     for (uint32_t i = 0; i < h->region_count; i++) {
-        struct slot_region region = slot->regions[i];
+        struct slot_region region = regions[i];
         enum tide_status status = check_region(&region, i, offset, err);
         if (status == TIDE_OK)
             status = check_part(&region, i, parts, err);
@@ -251,7 +251,7 @@ static enum tide_status check_shape(const struct slot *slot, const struct slot_h
         return err_set(err, TIDE_E_CORRUPT, "the slot's header changed while it was read");
     if (h->world_size == 0 || h->world_size > TIDE_RANKS_MAX || h->rank >= h->world_size)
         return err_set(err, TIDE_E_CORRUPT, "the slot's header names rank %u of %u", h->rank, h->world_size);
-    return check_regions(slot, h, err);
+    return slot_check_table(h, slot->regions, err);
 }
 
 static enum tide_status check_identity(const struct slot_header *h, const char *job_uid, uint64_t cut, uint32_t rank,

@@ -127,6 +127,9 @@ void slot_void(struct slot *slot);
 /* Is it a whole, recorded slot of that job, cut and rank? cut 0: of any. Errors: NOT_FOUND (another cut, or not recorded), CORRUPT. */
 MUST_USE enum tide_status slot_check(const struct slot *slot, const char *job_uid, uint64_t cut, uint32_t rank, struct err *err);
 
+/* Regions, and the parts behind them, by a header that names as many. Errors: CORRUPT. */
+MUST_USE enum tide_status slot_check_table(const struct slot_header *header, const struct slot_region *regions, struct err *err);
+
 /* Digests of a slot: of the header and region table, of each chunk, and the root over all of these. */
 struct slot_sum {
     uint64_t cut;

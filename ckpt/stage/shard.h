@@ -29,6 +29,11 @@ MUST_USE enum tide_status shard_manifest_read(struct store *store, const char *k
 MUST_USE enum tide_status rank_manifest_read(struct store *store, const struct manifest *whole, uint32_t rank,
                                              struct rank_manifest *ret_manifest, struct err *err);
 
+/* The shard of a rank of another world than that of the checkpoint. Errors: those of stage_fetch_to. */
+struct stage_target;
+MUST_USE enum tide_status shard_put_together(struct store *store, const struct manifest *whole, const struct stage_target *target,
+                                             struct err *err);
+
 #define SPAN_BYTES_MAX (8u << 20)
 #define SPANS_MAX 8u /* under way at a time, and being decoded */
 

@@ -20,8 +20,9 @@ MUST_USE enum tide_status stage_settle(const char *arena, uint32_t rank, uint32_
 MUST_USE enum tide_status stage_sum(const char *arena, uint32_t rank, uint32_t slot, const char *job_uid, uint64_t cut,
                                     char ret_root[DIGEST_HEX_CHARS + 1], struct err *err);
 
-/* Whose slot holds the cut, whole and with digests? Errors: NOT_FOUND. With verify, every chunk is hashed again: CORRUPT. */
-MUST_USE enum tide_status stage_find(const char *arena, uint32_t rank, const char *job_uid, uint64_t cut, int verify,
+/* Whose slot holds the cut, whole and with digests, of a world of that many ranks (0: of any)? Errors: NOT_FOUND. With verify, every
+ * chunk is hashed again: CORRUPT. */
+MUST_USE enum tide_status stage_find(const char *arena, uint32_t rank, const char *job_uid, uint64_t cut, uint32_t world_size, int verify,
                                      uint32_t *ret_slot, char ret_root[DIGEST_HEX_CHARS + 1], struct err *err);
 
 /* The cuts in the rank's slots, by their headers and .sum files only; ret_cuts[s] is 0 for a slot without a whole one. */
@@ -49,6 +50,19 @@ MUST_USE enum tide_status stage_commit(struct store *store, const char *job, con
  * (no such object, or the checkpoint has no such rank), VERSION, NOMEM, NOSPACE (of the arena too), those of the store. */
 MUST_USE enum tide_status stage_fetch(struct store *store, const char *manifest_key, const char *manifest_digest, const char *job_uid,
                                       const char *arena, uint32_t rank, uint32_t slot, struct err *err);
+
+/* The same on a world of `world_size` ranks. Where another number of them made the checkpoint, the slot is put together from the shards of
+ * all, as the rank has registered its regions (want.h): it is one of the new world, with digests of its own. Errors besides:
+ * MISMATCH: that is not possible (reshard.h), not wanted (elastic is 0), or the program has told nothing of its regions. */
+struct stage_target {
+    const char *job_uid, *arena;
+    uint32_t rank, slot;
+    uint32_t world_size; /* 0: as many as made it */
+    int elastic;         /* the job may go on with another number of ranks */
+    uint64_t generation; /* that is being restored: of what the rank has told */
+};
+MUST_USE enum tide_status stage_fetch_to(struct store *store, const char *manifest_key, const char *manifest_digest,
+                                         const struct stage_target *target, struct err *err);
 
 /* Is anything there of the job that the manifest is of? A store without is not the one its checkpoints went to: a file system that is
  * not mounted looks so. 0, too, where that cannot be told. */

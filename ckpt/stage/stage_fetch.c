@@ -158,24 +158,45 @@ static enum tide_status fetch(struct store *store, const struct rank_manifest *m
     return status;
 }
 
-enum tide_status stage_fetch(struct store *store, const char *manifest_key, const char *manifest_digest, const char *job_uid,
-                             const char *arena, uint32_t rank, uint32_t slot, struct err *err)
+static enum tide_status fetch_same(struct store *store, const struct manifest *whole, const struct stage_target *target, struct err *err)
 {
-    const struct place place = {.job_uid = job_uid, .arena = arena, .slot = slot};
-    struct manifest whole;
+    const struct place place = {.job_uid = target->job_uid, .arena = target->arena, .slot = target->slot};
     struct rank_manifest part;
+    enum tide_status status = rank_manifest_read(store, whole, target->rank, &part, err);
+    if (status != TIDE_OK)
+        return status;
+    status = fetch(store, &part, &place, err);
+    if (status == TIDE_OK && strcmp(uid_of(&part, &place), part.uid) == 0) /* of another job's packs nothing is referred to */
+        base_save(target->arena, &part, whole->shards.items[target->rank].key, whole->shards.items[target->rank].digest);
+    codec_release(&rank_manifest_codec, &part);
+    return status;
+}
+
+enum tide_status stage_fetch_to(struct store *store, const char *manifest_key, const char *manifest_digest,
+                                const struct stage_target *target, struct err *err)
+{
+    struct manifest whole;
     enum tide_status status = manifest_read(store, manifest_key, manifest_digest, &whole, err);
     if (status != TIDE_OK)
         return status;
-    status = rank_manifest_read(store, &whole, rank, &part, err);
-    if (status == TIDE_OK) {
-        status = fetch(store, &part, &place, err);
-        if (status == TIDE_OK && strcmp(uid_of(&part, &place), part.uid) == 0) /* of another job's packs nothing is referred to */
-            base_save(arena, &part, whole.shards.items[rank].key, whole.shards.items[rank].digest);
-        codec_release(&rank_manifest_codec, &part);
-    }
+    if (target->world_size == 0 || target->world_size == whole.world_size)
+        status = fetch_same(store, &whole, target, err);
+    else if (!target->elastic)
+        status = err_set(err, TIDE_E_MISMATCH,
+                         "checkpoint %" PRIu64 " of job %s was made by %u ranks and this job has %u; submit it with as many, or, where the "
+                         "program allows it, with --elastic",
+                         whole.cut, whole.job, whole.world_size, target->world_size);
+    else
+        status = shard_put_together(store, &whole, target, err);
     codec_release(&manifest_codec, &whole);
     return status;
+}
+
+enum tide_status stage_fetch(struct store *store, const char *manifest_key, const char *manifest_digest, const char *job_uid,
+                             const char *arena, uint32_t rank, uint32_t slot, struct err *err)
+{
+    const struct stage_target target = {.job_uid = job_uid, .arena = arena, .rank = rank, .slot = slot};
+    return stage_fetch_to(store, manifest_key, manifest_digest, &target, err);
 }
 
 int stage_holds_job(struct store *store, const char *manifest_key)

@@ -43,8 +43,8 @@ enum tide_status stage_sum(const char *arena, uint32_t rank, uint32_t slot, cons
 }
 
 /* Is the cut (0: any) whole in this slot, with digests that fit it? */
-static enum tide_status look(const char *arena, uint32_t rank, uint32_t slot, const char *job_uid, uint64_t cut, int verify,
-                             uint64_t *ret_cut, char ret_root[DIGEST_HEX_CHARS + 1], struct err *err)
+static enum tide_status look(const char *arena, uint32_t rank, uint32_t slot, const char *job_uid, uint64_t cut, uint32_t world_size,
+                             int verify, uint64_t *ret_cut, char ret_root[DIGEST_HEX_CHARS + 1], struct err *err)
 {
     arena_path path, sum_path;
     struct slot mapped;
@@ -54,7 +54,9 @@ static enum tide_status look(const char *arena, uint32_t rank, uint32_t slot, co
     enum tide_status status = slot_open(path, sum_path, job_uid, cut, rank, &mapped, &sum, err);
     if (status != TIDE_OK)
         return err_wrap(err, "slot %s", path);
-    if (verify)
+    if (world_size != 0 && mapped.header->world_size != world_size)
+        status = err_set(err, TIDE_E_NOT_FOUND, "it is of a world of %u ranks", mapped.header->world_size);
+    else if (verify)
         status = slot_verify(&mapped, &sum, err);
     if (status == TIDE_OK) {
         *ret_cut = sum.cut;
@@ -67,14 +69,14 @@ static enum tide_status look(const char *arena, uint32_t rank, uint32_t slot, co
     return status;
 }
 
-enum tide_status stage_find(const char *arena, uint32_t rank, const char *job_uid, uint64_t cut, int verify,
+enum tide_status stage_find(const char *arena, uint32_t rank, const char *job_uid, uint64_t cut, uint32_t world_size, int verify,
                             uint32_t *ret_slot, char ret_root[DIGEST_HEX_CHARS + 1], struct err *err)
 {
     enum tide_status worst = TIDE_E_NOT_FOUND;
     struct err why = {.status = TIDE_OK}, bad = {.status = TIDE_OK};
     uint64_t found;
     for (uint32_t s = 0; s < SLOTS; s++) {
-        enum tide_status status = look(arena, rank, s, job_uid, cut, verify, &found, ret_root, &why);
+        enum tide_status status = look(arena, rank, s, job_uid, cut, world_size, verify, &found, ret_root, &why);
         if (status == TIDE_OK) {
             *ret_slot = s;
             return TIDE_OK;
@@ -97,7 +99,7 @@ void stage_held(const char *arena, uint32_t rank, const char *job_uid, uint64_t 
     for (uint32_t s = 0; s < SLOTS; s++) {
         ret_cuts[s] = 0;
         memset(ret_roots[s], 0, DIGEST_HEX_CHARS + 1);
-        if (look(arena, rank, s, job_uid, 0, 0, &ret_cuts[s], ret_roots[s], &why) != TIDE_OK)
+        if (look(arena, rank, s, job_uid, 0, 0, 0, &ret_cuts[s], ret_roots[s], &why) != TIDE_OK)
             ret_cuts[s] = 0;
     }
 }

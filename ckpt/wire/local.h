@@ -27,6 +27,7 @@
 #define CONTROL_FILE_FORMAT "r%u.control"
 #define SLOT_FILE_FORMAT "r%u.slot%u"
 #define SLOT_SUM_FILE_FORMAT "r%u.slot%u.sum"
+#define WANT_FILE_FORMAT "r%u.want" /* what the rank has registered, where that can be restored on another number of ranks */
 #define SLOTS_ALWAYS 2u /* of each rank, from its first record on */
 #define SLOTS 3u       /* … and a third, where there is room, once the store lags */
 

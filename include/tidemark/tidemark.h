@@ -70,10 +70,19 @@ enum tide_copy {
  * (malloc, mmap MAP_PRIVATE), and that nothing but its processor writes to: no device that has it pinned, as network cards and
  * GPUs do. Where the kernel does not allow it (userfaultfd, see vm.unprivileged_userfaultfd) the region is copied as others are;
  * the agent's log tells. */
-enum tide_region_flag { TIDE_COPY_ON_WRITE = 1 };
+/* REPLICATED, SHARD, DROPPABLE: at most one of them. How the region is a part of what all ranks have together, so that a job
+ * that was started with --elastic can go on with another number of ranks:
+ *   none         this rank's own. A checkpoint with such a region is restored by as many ranks as made it
+ *   REPLICATED   the same on every rank, as weights are in data-parallel training
+ *   SHARD        a box of one tensor that all ranks have together: `shape` of it, row-major, from `at` on, of `whole`. Each rank
+ *                registers the box that it is to have now; it is filled with what whichever ranks had of it. Boxes of several ranks
+ *                are the same, or have nothing in common. Numbers are as wide as dtype says (TIDE_BYTES: a byte)
+ *   DROPPABLE    this rank's own, and not missed: with another number of ranks it keeps what the program has put there */
+enum tide_region_flag { TIDE_COPY_ON_WRITE = 1, TIDE_REPLICATED = 2, TIDE_SHARD = 4, TIDE_DROPPABLE = 8 };
 
 /* One piece of state. `data` must stay valid until tide_unregister or tide_finalize. Names are unique in a rank, at most
- * TIDE_NAME_MAX bytes. dtype and shape are metadata for readers and encoders; bytes alone decides what is saved. */
+ * TIDE_NAME_MAX bytes. dtype and shape are metadata for readers and encoders, but of a TIDE_SHARD; bytes alone decides what is
+ * saved. */
 struct tide_region {
     const char *name;
     void *data;
@@ -83,6 +92,7 @@ struct tide_region {
     unsigned ndim;
     unsigned flags; /* of enum tide_region_flag */
     uint64_t shape[TIDE_DIMS_MAX];
+    uint64_t whole[TIDE_DIMS_MAX], at[TIDE_DIMS_MAX]; /* looked at with TIDE_SHARD alone */
 };
 
 /* What the ranks' steps have to do with each other. STEP: all count them alike, and a checkpoint is the state of all after
@@ -143,7 +153,8 @@ TIDE_MUST_USE enum tide_status tide_unregister(struct tide *tide, const char *na
 
 /* Fill all registered regions from the checkpoint this generation starts from and set *ret_step to its step. Every
  * chunk's hash is checked first; a bad one is fetched from the next tier. Regions are matched by name and must have the
- * same bytes. Call it once, after registering and before the first tide_step.
+ * same bytes; where another number of ranks made the checkpoint (--elastic), what TIDE_REPLICATED, TIDE_SHARD and TIDE_DROPPABLE
+ * say, and every region must be one of these. Call it once, after registering and before the first tide_step.
  * Errors: NO_CHECKPOINT (start from the beginning; nothing was touched), MISMATCH, CORRUPT (no valid copy is left; the
  * process should exit: the coordinator restarts the job from an older checkpoint), UNAVAILABLE, TIMEOUT. After any error
  * but NO_CHECKPOINT the contents of the regions are undefined. */

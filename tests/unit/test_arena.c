@@ -93,11 +93,11 @@ static void sums_find_a_slot_again(void **state)
     uint32_t slot = 9;
     test_record(arena, 0, 0, 4, two, 2, 1);
     test_record(arena, 0, 1, 5, two, 2, 1);
-    assert_int_equal(stage_find(arena, 0, TEST_UID, 5, 1, &slot, again, &err), TIDE_E_NOT_FOUND);
+    assert_int_equal(stage_find(arena, 0, TEST_UID, 5, 0, 1, &slot, again, &err), TIDE_E_NOT_FOUND);
     assert_int_equal(stage_sum(arena, 0, 1, TEST_UID, 5, root, &err), TIDE_OK);
     assert_int_equal(stage_sum(arena, 0, 1, TEST_UID, 5, again, &err), TIDE_OK);
     assert_string_equal(root, again);
-    assert_int_equal(stage_find(arena, 0, TEST_UID, 5, 1, &slot, again, &err), TIDE_OK);
+    assert_int_equal(stage_find(arena, 0, TEST_UID, 5, 0, 1, &slot, again, &err), TIDE_OK);
     assert_int_equal(slot, 1);
     assert_string_equal(root, again);
     stage_held(arena, 0, TEST_UID, cuts, roots);
@@ -164,7 +164,7 @@ static void every_flipped_byte_is_found(void **state)
     for (long at = 0; at < info.st_size; at++) {
         int mask = 1 << (at % 8);
         test_flip(path, at, mask);
-        enum tide_status status = stage_find(arena, 0, TEST_UID, 4, 1, &slot, root, &err);
+        enum tide_status status = stage_find(arena, 0, TEST_UID, 4, 0, 1, &slot, root, &err);
         if (!idle_byte((size_t)at)) {
             assert_int_not_equal(status, TIDE_OK);
             found++;
@@ -172,7 +172,7 @@ static void every_flipped_byte_is_found(void **state)
         test_flip(path, at, mask);
     }
     assert_true(found > 5300);
-    assert_int_equal(stage_find(arena, 0, TEST_UID, 4, 1, &slot, root, &err), TIDE_OK);
+    assert_int_equal(stage_find(arena, 0, TEST_UID, 4, 0, 1, &slot, root, &err), TIDE_OK);
 }
 
 static void a_bad_chunk_is_named(void **state)
@@ -187,11 +187,11 @@ static void a_bad_chunk_is_named(void **state)
     assert_int_equal(stage_sum(arena, 3, 0, TEST_UID, 4, root, &err), TIDE_OK);
     slot_path(arena, 3, 0, path);
     test_flip(path, 2 * SLOT_HEADER_BYTES + (1 << 20) + 77, 1);
-    assert_int_equal(stage_find(arena, 3, TEST_UID, 4, 1, &slot, root, &err), TIDE_E_CORRUPT);
+    assert_int_equal(stage_find(arena, 3, TEST_UID, 4, 0, 1, &slot, root, &err), TIDE_E_CORRUPT);
     assert_non_null(strstr(err.text, "chunk 1 of 3"));
     assert_non_null(strstr(err.text, "\"noise\""));
     /* Without looking at the data it still passes for whole: the rank's own check is what counts then. */
-    assert_int_equal(stage_find(arena, 3, TEST_UID, 4, 0, &slot, root, &err), TIDE_OK);
+    assert_int_equal(stage_find(arena, 3, TEST_UID, 4, 0, 0, &slot, root, &err), TIDE_OK);
 }
 
 /* Random fields in a slot of ours: whatever they say, the reader lives (sanitizers watch). */
@@ -240,7 +240,7 @@ static void files_that_are_no_slots_are_refused(void **state)
     test_fill((unsigned char *)noise, sizeof noise, "noise", 1);
     for (size_t size = 0; size <= sizeof noise; size += 1024) {
         assert_int_equal(fsx_replace(path, noise, size, 0600, &err), TIDE_OK);
-        assert_int_not_equal(stage_find(arena, 0, TEST_UID, 4, 1, &slot, root, &err), TIDE_OK);
+        assert_int_not_equal(stage_find(arena, 0, TEST_UID, 4, 0, 1, &slot, root, &err), TIDE_OK);
         assert_int_not_equal(stage_sum(arena, 0, 0, TEST_UID, 4, root, &err), TIDE_OK);
     }
 }

@@ -94,8 +94,8 @@ static void what_was_recorded_comes_back(void **state)
         for (int i = 0; i < 2; i++)
             assert_int_equal(stage_fetch(store, commit_key, commit_digest, NULL, elsewhere, rank, 0, &err), TIDE_OK);
         slots_equal(arena, 1, elsewhere, 0, rank);
-        assert_int_equal(stage_find(arena, rank, TEST_UID, CUT, 1, &slot, here, &err), TIDE_OK);
-        assert_int_equal(stage_find(elsewhere, rank, TEST_UID, CUT, 1, &slot, there, &err), TIDE_OK);
+        assert_int_equal(stage_find(arena, rank, TEST_UID, CUT, 0, 1, &slot, here, &err), TIDE_OK);
+        assert_int_equal(stage_find(elsewhere, rank, TEST_UID, CUT, 0, 1, &slot, there, &err), TIDE_OK);
         assert_string_equal(here, there);
     }
     assert_int_equal(stage_fetch(store, commit_key, commit_digest, NULL, elsewhere, WORLD, 0, &err), TIDE_E_NOT_FOUND);
@@ -116,8 +116,8 @@ static void another_job_restores_it(void **state)
     save();
     for (int i = 0; i < 2; i++)
         assert_int_equal(stage_fetch(store, commit_key, commit_digest, other, elsewhere, 0, 0, &err), TIDE_OK);
-    assert_int_equal(stage_find(elsewhere, 0, TEST_UID, CUT, 1, &slot, hex, &err), TIDE_E_NOT_FOUND);
-    assert_int_equal(stage_find(elsewhere, 0, other, CUT, 1, &slot, hex, &err), TIDE_OK);
+    assert_int_equal(stage_find(elsewhere, 0, TEST_UID, CUT, 0, 1, &slot, hex, &err), TIDE_E_NOT_FOUND);
+    assert_int_equal(stage_find(elsewhere, 0, other, CUT, 0, 1, &slot, hex, &err), TIDE_OK);
     slot_path(arena, 0, 1, from);
     slot_path(elsewhere, 0, 0, to);
     assert_int_equal(slot_map(from, 0, &a, &err), TIDE_OK);
@@ -239,7 +239,7 @@ static int damage_is_harmless(uint32_t rank)
         return 0;
     }
     assert_true(status == TIDE_E_CORRUPT || status == TIDE_E_NOT_FOUND);
-    assert_int_not_equal(stage_find(elsewhere, rank, TEST_UID, CUT, 0, &slot, hex, &err), TIDE_OK);
+    assert_int_not_equal(stage_find(elsewhere, rank, TEST_UID, CUT, 0, 0, &slot, hex, &err), TIDE_OK);
     status = stage_check(store, commit_key, commit_digest, listen_to, &said, &verdict, &err);
     assert_true(status != TIDE_OK || (verdict.bad == 1 && said.lines > 0));
     return 1;

@@ -203,7 +203,7 @@ static int fetch_fails(uint32_t rank)
     }
     assert_true(status == TIDE_E_CORRUPT || status == TIDE_E_NOT_FOUND || status == TIDE_E_VERSION);
     assert_true(err.text[0] != '\0');
-    assert_int_not_equal(stage_find(elsewhere, rank, TEST_UID, CUT, 0, &slot, hex, &err), TIDE_OK);
+    assert_int_not_equal(stage_find(elsewhere, rank, TEST_UID, CUT, 0, 0, &slot, hex, &err), TIDE_OK);
     return 1;
 }
 

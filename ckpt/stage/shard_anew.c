@@ -1,0 +1,265 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "ckpt/base/fsx.h"
+#include "ckpt/base/mem.h"
+#include "ckpt/format/reshard.h"
+#include "ckpt/stage/shard.h"
+#include "ckpt/stage/stage.h"
+#include "ckpt/stage/want.h"
+
+/* The shard of a rank of another world: what it is to hold is told by the rank, what there is by the manifests of all that made the
+ * checkpoint. One of those ranks is read after the other, each from its first chunk that is needed to its last. */
+
+struct anew {
+    struct store *store;
+    const struct manifest *whole;
+    const struct stage_target *target;
+    struct reshard_rank *ranks; /* of the checkpoint: their tables, owned */
+    uint32_t rank_count;
+    uint64_t step;
+    struct region_entry *regions; /* of the new shard, in their places, … */
+    uint32_t region_count, told_count; /* … and behind them what is not restored */
+    uint64_t data_bytes;
+    struct reshard_plan plan;
+    struct slot slot;
+    unsigned char *chunk; /* CHUNK_BYTES */
+};
+
+static void release(struct anew *a)
+{
+    for (uint32_t i = 0; i < a->rank_count; i++)
+        mem_free((void *)a->ranks[i].regions);
+    mem_free(a->ranks);
+    mem_free(a->regions);
+    reshard_plan_release(&a->plan);
+    slot_unmap(&a->slot);
+    mem_free(a->chunk);
+}
+
+/* ---- what is wanted ---- */
+
+static const char *uid_of(const struct anew *a)
+{
+    return a->target->job_uid != NULL ? a->target->job_uid : a->whole->uid;
+}
+
+static void lay_wanted(struct anew *a, const struct want *want, int droppable)
+{
+    for (uint32_t i = 0; i < want->facts.region_count; i++) {
+        struct region_entry *to = &a->regions[a->told_count];
+        if ((want->regions[i].kind == REGION_DROPPABLE) != droppable)
+            continue;
+        region_describe(&want->regions[i], want->parts != NULL ? &want->parts[i] : NULL, to);
+        a->told_count++;
+        if (droppable)
+            continue; /* it has no place */
+        to->offset = a->data_bytes;
+        a->data_bytes = region_end_aligned(to->offset, to->bytes);
+        a->region_count++;
+    }
+}
+
+static enum tide_status take_wanted(struct anew *a, const struct want *want, struct err *err)
+{
+    if (want->facts.world_size != a->target->world_size)
+        return err_set(err, TIDE_E_MISMATCH, "rank %u is one of %u ranks, and the job has %u", a->target->rank, want->facts.world_size,
+                       a->target->world_size);
+    a->regions = mem_try_array(want->facts.region_count, sizeof *a->regions);
+    if (a->regions == NULL)
+        return err_set(err, TIDE_E_NOMEM, "no memory for a table of %u regions", want->facts.region_count);
+    lay_wanted(a, want, 0);
+    lay_wanted(a, want, 1);
+    return TIDE_OK;
+}
+
+static enum tide_status find_wanted(struct anew *a, struct err *err)
+{
+    arena_path path;
+    struct want want;
+    struct err why = {.status = TIDE_OK};
+    const struct stage_target *to = a->target;
+    snprintf(path, sizeof path, "%.*s/" WANT_FILE_FORMAT, TIDE_PATH_MAX, to->arena, to->rank);
+    enum tide_status status = want_load(path, uid_of(a), to->generation, to->rank, &want, &why);
+    if (status == TIDE_E_NOT_FOUND)
+        return err_set(err, TIDE_E_MISMATCH,
+                       "checkpoint %" PRIu64 " was made by %u ranks and this job has %u, and rank %u registers all regions as its own; "
+                       "register them as TIDE_REPLICATED, TIDE_SHARD or TIDE_DROPPABLE, or run with as many ranks",
+                       a->whole->cut, a->whole->world_size, to->world_size, to->rank);
+    if (status != TIDE_OK)
+        return err_set(err, status, "%s", why.text);
+    status = take_wanted(a, &want, err);
+    want_release(&want);
+    return status;
+}
+
+/* ---- what there is ---- */
+
+/* Of each manifest the table alone is kept. */
+static enum tide_status take_table(struct anew *a, uint32_t rank, struct err *err)
+{
+    struct rank_manifest m;
+    enum tide_status status = rank_manifest_read(a->store, a->whole, rank, &m, err);
+    if (status != TIDE_OK)
+        return status;
+    if (rank > 0 && m.step != a->step)
+        status = err_set(err, TIDE_E_MISMATCH,
+                         "in checkpoint %" PRIu64 " rank %u is at step %" PRIu64 " and rank 0 at %" PRIu64
+                         ": ranks that count steps of their own cannot be restored in another number",
+                         a->whole->cut, rank, m.step, a->step);
+    a->step = m.step;
+    a->ranks[rank] = (struct reshard_rank){.regions = m.regions.items, .count = m.regions.count};
+    a->rank_count = rank + 1;
+    memset(&m.regions, 0, sizeof m.regions);
+    codec_release(&rank_manifest_codec, &m);
+    return status;
+}
+
+static enum tide_status find_tables(struct anew *a, struct err *err)
+{
+    a->ranks = mem_try_array(a->whole->world_size, sizeof *a->ranks);
+    if (a->ranks == NULL)
+        return err_set(err, TIDE_E_NOMEM, "no memory for the tables of %u ranks", a->whole->world_size);
+    enum tide_status status = TIDE_OK;
+    for (uint32_t rank = 0; status == TIDE_OK && rank < a->whole->world_size; rank++)
+        status = take_table(a, rank, err);
+    return status;
+}
+
+/* ---- bytes ---- */
+
+/* Chunks are asked for in order, and a run may share one with the run before it. */
+struct source {
+    struct shard_reader reader;
+    uint64_t chunk; /* in a->chunk; UINT64_MAX: none yet */
+};
+
+static enum tide_status copy_run(struct anew *a, struct source *from, struct reshard_run run, struct err *err)
+{
+    while (run.bytes > 0) {
+        uint64_t index = run.from / CHUNK_BYTES, at = run.from % CHUNK_BYTES;
+        uint64_t bytes = CHUNK_BYTES - at < run.bytes ? CHUNK_BYTES - at : run.bytes;
+        struct digest digest;
+        enum tide_status status = index == from->chunk ? TIDE_OK : shard_read_chunk(&from->reader, index, a->chunk, &digest, err);
+        if (status != TIDE_OK)
+            return status;
+        from->chunk = index;
+        memcpy(a->slot.data + run.to, a->chunk + at, (size_t)bytes);
+        run.from += bytes;
+        run.to += bytes;
+        run.bytes -= bytes;
+    }
+    return TIDE_OK;
+}
+
+/* All pieces of one rank, which lie one behind the other in the plan. */
+static enum tide_status copy_rank(struct anew *a, const struct rank_manifest *m, size_t first, size_t end, struct err *err)
+{
+    struct source from = {.chunk = UINT64_MAX};
+    enum tide_status status = shard_reader_init(&from.reader, a->store, m, err);
+    if (status != TIDE_OK)
+        return status;
+    for (size_t i = first; status == TIDE_OK && i < end; i++) {
+        struct reshard_cursor cursor;
+        struct reshard_run run;
+        reshard_begin(&a->plan.items[i], &cursor);
+        while (status == TIDE_OK && reshard_next(&cursor, &run) == 0)
+            status = copy_run(a, &from, run, err);
+    }
+    shard_reader_release(&from.reader);
+    return status;
+}
+
+static enum tide_status copy_all(struct anew *a, struct err *err)
+{
+    enum tide_status status = TIDE_OK;
+    for (size_t first = 0, end; status == TIDE_OK && first < a->plan.count; first = end) {
+        struct rank_manifest m;
+        for (end = first + 1; end < a->plan.count && a->plan.items[end].rank == a->plan.items[first].rank; end++)
+            ;
+        status = rank_manifest_read(a->store, a->whole, a->plan.items[first].rank, &m, err);
+        if (status != TIDE_OK)
+            return status;
+        status = copy_rank(a, &m, first, end, err);
+        codec_release(&rank_manifest_codec, &m);
+    }
+    return status;
+}
+
+/* ---- the slot ---- */
+
+static enum tide_status open_slot(struct anew *a, const char *path, const char *sum_path, struct err *err)
+{
+    uint32_t count = a->region_count;
+    int parts = regions_have_parts(a->regions, count);
+    enum tide_status status = slot_reserve(path, (parts ? slot_bytes_with_parts : slot_bytes_needed)(count, a->data_bytes), err);
+    if (status == TIDE_OK)
+        status = slot_map(path, 1, &a->slot, err);
+    if (status != TIDE_OK)
+        return status;
+    /* From here to RECORDED nobody may take it for whole. */
+    slot_void(&a->slot);
+    if (unlink(sum_path) != 0 && errno != ENOENT)
+        return err_errno(err, "cannot remove %s", sum_path);
+    status = (parts ? slot_start_with_parts : slot_start)(&a->slot, count, a->data_bytes, err);
+    if (status != TIDE_OK)
+        return status;
+    struct slot_part *table = slot_parts(&a->slot);
+    for (uint32_t i = 0; i < count; i++)
+        region_lay(&a->regions[i], &a->slot.regions[i], table != NULL ? &table[i] : NULL);
+    /* Between regions there are gaps, and what was there before is nobody's. */
+    memset(a->slot.data, 0, (size_t)a->data_bytes);
+    return TIDE_OK;
+}
+
+static enum tide_status close_slot(struct anew *a, const char *sum_path, struct err *err)
+{
+    struct slot_header facts = {.rank = a->target->rank,
+                                .generation = a->whole->generation,
+                                .cut = a->whole->cut,
+                                .attempt = 1,
+                                .world_size = a->target->world_size,
+                                .step = a->step};
+    struct slot_sum sum;
+    text_copy(facts.job_uid, sizeof facts.job_uid, uid_of(a));
+    slot_finish(&a->slot, &facts);
+    enum tide_status status = slot_sum_compute(&a->slot, &sum, err);
+    if (status == TIDE_OK) {
+        status = slot_sum_save(sum_path, &sum, err);
+        slot_sum_release(&sum);
+    }
+    return status;
+}
+
+static enum tide_status put_together(struct anew *a, struct err *err)
+{
+    arena_path path, sum_path;
+    slot_path(a->target->arena, a->target->rank, a->target->slot, path);
+    slot_sum_path(a->target->arena, a->target->rank, a->target->slot, sum_path);
+    enum tide_status status = open_slot(a, path, sum_path, err);
+    if (status == TIDE_OK)
+        status = copy_all(a, err);
+    if (status == TIDE_OK)
+        status = close_slot(a, sum_path, err);
+    if (status != TIDE_OK && a->slot.header != NULL)
+        slot_void(&a->slot);
+    return status;
+}
+
+enum tide_status shard_put_together(struct store *store, const struct manifest *whole, const struct stage_target *target, struct err *err)
+{
+    struct anew a = {.store = store, .whole = whole, .target = target, .chunk = mem_try_alloc(CHUNK_BYTES)};
+    enum tide_status status = a.chunk != NULL ? find_wanted(&a, err) : err_set(err, TIDE_E_NOMEM, "no memory for a chunk");
+    if (status == TIDE_OK)
+        status = find_tables(&a, err);
+    if (status == TIDE_OK)
+        status = reshard_plan_make(a.ranks, a.rank_count, target->rank, a.regions, a.told_count, &a.plan, err);
+    if (status == TIDE_OK)
+        status = put_together(&a, err);
+    release(&a);
+    return status;
+}
