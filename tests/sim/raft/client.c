@@ -216,14 +216,8 @@ void admin_retires(struct world *w)
 {
     for (uint32_t i = 0; i < w->node_count; i++) {
         struct node *n = &w->nodes[i];
-        if (!n->removed || w->now < n->removed_at + between(w, MS(200), SECONDS(3)))
+        if (!n->removed || n->broken || w->now < n->removed_at + between(w, MS(200), SECONDS(3)))
             continue;
-        node_crash(w, n);
-        disk_wipe(&n->disk);
-        n->id = ++w->next_id;
-        n->was_member = n->removed = false;
-        n->machine = (struct machine){0};
-        say(w, "slot %u is member %" PRIu64 " from now on", n->slot, n->id);
-        later(w, between(w, 0, MS(500)), (struct happening){.kind = HAPPEN_BOOT, .node = n->slot, .epoch = n->epoch});
+        node_renew(w, n);
     }
 }

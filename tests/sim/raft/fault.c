@@ -147,6 +147,8 @@ static void disks(struct world *w)
     }
     if (chance(w, w->lies.full))
         full(w);
+    if (chance(w, w->lies.flip))
+        flip_turn(w);
 }
 
 /* A majority is well and connected, and there is load: it must commit. */
@@ -198,6 +200,8 @@ void fault_turn(struct world *w)
 void faults_begin(struct world *w)
 {
     later(w, MS(600), (struct happening){.kind = HAPPEN_FAULT});
+    if (w->lies.flip != 0)
+        repair_turn(w);
 }
 
 void faults_heal(struct world *w)
@@ -237,7 +241,7 @@ static bool all_match(const struct raft_status *leader)
 bool world_converged(const struct world *w)
 {
     const struct node *leader = world_leader((struct world *)w);
-    if (leader == NULL || !leader->status.ready || !all_match(&leader->status))
+    if (leader == NULL || !leader->status.ready || !all_match(&leader->status) || !flips_repaired(w))
         return false;
     for (uint32_t i = 0; i < w->client_count; i++)
         if (w->clients[i].state != CLIENT_IDLE)

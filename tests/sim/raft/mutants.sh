@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 # tests/sim/raft/mutants.sh [NAME …]: do stories and seeds notice? Each mutant is one deliberate bug in a copy of
-# coordinator/raft. One line per mutant with what caught it, last line "mutants N  caught C, by seeds S"; exit status 0 when all were caught.
+# coordinator/raft, or in what coordinator/disk reads a log with. One line per mutant with what caught it, last line
+# "mutants N  caught C, by seeds S"; exit status 0 when all were caught.
 # A mutant whose text is not in the source any more fails too: it must be written anew.
 # MUTANT_SEEDS=A:B: the seeds tried when no story catches it (default 0:3000). MUTANT_BY: what may catch it, of "stories seeds"
 # (default both). MUTANT_BUILD: build directory (default build-tests/mutants-raft).
@@ -80,6 +81,8 @@ update_adds_who_is_not_there      config.c               s/    if \(before == NU
 update_gives_one_address_to_two   config.c               s/    raft_config_remove\(&config, member\.id\);\n    status = raft_config_add\(&config, &member, err\);\n/    for (size_t i = 0; i < config.count; i++)\n        if (config.members[i].id == member.id)\n            config.members[i] = member;\n/
 update_overlaps_another_change    config.c               s/(EVENT\(ev_update\)\n\{\n)    enum tide_status status = may_change\(raft, err\);/$1    enum tide_status status = raft->role == RAFT_LEADER ? TIDE_OK : refuse_not_leader(raft, err);/
 gives_up_after_a_refusal          recv_append_reply.c    s/    peer_probe\(peer, agree \+ 1\);\n/    peer->next = agree + 1 > peer->match ? peer->next : peer->next;\n/
+ignores_the_sum_of_a_record       ../disk/segment.c      s/return record_sum\(ret_header, data \+ offset \+ sizeof \*ret_header\) == ret_header->sum;/return true;/
+takes_a_flipped_bit_for_torn      ../disk/segment.c      s/next\.synced >= index \|\| \(behind == 0 && !has_hole\(data, bad, at\)\)/0/
 END
 }
 
@@ -89,12 +92,13 @@ plant()
 {
     rm -rf "$TREE"
     mkdir -p "$TREE/tests/sim" "$TREE/coordinator" "$TREE/ckpt"
-    (cd "$ROOT" && cp -r include "$TREE/" && cp -r ckpt/base "$TREE/ckpt/" && cp -r coordinator/raft "$TREE/coordinator/" &&
+    (cd "$ROOT" && cp -r include "$TREE/" && cp -r ckpt/base "$TREE/ckpt/" && cp -r coordinator/raft coordinator/disk "$TREE/coordinator/" &&
         cp -r tests/sim/raft tests/sim/seeds.[ch] "$TREE/tests/sim/")
     {
         mutants_cmake
         cat <<'END'
 add_subdirectory(coordinator/raft)
+add_subdirectory(coordinator/disk)
 enable_testing()
 add_subdirectory(tests/sim/raft)
 END

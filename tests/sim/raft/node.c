@@ -26,7 +26,7 @@ void node_boot(struct world *w, struct node *n)
 {
     struct disk *d = &n->disk;
     struct err err = {0};
-    if (n->up || w->stop)
+    if (n->up || w->stop || flip_refused(w, n) || w->stop)
         return;
     disk_recover(w, d);
     const struct image *image = &d->images[0];
@@ -67,6 +67,17 @@ void node_crash(struct world *w, struct node *n)
     n->status = (struct raft_status){0};
     disk_crash(w, &n->disk);
     w->crashes++;
+}
+
+void node_renew(struct world *w, struct node *n)
+{
+    node_crash(w, n);
+    disk_wipe(&n->disk);
+    n->id = ++w->next_id;
+    n->was_member = n->removed = n->broken = false;
+    n->machine = (struct machine){0};
+    say(w, "slot %u is member %" PRIu64 " from now on", n->slot, n->id);
+    later(w, between(w, 0, MS(500)), (struct happening){.kind = HAPPEN_BOOT, .node = n->slot, .epoch = n->epoch});
 }
 
 /* ---- what raft.h asks for, in its order ---- */

@@ -10,6 +10,7 @@
  *   machine.c  the replicated state: a chain of hashes, and the sessions of clients
  *   client.c   proposals, reads, changes of the group
  *   fault.c    what goes wrong, and when it stops
+ *   flip.c     bits of disks that flip, and what comes of it
  *   promise.c  no message promises what is not durable
  *   check.c    the five properties of the paper's figure 3, and what else must be true after every step */
 
@@ -75,6 +76,8 @@ struct disk {
     bool installing;                    /* partial is whole and on its way to be the newest image */
     uint64_t slow_until, fails_after;   /* fails_after: not 0: writes fail from then on */
     bool full;
+    uint32_t flip;                      /* not 0: a bit was flipped, and has not been read */
+    bool flips_image;                   /* … of the newest image; else of the log */
 };
 
 /* ---- a member ---- */
@@ -83,6 +86,8 @@ struct node {
     uint32_t slot;
     uint64_t id;
     bool up, was_member, removed; /* removed: the committed configuration is without it */
+    bool broken;                  /* it has read a flipped bit, and never runs again under this id */
+    bool owed;                    /* it stands for one of those, and does not vote yet */
     bool still;                   /* a story's: its clock stands */
     uint64_t removed_at;
     uint64_t epoch; /* of this life */
@@ -122,7 +127,7 @@ struct written { /* an entry that was in some log; index 0: free */
 
 struct lies { /* all zero: nothing goes wrong. Chances in millionths: of a message, or of a fault's turn */
     uint32_t loss, doubled, late, unreachable, old;
-    uint32_t crash, crash_inside, power, pause, cut_one_way, partition, isolate, slow_disk, eio, full, bad_image;
+    uint32_t crash, crash_inside, power, pause, cut_one_way, partition, isolate, slow_disk, eio, full, bad_image, flip;
     uint32_t snapshot, admin, transfer, bulk;
 };
 
@@ -137,6 +142,7 @@ enum happening_kind {
     HAPPEN_CLIENT,    /* asks, or gives up waiting */
     HAPPEN_FAULT,
     HAPPEN_CALL,      /* a story's */
+    HAPPEN_REPAIR,    /* a person looks after those whose disks were spoiled */
     HAPPENINGS
 };
 
@@ -193,7 +199,7 @@ struct world {
     uint64_t promoting; /* id in the RAFT_EV_PROMOTE being done */
     uint64_t acknowledged;     /* newest entry acknowledged to a client */
     /* What happened, to see that it does. */
-    uint64_t elections, acks, reads, dupes, installs, resumes, changes, refused, crashes, unknown;
+    uint64_t elections, acks, reads, dupes, installs, resumes, changes, refused, crashes, unknown, flips;
 };
 
 /* ---- world.c ---- */
@@ -245,6 +251,7 @@ bool machine_parse(const struct image *image, struct machine *ret_machine);
 /* ---- node.c ---- */
 void node_boot(struct world *w, struct node *n);
 void node_crash(struct world *w, struct node *n);
+void node_renew(struct world *w, struct node *n); /* an empty machine under another id, which is started in a while */
 /* One event, and all that follows from it. */
 enum tide_status node_step(struct world *w, struct node *n, struct raft_event *event, struct err *err);
 void node_happens(struct world *w, struct node *n, struct happening *happening);
@@ -270,6 +277,12 @@ void fault_turn(struct world *w);
 void faults_heal(struct world *w);
 bool world_converged(const struct world *w);
 void check_end(struct world *w);
+
+/* ---- flip.c ---- */
+void flip_turn(struct world *w);
+bool flip_refused(struct world *w, struct node *n); /* at a start: it stays away */
+void repair_turn(struct world *w);
+bool flips_repaired(const struct world *w);
 
 /* ---- check.c, promise.c ---- */
 /* An entry that is on a disk from the beginning. */

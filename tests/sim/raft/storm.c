@@ -6,7 +6,7 @@
 #define SETTLE_S 30u      /* after healing all must agree within */
 #define WALL_LIMIT_S 120u /* of one seed */
 
-enum figure { EVENTS, COMMITTED, ELECTIONS, ACKS, READS, DUPES, INSTALLS, RESUMES, CHANGES, REFUSED, CRASHES, UNKNOWN, FIGURES };
+enum figure { EVENTS, COMMITTED, ELECTIONS, ACKS, READS, DUPES, INSTALLS, RESUMES, CHANGES, REFUSED, CRASHES, UNKNOWN, FLIPS, FIGURES };
 _Static_assert(FIGURES <= SEED_FIGURES_MAX, "room for all");
 
 /* Most seeds know only some of the lies, so that a rare one is not drowned by frequent restarts. */
@@ -40,6 +40,15 @@ static void draw_lies(struct world *w)
     l->bulk = maybe(w, 500000, 10000, 400000);
 }
 
+/* Drawn apart, so that seeds that do not know it are what they were before there were any. Only the person who replaces those members
+ * changes the group then: else who is left might be fewer than was thought. */
+static void draw_flips(struct world *w, uint32_t members)
+{
+    struct rng rng = {.state = mix(w->seed, UINT64_C(0x62697473))};
+    if (w->lies.admin == 0 && members >= 3 && rng_below(&rng, 100) < 40)
+        w->lies.flip = 2000 + (uint32_t)rng_below(&rng, 28000);
+}
+
 /* One member has all the bad luck; the others must not feel much of it. */
 static void draw_mild(struct world *w)
 {
@@ -55,6 +64,7 @@ static void draw_world(struct world *w)
     uint32_t members = sizes[between(w, 0, 8)];
     if (members >= 3 && chance(w, 200000))
         draw_mild(w);
+    draw_flips(w, members);
     w->victim = (uint32_t)between(w, 0, members - 1);
     uint32_t spares = w->lies.admin != 0 ? (uint32_t)between(w, 1, members == 5 ? 2 : 3) : 0;
     w->election_ticks = (uint32_t)between(w, 9, 25);
@@ -94,6 +104,7 @@ static struct seed_result run_seed(uint64_t seed, bool verbose)
     result.figures[REFUSED] = w->refused;
     result.figures[CRASHES] = w->crashes;
     result.figures[UNKNOWN] = w->unknown;
+    result.figures[FLIPS] = w->flips;
     world_free(w);
     return result;
 }
@@ -103,9 +114,10 @@ static void tell(const struct seed_result *sum)
     const uint64_t *f = sum->figures;
     printf("# %" PRIu64 " events, %" PRIu64 " entries committed, %" PRIu64 " acknowledged, %" PRIu64 " repeated, %" PRIu64
            " refused, %" PRIu64 " unknown, %" PRIu64 " reads, %" PRIu64 " elections, %" PRIu64 " crashes, %" PRIu64
-           " changes of the group, %" PRIu64 " snapshots installed, %" PRIu64 " resumed, hash of all runs %016" PRIx64 "\n",
+           " changes of the group, %" PRIu64 " snapshots installed, %" PRIu64 " resumed, %" PRIu64
+           " bits flipped, hash of all runs %016" PRIx64 "\n",
            f[EVENTS], f[COMMITTED], f[ACKS], f[DUPES], f[REFUSED], f[UNKNOWN], f[READS], f[ELECTIONS], f[CRASHES], f[CHANGES],
-           f[INSTALLS], f[RESUMES], sum->hash);
+           f[INSTALLS], f[RESUMES], f[FLIPS], sum->hash);
 }
 
 int main(int argc, char **argv)

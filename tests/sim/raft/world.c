@@ -117,6 +117,7 @@ static void dispatch(struct world *w, struct happening *happening)
     switch (happening->kind) {
     case HAPPEN_CLIENT: client_turn(w, happening->node, happening->number); return;
     case HAPPEN_FAULT: fault_turn(w); return;
+    case HAPPEN_REPAIR: repair_turn(w); return;
     case HAPPEN_CALL: ((void (*)(struct world *))(uintptr_t)happening->number)(w); return;
     default: break;
     }
