@@ -24,6 +24,7 @@ struct health {
     char boot[HEALTH_BOOT_MAX + 1];
     uint64_t first, serial; /* the one it began behind; the newest */
     bool placed;            /* above all that was told before */
+    uint64_t forgiven;      /* up to that */
     struct fact_part facts[HEALTH_FACTS_MAX];
     size_t count;
 };
@@ -52,6 +53,11 @@ bool health_above(struct health *health, uint64_t floor)
     for (size_t i = 0; i < health->count; i++)
         health->facts[i].fact.serial += by;
     return health->count > 0;
+}
+
+void health_forgive(struct health *health, uint64_t serial)
+{
+    health->forgiven = serial > health->forgiven ? serial : health->forgiven;
 }
 
 static struct fact_part *part_of(struct health *health, const char *probe, const char *subject)
@@ -91,7 +97,8 @@ static void part_tell(struct health *health, struct fact_part *part, const struc
     text_copy(fact->subject, sizeof fact->subject, finding->subject);
     fact->state = state;
     fact->restart = finding->restart;
-    fact->latched = fact->latched || finding->latched; /* for good is for good, if it gets worse, too */
+    bool stays = fact->latched && fact->serial > health->forgiven; /* for good is for good, if it gets worse, too */
+    fact->latched = stays || finding->latched;
     fact->serial = ++health->serial;
     if (part->times > 1)
         snprintf(fact->text, sizeof fact->text, "%.*s (%u times)", TIDE_TEXT_MAX - 32, finding->text, part->times);
@@ -131,19 +138,22 @@ static bool take_bad(struct health *health, const struct finding *finding, uint6
     if (fresh && (part = part_make(health, finding->state)) == NULL)
         return false;
     bool happened = finding->for_ms > 0, again = comes_again(part, finding, happened_ns);
+    bool over = again && !fresh && part->fact.serial <= health->forgiven;
+    if (over)
+        part->times = part->counted = 0;
     part->counted += again && finding->times_max != HEALTH_TIMES_ANY;
     part->came_ns = happened && happened_ns > part->came_ns ? happened_ns : part->came_ns;
     unsigned state = escalated(part, finding);
-    if (outweighed(part, finding, state))
+    if (!over && outweighed(part, finding, state))
         return false;
     part->times += again;
     if (again || happened)
         part->began_ns = happened_ns;
     part->phase = FACT_RAISED;
     part->until_ns = happened ? now_ns + finding->for_ms * NS_PER_MS : 0;
-    bool storm = !fresh && now_ns - part->told_ns < HEALTH_AGAIN_MS * NS_PER_MS;
+    bool storm = !fresh && !over && now_ns - part->told_ns < HEALTH_AGAIN_MS * NS_PER_MS;
     bool news = fresh || state > part->fact.state || (happened ? again && !storm : again || state != part->fact.state);
-    if (!news || (part->fact.latched && state == part->fact.state && !finding->latched))
+    if (!news || (!over && part->fact.latched && state == part->fact.state && !finding->latched))
         return false;
     part_tell(health, part, finding, state, now_ns);
     return true;

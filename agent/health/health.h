@@ -43,6 +43,9 @@ void health_free(struct health *health); /* NULL is legal */
  * in the book, too. Only the first call counts: later ones know ours. True: the report has changed. */
 bool health_above(struct health *health, uint64_t floor);
 
+/* A person has forgiven what has no larger serial: it is still said, but what happens from now on is new, be it milder. */
+void health_forgive(struct health *health, uint64_t serial);
+
 /* Take it in. happened_ns: when, by the same clock, if that was before now; else now_ns. True: the report has changed. */
 bool health_take(struct health *health, const struct finding *finding, uint64_t happened_ns, uint64_t now_ns);
 /* Time has passed. True: the report has changed. */

@@ -159,6 +159,7 @@ static void on_desired(void *context, const struct desired *desired)
     log_debug("desired state of revision %llu: %zu jobs", (unsigned long long)desired->revision, desired->jobs.count);
     for (size_t i = 0; i < desired->jobs.count; i++)
         steps_peers(shell->steps, &desired->jobs.items[i]);
+    watch_forgive(shell->watch, desired->forgiven);
     shell_event(shell, &(struct agent_event){.kind = EV_DESIRED, .desired = desired});
 }
 

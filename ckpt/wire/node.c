@@ -256,6 +256,7 @@ static const struct codec_field desired_fields[] = {
     CODEC_NAME_OF(desired, node, .required = true),
     CODEC_TEXT_OF(desired, incarnation),
     CODEC_FIELD(desired, revision, CODEC_U64, .required = true),
+    CODEC_FIELD(desired, forgiven, CODEC_U64),
     CODEC_LIST_OF(desired, jobs, assignment_codec, NODE_JOBS_MAX),
 };
 CODEC_DEFINE(desired_codec, desired, "desired state", desired_fields);

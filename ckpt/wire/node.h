@@ -279,6 +279,7 @@ struct desired {
     char node[TIDE_NAME_MAX + 1];
     char incarnation[TIDE_UID_CHARS + 1];
     uint64_t revision; /* version of what this node is told; see README.md, Watch */
+    uint64_t forgiven; /* serial: evidence that is not newer was forgiven by hand */
     LIST_OF(struct assignment) jobs;
 };
 extern const struct codec desired_codec;

@@ -5,14 +5,31 @@
  *   fit ─────────────────────────────────► unfit (drained) ─────────────────────────────────────────────────────► fit
  *
  * What is latched cannot be seen to be over: an agent that was started again knows nothing of it, so it is kept here until its
- * host has booted anew. */
+ * host has booted anew, in place of what is milder and of the same part. It has the serial of what it hides: so resuming the node
+ * forgives that, too, and what is milder and newer than that is not hidden any more. */
 
 static bool same_boot(const struct node *node, const struct health_report *report)
 {
     return report->boot[0] == '\0' || strcmp(node->boot, report->boot) == 0;
 }
 
-void health_merge(const struct node *node, const struct health_report *report, struct health_report *ret_merged)
+/* What was known of a part, and what is told of it now. */
+static void keep_latched(const struct state *state, const struct node *node, const struct health_fact *old, struct health_fact *now)
+{
+    bool knows = state->level >= 3;
+    if (knows && old->serial <= node->forgiven && now->serial > node->forgiven)
+        return; /* it was forgiven, and this is new */
+    if (now->state > old->state) { /* for good is for good, if it gets worse, too */
+        now->latched = true;
+    } else if (now->state < old->state || !now->latched) {
+        uint64_t newest = knows && now->serial > old->serial ? now->serial : old->serial;
+        *now = *old;
+        now->serial = newest;
+    }
+}
+
+void health_merge(const struct state *state, const struct node *node, const struct health_report *report,
+                  struct health_report *ret_merged)
 {
     codec_copy(&health_report_codec, report, ret_merged);
     for (size_t i = 0; i < ret_merged->facts.count; i++) {
@@ -27,11 +44,9 @@ void health_merge(const struct node *node, const struct health_report *report, s
         const struct health_fact *now = health_find(&ret_merged->facts, old->probe, old->subject);
         if (!old->latched)
             continue;
-        if (now != NULL && now->state > old->state) /* for good is for good, if it gets worse, too */
-            ret_merged->facts.items[now - ret_merged->facts.items].latched = true;
-        else if (now != NULL && (now->state < old->state || !now->latched))
-            ret_merged->facts.items[now - ret_merged->facts.items] = *old;
-        else if (now == NULL && ret_merged->facts.count < HEALTH_FACTS_MAX)
+        if (now != NULL)
+            keep_latched(state, node, old, &ret_merged->facts.items[now - ret_merged->facts.items]);
+        else if (ret_merged->facts.count < HEALTH_FACTS_MAX)
             *(struct health_fact *)codec_list_add(&health_fact_codec, &ret_merged->facts) = *old;
     }
 }
@@ -149,10 +164,12 @@ static void why_it_stays(const struct change *change, const struct node *node, c
         text_format(to, size, "; the job runs on there, as %s", why);
 }
 
-/* The same piece of evidence: whoever else counts serials there. */
-static bool same_fact(const struct health_fact *a, const struct health_fact *b)
+/* The same piece of evidence: whoever else counts serials there, and whatever it hides by now. */
+static bool same_fact(const struct state *state, const struct health_fact *a, const struct health_fact *b)
 {
-    return a->serial == b->serial && strcmp(a->probe, b->probe) == 0 && strcmp(a->subject, b->subject) == 0;
+    bool knows = state->level >= 3, stays = a->latched && b->latched && a->state == b->state;
+    bool kept = knows && stays && a->at_ms == b->at_ms && strcmp(a->text, b->text) == 0;
+    return (a->serial == b->serial || kept) && strcmp(a->probe, b->probe) == 0 && strcmp(a->subject, b->subject) == 0;
 }
 
 /* Every job with a part there hears of what is new. */
@@ -192,7 +209,7 @@ enum tide_status apply_NODE_HEALTH(struct change *change)
     struct health_fact known = before != NULL ? *before : (struct health_fact){0};
     bool spared = node->spared;
     struct health_report merged;
-    health_merge(node, &change->command->health, &merged);
+    health_merge(change->state, node, &change->command->health, &merged);
     codec_release(&health_report_codec, &(struct health_report){.facts = node->evidence});
     node->evidence = merged.facts;
     if (merged.boot[0] != '\0')
@@ -201,7 +218,7 @@ enum tide_status apply_NODE_HEALTH(struct change *change)
     const struct health_fact *worst = health_worst(&node->evidence, node->forgiven);
     if (node->health >= TIDE_HEALTH_SUSPECT)
         take_away(change, node);
-    bool news = worst != NULL && (!same_fact(worst, &known) || spared != node->spared);
+    bool news = worst != NULL && (!same_fact(change->state, worst, &known) || spared != node->spared);
     if (news)
         tell_jobs(change, node, worst);
     place_spares(change->state);

@@ -238,7 +238,7 @@ enum tide_status desired_build(const struct state *state, const struct book *boo
     const struct node *node = state_node(state, name);
     if (node == NULL)
         return err_set(err, TIDE_E_NOT_FOUND, "node %s is not registered; register first", name);
-    struct desired desired = {.revision = state->revision};
+    struct desired desired = {.revision = state->revision, .forgiven = node->forgiven};
     text_copy(desired.cluster, sizeof desired.cluster, state->cluster);
     text_copy(desired.node, sizeof desired.node, node->name);
     text_copy(desired.incarnation, sizeof desired.incarnation, node->incarnation);

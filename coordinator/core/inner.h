@@ -148,7 +148,8 @@ enum tide_status node_find(struct change *change, struct node **ret_node);
 /* cmd_health.c */
 /* What the node knows of itself, and what it knew before and cannot know to be over: that is its evidence. Release with
  * health_report_codec; `boot` is the report's. */
-void health_merge(const struct node *node, const struct health_report *report, struct health_report *ret_merged);
+void health_merge(const struct state *state, const struct node *node, const struct health_report *report,
+                  struct health_report *ret_merged);
 /* Why it is drained for its health, as its reason. */
 void node_tell_unfit(struct node *node);
 /* Why no more nodes are drained for their health now, as "2 of 8 nodes were within 60 min"; false: one more may be. */

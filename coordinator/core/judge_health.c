@@ -29,12 +29,12 @@ static bool drain_due(struct judging *judging, const struct node *node)
 }
 
 /* Steady heartbeats make no entries: only what is not known yet is proposed. */
-static bool told_already(const struct node *node, const struct health_report *report)
+static bool told_already(const struct judging *judging, const struct node *node, const struct health_report *report)
 {
     if (report->facts.count == 0 && node->evidence.count == 0)
         return true;
     struct health_report merged;
-    health_merge(node, report, &merged);
+    health_merge(judging->state, node, report, &merged);
     bool same = health_same(&merged.facts, &node->evidence);
     codec_release(&health_report_codec, &merged);
     return same;
@@ -81,7 +81,7 @@ void judge_health(struct judging *judging, const struct node *node, struct book_
         return;
     struct health_report now;
     known_now(judging, entry, &now);
-    if (!told_already(node, &now) || drain_due(judging, node)) {
+    if (!told_already(judging, node, &now) || drain_due(judging, node)) {
         entry->good_ns = 0; /* whatever is new: its time begins anew */
         add_health(judging, node, entry, &now);
     } else {

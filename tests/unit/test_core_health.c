@@ -359,6 +359,54 @@ static void what_is_milder_does_not_take_the_place_of_what_is_worse(void **conte
     world_release(&w);
 }
 
+/* Nor does what was forgiven by hand: that is over. */
+static void what_was_forgiven_does_not_hide_what_is_new_and_milder(void **context)
+{
+    (void)context;
+    for (unsigned level = 2; level <= LEVEL_NEWEST; level++) {
+        struct world w;
+        struct fake *n2 = world_begin(&w);
+        w.state.level = w.second.level = level;
+        n2->fact = bad(TIDE_HEALTH_FAILED, 10);
+        n2->fact.latched = true;
+        run(&w, 1000);
+        assert_int_equal(node_order(&w, CMD_NODE_RESUME, "n2"), TIDE_OK);
+        n2->fact = bad(TIDE_HEALTH_SUSPECT, 20); /* of an agent that was started anew */
+        n2->fact.latched = true;
+        run(&w, 1000);
+        assert_int_equal(state_node(&w.state, "n2")->evidence.count, 1);
+        assert_int_equal(state_node(&w.state, "n2")->health, level < 3 ? TIDE_HEALTH_HEALTHY : TIDE_HEALTH_SUSPECT);
+        assert_int_equal(state_node(&w.state, "n2")->state, level < 3 ? TIDE_NODE_READY : TIDE_NODE_DRAINED);
+        world_release(&w);
+    }
+}
+
+/* Who resumes a node has not seen what was hidden: it is forgiven with what hid it. */
+static void what_was_hidden_is_forgiven_too(void **context)
+{
+    (void)context;
+    struct world w;
+    struct fake *n2 = world_begin(&w);
+    n2->fact = bad(TIDE_HEALTH_FAILED, 10);
+    n2->fact.latched = true;
+    run(&w, 1000);
+    unsigned told = event_count(&w, "j", EVENT_NODE_HEALTH);
+    n2->fact = bad(TIDE_HEALTH_SUSPECT, 20);
+    n2->fact.latched = true;
+    run(&w, 1000);
+    assert_int_equal(steady(&w), 0);
+    assert_int_equal(state_node(&w.state, "n2")->health, TIDE_HEALTH_FAILED);
+    assert_int_equal(event_count(&w, "j", EVENT_NODE_HEALTH), told);
+    assert_int_equal(node_order(&w, CMD_NODE_RESUME, "n2"), TIDE_OK);
+    run(&w, 1000);
+    assert_int_equal(state_node(&w.state, "n2")->state, TIDE_NODE_READY);
+    n2->fact.serial = 21;
+    run(&w, 1000);
+    assert_int_equal(state_node(&w.state, "n2")->state, TIDE_NODE_DRAINED);
+    assert_int_equal(state_node(&w.state, "n2")->health, TIDE_HEALTH_SUSPECT);
+    world_release(&w);
+}
+
 /* The leader counts the serials of what it finds itself; they may be those that the agent uses next. */
 static void a_straggler_hides_no_fault(void **context)
 {
@@ -492,6 +540,8 @@ int main(void)
         cmocka_unit_test(health_moves_no_ranks_without_a_place_for_them),
         cmocka_unit_test(health_moves_no_more_jobs_than_there_are_places_for),
         cmocka_unit_test(what_is_milder_does_not_take_the_place_of_what_is_worse),
+        cmocka_unit_test(what_was_forgiven_does_not_hide_what_is_new_and_milder),
+        cmocka_unit_test(what_was_hidden_is_forgiven_too),
         cmocka_unit_test(a_straggler_hides_no_fault),
         cmocka_unit_test(one_straggler_of_a_node_is_told),
         cmocka_unit_test(who_is_slower_than_the_others),

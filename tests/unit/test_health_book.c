@@ -259,6 +259,41 @@ static void test_what_is_forgiven_does_not_count(void **state)
     assert_string_equal(text, "nic: eth1: down");
 }
 
+/* The node was resumed by hand: what was for good is over, and hides nothing that happens from then on. */
+static void test_what_is_forgiven_hides_nothing_new(void **state)
+{
+    struct world *w = *state;
+    found(w, BAD(.latched = true, .for_ms = 1));
+    passes(w, 20000);
+    assert_false(found(w, BAD_AS(SUSPECT, .for_ms = 60000)));
+    health_forgive(w->health, 101);
+    assert_int_equal(said(w)->items[0].serial, 101); /* shown still */
+    passes(w, 20000);
+    assert_true(found(w, BAD_AS(SUSPECT, .for_ms = 60000)));
+    assert_int_equal(said(w)->count, 1);
+    assert_int_equal(said(w)->items[0].state, TIDE_HEALTH_SUSPECT);
+    assert_int_equal(said(w)->items[0].serial, 102);
+    assert_string_equal(said(w)->items[0].text, "down");
+    assert_false(said(w)->items[0].latched);
+    assert_true(passes(w, 60000));
+    assert_int_equal(said(w)->count, 0);
+}
+
+/* What is there all the time does not come anew because it was forgiven, and an older pardon takes none back. */
+static void test_what_is_forgiven_and_still_there_is_not_told_anew(void **state)
+{
+    struct world *w = *state;
+    found(w, BAD());
+    health_forgive(w->health, 101);
+    health_forgive(w->health, 7);
+    passes(w, 20000);
+    assert_false(found(w, BAD()));
+    assert_int_equal(said(w)->items[0].serial, 101);
+    found(w, GOOD());
+    assert_true(found(w, BAD()));
+    assert_int_equal(said(w)->items[0].serial, 102);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -276,6 +311,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_serials_stay_where_they_are_above, begin, end),
         cmocka_unit_test_setup_teardown(test_the_mildest_makes_room, begin, end),
         cmocka_unit_test_setup_teardown(test_what_is_forgiven_does_not_count, begin, end),
+        cmocka_unit_test_setup_teardown(test_what_is_forgiven_hides_nothing_new, begin, end),
+        cmocka_unit_test_setup_teardown(test_what_is_forgiven_and_still_there_is_not_told_anew, begin, end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -239,6 +239,11 @@ void watch_report(const struct watch *watch, struct health_report *ret_report)
     health_report(watch->health, clock_mono_ns(), ret_report);
 }
 
+void watch_forgive(struct watch *watch, uint64_t serial)
+{
+    health_forgive(watch->health, serial);
+}
+
 void watch_above(struct watch *watch, uint64_t serial)
 {
     if (health_above(watch->health, serial))

@@ -40,6 +40,8 @@ struct watch;
 struct watch *watch_create(uv_loop_t *loop, const struct watch_options *options, void (*changed)(void *context), void *context);
 /* What ranks there are here; the first `still` of them are of jobs that stand still. */
 void watch_ranks(struct watch *watch, const int32_t *pids, size_t count, size_t still);
+/* A person has forgiven what has no larger serial (health_forgive); from the loop. */
+void watch_forgive(struct watch *watch, uint64_t serial);
 /* What the coordinators know of this node already (health_above); from the loop. */
 void watch_above(struct watch *watch, uint64_t serial);
 /* Release with health_report_codec. */
