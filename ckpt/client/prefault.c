@@ -12,6 +12,7 @@
 
 #include "ckpt/base/clock.h"
 #include "ckpt/base/mem.h"
+#include "ckpt/base/team.h"
 #include "ckpt/client/client.h"
 
 #ifndef MADV_POPULATE_WRITE
@@ -22,6 +23,7 @@
 #define LOOK_MS 20                    /* between looks whether the step process has made the files */
 #define FILES_MS 30000u               /* it does not make them: nobody takes checkpoints by himself */
 #define THREAD_NICE 19
+#define THREADS 4u /* clearing pages is bounded by memory beyond that */
 
 struct prefault {
     pthread_t thread;
@@ -50,12 +52,31 @@ static int await_file(const struct prefault *p, const char *path)
     return 0;
 }
 
-/* Nothing is written: what the slot holds may still be needed. */
-static void populate(const struct prefault *p, const struct slot *slot)
+/* A restore has the memory to itself: the program waits for that, and for this nobody does. */
+static int go_on(const struct prefault *p)
 {
-    for (size_t at = 0; at < slot->mapped_bytes && !atomic_load(&p->stop); at += PIECE_BYTES) {
-        size_t left = slot->mapped_bytes - at;
-        if (madvise((char *)slot->header + at, left < PIECE_BYTES ? left : PIECE_BYTES, MADV_POPULATE_WRITE) != 0 &&
+    while (atomic_load(&p->tide->page->phase) == CONTROL_RESTORING && !atomic_load(&p->stop))
+        poll(NULL, 0, LOOK_MS);
+    return !atomic_load(&p->stop);
+}
+
+/* A slot, of which each thread takes the next piece. */
+struct populating {
+    const struct prefault *p;
+    const struct slot *slot;
+    _Atomic size_t next;
+};
+
+/* Nothing is written: what the slot holds may still be needed. */
+static void populate(void *context)
+{
+    struct populating *all = context;
+    size_t bytes = all->slot->mapped_bytes;
+    while (go_on(all->p)) {
+        size_t at = atomic_fetch_add(&all->next, PIECE_BYTES), left = at < bytes ? bytes - at : 0;
+        if (left == 0)
+            return;
+        if (madvise((char *)all->slot->header + at, left < PIECE_BYTES ? left : PIECE_BYTES, MADV_POPULATE_WRITE) != 0 &&
             errno != EAGAIN)
             return; /* then the pages come one by one, as they are written */
     }
@@ -70,8 +91,9 @@ static void *run(void *context)
         snprintf(path, sizeof path, "%s/" SLOT_FILE_FORMAT, p->arena, p->rank, s);
         if (await_file(p, path) != 0 || slot_map(path, 1, &p->slots[s], NULL) != TIDE_OK)
             break;
-        populate(p, &p->slots[s]);
-        if (!atomic_load(&p->stop))
+        struct populating populating = {.p = p, .slot = &p->slots[s]};
+        team_run(team_size(THREADS), populate, &populating); /* as nice as this one */
+        if (go_on(p))
             devices_pin(p->tide, p->slots[s].header, p->slots[s].mapped_bytes, &p->stop);
     }
     return NULL;

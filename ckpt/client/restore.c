@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
@@ -6,7 +7,10 @@
 
 #include "ckpt/base/clock.h"
 #include "ckpt/base/mem.h"
+#include "ckpt/base/team.h"
 #include "ckpt/client/client.h"
+
+#define RESTORE_THREADS (DEVICE_LANES / 2) /* while the program waits: what they do is bounded by memory beyond that */
 
 /* A slot on its way back into the program. */
 struct source {
@@ -17,8 +21,8 @@ struct source {
     struct slot_part *parts;     /* the same; NULL: there are none */
     uint32_t region_count;
     struct region channel, held; /* where messages go, which are no region of the program's; data is owned */
-    /* DEVICE_LANES of CHUNK_BYTES: what is hashed is what is handed over, whatever becomes of shared memory; one is checked
-     * while another is on its way to a device. */
+    /* DEVICE_LANES of CHUNK_BYTES: what is hashed is what is handed over, whatever becomes of shared memory; some are read and
+     * checked while others are on their way to a device. */
     unsigned char *chunks;
 };
 
@@ -150,40 +154,172 @@ static enum tide_status match(struct tide *tide, struct source *s, struct err *e
     return TIDE_OK;
 }
 
-/* Hand `bytes` verified bytes, which begin at `start` of the shard, to the regions they belong to. */
-static enum tide_status scatter(const struct tide *tide, struct source *s, uint64_t start, uint32_t bytes, unsigned lane,
-                                uint32_t *cursor, struct err *err)
+/* Chunks on their way in. Any thread reads and checks one, and puts what is host memory into its place; what goes to a device is
+ * handed over in order, by the thread that owns the handle. */
+struct intake {
+    const struct tide *tide;
+    struct source *s;
+    pthread_t owner;
+    unsigned lanes, in_flight; /* in use; of these, on their way to a device */
+    pthread_mutex_t lock;      /* of all that follows */
+    pthread_cond_t moved;
+    uint64_t next;                /* the first that nobody has taken */
+    uint64_t freed;               /* those before it need their lane no more */
+    uint64_t ready[DEVICE_LANES]; /* 1 + the chunk that was read into this lane, or into its place */
+    enum tide_status status;      /* of the first that failed: then all stop */
+    struct err err;
+};
+
+static unsigned char *lane_of(const struct intake *in, uint64_t index)
 {
+    return in->s->chunks + (size_t)(index % in->lanes) * CHUNK_BYTES;
+}
+
+static void intake_failed(struct intake *in, enum tide_status status, const struct err *err)
+{
+    pthread_mutex_lock(&in->lock);
+    if (in->status == TIDE_OK) {
+        in->status = status;
+        in->err = *err;
+    }
+    pthread_cond_broadcast(&in->moved);
+    pthread_mutex_unlock(&in->lock);
+}
+
+/* Hand what chunk `index` has of regions on devices (or: not on devices) to them. *cursor: a region that is not behind it. */
+static enum tide_status scatter(struct intake *in, uint64_t index, bool to_devices, uint32_t *cursor, struct err *err)
+{
+    struct source *s = in->s;
     enum tide_status status = TIDE_OK;
+    uint64_t start = index * CHUNK_BYTES, stop = start + CHUNK_BYTES;
     for (uint32_t i = *cursor; status == TIDE_OK && i < s->region_count; i++) {
         const struct slot_region *r = &s->regions[i];
-        if (r->offset >= start + bytes)
+        if (r->offset >= stop)
             break;
         *cursor = i;
         uint64_t from = r->offset > start ? r->offset : start;
-        uint64_t end = r->offset + r->bytes < start + bytes ? r->offset + r->bytes : start + bytes;
-        if (from < end)
-            status =
-                devices_copy_in(tide, s->targets[i], from - r->offset,
-                                s->chunks + (size_t)lane * CHUNK_BYTES + (from - start), (size_t)(end - from), lane, err);
+        uint64_t end = r->offset + r->bytes < stop ? r->offset + r->bytes : stop;
+        if (from < end && (s->targets[i]->entry.memory == TIDE_DEVICE) == to_devices)
+            status = devices_copy_in(in->tide, s->targets[i], from - r->offset, lane_of(in, index) + (from - start),
+                                     (size_t)(end - from), (unsigned)(index % in->lanes), err);
     }
     return status;
 }
 
+/* Where a chunk belongs that lies within one region in host memory; else NULL. */
+static unsigned char *place_of(const struct intake *in, uint64_t index, uint32_t *cursor)
+{
+    const struct source *s = in->s;
+    uint64_t start = index * CHUNK_BYTES;
+    while (*cursor < s->region_count && s->regions[*cursor].offset + s->regions[*cursor].bytes <= start)
+        ++*cursor;
+    if (*cursor == s->region_count)
+        return NULL;
+    const struct slot_region *r = &s->regions[*cursor];
+    bool within = r->offset <= start && r->offset + r->bytes - start >= CHUNK_BYTES;
+    return within && s->targets[*cursor]->entry.memory == TIDE_HOST
+               ? (unsigned char *)s->targets[*cursor]->data + (start - r->offset)
+               : NULL;
+}
+
+static void read_chunk(struct intake *in, uint64_t index, uint32_t *cursor)
+{
+    struct err err = {.status = TIDE_OK};
+    uint32_t bytes = 0;
+    unsigned char *place = place_of(in, index, cursor);
+    enum tide_status status =
+        slot_chunk_read(&in->s->slot, &in->s->sum, index, place ? place : lane_of(in, index), &bytes, &err);
+    if (status == TIDE_OK && place == NULL)
+        status = scatter(in, index, false, cursor, &err);
+    if (status != TIDE_OK) {
+        intake_failed(in, status, &err);
+        return;
+    }
+    pthread_mutex_lock(&in->lock);
+    in->ready[index % in->lanes] = index + 1;
+    pthread_cond_broadcast(&in->moved);
+    pthread_mutex_unlock(&in->lock);
+}
+
+static void help(struct intake *in)
+{
+    uint32_t cursor = 0;
+    pthread_mutex_lock(&in->lock);
+    while (in->status == TIDE_OK && in->next < in->s->sum.chunk_count)
+        if (in->next >= in->freed + in->lanes) {
+            pthread_cond_wait(&in->moved, &in->lock);
+        } else {
+            uint64_t mine = in->next++;
+            pthread_mutex_unlock(&in->lock);
+            read_chunk(in, mine, &cursor);
+            pthread_mutex_lock(&in->lock);
+        }
+    pthread_mutex_unlock(&in->lock);
+}
+
+/* False: something has failed. */
+static bool await_chunk(struct intake *in, uint64_t index, uint32_t *cursor)
+{
+    pthread_mutex_lock(&in->lock);
+    while (in->status == TIDE_OK && in->ready[index % in->lanes] != index + 1)
+        if (in->next > index) {
+            pthread_cond_wait(&in->moved, &in->lock);
+        } else {
+            in->next++;
+            pthread_mutex_unlock(&in->lock);
+            read_chunk(in, index, cursor);
+            pthread_mutex_lock(&in->lock);
+        }
+    bool good = in->status == TIDE_OK;
+    pthread_mutex_unlock(&in->lock);
+    return good;
+}
+
+static void hand_over(struct intake *in)
+{
+    uint32_t reading = 0, handing = 0;
+    struct err err = {.status = TIDE_OK};
+    for (uint64_t i = 0; i < in->s->sum.chunk_count && await_chunk(in, i, &reading); i++) {
+        enum tide_status status = scatter(in, i, true, &handing, &err);
+        if (status == TIDE_OK && i >= in->in_flight)
+            status = devices_copy_in_wait(in->tide, (unsigned)((i - in->in_flight) % in->lanes), &err);
+        if (status != TIDE_OK) {
+            intake_failed(in, status, &err);
+            return;
+        }
+        pthread_mutex_lock(&in->lock);
+        in->freed = i >= in->in_flight ? i - in->in_flight + 1 : 0;
+        pthread_cond_broadcast(&in->moved);
+        pthread_mutex_unlock(&in->lock);
+    }
+}
+
+static void work_of_intake(void *context)
+{
+    struct intake *in = context;
+    if (pthread_equal(pthread_self(), in->owner))
+        hand_over(in);
+    else
+        help(in);
+}
+
 static enum tide_status copy_in(const struct tide *tide, struct source *s, struct err *err)
 {
+    unsigned size = team_size(RESTORE_THREADS);
+    size = s->sum.chunk_count < size ? (unsigned)s->sum.chunk_count : size;
+    struct intake in = {.tide = tide, .s = s, .owner = pthread_self(), .lanes = 2 * (size > 0 ? size : 1)};
+    in.in_flight = in.lanes / 2;
     enum tide_status status = devices_copy_in_begin(tide, err);
-    uint32_t cursor = 0;
-    for (uint64_t i = 0; status == TIDE_OK && i < s->sum.chunk_count; i++) {
-        unsigned lane = (unsigned)(i % DEVICE_LANES);
-        uint32_t bytes = 0;
-        status = devices_copy_in_wait(tide, lane, err);
-        if (status == TIDE_OK)
-            status = slot_chunk_read(&s->slot, &s->sum, i, s->chunks + (size_t)lane * CHUNK_BYTES, &bytes, err);
-        if (status == TIDE_OK)
-            status = scatter(tide, s, i * CHUNK_BYTES, bytes, lane, &cursor, err);
-    }
-    for (unsigned lane = 0; status == TIDE_OK && lane < DEVICE_LANES; lane++)
+    if (status != TIDE_OK)
+        return status;
+    pthread_mutex_init(&in.lock, NULL);
+    pthread_cond_init(&in.moved, NULL);
+    team_run(size, work_of_intake, &in);
+    pthread_cond_destroy(&in.moved);
+    pthread_mutex_destroy(&in.lock);
+    if (in.status != TIDE_OK)
+        return err_set(err, in.status, "%s", in.err.text);
+    for (unsigned lane = 0; status == TIDE_OK && lane < in.lanes; lane++)
         status = devices_copy_in_wait(tide, lane, err);
     return status;
 }

@@ -11,10 +11,10 @@
 
 #include "ckpt/base/err.h"
 
-#define DEVICE_ABI 1u /* of all of this; both sides must have the same */
+#define DEVICE_ABI 2u /* of all of this; both sides must have the same */
 #define DEVICE_PLUGIN "libtidemark_cuda.so"
 #define DEVICE_PLUGIN_SYMBOL "tidemark_device_plugin"
-#define DEVICE_LANES 2u /* buffers a restore fills in turn */
+#define DEVICE_LANES 16u /* buffers a restore fills in turn */
 
 struct device; /* what a backend keeps for one handle */
 

@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <string.h>
+
 #include "ckpt/stage/device_cuda/cuda.h"
 
 enum tide_status cuda_copy_in_begin(struct device *device, struct err *err)
@@ -11,7 +13,7 @@ enum tide_status cuda_copy_in_begin(struct device *device, struct err *err)
         struct gpu *gpu = &device->gpus[i];
         if (!gpu->is_open)
             continue;
-        gpu->lane_used[0] = gpu->lane_used[1] = 0;
+        memset(gpu->lane_used, 0, sizeof gpu->lane_used);
         status = visit_gpu(&visit, gpu, err);
         if (status == TIDE_OK)
             status = cuda_follow(gpu, err);

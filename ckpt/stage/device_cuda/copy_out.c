@@ -94,7 +94,7 @@ static enum tide_status copy_pinned(struct device *device, struct gpu *gpu, cons
 
 static enum tide_status need_bounce(struct gpu *gpu, struct err *err)
 {
-    for (unsigned i = 0; i < DEVICE_LANES; i++) {
+    for (unsigned i = 0; i < BOUNCES; i++) {
         void *at = NULL;
         cudaError_t error = gpu->bounce[i] ? cudaSuccess : cudaHostAlloc(&at, BOUNCE_BYTES, cudaHostAllocPortable);
         if (error != cudaSuccess)

@@ -17,6 +17,7 @@
 #define CHUNK_BYTES_MIN ((size_t)16 << 20)  /* the program's own copies wait for no more than one of ours */
 #define CHUNKS_WANTED 512u                  /* … of which a record makes about that many, however large it is */
 #define BOUNCE_BYTES ((size_t)16 << 20)
+#define BOUNCES 2u /* one is filled while the other is emptied; they use the first lanes */
 #define NOTE_MAX 256u
 
 /* Memory of which the first pinned_bytes are. */
@@ -43,7 +44,7 @@ struct gpu {
     unsigned stream_count; /* 0: the default stream */
     char *spare;
     size_t spare_bytes, spare_used;
-    char *bounce[DEVICE_LANES];
+    char *bounce[BOUNCES];
 };
 
 struct device {

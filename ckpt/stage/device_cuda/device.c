@@ -124,25 +124,30 @@ enum tide_status cuda_follow(struct gpu *gpu, struct err *err)
 
 static cudaError_t make(struct gpu *gpu)
 {
-    cudaEvent_t *events[] = {&gpu->ready, &gpu->taken, &gpu->waited, &gpu->lazy, &gpu->end, &gpu->lanes[0], &gpu->lanes[1]};
+    cudaEvent_t *events[] = {&gpu->ready, &gpu->taken, &gpu->waited, &gpu->lazy, &gpu->end};
     int least = 0, greatest = 0;
     cudaError_t error = cudaDeviceGetStreamPriorityRange(&least, &greatest);
     if (error == cudaSuccess)
         error = cudaStreamCreateWithPriority(&gpu->copies, cudaStreamNonBlocking, least);
     for (size_t i = 0; error == cudaSuccess && i < sizeof events / sizeof events[0]; i++)
         error = cudaEventCreateWithFlags(events[i], cudaEventDisableTiming);
+    for (unsigned i = 0; error == cudaSuccess && i < DEVICE_LANES; i++)
+        error = cudaEventCreateWithFlags(&gpu->lanes[i], cudaEventDisableTiming);
     return error;
 }
 
 static void release(struct gpu *gpu)
 {
-    cudaEvent_t events[] = {gpu->ready, gpu->taken, gpu->waited, gpu->lazy, gpu->end, gpu->lanes[0], gpu->lanes[1]};
+    cudaEvent_t events[] = {gpu->ready, gpu->taken, gpu->waited, gpu->lazy, gpu->end};
     for (size_t i = 0; i < sizeof events / sizeof events[0]; i++)
         if (events[i])
             cudaEventDestroy(events[i]);
+    for (unsigned i = 0; i < DEVICE_LANES; i++)
+        if (gpu->lanes[i])
+            cudaEventDestroy(gpu->lanes[i]);
     if (gpu->copies)
         cudaStreamDestroy(gpu->copies);
-    for (unsigned i = 0; i < DEVICE_LANES; i++)
+    for (unsigned i = 0; i < BOUNCES; i++)
         if (gpu->bounce[i])
             cudaFreeHost(gpu->bounce[i]);
     if (gpu->spare)

@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "ckpt/base/team.h"
+
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+
+struct team {
+    void (*work)(void *context);
+    void *context;
+};
+
+unsigned team_size(unsigned most)
+{
+    cpu_set_t mine;
+    unsigned have = sched_getaffinity(0, sizeof mine, &mine) == 0 ? (unsigned)CPU_COUNT(&mine) : 1;
+    have = have < most ? have : most;
+    return have > 0 ? have : 1;
+}
+
+static void *member(void *context)
+{
+    const struct team *team = context;
+    team->work(team->context);
+    return NULL;
+}
+
+void team_run(unsigned size, void (*work)(void *context), void *context)
+{
+    struct team team = {.work = work, .context = context};
+    pthread_t threads[TEAM_MOST];
+    unsigned count = 0, others = (size < TEAM_MOST ? size : TEAM_MOST) - 1;
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    while (count < others && pthread_create(&threads[count], NULL, member, &team) == 0)
+        count++;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    work(context);
+    while (count > 0)
+        pthread_join(threads[--count], NULL);
+}
