@@ -478,8 +478,7 @@ static void other_regions_are_a_mismatch_that_names_them(void **state)
 static void regions_of_any_size_survive(void **state)
 {
     (void)state;
-    /* The largest has more chunks than there are lanes, whatever the number of threads. */
-    static unsigned char odd[7][(18 << 20) + 1];
+    static unsigned char odd[7][(18 << 20) + 1]; /* more chunks than there are lanes */
     static const size_t sizes[7] = {0, 1, 63, (18 << 20) + 1, 1 << 20, (1 << 20) + 1, 5};
     uint64_t at = 0;
     for (int round = 0; round < 2; round++) {

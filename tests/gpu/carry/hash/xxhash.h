@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#ifndef TESTS_GPU_CARRY_XXHASH_H
-#define TESTS_GPU_CARRY_XXHASH_H
+#ifndef TESTS_GPU_CARRY_HASH_XXHASH_H
+#define TESTS_GPU_CARRY_HASH_XXHASH_H
 
 /* Another hash under the name of that one, for machines where nothing can be installed: a test only compares what it has
  * itself hashed. Never for anything that is kept. */
