@@ -12,12 +12,15 @@
 #include "ckpt/base/mem.h"
 
 #define STATE_SYSTEM "/var/lib/tidemark"
+#define SCRUB_RATE_DEFAULT (UINT64_C(16) << 20)
+#define SCRUB_EVERY_S_DEFAULT UINT64_C(86400)
+#define SCRUB_EVERY_S_MAX UINT64_C(31536000) /* a year */
 #define HANG_MS_MAX UINT64_C(604800000) /* a week */
 
 enum option_id {
     OPT_COORDINATOR = 256, OPT_IDENTITY, OPT_JOIN, OPT_NAME, OPT_STATE, OPT_ADDRESS, OPT_HOST_NAME, OPT_SLOTS, OPT_ARENA,
-    OPT_ARENA_MAX, OPT_MESH_PORT, OPT_LOG_PORT, OPT_KILL_ON_EXIT, OPT_STEP, OPT_PROBES, OPT_NIC, OPT_HANG_MS, OPT_LOG_LEVEL,
-    OPT_HELP, OPT_VERSION
+    OPT_ARENA_MAX, OPT_MESH_PORT, OPT_LOG_PORT, OPT_KILL_ON_EXIT, OPT_STEP, OPT_PROBES, OPT_NIC, OPT_HANG_MS, OPT_SCRUB_RATE,
+    OPT_SCRUB_EVERY, OPT_LOG_LEVEL, OPT_HELP, OPT_VERSION
 };
 
 static const struct option long_options[] = {
@@ -37,6 +40,8 @@ static const struct option long_options[] = {
     {"step", required_argument, NULL, OPT_STEP},
     {"probes", required_argument, NULL, OPT_PROBES},
     {"hang-ms", required_argument, NULL, OPT_HANG_MS},
+    {"scrub-rate", required_argument, NULL, OPT_SCRUB_RATE},
+    {"scrub-every", required_argument, NULL, OPT_SCRUB_EVERY},
     {"nic", required_argument, NULL, OPT_NIC},
     {"log-level", required_argument, NULL, OPT_LOG_LEVEL},
     {"help", no_argument, NULL, OPT_HELP},
@@ -70,6 +75,9 @@ const char *options_help(void)
            "  --nic LIST          interfaces whose links ranks need (default: the one with the host's address; other hardware is shown)\n"
            "  --hang-ms MS        a rank that is behind in an NCCL collective for so long hangs: its job gets another generation\n"
            "                      (default: 600000; 0: it is shown, and nothing is done)\n"
+           "  --scrub-rate BYTES  a second: checkpoints in the store are read to see whether they are whole, while nothing is stored\n"
+           "                      or restored (default: 16M; 0: they are not)\n"
+           "  --scrub-every SECONDS  each of them once in so long (default: 86400)\n"
            "  --log-level LEVEL   error, warn, info or debug (default: info)\n"
            "  --help, --version\n"
            "\n"
@@ -178,6 +186,11 @@ static enum tide_status take(int id, const char *flag, const char *value, struct
         return take_text(flag, value, shell->step, sizeof shell->step, err);
     case OPT_HANG_MS:
         return take_number(flag, value, 0, HANG_MS_MAX, &shell->hang_ms, err);
+    case OPT_SCRUB_RATE:
+        shell->scrub_rate = 0;
+        return strcmp(value, "0") == 0 ? TIDE_OK : take_bytes(flag, value, &shell->scrub_rate, err);
+    case OPT_SCRUB_EVERY:
+        return take_number(flag, value, 1, SCRUB_EVERY_S_MAX, &shell->scrub_every_s, err);
     case OPT_PROBES:
         return watch_parse(value, &shell->probes, err);
     case OPT_NIC:
@@ -223,7 +236,11 @@ static enum tide_status complete(struct shell_options *options, struct err *err)
 enum tide_status options_parse(int argc, char **argv, struct agent_options *ret_options, enum options_outcome *ret_outcome,
                                struct err *err)
 {
-    struct agent_options options = {.log_level = LOG_INFO, .shell = {.probes = WATCH_ALL, .hang_ms = RAS_HANG_MS_DEFAULT}};
+    struct agent_options options = {.log_level = LOG_INFO,
+                                    .shell = {.probes = WATCH_ALL,
+                                              .hang_ms = RAS_HANG_MS_DEFAULT,
+                                              .scrub_rate = SCRUB_RATE_DEFAULT,
+                                              .scrub_every_s = SCRUB_EVERY_S_DEFAULT}};
     int index = 0;
     optind = 1;
     for (int id; (id = getopt_long(argc, argv, "+:h", long_options, &index)) != -1;) {

@@ -25,6 +25,7 @@ static void job_free(struct job_part *job)
     mem_free(job->slots.items);
     mem_free(job->shards.items);
     mem_free(job->purges.items);
+    mem_free(job->scrubs.items);
     comms_release(&job->comms);
     if (job->has_order)
         codec_release(&assignment_codec, &job->order);
@@ -217,6 +218,7 @@ static void drive(struct agent_core *core)
         else
             i++;
     }
+    drive_scrub(core);
 }
 
 static void ev_tick(struct agent_core *core, const struct agent_event *event)
@@ -246,6 +248,7 @@ static const event_fn event_fns[EV_KINDS] = {
     [EV_STORED] = ev_stored,
     [EV_COMMITTED] = ev_committed,
     [EV_PURGED] = ev_purged,
+    [EV_SCRUBBED] = ev_scrubbed,
 };
 
 void agent_step(struct agent_core *core, const struct agent_event *event, uint64_t now_ns, struct agent_actions *actions)

@@ -31,6 +31,8 @@
 #define AGENT_RETRY_MS_MAX 5000u      /* … up to this */
 #define AGENT_KILL_AFTER_MS 1000u     /* a step told to end that is not gone by then (plus its grace) is killed */
 #define AGENT_FETCH_DEADLINE_MS 3600000u /* a restore that only fails (a store out of reach) is given up; that costs a restart */
+#define AGENT_SCRUB_FIRST_MS 600000u   /* a checkpoint that has been in the store for that long is worth a look; most are dropped before */
+#define AGENT_SCRUB_RETRY_MS 60000u    /* after a look at a checkpoint in the store that came to no end */
 #define AGENT_FIND_TRIES_MAX 5u        /* looks into the arena that fail; then the store is asked */
 
 struct agent_identity {
@@ -93,6 +95,7 @@ enum agent_event_kind {
     EV_STORED,    /* answers STORE: rank, cut; key, digest, raw_bytes, stored_bytes */
     EV_COMMITTED, /* answers COMMIT: cut; key, digest */
     EV_PURGED,    /* answers PURGE: cut */
+    EV_SCRUBBED,  /* answers SCRUB: cut; raw_bytes. CORRUPT: something is wrong with it, text; other failures say nothing of it */
     EV_KINDS
 };
 
@@ -151,6 +154,7 @@ enum agent_action_kind {
     ACT_STORE,           /* rank, slot, cut, order: store. Answer: EV_STORED */
     ACT_COMMIT,          /* stored, order: store. Answer: EV_COMMITTED */
     ACT_PURGE,           /* cut, 0: what nobody needs; order: store, sweep_*. Answer: EV_PURGED */
+    ACT_SCRUB,           /* cut, order: scrub, store; one at a time, at its own pace. Answer: EV_SCRUBBED */
     ACT_REMOVE_ARENA,    /* nothing uses it any more. No answer */
     ACT_KINDS
 };
@@ -182,6 +186,9 @@ void agent_actions_release(struct agent_actions *actions);
 struct agent_core;
 struct agent_core *agent_create(const struct agent_identity *identity);
 void agent_free(struct agent_core *core); /* NULL is legal */
+
+/* Read each checkpoint that it is told to once in so long; 0, as at first: none. */
+void agent_scrub_every(struct agent_core *core, uint64_t every_ms);
 
 /* Take in one event; what is to be done is appended to `actions`. now_ns: monotonic, never falls. */
 void agent_step(struct agent_core *core, const struct agent_event *event, uint64_t now_ns, struct agent_actions *actions);

@@ -125,6 +125,13 @@ struct purge_part {
     struct retry retry;
 };
 
+/* A checkpoint in the store that is read from time to time. What is known of it ends with the agent. */
+struct scrub_part {
+    uint64_t not_before_ns;
+    uint64_t done_ns; /* it was looked at as a whole, when last; 0: never */
+    struct scrub_report report;
+};
+
 #define PACE_STEPS 8u
 
 /* How fast the ranks of one generation here make their steps. */
@@ -151,6 +158,7 @@ struct job_part {
     LIST_OF(struct rank_slots) slots;
     LIST_OF(struct shard_part) shards;
     LIST_OF(struct purge_part) purges;
+    LIST_OF(struct scrub_part) scrubs; /* of order.scrub, each */
     struct manifest_part manifest;
     struct comms_part comms;
     uint64_t epoch;      /* grows with every change to a slot */
@@ -167,6 +175,8 @@ struct agent_core {
     uint64_t health_ns;  /* when that was so */
     bool desired_seen;
     bool ending;
+    uint64_t scrub_every_ms; /* 0: never */
+    bool scrubbing;          /* an answer is to come, whatever has become of the job */
     uint64_t sequence;
     struct job_part **jobs;
     size_t job_count;
@@ -219,6 +229,7 @@ void ev_fetched(struct agent_core *core, const struct agent_event *event);
 void ev_stored(struct agent_core *core, const struct agent_event *event);
 void ev_committed(struct agent_core *core, const struct agent_event *event);
 void ev_purged(struct agent_core *core, const struct agent_event *event);
+void ev_scrubbed(struct agent_core *core, const struct agent_event *event);
 
 /* Helpers that several events share. */
 void slot_begin(struct job_part *job, uint32_t rank, uint32_t slot);   /* its contents are about to change */
@@ -244,5 +255,7 @@ void drive_restore(struct agent_core *core, struct job_part *job);
 void drive_cut(struct agent_core *core, struct job_part *job);
 void drive_epochs(struct agent_core *core, struct job_part *job);
 void drive_store(struct agent_core *core, struct job_part *job);
+void drive_scrub(struct agent_core *core); /* all jobs: one checkpoint at a time is read */
+void report_scrubs(const struct agent_core *core, const struct job_part *job, struct gen_report *to);
 
 #endif

@@ -174,6 +174,7 @@ static void report_job(const struct agent_core *core, struct job_part *job, stru
         report_comms(job, step, to);
     report_held(job, to);
     report_store(job, to);
+    report_scrubs(core, job, to);
 }
 
 /* As it was told; what it tells of is older by now. */

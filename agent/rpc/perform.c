@@ -257,6 +257,9 @@ void perform(struct shell *shell, const struct agent_action *action)
     case ACT_EPOCHS:
         steps_epochs(shell->steps, action);
         break;
+    case ACT_SCRUB:
+        scrub_start(shell->scrub, action);
+        break;
     case ACT_REMOVE_ARENA:
         remove_arena(shell, action->uid);
         break;

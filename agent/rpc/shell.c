@@ -197,6 +197,8 @@ static void on_tick(uv_timer_t *timer)
     int32_t pids[TIDE_LOCAL_RANKS_MAX];
     size_t still = 0, count = agent_ranks(shell->core, clock_mono_ns(), pids, TIDE_LOCAL_RANKS_MAX, &still);
     watch_ranks(shell->watch, pids, count, still);
+    if (shell->scrub != NULL)
+        scrub_rest(shell->scrub, work_stores(shell->work));
     shell_event(shell, &(struct agent_event){.kind = EV_TICK});
     if (shell->ending && (agent_steps_left(shell->core) == 0 || clock_mono_ns() >= shell->end_by_ns))
         uv_stop(&shell->loop);
@@ -242,6 +244,7 @@ static void make_core(struct shell *shell)
     rng_hex(&rng, identity.incarnation, TIDE_UID_CHARS);
     text_copy(identity.cluster, sizeof identity.cluster, shell->dirs.cluster);
     shell->core = agent_create(&identity);
+    agent_scrub_every(shell->core, shell->options.scrub_rate > 0 ? shell->options.scrub_every_s * MS_PER_S : 0);
     struct node_hello *hello = &shell->hello;
     text_copy(hello->name, sizeof hello->name, identity.node);
     text_copy(hello->uid, sizeof hello->uid, identity.uid);
@@ -357,6 +360,8 @@ static enum tide_status open_all(struct shell *shell, struct err *err)
     shell->steps = steps_create(&shell->loop, &shell->dirs, shell->options.name, shell->options.step, &hooks);
     raise_files();
     shell->work = work_create(&shell->loop, on_work, shell);
+    if (shell->options.scrub_rate > 0)
+        shell->scrub = scrub_create(&shell->loop, shell->options.scrub_rate, on_work, shell);
     status = listen_ports(shell, err);
     return status != TIDE_OK ? status : make_coord(shell, err);
 }
@@ -373,6 +378,7 @@ static void close_rest(uv_handle_t *handle, void *context)
 static bool close_all(struct shell *shell)
 {
     bool watched = shell->watch == NULL || watch_close(shell->watch);
+    scrub_close(shell->scrub);
     if (shell->work != NULL)
         work_close(shell->work);
     if (shell->coord != NULL)
@@ -388,6 +394,7 @@ static bool close_all(struct shell *shell)
     for (unsigned i = 0; i < CLOSE_TURNS_MAX && uv_run(&shell->loop, UV_RUN_NOWAIT) != 0; i++)
         uv_walk(&shell->loop, close_rest, NULL);
     bool quiet = uv_loop_close(&shell->loop) == 0 && watched;
+    quiet = scrub_free(shell->scrub) && quiet;
     if (watched)
         watch_free(shell->watch);
     coord_free(shell->coord);

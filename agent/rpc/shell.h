@@ -26,6 +26,8 @@ struct shell_options {
     unsigned probes;               /* enum watch_probe */
     uint64_t hang_ms;              /* as in watch_options */
     char nics[TIDE_TEXT_MAX + 1];  /* empty: those that are hardware */
+    uint64_t scrub_rate;           /* bytes per second, of checkpoints in the store that are read to see whether they are whole; 0: none */
+    uint64_t scrub_every_s;        /* each once in so long */
     bool kill_on_exit;             /* end the steps when told to end */
 };
 

@@ -11,6 +11,7 @@
 #include "agent/rpc/dirs.h"
 #include "agent/rpc/log_server.h"
 #include "agent/rpc/mesh.h"
+#include "agent/rpc/scrub.h"
 #include "agent/rpc/shell.h"
 #include "agent/rpc/steps.h"
 #include "agent/rpc/work.h"
@@ -30,6 +31,7 @@ struct shell {
     struct mesh *mesh;
     struct log_server *log_server;
     struct work *work;
+    struct scrub *scrub; /* NULL: nothing is read that nobody asked for */
     struct watch *watch;
     struct node_hello hello;
     struct agent_actions actions;

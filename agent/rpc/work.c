@@ -357,6 +357,11 @@ static void on_thread(uv_work_t *request)
 
 /* ---- on the loop's thread ---- */
 
+bool work_stores(const struct work *work)
+{
+    return work->storing > 0 || work->first != NULL;
+}
+
 static bool stores(unsigned kind)
 {
     return kind == ACT_STORE || kind == ACT_FETCH || kind == ACT_COMMIT || kind == ACT_PURGE;

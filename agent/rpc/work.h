@@ -17,6 +17,8 @@ struct work;
 struct work *work_create(uv_loop_t *loop, void (*done)(void *context, const struct agent_event *event), void *context);
 /* ACT_SUM, FIND, FETCH, LOOK, STORE, COMMIT or PURGE. arena: of the job on this node. */
 void work_start(struct work *work, const struct agent_action *action, const char *arena);
+/* Something is being put into a store, got from it or deleted there, or waits for its turn. */
+bool work_stores(const struct work *work);
 /* Nothing new is begun; what runs is not waited for (it may hang in a store for ever). */
 void work_close(struct work *work);
 /* After the loop's last turn. What a thread still uses is left to the end of the process. */

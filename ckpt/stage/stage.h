@@ -73,15 +73,18 @@ int stage_holds_job(struct store *store, const char *manifest_key);
  * manifest is believed. Errors: CORRUPT, NOT_FOUND, VERSION (of the manifest itself), NOMEM, those of the store. */
 struct stage_verdict {
     uint64_t ranks, chunks, raw_bytes, stored_bytes, bad;
+    uint64_t damaged; /* of the bad ones: those of which something is wrong or gone, and not just out of reach */
 };
 MUST_USE enum tide_status stage_check(struct store *store, const char *manifest_key, const char *manifest_digest,
                                       void (*say)(void *context, const char *text), void *context,
                                       struct stage_verdict *ret_verdict, struct err *err);
 
-/* The same, and how far it is: so many raw bytes more were looked at. Both are called on the calling thread; NULL is legal. */
+/* The same, and how far it is: so many raw bytes more are looked at next. All are called on the calling thread; NULL is legal. */
 struct stage_watch {
     void (*say)(void *context, const char *text);
     void (*progress)(void *context, uint64_t bytes);
+    int (*enough)(void *context); /* nonzero: no more is looked at, and the verdict is of what was */
+    unsigned spans; /* read at a time, of 8 MiB; 0: as many as the store takes */
     void *context;
 };
 MUST_USE enum tide_status stage_check_watched(struct store *store, const char *manifest_key, const char *manifest_digest,

@@ -21,19 +21,32 @@ static void tell(struct checker *c, const char *text)
         c->watch.say(c->watch.context, text);
 }
 
-/* Number of bad chunks; all are looked at, so that one verdict tells all. */
-static uint64_t check_chunks(struct checker *c, struct shard_reader *reader)
+static int enough(const struct checker *c)
 {
-    uint64_t bad = 0;
+    return c->watch.enough != NULL && c->watch.enough(c->watch.context);
+}
+
+/* A store out of reach says nothing of what is in it. */
+static int is_damage(enum tide_status status)
+{
+    return status == TIDE_E_CORRUPT || status == TIDE_E_NOT_FOUND || status == TIDE_E_VERSION;
+}
+
+/* Number of bad chunks; all are looked at, so that one verdict tells all. */
+static uint64_t check_chunks(struct checker *c, struct shard_reader *reader, uint64_t *ret_damaged)
+{
+    uint64_t bad = 0, damaged = 0;
     struct err why;
     struct digest digest;
     char text[128];
-    for (uint64_t i = 0; i < reader->manifest->chunks.count; i++) {
+    for (uint64_t i = 0; i < reader->manifest->chunks.count && !enough(c); i++) {
         c->verdict.chunks++;
         if (c->watch.progress)
             c->watch.progress(c->watch.context, chunk_raw_bytes(reader->manifest->data_bytes, i));
-        if (shard_read_chunk(reader, i, c->raw, &digest, &why) == TIDE_OK)
+        enum tide_status status = shard_read_chunk(reader, i, c->raw, &digest, &why);
+        if (status == TIDE_OK)
             continue;
+        damaged += is_damage(status) != 0;
         if (bad++ < FAULTS_TOLD_MAX)
             tell(c, why.text);
     }
@@ -42,7 +55,15 @@ static uint64_t check_chunks(struct checker *c, struct shard_reader *reader)
                  bad - FAULTS_TOLD_MAX);
         tell(c, text);
     }
+    *ret_damaged = damaged;
     return bad;
+}
+
+static void rank_bad(struct checker *c, enum tide_status status, const char *text)
+{
+    tell(c, text);
+    c->verdict.bad++;
+    c->verdict.damaged += is_damage(status) != 0;
 }
 
 static void check_rank(struct checker *c, const struct manifest *whole, uint32_t rank)
@@ -51,18 +72,22 @@ static void check_rank(struct checker *c, const struct manifest *whole, uint32_t
     struct shard_reader reader;
     struct err why;
     c->verdict.ranks++;
-    if (rank_manifest_read(c->store, whole, rank, &part, &why) != TIDE_OK) {
-        tell(c, why.text);
-        c->verdict.bad++;
+    enum tide_status status = rank_manifest_read(c->store, whole, rank, &part, &why);
+    if (status != TIDE_OK) {
+        rank_bad(c, status, why.text);
         return;
     }
     c->verdict.raw_bytes += part.data_bytes;
     c->verdict.stored_bytes += whole->shards.items[rank].stored_bytes;
-    if (shard_reader_init(&reader, c->store, &part, &why) != TIDE_OK) {
-        tell(c, why.text);
-        c->verdict.bad++;
+    status = shard_reader_init(&reader, c->store, &part, &why);
+    if (status != TIDE_OK) {
+        rank_bad(c, status, why.text);
     } else {
-        c->verdict.bad += check_chunks(c, &reader) > 0;
+        uint64_t damaged = 0;
+        if (c->watch.spans != 0 && c->watch.spans < reader.most)
+            reader.most = c->watch.spans;
+        c->verdict.bad += check_chunks(c, &reader, &damaged) > 0;
+        c->verdict.damaged += damaged > 0;
         shard_reader_release(&reader);
     }
     codec_release(&rank_manifest_codec, &part);
@@ -79,7 +104,7 @@ enum tide_status stage_check_watched(struct store *store, const char *manifest_k
     c.raw = mem_try_alloc(CHUNK_BYTES);
     if (c.raw == NULL)
         status = err_set(err, TIDE_E_NOMEM, "no memory to check the checkpoint");
-    for (uint32_t i = 0; status == TIDE_OK && i < whole.world_size; i++)
+    for (uint32_t i = 0; status == TIDE_OK && i < whole.world_size && !enough(&c); i++)
         check_rank(&c, &whole, i);
     mem_free(c.raw);
     codec_release(&manifest_codec, &whole);

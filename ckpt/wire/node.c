@@ -151,6 +151,15 @@ static const struct codec_field restore_failure_fields[] = {
 };
 CODEC_DEFINE(restore_failure_codec, restore_failure, "restore failure", restore_failure_fields);
 
+static const struct codec_field scrub_report_fields[] = {
+    CODEC_FIELD(scrub_report, cut, CODEC_U64, .required = true),
+    CODEC_FIELD(scrub_report, ago_ms, CODEC_U64),
+    CODEC_FIELD(scrub_report, bytes, CODEC_U64),
+    CODEC_FIELD(scrub_report, damaged, CODEC_BOOL),
+    CODEC_TEXT_OF(scrub_report, detail),
+};
+CODEC_DEFINE(scrub_report_codec, scrub_report, "scrub report", scrub_report_fields);
+
 /* Two generations of slots and a few cuts in the store at most; far above what a node reports. */
 #define REPORTS_MAX (TIDE_LOCAL_RANKS_MAX * 16)
 
@@ -167,6 +176,7 @@ static const struct codec_field gen_report_fields[] = {
     CODEC_LIST_OF(gen_report, manifests, manifest_report_codec, REPORTS_MAX),
     CODEC_LIST_OF(gen_report, held, held_report_codec, REPORTS_MAX),
     CODEC_LIST_OF(gen_report, restore_failures, restore_failure_codec, REPORTS_MAX),
+    CODEC_LIST_OF(gen_report, scrubs, scrub_report_codec, TIDE_CKPTS_MAX),
     CODEC_FIELD(gen_report, purged, CODEC_STRLIST, .size = DELETIONS_MAX),
     CODEC_FIELD(gen_report, left, CODEC_STRLIST, .size = DELETIONS_MAX),
 };
@@ -219,6 +229,13 @@ static const struct codec_field epoch_order_fields[] = {
 };
 CODEC_DEFINE(epoch_order_codec, epoch_order, "epochs", epoch_order_fields);
 
+static const struct codec_field scrub_order_fields[] = {
+    CODEC_FIELD(scrub_order, cut, CODEC_U64, .required = true),
+    CODEC_TEXT_OF(scrub_order, manifest_key),
+    CODEC_TEXT_OF(scrub_order, manifest),
+};
+CODEC_DEFINE(scrub_order_codec, scrub_order, "scrub order", scrub_order_fields);
+
 static const struct codec_field assignment_fields[] = {
     CODEC_FIELD(assignment, spec, CODEC_STRUCT, .of = &job_spec_codec, .required = true),
     CODEC_TEXT_OF(assignment, uid, .required = true),
@@ -248,6 +265,7 @@ static const struct codec_field assignment_fields[] = {
     CODEC_FIELD(assignment, sweep_over, CODEC_STRLIST, .size = TIDE_CKPTS_MAX),
     CODEC_FIELD(assignment, sweep_below, CODEC_U64),
     CODEC_TEXT_OF(assignment, store),
+    CODEC_LIST_OF(assignment, scrub, scrub_order_codec, TIDE_CKPTS_MAX),
 };
 CODEC_DEFINE(assignment_codec, assignment, "assignment", assignment_fields);
 

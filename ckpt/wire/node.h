@@ -158,6 +158,15 @@ struct restore_failure {
     char detail[TIDE_TEXT_MAX + 1];
 };
 
+/* A checkpoint in the store was read as a whole, `ago_ms` before the heartbeat was made. */
+struct scrub_report {
+    uint64_t cut;
+    uint64_t ago_ms;
+    uint64_t bytes; /* of state, that were looked at */
+    bool damaged;   /* twice, so that it was no accident on the way */
+    char detail[TIDE_TEXT_MAX + 1]; /* … which object, and what is wrong with it */
+};
+
 enum gen_progress { GEN_STARTING, GEN_RUNNING, GEN_STOPPING, GEN_GONE, GEN_PROGRESS };
 
 /* A job on this node. `generation` is the newest the node has been told of; gone: no process of it or of any older one
@@ -175,11 +184,12 @@ struct gen_report {
     LIST_OF(struct manifest_report) manifests;
     LIST_OF(struct held_report) held;
     LIST_OF(struct restore_failure) restore_failures;
+    LIST_OF(struct scrub_report) scrubs; /* of those it is to scrub */
     struct strlist purged; /* of `purge`: their objects were deleted by this node */
     struct strlist left;   /* of `leave`: nothing here writes objects of them, or will */
 };
 extern const struct codec rank_report_codec, cut_report_codec, comm_report_codec, shard_report_codec, manifest_report_codec,
-    held_report_codec, restore_failure_codec, gen_report_codec;
+    held_report_codec, restore_failure_codec, scrub_report_codec, gen_report_codec;
 extern const char *const rank_state_names[];
 
 struct heartbeat {
@@ -237,6 +247,13 @@ struct epoch_order {
     uint64_t closed;  /* … and every rank has ended the transition to it */
 };
 
+/* A checkpoint in the store that is to be read from time to time. */
+struct scrub_order {
+    uint64_t cut;
+    char manifest_key[TIDE_PATH_MAX + 1];
+    char manifest[DIGEST_HEX_CHARS + 1];
+};
+
 enum run_order { RUN_START, RUN_STOP, RUN_KILL, RUN_ORDERS };
 
 /* A job this node has a part in. A job that is not listed: kill what is left of it, free its arena, keep its logs. */
@@ -271,8 +288,9 @@ struct assignment {
     struct strlist sweep_live, sweep_over;
     uint64_t sweep_below;
     char store[TIDE_PATH_MAX + 1]; /* resolved: the job's or the cluster's */
+    LIST_OF(struct scrub_order) scrub; /* all that lie there; on one node of the job's only */
 };
-extern const struct codec peer_codec, shard_ref_codec, cut_order_codec, epoch_order_codec, assignment_codec;
+extern const struct codec peer_codec, shard_ref_codec, cut_order_codec, epoch_order_codec, scrub_order_codec, assignment_codec;
 
 struct desired {
     char cluster[TIDE_UID_CHARS + 1];

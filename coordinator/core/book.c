@@ -156,10 +156,18 @@ static bool stored_same(const struct gen_report *a, const struct gen_report *b)
     return true;
 }
 
+static size_t damaged_in(const struct gen_report *report)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < report->scrubs.count; i++)
+        count += report->scrubs.items[i].damaged;
+    return count;
+}
+
 static bool rest_same(const struct gen_report *a, const struct gen_report *b)
 {
     if (a->held.count != b->held.count || a->restore_failures.count != b->restore_failures.count ||
-        a->purged.count != b->purged.count || a->left.count != b->left.count)
+        a->purged.count != b->purged.count || a->left.count != b->left.count || damaged_in(a) != damaged_in(b))
         return false;
     for (size_t i = 0; i < a->held.count; i++)
         if (a->held.items[i].cut != b->held.items[i].cut || a->held.items[i].rank != b->held.items[i].rank)

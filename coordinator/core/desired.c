@@ -190,6 +190,21 @@ static void fill_purge(const struct state *state, const struct book *book, const
         fill_sweep(&record->job, to);
 }
 
+/* One node reads what the job has in its store, at its own pace. What lies in another's store is that one's to look after. */
+static void fill_scrub(const struct state *state, const struct job_record *record, const char *node, struct assignment *to)
+{
+    const char *who = first_up(state, &record->job.nodes);
+    for (size_t i = 0; who != NULL && strcmp(who, node) == 0 && i < record->job.ckpts.count; i++) {
+        const struct ckpt *ckpt = &record->job.ckpts.items[i];
+        if (ckpt->state != TIDE_CKPT_COMMITTED || ckpt->inherited)
+            continue;
+        struct scrub_order *order = codec_list_add(&scrub_order_codec, &to->scrub);
+        order->cut = ckpt->cut;
+        text_copy(order->manifest_key, sizeof order->manifest_key, ckpt->manifest_key);
+        text_copy(order->manifest, sizeof order->manifest, ckpt->manifest);
+    }
+}
+
 static unsigned run_of(const struct job_record *record, const struct part *part)
 {
     if (record->phase == GEN_PHASE_LAUNCHED && part->runs)
@@ -197,7 +212,7 @@ static unsigned run_of(const struct job_record *record, const struct part *part)
     return record->phase == GEN_PHASE_STOPPING ? RUN_STOP : RUN_KILL;
 }
 
-static void fill(const struct state *state, const struct book *book, const struct job_record *record,
+static void fill(const struct state *state, const struct book *book, const struct job_record *record, const char *node,
                  const struct part *part, struct assignment *to)
 {
     const struct job *job = &record->job;
@@ -218,6 +233,8 @@ static void fill(const struct state *state, const struct book *book, const struc
     if (to->run == RUN_START)
         fill_epochs(job, &to->epochs);
     fill_purge(state, book, record, part, to);
+    if (part->runs)
+        fill_scrub(state, record, node, to);
 }
 
 /* What is not listed is ended there: jobs of which only objects are to be deleted must not crowd out one that lives. */
@@ -228,7 +245,7 @@ static void list_jobs(const struct state *state, const struct book *book, const 
         struct part part = part_of(state, record, node);
         bool left = part.purges || part.leaves;
         if ((part.lives && !leftovers) || (left && !part.lives && leftovers))
-            fill(state, book, record, &part, codec_list_add(&assignment_codec, &to->jobs));
+            fill(state, book, record, node, &part, codec_list_add(&assignment_codec, &to->jobs));
     }
 }
 

@@ -108,6 +108,7 @@ static void judge_job(struct judging *judging, const struct job_record *record)
     switch (record->phase) {
     case GEN_PHASE_LAUNCHED:
         judge_running(judging, record, track);
+        judge_scrub(judging, record);
         break;
     case GEN_PHASE_STOPPING:
         judge_stopping(judging, record, track);

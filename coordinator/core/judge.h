@@ -268,6 +268,7 @@ void judge_coloured(struct judging *judging, const struct job_record *record, co
 void judge_cut(struct judging *judging, const struct job_record *record, struct track *track, const struct gen_scan *scan);
 void judge_store(struct judging *judging, const struct job_record *record, struct track *track);
 void judge_purge(struct judging *judging, const struct job_record *record);
+void judge_scrub(struct judging *judging, const struct job_record *record);
 /* judge_keep.c: grace and holds that are over; of ended jobs, too */
 bool keep_waits(const struct job_record *record);
 void judge_keep(struct judging *judging, const struct job_record *record);

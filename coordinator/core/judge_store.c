@@ -165,3 +165,33 @@ void judge_purge(struct judging *judging, const struct job_record *record)
         TEXT(done->text, "%s", record->purge.items[i]);
     }
 }
+
+/* ---- what was found out by reading it ---- */
+
+static void add_damaged(struct judging *judging, const struct job_record *record, const char *node, const struct scrub_report *scrub)
+{
+    struct command *corrupt = judge_add(judging, CMD_CKPT_CORRUPT, record);
+    corrupt->cut = scrub->cut;
+    corrupt->event.kind = EVENT_CORRUPT;
+    corrupt->event.rank = -1;
+    text_copy(corrupt->event.node, sizeof corrupt->event.node, node);
+    TEXT(corrupt->event.text, "%s read it in the store: %s", node, scrub->detail);
+}
+
+/* One that ranks are just being restored from is judged by what they find. */
+void judge_scrub(struct judging *judging, const struct job_record *record)
+{
+    const struct book *book = judging->book;
+    for (size_t n = 0; n < book->entries.count; n++) {
+        const char *node = book->entries.items[n].node;
+        const struct gen_report *report = book_report(book, node, record->job.uid);
+        for (size_t i = 0; report != NULL && i < report->scrubs.count; i++) {
+            const struct scrub_report *scrub = &report->scrubs.items[i];
+            const struct ckpt *ckpt = job_ckpt(&record->job, scrub->cut);
+            if (scrub->damaged && ckpt != NULL && ckpt->state == TIDE_CKPT_COMMITTED && !job_restoring_from(record, scrub->cut)) {
+                add_damaged(judging, record, node, scrub);
+                return; /* one at a time: the next is seen when this one is known */
+            }
+        }
+    }
+}

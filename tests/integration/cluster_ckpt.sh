@@ -60,17 +60,17 @@ tide ckpt save rot --wait >/dev/null
 NEWER=$(newest rot)
 UID_OF=$(cluster_job rot .job.uid)
 
-# Damage the middle of a pack of the newer checkpoint: that is data, not a manifest.
+# Damage the middle of a pack of that checkpoint: that is data, not a manifest.
 damage()
 {
     local object size
-    object=$(find "$CLUSTER_DIR/store" -type f -path "*$UID_OF/$NEWER-*.pk" -print -quit)
-    [ -n "$object" ] || { echo "no object of $NEWER found"; find "$CLUSTER_DIR/store" -type f; return 1; }
+    object=$(find "$CLUSTER_DIR/store" -type f -path "*$UID_OF/$1-*.pk" -print -quit)
+    [ -n "$object" ] || { echo "no object of $1 found"; find "$CLUSTER_DIR/store" -type f; return 1; }
     size=$(stat -c %s "$object")
     chmod u+w "$object"
     printf '\xff\x00\xff\x00' | dd of="$object" bs=1 seek=$((size / 2)) conv=notrunc status=none
 }
-expect "an object of the newest checkpoint can be damaged" damage
+expect "an object of the newest checkpoint can be damaged" damage "$NEWER"
 expect "ckpt verify finds it" scenario_status_is 9 tide ckpt verify "rot/$NEWER"
 cluster_node_kill 1
 cluster_node_kill 2
@@ -79,6 +79,25 @@ expect "the damage is found at the restart" wait_for 60 "the checkpoint to be ca
     cluster_job_is rot ".job.ckpts[] | select(.cut == $NEWER) | .state == \"corrupt\""
 expect "the older one is used" wait_for 60 "the restart from $OLDER" cluster_job_is rot ".job.restore_cut == $OLDER and .job.all_stepped"
 expect "and it is said" says corrupt tide job events rot
+
+# One that nobody restores is read all the same, from time to time.
+GENERATION=$(cluster_job rot .job.generation)
+for node in 1 2; do
+    cluster_agent_kill "$node"
+    cluster_agent_start "$node" --slots 4 --scrub-every 1 --scrub-rate 1G
+done
+job_trains rot
+tide ckpt save rot --wait >/dev/null
+NEWEST=$(newest rot)
+expect "it is read while it is whole" wait_for 60 "the agent to have read it" \
+    grep -qh "checkpoint $NEWEST is whole in the store" "$CLUSTER_DIR/n1.log" "$CLUSTER_DIR/n2.log"
+damage "$NEWEST"
+expect "damage is found without a restart" wait_for 60 "the checkpoint to be called corrupt" \
+    cluster_job_is rot ".job.ckpts[] | select(.cut == $NEWEST) | .state == \"corrupt\""
+expect "node and object are named" cluster_job_is rot \
+    "[.job.events[] | select(.kind == \"corrupt\" and .cut == $NEWEST) | .text] | any(test(\"n[12] read it in the store: .* in object c/.*$UID_OF/$NEWEST-\"))"
+expect "the older one is left alone" cluster_job_is rot ".job.ckpts[] | select(.cut == $OLDER) | .state == \"committed\""
+expect "and training goes on as if nothing had been" equal "$(cluster_job rot .job.generation)" "$GENERATION"
 job_let_end rot
 expect "the job succeeds" job_succeeds rot
 expect "its ranks computed what they would have alone" equal "$(job_hashes rot)" "$(pulse_hashes 2 --steps "$ENDS_AT")"

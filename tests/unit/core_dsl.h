@@ -64,6 +64,7 @@ struct fake {
     bool store_hangs;         /* what it is told to store comes to nothing, neither good nor bad */
     struct health_fact fact;   /* of its health; state healthy: there is none */
     const char *boot;          /* NULL: nobody looks */
+    uint64_t damaged;          /* a checkpoint that it read in the store, of whatever job; 0: none */
 };
 
 /* What a rank number does, in every job; set by the story. */
@@ -446,6 +447,12 @@ static inline void fake_report_job(struct world *w, struct fake *fake, struct fa
         strlist_add(&to->purged, job->order.purge.items[i]);
     for (size_t i = 0; i < job->order.leave.count && !fake->writes; i++)
         strlist_add(&to->left, job->order.leave.items[i]);
+    for (size_t i = 0; i < job->order.scrub.count; i++) {
+        struct scrub_report *scrub = codec_list_add(&scrub_report_codec, &to->scrubs);
+        scrub->cut = job->order.scrub.items[i].cut;
+        scrub->damaged = scrub->cut == fake->damaged;
+        TEXT_SET(scrub->detail, scrub->damaged ? "chunk 5 in object c/x" : "");
+    }
 }
 
 static inline enum tide_status fake_beat(struct world *w, struct fake *fake, bool *ret_changed)

@@ -1,0 +1,220 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "agent/rpc/scrub.h"
+
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "ckpt/base/clock.h"
+#include "ckpt/base/mem.h"
+#include "ckpt/stage/stage.h"
+
+#define NAP_NS (100 * NS_PER_MS) /* after so long at most it sees that it shall end, or rest */
+#define SPANS 1u                 /* read at a time: others want the store, too */
+#define IDLE_IO (3 << 13)        /* IOPRIO_CLASS_IDLE, of linux/ioprio.h */
+
+struct scrub {
+    uv_async_t ended;
+    uint64_t bytes_per_s;
+    void (*done)(void *context, const struct agent_event *event);
+    void *context;
+    pthread_t thread;
+    bool running;
+    atomic_int stop, rests;
+    atomic_int over; /* the thread uses nothing of this any more */
+    pthread_mutex_t lock;
+    bool closed; /* under the lock: the loop may be no more */
+    /* What the thread works with, from scrub_start until it has ended. */
+    char store[TIDE_PATH_MAX + 1];
+    struct scrub_order order;
+    struct agent_event event;
+    uint64_t due_ns; /* the bytes that come next */
+    char fault[TIDE_TEXT_MAX + 1];
+};
+
+/* ---- on its thread ---- */
+
+static void nap(uint64_t ns)
+{
+    struct timespec time = {.tv_sec = (time_t)(ns / NS_PER_S), .tv_nsec = (long)(ns % NS_PER_S)};
+    nanosleep(&time, NULL);
+}
+
+/* What it missed while it rested is not made up for. */
+static void pace(void *context, uint64_t bytes)
+{
+    struct scrub *scrub = context;
+    scrub->event.raw_bytes += bytes;
+    for (;;) {
+        uint64_t now_ns = clock_mono_ns();
+        bool rests = atomic_load(&scrub->rests) != 0;
+        if (atomic_load(&scrub->stop) || (!rests && now_ns >= scrub->due_ns))
+            break;
+        uint64_t left_ns = scrub->due_ns > now_ns ? scrub->due_ns - now_ns : NAP_NS;
+        nap(left_ns < NAP_NS ? left_ns : NAP_NS);
+    }
+    uint64_t now_ns = clock_mono_ns();
+    scrub->due_ns = (scrub->due_ns > now_ns - NAP_NS ? scrub->due_ns : now_ns) + bytes * NS_PER_S / scrub->bytes_per_s;
+}
+
+static void first_fault(void *context, const char *text)
+{
+    struct scrub *scrub = context;
+    if (scrub->fault[0] == '\0')
+        text_copy(scrub->fault, sizeof scrub->fault, text);
+}
+
+static int seen_enough(void *context)
+{
+    const struct scrub *scrub = context;
+    return atomic_load(&scrub->stop) || scrub->fault[0] != '\0';
+}
+
+/* CORRUPT: it can be told that something is wrong. */
+static enum tide_status look(struct scrub *scrub, struct store *store, struct err *err)
+{
+    const struct stage_watch watch = {.say = first_fault, .progress = pace, .enough = seen_enough, .spans = SPANS, .context = scrub};
+    struct stage_verdict verdict = {0};
+    struct err why = {0};
+    scrub->fault[0] = '\0';
+    scrub->event.raw_bytes = 0;
+    enum tide_status status =
+        stage_check_watched(store, scrub->order.manifest_key, scrub->order.manifest, &watch, &verdict, &why);
+    if (status != TIDE_OK)
+        status = err_set(err, status == TIDE_E_NOT_FOUND || status == TIDE_E_VERSION ? TIDE_E_CORRUPT : status, "%s", why.text);
+    else if (verdict.bad > 0)
+        status = err_set(err, verdict.damaged > 0 ? TIDE_E_CORRUPT : TIDE_E_UNAVAILABLE, "%s", scrub->fault);
+    if (status == TIDE_OK && atomic_load(&scrub->stop))
+        status = err_set(err, TIDE_E_UNAVAILABLE, "this agent ends");
+    /* A file system that is not mounted holds nothing at all. */
+    if (status == TIDE_E_CORRUPT && !stage_holds_job(store, scrub->order.manifest_key))
+        status = err_set(err, TIDE_E_UNAVAILABLE, "the store holds nothing of the job: is it mounted on this host?");
+    return status;
+}
+
+static enum tide_status look_twice(struct scrub *scrub, struct err *err)
+{
+    struct store *store = NULL;
+    enum tide_status status = store_open(scrub->store, &store, err);
+    if (status != TIDE_OK)
+        return status;
+    status = look(scrub, store, err);
+    if (status == TIDE_E_CORRUPT) /* it may have been the way here */
+        status = look(scrub, store, err);
+    store_close(store);
+    return status;
+}
+
+static void *run(void *argument)
+{
+    struct scrub *scrub = argument;
+    struct err err = {0};
+    const struct sched_param lowest = {0};
+    /* Threads that it makes, the store's, are the same. Where it is refused it is only less polite. */
+    (void)pthread_setschedparam(pthread_self(), SCHED_IDLE, &lowest);
+    (void)syscall(SYS_ioprio_set, 1, 0, IDLE_IO);
+    scrub->due_ns = clock_mono_ns();
+    scrub->event.status = look_twice(scrub, &err);
+    if (scrub->event.status != TIDE_OK)
+        text_copy(scrub->event.text, sizeof scrub->event.text, err.text);
+    pthread_mutex_lock(&scrub->lock);
+    if (!scrub->closed)
+        uv_async_send(&scrub->ended);
+    pthread_mutex_unlock(&scrub->lock);
+    atomic_store(&scrub->over, 1);
+    return NULL;
+}
+
+/* ---- on the loop's thread ---- */
+
+static void on_ended(uv_async_t *async)
+{
+    struct scrub *scrub = async->data;
+    if (!scrub->running)
+        return;
+    pthread_join(scrub->thread, NULL);
+    scrub->running = false;
+    scrub->done(scrub->context, &scrub->event);
+}
+
+struct scrub *scrub_create(uv_loop_t *loop, uint64_t bytes_per_s, void (*done)(void *context, const struct agent_event *event),
+                           void *context)
+{
+    struct scrub *scrub = mem_alloc(sizeof *scrub);
+    scrub->bytes_per_s = bytes_per_s;
+    scrub->done = done;
+    scrub->context = context;
+    scrub->ended.data = scrub;
+    atomic_store(&scrub->over, 1);
+    pthread_mutex_init(&scrub->lock, NULL);
+    uv_async_init(loop, &scrub->ended, on_ended);
+    return scrub;
+}
+
+/* Signals are for the loop's thread. */
+static int start_thread(struct scrub *scrub)
+{
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int failed = pthread_create(&scrub->thread, NULL, run, scrub);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return failed;
+}
+
+/* Where there is no thread to be had it is tried again like a store that cannot be reached. */
+static void refuse(struct scrub *scrub)
+{
+    scrub->event.status = TIDE_E_NOMEM;
+    text_copy(scrub->event.text, sizeof scrub->event.text, "there is no thread to read it with");
+    scrub->done(scrub->context, &scrub->event);
+}
+
+void scrub_start(struct scrub *scrub, const struct agent_action *action)
+{
+    const struct assignment *order = action->order;
+    scrub->event = (struct agent_event){.kind = EV_SCRUBBED, .cut = action->cut};
+    text_copy(scrub->event.uid, sizeof scrub->event.uid, action->uid);
+    text_copy(scrub->store, sizeof scrub->store, order->store);
+    for (size_t i = 0; i < order->scrub.count; i++)
+        if (order->scrub.items[i].cut == action->cut)
+            scrub->order = order->scrub.items[i];
+    atomic_store(&scrub->over, 0);
+    scrub->running = start_thread(scrub) == 0;
+    if (!scrub->running) {
+        atomic_store(&scrub->over, 1);
+        refuse(scrub);
+    }
+}
+
+void scrub_rest(struct scrub *scrub, bool rests)
+{
+    atomic_store(&scrub->rests, rests);
+}
+
+void scrub_close(struct scrub *scrub)
+{
+    if (scrub == NULL)
+        return;
+    atomic_store(&scrub->stop, 1);
+    pthread_mutex_lock(&scrub->lock);
+    scrub->closed = true;
+    pthread_mutex_unlock(&scrub->lock);
+}
+
+bool scrub_free(struct scrub *scrub)
+{
+    if (scrub == NULL)
+        return true;
+    if (!atomic_load(&scrub->over))
+        return false;
+    if (scrub->running)
+        pthread_join(scrub->thread, NULL);
+    pthread_mutex_destroy(&scrub->lock);
+    mem_free(scrub);
+    return true;
+}

@@ -1,0 +1,188 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "agent/rpc/scrub.h"
+#include "ckpt/base/clock.h"
+#include "tests/unit/slots.h"
+
+/* A checkpoint in a directory is read as an agent does it while nobody waits. */
+
+#define FAST (UINT64_C(1) << 40)
+#define MS_MAX 20000u
+#define CUT 4u
+
+static uv_loop_t loop;
+static struct scrub *scrub;
+static struct agent_event answer;
+static unsigned answers;
+static char *root, *arena;
+static struct assignment order;
+
+static void on_done(void *context, const struct agent_event *event)
+{
+    (void)context;
+    answer = *event;
+    answers++;
+}
+
+static void stored(void)
+{
+    struct err err = {0};
+    struct store *store = NULL;
+    struct stage_shard shard;
+    struct cut_order commit = {.cut = CUT, .generation = 3, .step = 50};
+    const struct test_region regions[] = {{"noise", 3 << 20}};
+    char hex[DIGEST_HEX_CHARS + 1], key[TIDE_PATH_MAX + 1], digest[DIGEST_HEX_CHARS + 1];
+    test_record(arena, 0, 0, CUT, regions, 1, 1);
+    assert_int_equal(store_open(root, &store, &err), TIDE_OK);
+    assert_int_equal(stage_sum(arena, 0, 0, TEST_UID, CUT, hex, &err), TIDE_OK);
+    assert_int_equal(stage_store(store, arena, 0, 0, "job", TEST_UID, CUT, &shard, &err), TIDE_OK);
+    struct shard_ref *ref = codec_list_add(&shard_ref_codec, &commit.shards);
+    *ref = (struct shard_ref){.raw_bytes = shard.raw_bytes, .stored_bytes = shard.stored_bytes};
+    text_copy(ref->key, sizeof ref->key, shard.key);
+    text_copy(ref->digest, sizeof ref->digest, shard.digest);
+    assert_int_equal(stage_commit(store, "job", TEST_UID, &commit, key, digest, &err), TIDE_OK);
+    codec_release(&cut_order_codec, &commit);
+    store_close(store);
+    struct scrub_order *listed = codec_list_add(&scrub_order_codec, &order.scrub);
+    listed->cut = CUT;
+    text_copy(listed->manifest_key, sizeof listed->manifest_key, key);
+    text_copy(listed->manifest, sizeof listed->manifest, digest);
+    text_copy(order.store, sizeof order.store, root);
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    root = test_dir();
+    arena = test_dir();
+    answers = 0;
+    uv_loop_init(&loop);
+    stored();
+    scrub = scrub_create(&loop, FAST, on_done, NULL);
+    return 0;
+}
+
+static void close_rest(uv_handle_t *handle, void *context)
+{
+    (void)context;
+    if (!uv_is_closing(handle))
+        uv_close(handle, NULL);
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    scrub_close(scrub);
+    uv_walk(&loop, close_rest, NULL);
+    uv_run(&loop, UV_RUN_DEFAULT);
+    assert_int_equal(uv_loop_close(&loop), 0);
+    for (unsigned ms = 0; !scrub_free(scrub) && ms < MS_MAX; ms += 10)
+        usleep(10000); /* what it had begun */
+    codec_release(&assignment_codec, &order);
+    order = (struct assignment){0};
+    test_dir_remove(root);
+    test_dir_remove(arena);
+    return 0;
+}
+
+static void begin(void)
+{
+    const struct agent_action action = {.kind = ACT_SCRUB, .uid = TEST_UID, .cut = CUT, .order = &order};
+    scrub_start(scrub, &action);
+}
+
+/* Nonzero: there is an answer. */
+static unsigned waits(unsigned most_ms)
+{
+    unsigned before = answers;
+    for (unsigned ms = 0; answers == before && ms < most_ms; ms++) {
+        uv_run(&loop, UV_RUN_NOWAIT);
+        usleep(1000);
+    }
+    return answers - before;
+}
+
+static void flip_a_pack(void)
+{
+    struct err err = {0};
+    struct store *store = NULL;
+    struct strlist keys = {0};
+    char path[2048];
+    assert_int_equal(store_open(root, &store, &err), TIDE_OK);
+    assert_int_equal(store_list(store, "c/", &keys, &err), TIDE_OK);
+    assert_int_equal(keys.count, 1);
+    snprintf(path, sizeof path, "%s/%s", root, keys.items[0]);
+    assert_int_equal(chmod(path, 0600), 0);
+    test_flip(path, 1 << 20, 1);
+    strlist_release(&keys);
+    store_close(store);
+}
+
+static void what_is_whole_and_what_is_not(void **state)
+{
+    (void)state;
+    begin();
+    assert_int_equal(waits(MS_MAX), 1);
+    assert_int_equal(answer.kind, EV_SCRUBBED);
+    assert_int_equal(answer.status, TIDE_OK);
+    assert_int_equal(answer.cut, CUT);
+    assert_int_equal(answer.raw_bytes, 3 << 20);
+    flip_a_pack();
+    begin();
+    assert_int_equal(waits(MS_MAX), 1);
+    assert_int_equal(answer.status, TIDE_E_CORRUPT);
+    assert_non_null(strstr(answer.text, "chunk 1 of rank 0 in object c/"));
+}
+
+static void a_directory_that_is_not_mounted_holds_no_damage(void **state)
+{
+    (void)state;
+    char away[TIDE_PATH_MAX + 8];
+    struct err err = {0};
+    snprintf(away, sizeof away, "%s.away", root);
+    assert_int_equal(rename(root, away), 0);
+    begin(); /* it makes the directory, as a mount point would be there */
+    assert_int_equal(waits(MS_MAX), 1);
+    assert_int_equal(answer.status, TIDE_E_UNAVAILABLE);
+    assert_non_null(strstr(answer.text, "is it mounted"));
+    assert_int_equal(fsx_remove_tree(root, &err), TIDE_OK);
+    assert_int_equal(rename(away, root), 0);
+}
+
+static void it_rests_while_others_use_the_store(void **state)
+{
+    (void)state;
+    scrub_rest(scrub, true);
+    begin();
+    assert_int_equal(waits(300), 0);
+    scrub_rest(scrub, false);
+    assert_int_equal(waits(MS_MAX), 1);
+    assert_int_equal(answer.status, TIDE_OK);
+}
+
+static void an_agent_that_ends_does_not_wait_for_it(void **state)
+{
+    (void)state;
+    scrub_rest(scrub, true);
+    begin(); /* the rest is done by teardown */
+}
+
+int main(void)
+{
+#define CASE(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
+    const struct CMUnitTest tests[] = {
+        CASE(what_is_whole_and_what_is_not),
+        CASE(a_directory_that_is_not_mounted_holds_no_damage),
+        CASE(it_rests_while_others_use_the_store),
+        CASE(an_agent_that_ends_does_not_wait_for_it),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
