@@ -328,19 +328,45 @@ enum tide_status cert_check(const char *cert_pem, const char *key_pem, const cha
     return status;
 }
 
+enum tide_status cert_pin_of(struct x509_st *cert, char ret_pin[SHA256_HEX_CHARS + 1], struct err *err)
+{
+    unsigned char *der = NULL;
+    int n = i2d_X509_PUBKEY(X509_get_X509_PUBKEY(cert), &der);
+    if (n <= 0)
+        return err_set(err, TIDE_E_INVALID, "the certificate has no key");
+    sha256_hex(der, (size_t)n, ret_pin);
+    OPENSSL_free(der);
+    return TIDE_OK;
+}
+
 enum tide_status cert_pin(const char *pem, char ret_pin[SHA256_HEX_CHARS + 1], char **ret_pem, struct err *err)
 {
     X509 *cert = cert_read(pem);
-    unsigned char *der = NULL;
-    int n = cert ? i2d_X509_PUBKEY(X509_get_X509_PUBKEY(cert), &der) : -1;
-    if (n <= 0) {
-        X509_free(cert);
+    if (cert == NULL)
         return err_set(err, TIDE_E_INVALID, "that is not a certificate in PEM");
-    }
-    sha256_hex(der, (size_t)n, ret_pin);
-    OPENSSL_free(der);
-    if (ret_pem != NULL)
+    enum tide_status status = cert_pin_of(cert, ret_pin, err);
+    if (status == TIDE_OK && ret_pem != NULL)
         *ret_pem = cert_text(cert);
     X509_free(cert);
-    return TIDE_OK;
+    return status;
+}
+
+enum tide_status cert_self(char **key_pem, char **ret_cert_pem, struct err *err)
+{
+    EVP_PKEY *key = *key_pem != NULL ? key_read(*key_pem) : EVP_EC_gen("P-256");
+    X509 *cert = X509_new();
+    enum tide_status status = TIDE_OK;
+    if (key == NULL && *key_pem != NULL)
+        status = err_set(err, TIDE_E_INVALID, "that is not a key in PEM without a passphrase");
+    else if (key == NULL || cert == NULL || !set_basics(cert, key, "tidemark agent", CERT_DAYS_MACHINE) ||
+             X509_set_issuer_name(cert, X509_get_subject_name(cert)) != 1 || X509_sign(cert, key, EVP_sha256()) <= 0)
+        status = failed(err, "no certificate could be made");
+    if (status == TIDE_OK) {
+        *ret_cert_pem = cert_text(cert);
+        if (*key_pem == NULL)
+            *key_pem = key_text(key);
+    }
+    X509_free(cert);
+    EVP_PKEY_free(key);
+    return status;
 }

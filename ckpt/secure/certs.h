@@ -44,4 +44,10 @@ MUST_USE enum tide_status cert_check(const char *cert_pem, const char *key_pem, 
  * PEM: whoever has checked the pin trusts this one and not what came behind it. ret_pem may be NULL. Errors: INVALID. */
 MUST_USE enum tide_status cert_pin(const char *pem, char ret_pin[SHA256_HEX_CHARS + 1], char **ret_pem, struct err *err);
 
+MUST_USE enum tide_status cert_pin_of(struct x509_st *cert, char ret_pin[SHA256_HEX_CHARS + 1], struct err *err);
+
+/* A certificate that a key signs for itself, with nothing in it that counts. *key_pem NULL: a new key is made. Errors: INVALID (no key in
+ * PEM), IO. */
+MUST_USE enum tide_status cert_self(char **key_pem, char **ret_cert_pem, struct err *err);
+
 #endif

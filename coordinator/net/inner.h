@@ -5,6 +5,7 @@
 #include <openssl/ssl.h>
 
 #include "ckpt/base/rng.h"
+#include "ckpt/secure/tls.h"
 #include "ckpt/wire/identity.h"
 #include "coordinator/net/address.h"
 #include "coordinator/net/frame.h"
@@ -144,13 +145,7 @@ bool greet_same_epoch(struct link *link);
 bool greet_admits(const struct net *net, uint64_t id);
 
 /* tls.c */
-MUST_USE enum tide_status tls_open(const struct net_options *options, SSL_CTX **ret_tls, struct err *err);
-SSL *tls_begin(SSL_CTX *tls, int fd, bool dialled);
-enum io { IO_DONE, IO_AGAIN, IO_AGAIN_WRITE, IO_END, IO_FAILED };
-enum io tls_shake(SSL *ssl, char ret_why[TIDE_TEXT_MAX + 1]);
-enum io tls_read(SSL *ssl, void *to, size_t room, size_t *ret_bytes, char ret_why[TIDE_TEXT_MAX + 1]);
-enum io tls_write(SSL *ssl, const void *from, size_t bytes, size_t *ret_bytes, char ret_why[TIDE_TEXT_MAX + 1]);
-/* The name in the other side's certificate. Errors: INVALID. */
-MUST_USE enum tide_status tls_name(SSL *ssl, struct cert_name *ret_name, struct err *err);
+/* Our own certificate, and the CA of the others'. */
+MUST_USE enum tide_status net_tls_open(const struct net_options *options, SSL_CTX **ret_tls, struct err *err);
 
 #endif

@@ -340,7 +340,7 @@ enum tide_status net_open(const struct net_options *options, struct net **ret_ne
     net->rng.state = rng_entropy();
     net->epoch = EPOCH_UNKNOWN;
     if (options->ca != NULL)
-        status = tls_open(options, &net->tls, err);
+        status = net_tls_open(options, &net->tls, err);
     if (status == TIDE_OK)
         status = accept_open(net, options->listen, err);
     if (status != TIDE_OK) {
