@@ -194,6 +194,7 @@ void agent_heartbeat(struct agent_core *core, uint64_t now_ns, struct heartbeat 
     text_copy(ret_heartbeat->uid, sizeof ret_heartbeat->uid, core->identity.uid);
     text_copy(ret_heartbeat->incarnation, sizeof ret_heartbeat->incarnation, core->identity.incarnation);
     ret_heartbeat->sequence = ++core->sequence;
+    ret_heartbeat->format = NODE_FORMAT;
     report_health(core, &ret_heartbeat->health);
     /* What the leader has asked for goes first: the remains of old jobs must not crowd it out. */
     for (int assigned = 1; assigned >= 0; assigned--)

@@ -12,11 +12,14 @@
 #include "ckpt/base/fsx.h"
 #include "ckpt/base/log.h"
 #include "ckpt/base/mem.h"
+#include "ckpt/format/manifest.h"
 #include "ckpt/stage/stage.h"
 #include "ckpt/stage/survey.h"
 
 #define STORES_MAX 16u
 #define ARENA_MODE 0755
+
+_Static_assert(FORMAT_VERSION >= NODE_FORMAT, "what is told to be read is");
 
 /* One action with copies of all it needs: the order it came from may change meanwhile. */
 struct item {
@@ -30,6 +33,7 @@ struct item {
     char store[TIDE_PATH_MAX + 1];
     char manifest_key[TIDE_PATH_MAX + 1], manifest[DIGEST_HEX_CHARS + 1];
     struct cut_order order; /* COMMIT only */
+    bool share;               /* STORE only: with other ranks of this node */
     struct orphan_rule sweep; /* PURGE of cut 0 only */
     uint64_t *live, *over;    /* … its lists */
     struct agent_held *held;
@@ -185,8 +189,8 @@ static enum tide_status do_store(struct item *item, struct store *store, struct 
 {
     struct agent_event *event = &item->event;
     struct stage_shard shard;
-    enum tide_status status =
-        stage_store(store, item->arena, event->rank, event->slot, item->job, event->uid, event->cut, &shard, err);
+    enum tide_status status = (item->share ? stage_store_shared : stage_store)(store, item->arena, event->rank, event->slot, item->job,
+                                                                               event->uid, event->cut, &shard, err);
     if (status != TIDE_OK)
         return status;
     text_copy(event->key, sizeof event->key, shard.key);
@@ -454,6 +458,7 @@ static void take_order(struct item *item, const struct agent_action *action)
     text_copy(item->store, sizeof item->store, elsewhere ? order->restore_store : order->store);
     text_copy(item->manifest_key, sizeof item->manifest_key, order->restore_manifest_key);
     text_copy(item->manifest, sizeof item->manifest, order->restore_manifest);
+    item->share = order->share;
     if (item->kind == ACT_COMMIT)
         codec_copy(&cut_order_codec, action->stored, &item->order);
     if (item->kind != ACT_PURGE || item->event.cut != 0)

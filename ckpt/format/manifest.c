@@ -112,10 +112,20 @@ static enum tide_status wrong(struct err *err, const char *noun, const char *wha
 
 #define PLANES_SINCE 2u
 #define REFERENCES_SINCE 3u
-#define PARTS_SINCE 4u /* kinds of regions */
+#define PARTS_SINCE 4u  /* kinds of regions */
+#define SHARED_SINCE 4u /* packs of other ranks */
+
+static int is_shared(const struct rank_manifest *m, const char *key)
+{
+    struct pack_name name;
+    return key_pack_parse(key, m->job, m->uid, &name) == 0 && name.cut == m->cut && name.rank != m->rank;
+}
 
 uint32_t rank_manifest_version(const struct rank_manifest *m)
 {
+    for (size_t i = 0; i < m->packs.count; i++)
+        if (is_shared(m, m->packs.items[i].key))
+            return SHARED_SINCE;
     for (size_t i = 0; i < m->regions.count; i++)
         if (m->regions.items[i].kind != REGION_OWN)
             return PARTS_SINCE;
@@ -198,14 +208,17 @@ static enum tide_status check_chunk(const struct rank_manifest *m, uint64_t inde
     return TIDE_OK;
 }
 
-/* Its own are numbered, and named by their content since version 3; since then, too, those of earlier cuts may be there. */
+/* Its own are numbered, and named by their content since version 3; since then, too, those of earlier cuts may be there, and since
+ * version 4 those that other ranks wrote in the same cut. */
 static int pack_fits(const struct rank_manifest *m, const struct pack_name *name, uint64_t bytes, uint64_t *own)
 {
     if (bytes > FORMAT_PACK_BYTES_MAX)
         return 0;
     if (name->cut != m->cut)
         return m->version >= REFERENCES_SINCE && name->cut < m->cut;
-    return name->generation == m->generation && name->rank == m->rank && name->seq == (*own)++ &&
+    if (name->rank != m->rank)
+        return m->version >= SHARED_SINCE && name->rank < m->world_size && name->generation == m->generation && name->content[0] != '\0';
+    return name->generation == m->generation && name->seq == (*own)++ &&
            (name->content[0] != '\0') == (m->version >= REFERENCES_SINCE);
 }
 

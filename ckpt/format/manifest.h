@@ -47,7 +47,7 @@ struct rank_manifest {
     uint64_t data_bytes;
     uint32_t chunk_bytes;
     char root[DIGEST_HEX_CHARS + 1]; /* of the slot, as its .sum file has it */
-    LIST_OF(struct pack_entry) packs; /* its own, in order, and those of earlier cuts that it refers to */
+    LIST_OF(struct pack_entry) packs; /* its own, in order, and those of earlier cuts or other ranks that it refers to */
     struct strlist chunks; /* chunk_print, in order */
 };
 

@@ -40,6 +40,10 @@ struct stage_shard {
 MUST_USE enum tide_status stage_store(struct store *store, const char *arena, uint32_t rank, uint32_t slot, const char *job,
                                       const char *job_uid, uint64_t cut, struct stage_shard *ret_shard, struct err *err);
 
+/* The same, for a rank that may refer to what others, which this process stores at the same time, write of this cut (shared.h). */
+MUST_USE enum tide_status stage_store_shared(struct store *store, const char *arena, uint32_t rank, uint32_t slot, const char *job,
+                                             const char *job_uid, uint64_t cut, struct stage_shard *ret_shard, struct err *err);
+
 /* Write the manifest of a cut, last: job, cut, generation, step and every shard. ret_key, ret_digest name it. */
 MUST_USE enum tide_status stage_commit(struct store *store, const char *job, const char *job_uid, const struct cut_order *order,
                                        char ret_key[TIDE_PATH_MAX + 1], char ret_digest[DIGEST_HEX_CHARS + 1], struct err *err);

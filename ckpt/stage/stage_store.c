@@ -5,6 +5,7 @@
 #include "ckpt/base/mem.h"
 #include "ckpt/stage/base.h"
 #include "ckpt/stage/shard.h"
+#include "ckpt/stage/shared.h"
 #include "ckpt/stage/stage.h"
 #include "ckpt/stage/upload.h"
 
@@ -19,6 +20,10 @@ struct writer {
     struct upload upload;
     struct base base;
     size_t referred; /* packs of earlier cuts, which stand before its own */
+    size_t own;      /* packs of its own, put so far */
+    struct shared_writer *shared; /* NULL: no chunk is asked of others */
+    struct chunk *chunks;  /* all of the shard, as far as they have a place */
+    unsigned char *theirs; /* nonzero: another writes that one */
     uint32_t pack_used;
     struct digest_run *pack_digest; /* of what is used, taken while it is in the processor's cache */
     size_t region; /* the first that chunks to come have a part of */
@@ -43,7 +48,10 @@ static enum tide_status writer_init(struct writer *w, struct store *store, const
 
 static void writer_release(struct writer *w)
 {
+    shared_leave(w->shared); /* who waits for it goes on */
     codec_release(&rank_manifest_codec, &w->manifest);
+    mem_free(w->chunks);
+    mem_free(w->theirs);
     encoder_free(w->encoder);
     upload_release(&w->upload);
     base_release(&w->base);
@@ -78,12 +86,11 @@ static enum tide_status flush_pack(struct writer *w, struct err *err)
         return TIDE_OK;
     struct cut_name name = rank_manifest_name(&w->manifest);
     char content[DIGEST_HEX_CHARS + 1];
-    uint64_t seq = w->manifest.packs.count - w->referred;
     struct pack_entry *pack = codec_list_add(&pack_entry_codec, &w->manifest.packs);
     digest_hex(digest_run_end(w->pack_digest), content);
     digest_run_restart(w->pack_digest);
     content[PACK_CONTENT_CHARS] = '\0';
-    key_pack(&name, w->manifest.rank, seq, content, pack->key);
+    key_pack(&name, w->manifest.rank, w->own++, content, pack->key);
     pack->bytes = w->pack_used;
     w->stored_bytes += w->pack_used;
     uint32_t bytes = w->pack_used;
@@ -91,13 +98,6 @@ static enum tide_status flush_pack(struct writer *w, struct err *err)
     effort_note(&w->effort, upload_depth(&w->upload), upload_depth_max(&w->upload));
     encoder_effort(w->encoder, w->effort.level);
     return upload_put(&w->upload, pack->key, bytes, err);
-}
-
-static void add_line(struct writer *w, const struct chunk *chunk)
-{
-    char line[CHUNK_TEXT_MAX];
-    chunk_print(chunk, line);
-    strlist_add(&w->manifest.chunks, line);
 }
 
 static enum tide_status encode_into_pack(struct writer *w, uint64_t index, struct err *err)
@@ -116,17 +116,18 @@ static enum tide_status encode_into_pack(struct writer *w, uint64_t index, struc
     encode_chunk(w->encoder, w->raw, raw, &segments, to, &chunk.codec, &chunk.length);
     digest_run_add(w->pack_digest, to, chunk.length);
     w->pack_used += chunk.length;
-    add_line(w, &chunk);
+    w->chunks[index] = chunk;
+    chunk.pack = (uint32_t)w->own;
+    shared_note(w->shared, &chunk);
     return TIDE_OK;
 }
 
 static enum tide_status add_chunk(struct writer *w, uint64_t index, struct err *err)
 {
-    struct chunk there;
-    if (!base_find(&w->base, index, w->sum->chunks[index], &there))
-        return encode_into_pack(w, index, err);
-    add_line(w, &there);
-    return TIDE_OK;
+    if (base_find(&w->base, index, w->sum->chunks[index], &w->chunks[index]))
+        return TIDE_OK;
+    w->theirs[index] = !shared_claim(w->shared, w->sum->chunks[index]);
+    return w->theirs[index] ? TIDE_OK : encode_into_pack(w, index, err);
 }
 
 /* Print a manifest and put it under its key; the digest of its bytes is what refers to it. */
@@ -162,25 +163,98 @@ static int stored_before(struct writer *w, struct stage_shard *shard)
         return 0;
     shard->stored_bytes = bytes;
     for (size_t i = 0; i < there.packs.count; i++)
-        if (key_pack_parse(there.packs.items[i].key, there.job, there.uid, &name) == 0 && name.cut == there.cut)
+        if (key_pack_parse(there.packs.items[i].key, there.job, there.uid, &name) == 0 && name.cut == there.cut && name.rank == there.rank)
             shard->stored_bytes += there.packs.items[i].bytes;
     same = strcmp(there.root, w->manifest.root) == 0;
     codec_release(&rank_manifest_codec, &there);
     return same;
 }
 
-static enum tide_status write_packs(struct writer *w, const char *arena, struct err *err)
+static enum tide_status finish_packs(struct writer *w, struct err *err)
 {
-    enum tide_status status = base_plan(&w->base, w->store, arena, w->sum->chunks, w->sum->chunk_count, &w->manifest, err);
-    w->referred = w->manifest.packs.count;
-    for (uint64_t i = 0; status == TIDE_OK && i < w->sum->chunk_count; i++)
-        status = add_chunk(w, i, err);
-    if (status == TIDE_OK)
-        status = flush_pack(w, err);
+    enum tide_status status = flush_pack(w, err);
     return status == TIDE_OK ? upload_finish(&w->upload, err) : status;
 }
 
-static enum tide_status write_shard(struct writer *w, const char *arena, const char *job, struct stage_shard *ret_shard,
+/* What nobody else has claimed. */
+static enum tide_status write_own(struct writer *w, struct err *err)
+{
+    uint64_t count = w->sum->chunk_count, begin = shared_begin(w->shared, count);
+    enum tide_status status = TIDE_OK;
+    for (uint64_t i = 0; status == TIDE_OK && i < count; i++) {
+        uint64_t index = (begin + i) % count;
+        if (index == 0)
+            w->region = 0;
+        status = add_chunk(w, index, err);
+    }
+    return status == TIDE_OK ? finish_packs(w, err) : status;
+}
+
+/* Index of the pack in the manifest; those of one writer come one after the other. */
+static uint32_t pack_of_other(struct writer *w, const struct pack_entry *pack)
+{
+    struct rank_manifest *m = &w->manifest;
+    for (size_t i = m->packs.count; i-- > w->referred + w->own;)
+        if (strcmp(m->packs.items[i].key, pack->key) == 0)
+            return (uint32_t)i;
+    *(struct pack_entry *)codec_list_add(&pack_entry_codec, &m->packs) = *pack;
+    return (uint32_t)m->packs.count - 1;
+}
+
+/* Where others have put the rest; what they could not is written here after all. */
+static enum tide_status take_theirs(struct writer *w, struct err *err)
+{
+    uint64_t count = w->sum->chunk_count, left = 0;
+    enum tide_status status = TIDE_OK;
+    for (uint64_t i = 0; i < count; i++) {
+        struct pack_entry pack;
+        if (!w->theirs[i])
+            continue;
+        w->theirs[i] = !shared_find(w->shared, w->sum->chunks[i], &w->chunks[i], &pack);
+        left += w->theirs[i];
+        if (!w->theirs[i] && pack.key[0] != '\0')
+            w->chunks[i].pack = pack_of_other(w, &pack);
+    }
+    w->region = 0;
+    for (uint64_t i = 0; left > 0 && status == TIDE_OK && i < count; i++)
+        if (w->theirs[i])
+            status = encode_into_pack(w, i, err);
+    return status == TIDE_OK && left > 0 ? finish_packs(w, err) : status;
+}
+
+static void add_lines(struct writer *w)
+{
+    for (uint64_t i = 0; i < w->sum->chunk_count; i++) {
+        char line[CHUNK_TEXT_MAX];
+        chunk_print(&w->chunks[i], line);
+        strlist_add(&w->manifest.chunks, line);
+    }
+    w->manifest.version = rank_manifest_version(&w->manifest);
+}
+
+static enum tide_status write_packs(struct writer *w, const char *arena, int share, struct err *err)
+{
+    const struct cut_name name = rank_manifest_name(&w->manifest);
+    w->chunks = mem_try_array(w->sum->chunk_count, sizeof *w->chunks);
+    w->theirs = mem_try_alloc(w->sum->chunk_count);
+    if (w->sum->chunk_count > 0 && (w->chunks == NULL || w->theirs == NULL))
+        return err_set(err, TIDE_E_NOMEM, "no memory for a table of %" PRIu64 " chunks", w->sum->chunk_count);
+    enum tide_status status = base_plan(&w->base, w->store, arena, w->sum->chunks, w->sum->chunk_count, &w->manifest, err);
+    if (status != TIDE_OK)
+        return status;
+    w->referred = w->manifest.packs.count;
+    w->shared = share ? shared_join(w->store, &name) : NULL;
+    status = write_own(w, err);
+    if (status != TIDE_OK)
+        return status;
+    shared_publish(w->shared, w->manifest.packs.items + w->referred, w->own);
+    status = take_theirs(w, err);
+    if (status == TIDE_OK)
+        add_lines(w);
+    return status;
+}
+
+static enum tide_status write_shard(struct writer *w, const char *arena, const char *job, int share, struct stage_shard *ret_shard,
                                     struct err *err)
 {
     struct stage_shard shard = {.raw_bytes = w->slot->header->data_bytes};
@@ -189,7 +263,7 @@ static enum tide_status write_shard(struct writer *w, const char *arena, const c
     struct cut_name name = rank_manifest_name(&w->manifest);
     key_rank(&name, w->manifest.rank, shard.key);
     if (!stored_before(w, &shard)) {
-        enum tide_status status = write_packs(w, arena, err);
+        enum tide_status status = write_packs(w, arena, share, err);
         if (status == TIDE_OK)
             status = rank_manifest_check(&w->manifest, err);
         if (status == TIDE_OK)
@@ -204,18 +278,18 @@ static enum tide_status write_shard(struct writer *w, const char *arena, const c
 }
 
 static enum tide_status store_mapped(struct store *store, const struct slot *slot, const struct slot_sum *sum,
-                                     const char *arena, const char *job, struct stage_shard *ret_shard, struct err *err)
+                                     const char *arena, const char *job, int share, struct stage_shard *ret_shard, struct err *err)
 {
     struct writer w;
     enum tide_status status = writer_init(&w, store, slot, sum, err);
     if (status == TIDE_OK)
-        status = write_shard(&w, arena, job, ret_shard, err);
+        status = write_shard(&w, arena, job, share, ret_shard, err);
     writer_release(&w);
     return status;
 }
 
-enum tide_status stage_store(struct store *store, const char *arena, uint32_t rank, uint32_t slot, const char *job,
-                             const char *job_uid, uint64_t cut, struct stage_shard *ret_shard, struct err *err)
+static enum tide_status store_slot(struct store *store, const char *arena, uint32_t rank, uint32_t slot, const char *job,
+                                   const char *job_uid, uint64_t cut, int share, struct stage_shard *ret_shard, struct err *err)
 {
     arena_path path, sum_path;
     struct slot mapped;
@@ -224,11 +298,23 @@ enum tide_status stage_store(struct store *store, const char *arena, uint32_t ra
     slot_sum_path(arena, rank, slot, sum_path);
     enum tide_status status = slot_open(path, sum_path, job_uid, cut, rank, &mapped, &sum, err);
     if (status == TIDE_OK) {
-        status = store_mapped(store, &mapped, &sum, arena, job, ret_shard, err);
+        status = store_mapped(store, &mapped, &sum, arena, job, share, ret_shard, err);
         slot_unmap(&mapped);
         slot_sum_release(&sum);
     }
     return status == TIDE_OK ? TIDE_OK : err_wrap(err, "cannot store rank %u of cut %" PRIu64 " from %s", rank, cut, path);
+}
+
+enum tide_status stage_store(struct store *store, const char *arena, uint32_t rank, uint32_t slot, const char *job,
+                             const char *job_uid, uint64_t cut, struct stage_shard *ret_shard, struct err *err)
+{
+    return store_slot(store, arena, rank, slot, job, job_uid, cut, 0, ret_shard, err);
+}
+
+enum tide_status stage_store_shared(struct store *store, const char *arena, uint32_t rank, uint32_t slot, const char *job,
+                                    const char *job_uid, uint64_t cut, struct stage_shard *ret_shard, struct err *err)
+{
+    return store_slot(store, arena, rank, slot, job, job_uid, cut, 1, ret_shard, err);
 }
 
 /* ---- the manifest ---- */

@@ -187,6 +187,7 @@ static const struct codec_field heartbeat_fields[] = {
     CODEC_TEXT_OF(heartbeat, uid, .required = true),
     CODEC_TEXT_OF(heartbeat, incarnation, .required = true),
     CODEC_FIELD(heartbeat, sequence, CODEC_U64),
+    CODEC_FIELD(heartbeat, format, CODEC_U32),
     CODEC_FIELD(heartbeat, health, CODEC_STRUCT, .of = &health_report_codec),
     CODEC_LIST_OF(heartbeat, jobs, gen_report_codec, NODE_JOBS_MAX),
 };
@@ -265,6 +266,7 @@ static const struct codec_field assignment_fields[] = {
     CODEC_FIELD(assignment, sweep_over, CODEC_STRLIST, .size = TIDE_CKPTS_MAX),
     CODEC_FIELD(assignment, sweep_below, CODEC_U64),
     CODEC_TEXT_OF(assignment, store),
+    CODEC_FIELD(assignment, share, CODEC_BOOL),
     CODEC_LIST_OF(assignment, scrub, scrub_order_codec, TIDE_CKPTS_MAX),
 };
 CODEC_DEFINE(assignment_codec, assignment, "assignment", assignment_fields);

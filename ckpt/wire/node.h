@@ -192,11 +192,14 @@ extern const struct codec rank_report_codec, cut_report_codec, comm_report_codec
     held_report_codec, restore_failure_codec, scrub_report_codec, gen_report_codec;
 extern const char *const rank_state_names[];
 
+#define NODE_FORMAT 4u /* what this version's agents say; the first that knows packs of other ranks */
+
 struct heartbeat {
     char node[TIDE_NAME_MAX + 1];
     char uid[TIDE_UID_CHARS + 1];
     char incarnation[TIDE_UID_CHARS + 1];
     uint64_t sequence; /* grows within an incarnation; an older one is ignored */
+    uint32_t format;   /* the newest of ckpt/format that it reads; 0: one before 4 */
     struct health_report health;
     LIST_OF(struct gen_report) jobs;
 };
@@ -288,6 +291,7 @@ struct assignment {
     struct strlist sweep_live, sweep_over;
     uint64_t sweep_below;
     char store[TIDE_PATH_MAX + 1]; /* resolved: the job's or the cluster's */
+    bool share;                    /* ranks here may refer to each other's packs: every node can read that */
     LIST_OF(struct scrub_order) scrub; /* all that lie there; on one node of the job's only */
 };
 extern const struct codec peer_codec, shard_ref_codec, cut_order_codec, epoch_order_codec, scrub_order_codec, assignment_codec;

@@ -205,6 +205,17 @@ static void fill_scrub(const struct state *state, const struct job_record *recor
     }
 }
 
+/* What one stores any other may have to restore; while agents of two versions are there it is written so that both can. */
+static bool all_read_shared(const struct state *state, const struct book *book)
+{
+    for (size_t i = 0; book != NULL && i < state->nodes.count; i++) {
+        const struct book_entry *entry = book_find(book, state->nodes.items[i].name);
+        if (state->nodes.items[i].state != TIDE_NODE_LOST && (entry == NULL || entry->heartbeat.format < NODE_FORMAT))
+            return false;
+    }
+    return book != NULL;
+}
+
 static unsigned run_of(const struct job_record *record, const struct part *part)
 {
     if (record->phase == GEN_PHASE_LAUNCHED && part->runs)
@@ -233,6 +244,7 @@ static void fill(const struct state *state, const struct book *book, const struc
     if (to->run == RUN_START)
         fill_epochs(job, &to->epochs);
     fill_purge(state, book, record, part, to);
+    to->share = part->holds_store && all_read_shared(state, book);
     if (part->runs)
         fill_scrub(state, record, node, to);
 }

@@ -64,6 +64,7 @@ struct fake {
     bool store_hangs;         /* what it is told to store comes to nothing, neither good nor bad */
     struct health_fact fact;   /* of its health; state healthy: there is none */
     const char *boot;          /* NULL: nobody looks */
+    bool old;                  /* an agent from before there were formats */
     uint64_t damaged;          /* a checkpoint that it read in the store, of whatever job; 0: none */
 };
 
@@ -457,7 +458,7 @@ static inline void fake_report_job(struct world *w, struct fake *fake, struct fa
 
 static inline enum tide_status fake_beat(struct world *w, struct fake *fake, bool *ret_changed)
 {
-    struct heartbeat beat = {.sequence = ++fake->sequence};
+    struct heartbeat beat = {.sequence = ++fake->sequence, .format = fake->old ? 0 : NODE_FORMAT};
     TEXT_SET(beat.node, fake->name);
     TEXT_SET(beat.uid, fake->uid);
     TEXT_SET(beat.incarnation, fake->incarnation);

@@ -461,46 +461,6 @@ static void corrupt_checkpoint_falls_back_to_an_older_one(void **context)
     world_release(&w);
 }
 
-static void damage_that_was_found_by_reading_is_no_restart(void **context)
-{
-    (void)context;
-    struct world w;
-    struct desired desired;
-    start(&w, 2, 2, 0);
-    save(&w);
-    save(&w);
-    /* One node is asked to read both, the other none. */
-    assert_int_equal(desired_build(&w.state, &w.book, "n2", &desired, &w.err), TIDE_OK);
-    assert_int_equal(desired.jobs.items[0].scrub.count, 0);
-    codec_release(&desired_codec, &desired);
-    assert_int_equal(desired_build(&w.state, &w.book, "n1", &desired, &w.err), TIDE_OK);
-    assert_int_equal(desired.jobs.items[0].scrub.count, 2);
-    assert_int_equal(desired.jobs.items[0].scrub.items[1].cut, 2);
-    assert_string_equal(desired.jobs.items[0].scrub.items[1].manifest_key, ckpt_of(&w, "j", 2)->manifest_key);
-    codec_release(&desired_codec, &desired);
-    fake_of(&w, "n1")->damaged = 2;
-    run(&w, 300);
-    assert_int_equal(ckpt_of(&w, "j", 2)->state, TIDE_CKPT_CORRUPT);
-    assert_text(ckpt_of(&w, "j", 2)->reason, "n1 read it in the store: chunk 5 in object c/x");
-    assert_int_equal(event_count(&w, "j", EVENT_CORRUPT), 1);
-    assert_int_equal(job_of(&w, "j")->generation, 1);
-    assert_int_equal(ckpt_of(&w, "j", 1)->state, TIDE_CKPT_COMMITTED);
-    crash(&w, 0);
-    run(&w, 300);
-    assert_int_equal(job_of(&w, "j")->restore_cut, 1);
-    /* Ranks are being restored from it: whether it is any good they find out themselves. */
-    w.ranks[0].stuck_step = true;
-    crash(&w, 0);
-    fake_of(&w, "n1")->damaged = 1;
-    run(&w, 300);
-    assert_int_equal(job_of(&w, "j")->restore_cut, 1);
-    assert_int_equal(ckpt_of(&w, "j", 1)->state, TIDE_CKPT_COMMITTED);
-    w.ranks[0].stuck_step = false;
-    run(&w, 300);
-    assert_int_equal(ckpt_of(&w, "j", 1)->state, TIDE_CKPT_CORRUPT);
-    world_release(&w);
-}
-
 static void memory_that_is_gone_is_no_corruption(void **context)
 {
     (void)context;
@@ -588,7 +548,6 @@ int main(void)
         cmocka_unit_test(rollback_goes_back_and_forgets_what_came_after),
         cmocka_unit_test(rollback_of_a_waiting_or_ended_job),
         cmocka_unit_test(corrupt_checkpoint_falls_back_to_an_older_one),
-        cmocka_unit_test(damage_that_was_found_by_reading_is_no_restart),
         cmocka_unit_test(memory_that_is_gone_is_no_corruption),
         cmocka_unit_test(a_slow_store_is_waited_for_while_shards_arrive),
         cmocka_unit_test(storing_has_a_deadline_and_names_who_is_missing),

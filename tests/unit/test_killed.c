@@ -16,6 +16,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "ckpt/stage/shared.h"
 #include "ckpt/store/store_dir.h"
 #include "tests/bench/measure.h"
 #include "tests/unit/slots.h"
@@ -36,7 +37,8 @@ static struct rng rng;
 static double put_seconds = 0.01, purge_seconds = 0.002; /* what it takes undisturbed, more or less */
 static unsigned killed, done;
 
-/* Every other cut is much like the one before, so that packs are referred to. */
+/* Every other cut is much like the one before, so that packs are referred to; and in every other all ranks hold the same, which is then
+ * stored once. */
 static void record(uint64_t cut)
 {
     struct err err = {0};
@@ -48,7 +50,8 @@ static void record(uint64_t cut)
         slot_path(arena, rank, 0, path);
         assert_int_equal(slot_map(path, 1, &slot, &err), TIDE_OK);
         for (uint32_t i = 0; i < REGIONS; i++)
-            test_fill(slot.data + slot.regions[i].offset, slot.regions[i].bytes, regions[i].name, (i == 2 ? cut / 4 : cut) + rank);
+            test_fill(slot.data + slot.regions[i].offset, slot.regions[i].bytes, regions[i].name,
+                      (i == 2 ? cut / 4 : cut) + (cut % 2 ? rank : 0));
         slot_unmap(&slot);
         assert_int_equal(stage_sum(arena, rank, 0, TEST_UID, cut, hex, &err), TIDE_OK);
     }
@@ -60,12 +63,15 @@ static enum tide_status persist(struct store *store, uint64_t cut, struct err *e
 {
     struct cut_order order = {.cut = cut, .generation = 3, .step = cut * 10};
     char key[TIDE_PATH_MAX + 1], digest[DIGEST_HEX_CHARS + 1];
+    const struct cut_name name = {.job = JOB, .uid = TEST_UID, .cut = cut, .generation = 3};
+    struct shared_writer *present = shared_join(store, &name); /* what the first wrote is known to the second */
     enum tide_status status = TIDE_OK;
     for (uint32_t rank = 0; rank < WORLD && status == TIDE_OK; rank++) {
         struct stage_shard shard = {.raw_bytes = 0};
-        status = stage_store(store, arena, rank, 0, JOB, TEST_UID, cut, &shard, err);
+        status = stage_store_shared(store, arena, rank, 0, JOB, TEST_UID, cut, &shard, err);
         test_add_shard(&order, rank, &shard);
     }
+    shared_leave(present);
     if (status == TIDE_OK)
         status = stage_commit(store, JOB, TEST_UID, &order, key, digest, err);
     codec_release(&cut_order_codec, &order);

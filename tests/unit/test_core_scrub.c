@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "core_dsl.h"
+
+/* What is done about checkpoints that lie in the store, and with what nodes can read there. */
+
+static void start(struct world *w, uint32_t nodes, uint32_t ranks_on, uint32_t spares)
+{
+    world_init(w);
+    world_nodes(w, nodes, 1);
+    assert_int_equal(submit(w, "j", ranks_on, spares, 1), TIDE_OK);
+    run(w, 1000);
+    assert_true(job_of(w, "j")->all_stepped);
+}
+
+static void save(struct world *w)
+{
+    uint64_t cut = job_of(w, "j")->next_cut;
+    assert_int_equal(order(w, CMD_CKPT_REQUEST, "j", 0), TIDE_OK);
+    run(w, 1500);
+    assert_true(ckpt_of(w, "j", cut)->state == TIDE_CKPT_COMMITTED || ckpt_of(w, "j", cut)->state == TIDE_CKPT_SEALED);
+}
+
+static void crash(struct world *w, uint32_t rank)
+{
+    w->ranks[rank].signal = 9;
+    run(w, TICK_MS);
+    w->ranks[rank].signal = 0;
+}
+
+static void damage_that_was_found_by_reading_is_no_restart(void **context)
+{
+    (void)context;
+    struct world w;
+    struct desired desired;
+    start(&w, 2, 2, 0);
+    save(&w);
+    save(&w);
+    /* One node is asked to read both, the other none. */
+    assert_int_equal(desired_build(&w.state, &w.book, "n2", &desired, &w.err), TIDE_OK);
+    assert_int_equal(desired.jobs.items[0].scrub.count, 0);
+    codec_release(&desired_codec, &desired);
+    assert_int_equal(desired_build(&w.state, &w.book, "n1", &desired, &w.err), TIDE_OK);
+    assert_int_equal(desired.jobs.items[0].scrub.count, 2);
+    assert_int_equal(desired.jobs.items[0].scrub.items[1].cut, 2);
+    assert_string_equal(desired.jobs.items[0].scrub.items[1].manifest_key, ckpt_of(&w, "j", 2)->manifest_key);
+    codec_release(&desired_codec, &desired);
+    fake_of(&w, "n1")->damaged = 2;
+    run(&w, 300);
+    assert_int_equal(ckpt_of(&w, "j", 2)->state, TIDE_CKPT_CORRUPT);
+    assert_text(ckpt_of(&w, "j", 2)->reason, "n1 read it in the store: chunk 5 in object c/x");
+    assert_int_equal(event_count(&w, "j", EVENT_CORRUPT), 1);
+    assert_int_equal(job_of(&w, "j")->generation, 1);
+    assert_int_equal(ckpt_of(&w, "j", 1)->state, TIDE_CKPT_COMMITTED);
+    crash(&w, 0);
+    run(&w, 300);
+    assert_int_equal(job_of(&w, "j")->restore_cut, 1);
+    /* Ranks are being restored from it: whether it is any good they find out themselves. */
+    w.ranks[0].stuck_step = true;
+    crash(&w, 0);
+    fake_of(&w, "n1")->damaged = 1;
+    run(&w, 300);
+    assert_int_equal(job_of(&w, "j")->restore_cut, 1);
+    assert_int_equal(ckpt_of(&w, "j", 1)->state, TIDE_CKPT_COMMITTED);
+    w.ranks[0].stuck_step = false;
+    run(&w, 300);
+    assert_int_equal(ckpt_of(&w, "j", 1)->state, TIDE_CKPT_CORRUPT);
+    world_release(&w);
+}
+
+static bool shares(struct world *w, const char *node)
+{
+    struct desired desired;
+    assert_int_equal(desired_build(&w->state, &w->book, node, &desired, &w->err), TIDE_OK);
+    bool share = desired.jobs.items[0].share;
+    codec_release(&desired_codec, &desired);
+    return share;
+}
+
+static void ranks_share_what_every_node_can_read(void **context)
+{
+    (void)context;
+    struct world w;
+    start(&w, 3, 2, 1);
+    fake_of(&w, "n1")->store_hangs = fake_of(&w, "n2")->store_hangs = true;
+    assert_int_equal(order(&w, CMD_CKPT_REQUEST, "j", 0), TIDE_OK);
+    run(&w, 900);
+    assert_int_equal(ckpt_of(&w, "j", 1)->state, TIDE_CKPT_SEALED);
+    assert_true(shares(&w, "n1") && shares(&w, "n2"));
+    fake_of(&w, "n3")->old = true; /* a spare, that may have to restore it */
+    run(&w, 300);
+    assert_false(shares(&w, "n1") || shares(&w, "n2"));
+    world_release(&w);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(damage_that_was_found_by_reading_is_no_restart),
+        cmocka_unit_test(ranks_share_what_every_node_can_read),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
