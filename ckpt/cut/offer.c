@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "ckpt/cut/offer.h"
+
+#include <stdbool.h>
+
+#include "ckpt/base/mem.h"
+#include "ckpt/cut/queue.h"
+
+#define ROOM_FIRST 64u /* a power of two */
+
+/* ---- what was sent ---- */
+
+static struct cut_send *at(const struct cut_sends *sends, uint64_t position)
+{
+    return &sends->ring[position & (sends->room - 1)];
+}
+
+static void grow(struct cut_sends *sends)
+{
+    struct cut_sends grown = {.room = sends->room ? 2 * sends->room : ROOM_FIRST, .begin = sends->begin, .end = sends->end};
+    grown.ring = mem_try_array(grown.room, sizeof *grown.ring);
+    if (grown.ring == NULL)
+        return;
+    for (uint64_t i = sends->begin; i < sends->end; i++)
+        *at(&grown, i) = *at(sends, i);
+    mem_free(sends->ring);
+    *sends = grown;
+}
+
+uint64_t cut_sends_add(struct cut_sends *sends, uint32_t peer, uint64_t comm, uint64_t number, int32_t tag)
+{
+    if (sends->end - sends->begin == sends->room && sends->room < CUT_SENDS_MAX)
+        grow(sends);
+    if (sends->room == 0)
+        return CUT_SENDS_NONE;
+    if (sends->end - sends->begin == sends->room)
+        sends->begin++;
+    *at(sends, sends->end) = (struct cut_send){.comm = comm, .number = number, .peer = peer, .tag = tag};
+    return sends->end++;
+}
+
+const struct cut_send *cut_sends_at(const struct cut_sends *sends, uint64_t position)
+{
+    return position >= sends->begin && position < sends->end ? at(sends, position) : NULL;
+}
+
+void cut_sends_clear(struct cut_sends *sends)
+{
+    mem_free(sends->ring);
+    *sends = (struct cut_sends){.begin = sends->end, .end = sends->end};
+}
+
+/* ---- what it gets ---- */
+
+/* MPI's rule: of those that fit the one that was posted first. */
+static bool take(const struct cut_offers *offers, int32_t tag, bool certain)
+{
+    for (uint32_t i = 0; i < offers->count; i++) {
+        struct cut_offer *offer = &offers->offers[i];
+        if (offer->taken || (offer->tag != CUT_ANY && offer->tag != tag) || (certain && offer->any_source))
+            continue;
+        offer->taken = 1;
+        return true;
+    }
+    return false;
+}
+
+/* Those that had not arrived get the receives in the order in which they were sent.
+ *
+ * Certain: as if all receives of any source went to others. One more receive never leaves a message without one that had one
+ * before: at each step of the rule the receives that are left are the same, or one more. */
+static void meet(const struct cut_offers *offers, struct cut_sends *sends, uint32_t peer, bool certain)
+{
+    uint64_t next = offers->arrived + 1;
+    for (uint32_t i = 0; i < offers->count; i++)
+        offers->offers[i].taken = 0;
+    for (uint64_t i = sends->begin; i < sends->end; i++) {
+        struct cut_send *send = at(sends, i);
+        if (send->peer != peer || send->comm != offers->comm || send->number <= offers->arrived)
+            continue;
+        if (certain && send->number != next++)
+            return; /* one is not remembered, and nobody knows what it gets */
+        if (take(offers, send->tag, certain) && send->meets < (certain ? CUT_MEETS : CUT_MEETS_MAYBE))
+            send->meets = certain ? CUT_MEETS : CUT_MEETS_MAYBE;
+    }
+}
+
+void cut_offers_meet(const struct cut_offers *offers, struct cut_sends *sends, uint32_t peer)
+{
+    if (!offers->vague)
+        meet(offers, sends, peer, true);
+    meet(offers, sends, peer, false);
+}
