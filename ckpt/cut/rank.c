@@ -156,9 +156,11 @@ void cut_rank_flip(struct cut_rank *rank, uint64_t epoch, int recorded)
     rank->epoch = epoch;
     rank->aim = 0;
     rank->colour ^= 1;
+    rank->recorded = whole;
     rank->hold_since_ns = 0;
     self->bookmark = self->sent;
     self->bookmark_epoch = epoch;
+    self->bookmark_recorded = whole;
 }
 
 void cut_rank_void(struct cut_rank *rank)
@@ -182,7 +184,7 @@ void cut_rank_sums(const struct cut_rank *rank, uint64_t *ret_sent, uint64_t *re
 
 /* ---- bookmarks ---- */
 
-int cut_rank_bookmark_due(struct cut_rank *rank, uint32_t peer, uint64_t *ret_epoch, uint64_t *ret_count)
+int cut_rank_bookmark_due(struct cut_rank *rank, uint32_t peer, struct cut_bookmark *ret_bookmark)
 {
     struct cut_peer *p = &rank->peers[peer];
     if (!cut_rank_copies(rank) || peer == rank->rank || p->told_epoch == rank->epoch)
@@ -191,8 +193,7 @@ int cut_rank_bookmark_due(struct cut_rank *rank, uint32_t peer, uint64_t *ret_ep
         p->due_epoch = rank->epoch;
         p->due_count = p->sent;
     }
-    *ret_epoch = rank->epoch;
-    *ret_count = p->due_count;
+    *ret_bookmark = (struct cut_bookmark){.epoch = rank->epoch, .count = p->due_count, .recorded = rank->recorded != 0};
     return 1;
 }
 
@@ -201,13 +202,14 @@ void cut_rank_bookmark_told(struct cut_rank *rank, uint32_t peer)
     rank->peers[peer].told_epoch = rank->epoch;
 }
 
-int cut_rank_bookmark(struct cut_rank *rank, uint32_t peer, uint64_t epoch, uint64_t count)
+int cut_rank_bookmark(struct cut_rank *rank, uint32_t peer, const struct cut_bookmark *bookmark)
 {
     struct cut_peer *p = &rank->peers[peer];
-    if (epoch <= p->bookmark_epoch || epoch < rank->epoch)
+    if (bookmark->epoch <= p->bookmark_epoch || bookmark->epoch < rank->epoch)
         return 0;
-    p->bookmark = count;
-    p->bookmark_epoch = epoch;
+    p->bookmark = bookmark->count;
+    p->bookmark_epoch = bookmark->epoch;
+    p->bookmark_recorded = bookmark->recorded != 0;
     return cut_rank_matches(rank) && cut_rank_drained(rank, peer);
 }
 
@@ -227,6 +229,16 @@ enum cut_take cut_rank_take(struct cut_rank *rank, uint32_t peer, unsigned colou
     if (colour == rank->colour)
         return CUT_TAKE_DELIVER;
     return rank->state == CUT_RANK_DRAINING ? CUT_TAKE_LOG : CUT_TAKE_FORGET;
+}
+
+enum cut_bytes cut_rank_bytes(const struct cut_rank *rank, uint32_t peer)
+{
+    const struct cut_peer *p = &rank->peers[peer];
+    if (rank->state != CUT_RANK_DRAINING)
+        return CUT_BYTES_NEVER;
+    if (p->bookmark_epoch != rank->epoch)
+        return CUT_BYTES_LATER;
+    return p->bookmark_recorded ? CUT_BYTES_TAKE : CUT_BYTES_NEVER;
 }
 
 void cut_rank_done(struct cut_rank *rank)

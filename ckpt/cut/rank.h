@@ -9,8 +9,9 @@
  *     cut_rank_look(rank, the page's words) → what to do now: enum cut_act
  * Sending:   a bookmark first, if cut_rank_bookmark_due; cut_rank_sent; on the twin rank->colour; from a copy, if
  *            cut_rank_copies.
- * Receiving: while cut_rank_matches, everything that comes is taken, of both colours, and cut_rank_take says what to do
- *            with it; else MPI matches, on the twin rank->colour, and cut_rank_arrived counts. */
+ * Receiving: while cut_rank_matches, everything that comes is matched, of both colours, and cut_rank_take says what to do
+ *            with it; its bytes are taken when the program receives it, or as cut_rank_bytes says. Else MPI matches, on the
+ *            twin rank->colour, and cut_rank_arrived counts. */
 
 #include <stdint.h>
 
@@ -50,6 +51,7 @@ enum cut_rank_event {
 struct cut_peer {
     uint64_t sent, arrived;
     uint64_t bookmark, bookmark_epoch; /* how many it had sent us when it flipped to that epoch */
+    int bookmark_recorded;             /* … and whether with a record */
     uint64_t told_epoch;               /* the last flip of ours that it was told of */
     uint64_t due_epoch, due_count;     /* … or is to be told of, and how many we had sent it then */
 };
@@ -57,6 +59,7 @@ struct cut_peer {
 struct cut_rank {
     unsigned state;  /* enum cut_rank_state */
     unsigned colour; /* 0 or 1: of what is sent now; changes with each flip */
+    int recorded;    /* the last flip was with a record, which need not be whole any more */
     uint32_t rank, world;
     uint64_t epoch;          /* of the last flip; 0: none yet */
     uint64_t aim;            /* armed for this one; 0 when none */
@@ -171,13 +174,22 @@ void cut_rank_sums(const struct cut_rank *rank, uint64_t *ret_sent, uint64_t *re
 
 /* ---- bookmarks ---- */
 
-/* Before a message is counted as sent: must the peer be told how many there were? Nonzero: send it this bookmark, now. It is
- * due, and the same, until it was told. A message that goes without is held until it comes, or until settled: too late for a
- * program in which somebody waits for that message in a collective. */
-int cut_rank_bookmark_due(struct cut_rank *rank, uint32_t peer, uint64_t *ret_epoch, uint64_t *ret_count);
+struct cut_bookmark {
+    uint64_t epoch, count; /* flipped into it, and had sent so many before */
+    uint64_t recorded;     /* … with a record: 0 or 1 */
+};
+
+/* Right behind the flip, of each peer that anything was ever sent to, and before a message is counted as sent: must the peer
+ * be told? Nonzero: send it this bookmark, now. It is due, and the same, until it was told. A message that goes without is
+ * held until it comes, or until settled: too late for a program in which somebody waits for that message in a collective. */
+int cut_rank_bookmark_due(struct cut_rank *rank, uint32_t peer, struct cut_bookmark *ret_bookmark);
 void cut_rank_bookmark_told(struct cut_rank *rank, uint32_t peer);
+static inline int cut_rank_has_sent(const struct cut_rank *rank, uint32_t peer)
+{
+    return rank->peers[peer].sent > 0;
+}
 /* One came, perhaps before our flip, perhaps late. Nonzero when it released what was held of that peer. */
-int cut_rank_bookmark(struct cut_rank *rank, uint32_t peer, uint64_t epoch, uint64_t count);
+int cut_rank_bookmark(struct cut_rank *rank, uint32_t peer, const struct cut_bookmark *bookmark);
 
 /* ---- arrivals of a rank that matches itself ---- */
 
@@ -191,8 +203,21 @@ enum cut_take {
 /* Matched: a message of `colour` from `peer`. One of the old colour may make the peer drained: ask, and release what is
  * held. */
 enum cut_take cut_rank_take(struct cut_rank *rank, uint32_t peer, unsigned colour);
-/* A message of the old colour is whole, and in the log if there is one: it counts in A. Publish arrived_before behind it. */
+/* A matched message that the log is to have, and that the program has not begun to receive. To take its bytes is to begin
+ * receiving it, which its sender can see if it sent synchronously. */
+enum cut_bytes {
+    CUT_BYTES_LATER, /* its sender has not flipped, as far as we know, and may wait for it */
+    CUT_BYTES_TAKE,  /* its sender has recorded: nothing of before that it has sent synchronously is under way */
+    CUT_BYTES_NEVER  /* there is no record, or its sender has none: no log needs it, and it counts as it is */
+};
+enum cut_bytes cut_rank_bytes(const struct cut_rank *rank, uint32_t peer);
+/* A message of the old colour is in the log, or no log will have it: it counts in A. Publish arrived_before behind it. */
 void cut_rank_done(struct cut_rank *rank);
+/* It has told that it is in our epoch. */
+static inline int cut_rank_has_flipped(const struct cut_rank *rank, uint32_t peer)
+{
+    return rank->peers[peer].bookmark_epoch == rank->epoch;
+}
 /* Nothing of the old colour is on its way from that peer any more. */
 int cut_rank_drained(const struct cut_rank *rank, uint32_t peer);
 /* One that was held goes to the queue now. */

@@ -133,7 +133,8 @@ struct tide_options {
  *
  * The buffer of a posted receive is not state: do not register it, or expect it to be written again. A send that is
  * outstanding at a safe point is not made again: its message is in the checkpoint, with the receiver. Persistent requests
- * are made and started again in the same way. */
+ * are made and started again in the same way. A synchronous send (MPI_Issend, MPI_Ssend_init) must be complete at a safe
+ * point, as the program could not tell after a restart whether its receive had begun: else the checkpoint fails, by name. */
 
 /* Join the job named by the environment. On failure *ret_tide is untouched.
  * Errors: UNAVAILABLE (no step process answers), VERSION, NOMEM, IO. */

@@ -382,6 +382,14 @@ static const struct story {
                {"leaders", story_leaders, MPI_THREAD_SINGLE, TIDE_MPI_REQUESTS_REPOSTED},
 #endif
                {"looks", story_looks, MPI_THREAD_SINGLE, TIDE_MPI_REQUESTS_REPOSTED},
+               {"offers", story_offers, MPI_THREAD_SINGLE, TIDE_MPI_REQUESTS_REPOSTED},
+               {"offers_any", story_offers_any, MPI_THREAD_SINGLE, TIDE_MPI_REQUESTS_REPOSTED},
+               {"offers_threads", story_offers_threads, MPI_THREAD_MULTIPLE, TIDE_MPI_REQUESTS_REPOSTED},
+               {"room", story_room, MPI_THREAD_SINGLE, TIDE_MPI_REQUESTS_REPOSTED},
+               {"ssend", story_ssend, MPI_THREAD_SINGLE, TIDE_MPI_REQUESTS_REPOSTED},
+               {"ssend_refused", story_ssend_refused, MPI_THREAD_SINGLE, TIDE_MPI_REQUESTS_REPOSTED},
+               {"ssend_behind", story_ssend_behind, MPI_THREAD_SINGLE, TIDE_MPI_REQUESTS_REPOSTED},
+               {"ssend_posted", story_ssend_posted, MPI_THREAD_SINGLE, TIDE_MPI_REQUESTS_REPOSTED},
                {"handler", story_handler, MPI_THREAD_SINGLE, TIDE_MPI_REQUESTS_REPOSTED},
                {"missing", story_missing, MPI_THREAD_SINGLE, TIDE_MPI_REQUESTS_REPOSTED},
 #if MPI_VERSION >= 4

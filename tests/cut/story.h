@@ -17,6 +17,14 @@ void story_counted(void);
 void story_freed(void);
 void story_leaders(void);
 void story_looks(void);
+void story_offers(void);
+void story_offers_any(void);
+void story_offers_threads(void);
+void story_room(void);
+void story_ssend(void);
+void story_ssend_behind(void);
+void story_ssend_posted(void);
+void story_ssend_refused(void);
 void story_threads(void);
 
 #endif

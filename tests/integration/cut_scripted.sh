@@ -37,6 +37,14 @@ stories()
     expect "receives are parked around collectives, those of windows and files and those that make communicators too ($1)" "$1" parking
     expect "a receive that one thread posts while another is in a collective is parked at once, and stays so ($1)" "$1" threads
     expect "who waits in a loop of its own around a call that does not wait sees what the page says ($1)" "$1" looks
+    expect "a synchronous send is complete when its receive has begun, and not when a receiver that has recorded takes it ($1)" "$1" ssend
+    expect "one that is under way at its sender's safe point is refused, and not told that it is received ($1)" "$1" ssend_refused
+    expect "one behind its sender's record is complete when its receive has begun ($1)" "$1" ssend_behind
+    expect "and goes on where the receive is posted, and its receiver is in a collective ($1)" "$1" ssend_posted
+    expect "a receive that a sender is told of is for one message, whatever is sent besides ($1)" "$1" offers
+    expect "and one of any source lets neither end stand ($1)" "$1" offers_any
+    expect "so it is where another thread is in a collective ($1)" "$1" offers_threads
+    expect "a sender far ahead of its receiver is slowed down, and not by each message ($1)" "$1" room
     expect "a program's error handler gets the program's communicator in either colour ($1)" "$1" handler
     expect "a communicator that is missing after a restart is told by its name or its members ($1)" "$1" missing
     expect "a large message is logged, and delivered after a restart ($1)" "$1" large

@@ -227,7 +227,8 @@ static void bookmark_arrives(struct world *w, struct args *args)
     struct host *h;
     struct step_model *step;
     struct rank_model *rank = next_rank(w, args, &h, &step);
-    if (rank != NULL && cut_rank_bookmark(&rank->letters.cut, rank->rank - 1, args->step, args->number))
+    struct cut_bookmark bookmark = {.epoch = args->step, .count = args->number, .recorded = args->slot};
+    if (rank != NULL && cut_rank_bookmark(&rank->letters.cut, rank->rank - 1, &bookmark))
         release_held(rank);
 }
 
@@ -243,7 +244,11 @@ void colour_send(struct world *w, const struct host *h, const struct step_model 
     struct args args = about(w, h, step, to);
     if (to >= l->cut.world)
         return;
-    if (cut_rank_bookmark_due(&l->cut, to, &args.step, &args.number)) {
+    struct cut_bookmark bookmark;
+    if (cut_rank_bookmark_due(&l->cut, to, &bookmark)) {
+        args.step = bookmark.epoch;
+        args.number = bookmark.count;
+        args.slot = (uint32_t)bookmark.recorded;
         later(w, way(w), bookmark_arrives, args);
         cut_rank_bookmark_told(&l->cut, to);
     }

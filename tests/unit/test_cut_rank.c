@@ -59,6 +59,11 @@ static void record(uint64_t epoch)
     assert_int_equal(rank.state, CUT_RANK_DRAINING);
 }
 
+static int bookmark(uint32_t peer, uint64_t epoch, uint64_t count)
+{
+    return cut_rank_bookmark(&rank, peer, &(struct cut_bookmark){.epoch = epoch, .count = count, .recorded = 1});
+}
+
 static void settle_and_close(uint64_t epoch)
 {
     words.settled_epoch = epoch;
@@ -223,12 +228,13 @@ static void nothing_is_recorded_that_is_not_ready(void **state)
 static void counts_of_a_cut(void **state)
 {
     (void)state;
-    uint64_t epoch, count, sent, arrived;
+    uint64_t sent, arrived;
+    struct cut_bookmark due;
     for (unsigned i = 0; i < 5; i++)
         cut_rank_sent(&rank, 0);
     cut_rank_sent(&rank, 2);
     cut_rank_arrived(&rank, 2);
-    assert_false(cut_rank_bookmark_due(&rank, 0, &epoch, &count));
+    assert_false(cut_rank_bookmark_due(&rank, 0, &due));
     arm(1, 7);
     go();
     record(1);
@@ -236,22 +242,23 @@ static void counts_of_a_cut(void **state)
     assert_int_equal(sent, 6);
     assert_int_equal(arrived, 1);
     /* The first message of the new colour to rank 0 goes behind a bookmark, the second not. */
-    assert_true(cut_rank_bookmark_due(&rank, 0, &epoch, &count));
-    assert_int_equal(epoch, 1);
-    assert_int_equal(count, 5);
+    assert_true(cut_rank_bookmark_due(&rank, 0, &due));
+    assert_int_equal(due.epoch, 1);
+    assert_int_equal(due.count, 5);
+    assert_int_equal(due.recorded, 1);
     cut_rank_sent(&rank, 0);
     /* It could not be sent: the next one tells the same, and goes once. */
-    assert_true(cut_rank_bookmark_due(&rank, 0, &epoch, &count));
-    assert_int_equal(count, 5);
+    assert_true(cut_rank_bookmark_due(&rank, 0, &due));
+    assert_int_equal(due.count, 5);
     cut_rank_bookmark_told(&rank, 0);
-    assert_false(cut_rank_bookmark_due(&rank, 0, &epoch, &count));
-    assert_false(cut_rank_bookmark_due(&rank, 1, &epoch, &count)); /* itself */
+    assert_false(cut_rank_bookmark_due(&rank, 0, &due));
+    assert_false(cut_rank_bookmark_due(&rank, 1, &due)); /* itself */
     cut_rank_sums(&rank, &sent, &arrived);
     assert_int_equal(sent, 6);
     /* Rank 2 had sent three before its flip: two are on their way, and what it sends now waits for them. */
     assert_int_equal(cut_rank_take(&rank, 2, 1), CUT_TAKE_HOLD);
     assert_int_equal(cut_rank_take(&rank, 2, 0), CUT_TAKE_LOG);
-    assert_false(cut_rank_bookmark(&rank, 2, 1, 3));
+    assert_false(bookmark(2, 1, 3));
     assert_false(cut_rank_drained(&rank, 2));
     assert_int_equal(cut_rank_take(&rank, 2, 0), CUT_TAKE_LOG);
     assert_true(cut_rank_drained(&rank, 2));
@@ -285,7 +292,7 @@ static void a_bookmark_may_come_before_the_flip_and_after_the_end(void **state)
 {
     (void)state;
     arm(1, 7);
-    assert_false(cut_rank_bookmark(&rank, 0, 1, 0));
+    assert_false(bookmark(0, 1, 0));
     go();
     record(1);
     assert_true(cut_rank_drained(&rank, 0));
@@ -294,10 +301,48 @@ static void a_bookmark_may_come_before_the_flip_and_after_the_end(void **state)
     arm(2, 9);
     go();
     record(2);
-    assert_false(cut_rank_bookmark(&rank, 2, 1, 0)); /* late: of an epoch that is closed */
+    assert_false(bookmark(2, 1, 0)); /* late: of an epoch that is closed */
     assert_false(cut_rank_drained(&rank, 2));
     assert_false(cut_rank_drained(&rank, 0));
-    assert_true(cut_rank_bookmark(&rank, 2, 2, 0));
+    assert_true(bookmark(2, 2, 0));
+}
+
+static void bytes_are_taken_of_who_has_recorded(void **state)
+{
+    (void)state;
+    struct cut_bookmark due;
+    assert_false(cut_rank_has_sent(&rank, 2));
+    assert_int_equal(cut_rank_bytes(&rank, 2), CUT_BYTES_NEVER); /* nothing is recorded */
+    arm(1, 7);
+    go();
+    assert_false(bookmark(0, 1, 0));
+    record(1);
+    assert_int_equal(cut_rank_bytes(&rank, 0), CUT_BYTES_TAKE);
+    assert_int_equal(cut_rank_bytes(&rank, 1), CUT_BYTES_TAKE); /* itself */
+    assert_int_equal(cut_rank_bytes(&rank, 2), CUT_BYTES_LATER);
+    assert_true(cut_rank_bookmark(&rank, 2, &(struct cut_bookmark){.epoch = 1, .count = 0, .recorded = 0}));
+    assert_int_equal(cut_rank_bytes(&rank, 2), CUT_BYTES_NEVER); /* there is no cut */
+    settle_and_close(1);
+    /* In the next epoch it is to be told again, and what is told is whether there is a record. */
+    arm(2, 9);
+    go();
+    cut_rank_sent(&rank, 2);
+    assert_true(cut_rank_has_sent(&rank, 2));
+    record(2);
+    assert_int_equal(cut_rank_bytes(&rank, 0), CUT_BYTES_LATER);
+    assert_true(bookmark(0, 2, 0));
+    assert_int_equal(cut_rank_bytes(&rank, 0), CUT_BYTES_TAKE);
+    cut_rank_void(&rank);
+    assert_int_equal(cut_rank_bytes(&rank, 0), CUT_BYTES_NEVER);
+    settle_and_close(2);
+    words.flip_epoch = 3;
+    assert_int_equal(look(), CUT_ACT_FLIP);
+    cut_rank_flip(&rank, 3, 0);
+    assert_int_equal(cut_rank_bytes(&rank, 1), CUT_BYTES_NEVER);
+    assert_true(cut_rank_bookmark_due(&rank, 2, &due));
+    assert_int_equal(due.epoch, 3);
+    assert_int_equal(due.count, 1);
+    assert_int_equal(due.recorded, 0);
 }
 
 static void a_record_that_turns_out_not_to_be_whole(void **state)
@@ -396,6 +441,7 @@ int main(void)
         CASE(counts_of_a_cut),
         CASE(what_is_not_whole_at_the_flip_counts_when_it_is),
         CASE(a_bookmark_may_come_before_the_flip_and_after_the_end),
+        CASE(bytes_are_taken_of_who_has_recorded),
         CASE(a_record_that_turns_out_not_to_be_whole),
         CASE(early_after_a_while_and_only_where_nothing_matches),
         CASE(who_finishes_is_counted_as_it_is),

@@ -192,9 +192,16 @@ static void know(struct comm *comm, const struct members *members, MPI_Comm made
 
 static int adopt(const struct members *members, MPI_Comm made, MPI_Comm twin, uint64_t id, uint64_t parent)
 {
+    int size = members->remote ? members->remote_count : members->local_count;
     struct comm *comm = mem_try_alloc(sizeof *comm);
-    if (comm == NULL)
+    struct tally *tallies = mem_try_array(2 * (size_t)size, sizeof *tallies);
+    if (comm == NULL || tallies == NULL) {
+        mem_free(comm);
+        mem_free(tallies);
         return MPI_ERR_NO_MEM;
+    }
+    comm->quick = tallies;
+    comm->all = tallies + size;
     inside_lock();
     know(comm, members, made, twin, id, parent);
     inside_unlock();
@@ -239,6 +246,8 @@ static void forget(struct comm *comm)
         inside.comms_end = at;
     inside.queued -= comm->queue.message_count;
     made_forget_all(comm);
+    comm_add_up(comm);
+    mem_free(comm->quick);
     mem_free(comm->world);
     mem_free(comm);
 }
@@ -409,6 +418,43 @@ void comm_describe(const struct comm *comm, char *to, size_t size)
         snprintf(to, size, "%s", ranks);
 }
 
+/* ---- counts ---- */
+
+void count_sent_now(const struct comm *comm, int to)
+{
+    if ((unsigned)to >= (unsigned)comm->size)
+        return;
+    comm->all[to].sent++;
+    cut_rank_sent(&inside.cut, comm->world[to]);
+}
+
+void count_arrived_now(const struct comm *comm, int from)
+{
+    if ((unsigned)from >= (unsigned)comm->size)
+        return;
+    comm->all[from].arrived++;
+    cut_rank_arrived(&inside.cut, comm->world[from]);
+}
+
+void comm_add_up(struct comm *comm)
+{
+    for (int i = 0; i < comm->size; i++) {
+        struct cut_peer *peer = &inside.cut.peers[comm->world[i]];
+        peer->sent += comm->quick[i].sent;
+        peer->arrived += comm->quick[i].arrived;
+        comm->all[i].sent += comm->quick[i].sent;
+        comm->all[i].arrived += comm->quick[i].arrived;
+        comm->quick[i] = (struct tally){0};
+    }
+}
+
+void comms_add_up(void)
+{
+    for (struct comm *comm = inside.comms; comm; comm = comm->next)
+        comm_add_up(comm);
+    inside.unadded = false;
+}
+
 /* ---- all of them ---- */
 
 int comms_init(void)
@@ -423,6 +469,8 @@ int comms_init(void)
         error = real.Comm_split(MPI_COMM_WORLD, 0, inside.rank, &inside.bookmarks);
     if (error == MPI_SUCCESS)
         error = real.Comm_split(MPI_COMM_WORLD, 0, inside.rank, &inside.leaders);
+    if (error == MPI_SUCCESS)
+        error = offers_init();
     if (error == MPI_SUCCESS)
         error = real.Comm_split(MPI_COMM_SELF, 0, 0, &inside.self);
     if (error == MPI_SUCCESS)

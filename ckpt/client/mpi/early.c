@@ -74,6 +74,19 @@ void look_early(const struct comm *comm, int source, int tag)
     flip(inside.cut.aim, false);
 }
 
+bool look_early_asked(const struct request *request)
+{
+    int found = 0;
+    MPI_Status status;
+    const struct comm *comm = request->comm;
+    if (inside.cut.aim == 0 || cut_rank_matches(&inside.cut) ||
+        real.Iprobe(request->peer, request->tag, comm->colour[inside.cut.colour ^ 1], &found, &status) != MPI_SUCCESS || !found)
+        return false;
+    report(comm, &status);
+    flip(inside.cut.aim, false);
+    return true;
+}
+
 void look_early_for(const struct request *request)
 {
     if (request->kind == REQUEST_RECV && request->state == REQUEST_REAL && request->comm && request->peer != MPI_PROC_NULL)

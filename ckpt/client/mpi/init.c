@@ -104,11 +104,13 @@ static void leave(void)
     if (real.Ibarrier(inside.bookmarks, &barrier) != MPI_SUCCESS)
         together = 1;
     /* Others may wait for messages of ours, and we follow what the page says, until all are here. */
-    while (!together || ((inside.copies || !bookmarks_sent()) && clock_mono_ns() < until)) {
+    while (!together || ((inside.copies || !bookmarks_sent() || !offers_sent()) && clock_mono_ns() < until)) {
         if (!together)
             real.Test(&barrier, &together, MPI_STATUS_IGNORE);
         inside_pause(&spins);
     }
+    bookmarks_receive();
+    offers_take();
     link_finish();
     inside.on = false;
     inside.quick = NEVER;

@@ -16,6 +16,7 @@
 #include "ckpt/client/mpi/link.h"
 #include "ckpt/client/mpi/real.h"
 #include "ckpt/client/mpi/request.h"
+#include "ckpt/cut/offer.h"
 #include "ckpt/cut/queue.h"
 #include "ckpt/cut/rank.h"
 #include "ckpt/wire/local.h"
@@ -28,11 +29,18 @@
 
 enum send_mode { SEND_STANDARD, SEND_SYNCHRONOUS, SEND_BUFFERED, SEND_READY };
 
+/* Messages to and from one rank on one communicator. */
+struct tally {
+    uint64_t sent, arrived;
+};
+
 /* One communicator of the program's, all of whose members are in MPI_COMM_WORLD. */
 struct comm {
-    MPI_Comm now;       /* of the colour of the day */
-    uint32_t *world;    /* ranks in MPI_COMM_WORLD of those it sends to and receives from */
-    int size;           /* … and how many they are */
+    MPI_Comm now;        /* of the colour of the day */
+    struct tally *quick; /* of each rank that it sends to and receives from, since it was added to `all` and to inside.cut */
+    int size;            /* … and how many they are */
+    uint32_t *world;     /* … and their ranks in MPI_COMM_WORLD */
+    struct tally *all;
     bool freed;         /* by the program; ours to free when nothing is pending */
     uint32_t pending;   /* … requests of ours on it, which grow no more */
     MPI_Comm colour[2]; /* the program's own, and its twin */
@@ -50,13 +58,15 @@ struct parcel {
     struct cut_message message;
     struct comm *comm;
     struct parcel *prev, *next; /* in the order in which they were matched */
-    unsigned char *data;
+    unsigned char *data; /* NULL until it is fetched */
     uint64_t bytes;
+    MPI_Message found;        /* no byte of it is taken, and its sender sees no receive: MPI_MESSAGE_NULL where one has begun */
     MPI_Request fetching;     /* MPI_REQUEST_NULL: whole */
     struct request *request;  /* the receive that gets it */
     struct request *expected; /* a receive of MPI's that gets it; nothing else is known yet */
     bool log;                 /* not in the log yet */
     bool count;               /* of the old colour, and not counted yet */
+    bool wanted;              /* … without a request: MPI_Mrecv */
     bool given;               /* the program has it */
 };
 
@@ -65,14 +75,16 @@ struct copy {
     struct copy *next;
     MPI_Request real;
     struct request *request; /* a synchronous one, that waits for it */
-    uint64_t give_up_ns;     /* … so long */
+    uint32_t to;             /* … of that rank of the world (offer.c) */
+    uint64_t position;       /* … among inside.sends */
+    uint64_t since_ns;
     size_t bytes;
     unsigned char data[];
 };
 
 /* What one rank was told last of how many messages it had been sent. */
 struct bookmark {
-    uint64_t words[2];
+    struct cut_bookmark words;
     MPI_Request real;
 };
 
@@ -106,6 +118,9 @@ struct inside {
     MPI_Comm self;          /* hands what is queued to the program */
     MPI_Comm bookmarks;
     struct bookmark *told; /* one per rank of the world */
+    bool untold;           /* there was no room for one */
+    MPI_Comm offers;       /* what receivers tell of receives that wait, and are asked for */
+    struct cut_sends sends; /* since the rank polls */
     MPI_Comm leaders;      /* of the world: makes those communicators that MPI makes by messages with the program's tags */
     MPI_Errhandler twin_errors; /* of all twins */
     struct tide_mpi_host host;
@@ -114,6 +129,7 @@ struct inside {
     uint32_t blocked; /* threads in a call of MPI's that waits for others */
     bool parked;      /* receives of ours are in MPI, in the old colour */
     bool logging;     /* the record of this epoch is whole so far */
+    bool unadded;     /* calls may have been quick, and counted so */
 };
 
 extern struct inside inside;
@@ -170,17 +186,22 @@ void comms_free_late(void);
 void comm_describe(const struct comm *comm, char *to, size_t size);
 size_t comms_list(struct tide_mpi_comm *to, size_t room);
 
-/* A message was sent, or has been received from MPI in the colour of the day. */
+/* In a quick call: a message was sent, or has been received from MPI in the colour of the day. */
 static inline void count_sent(const struct comm *comm, int to)
 {
     if (LIKELY((unsigned)to < (unsigned)comm->size))
-        cut_rank_sent(&inside.cut, comm->world[to]);
+        comm->quick[to].sent++;
 }
 static inline void count_arrived(const struct comm *comm, int from)
 {
     if (LIKELY((unsigned)from < (unsigned)comm->size))
-        cut_rank_arrived(&inside.cut, comm->world[from]);
+        comm->quick[from].arrived++;
 }
+/* In any other, and what that comes to. */
+void count_sent_now(const struct comm *comm, int to);
+void count_arrived_now(const struct comm *comm, int from);
+void comm_add_up(struct comm *comm);
+void comms_add_up(void);
 /* Whether a call that failed has received a message all the same: it did not fit. */
 bool received(int error);
 
@@ -235,6 +256,10 @@ void made_collective(uint64_t key);
 int send_begin(enum send_mode mode, const void *buffer, int count, MPI_Datatype type, int to, int tag, struct comm *comm,
                struct request *request, MPI_Request *ret_real);
 void copies_progress(void);
+/* A synchronous one is received. */
+void copy_paid(struct copy *copy);
+/* Behind a flip: to all that anything was ever sent to. */
+void bookmarks_tell(void);
 /* All bookmarks are on their way. */
 bool bookmarks_sent(void);
 int send_wait(enum send_mode mode, const void *buffer, int count, MPI_Datatype type, int to, int tag, struct comm *comm);
@@ -265,6 +290,9 @@ void receives_take_back(void);
 void receives_requeue(void);
 /* Those that wait in our queues go to MPI in the colour of the day, in order of posting. */
 void receives_to_mpi(void);
+/* Those that MPI has, in order of posting; those that wait in our queues. NULL: none. Free with mem_free. */
+struct request **receives_in_mpi(size_t *ret_count);
+struct request **receives_in_queue(size_t *ret_count);
 /* Before a call that waits for others, and behind it. */
 void receives_park(void);
 void receives_unpark(void);
@@ -309,8 +337,9 @@ int packing_do(const struct packing *packing, void *to, uint64_t *ret_bytes);
 
 /* ---- parcel.c ---- */
 
-/* Take what MPI has, of both colours, on all communicators. */
+/* Take what MPI has, of both colours, on all communicators; of the colour of the day alone. */
 void parcels_pull(void);
+void parcels_pull_now(void);
 /* Bytes that are on their way, the log, receives that wait for either. */
 void parcels_progress(void);
 /* The program gets it: an MPI error code, and the status it sees. */
@@ -339,6 +368,8 @@ void parcels_forget(struct comm *comm);
 
 /* Look at the page, do what it says, take what has arrived. */
 void progress(void);
+/* Those that have come. */
+void bookmarks_receive(void);
 /* At the end of a call: where nothing is to do any more, calls may be quick again. */
 void settle_quick(void);
 /* Around a call of MPI's that waits for others, and in which nothing is polled: receives that wait are parked. True: leave.
@@ -355,10 +386,31 @@ void flip(uint64_t epoch, bool recorded);
 /* The record of this epoch is void. */
 void give_up(const char *why);
 
+/* ---- offer.c ---- */
+
+int offers_init(void);
+/* The rank polls: what was told and sent in another attempt is forgotten. */
+void offers_begin(void);
+/* Closed: nobody waits for it any more. */
+void offers_end(void);
+/* A message was sent, the number-th on its communicator to its receiver: copy NULL, or the one that waits for its receive. */
+void offers_note_sent(const struct comm *comm, int to, int tag, struct copy *copy);
+/* Who waits, and is to get a receive that its receiver has told of, is done; who waits for long asks. */
+void offers_settle(void);
+/* Take what has come. */
+void offers_take(void);
+/* Who has asked is told, where MPI matches and we look. */
+void offers_answer(void);
+/* Before a call in which we do not: whoever may send for what waits is told of it. */
+void offers_tell(void);
+bool offers_sent(void);
+
 /* ---- early.c ---- */
 
 /* Somebody waits for such a message, and it is not there. May flip. */
 void look_early(const struct comm *comm, int source, int tag);
 void look_early_for(const struct request *request);
+/* The sender of a synchronous message waits for long. Nonzero: it is one that this receive would get, and the rank has flipped. */
+bool look_early_asked(const struct request *request);
 
 #endif

@@ -53,6 +53,7 @@ void link_finish(void)
     if (inside.logging && inside.cut.state == CUT_RANK_DRAINING)
         give_up("the program called MPI_Finalize while messages of the checkpoint were on their way");
     uint64_t sent = 0, arrived = 0;
+    comms_add_up();
     cut_rank_finish(&inside.cut);
     cut_rank_sums(&inside.cut, &sent, &arrived);
     atomic_store(&inside.page->sent_before, sent);
@@ -66,6 +67,17 @@ static enum tide_status refuse(char *why, size_t size, enum tide_status status, 
 {
     snprintf(why, size, "%s", text);
     return status;
+}
+
+/* One that is complete may not have been asked for yet. */
+static bool synchronous_under_way(void)
+{
+    bool any = false;
+    for (uint32_t i = 0; i < requests.used; i++) {
+        struct request *request = &requests.arena[i];
+        any |= request->kind == REQUEST_SEND && request->mode == SEND_SYNCHRONOUS && !request_advance(request);
+    }
+    return any;
 }
 
 static enum tide_status may(char *why, size_t size)
@@ -89,6 +101,10 @@ static enum tide_status may(char *why, size_t size)
         inside.unrepeatable_unnoted = false;
     if (unrepeatable_why())
         return refuse(why, size, TIDE_E_STATE, unrepeatable_why());
+    if (synchronous_under_way())
+        return refuse(why, size, TIDE_E_STATE,
+                      "a synchronous MPI send is under way at the safe point, and to save its message would tell the program "
+                      "that it is received; complete it before tide_step");
     if (inside.matched)
         return refuse(why, size, TIDE_E_STATE, "a message found by MPI_Mprobe is not received yet");
     if (inside.windows_shared)

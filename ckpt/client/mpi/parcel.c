@@ -12,17 +12,12 @@
 static struct parcel *parcel_create(struct comm *comm, int source, int tag, uint64_t bytes)
 {
     struct parcel *parcel = mem_try_alloc(sizeof *parcel);
-    /* The log's entry is made around the payload, where it lies. */
-    unsigned char *data = mem_try_alloc(cut_channel_entry_bytes(bytes));
-    if (parcel == NULL || data == NULL) {
-        mem_free(parcel);
-        mem_free(data);
+    if (parcel == NULL)
         return NULL;
-    }
     *parcel = (struct parcel){.message = {.source = source, .tag = tag, .peer = comm->world[source], .payload = parcel},
                               .comm = comm,
-                              .data = data,
                               .bytes = bytes,
+                              .found = MPI_MESSAGE_NULL,
                               .fetching = MPI_REQUEST_NULL};
     parcel->prev = inside.parcels.prev;
     parcel->next = &inside.parcels;
@@ -34,6 +29,14 @@ static struct parcel *parcel_create(struct comm *comm, int source, int tag, uint
 static void *payload_of(struct parcel *parcel)
 {
     return parcel->data + CUT_CHANNEL_ENTRY_BYTES;
+}
+
+/* The log's entry is made around the payload, where it lies. */
+static bool make_room(struct parcel *parcel)
+{
+    if (parcel->data == NULL)
+        parcel->data = mem_try_alloc(cut_channel_entry_bytes(parcel->bytes));
+    return parcel->data != NULL;
 }
 
 static void parcel_drop(struct parcel *parcel)
@@ -50,10 +53,41 @@ static void drop_if_done(struct parcel *parcel)
         parcel_drop(parcel);
 }
 
+/* ---- taking a message's bytes ---- */
+
+/* Its sender sees from now on that it is received. False: there is no memory. */
+static bool fetch(struct parcel *parcel)
+{
+    struct bytes_type bytes;
+    if (!make_room(parcel) || bytes_type_init(&bytes, parcel->bytes) != MPI_SUCCESS)
+        return false;
+    real.Imrecv(payload_of(parcel), bytes.count, bytes.type, &parcel->found, &parcel->fetching);
+    bytes_type_release(&bytes);
+    return true;
+}
+
+static bool is_found(const struct parcel *parcel)
+{
+    return parcel->found != MPI_MESSAGE_NULL;
+}
+
+/* Not before the program receives it, or nobody waits for that any more. */
+static bool fetch_if_due(struct parcel *parcel)
+{
+    bool wanted = parcel->request || parcel->wanted;
+    if (!wanted && (!parcel->log || cut_rank_bytes(&inside.cut, parcel->message.peer) != CUT_BYTES_TAKE))
+        return false;
+    if (fetch(parcel))
+        return true;
+    if (parcel->log)
+        give_up("no memory to log a message");
+    return false;
+}
+
 bool parcel_whole(struct parcel *parcel)
 {
     int done = 1;
-    if (parcel->expected)
+    if (parcel->expected || (is_found(parcel) && !fetch_if_due(parcel)))
         return false;
     if (parcel->fetching != MPI_REQUEST_NULL)
         real.Test(&parcel->fetching, &done, MPI_STATUS_IGNORE);
@@ -125,6 +159,10 @@ enum tide_status parcel_load(struct comm *comm, int source, int tag, const void 
     struct parcel *parcel = parcel_create(comm, source, tag, bytes);
     if (parcel == NULL)
         return TIDE_E_NOMEM;
+    if (!make_room(parcel)) {
+        parcel_drop(parcel);
+        return TIDE_E_NOMEM;
+    }
     memcpy(payload_of(parcel), payload, bytes);
     arrive(parcel);
     return TIDE_OK;
@@ -140,6 +178,7 @@ static void take_in(struct parcel *parcel, unsigned colour)
         cut_queue_hold(&parcel->comm->queue, &parcel->message);
         return;
     }
+    parcel->comm->all[parcel->message.source].arrived++;
     parcel->log = take == CUT_TAKE_LOG;
     parcel->count = take == CUT_TAKE_LOG || take == CUT_TAKE_FORGET;
     inside.to_count += parcel->count;
@@ -148,28 +187,22 @@ static void take_in(struct parcel *parcel, unsigned colour)
         parcels_release(peer);
 }
 
-/* One message, matched here and now; its bytes may come later. False: there is none. */
+/* One message, matched here and now; its bytes are taken later. False: there is none. */
 static bool pull_one(struct comm *comm, unsigned colour)
 {
     int found = 0;
-    MPI_Message message;
     MPI_Status status;
     MPI_Count size = 0;
-    struct bytes_type bytes;
     if (real.Iprobe(MPI_ANY_SOURCE, MPI_ANY_TAG, comm->colour[colour], &found, &status) != MPI_SUCCESS || !found)
         return false;
     /* What there is no memory for stays where it is. */
     PMPI_Get_elements_x(&status, MPI_BYTE, &size);
-    if (bytes_type_init(&bytes, size > 0 ? (uint64_t)size : 0) != MPI_SUCCESS)
-        return false;
     struct parcel *parcel = parcel_create(comm, status.MPI_SOURCE, status.MPI_TAG, size > 0 ? (uint64_t)size : 0);
-    if (parcel) {
-        real.Mprobe(status.MPI_SOURCE, status.MPI_TAG, comm->colour[colour], &message, &status);
-        real.Imrecv(payload_of(parcel), bytes.count, bytes.type, &message, &parcel->fetching);
-        take_in(parcel, colour);
-    }
-    bytes_type_release(&bytes);
-    return parcel != NULL;
+    if (parcel == NULL)
+        return false;
+    real.Mprobe(status.MPI_SOURCE, status.MPI_TAG, comm->colour[colour], &parcel->found, &status);
+    take_in(parcel, colour);
+    return true;
 }
 
 void parcels_pull(void)
@@ -183,9 +216,19 @@ void parcels_pull(void)
     }
 }
 
+void parcels_pull_now(void)
+{
+    for (struct comm *comm = inside.comms; comm; comm = comm->next) {
+        while (pull_one(comm, inside.cut.colour))
+            ;
+    }
+}
+
 static void release_one(struct cut_message *message)
 {
+    struct parcel *parcel = message->payload;
     cut_rank_released(&inside.cut, message->peer);
+    parcel->comm->all[message->source].arrived++;
     arrive(message->payload);
 }
 
@@ -227,24 +270,31 @@ static void log_entry(struct parcel *parcel)
         give_up("the channel log is full");
 }
 
+static void count_if_logged(struct parcel *parcel)
+{
+    if (!parcel->count || parcel->log)
+        return;
+    parcel->count = false;
+    inside.to_count--;
+    cut_rank_done(&inside.cut);
+}
+
 void parcels_progress(void)
 {
     bool in_order = true; /* all before it are in the log */
     for (struct parcel *parcel = inside.parcels.next, *next; parcel != &inside.parcels; parcel = next) {
         next = parcel->next;
-        if (!parcel_whole(parcel)) {
-            in_order &= !parcel->log;
-            continue;
-        }
-        if (parcel->log && in_order) {
+        if (parcel->log && is_found(parcel) && cut_rank_bytes(&inside.cut, parcel->message.peer) == CUT_BYTES_NEVER)
+            parcel->log = false;
+        bool whole = parcel_whole(parcel);
+        if (parcel->log && whole && in_order) {
             log_entry(parcel);
             parcel->log = false;
         }
-        if (parcel->count && !parcel->log) {
-            parcel->count = false;
-            inside.to_count--;
-            cut_rank_done(&inside.cut);
-        }
+        in_order &= !parcel->log;
+        count_if_logged(parcel);
+        if (!whole)
+            continue;
         if (parcel->request)
             receive_from_parcel(parcel->request); /* may drop it */
         else
@@ -343,6 +393,8 @@ void parcels_forget(struct comm *comm)
             inside.to_count--;
             cut_rank_done(&inside.cut);
         }
+        if (is_found(parcel))
+            fetch(parcel);
         /* Where bytes are on their way, MPI has the memory for good. */
         if (parcel->fetching != MPI_REQUEST_NULL) {
             real.Request_free(&parcel->fetching);

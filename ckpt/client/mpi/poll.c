@@ -3,8 +3,6 @@
 
 #include "ckpt/client/mpi/inside.h"
 
-#define BOOKMARK_WORDS 2
-
 /* ---- the page ---- */
 
 static void publish(void)
@@ -39,6 +37,7 @@ void give_up(const char *why)
 void flip(uint64_t epoch, bool recorded)
 {
     inside.quick = NEVER;
+    comms_add_up();
     receives_take_back();
     cut_rank_flip(&inside.cut, epoch, recorded);
     comms_colour();
@@ -51,6 +50,7 @@ void flip(uint64_t epoch, bool recorded)
         parcels_progress();
     }
     publish();
+    bookmarks_tell();
 }
 
 /* Settled: nothing of the old colour comes any more. Those in the queues came first, and stay there for whoever wants them.
@@ -73,10 +73,13 @@ static void look(void)
     unsigned acts = cut_rank_look(&inside.cut, &now);
     if (acts & CUT_ACT_RELEASE)
         release();
-    if (acts & CUT_ACT_PLAIN)
+    if (acts & CUT_ACT_PLAIN) {
         comms_free_late();
+        offers_end();
+    }
     if (acts & CUT_ACT_POLLING) {
         inside.uncoloured = NULL;
+        offers_begin();
         atomic_store(&inside.page->polling_epoch, inside.cut.aim);
     }
     if (acts & CUT_ACT_FLIP)
@@ -84,23 +87,27 @@ static void look(void)
     inside.seen = seen;
 }
 
-static void bookmarks_receive(void)
+void bookmarks_receive(void)
 {
-    uint64_t bookmark[BOOKMARK_WORDS];
+    struct cut_bookmark bookmark;
     int found = 0;
     MPI_Status status;
     while (real.Iprobe(MPI_ANY_SOURCE, MPI_ANY_TAG, inside.bookmarks, &found, &status) == MPI_SUCCESS && found) {
-        real.Recv(bookmark, (int)sizeof bookmark, MPI_BYTE, status.MPI_SOURCE, status.MPI_TAG, inside.bookmarks,
+        real.Recv(&bookmark, (int)sizeof bookmark, MPI_BYTE, status.MPI_SOURCE, status.MPI_TAG, inside.bookmarks,
                   MPI_STATUS_IGNORE);
-        if (cut_rank_bookmark(&inside.cut, (uint32_t)status.MPI_SOURCE, bookmark[0], bookmark[1]))
+        if (cut_rank_bookmark(&inside.cut, (uint32_t)status.MPI_SOURCE, &bookmark))
             parcels_release((uint32_t)status.MPI_SOURCE);
     }
 }
 
 void progress(void)
 {
+    if (inside.unadded)
+        comms_add_up();
     if (inside.page && (atomic_load(inside.word) != inside.seen || cut_rank_polls(&inside.cut)))
         look();
+    if (cut_rank_polls(&inside.cut) || cut_rank_copies(&inside.cut))
+        offers_take();
     if (cut_rank_matches(&inside.cut)) {
         receives_unpark(); /* another thread parked them; from here on we match again */
         bookmarks_receive();
@@ -109,11 +116,15 @@ void progress(void)
         parcels_progress();
         atomic_store(&inside.page->arrived_before, inside.cut.arrived_before);
     } else {
+        if (cut_rank_polls(&inside.cut))
+            offers_answer();
         if (inside.parcels.next != &inside.parcels)
             parcels_progress();
         if (inside.unheld)
             receives_progress();
     }
+    if (inside.untold)
+        bookmarks_tell();
     if (inside.copies)
         copies_progress();
 }
@@ -155,10 +166,13 @@ void look_once(void)
 /* Where a thread is in such a call, what waits is parked whenever nobody else looks. */
 void settle_quick(void)
 {
-    if (UNLIKELY(inside.blocked))
+    if (UNLIKELY(inside.blocked)) {
+        offers_tell();
         receives_park();
+    }
     bool idle = inside.cut.state == CUT_RANK_IDLE || inside.cut.state == CUT_RANK_FINISHED;
     bool nothing = inside.queued == 0 && inside.parcels.next == &inside.parcels && inside.copies == NULL &&
                    inside.unheld == 0 && !inside.many_threads;
     inside.quick = inside.on && idle && nothing ? inside.seen : NEVER;
+    inside.unadded |= inside.quick != NEVER;
 }

@@ -17,7 +17,7 @@ static int look(struct comm *comm, int source, int tag, int *found, MPI_Message 
         MPI_Status own;
         int error = real.Improbe(source, tag, comm->now, found, message, &own);
         if (error == MPI_SUCCESS && *found && *message != MPI_MESSAGE_NO_PROC) {
-            count_arrived(comm, own.MPI_SOURCE);
+            count_arrived_now(comm, own.MPI_SOURCE);
             inside.matched++;
         }
         if (*found)
@@ -163,6 +163,7 @@ int MPI_Mrecv(void *buffer, int count, MPI_Datatype type, MPI_Message *message, 
     }
     inside_lock();
     struct comm *comm = request->comm;
+    request->parcel->wanted = true;
     while (!parcel_whole(request->parcel))
         inside_pause(&spins);
     int error = parcel_give(request->parcel, buffer, count, type, &own);

@@ -55,6 +55,7 @@ static void count_old(struct request *request, const MPI_Status *status)
     if ((unsigned)status->MPI_SOURCE >= (unsigned)comm->size)
         return;
     enum cut_take take = cut_rank_take(&inside.cut, comm->world[status->MPI_SOURCE], inside.cut.colour ^ 1);
+    comm->all[status->MPI_SOURCE].arrived++;
     if (take == CUT_TAKE_LOG) {
         parcel_log_received(request, true);
     } else {
@@ -70,6 +71,7 @@ void receive_completed(struct request *request, const MPI_Status *status, int er
     request->status = *status;
     request->error = error;
     request->real = MPI_REQUEST_NULL;
+    request->matched = false;
     if (UNLIKELY(request->cancelling))
         PMPI_Test_cancelled(status, &cancelled);
     request->state = REQUEST_DONE;
@@ -81,7 +83,7 @@ void receive_completed(struct request *request, const MPI_Status *status, int er
     if (cut_rank_matches(&inside.cut) && request->epoch < inside.cut.epoch)
         count_old(request, status);
     else
-        count_arrived(request->comm, status->MPI_SOURCE);
+        count_arrived_now(request->comm, status->MPI_SOURCE);
 }
 
 static int to_mpi(struct request *request)
@@ -138,6 +140,7 @@ int receive_begin(struct request *request)
     struct comm *comm = request->comm;
     request->sequence = inside.sequence++;
     request->error = MPI_SUCCESS;
+    request->told = false;
     if (!possible(request)) /* MPI_PROC_NULL, and what MPI complains about */
         return to_mpi(request);
     if (cut_rank_matches(&inside.cut)) {
@@ -218,6 +221,7 @@ static bool take_back(struct request *request)
         PMPI_Test_cancelled(&status, &cancelled);
     if (done && !cancelled)
         receive_completed(request, &status, error);
+    request->matched = !done;
     return cancelled;
 }
 
@@ -270,6 +274,16 @@ void receives_to_mpi(void)
         }
     }
     mem_free(list);
+}
+
+struct request **receives_in_mpi(size_t *ret_count)
+{
+    return receives_that(in_mpi, ret_count);
+}
+
+struct request **receives_in_queue(size_t *ret_count)
+{
+    return receives_that(in_queue, ret_count);
 }
 
 void receives_park(void)

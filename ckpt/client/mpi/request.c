@@ -88,6 +88,7 @@ struct request *request_create(enum request_kind kind, struct comm *comm)
     request->state = REQUEST_INACTIVE;
     request->comm = comm;
     request->error = MPI_SUCCESS;
+    request->mode = 0; /* SEND_STANDARD */
     return request;
 }
 
@@ -99,7 +100,7 @@ void request_destroy(struct request *request)
     if (UNLIKELY(request->kind == REQUEST_PASSED && request->real != MPI_REQUEST_NULL))
         real.Request_free(&request->real);
     request->persistent = request->cancelling = request->own_type = request->unheld = request->ours = request->taken_back =
-        false;
+        request->told = request->matched = false;
     request->parcel = NULL;
     request->copy = NULL;
     request_give(request);

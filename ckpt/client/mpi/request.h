@@ -66,6 +66,8 @@ struct request {
     bool own_type : 1;   /* `type` is a duplicate, made when the program freed its own */
     bool taken_back : 1; /* QUEUED, and in no queue yet */
     bool unheld : 1;     /* freed by the program while under way: gone when done */
+    bool told : 1;       /* in this attempt, whoever may send for it */
+    bool matched : 1;    /* MPI did not take it back */
 
     struct parcel *parcel; /* the message it gets */
     struct copy *copy;     /* of a synchronous send */

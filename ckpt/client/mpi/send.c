@@ -7,6 +7,7 @@
 
 #define BOOKMARK_TAG 1
 #define COPIED_BYTES_MAX ((size_t)256 << 20) /* before the next copy some of them are waited for, HOLD_MS at most */
+#define COPIED_BYTES_MORE ((size_t)64 << 20) /* … and where that was in vain not again before there are so many more */
 
 /* A ready send is a standard one: the receive that its sender knows of may be in a queue of ours. */
 static int real_send(enum send_mode mode, const void *buffer, int count, MPI_Datatype type, int to, int tag, MPI_Comm handle)
@@ -54,19 +55,29 @@ static bool bookmark_room(struct bookmark *bookmark)
 }
 
 /* Tell `peer` how many messages there were before the flip, ahead of the first one behind it. There is room for one, and it
- * is free: what an epoch told was taken in that epoch, before the next begins. Should it not be so the peer is told with the
- * next message, and what goes before is held there until then, or until settled. */
-static void bookmark_send(uint32_t peer)
+ * is free: MPI has taken what an epoch told before the next begins. Should it not be so the peer is told later, and what goes
+ * before is held there until then, or until settled. False: not yet. */
+static bool bookmark_send(uint32_t peer)
 {
-    uint64_t epoch, count;
+    struct cut_bookmark words;
     struct bookmark *bookmark = &inside.told[peer];
-    if (!cut_rank_bookmark_due(&inside.cut, peer, &epoch, &count) || !bookmark_room(bookmark))
-        return;
-    bookmark->words[0] = epoch;
-    bookmark->words[1] = count;
-    if (real.Isend(bookmark->words, (int)sizeof bookmark->words, MPI_BYTE, (int)peer, BOOKMARK_TAG, inside.bookmarks,
-                   &bookmark->real) == MPI_SUCCESS)
-        cut_rank_bookmark_told(&inside.cut, peer);
+    if (!cut_rank_bookmark_due(&inside.cut, peer, &words))
+        return true;
+    if (!bookmark_room(bookmark))
+        return false;
+    bookmark->words = words;
+    if (real.Isend(&bookmark->words, (int)sizeof bookmark->words, MPI_BYTE, (int)peer, BOOKMARK_TAG, inside.bookmarks,
+                   &bookmark->real) != MPI_SUCCESS)
+        return false;
+    cut_rank_bookmark_told(&inside.cut, peer);
+    return true;
+}
+
+void bookmarks_tell(void)
+{
+    inside.untold = false;
+    for (uint32_t peer = 0; peer < (uint32_t)inside.world_size; peer++)
+        inside.untold |= cut_rank_has_sent(&inside.cut, peer) && !bookmark_send(peer);
 }
 
 bool bookmarks_sent(void)
@@ -103,22 +114,19 @@ static int copy_send(struct copy *copy, uint64_t bytes, enum send_mode mode, int
     return error;
 }
 
-/* A synchronous one is done when it is matched, or when HOLD_MS have gone by: the receiver may have it in a queue of ours.
- */
+/* A synchronous one is done when the program at its other end receives it: MPI says so, or the receiver has told us of it (offer.c). */
 static void copy_owe(struct copy *copy, enum send_mode mode, struct request *request)
 {
     if (request == NULL)
         return;
-    request->state = REQUEST_DONE;
+    request->state = mode == SEND_SYNCHRONOUS ? REQUEST_QUEUED : REQUEST_DONE;
     if (mode != SEND_SYNCHRONOUS)
         return;
-    request->state = REQUEST_QUEUED;
     request->copy = copy;
     copy->request = request;
-    copy->give_up_ns = clock_mono_ns() + CUT_HOLD_MS * NS_PER_MS;
 }
 
-static void copy_paid(struct copy *copy)
+void copy_paid(struct copy *copy)
 {
     if (copy->request) {
         copy->request->state = REQUEST_DONE;
@@ -129,34 +137,37 @@ static void copy_paid(struct copy *copy)
 
 void copies_progress(void)
 {
-    uint64_t now = inside.copies ? clock_mono_ns() : 0;
     for (struct copy **at = &inside.copies; *at;) {
         struct copy *copy = *at;
         int done = 0;
         real.Test(&copy->real, &done, MPI_STATUS_IGNORE);
-        if (copy->request && (done || now > copy->give_up_ns))
-            copy_paid(copy);
         if (!done) {
             at = &copy->next;
             continue;
         }
+        copy_paid(copy);
         *at = copy->next;
         inside.copied -= copy->bytes;
         mem_free(copy);
     }
+    offers_settle();
 }
 
 /* Copies take memory, and what took it goes away as others receive: a sender that is far ahead of them is slowed down. */
 static void wait_for_room(void)
 {
+    static size_t waited; /* in vain, for so many bytes */
     unsigned spins = 0;
-    uint64_t until = 0;
+    uint64_t until = clock_mono_ns() + CUT_HOLD_MS * NS_PER_MS;
+    if (inside.copied < waited)
+        waited = 0;
+    if (waited != 0 && inside.copied < waited + COPIED_BYTES_MORE)
+        return;
     while (inside.copied > COPIED_BYTES_MAX && cut_rank_copies(&inside.cut)) {
-        uint64_t now = clock_mono_ns();
-        if (until == 0)
-            until = now + CUT_HOLD_MS * NS_PER_MS;
-        if (now > until)
+        if (clock_mono_ns() > until) {
+            waited = inside.copied;
             return;
+        }
         inside_pause(&spins);
     }
 }
@@ -191,13 +202,14 @@ int send_begin(enum send_mode mode, const void *buffer, int count, MPI_Datatype 
         mem_free(copy);
         return error;
     }
-    if (ours)
-        cut_rank_sent(&inside.cut, comm->world[to]);
+    count_sent_now(comm, to);
     if (copy) {
         done_at_once(request);
         copy_add(copy, (size_t)bytes);
         copy_owe(copy, mode, request);
     }
+    if (ours && (cut_rank_polls(&inside.cut) || copy))
+        offers_note_sent(comm, to, tag, copy);
     return MPI_SUCCESS;
 }
 
@@ -209,6 +221,7 @@ int send_wait(enum send_mode mode, const void *buffer, int count, MPI_Datatype t
     struct request *request = request_create(REQUEST_SEND, NULL);
     if (request == NULL)
         return raise_error(comm, MPI_ERR_NO_MEM);
+    request->mode = (uint8_t)mode;
     int error = send_begin(mode, buffer, count, type, to, tag, comm, request, &request->real);
     if (error == MPI_SUCCESS && request->real != MPI_REQUEST_NULL)
         request->state = REQUEST_REAL;
@@ -255,20 +268,29 @@ SEND(Ssend, SEND_SYNCHRONOUS, Ssend);
 SEND(Bsend, SEND_BUFFERED, Bsend);
 SEND(Rsend, SEND_READY, Send);
 
-/* The program holds MPI's own request, or one of ours where there is a copy. */
+/* The program holds MPI's own request, or one of ours where there is a copy, and of a synchronous one, which a record must
+ * know of. */
 static int isend_inside(enum send_mode mode, const void *buffer, int count, MPI_Datatype type, int to, int tag,
                         struct comm *comm, MPI_Request *ret_handle)
 {
     struct request *request = NULL;
-    if (cut_rank_copies(&inside.cut) && (request = request_create(REQUEST_SEND, NULL)) == NULL)
+    MPI_Request own;
+    const bool synchronous = mode == SEND_SYNCHRONOUS;
+    if ((synchronous || cut_rank_copies(&inside.cut)) && (request = request_create(REQUEST_SEND, NULL)) == NULL)
         return raise_error(comm, MPI_ERR_NO_MEM);
-    int error = send_begin(mode, buffer, count, type, to, tag, comm, request, ret_handle);
+    if (request)
+        request->mode = (uint8_t)mode;
+    int error = send_begin(mode, buffer, count, type, to, tag, comm, request, &own);
     if (error == MPI_SUCCESS) {
         inside.outstanding++;
-        if (request && *ret_handle == MPI_REQUEST_NULL) {
+        if (request && (synchronous || own == MPI_REQUEST_NULL)) {
+            request->real = own;
+            if (own != MPI_REQUEST_NULL)
+                request->state = REQUEST_REAL;
             *ret_handle = request_handle(request);
             return error;
         }
+        *ret_handle = own;
     }
     if (request)
         request_destroy(request);
@@ -310,6 +332,25 @@ __attribute__((noinline)) static int isend_slow(enum send_mode mode, const void 
     INTERPOSED(name)
 
 ISEND(Isend, SEND_STANDARD, Isend);
-ISEND(Issend, SEND_SYNCHRONOUS, Issend);
 ISEND(Ibsend, SEND_BUFFERED, Ibsend);
 ISEND(Irsend, SEND_READY, Isend);
+
+int MPI_Issend(const void *buffer, int count, MPI_Datatype type, int to, int tag, MPI_Comm handle, MPI_Request *ret_handle)
+{
+    struct request *request = requests.free;
+    struct comm *comm;
+    if (!quick() || UNLIKELY(request == NULL || (comm = comm_of(handle)) == NULL))
+        return isend_slow(SEND_SYNCHRONOUS, buffer, count, type, to, tag, handle, ret_handle);
+    int error = real.Issend(buffer, count, type, to, tag, comm->now, &request->real);
+    if (UNLIKELY(error != MPI_SUCCESS))
+        return error;
+    request_take(request, REQUEST_SEND, NULL);
+    request->type = MPI_DATATYPE_NULL; /* nothing is kept of it: MPI has all */
+    request->mode = SEND_SYNCHRONOUS;
+    request->state = REQUEST_REAL;
+    count_sent(comm, to);
+    inside.outstanding++;
+    *ret_handle = request_handle(request);
+    return MPI_SUCCESS;
+}
+INTERPOSED(Issend);

@@ -33,6 +33,7 @@ static void deliver(struct world *world, struct rank *rank, uint32_t message, ui
     check_received(world, rank, message, op->comm, op->source, op->tag);
     if (message == NONE32)
         return;
+    check_promise(world, rank, message, posted);
     world->got_by[message] = posted;
     world->got_tag[message] = op->tag;
     world->got_as[message] = rank->received_count;
@@ -52,11 +53,13 @@ static enum went wait_on(struct world *world, struct rank *rank, struct ireq *ir
         shell_attend(world, rank);
     if (shell_test(world, rank, ireq)) {
         uint32_t message = ireq->message, posted = ireq->posted;
-        bool received = ireq->kind == OP_IRECV;
+        unsigned kind = ireq->kind;
         cut_rank_not_held(&rank->cut);
         shell_seen(rank, ireq);
-        if (received)
+        if (kind == OP_IRECV)
             deliver(world, rank, message, posted, opened);
+        else if (kind == OP_ISEND)
+            check_sent(world, rank, message);
         return WENT_DONE;
     }
     if (!first && rank->plain)
@@ -162,6 +165,7 @@ static uint32_t mprobe(struct world *world, struct rank *rank, const struct op *
     if (rank->mprobed == NULL)
         return NONE32;
     cut_rank_arrived(&rank->cut, rank->mprobed->src);
+    rank->arrived[op->comm][rank->mprobed->src]++;
     return rank->mprobed->message;
 }
 
@@ -183,6 +187,8 @@ static enum went op_mprobe(struct world *world, struct rank *rank, const struct 
         shell_early(world, rank, op->comm, op->source, op->tag);
         return first ? wait_begins(rank, NULL, false) : WENT_POLLS;
     }
+    if (rank->mprobed != NULL && !rank->mprobed->matched)
+        shell_imrecv(world, rank->mprobed);
     if (rank->mprobed != NULL && !rank->mprobed->whole)
         return WENT_POLLS;
     deliver(world, rank, rank->probed_id, rank->posted++, op);

@@ -5,6 +5,21 @@
 #include "ckpt/base/mem.h"
 #include "tests/sim/cut/sim.h"
 
+/* A synchronous send is complete. */
+void check_sent(struct world *world, struct rank *rank, uint32_t message)
+{
+    if (world->program->messages[message].mode == SEND_SYNCHRONOUS && !world->begun[message] && world->promised[message] == 0)
+        violation(world, "rank %u: its synchronous message %u is complete before its receive has begun", rank->self, message);
+}
+
+/* It is received, by the posted-th receive. */
+void check_promise(struct world *world, struct rank *rank, uint32_t message, uint32_t posted)
+{
+    uint32_t promised = world->promised[message];
+    if (promised != 0 && promised != NONE32 && posted + 1 >= promised)
+        violation(world, "rank %u: synchronous message %u was complete before its receive was posted", rank->self, message);
+}
+
 void check_received(struct world *world, struct rank *rank, uint32_t message, unsigned comm, int32_t source, int32_t tag)
 {
     if (message == NONE32) {

@@ -22,8 +22,14 @@ mutants()
 none                            -                -
 no_colour                       rank.c           s/    rank->colour \^= 1;\n//
 colour_is_the_epoch             rank.c           s/rank->colour \^= 1;/rank->colour = epoch & 1;/
-no_bookmark                     rank.c           s/    \*ret_count = p->due_count;/    *ret_count = 0;/
-bookmark_too_high               rank.c           s/    \*ret_count = p->due_count;/    *ret_count = p->due_count + 1;/
+no_bookmark                     rank.c           s/\.count = p->due_count/.count = 0/
+bookmark_too_high               rank.c           s/\.count = p->due_count/.count = p->due_count + 1/
+all_have_recorded               rank.c           s/\.recorded = rank->recorded != 0/.recorded = 1/
+nobody_has_recorded             rank.c           s/\.recorded = rank->recorded != 0/.recorded = 0/
+bytes_before_the_sender_flips   rank.c           s/return CUT_BYTES_LATER;/return CUT_BYTES_TAKE;/
+bytes_of_who_has_no_record      rank.c           s/p->bookmark_recorded \? CUT_BYTES_TAKE : CUT_BYTES_NEVER/CUT_BYTES_TAKE/
+bytes_of_nobody                 rank.c           s/p->bookmark_recorded \? CUT_BYTES_TAKE : CUT_BYTES_NEVER/CUT_BYTES_NEVER/
+own_record_forgotten            rank.c           s/    self->bookmark_recorded = whole;\n//
 bookmark_once_for_ever          rank.c           s/p->told_epoch == rank->epoch\)/p->told_epoch != 0)/
 believes_old_bookmarks          rank.c           s/p->bookmark_epoch == rank->epoch && //
 forgets_early_bookmarks         rank.c           s/epoch < rank->epoch\)/epoch != rank->epoch)/
@@ -66,6 +72,12 @@ whole_stays_whole               verdict.c        s/into->result == RECORD_NONE \
 old_reports_win                 verdict.c        s/if \(from > \*into\)/if (from != *into)/
 nothing_heard_fits              verdict_comms.c  s/world > 1 && \(all == 0/0 \&\& (all == 0/
 collectives_are_not_compared    verdict_comms.c  s/if \(b->members > 0\)/if (0)/; s/if \(a->members != a->comm\.size\)/if (0)/
+any_offer_will_do               offer.c          s/ \|\| \(offer->tag != CUT_ANY && offer->tag != tag\)//
+an_offer_is_for_all             offer.c          s/        offer->taken = 1;\n//
+others_take_nothing             offer.c          s/ \|\| \(certain && offer->any_source\)//
+what_arrived_waits              offer.c          s/ \|\| send->number <= offers->arrived//
+gaps_do_not_matter              offer.c          s/    if \(certain && send->number != next\+\+\)\n +return;.*?\n//; s/        if \(certain && send->number != next\+\+\)\n +return;.*?\n//
+nothing_is_promised             offer.c          s/    if \(!offers->vague\)\n        meet\(offers, sends, peer, true\);\n//
 log_swaps_source_and_tag        channel.c        s/at = put\(at, entry->source, 4\);\n    at = put\(at, \(uint32_t\)entry->tag, 4\);/at = put(at, (uint32_t)entry->tag, 4);\n    at = put(at, entry->source, 4);/
 END
 }
@@ -83,7 +95,7 @@ plant()
         cat <<'END'
 add_subdirectory(ckpt/cut)
 add_subdirectory(tests/sim/cut)
-foreach(name rank queue channel verdict)
+foreach(name rank queue offer channel verdict)
   add_executable(test_cut_${name} tests/unit/test_cut_${name}.c)
   target_link_libraries(test_cut_${name} PRIVATE tide_cut PkgConfig::CMOCKA)
 endforeach()
@@ -103,7 +115,7 @@ caught_by()
         said_or_died seed "$(grep -m 1 -o 'seed [0-9]*.*VIOLATION.*' "$BUILD/log" | sed -E 's/ at [0-9.]+ ms: VIOLATION//' | cut -c 1-120)"
         return
     fi
-    for test in rank queue channel verdict; do
+    for test in rank queue offer channel verdict; do
         if ! CMOCKA_MESSAGE_OUTPUT=TAP timeout 120 "$BUILD/build/bin/test_cut_$test" >"$BUILD/log" 2>&1; then
             said_or_died "test $test" "$(sed -n "s/^not ok [0-9]* - /test $test: /p" "$BUILD/log" | head -n 1)"
             return

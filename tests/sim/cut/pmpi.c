@@ -3,7 +3,8 @@
  * one receiver on one communicator, and overtakes everywhere else. */
 #include "tests/sim/cut/sim.h"
 
-#define BOOKMARKS COMMS_MAX /* the private communicator's index among channels */
+#define BOOKMARKS COMMS_MAX     /* the private communicators' indexes among channels */
+#define LETTERS (COMMS_MAX + 1)
 
 static bool fits(int32_t source, int32_t tag, const struct packet *packet)
 {
@@ -19,6 +20,7 @@ void pmpi_begin(struct world *world)
             e->posted.next = e->posted.prev = &e->posted;
         }
         world->private_[rank].last = &world->private_[rank].first;
+        world->letters[rank].last = &world->letters[rank].first;
     }
 }
 
@@ -63,8 +65,10 @@ static void match(struct world *world, struct packet *packet, struct preq *to)
 {
     packet->matched = true;
     packet->to = to;
-    if (to != NULL)
+    if (to != NULL) {
         to->packet = packet;
+        world->begun[packet->message] = true;
+    }
     if (packet->mode == SEND_EAGER)
         on_whole(world, packet, 0);
     else
@@ -77,7 +81,7 @@ static void on_arrival(struct world *world, void *subject, uint64_t number)
     struct endpoint *e = &world->endpoint[packet->dst][packet->comm][packet->colour];
     (void)number;
     if (packet->message == NONE32) {
-        e = &world->private_[packet->dst];
+        e = packet->letter != NULL ? &world->letters[packet->dst] : &world->private_[packet->dst];
     } else {
         for (struct preq *p = e->posted.next; p != &e->posted; p = p->next)
             if (fits(p->source, p->tag, packet)) {
@@ -122,10 +126,10 @@ struct preq *pmpi_isend(struct world *world, struct rank *rank, uint32_t message
     return preq;
 }
 
-void pmpi_bookmark(struct world *world, struct rank *rank, uint32_t peer, uint64_t epoch, uint64_t count)
+void pmpi_bookmark(struct world *world, struct rank *rank, uint32_t peer, const struct cut_bookmark *bookmark)
 {
     struct packet *packet = world_alloc(world, sizeof *packet);
-    *packet = (struct packet){.message = NONE32, .src = rank->self, .dst = (uint8_t)peer, .epoch = epoch, .count = count};
+    *packet = (struct packet){.message = NONE32, .src = rank->self, .dst = (uint8_t)peer, .bookmark = *bookmark};
     transmit(world, packet, BOOKMARKS);
 }
 
@@ -185,18 +189,33 @@ struct packet *pmpi_improbe(struct world *world, struct rank *rank, unsigned com
                             int32_t tag)
 {
     struct endpoint *e = &world->endpoint[rank->self][comm][colour];
-    struct packet **at = find(e, source, tag), *packet;
-    if (at == NULL)
-        return NULL;
-    packet = take_out(e, at);
-    match(world, packet, NULL);
-    return packet;
+    struct packet **at = find(e, source, tag);
+    return at != NULL ? take_out(e, at) : NULL;
+}
+
+void pmpi_imrecv(struct world *world, struct packet *packet)
+{
+    if (!packet->matched)
+        match(world, packet, NULL);
 }
 
 struct packet *pmpi_next_bookmark(struct world *world, struct rank *rank)
 {
     struct endpoint *e = &world->private_[rank->self];
     return e->first != NULL ? take_out(e, &e->first) : NULL;
+}
+
+void pmpi_letter(struct world *world, struct rank *rank, uint32_t peer, const struct letter *letter)
+{
+    struct packet *packet = world_alloc(world, sizeof *packet);
+    *packet = (struct packet){.message = NONE32, .src = rank->self, .dst = (uint8_t)peer, .letter = letter};
+    transmit(world, packet, LETTERS);
+}
+
+const struct letter *pmpi_next_letter(struct world *world, struct rank *rank)
+{
+    struct endpoint *e = &world->letters[rank->self];
+    return e->first != NULL ? take_out(e, &e->first)->letter : NULL;
 }
 
 /* ---- collectives ---- */

@@ -5,74 +5,6 @@
 #include "ckpt/base/mem.h"
 #include "tests/sim/cut/sim.h"
 
-/* ---- what is matched and not yet done with: into the log in the order it was matched ---- */
-
-static void append(struct world *world, struct rank *rank, uint32_t id)
-{
-    struct record *r = &rank->record;
-    const struct message *m = &world->program->messages[id];
-    struct cut_entry entry = {.comm = world->program->comm[m->comm].id,
-                              .source = (uint32_t)world->program->comm[m->comm].rank_of[m->src],
-                              .tag = m->tag,
-                              .bytes = sizeof id};
-    size_t bytes = cut_channel_entry_bytes(sizeof id);
-    if (r->log_bytes + bytes > r->log_room) {
-        r->log_room = 2 * (r->log_bytes + bytes);
-        r->log = mem_grow(r->log, r->log_room, 1);
-    }
-    memcpy(cut_channel_frame(r->log + r->log_bytes, &entry), &id, sizeof id);
-    r->log_bytes += bytes;
-    r->logged++;
-}
-
-static void record_void(struct world *world, struct rank *rank)
-{
-    TRACE(world, "rank %u: its record is not whole", rank->self);
-    cut_rank_void(&rank->cut);
-    rank->page.result = RECORD_FAILED;
-}
-
-static void keep(struct world *world, struct rank *rank, struct keep with)
-{
-    struct keep *k = world_alloc(world, sizeof *k);
-    *k = with;
-    *rank->keep_last = k;
-    rank->keep_last = &k->next;
-}
-
-static bool keep_whole(struct keep *k)
-{
-    return k->taken != NULL ? k->taken->packet == NULL || k->taken->packet->whole : k->whole;
-}
-
-static void keep_one(struct world *world, struct rank *rank, struct keep *k)
-{
-    if (!k->log || rank->cut.state != CUT_RANK_DRAINING)
-        return;
-    if (rank->page.words.settled_epoch >= rank->cut.epoch)
-        violation(world, "rank %u: its log grows although all is settled", rank->self);
-    if (chance(world, world->lies.no_room))
-        record_void(world, rank);
-    else
-        append(world, rank, k->taken != NULL ? k->taken->id : k->id);
-}
-
-/* Published when all that can be appended is: what had arrived before the flip stands in this line too, and counts for
- * nothing. */
-static void keep_on(struct world *world, struct rank *rank)
-{
-    while (rank->keep_first != NULL && keep_whole(rank->keep_first)) {
-        struct keep *k = rank->keep_first;
-        rank->keep_first = k->next;
-        if (rank->keep_first == NULL)
-            rank->keep_last = &rank->keep_first;
-        keep_one(world, rank, k);
-        if (!k->counted)
-            cut_rank_done(&rank->cut);
-    }
-    rank->page.arrived_before = rank->cut.arrived_before;
-}
-
 /* ---- receives ---- */
 
 static void list_add(struct rank *rank, struct ireq *ireq)
@@ -97,18 +29,26 @@ static struct qmsg *qmsg_of(struct cut_message *message)
     return (struct qmsg *)message;
 }
 
-static void give(struct ireq *ireq, struct qmsg *q)
+void shell_imrecv(struct world *world, struct packet *packet)
+{
+    world->begun[packet->message] = true;
+    pmpi_imrecv(world, packet);
+}
+
+static void give(struct world *world, struct ireq *ireq, struct qmsg *q)
 {
     ireq->state = IREQ_QUEUED;
     ireq->got = q;
     ireq->message = q->id;
+    if (q->packet != NULL)
+        shell_imrecv(world, q->packet);
 }
 
-static void arrive(struct rank *rank, struct qmsg *q, unsigned comm)
+static void arrive(struct world *world, struct rank *rank, struct qmsg *q, unsigned comm)
 {
     struct cut_receive *receive = cut_queue_arrive(&rank->queue[comm], &q->message);
     if (receive != NULL)
-        give(receive->context, q);
+        give(world, receive->context, q);
 }
 
 static void to_mpi(struct world *world, struct rank *rank, struct ireq *ireq)
@@ -129,13 +69,13 @@ void shell_post(struct world *world, struct rank *rank, struct ireq *ireq, unsig
         struct cut_message *m = cut_queue_post(&rank->queue[comm], &ireq->receive);
         ireq->state = IREQ_DEFERRED;
         if (m != NULL)
-            give(ireq, qmsg_of(m));
+            give(world, ireq, qmsg_of(m));
         return;
     }
     struct cut_message *m = cut_queue_find(&rank->queue[comm], source, tag);
     if (m != NULL) {
         cut_queue_take(&rank->queue[comm], m);
-        give(ireq, qmsg_of(m));
+        give(world, ireq, qmsg_of(m));
         return;
     }
     to_mpi(world, rank, ireq);
@@ -149,7 +89,8 @@ static void release(struct rank *rank, uint32_t peer, struct world *world)
         struct cut_message *m;
         while ((m = cut_queue_release(&rank->queue[comm], peer)) != NULL) {
             cut_rank_released(&rank->cut, peer);
-            arrive(rank, qmsg_of(m), comm);
+            rank->arrived[comm][peer]++;
+            arrive(world, rank, qmsg_of(m), comm);
         }
     }
 }
@@ -166,9 +107,10 @@ static void take(struct world *world, struct rank *rank, struct packet *packet)
         cut_queue_hold(&rank->queue[packet->comm], &q->message);
         return;
     }
+    rank->arrived[packet->comm][packet->src]++;
     if (what != CUT_TAKE_DELIVER)
-        keep(world, rank, (struct keep){.taken = q, .log = what == CUT_TAKE_LOG});
-    arrive(rank, q, packet->comm);
+        keep_add(world, rank, (struct keep){.taken = q, .log = what == CUT_TAKE_LOG});
+    arrive(world, rank, q, packet->comm);
     if (what != CUT_TAKE_DELIVER && cut_rank_drained(&rank->cut, packet->src))
         release(rank, packet->src, world);
 }
@@ -181,6 +123,7 @@ static void harvest(struct world *world, struct rank *rank)
             continue;
         struct packet *packet = k->over->real->packet;
         enum cut_take what = cut_rank_take(&rank->cut, packet->src, packet->colour);
+        rank->arrived[packet->comm][packet->src]++;
         k->whole = true;
         k->id = packet->message;
         k->log = what == CUT_TAKE_LOG;
@@ -195,7 +138,7 @@ static void bookmarks(struct world *world, struct rank *rank)
 {
     struct packet *b;
     while ((b = pmpi_next_bookmark(world, rank)) != NULL)
-        if (cut_rank_bookmark(&rank->cut, b->src, b->epoch, b->count))
+        if (cut_rank_bookmark(&rank->cut, b->src, &b->bookmark))
             release(rank, b->src, world);
 }
 
@@ -246,6 +189,7 @@ static void take_back(struct world *world, struct rank *rank)
                 violation(world, "rank %u: a receive matched a message that had been in the queue all the time", rank->self);
         } else if (q->state == IREQ_REAL && q->real->done) {
             cut_rank_arrived(&rank->cut, q->real->packet->src);
+            rank->arrived[q->comm][q->real->packet->src]++;
             q->message = q->real->packet->message;
             q->state = IREQ_DONE;
         }
@@ -255,7 +199,7 @@ static void take_back(struct world *world, struct rank *rank)
 static bool keep_arrived(struct world *world, struct rank *rank, struct qmsg *q)
 {
     bool whole = q->packet == NULL || q->packet->whole;
-    keep(world, rank, (struct keep){.taken = q, .log = true, .counted = whole});
+    keep_add(world, rank, (struct keep){.taken = q, .log = true, .counted = whole});
     return whole;
 }
 
@@ -266,16 +210,25 @@ static uint64_t keep_unseen(struct world *world, struct rank *rank)
     uint64_t not_whole = 0;
     for (struct ireq *q = rank->posted_list.next; q != &rank->posted_list; q = q->next)
         if (q->state == IREQ_REAL)
-            keep(world, rank, (struct keep){.over = q});
+            keep_add(world, rank, (struct keep){.over = q});
         else if (q->state == IREQ_QUEUED)
             not_whole += !keep_arrived(world, rank, q->got);
         else if (q->state == IREQ_DONE)
-            keep(world, rank, (struct keep){.id = q->message, .whole = true, .log = true, .counted = true});
+            keep_add(world, rank, (struct keep){.id = q->message, .whole = true, .log = true, .counted = true});
     for (unsigned comm = 0; comm < world->program->comms; comm++)
         for (struct cut_message *m = cut_queue_first(&rank->queue[comm]); m != NULL;
              m = cut_queue_next(&rank->queue[comm], m))
             not_whole += !keep_arrived(world, rank, qmsg_of(m));
     return not_whole;
+}
+
+static void tell(struct world *world, struct rank *rank, uint32_t peer)
+{
+    struct cut_bookmark bookmark;
+    if (!cut_rank_bookmark_due(&rank->cut, peer, &bookmark))
+        return;
+    pmpi_bookmark(world, rank, peer, &bookmark);
+    cut_rank_bookmark_told(&rank->cut, peer);
 }
 
 void shell_flip(struct world *world, struct rank *rank, uint64_t epoch, bool recorded)
@@ -289,7 +242,28 @@ void shell_flip(struct world *world, struct rank *rank, uint64_t epoch, bool rec
     rank->page.sent_before = rank->cut.sent_before;
     rank->page.arrived_before = rank->cut.arrived_before;
     rank->page.epoch = rank->cut.epoch;
+    for (uint32_t peer = 0; peer < world->program->ranks; peer++)
+        if (cut_rank_has_sent(&rank->cut, peer))
+            tell(world, rank, peer);
     pump(world, rank);
+}
+
+void shell_regroup(struct world *world, struct rank *rank)
+{
+    struct packet *packet;
+    take_back(world, rank);
+    for (unsigned comm = 0; comm < world->program->comms; comm++)
+        while ((packet = pmpi_improbe(world, rank, comm, rank->cut.colour, CUT_ANY, CUT_ANY)) != NULL)
+            take(world, rank, packet);
+}
+
+void shell_to_mpi(struct world *world, struct rank *rank)
+{
+    for (struct ireq *q = rank->posted_list.next; q != &rank->posted_list; q = q->next)
+        if (q->state == IREQ_DEFERRED) {
+            cut_queue_unpost(&rank->queue[q->comm], &q->receive);
+            to_mpi(world, rank, q);
+        }
 }
 
 /* Settled: MPI matches again. */
@@ -299,7 +273,8 @@ static void end_transition(struct world *world, struct rank *rank)
         struct cut_message *m;
         while ((m = cut_queue_release_any(&rank->queue[comm])) != NULL) {
             cut_rank_released(&rank->cut, m->peer);
-            arrive(rank, qmsg_of(m), comm);
+            rank->arrived[comm][m->peer]++;
+            arrive(world, rank, qmsg_of(m), comm);
         }
     }
     if (rank->keep_first != NULL)
@@ -307,11 +282,7 @@ static void end_transition(struct world *world, struct rank *rank)
     for (unsigned comm = 0; comm < world->program->comms; comm++)
         if (pmpi_iprobe(world, rank, comm, rank->cut.colour ^ 1, CUT_ANY, CUT_ANY) != NULL)
             violation(world, "rank %u: it has settled, and a message of the old colour is there", rank->self);
-    for (struct ireq *q = rank->posted_list.next; q != &rank->posted_list; q = q->next)
-        if (q->state == IREQ_DEFERRED) {
-            cut_queue_unpost(&rank->queue[q->comm], &q->receive);
-            to_mpi(world, rank, q);
-        }
+    shell_to_mpi(world, rank);
     rank->page.ended_epoch = rank->cut.epoch;
 }
 
@@ -319,8 +290,12 @@ void shell_look(struct world *world, struct rank *rank)
 {
     struct cut_words words = rank->page.words;
     unsigned acts = cut_rank_look(&rank->cut, &words);
+    if (acts & CUT_ACT_PLAIN)
+        cut_sends_clear(&rank->sends);
     if (acts & CUT_ACT_RELEASE)
         end_transition(world, rank);
+    if (acts & CUT_ACT_POLLING)
+        offers_begin(rank);
     if (acts & CUT_ACT_POLLING)
         rank->page.polling_epoch = rank->cut.aim;
     if (acts & CUT_ACT_FLIP)
@@ -329,9 +304,13 @@ void shell_look(struct world *world, struct rank *rank)
 
 void shell_attend(struct world *world, struct rank *rank)
 {
+    if (cut_rank_polls(&rank->cut) || cut_rank_copies(&rank->cut))
+        offers_take(world, rank);
     if (cut_rank_matches(&rank->cut))
         pump(world, rank);
     shell_look(world, rank);
+    if (cut_rank_polls(&rank->cut) && !cut_rank_matches(&rank->cut))
+        offers_answer(world, rank);
 }
 
 /* ---- waiting ---- */
@@ -345,10 +324,11 @@ bool shell_test(struct world *world, struct rank *rank, struct ireq *ireq)
         if (ireq->kind == OP_ICOLL)
             return ireq->coll->ready[rank->self];
         if (ireq->kind == OP_ISEND)
-            return ireq->real->done || (ireq->copied && (ireq->until == 0 || world->now >= ireq->until));
+            return ireq->real->done || (ireq->copied && offers_done(world, rank, ireq));
         if (cut_rank_matches(&rank->cut) || !ireq->real->done)
             return false; /* taken over: harvest() tells */
         cut_rank_arrived(&rank->cut, ireq->real->packet->src);
+        rank->arrived[ireq->comm][ireq->real->packet->src]++;
         ireq->message = ireq->real->packet->message;
         ireq->state = IREQ_DONE;
         return true;
@@ -382,20 +362,30 @@ void shell_early(struct world *world, struct rank *rank, unsigned comm, int32_t 
     say_result(rank, RECORD_EARLY);
 }
 
+void shell_early_asked(struct world *world, struct rank *rank)
+{
+    if (rank->cut.aim == 0)
+        return;
+    for (struct ireq *q = rank->posted_list.next; q != &rank->posted_list; q = q->next) {
+        if (q->state != IREQ_REAL || !q->real->posted ||
+            pmpi_iprobe(world, rank, q->comm, rank->cut.colour ^ 1, q->receive.source, q->receive.tag) == NULL)
+            continue;
+        TRACE(world, "rank %u is early, as it was asked", rank->self);
+        shell_flip(world, rank, rank->cut.aim, false);
+        say_result(rank, RECORD_EARLY);
+        return;
+    }
+}
+
 void shell_send(struct world *world, struct rank *rank, struct ireq *ireq, uint32_t message)
 {
     const struct message *m = &world->program->messages[message];
-    uint64_t epoch, count;
-    if (cut_rank_bookmark_due(&rank->cut, m->dst, &epoch, &count)) {
-        pmpi_bookmark(world, rank, m->dst, epoch, count);
-        cut_rank_bookmark_told(&rank->cut, m->dst);
-    }
+    tell(world, rank, m->dst);
     cut_rank_sent(&rank->cut, m->dst);
     *ireq =
         (struct ireq){.state = IREQ_REAL, .kind = OP_ISEND, .message = message, .copied = cut_rank_copies(&rank->cut) != 0};
     ireq->real = pmpi_isend(world, rank, message, rank->cut.colour);
-    if (ireq->copied && m->mode == SEND_SYNCHRONOUS)
-        ireq->until = world->now + CUT_HOLD_MS * MS;
+    offers_sent(world, rank, ireq);
     if (!ireq->copied)
         return;
     if (rank->copies == rank->copy_room) {
@@ -409,9 +399,11 @@ void shell_send(struct world *world, struct rank *rank, struct ireq *ireq, uint3
 
 void shell_park(struct world *world, struct rank *rank)
 {
+    if (cut_rank_matches(&rank->cut))
+        pump(world, rank);
+    offers_tell(world, rank);
     if (!cut_rank_matches(&rank->cut))
         return;
-    pump(world, rank);
     for (struct ireq *q = rank->posted_list.next; q != &rank->posted_list; q = q->next)
         if (q->state == IREQ_DEFERRED) {
             cut_queue_unpost(&rank->queue[q->comm], &q->receive);
@@ -429,13 +421,13 @@ void shell_unpark(struct world *world, struct rank *rank)
         pmpi_cancel(world, q->real);
         if (!q->real->cancelled) {
             q->state = IREQ_REAL;
-            keep(world, rank, (struct keep){.over = q});
+            keep_add(world, rank, (struct keep){.over = q});
             continue;
         }
         q->state = IREQ_DEFERRED;
         struct cut_message *m = cut_queue_post(&rank->queue[q->comm], &q->receive);
         if (m != NULL)
-            give(q, qmsg_of(m));
+            give(world, q, qmsg_of(m));
     }
 }
 
@@ -443,9 +435,13 @@ void shell_unpark(struct world *world, struct rank *rank)
 
 static bool may_record(struct world *world, struct rank *rank)
 {
-    for (uint32_t i = 0; i < REQUESTS_MAX; i++)
-        if (rank->slots[i].ireq != NULL && (!world->program->reposts || rank->slots[i].op.kind == OP_ICOLL))
+    for (uint32_t i = 0; i < REQUESTS_MAX; i++) {
+        struct slot *slot = &rank->slots[i];
+        if (slot->ireq != NULL && (!world->program->reposts || slot->op.kind == OP_ICOLL))
             return false;
+        if (is_synchronous(world, slot->ireq) && !shell_test(world, rank, slot->ireq))
+            return false;
+    }
     return !chance(world, world->lies.refuse);
 }
 
@@ -548,7 +544,7 @@ void shell_load(struct world *world, struct rank *rank, const struct record *fro
         q->message = (struct cut_message){.source = (int32_t)entry.source, .tag = entry.tag, .peer = m->src};
         if (entry.comm != world->program->comm[m->comm].id || entry.tag != m->tag)
             violation(world, "rank %u: the log has another message than was written", rank->self);
-        arrive(rank, q, m->comm);
+        arrive(world, rank, q, m->comm);
     }
     if (status != TIDE_OK)
         violation(world, "rank %u: %s", rank->self, err.text);

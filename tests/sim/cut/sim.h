@@ -12,6 +12,7 @@
 #include "ckpt/base/rng.h"
 #include "ckpt/cut/channel.h"
 #include "ckpt/cut/mode.h"
+#include "ckpt/cut/offer.h"
 #include "ckpt/cut/queue.h"
 #include "ckpt/cut/rank.h"
 #include "ckpt/cut/verdict.h"
@@ -86,10 +87,11 @@ struct packet {
     struct packet *next; /* in a list of what nobody has matched */
     uint32_t message;    /* NONE32: a bookmark */
     uint8_t src, dst, comm, colour, mode;
-    bool matched, whole;
+    bool matched, whole; /* a receive of it has begun, and is complete */
     int32_t source, tag;
     struct preq *from, *to;
-    uint64_t epoch, count; /* of a bookmark */
+    struct cut_bookmark bookmark;
+    const struct letter *letter;
 };
 
 /* A request of the real MPI. */
@@ -124,8 +126,9 @@ struct ireq {
     struct preq *real;
     struct qmsg *got;
     struct coll *coll;
-    uint64_t until; /* of a synchronous send: then it is reported as complete */
-    bool copied;
+    uint64_t position, since; /* of a send: among rank->sends, and when it began */
+    bool copied, waits;       /* waits: for its receive to have begun */
+    bool told;                /* whoever may send for it, in this attempt */
 };
 
 struct qmsg {
@@ -142,6 +145,15 @@ struct keep {
     uint32_t id;       /* where it is known already */
     bool whole, log;
     bool counted; /* it had arrived before the flip */
+};
+
+/* A receiver tells of receives that wait, or is asked for it. */
+struct letter {
+    bool want, flip, blocked;
+    uint8_t from, comm;
+    uint64_t epoch;
+    struct cut_offers offers;
+    struct cut_offer offer[REQUESTS_MAX + 1];
 };
 
 struct slot {
@@ -189,6 +201,12 @@ struct rank {
     struct cut_rank cut;
     struct cut_queue queue[COMMS_MAX];
     struct keep *keep_first, **keep_last;
+    uint64_t sent[COMMS_MAX][RANKS_MAX], arrived[COMMS_MAX][RANKS_MAX];
+    struct cut_sends sends;
+    const struct letter *told[RANKS_MAX][COMMS_MAX];
+    uint64_t want_at[RANKS_MAX], flip_at[RANKS_MAX];
+    uint32_t asked_by; /* bit per rank */
+    bool asked_to_flip;
     uint32_t copies; /* of sends, under way */
     struct preq **copy;
     uint32_t copy_room;
@@ -263,7 +281,7 @@ struct lies {
 
 struct totals {
     uint64_t seeds, cuts, attempts, restarts, messages, logged, held, parked, early, passed, missed, failed, late,
-        collective, given_up, hopeless, events, virtual_ns, violations;
+        collective, given_up, hopeless, promised, assumed, events, virtual_ns, violations;
 };
 
 struct world {
@@ -277,8 +295,8 @@ struct world {
     void **blocks;
     size_t block_count, block_used, block_current;
     struct rank rank[RANKS_MAX];
-    struct endpoint endpoint[RANKS_MAX][COMMS_MAX][2], private_[RANKS_MAX];
-    uint64_t channel_free[RANKS_MAX][RANKS_MAX][COMMS_MAX + 1][2];
+    struct endpoint endpoint[RANKS_MAX][COMMS_MAX][2], private_[RANKS_MAX], letters[RANKS_MAX];
+    uint64_t channel_free[RANKS_MAX][RANKS_MAX][COMMS_MAX + 2][2];
     struct coll *colls[COMMS_MAX];
     uint32_t coll_count[COMMS_MAX];
     struct agent agent[AGENTS_MAX];
@@ -287,6 +305,8 @@ struct world {
     /* The truth about each message: by whose receive, and as the how many-th of the receiver. */
     uint32_t *got_by, *got_as;
     int32_t *got_tag;              /* … and by what pattern */
+    bool *begun;                   /* a receive of the program's has begun to receive it */
+    uint32_t *promised; /* its sender was told that one will, when so many less 1 had been posted; NONE32: it assumed it */
     struct record kept[RANKS_MAX]; /* a cut to restart from */
     bool has_kept;
     bool no_cuts;
@@ -314,14 +334,17 @@ void world_release(struct world *world);
 /* pmpi.c */
 void pmpi_begin(struct world *world);
 struct preq *pmpi_isend(struct world *world, struct rank *rank, uint32_t message, unsigned colour);
-void pmpi_bookmark(struct world *world, struct rank *rank, uint32_t peer, uint64_t epoch, uint64_t count);
+void pmpi_bookmark(struct world *world, struct rank *rank, uint32_t peer, const struct cut_bookmark *bookmark);
 struct preq *pmpi_irecv(struct world *world, struct rank *rank, unsigned comm, unsigned colour, int32_t source, int32_t tag);
 void pmpi_cancel(struct world *world, struct preq *preq);
 struct packet *pmpi_iprobe(struct world *world, struct rank *rank, unsigned comm, unsigned colour, int32_t source,
                            int32_t tag);
 struct packet *pmpi_improbe(struct world *world, struct rank *rank, unsigned comm, unsigned colour, int32_t source,
                             int32_t tag);
+void pmpi_imrecv(struct world *world, struct packet *packet); /* once or more */
 struct packet *pmpi_next_bookmark(struct world *world, struct rank *rank);
+void pmpi_letter(struct world *world, struct rank *rank, uint32_t peer, const struct letter *letter);
+const struct letter *pmpi_next_letter(struct world *world, struct rank *rank);
 struct coll *pmpi_coll(struct world *world, struct rank *rank, unsigned comm, uint64_t number, uint32_t root);
 
 /* shell.c: between the program and MPI */
@@ -330,6 +353,7 @@ void shell_look(struct world *world, struct rank *rank);
 void shell_attend(struct world *world, struct rank *rank); /* look, and take what has come */
 void shell_flip(struct world *world, struct rank *rank, uint64_t epoch, bool recorded);
 void shell_post(struct world *world, struct rank *rank, struct ireq *ireq, unsigned comm, int32_t source, int32_t tag);
+void shell_imrecv(struct world *world, struct packet *packet); /* the program receives what it has probed */
 bool shell_test(struct world *world, struct rank *rank, struct ireq *ireq); /* true: done */
 void shell_seen(struct rank *rank, struct ireq *ireq);
 void shell_early(struct world *world, struct rank *rank, unsigned comm, int32_t source, int32_t tag);
@@ -341,6 +365,24 @@ void shell_leave(struct world *world, struct rank *rank);
 bool shell_finalize(struct world *world, struct rank *rank); /* true: it is over */
 void shell_load(struct world *world, struct rank *rank, const struct record *from);
 
+/* For a moment it matches, of the colour of the day; and MPI again. */
+void shell_regroup(struct world *world, struct rank *rank);
+void shell_to_mpi(struct world *world, struct rank *rank);
+void shell_early_asked(struct world *world, struct rank *rank);
+
+/* keep.c */
+void keep_add(struct world *world, struct rank *rank, struct keep with);
+void keep_on(struct world *world, struct rank *rank);
+
+/* offer.c */
+void offers_begin(struct rank *rank);
+void offers_sent(struct world *world, struct rank *rank, struct ireq *ireq);
+bool offers_done(struct world *world, struct rank *rank, struct ireq *ireq); /* true: it is received, as far as its sender sees */
+void offers_take(struct world *world, struct rank *rank);
+void offers_tell(struct world *world, struct rank *rank);
+void offers_answer(struct world *world, struct rank *rank);
+bool is_synchronous(const struct world *world, const struct ireq *ireq); /* a send that is one */
+
 /* calls.c */
 void rank_begin(struct world *world, struct rank *rank, const struct record *from, const struct rank *before);
 void rank_wake(struct world *world, struct rank *rank, uint64_t in);
@@ -350,6 +392,8 @@ void rank_woken_by_mpi(struct world *world, unsigned rank);
 void control_begin(struct world *world);
 
 /* check.c */
+void check_sent(struct world *world, struct rank *rank, uint32_t message);
+void check_promise(struct world *world, struct rank *rank, uint32_t message, uint32_t posted);
 void check_received(struct world *world, struct rank *rank, uint32_t message, unsigned comm, int32_t source, int32_t tag);
 void check_cut(struct world *world, uint64_t cut, uint32_t attempt);
 void check_end(struct world *world);

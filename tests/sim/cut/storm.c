@@ -82,11 +82,12 @@ static void tell(const struct totals *t)
            (unsigned long long)t->cuts, (unsigned long long)t->attempts, (unsigned long long)t->given_up,
            (unsigned long long)t->restarts, (unsigned long long)t->messages, (unsigned long long)t->logged,
            (unsigned long long)t->held, (unsigned long long)t->parked);
-    printf("# early %llu, passed %llu, missed %llu, failed %llu, late %llu, inside a collective %llu, hopeless %llu, events "
-           "%llu\n",
+    printf("# early %llu, passed %llu, missed %llu, failed %llu, late %llu, inside a collective %llu, hopeless %llu, promised %llu, "
+           "assumed %llu, events %llu\n",
            (unsigned long long)t->early, (unsigned long long)t->passed, (unsigned long long)t->missed,
            (unsigned long long)t->failed, (unsigned long long)t->late, (unsigned long long)t->collective,
-           (unsigned long long)t->hopeless, (unsigned long long)t->events);
+           (unsigned long long)t->hopeless, (unsigned long long)t->promised, (unsigned long long)t->assumed,
+           (unsigned long long)t->events);
 }
 
 int main(int argc, char **argv)

@@ -143,6 +143,8 @@ static void begin(struct world *world, const struct record *from, const struct w
     world->got_by = world_alloc(world, (p->message_count + 1) * sizeof *world->got_by);
     world->got_as = world_alloc(world, (p->message_count + 1) * sizeof *world->got_as);
     world->got_tag = world_alloc(world, (p->message_count + 1) * sizeof *world->got_tag);
+    world->begun = world_alloc(world, (p->message_count + 1) * sizeof *world->begun);
+    world->promised = world_alloc(world, (p->message_count + 1) * sizeof *world->promised);
     for (uint32_t id = 0; id < p->message_count; id++) {
         world->got_as[id] = NONE32;
         if (from == NULL || before->got_as[id] >= from[p->messages[id].dst].received)
@@ -218,6 +220,7 @@ void world_release(struct world *world)
         mem_free(world->blocks[i]);
     for (uint32_t i = 0; i < RANKS_MAX; i++) {
         cut_rank_release(&world->rank[i].cut);
+        cut_sends_clear(&world->rank[i].sends);
         mem_free(world->rank[i].record.log);
         mem_free(world->rank[i].copy);
         mem_free(world->kept[i].log);

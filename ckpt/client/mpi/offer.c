@@ -1,0 +1,410 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <string.h>
+
+#include "ckpt/base/clock.h"
+#include "ckpt/base/mem.h"
+#include "ckpt/client/mpi/inside.h"
+
+/* A synchronous send behind its sender's flip, and a receive that its receiver has posted to MPI in the old colour: MPI does
+ * not bring them together, and the program alone would go on. So the receiver tells of the receives that wait: before a call
+ * in which it does not look, whoever may send for them; in other calls who asks. What the sender concludes is decided by
+ * ckpt/cut/offer.h. */
+
+#define WANT_TAG 1
+#define OFFER_TAG 2
+#define WANT_AFTER_MS 2u              /* a sender waits so long before it asks */
+#define WANT_AGAIN_MS CUT_HOLD_MS     /* … and asks again */
+#define ASSUME_AFTER_MS (3 * CUT_HOLD_MS) /* who is in a call does not answer: a receive that others may get is the sender's */
+#define SETTLE_EVERY_NS NS_PER_MS
+
+/* ---- messages ---- */
+
+struct want {
+    uint64_t epoch;
+    uint64_t flip; /* nonzero: it has waited for long, and who looks is to flip */
+};
+
+struct offer_head {
+    uint64_t epoch, comm, arrived;
+    uint32_t count;
+    uint8_t vague, blocked; /* blocked: told ahead of a call in which the receiver does not look */
+    uint16_t unused;
+};
+
+/* One that is on its way. */
+struct letter {
+    struct letter *next;
+    MPI_Request real;
+    union {
+        struct want want;
+        struct {
+            struct offer_head head;
+            struct cut_offer offers[];
+        };
+    };
+};
+
+static struct letter *letters;
+
+static void letters_progress(void)
+{
+    for (struct letter **at = &letters; *at;) {
+        struct letter *letter = *at;
+        int done = 0;
+        real.Test(&letter->real, &done, MPI_STATUS_IGNORE);
+        if (!done) {
+            at = &letter->next;
+            continue;
+        }
+        *at = letter->next;
+        mem_free(letter);
+    }
+}
+
+bool offers_sent(void)
+{
+    letters_progress();
+    return letters == NULL;
+}
+
+static void post(struct letter *letter, const void *bytes, size_t size, uint32_t peer, int tag)
+{
+    if (real.Isend(bytes, (int)size, MPI_BYTE, (int)peer, tag, inside.offers, &letter->real) != MPI_SUCCESS) {
+        mem_free(letter);
+        return;
+    }
+    letter->next = letters;
+    letters = letter;
+}
+
+/* ---- what other ranks have told and asked ---- */
+
+/* Of one communicator. */
+struct told {
+    struct told *next;
+    uint64_t epoch;
+    bool blocked;
+    struct cut_offers offers;
+    struct cut_offer list[];
+};
+
+static struct other {
+    struct told *told;
+    uint64_t asked_ns, asked_to_flip_ns; /* last */
+    bool fresh;       /* something was told, or sent to it, since it was looked at */
+    bool asks;
+} *others;
+static bool somebody_asks, to_flip;
+
+int offers_init(void)
+{
+    others = mem_try_array((size_t)inside.world_size, sizeof *others);
+    return others ? real.Comm_split(MPI_COMM_WORLD, 0, inside.rank, &inside.offers) : MPI_ERR_NO_MEM;
+}
+
+/* The epoch that this rank is in, or is to be in. */
+static uint64_t epoch_of_attempt(void)
+{
+    return inside.cut.aim ? inside.cut.aim : inside.cut.epoch;
+}
+
+/* Of epochs up to `epoch`. */
+static void forget_told(uint64_t epoch)
+{
+    for (int i = 0; i < inside.world_size; i++) {
+        for (struct told **at = &others[i].told; *at;) {
+            struct told *told = *at;
+            if (told->epoch > epoch) {
+                at = &told->next;
+                continue;
+            }
+            *at = told->next;
+            mem_free(told);
+        }
+    }
+}
+
+static void forget_askers(void)
+{
+    for (int i = 0; i < inside.world_size; i++)
+        others[i].asks = false;
+    somebody_asks = to_flip = false;
+}
+
+void offers_begin(void)
+{
+    forget_askers();
+    cut_sends_clear(&inside.sends);
+    forget_told(inside.cut.epoch);
+    for (uint32_t i = 0; i < requests.used; i++)
+        requests.arena[i].told = requests.arena[i].matched = false;
+}
+
+void offers_end(void)
+{
+    cut_sends_clear(&inside.sends);
+    forget_told(inside.cut.epoch);
+}
+
+static void forget_older(struct other *from, uint64_t comm)
+{
+    for (struct told **at = &from->told; *at; at = &(*at)->next) {
+        struct told *old = *at;
+        if (old->offers.comm != comm)
+            continue;
+        *at = old->next;
+        mem_free(old);
+        return;
+    }
+}
+
+/* False: there is no memory for it, and it stays where it is. */
+static bool take_offers(struct other *from, const MPI_Status *status, size_t size)
+{
+    struct offer_head head = {0};
+    struct told *told = mem_try_alloc(sizeof *told + size);
+    unsigned char *bytes = mem_try_alloc(size);
+    if (told == NULL || bytes == NULL) {
+        mem_free(told);
+        mem_free(bytes);
+        return false;
+    }
+    real.Recv(bytes, (int)size, MPI_BYTE, status->MPI_SOURCE, OFFER_TAG, inside.offers, MPI_STATUS_IGNORE);
+    memcpy(&head, bytes, sizeof head);
+    memcpy(told->list, bytes + sizeof head, size - sizeof head);
+    mem_free(bytes);
+    forget_older(from, head.comm);
+    told->epoch = head.epoch;
+    told->blocked = head.blocked;
+    told->offers = (struct cut_offers){
+        .comm = head.comm, .arrived = head.arrived, .vague = head.vague, .count = head.count, .offers = told->list};
+    told->next = from->told;
+    from->told = told;
+    from->fresh = true;
+    return true;
+}
+
+static void take_want(struct other *from, int source)
+{
+    struct want want = {0};
+    real.Recv(&want, (int)sizeof want, MPI_BYTE, source, WANT_TAG, inside.offers, MPI_STATUS_IGNORE);
+    if (want.epoch != epoch_of_attempt())
+        return;
+    from->asks = somebody_asks = true;
+    to_flip |= want.flip != 0;
+}
+
+void offers_take(void)
+{
+    int found = 0, size = 0;
+    MPI_Status status;
+    while (real.Iprobe(MPI_ANY_SOURCE, MPI_ANY_TAG, inside.offers, &found, &status) == MPI_SUCCESS && found) {
+        PMPI_Get_count(&status, MPI_BYTE, &size);
+        struct other *from = &others[status.MPI_SOURCE];
+        if (status.MPI_TAG == WANT_TAG)
+            take_want(from, status.MPI_SOURCE);
+        else if (!take_offers(from, &status, (size_t)size))
+            break;
+    }
+    if (letters)
+        letters_progress();
+}
+
+/* ---- the sender ---- */
+
+void offers_note_sent(const struct comm *comm, int to, int tag, struct copy *copy)
+{
+    uint32_t peer = comm->world[to];
+    uint64_t position = cut_sends_add(&inside.sends, peer, comm->id, comm->all[to].sent, tag);
+    others[peer].fresh = true;
+    if (copy) {
+        copy->to = peer;
+        copy->position = position;
+        copy->since_ns = clock_mono_ns();
+    }
+}
+
+static void conclude(uint32_t peer)
+{
+    struct other *other = &others[peer];
+    for (struct told *told = other->told; told && other->fresh; told = told->next) {
+        if (told->epoch == inside.cut.epoch)
+            cut_offers_meet(&told->offers, &inside.sends, peer);
+    }
+    other->fresh = false;
+}
+
+static bool is_blocked(const struct other *other, uint64_t comm)
+{
+    for (const struct told *told = other->told; told; told = told->next) {
+        if (told->offers.comm == comm && told->epoch == inside.cut.epoch)
+            return told->blocked;
+    }
+    return false;
+}
+
+/* A receiver that has flipped, and looks, brings the two together itself. One that has not is to flip where it alone can know
+ * which message gets its receive. */
+static void ask(const struct copy *copy, unsigned meets, uint64_t now)
+{
+    struct other *other = &others[copy->to];
+    bool flip = meets == CUT_MEETS_MAYBE && now >= copy->since_ns + CUT_HOLD_MS * NS_PER_MS;
+    uint64_t *last = flip ? &other->asked_to_flip_ns : &other->asked_ns;
+    if (now < copy->since_ns + WANT_AFTER_MS * NS_PER_MS || now < *last + WANT_AGAIN_MS * NS_PER_MS ||
+        cut_rank_has_flipped(&inside.cut, copy->to))
+        return;
+    struct letter *letter = mem_try_alloc(sizeof *letter);
+    if (letter == NULL)
+        return;
+    letter->want = (struct want){.epoch = inside.cut.epoch, .flip = flip};
+    *last = now;
+    post(letter, &letter->want, sizeof letter->want, copy->to, WANT_TAG);
+}
+
+void offers_settle(void)
+{
+    static uint64_t settled_ns;
+    uint64_t now = clock_mono_ns();
+    if (!cut_rank_copies(&inside.cut) || now - settled_ns < SETTLE_EVERY_NS)
+        return;
+    settled_ns = now;
+    for (struct copy *copy = inside.copies; copy; copy = copy->next) {
+        if (copy->request == NULL)
+            continue;
+        conclude(copy->to);
+        const struct cut_send *send = cut_sends_at(&inside.sends, copy->position);
+        unsigned meets = send ? send->meets : CUT_MEETS_NOT;
+        if (meets == CUT_MEETS || (meets == CUT_MEETS_MAYBE && now >= copy->since_ns + ASSUME_AFTER_MS * NS_PER_MS &&
+                                   is_blocked(&others[copy->to], send->comm)))
+            copy_paid(copy);
+        else
+            ask(copy, meets, now);
+    }
+}
+
+/* ---- the receiver ---- */
+
+static bool fits(const struct request *request, const struct comm *comm, int member)
+{
+    return request->comm == comm && (request->peer == MPI_ANY_SOURCE || request->peer == member);
+}
+
+/* What MPI has begun to receive is counted when it is done. */
+static void count_begun(const struct comm *comm, int member, struct offer_head *head)
+{
+    for (uint32_t i = 0; i < requests.used; i++) {
+        const struct request *request = &requests.arena[i];
+        if (request->kind != REQUEST_RECV || request->state != REQUEST_REAL || !request->matched ||
+            !fits(request, comm, member))
+            continue;
+        head->vague |= request->peer == MPI_ANY_SOURCE;
+        head->arrived += request->peer == member;
+    }
+}
+
+static void tell_member(const struct comm *comm, int member, struct request *const *list, size_t count, bool blocked)
+{
+    size_t room = 0;
+    for (size_t i = 0; i < count; i++)
+        room += fits(list[i], comm, member);
+    room = room < CUT_OFFERS_MAX ? room : CUT_OFFERS_MAX;
+    struct letter *letter = room ? mem_try_alloc(sizeof *letter + room * sizeof(struct cut_offer)) : NULL;
+    if (letter == NULL)
+        return;
+    letter->head = (struct offer_head){
+        .epoch = epoch_of_attempt(), .comm = comm->id, .arrived = comm->all[member].arrived, .blocked = blocked};
+    count_begun(comm, member, &letter->head);
+    for (size_t i = 0; i < count && letter->head.count < room; i++) {
+        if (fits(list[i], comm, member))
+            letter->offers[letter->head.count++] = (struct cut_offer){
+                .tag = list[i]->tag == MPI_ANY_TAG ? CUT_ANY : list[i]->tag, .any_source = list[i]->peer == MPI_ANY_SOURCE};
+    }
+    post(letter, &letter->head, sizeof letter->head + room * sizeof(struct cut_offer), comm->world[member], OFFER_TAG);
+}
+
+static bool is_news(const struct comm *comm, struct request *const *list, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (list[i]->comm == comm && !list[i]->told)
+            return true;
+    }
+    return false;
+}
+
+/* Everybody who may send for one of these. */
+static void tell_all(struct request *const *list, size_t count)
+{
+    for (const struct comm *comm = inside.comms; comm; comm = comm->next) {
+        for (int member = 0; is_news(comm, list, count) && member < comm->size; member++)
+            tell_member(comm, member, list, count, true);
+    }
+    for (size_t i = 0; i < count; i++)
+        list[i]->told = true;
+}
+
+static void tell_askers(struct request *const *list, size_t count)
+{
+    for (const struct comm *comm = inside.comms; comm; comm = comm->next) {
+        for (int member = 0; member < comm->size; member++) {
+            if (others[comm->world[member]].asks)
+                tell_member(comm, member, list, count, false);
+        }
+    }
+}
+
+/* For a moment we match, of the colour of the day: so what has come is counted, and what waits waits for sure. */
+static struct request **regroup(size_t *ret_count)
+{
+    receives_take_back();
+    receives_requeue();
+    parcels_pull_now();
+    parcels_progress();
+    return receives_in_queue(ret_count);
+}
+
+static bool none_is_news(void)
+{
+    size_t count = 0;
+    struct request **list = receives_in_mpi(&count);
+    bool none = true;
+    for (size_t i = 0; i < count; i++)
+        none &= list[i]->told || list[i]->matched;
+    mem_free(list);
+    return none;
+}
+
+void offers_tell(void)
+{
+    size_t count = 0;
+    struct request **list;
+    if (!cut_rank_polls(&inside.cut) || (!cut_rank_matches(&inside.cut) && none_is_news()))
+        return;
+    if (cut_rank_matches(&inside.cut)) {
+        list = receives_in_queue(&count);
+        tell_all(list, count);
+    } else {
+        list = regroup(&count);
+        tell_all(list, count);
+        receives_to_mpi();
+    }
+    mem_free(list);
+}
+
+void offers_answer(void)
+{
+    if (!somebody_asks)
+        return;
+    bool flips = to_flip;
+    size_t count = 0;
+    struct request **list = regroup(&count);
+    tell_askers(list, count);
+    receives_to_mpi();
+    mem_free(list);
+    forget_askers();
+    list = flips ? receives_in_mpi(&count) : NULL;
+    for (size_t i = 0; list && i < count; i++) {
+        if (!list[i]->matched && look_early_asked(list[i]))
+            break;
+    }
+    mem_free(list);
+}

@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Synchronous sends behind a flip, and receives that MPI has in the other colour: as ckpt/client/mpi/offer.c. */
+#include "tests/sim/cut/sim.h"
+
+#define WANT_AFTER_MS 2
+#define WANT_AGAIN_MS CUT_HOLD_MS
+#define ASSUME_AFTER_MS (3 * CUT_HOLD_MS)
+
+static uint64_t epoch_of_attempt(const struct rank *rank)
+{
+    return rank->cut.aim ? rank->cut.aim : rank->cut.epoch;
+}
+
+void offers_begin(struct rank *rank)
+{
+    cut_sends_clear(&rank->sends);
+    for (unsigned i = 0; i < RANKS_MAX * COMMS_MAX; i++) {
+        const struct letter **told = &rank->told[i / COMMS_MAX][i % COMMS_MAX];
+        if (*told != NULL && (*told)->epoch <= rank->cut.epoch)
+            *told = NULL; /* others may have been armed before us */
+    }
+    rank->asked_by = 0;
+    rank->asked_to_flip = false;
+    for (struct ireq *q = rank->posted_list.next; q != &rank->posted_list; q = q->next)
+        q->told = false;
+}
+
+void offers_take(struct world *world, struct rank *rank)
+{
+    const struct letter *letter;
+    while ((letter = pmpi_next_letter(world, rank)) != NULL) {
+        if (!letter->want) {
+            rank->told[letter->from][letter->comm] = letter;
+        } else if (letter->epoch == epoch_of_attempt(rank)) {
+            rank->asked_by |= 1u << letter->from;
+            rank->asked_to_flip |= letter->flip;
+        }
+    }
+}
+
+/* ---- the sender ---- */
+
+void offers_sent(struct world *world, struct rank *rank, struct ireq *ireq)
+{
+    const struct message *m = &world->program->messages[ireq->message];
+    uint64_t number = ++rank->sent[m->comm][m->dst];
+    ireq->waits = ireq->copied && m->mode == SEND_SYNCHRONOUS;
+    ireq->since = world->now;
+    if (ireq->copied || cut_rank_polls(&rank->cut))
+        ireq->position = cut_sends_add(&rank->sends, m->dst, world->program->comm[m->comm].id, number, m->tag);
+}
+
+static void ask(struct world *world, struct rank *rank, const struct ireq *ireq, unsigned meets, uint8_t peer)
+{
+    bool flip = meets == CUT_MEETS_MAYBE && world->now >= ireq->since + CUT_HOLD_MS * MS;
+    uint64_t *at = flip ? &rank->flip_at[peer] : &rank->want_at[peer];
+    if (world->now < ireq->since + WANT_AFTER_MS * MS || world->now < *at || cut_rank_has_flipped(&rank->cut, peer))
+        return;
+    struct letter *letter = world_alloc(world, sizeof *letter);
+    *letter = (struct letter){.want = true, .from = rank->self, .epoch = rank->cut.epoch, .flip = flip};
+    *at = world->now + WANT_AGAIN_MS * MS;
+    pmpi_letter(world, rank, peer, letter);
+}
+
+bool offers_done(struct world *world, struct rank *rank, struct ireq *ireq)
+{
+    const struct message *m = &world->program->messages[ireq->message];
+    const struct letter *told = rank->told[m->dst][m->comm];
+    if (!ireq->waits)
+        return true;
+    if (!cut_rank_copies(&rank->cut))
+        return false;
+    bool holds = told != NULL && told->epoch == rank->cut.epoch;
+    if (holds)
+        cut_offers_meet(&told->offers, &rank->sends, m->dst);
+    const struct cut_send *send = cut_sends_at(&rank->sends, ireq->position);
+    unsigned meets = send != NULL ? send->meets : CUT_MEETS_NOT;
+    bool assumed = meets == CUT_MEETS_MAYBE && holds && told->blocked && world->now >= ireq->since + ASSUME_AFTER_MS * MS;
+    if (meets == CUT_MEETS || assumed) {
+        ireq->waits = false;
+        world->promised[ireq->message] = assumed ? NONE32 : world->rank[m->dst].posted + 1;
+        world->totals->promised += !assumed;
+        world->totals->assumed += assumed;
+        return true;
+    }
+    ask(world, rank, ireq, meets, m->dst);
+    return false;
+}
+
+/* ---- the receiver ---- */
+
+static bool fits(const struct ireq *ireq, unsigned comm, int32_t source)
+{
+    return ireq->comm == comm && (ireq->receive.source == CUT_ANY || ireq->receive.source == source);
+}
+
+static void tell(struct world *world, struct rank *rank, unsigned comm, uint8_t peer, bool blocked)
+{
+    int32_t source = world->program->comm[comm].rank_of[peer];
+    struct letter *letter = world_alloc(world, sizeof *letter);
+    *letter = (struct letter){.from = rank->self, .comm = (uint8_t)comm, .epoch = epoch_of_attempt(rank), .blocked = blocked};
+    letter->offers = (struct cut_offers){
+        .comm = world->program->comm[comm].id, .arrived = rank->arrived[comm][peer], .offers = letter->offer};
+    for (struct ireq *q = rank->posted_list.next; q != &rank->posted_list; q = q->next) {
+        bool any = q->receive.source == CUT_ANY;
+        if (!fits(q, comm, source))
+            continue;
+        if (q->state == IREQ_DEFERRED) {
+            letter->offer[letter->offers.count++] = (struct cut_offer){.tag = q->receive.tag, .any_source = any};
+        } else if (q->state == IREQ_REAL) { /* MPI has begun to receive it, and counts it when it is done */
+            letter->offers.vague |= any;
+            letter->offers.arrived += !any;
+        }
+    }
+    if (letter->offers.count > 0)
+        pmpi_letter(world, rank, peer, letter);
+}
+
+static bool is_news(const struct rank *rank, unsigned comm)
+{
+    for (const struct ireq *q = rank->posted_list.next; q != &rank->posted_list; q = q->next)
+        if (q->comm == comm && q->state == IREQ_DEFERRED && !q->told)
+            return true;
+    return false;
+}
+
+static void tell_all(struct world *world, struct rank *rank)
+{
+    for (unsigned comm = 0; comm < world->program->comms; comm++)
+        for (uint8_t peer = 0; is_news(rank, comm) && peer < world->program->ranks; peer++)
+            if (world->program->comm[comm].rank_of[peer] >= 0)
+                tell(world, rank, comm, peer, true);
+    for (struct ireq *q = rank->posted_list.next; q != &rank->posted_list; q = q->next)
+        q->told |= q->state == IREQ_DEFERRED;
+}
+
+void offers_tell(struct world *world, struct rank *rank)
+{
+    if (!cut_rank_polls(&rank->cut))
+        return;
+    if (cut_rank_matches(&rank->cut)) {
+        tell_all(world, rank);
+        return;
+    }
+    shell_regroup(world, rank);
+    tell_all(world, rank);
+    shell_to_mpi(world, rank);
+}
+
+void offers_answer(struct world *world, struct rank *rank)
+{
+    bool flips = rank->asked_to_flip;
+    if (rank->asked_by == 0)
+        return;
+    shell_regroup(world, rank);
+    for (unsigned comm = 0; comm < world->program->comms; comm++)
+        for (uint8_t peer = 0; peer < world->program->ranks; peer++)
+            if (rank->asked_by & 1u << peer && world->program->comm[comm].rank_of[peer] >= 0)
+                tell(world, rank, comm, peer, false);
+    shell_to_mpi(world, rank);
+    rank->asked_by = 0;
+    rank->asked_to_flip = false;
+    if (flips)
+        shell_early_asked(world, rank);
+}
+
+bool is_synchronous(const struct world *world, const struct ireq *ireq)
+{
+    return ireq != NULL && ireq->kind == OP_ISEND && world->program->messages[ireq->message].mode == SEND_SYNCHRONOUS;
+}
