@@ -49,6 +49,8 @@ expect "so it is with three threads in a rank" \
     drive --ranks 2 --cuts 20 --restarts 1 --mode free --bank -- "$BANK" --transfers 1000 --tellers 3
 expect "so it is where posted receives are posted again (examples/pipeline verifies itself)" \
     drive --ranks 3 --cuts 15 --restarts 2 --mode free -- "$SCENARIO_BUILD/examples/pipeline/pipeline"
+expect "a sparse exchange leaves no message behind, and no synchronous send is complete before its receive has begun" \
+    drive --ranks 3 --cuts 30 --restarts 2 --mode free -- "$SCENARIO_BUILD/tests/cut_sparse" 2000
 expect "a pipeline whose receives are posted ahead computes the same, restarted or not" \
     drive --ranks 3 --cuts 40 --restarts 5 --mode free --gap-us 20000 -- "$PIPELINE" --micro-batches 3000
 expect "without a channel log the check finds transfers lost" \
