@@ -14,6 +14,7 @@
 #include "ckpt/base/log.h"
 #include "ckpt/base/mem.h"
 #include "ckpt/stage/arena.h"
+#include "ckpt/stage/numa.h"
 #include "ckpt/wire/local.h"
 
 #define RANK_LINKS_MAX (4 * TIDE_LOCAL_RANKS_MAX) /* connections, those that have not said hello included */
@@ -29,6 +30,7 @@ struct rank_link {
     bool ahead;     /* … for what nobody waits for */
     uint64_t reserve_next; /* asked for meanwhile: bytes; 0: nothing */
     bool dead;      /* closed meanwhile */
+    char whose[NUMA_WHOSE_MAX + 1]; /* memory node rank->home is: "GPU 0000:65:00.0" */
 };
 
 struct reservation {
@@ -37,6 +39,10 @@ struct reservation {
     char arena[TIDE_PATH_MAX + 1];
     uint32_t number;
     uint64_t bytes, before_bytes;
+    int home;                      /* memory node; NUMA_ANYWHERE: none is asked for */
+    char whose[NUMA_WHOSE_MAX + 1];
+    unsigned made, preferred;      /* files that were made or grown; of them those on whose place the kernel let us have a say */
+    unsigned looks, there;         /* pages of them that were looked at, and lie at home */
     enum tide_status status;
     struct err err;
 };
@@ -140,6 +146,32 @@ static void take_hello(struct rank_link *link, const struct local_message *messa
 
 /* ---- reserving slots ---- */
 
+static void reserve_one(struct reservation *want, const char *path)
+{
+    bool preferred = false;
+    want->status = slot_reserve_on(path, want->bytes, want->home, &preferred, &want->err);
+    if (want->status != TIDE_OK || want->home == NUMA_ANYWHERE)
+        return;
+    unsigned looks = 0;
+    want->there += numa_pages_on(path, want->home, &looks);
+    want->looks += looks;
+    want->made++;
+    want->preferred += preferred;
+}
+
+/* Where they lie, as far as that matters: on a host with one memory node nobody says where. */
+static void tell_home(const struct reservation *want)
+{
+    if (want->status != TIDE_OK || want->made == 0)
+        return;
+    if (want->preferred < want->made)
+        log_info("rank %u: its slots should lie on memory node %d, that of %s, and the kernel does not let us ask for it: they lie where "
+                 "there is memory", want->number, want->home, want->whose);
+    else
+        log_info("rank %u: its slots are to lie on memory node %d, that of %s: %u of %u pages that were looked at do", want->number,
+                 want->home, want->whose, want->there, want->looks);
+}
+
 /* On a worker: real blocks for gigabytes take seconds. */
 static void on_reserve(uv_work_t *request)
 {
@@ -152,7 +184,7 @@ static void on_reserve(uv_work_t *request)
         before[slot] = slots_file_bytes(path);
         if (before[slot] >= want->bytes)
             continue;
-        want->status = slot_reserve(path, want->bytes, &want->err);
+        reserve_one(want, path);
         if (want->status != TIDE_OK)
             break;
     }
@@ -187,6 +219,7 @@ static void on_reserved(uv_work_t *request, int status)
     struct rank_link *link = want->link;
     link->reserving = false;
     status_changed(link->step); /* a third slot may be too short by now */
+    tell_home(want);
     if (want->status != TIDE_OK)
         link->rank->reserved_bytes = want->before_bytes;
     if (link->dead)
@@ -233,6 +266,8 @@ static void take_reserve(struct rank_link *link, uint64_t bytes, bool ahead)
     want->number = rank->report.rank;
     want->bytes = bytes;
     want->before_bytes = rank->reserved_bytes;
+    want->home = rank->home;
+    text_copy(want->whose, sizeof want->whose, link->whose);
     text_copy(want->arena, sizeof want->arena, step->spec.arena);
     rank->reserved_bytes = want_bytes;
     link->reserving = true;
@@ -248,6 +283,8 @@ static void take_reserve(struct rank_link *link, uint64_t bytes, bool ahead)
 static void take_reserve_message(struct rank_link *link, const struct local_message *message)
 {
     bool ahead = message->flags & LOCAL_RESERVE_AHEAD;
+    link->rank->home = message->slot <= NUMA_NODES_MAX ? (int)message->slot - 1 : NUMA_ANYWHERE;
+    text_copy(link->whose, sizeof link->whose, message->text);
     /* Who takes checkpoints by hand, or none, may need the memory for something else. */
     if (ahead && link->step->spec.job.ckpt_every_ms == 0)
         return;

@@ -18,6 +18,7 @@
 #include "ckpt/base/clock.h"
 #include "ckpt/base/log.h"
 #include "ckpt/base/mem.h"
+#include "ckpt/stage/numa.h"
 
 static void stream_init(struct rank *rank, struct stream *stream, const char *name)
 {
@@ -33,6 +34,7 @@ void ranks_init(struct step *step)
         struct rank *rank = &step->ranks[i];
         rank->step = step;
         rank->local = i;
+        rank->home = NUMA_ANYWHERE;
         rank->report.rank = step->spec.node_rank * step->rank_count + i;
         rank->report.state = TIDE_RANK_STARTING;
         rank->failure_fd = -1;

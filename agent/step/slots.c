@@ -71,6 +71,7 @@ struct widening {
     uv_work_t request;
     struct rank *rank;
     uint64_t bytes;
+    int home;
     char path[TIDE_PATH_MAX + 64];
     enum tide_status status;
     struct err err;
@@ -81,7 +82,8 @@ static void on_widen(uv_work_t *request)
 {
     struct widening *want = (struct widening *)request;
     uint64_t before = slots_file_bytes(want->path);
-    want->status = slot_reserve(want->path, want->bytes, &want->err);
+    bool preferred;
+    want->status = slot_reserve_on(want->path, want->bytes, want->home, &preferred, &want->err);
     if (want->status != TIDE_OK && before == 0)
         unlink(want->path);
 }
@@ -124,6 +126,7 @@ static void widen_rank(struct rank *rank)
     struct widening *want = mem_alloc(sizeof *want);
     want->rank = rank;
     want->bytes = bytes;
+    want->home = rank->home;
     slots_path(step->spec.arena, rank->report.rank, THIRD, want->path);
     rank->widening_bytes = bytes;
     if (uv_queue_work(&step->loop, &want->request, on_widen, on_widened) == 0)

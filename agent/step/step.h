@@ -73,6 +73,7 @@ struct rank {
     uint64_t question;       /* number of what it gave or asked for last (share_link.c, bookmark_link.c) */
     uint64_t widening_bytes; /* of a third one that is being made; 0: none is */
     bool wide_refused;       /* … for want of room; said once */
+    int home;                /* memory node its slots should lie on (ckpt/stage/numa.h); NUMA_ANYWHERE: none */
 };
 
 struct agent_link {

@@ -230,6 +230,8 @@ void devices_close(struct tide *tide);
 /* Host memory that is copied to and from; before it is unmapped, unpin. Legal with NULL and with what never was pinned. */
 void devices_pin(const struct tide *tide, void *at, size_t bytes, const _Atomic int *stop);
 void devices_unpin(const struct tide *tide, void *at);
+/* Of the GPU that was used first, as device.h has it. */
+void devices_bus_id(const struct tide *tide, char *to, size_t size);
 /* Every device region into the slot, which is laid out. What goes on behind the rank's back is a part of the record, and the
  * regions, and what the slot is mapped to, stay until finish_await. */
 MUST_USE enum tide_status devices_copy_out(struct tide *tide, const struct slot *slot, struct err *err);

@@ -43,6 +43,14 @@ void devices_unpin(const struct tide *tide, void *at)
             tide->kinds[k].ops->unpin(tide->kinds[k].device, at);
 }
 
+void devices_bus_id(const struct tide *tide, char *to, size_t size)
+{
+    const struct kind *kind = &tide->kinds[TIDE_DEVICE];
+    to[0] = '\0';
+    if (kind->ops)
+        kind->ops->bus_id(kind->device, to, size);
+}
+
 /* ---- a record ---- */
 
 static unsigned gather(const struct tide *tide, const struct slot *slot, struct device_part *parts)

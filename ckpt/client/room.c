@@ -2,11 +2,30 @@
 #include <stdio.h>
 
 #include "ckpt/base/clock.h"
+#include "ckpt/base/mem.h"
 #include "ckpt/client/client.h"
+#include "ckpt/stage/numa.h"
 
 void room_path(const struct tide *tide, uint32_t number, char to[TIDE_PATH_MAX + 64])
 {
     snprintf(to, TIDE_PATH_MAX + 64, "%s/" SLOT_FILE_FORMAT, tide->arena, tide->rank, number);
+}
+
+/* With where the slots should lie: by the GPU whose memory they get, or the CPUs this thread may run on. */
+static struct local_message reservation(const struct tide *tide, uint64_t bytes, uint32_t flags)
+{
+    struct local_message ask = {.type = LOCAL_RESERVE, .flags = flags, .bytes = bytes};
+    struct numa_home home;
+    char bus_id[NUMA_BUS_MAX + 1];
+    cpu_set_t cpus;
+    CPU_ZERO(&cpus);
+    if (sched_getaffinity(0, sizeof cpus, &cpus) != 0)
+        CPU_ZERO(&cpus);
+    devices_bus_id(tide, bus_id, sizeof bus_id);
+    numa_find("", bus_id, &cpus, &home);
+    ask.slot = (uint32_t)(home.node + 1);
+    text_copy(ask.text, sizeof ask.text, home.whose);
+    return ask;
 }
 
 enum tide_status room_reserve(struct tide *tide, uint64_t bytes, struct err *err)
@@ -14,7 +33,7 @@ enum tide_status room_reserve(struct tide *tide, uint64_t bytes, struct err *err
     if (bytes <= tide->reserved_bytes)
         return TIDE_OK;
     uint64_t ms = tide->options.deadline_ms < RESERVE_DEADLINE_MS ? tide->options.deadline_ms : RESERVE_DEADLINE_MS;
-    struct local_message ask = {.type = LOCAL_RESERVE, .bytes = bytes}, answer;
+    struct local_message ask = reservation(tide, bytes, 0), answer;
     enum tide_status status = channel_ask(tide, &ask, 1u << LOCAL_GRANTED, clock_mono_ns() + ms * NS_PER_MS, &answer, err);
     if (status != TIDE_OK)
         return err_wrap(err, "no room for a checkpoint of %llu bytes", (unsigned long long)bytes);
@@ -40,7 +59,8 @@ void room_ahead(struct tide *tide)
     uint64_t bytes = bytes_of(tide, data_bytes);
     if (bytes == 0)
         return;
-    channel_tell(tide, &(struct local_message){.type = LOCAL_RESERVE, .flags = LOCAL_RESERVE_AHEAD, .bytes = bytes});
+    struct local_message ahead = reservation(tide, bytes, LOCAL_RESERVE_AHEAD);
+    channel_tell(tide, &ahead);
     prefault_begin(tide, bytes);
 }
 

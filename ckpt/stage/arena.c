@@ -8,6 +8,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "ckpt/stage/numa.h"
+
 #define DATA_ALIGN 4096u /* whole pages, which device copies like best */
 
 static uint64_t data_offset_of(uint32_t region_count, uint64_t parts)
@@ -68,6 +70,15 @@ enum tide_status slot_reserve(const char *path, uint64_t bytes, struct err *err)
             status = err_wrap(err, "and cannot give back the part that was allocated");
     }
     close(fd);
+    return status;
+}
+
+enum tide_status slot_reserve_on(const char *path, uint64_t bytes, int node, bool *ret_preferred, struct err *err)
+{
+    struct numa_policy before = {.set = false};
+    *ret_preferred = node != NUMA_ANYWHERE && numa_prefer(node, &before);
+    enum tide_status status = slot_reserve(path, bytes, err);
+    numa_unprefer(&before);
     return status;
 }
 

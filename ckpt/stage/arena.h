@@ -20,6 +20,7 @@
  * behind it, its entry's `bytes` written behind each message. Then the agent settles it. A rank that holds messages of NCCL's
  * (ckpt/client/nccl/README.md) adds SLOT_HELD_REGION, before that one: a log that is whole with the other regions. */
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <tidemark/tidemark.h>
@@ -94,6 +95,8 @@ uint64_t slot_bytes_with_parts(uint32_t region_count, uint64_t data_bytes); /* â
 /* Create `path` or grow it to `bytes` with real blocks behind it (posix_fallocate), so that recording can never meet
  * SIGBUS. Errors: NOSPACE, IO. */
 MUST_USE enum tide_status slot_reserve(const char *path, uint64_t bytes, struct err *err);
+/* â€¦ on that memory node of the host, if the kernel lets us (numa.h). *ret_preferred: it was asked to. */
+MUST_USE enum tide_status slot_reserve_on(const char *path, uint64_t bytes, int node, bool *ret_preferred, struct err *err);
 
 /* Map an existing slot file, read-only or writable. Does not judge its contents. Errors: NOT_FOUND, IO, CORRUPT (too short). */
 MUST_USE enum tide_status slot_map(const char *path, int writable, struct slot *ret_slot, struct err *err);

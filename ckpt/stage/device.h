@@ -11,7 +11,7 @@
 
 #include "ckpt/base/err.h"
 
-#define DEVICE_ABI 2u /* of all of this; both sides must have the same */
+#define DEVICE_ABI 3u /* of all of this; both sides must have the same */
 #define DEVICE_PLUGIN "libtidemark_cuda.so"
 #define DEVICE_PLUGIN_SYMBOL "tidemark_device_plugin"
 #define DEVICE_LANES 16u /* buffers a restore fills in turn */
@@ -75,6 +75,9 @@ struct device_ops {
     enum tide_status (*copy_in)(struct device *device, struct device_place place, void *to, const void *from_host,
                                 size_t bytes, unsigned lane, struct err *err);
     enum tide_status (*copy_in_wait)(struct device *device, unsigned lane, struct err *err);
+
+    /* Where on the host's buses the device is that was used first, as "0000:65:00.0"; "": nowhere, or it is not known. */
+    void (*bus_id)(const struct device *device, char *to, size_t size);
 };
 
 extern const struct device_ops device_host;

@@ -182,7 +182,7 @@ enum local_type {
     LOCAL_RESERVE,     /* rank -> step: slot files of `bytes` each are needed (the first two). Answer GRANTED or REFUSED
                           (NOSPACE, LIMIT). The step creates or grows the files with real blocks behind them.
                           flags LOCAL_RESERVE_AHEAD: they will be; not answered, and only done for a job that is
-                          checkpointed by itself */
+                          checkpointed by itself. slot: the memory node they should lie on, plus 1; 0: anywhere. text: whose */
     LOCAL_GRANTED,
     LOCAL_RECORDED,    /* rank -> step: look at the page (good or bad) */
     LOCAL_RESTORE_ASK, /* rank -> step: what do I restore from? attempt grows from 1. Answer RESTORE_FROM, RESTORE_NONE or REFUSED,

@@ -12,6 +12,7 @@ endfunction()
 
 if(TARGET tidemark_cuda)
   tide_cuda_unit(cuda_regions)
+  tide_cuda_unit(cuda_home)
   tide_cuda_unit(cuda_sim)
 endif()
 

@@ -35,6 +35,7 @@ struct fake_step {
     /* What was seen. */
     _Atomic unsigned seen[LOCAL_MARKED + 1];
     struct local_message bad; /* the last RESTORE_BAD */
+    struct local_message reserved; /* the last RESERVE */
     struct local_message marks;  /* the last MARKS … */
     struct control_channel arriving; /* … and what leads to the rank; comm 0: no answer but a refusal */
     struct local_message shared; /* the last SHARE_GIVE, which is what SHARE_ASK gets */
@@ -80,6 +81,7 @@ static inline int fake_make_slots(struct fake_step *step, const struct local_mes
 
 static inline void fake_reserve(struct fake_step *step, int fd, const struct local_message *m)
 {
+    step->reserved = *m;
     if (step->mood == FAKE_REFUSES_ROOM)
         fake_send(fd, LOCAL_REFUSED, TIDE_E_NOSPACE, "the arena of node n1 is full");
     else if (fake_make_slots(step, m))

@@ -311,6 +311,16 @@ static const char *note(const struct device *device)
     return device->note;
 }
 
+static void bus_id(const struct device *device, char *to, size_t size)
+{
+    int first = atomic_load(&device->first);
+    to[0] = '\0';
+    if (first >= 0 && cudaDeviceGetPCIBusId(to, (int)size, first) != cudaSuccess) {
+        cudaGetLastError();
+        to[0] = '\0';
+    }
+}
+
 __attribute__((visibility("default"))) extern const struct device_ops tidemark_device_plugin;
 const struct device_ops tidemark_device_plugin = {.abi = DEVICE_ABI,
                                                   .name = "cuda",
@@ -327,4 +337,5 @@ const struct device_ops tidemark_device_plugin = {.abi = DEVICE_ABI,
                                                   .note = note,
                                                   .copy_in_begin = cuda_copy_in_begin,
                                                   .copy_in = cuda_copy_in,
-                                                  .copy_in_wait = cuda_copy_in_wait};
+                                                  .copy_in_wait = cuda_copy_in_wait,
+                                                  .bus_id = bus_id};

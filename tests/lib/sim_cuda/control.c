@@ -183,6 +183,18 @@ cudaError_t cudaGetDevice(int *ret_device)
     return sim_leave(sim.driver);
 }
 
+/* The same buses as sim_nvml has. */
+cudaError_t cudaDeviceGetPCIBusId(char *to, int bytes, int device)
+{
+    sim_enter(SIM_ANY);
+    if (sim.driver != cudaSuccess)
+        return sim_leave(sim.driver);
+    if (device < 0 || device >= sim.device_count)
+        return sim_leave(cudaErrorInvalidDevice);
+    snprintf(to, (size_t)bytes, "0000:%02X:00.0", 0x65u + (unsigned)device);
+    return sim_leave(cudaSuccess);
+}
+
 cudaError_t cudaDriverGetVersion(int *ret_version)
 {
     *ret_version = CUDART_VERSION;
