@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* Chunks encoded and decoded by one thread, by what they hold, a second being one of that thread on its core. Encode: limit
- * is memcpy, peer `zstd -1` over the same chunks; ratio: peer is that of `zstd -1`. Everything follows from a seed; no
- * trained model is in here: weights   gaussian, mean 0; the deviation is 0.02, times e to a gaussian of 0.3 for each 4096 of
- * them adam m    the same with deviation 1e-4;  adam v: the squares of such, each the mean of four bf16      the fp32
- * weights rounded;  fp32 holding bf16: these as fp32 sparse    fp32 weights, of which nine in ten pages are zero sorted
- * int64 that grow by 0 to 999 random    bytes of a generator;  zero, repeated: one pattern of 0 and of 8 bytes */
+/* Chunks encoded and decoded by one thread, by what they hold, a second being one of that thread on its core. Encode: limit is memcpy, peer
+ * `zstd -1` over the same chunks; ratio: peer is that of `zstd -1`; split_before: what encoding would be, had somebody else taken the
+ * numbers apart, peer is encode. Everything follows from a seed; no trained model is in here:
+ * weights            gaussian, mean 0; the deviation is 0.02, times e to a gaussian of 0.3 for each 4096 of them
+ * adam m             the same with deviation 1e-4;  adam v: the squares of such, each the mean of four
+ * bf16               the fp32 weights rounded;  fp32 holding bf16: these as fp32
+ * sparse             fp32 weights, of which nine in ten pages are zero
+ * sorted             int64 that grow by 0 to 999
+ * random             bytes of a generator;  zero, repeated: one pattern of 0 and of 8 bytes */
 
 #include <math.h>
 #include <stdlib.h>
@@ -213,6 +216,33 @@ static void named(const char *name, const char *what, double value, const char *
     result("encode", metric, value, unit, limit, peer);
 }
 
+/* What is left of encoding where chunks were split before (by a GPU: ckpt/stage/device_cuda/planes.h). What they hold is lost. */
+static double split_before_seconds(struct encoder *encoder, unsigned width)
+{
+    uint32_t bytes = FORMAT_CHUNK_BYTES / width;
+    double best = 1e9;
+    memcpy(back, raw, BYTES);
+    for (unsigned i = 0; i < CHUNKS; i++) {
+        unsigned char *to[PLANES_MAX];
+        for (unsigned p = 0; p < width; p++)
+            to[p] = raw + (size_t)i * FORMAT_CHUNK_BYTES + (size_t)p * bytes;
+        planes_split(back + (size_t)i * FORMAT_CHUNK_BYTES, bytes, width, to);
+    }
+    for (int round = 0; round < ROUNDS; round++) {
+        double begin = cpu_seconds();
+        for (unsigned i = 0; i < CHUNKS; i++) {
+            struct piece piece;
+            struct segments s = {.count = width};
+            for (unsigned p = 0; p < width; p++)
+                s.items[p] = (struct segment){.width = 1, .is_float = 1, .bytes = bytes};
+            size_t at = (size_t)i * FORMAT_CHUNK_BYTES;
+            encode_chunk(encoder, raw + at, FORMAT_CHUNK_BYTES, &s, stored + at, &piece.codec, &piece.length);
+        }
+        best = least(best, cpu_seconds() - begin);
+    }
+    return best;
+}
+
 static void measure(struct encoder *encoder, const char *name, unsigned dtype, void (*make)(void))
 {
     struct region_entry region = {.name = "r", .dtype = dtype, .bytes = BYTES};
@@ -241,6 +271,9 @@ static void measure(struct encoder *encoder, const char *name, unsigned dtype, v
     named(name, "decode", (double)BYTES / GB / decode, "GB/s", (double)BYTES / GB / copy, -1);
     if (bytes > 0)
         named(name, "ratio", (double)BYTES / (double)bytes, "", -1, (double)BYTES / (double)peer_bytes);
+    if (dtype == TIDE_F32 || dtype == TIDE_BF16)
+        named(name, "split_before", (double)BYTES / GB / split_before_seconds(encoder, dtype == TIDE_F32 ? 4 : 2), "GB/s",
+              (double)BYTES / GB / copy, (double)BYTES / GB / encode);
 }
 
 int main(void)
