@@ -14,6 +14,7 @@ if(TARGET tidemark_cuda)
   tide_cuda_unit(cuda_regions)
   tide_cuda_unit(cuda_home)
   tide_cuda_unit(cuda_sim)
+  tide_cuda_unit(cuda_killed)
 endif()
 
 # tide_nccl_unit(name LIBRARIES …): a test of NCCL, on both simulators, with the libraries before NCCL's.
