@@ -17,6 +17,12 @@ if(TARGET tidemark_cuda)
   tide_cuda_unit(cuda_killed)
 endif()
 
+if(TARGET tide_cuda_planes AND NOT TIDE_SANITIZE) # with sanitizers unit/planes_thread does
+  tide_unit(cuda_planes LINK tide_cuda_planes tide_format sim_cudart)
+  target_sources(test_cuda_planes PRIVATE planes_kernels.c)
+  set_target_properties(test_cuda_planes PROPERTIES ENABLE_EXPORTS ON) # the simulator looks for them there
+endif()
+
 # tide_nccl_unit(name LIBRARIES …): a test of NCCL, on both simulators, with the libraries before NCCL's.
 function(tide_nccl_unit name)
   tide_unit(${name} LINK -Wl,--no-as-needed ${ARGN} sim_nccl sim_cudart)
