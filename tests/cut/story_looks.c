@@ -18,6 +18,63 @@ static void call_iprobe(void)
 #if defined(OPEN_MPI)
 static MPI_Comm foreign;
 
+/* A receive there is taken back as any other. */
+static void cancelled_elsewhere(void)
+{
+    int in = 0, cancelled = 0;
+    MPI_Request request;
+    MPI_Status status;
+    MPI_Irecv(&in, 1, MPI_INT, 0, 4, foreign, &request);
+    MPI_Cancel(&request);
+    MPI_Wait(&request, &status);
+    MPI_Test_cancelled(&status, &cancelled);
+    CHECK(cancelled);
+    MPI_Sendrecv(&rank, 1, MPI_INT, 0, 4, &in, 1, MPI_INT, 0, 4, foreign, MPI_STATUS_IGNORE);
+    CHECK(in == 1 - rank);
+    MPI_Irecv(&in, 1, MPI_INT, 0, 5, foreign, &request);
+    MPI_Send(&(int){rank + 10}, 1, MPI_INT, 0, 5, foreign);
+    MPI_Waitall(1, &request, MPI_STATUSES_IGNORE);
+    CHECK(in == 11 - rank && request == MPI_REQUEST_NULL);
+}
+
+static void receive_elsewhere(void)
+{
+    int in = 0;
+    MPI_Recv(&in, 1, MPI_INT, 0, 5, foreign, MPI_STATUS_IGNORE);
+    CHECK(in == 3);
+}
+
+static void exchange_elsewhere(void)
+{
+    int in = 0, out = 4;
+    MPI_Sendrecv(&out, 1, MPI_INT, 0, 5, &in, 1, MPI_INT, 0, 5, foreign, MPI_STATUS_IGNORE);
+    CHECK(in == 3);
+}
+
+/* Rank 1 has flipped, and waits there for what rank 0 sends when its message in the old colour is received. */
+static void parks_elsewhere(uint64_t epoch, void (*call)(void), bool answered)
+{
+    int out = 3, in = 0;
+    MPI_Request request;
+    begin(epoch);
+    CHECK(rank == 0 || !record(epoch));
+    if (rank == 1)
+        MPI_Irecv(&in, 1, MPI_INT, 0, 6, MPI_COMM_WORLD, &request);
+    meet();
+    if (rank == 1) {
+        call();
+        MPI_Wait(&request, MPI_STATUS_IGNORE);
+        CHECK(in == 3);
+    } else {
+        MPI_Ssend(&out, 1, MPI_INT, 1, 6, MPI_COMM_WORLD);
+        MPI_Send(&out, 1, MPI_INT, 0, 5, foreign);
+        if (answered)
+            MPI_Recv(&in, 1, MPI_INT, 0, 5, foreign, MPI_STATUS_IGNORE);
+        CHECK(!record(epoch));
+    }
+    end(epoch);
+}
+
 static void call_iprobe_foreign(void)
 {
     int found = 1;
@@ -110,6 +167,9 @@ void story_looks(void)
 #if defined(OPEN_MPI)
     foreign = foreign_comm();
     looks(6, call_iprobe_foreign);
+    cancelled_elsewhere();
+    parks_elsewhere(7, receive_elsewhere, false);
+    parks_elsewhere(8, exchange_elsewhere, true);
     MPI_Comm_disconnect(&foreign);
 #endif
 #if MPI_VERSION >= 4

@@ -408,6 +408,16 @@ static int receive_wait(struct request *request, MPI_Status *status)
     return request_finish(request, status);
 }
 
+/* On a communicator that is not followed, where nobody looks while it waits. */
+static int recv_elsewhere(void *buffer, int count, MPI_Datatype type, int from, int tag, MPI_Comm handle, MPI_Status *status)
+{
+    bool blocked = blocked_enter();
+    int error = real.Recv(buffer, count, type, from, tag, handle, status);
+    if (blocked)
+        blocked_leave();
+    return error;
+}
+
 __attribute__((noinline)) static int recv_slow(void *buffer, int count, MPI_Datatype type, int from, int tag,
                                                MPI_Comm handle, MPI_Status *status)
 {
@@ -415,7 +425,7 @@ __attribute__((noinline)) static int recv_slow(void *buffer, int count, MPI_Data
     struct comm *comm = comm_find(handle);
     if (comm == NULL) {
         inside_unlock();
-        return real.Recv(buffer, count, type, from, tag, handle, status);
+        return recv_elsewhere(buffer, count, type, from, tag, handle, status);
     }
     progress();
     struct request *request = receive_create(buffer, count, type, from, tag, comm);
@@ -441,6 +451,25 @@ int MPI_Recv(void *buffer, int count, MPI_Datatype type, int from, int tag, MPI_
     return error;
 }
 
+/* What the program holds is ours, as it may cancel it: a request of MPI's own may be a send, which must not be. */
+static int irecv_elsewhere(void *buffer, int count, MPI_Datatype type, int from, int tag, MPI_Comm handle,
+                           MPI_Request *ret_handle)
+{
+    struct request *request = inside.on ? request_create(REQUEST_PASSED, NULL) : NULL;
+    if (request == NULL)
+        return real.Irecv(buffer, count, type, from, tag, handle, ret_handle);
+    request->mode = PASSED_FOREIGN;
+    request->real = MPI_REQUEST_NULL;
+    int error = real.Irecv(buffer, count, type, from, tag, handle, &request->real);
+    if (error != MPI_SUCCESS) {
+        request_destroy(request);
+        return error;
+    }
+    request->state = REQUEST_REAL;
+    *ret_handle = request_handle(request);
+    return MPI_SUCCESS;
+}
+
 __attribute__((noinline)) static int irecv_slow(void *buffer, int count, MPI_Datatype type, int from, int tag,
                                                 MPI_Comm handle, MPI_Request *ret_handle)
 {
@@ -459,7 +488,7 @@ __attribute__((noinline)) static int irecv_slow(void *buffer, int count, MPI_Dat
             request_destroy(request);
         settle_quick();
     } else {
-        error = real.Irecv(buffer, count, type, from, tag, handle, ret_handle);
+        error = irecv_elsewhere(buffer, count, type, from, tag, handle, ret_handle);
     }
     inside.outstanding += inside.on && error == MPI_SUCCESS;
     inside_unlock();

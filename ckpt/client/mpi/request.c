@@ -289,7 +289,7 @@ const char *unrepeatable_why(void)
     if (any(is_partitioned))
         return "a partitioned MPI request exists: its messages are not followed";
     if (any(foreign_under_way))
-        return "a persistent MPI request with processes outside MPI_COMM_WORLD is outstanding at the safe point";
+        return "an MPI request with processes outside MPI_COMM_WORLD is outstanding at the safe point";
     if (inside.unrepeatable > 0 || inside.unrepeatable_unnoted || any(collective_under_way))
         return "a nonblocking MPI collective is outstanding at the safe point: a rank that has completed it would not begin "
                "it again after "

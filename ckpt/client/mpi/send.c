@@ -233,6 +233,17 @@ int send_wait(enum send_mode mode, const void *buffer, int count, MPI_Datatype t
     return error;
 }
 
+/* On a communicator that is not followed, where nobody looks while it waits. */
+static int send_elsewhere(enum send_mode mode, const void *buffer, int count, MPI_Datatype type, int to, int tag,
+                          MPI_Comm handle)
+{
+    bool blocked = blocked_enter();
+    int error = real_send(mode, buffer, count, type, to, tag, handle);
+    if (blocked)
+        blocked_leave();
+    return error;
+}
+
 __attribute__((noinline)) static int send_slow(enum send_mode mode, const void *buffer, int count, MPI_Datatype type, int to,
                                                int tag, MPI_Comm handle)
 {
@@ -245,7 +256,7 @@ __attribute__((noinline)) static int send_slow(enum send_mode mode, const void *
         settle_quick();
     }
     inside_unlock();
-    return comm ? error : real_send(mode, buffer, count, type, to, tag, handle);
+    return comm ? error : send_elsewhere(mode, buffer, count, type, to, tag, handle);
 }
 
 #define SEND(name, mode, real_name)                                                                                         \

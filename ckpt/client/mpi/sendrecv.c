@@ -95,8 +95,13 @@ int MPI_Sendrecv(const void *out, int out_count, MPI_Datatype out_type, int to, 
     comm = comm_find(handle);
     int error = comm ? both_slow(&outgoing, &incoming, comm, status) : MPI_SUCCESS;
     inside_unlock();
-    return comm ? error
-                : real.Sendrecv(out, out_count, out_type, to, out_tag, in, in_count, in_type, from, in_tag, handle, status);
+    if (comm)
+        return error;
+    bool blocked = blocked_enter(); /* not followed: nobody looks while it waits */
+    error = real.Sendrecv(out, out_count, out_type, to, out_tag, in, in_count, in_type, from, in_tag, handle, status);
+    if (blocked)
+        blocked_leave();
+    return error;
 }
 
 /* What goes out is packed first. Free *ret_packed with mem_free; its type is the caller's to release. */
@@ -154,7 +159,13 @@ int MPI_Sendrecv_replace(void *buffer, int count, MPI_Datatype type, int to, int
     comm = comm_find(handle);
     int error = comm ? replace_slow(buffer, count, type, to, out_tag, from, in_tag, comm, status) : MPI_SUCCESS;
     inside_unlock();
-    return comm ? error : real.Sendrecv_replace(buffer, count, type, to, out_tag, from, in_tag, handle, status);
+    if (comm)
+        return error;
+    bool blocked = blocked_enter();
+    error = real.Sendrecv_replace(buffer, count, type, to, out_tag, from, in_tag, handle, status);
+    if (blocked)
+        blocked_leave();
+    return error;
 }
 
 INTERPOSED(Sendrecv);

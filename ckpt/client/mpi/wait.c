@@ -144,7 +144,7 @@ void completed(MPI_Request *handle, MPI_Request real_request, const MPI_Status *
             receive_completed(request, status, error);
     }
     request->state = REQUEST_INACTIVE;
-    if (request->kind != REQUEST_PASSED)
+    if (request->kind != REQUEST_PASSED || !request->persistent)
         request->real = MPI_REQUEST_NULL;
     if (request->persistent)
         return;
