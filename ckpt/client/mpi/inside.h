@@ -203,7 +203,11 @@ void count_arrived_now(const struct comm *comm, int from);
 void comm_add_up(struct comm *comm);
 void comms_add_up(void);
 /* Whether a call that failed has received a message all the same: it did not fit. */
-bool received(int error);
+bool received_in_part(int error);
+static inline bool received(int error)
+{
+    return LIKELY(error == MPI_SUCCESS) || received_in_part(error);
+}
 
 /* ---- link.c ---- */
 
