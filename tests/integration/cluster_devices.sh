@@ -24,7 +24,8 @@ SUCCEEDS_S=120
 HAPPENS_S=60
 
 mlp_data
-STEPS=(--steps 200 --slice 3 --log-every 40 --data "$DATA")
+STEPS=(--steps 200 --slice 1 --log-every 200 --data "$DATA")
+TRAINS=("${SIMULATED[@]}" MLP_STEP_MS=30) # long enough for what is to happen to it
 
 nvml()
 {
@@ -117,14 +118,14 @@ WANTED=$("${SIMULATED[@]}" timeout $SUCCEEDS_S "$MLP" "${STEPS[@]}" 2>/dev/null 
 expect "it trains as one rank, without tidemark" test -n "$WANTED"
 devices_cluster || { echo "not ok $SCENARIO_NAME/the cluster starts"; exit 1; }
 
-train device "${SIMULATED[@]}"
+train device "${TRAINS[@]}"
 printf 'xid 0 43\nxid 0 45\n' >>"$(nvml "$SPARE")" # of a program, and its end
 echo "xid 1 79" >>"$(nvml "$SICK")"
 ends_well device "xid: GPU 0000:66:00: Xid 79, GPU has fallen off the bus"
 expect "it can be given back" given_back
 echo "gpus 2" >"$(nvml "$SICK")"
 
-train nic "${SIMULATED[@]}"
+train nic "${TRAINS[@]}"
 cable "$SICK" down
 ends_well nic "nic: eth1: its link is down"
 cable "$SICK" up
@@ -132,7 +133,7 @@ expect "it can be given back, too" given_back
 
 # The first time it may be the program's doing: another generation, on the same nodes. The second time it is the node.
 MARK=$CLUSTER_DIR/hangs
-train hang "${SIMULATED[@]}" SIM_NCCL_RAS=28028 SIM_NCCL_HANG="$HANG_RANK:$HANG_AT:$MARK"
+train hang "${TRAINS[@]}" SIM_NCCL_RAS=28028 SIM_NCCL_HANG="$HANG_RANK:$HANG_AT:$MARK"
 expect "hang: the rank is named" wait_for $HAPPENS_S "evidence of NCCL" says "nccl: collectives: rank $HANG_RANK of communicator 0x" tide node show "$SICK"
 named_after
 expect "hang: nobody is drained for that" cluster_node_is "$SICK" ready

@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /* The kernels of examples/cuda_mlp for the simulator: the arithmetic is the example's own (element.h), for the host; what is
- * a grid of threads there is a loop here. Preloaded. */
+ * a grid of threads there is a loop here. Preloaded. $MLP_STEP_MS: a step takes so long besides, without a processor: a job that is
+ * to go on until something happens to it need not compute for it. */
 
+#include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "examples/cuda_mlp/element.h"
 #include "tests/lib/sim_cuda/sim_cuda.h"
@@ -81,6 +84,13 @@ static void sum(dim3 grid, dim3 block, void **args)
         element_sum(sums, &p, &b, i);
 }
 
+static void take_time(void)
+{
+    const char *ms = getenv("MLP_STEP_MS");
+    if (ms != NULL)
+        nanosleep(&(struct timespec){.tv_nsec = strtol(ms, NULL, 10) * 1000000L}, NULL);
+}
+
 static void adam(dim3 grid, dim3 block, void **args)
 {
     struct weights *w = pointer_of(args[0]);
@@ -93,6 +103,7 @@ static void adam(dim3 grid, dim3 block, void **args)
     for (uint32_t i = 0; i < PARAMETERS; i++)
         element_adam(w, &a, sums, i);
     *loss += sums[PARAMETERS] / a.batch_images;
+    take_time();
 }
 
 #define PASS sizeof(struct pass)
