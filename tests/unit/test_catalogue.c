@@ -143,7 +143,7 @@ static void what_is_newer_is_refused(void **state)
     (void)state;
     struct err err = {0};
     save("job", 6, 1);
-    replace(COMMIT_6, "\"version\":3", "\"version\":4");
+    replace(COMMIT_6, "\"version\":3", "\"version\":5");
     assert_int_equal(read_6(&err), TIDE_E_VERSION);
     assert_non_null(strstr(err.text, "newer tidemark"));
 }
