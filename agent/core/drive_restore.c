@@ -82,12 +82,14 @@ static void drive_rank(struct agent_core *core, struct job_part *job, struct ran
 {
     struct restore_part *restore = &part->restore;
     uint64_t cut = job->order.restore_cut;
-    if (!restore->answer_due && !restore->prefetch)
+    /* What a rank of another world is made of is told when it asks, and lies in no slot. */
+    bool anew = job->order.restore_world != 0;
+    if (!restore->answer_due && (!restore->prefetch || anew))
         return;
     if (restore->cut != cut && restore->state != RESTORE_FINDING && restore->state != RESTORE_FETCHING)
         restore_begin(restore, cut);
     if (cut != 0 && restore->state == RESTORE_IDLE && retry_due(core, &restore->retry)) {
-        if (restore->ram_bad) {
+        if (restore->ram_bad || anew) {
             restore->state = RESTORE_WANT_FETCH;
         } else {
             restore->state = RESTORE_FINDING;

@@ -157,7 +157,7 @@ static void fetch_failed(struct agent_core *core, struct job_part *job, struct r
     if (event->status == TIDE_E_CORRUPT || event->status == TIDE_E_NOT_FOUND) {
         restore->state = RESTORE_WANT_FETCH;
         restore->store_bad = true;
-    } else if (event->status == TIDE_E_LIMIT) {
+    } else if (event->status == TIDE_E_LIMIT || event->status == TIDE_E_MISMATCH) {
         restore->state = RESTORE_FAILED;
         restore->status = event->status;
     }

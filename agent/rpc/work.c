@@ -32,6 +32,8 @@ struct item {
     char job[TIDE_NAME_MAX + 1];
     char store[TIDE_PATH_MAX + 1];
     char manifest_key[TIDE_PATH_MAX + 1], manifest[DIGEST_HEX_CHARS + 1];
+    uint32_t world; /* ranks of the generation; 0: not known */
+    bool elastic;
     struct cut_order order; /* COMMIT only */
     bool share;               /* STORE only: with other ranks of this node */
     struct orphan_rule sweep; /* PURGE of cut 0 only */
@@ -205,7 +207,14 @@ static enum tide_status do_fetch(struct item *item, struct store *store, struct 
     enum tide_status status = fsx_mkdirs(item->arena, ARENA_MODE, err);
     if (status != TIDE_OK)
         return status;
-    status = stage_fetch(store, item->manifest_key, item->manifest, item->event.uid, item->arena, item->event.rank, item->event.slot, err);
+    const struct stage_target to = {.job_uid = item->event.uid,
+                                    .arena = item->arena,
+                                    .rank = item->event.rank,
+                                    .slot = item->event.slot,
+                                    .world_size = item->world,
+                                    .elastic = item->elastic,
+                                    .generation = item->event.generation};
+    status = stage_fetch_to(store, item->manifest_key, item->manifest, &to, err);
     if (status == TIDE_E_NOT_FOUND && !stage_holds_job(store, item->manifest_key))
         return err_set(err, TIDE_E_UNAVAILABLE, "store %.200s holds nothing of the job that made %.120s: is it mounted on this host?",
                        item->store, item->manifest_key);
@@ -340,7 +349,7 @@ static enum tide_status run(struct item *item, struct err *err)
         tell_copy(item->arena, event);
         return stage_sum(item->arena, event->rank, event->slot, event->uid, event->cut, event->digest, err);
     case ACT_FIND:
-        return stage_find(item->arena, event->rank, event->uid, event->cut, 0, 1, &event->slot, event->digest, err);
+        return stage_find(item->arena, event->rank, event->uid, event->cut, item->world, 1, &event->slot, event->digest, err);
     case ACT_LOOK:
         work_look(item->arena, event->uid, &item->held, &event->held_count);
         event->held = item->held;
@@ -459,6 +468,8 @@ static void take_order(struct item *item, const struct agent_action *action)
     text_copy(item->manifest_key, sizeof item->manifest_key, order->restore_manifest_key);
     text_copy(item->manifest, sizeof item->manifest, order->restore_manifest);
     item->share = order->share;
+    item->world = (uint32_t)order->peers.count * order->spec.nproc_per_node;
+    item->elastic = job_elastic(&order->spec);
     if (item->kind == ACT_COMMIT)
         codec_copy(&cut_order_codec, action->stored, &item->order);
     if (item->kind != ACT_PURGE || item->event.cut != 0)

@@ -39,6 +39,8 @@ static const struct codec_field spec_fields[] = {
     CODEC_FIELD(job_spec, start_deadline_ms, CODEC_U64),
     CODEC_ENUM_OF(job_spec, cut_mode, cut_mode_names),
     CODEC_TEXT_OF(job_spec, restore_from),
+    CODEC_FIELD(job_spec, elastic_min, CODEC_U32),
+    CODEC_FIELD(job_spec, elastic_max, CODEC_U32),
 };
 CODEC_DEFINE(job_spec_codec, job_spec, "job spec", spec_fields);
 
@@ -71,6 +73,7 @@ static const struct codec_field ckpt_fields[] = {
     CODEC_FIELD(ckpt, held_until_ms, CODEC_U64),
     CODEC_FIELD(ckpt, unwanted, CODEC_BOOL),
     CODEC_FIELD(ckpt, condemned_ms, CODEC_U64),
+    CODEC_FIELD(ckpt, world_size, CODEC_U32),
     CODEC_FIELD(ckpt, nodes, CODEC_STRLIST, .size = TIDE_NODES_MAX),
     CODEC_TEXT_OF(ckpt, reason),
 };
@@ -207,6 +210,26 @@ static void fill_defaults(struct job_spec *spec)
         spec->start_deadline_ms = SPEC_START_DEADLINE_MS_DEFAULT;
 }
 
+/* Nodes have all ranks or none, so that what lies between is not possible. */
+static enum tide_status check_elastic(const struct job_spec *spec, struct err *err)
+{
+    uint32_t min = spec->elastic_min, max = spec->elastic_max, each = spec->nproc_per_node;
+    if (min == 0 && max == 0)
+        return TIDE_OK;
+    uint64_t now = (uint64_t)spec->nnodes * each;
+    if (min == 0 || max < min || max > TIDE_RANKS_MAX || max / each > TIDE_NODES_MAX)
+        return err_set(err, TIDE_E_INVALID, "job spec: elastic from %u to %u ranks: write 1 to %d, the smaller one first", min, max,
+                       TIDE_RANKS_MAX);
+    if (min % each != 0 || max % each != 0)
+        return err_set(err, TIDE_E_INVALID,
+                       "job spec: elastic from %u to %u ranks: a node runs %u ranks or none, so both must be multiples of that", min, max,
+                       each);
+    if (now < min || now > max)
+        return err_set(err, TIDE_E_INVALID, "job spec: %u nodes with %u ranks each are not within %u to %u ranks", spec->nnodes, each, min,
+                       max);
+    return TIDE_OK;
+}
+
 enum tide_status job_spec_check(struct job_spec *spec, struct err *err)
 {
     enum tide_status status = check_sizes(spec, err);
@@ -214,9 +237,10 @@ enum tide_status job_spec_check(struct job_spec *spec, struct err *err)
         status = check_text(spec, err);
     if (status == TIDE_OK)
         status = check_env(&spec->env, err);
-    if (status == TIDE_OK)
-        fill_defaults(spec);
-    return status;
+    if (status != TIDE_OK)
+        return status;
+    fill_defaults(spec);
+    return check_elastic(spec, err);
 }
 
 struct ckpt *job_ckpt(const struct job *job, uint64_t cut)

@@ -35,6 +35,8 @@ struct job_spec {
     uint64_t cut_deadline_ms;     /* a cut not sealed by then, slow steps not counted, is aborted; 0: the default */
     uint64_t start_deadline_ms;   /* a generation whose ranks are not all started by then has failed; 0: the default */
     unsigned cut_mode;            /* enum cut_mode (ckpt/cut/mode.h); what the program declares goes before it */
+    uint32_t elastic_min, elastic_max; /* ranks that it can go on with: as many as there are nodes for, of nproc_per_node each; 0: as
+                                          many as it was submitted with, and no others */
     char restore_from[CKPT_ID_MAX + 1]; /* "JOB/7" or "JOB", its newest: what the first generation starts from; empty: the beginning */
 };
 
@@ -75,6 +77,7 @@ struct ckpt {
     bool inherited;         /* it is another job's (job.origin), which this one goes on from: no object of it is this one's to delete */
     bool memory_only;       /* sealed while another was being stored: no node was told to store it (yet) */
     uint64_t condemned_ms;  /* wall clock of the leader; 0: it is not condemned */
+    uint32_t world_size;    /* ranks that made it, where `nodes` do not tell, and it is not as many as the spec says; else 0 */
     struct strlist nodes; /* nodes[i] held the ranks of node rank i when it was recorded */
     char reason[TIDE_TEXT_MAX + 1]; /* why it is not committed (any more); of a sealed one: why it will not be stored */
 };
@@ -163,9 +166,29 @@ static inline bool job_ended(unsigned state)
     return state >= TIDE_JOB_SUCCEEDED;
 }
 
+/* As it was submitted. */
 static inline uint32_t job_world_size(const struct job_spec *spec)
 {
     return spec->nnodes * spec->nproc_per_node;
+}
+
+static inline bool job_elastic(const struct job_spec *spec)
+{
+    return spec->elastic_max != 0;
+}
+
+/* Ranks of the present generation, or the last; before the first, those of the spec. */
+static inline uint32_t job_world(const struct job *job)
+{
+    return (job->nodes.count > 0 ? (uint32_t)job->nodes.count : job->spec.nnodes) * job->spec.nproc_per_node;
+}
+
+/* Ranks that made a checkpoint of the job. */
+static inline uint32_t ckpt_world(const struct job *job, const struct ckpt *ckpt)
+{
+    if (ckpt->nodes.count > 0)
+        return (uint32_t)ckpt->nodes.count * job->spec.nproc_per_node;
+    return ckpt->world_size != 0 ? ckpt->world_size : job_world_size(&job->spec);
 }
 
 /* Not filled into specs: those in logs of earlier versions have none. */

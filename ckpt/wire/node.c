@@ -253,6 +253,7 @@ static const struct codec_field assignment_fields[] = {
     CODEC_FIELD(assignment, ended, CODEC_BOOL),
     CODEC_FIELD(assignment, restore_cut, CODEC_U64),
     CODEC_FIELD(assignment, restore_generation, CODEC_U64),
+    CODEC_FIELD(assignment, restore_world, CODEC_U32),
     CODEC_TEXT_OF(assignment, restore_manifest_key),
     CODEC_TEXT_OF(assignment, restore_manifest),
     CODEC_TEXT_OF(assignment, restore_store),

@@ -278,6 +278,7 @@ struct assignment {
     bool ended;              /* the job is over, only `purge` is left to do: nothing of it need stay in memory */
     uint64_t restore_cut;    /* 0: none */
     uint64_t restore_generation; /* that recorded it */
+    uint32_t restore_world;  /* ranks that made it, if not as many as this generation has; else 0 */
     char restore_manifest_key[TIDE_PATH_MAX + 1]; /* empty: only in arenas */
     char restore_manifest[DIGEST_HEX_CHARS + 1];
     char restore_store[TIDE_PATH_MAX + 1]; /* where that lies; empty: in `store` */

@@ -48,7 +48,7 @@ static void list_row(struct table *t, const struct job *job, bool wide, uint64_t
     table_cell(t, TINT_NONE, "%s", job->spec.name);
     table_cell(t, tint_of_state(state), "%s", state);
     table_cell(t, TINT_NONE, "%" PRIu64, job->generation);
-    table_cell(t, TINT_NONE, "%u", job_world_size(&job->spec));
+    table_cell(t, TINT_NONE, "%u", job_world(job));
     table_cell(t, TINT_NONE, "%u", job->restarts);
     table_cell(t, TINT_NONE, "%s", age_text(now, job->submitted_ms, text));
     table_cell(t, TINT_NONE, "%s",
@@ -133,7 +133,7 @@ static void show_job(const struct job_view *view, bool wide)
     if (job->reason[0])
         field_print("why", TINT_NONE, "%s", job->reason);
     show_command(&job->spec);
-    field_print("ranks", TINT_NONE, "%s", shape_text(&job->spec, text, sizeof text));
+    field_print("ranks", TINT_NONE, "%s", shape_text(job, text, sizeof text));
     join(&job->nodes, text, sizeof text);
     field_print("nodes", TINT_NONE, "%s", text[0] && text[0] != ',' ? text : "not placed yet");
     join(&job->spares, text, sizeof text);

@@ -372,7 +372,7 @@ enum tide_status log_reader_init(struct log_reader *reader, struct client *clien
     text_copy(reader->job, sizeof reader->job, view->job.spec.name);
     text_copy(reader->uid, sizeof reader->uid, view->job.uid);
     text_copy(reader->key, sizeof reader->key, view->log_key);
-    enum tide_status status = ranks_parse(wish->ranks, job_world_size(&view->job.spec), &ranks, &count, fault);
+    enum tide_status status = ranks_parse(wish->ranks, job_world(&view->job), &ranks, &count, fault);
     if (status != TIDE_OK)
         return status;
     status = ask_nodes(reader, fault);

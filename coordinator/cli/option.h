@@ -70,7 +70,7 @@ struct options {
     const char *nnodes, *nproc, *name, *store, *cwd, *node_rank;
     bool standalone, module, no_python, wait, follow, keep_state;
     uint32_t max_restarts, spares, ckpt_keep;
-    const char *ckpt_keep_every, *restore_from;
+    const char *ckpt_keep_every, *restore_from, *elastic;
     uint64_t ckpt_every_ms, ckpt_grace_ms, stop_grace_ms, cut_deadline_ms, start_deadline_ms;
     struct strlist env;
     unsigned launcher, cut;

@@ -15,7 +15,7 @@ static const char *const cut_choices[] = {"auto", "step", "free", NULL};
 
 static const struct option run_rows[] = {
     {.name = "nnodes", .kind = OPTION_TEXT, .value = "N", AT(nnodes), .preset = "1", TORCH,
-     .help = "nodes that run ranks; N:N is accepted, a range that can grow and shrink is not supported yet"},
+     .help = "nodes that run ranks; N:N is accepted, for a range see --elastic"},
     {.name = "nproc-per-node", .letter = 'n', .kind = OPTION_TEXT, .value = "N", AT(nproc), .preset = "1", TORCH,
      .help = "ranks per node: a number, cpu or auto (the slots of the nodes; alone on this machine: its CPUs, with auto its "
              "GPUs if it has any), gpu (only with --standalone)"},
@@ -35,6 +35,9 @@ static const struct option job_rows[] = {
      .help = "name of the job (default: the program's name and four random characters)"},
     {.name = "spares", .kind = OPTION_COUNT, .value = "N", AT(spares), .max = TIDE_NODES_MAX,
      .help = "further nodes held ready to take the place of a lost one"},
+    {.name = "elastic", .kind = OPTION_TEXT, .value = "MIN:MAX", AT(elastic),
+     .help = "ranks that the job can go on with, as its program's regions allow it: where nodes are lost and there is no spare, it is "
+             "started again on those that are left, and on more of them at a later restart (default: it waits for nodes)"},
     {.name = "env", .kind = OPTION_LIST, .value = "NAME[=VALUE]", AT(env),
      .help = "set a variable for the ranks; without a value, the one it has here; may be given several times"},
     {.name = "cwd", .kind = OPTION_TEXT, .value = "DIR", AT(cwd), .complete = COMPLETE_DIR,
@@ -59,8 +62,8 @@ static const struct option saving_rows[] = {
     {.name = "ckpt-grace", .kind = OPTION_DURATION, .value = "DURATION", AT(ckpt_grace_ms), .preset = "60s",
      .help = "a checkpoint that is no longer kept is deleted so much later; tidemark ckpt pin takes it back until then"},
     {.name = "restore-from", .kind = OPTION_TEXT, .value = "JOB[/CKPT]", AT(restore_from), .complete = COMPLETE_CKPT,
-     .help = "go on from a committed checkpoint of another job of as many ranks, its newest if none is named, instead of the "
-             "beginning; see tidemark ckpt import"},
+     .help = "go on from a committed checkpoint of another job, of as many ranks unless --elastic is given, its newest if none is named, "
+             "instead of the beginning; see tidemark ckpt import"},
     {.name = "store", .kind = OPTION_TEXT, .value = "URL", AT(store), .complete = COMPLETE_DIR,
      .help = "where checkpoints are durable: s3://BUCKET/PREFIX, or a directory that every node sees (default: the cluster's)"},
     {.name = "cut-deadline", .kind = OPTION_DURATION, .value = "DURATION", AT(cut_deadline_ms), .preset = "30s",

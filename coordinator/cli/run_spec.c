@@ -22,8 +22,8 @@ enum tide_status nnodes_parse(const char *text, uint32_t *ret_nodes, struct faul
         return fault_set(fault, TIDE_E_INVALID, NULL, "--nnodes: \"%.40s\" is not a number from 1 to %d", text,
                          TIDE_NODES_MAX);
     if (low != high)
-        return fault_set(fault, TIDE_E_UNSUPPORTED, "give the number that is needed, and --spares for more to fall back on",
-                         "--nnodes %.40s: a job cannot grow and shrink yet", text);
+        return fault_set(fault, TIDE_E_UNSUPPORTED, "give the number to start with, and --elastic MIN:MAX, in ranks",
+                         "--nnodes %.40s: a job starts on as many nodes as it is said to", text);
     *ret_nodes = (uint32_t)low;
     return TIDE_OK;
 }
@@ -180,6 +180,24 @@ static enum tide_status build_keep_every(const struct options *o, struct job_spe
                      "--ckpt-keep-every \"%.40s\" is neither a number nor a duration", text);
 }
 
+static enum tide_status build_elastic(const struct options *o, struct job_spec *spec, struct fault *fault)
+{
+    char word[32];
+    uint64_t low, high;
+    const char *text = o->elastic, *colon = text != NULL ? strchr(text, ':') : NULL;
+    if (text == NULL)
+        return TIDE_OK;
+    size_t n = colon != NULL ? (size_t)(colon - text) : 0;
+    snprintf(word, sizeof word, "%.*s", (int)(n < sizeof word ? n : sizeof word - 1), text);
+    if (colon == NULL || number_parse(word, 1, TIDE_RANKS_MAX, &low, NULL) != TIDE_OK ||
+        number_parse(colon + 1, 1, TIDE_RANKS_MAX, &high, NULL) != TIDE_OK)
+        return fault_set(fault, TIDE_E_INVALID, "write 4:16 for at least 4 ranks and at most 16",
+                         "--elastic \"%.40s\" is not MIN:MAX, two numbers from 1 to %d", text, TIDE_RANKS_MAX);
+    spec->elastic_min = (uint32_t)low;
+    spec->elastic_max = (uint32_t)high;
+    return TIDE_OK;
+}
+
 static enum tide_status check_alone(const struct options *o, const struct job_spec *spec, struct fault *fault)
 {
     if (o->node_rank != NULL && strcmp(o->node_rank, "0") != 0)
@@ -191,6 +209,9 @@ static enum tide_status check_alone(const struct options *o, const struct job_sp
     if (o->standalone && spec->spares != 0)
         return fault_set(fault, TIDE_E_INVALID, "leave --standalone away to run on a cluster",
                          "--standalone has no spare nodes");
+    if (o->standalone && o->elastic != NULL)
+        return fault_set(fault, TIDE_E_INVALID, "leave --standalone away to run on a cluster",
+                         "--standalone has one node, this machine, and nothing to grow and shrink by");
     if (o->standalone && o->restore_from != NULL)
         return fault_set(fault, TIDE_E_INVALID, "leave --standalone away to run on a cluster",
                          "--standalone has a cluster of its own, which knows no other job to restore from");
@@ -230,6 +251,8 @@ enum tide_status run_spec_build(const struct options *o, const struct strlist *a
         status = nproc_parse(o, machine, &spec.nproc_per_node, fault);
     if (status == TIDE_OK)
         status = check_alone(o, &spec, fault);
+    if (status == TIDE_OK)
+        status = build_elastic(o, &spec, fault);
     if (status == TIDE_OK)
         status = build_keep_every(o, &spec, fault);
     if (status == TIDE_OK)

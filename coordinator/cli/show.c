@@ -56,10 +56,14 @@ const char *steps_text(const struct job_view *view, char *to, size_t size)
     return to;
 }
 
-const char *shape_text(const struct job_spec *spec, char *to, size_t size)
+const char *shape_text(const struct job *job, char *to, size_t size)
 {
-    snprintf(to, size, "%u (%u node%s x %u)", job_world_size(spec), spec->nnodes, spec->nnodes == 1 ? "" : "s",
-             spec->nproc_per_node);
+    const struct job_spec *spec = &job->spec;
+    uint32_t nodes = job_world(job) / spec->nproc_per_node;
+    int n = snprintf(to, size, "%u (%u node%s x %u)", job_world(job), nodes, nodes == 1 ? "" : "s", spec->nproc_per_node);
+    if (job_elastic(spec) && n > 0 && (size_t)n < size)
+        snprintf(to + n, size - (size_t)n, ", elastic from %u to %u, submitted with %u", spec->elastic_min, spec->elastic_max,
+                 job_world_size(spec));
     return to;
 }
 

@@ -17,7 +17,7 @@ const char *steps_text(const struct job_view *view, char *to, size_t size);
 /* Smallest and largest step of the present ranks; false if no rank has reported. */
 bool steps_range(const struct job_view *view, uint64_t *ret_low, uint64_t *ret_high);
 /* "4 nodes x 2" ; returns `to`. */
-const char *shape_text(const struct job_spec *spec, char *to, size_t size);
+const char *shape_text(const struct job *job, char *to, size_t size);
 
 struct ckpts_wish {
     size_t newest; /* only so many; 0: all */

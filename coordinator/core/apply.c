@@ -64,6 +64,8 @@ static const struct handler handlers[COMMAND_KINDS] = {
 
 static uint32_t spec_level(const struct job_spec *spec)
 {
+    if (spec->elastic_min != 0 || spec->elastic_max != 0)
+        return 3;
     if (spec->restore_from[0] != '\0')
         return 2;
     return spec->ckpt_keep_every != 0 || spec->ckpt_keep_every_ms != 0 || spec->ckpt_grace_ms != 0;

@@ -158,6 +158,10 @@ static enum tide_status check_restore(struct change *change, const struct placem
     if (ckpt == NULL || !ckpt_restorable(ckpt))
         return err_set(change->err, TIDE_E_STALE, "job %s: checkpoint %" PRIu64 " cannot be restored (any more)",
                        command->job, command->cut);
+    if (ckpt->state == TIDE_CKPT_SEALED && ckpt->nodes.count != placement->nodes.count)
+        return err_set(change->err, TIDE_E_STALE,
+                       "job %s: checkpoint %" PRIu64 " is in the memory of %zu nodes only, but its ranks would run on %zu", command->job,
+                       command->cut, ckpt->nodes.count, placement->nodes.count);
     for (size_t i = 0; ckpt->state == TIDE_CKPT_SEALED && i < placement->nodes.count; i++)
         if (strcmp(placement->nodes.items[i], ckpt->nodes.items[i]) != 0)
             return err_set(change->err, TIDE_E_STALE,
@@ -197,8 +201,11 @@ static void tell_launched(struct change *change, const struct strlist *before)
         TEXT(where, "%s%s%s%s%s%s", where, i ? ", " : "", job->nodes.items[i], moved ? " (in place of " : "",
              moved ? before->items[i] : "", moved ? ")" : "");
     }
-    event_add(change, EVENT_LAUNCHED, NULL, -1, job->restore_cut, "generation %" PRIu64 " starts from %s on %s",
-              job->generation, from, where);
+    char size[TIDE_NAME_MAX + 1] = "";
+    if (before->count != 0 && before->count != job->nodes.count)
+        TEXT(size, " with %u ranks, %zu before,", job_world(job), before->count * job->spec.nproc_per_node);
+    event_add(change, EVENT_LAUNCHED, NULL, -1, job->restore_cut, "generation %" PRIu64 " starts%s from %s on %s",
+              job->generation, size, from, where);
 }
 
 static void launch(struct change *change, struct placement *placement)

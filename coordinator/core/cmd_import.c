@@ -76,7 +76,8 @@ static enum tide_status check_room(struct change *change, const struct job_recor
                        name, RETAIN_PINNED_MAX);
     if (record->job.ckpts.count >= TIDE_CKPTS_MAX)
         return err_set(change->err, TIDE_E_LIMIT, "job %s has %d checkpoints, more are not remembered", name, TIDE_CKPTS_MAX);
-    if (job_world_size(&record->job.spec) != change->command->spec.nnodes)
+    /* An elastic job has been of different sizes. */
+    if (change->state->level < 3 && job_world_size(&record->job.spec) != change->command->spec.nnodes)
         return err_set(change->err, TIDE_E_CONFLICT, "job %s has %u ranks in its other checkpoints, and %u in %" PRIu64, name,
                        job_world_size(&record->job.spec), change->command->spec.nnodes, change->command->cut);
     return TIDE_OK;
@@ -159,6 +160,7 @@ static void take(struct change *change, struct job_record *record)
     ckpt->state = TIDE_CKPT_COMMITTED;
     ckpt->step = command->step;
     ckpt->imported = ckpt->pinned = true;
+    ckpt->world_size = job_world_size(&job->spec) != command->spec.nnodes ? command->spec.nnodes : 0;
     ckpt->opened_ms = ckpt->committed_ms = command->at_ms;
     ckpt->raw_bytes = command->bytes;
     ckpt->stored_bytes = command->stored;
@@ -260,12 +262,16 @@ enum tide_status origin_find(const struct state *state, const struct job_spec *s
     if (ckpt->state != TIDE_CKPT_COMMITTED)
         return err_set(err, TIDE_E_STATE, "checkpoint %s/%" PRIu64 " is %s; another job can go on from committed ones only", name,
                        ckpt->cut, ckpt_state_names[ckpt->state]);
-    if (job_world_size(&record->job.spec) != job_world_size(spec))
-        return err_set(err, TIDE_E_INVALID, "checkpoint %s/%" PRIu64 " is of %u ranks, the job has %u; run it with as many", name,
-                       ckpt->cut, job_world_size(&record->job.spec), job_world_size(spec));
+    uint32_t world = ckpt_world(&record->job, ckpt);
+    if (world != job_world_size(spec) && !job_elastic(spec))
+        return err_set(err, TIDE_E_INVALID,
+                       "checkpoint %s/%" PRIu64 " is of %u ranks, the job has %u; run it with as many, or, where the program allows "
+                       "another number, with --elastic",
+                       name, ckpt->cut, world, job_world_size(spec));
     *ret_ckpt = (struct ckpt){.cut = ckpt->cut, .generation = ckpt->generation, .attempt = 1, .state = TIDE_CKPT_COMMITTED,
                               .step = ckpt->step, .inherited = true, .opened_ms = ckpt->opened_ms, .committed_ms = ckpt->committed_ms,
                               .raw_bytes = ckpt->raw_bytes, .stored_bytes = ckpt->stored_bytes};
+    ret_ckpt->world_size = world != job_world_size(spec) ? world : 0;
     text_copy(ret_ckpt->manifest, sizeof ret_ckpt->manifest, ckpt->manifest);
     text_copy(ret_ckpt->manifest_key, sizeof ret_ckpt->manifest_key, ckpt->manifest_key);
     *ret_origin = record->job.origin;

@@ -112,9 +112,12 @@ enum tide_status apply_JOB_SUBMIT(struct change *change)
     if (from.cut != 0)
         origin_take(&record->job, &from, &origin);
     change->job = record;
-    event_add(change, EVENT_SUBMITTED, NULL, -1, 0, "submitted: %u rank%s on %u node%s, %u spare%s", job_world_size(&spec),
+    char range[TIDE_NAME_MAX + 1] = "";
+    if (job_elastic(&spec))
+        TEXT(range, ", elastic from %u to %u ranks", spec.elastic_min, spec.elastic_max);
+    event_add(change, EVENT_SUBMITTED, NULL, -1, 0, "submitted: %u rank%s on %u node%s, %u spare%s%s", job_world_size(&spec),
               job_world_size(&spec) == 1 ? "" : "s", spec.nnodes, spec.nnodes == 1 ? "" : "s", spec.spares,
-              spec.spares == 1 ? "" : "s");
+              spec.spares == 1 ? "" : "s", range);
     job_waiting_refresh(change);
     history_fold(change->state);
     TEXT(change->outcome->text, "job %s is submitted%s%s", spec.name, record->job.reason[0] ? "; it " : "",

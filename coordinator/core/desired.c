@@ -88,6 +88,7 @@ static void fill_start(const struct state *state, const struct job_record *recor
     if (ckpt == NULL)
         return;
     to->restore_generation = ckpt->generation;
+    to->restore_world = ckpt_world(job, ckpt) != job_world(job) ? ckpt_world(job, ckpt) : 0;
     if (ckpt->inherited)
         text_copy(to->restore_store, sizeof to->restore_store, job->origin.store);
     text_copy(to->restore_manifest_key, sizeof to->restore_manifest_key, ckpt->manifest_key);

@@ -107,11 +107,18 @@ static enum tide_status check_known(const struct state *state, const struct job 
     return TIDE_OK;
 }
 
+/* Of an elastic job any number between its bounds. */
+static bool nodes_fit(const struct job *job, size_t count)
+{
+    size_t ranks = count * job->spec.nproc_per_node;
+    return count == job->spec.nnodes || (job_elastic(&job->spec) && ranks >= job->spec.elastic_min && ranks <= job->spec.elastic_max);
+}
+
 static enum tide_status check_placement(const struct state *state, const struct job_record *record, struct err *err)
 {
     const struct job *job = &record->job;
     bool placed = record->phase != GEN_PHASE_NONE;
-    if (placed && job->nodes.count != job->spec.nnodes)
+    if (placed && !nodes_fit(job, job->nodes.count))
         return BROKEN("job %s runs on %zu nodes, not %u", job->spec.name, job->nodes.count, job->spec.nnodes);
     if (job->spares.count > (placed ? job->spec.spares : 0))
         return BROKEN("job %s holds %zu spares", job->spec.name, job->spares.count);
@@ -143,7 +150,7 @@ static enum tide_status check_ckpt(const struct job_record *record, const struct
         return BROKEN("job %s: checkpoint %" PRIu64 " is not its own, and of nobody else", job->spec.name, ckpt->cut);
     if (ckpt->generation == 0 || (ckpt->generation > job->generation && !ckpt->inherited) || ckpt->step == 0 || ckpt->attempt == 0 ||
         ckpt->attempt > (ckpt->epoch != 0 ? CUT_COLOURED_ATTEMPTS_MAX : CUT_ATTEMPTS_MAX) ||
-        (ckpt->nodes.count != job->spec.nnodes && !foreign))
+        (!nodes_fit(job, ckpt->nodes.count) && !foreign) || (ckpt->world_size != 0 && !foreign))
         return BROKEN("job %s: checkpoint %" PRIu64 " has generation %" PRIu64 ", step %" PRIu64 ", attempt %u, %zu nodes",
                       job->spec.name, ckpt->cut, ckpt->generation, ckpt->step, ckpt->attempt, ckpt->nodes.count);
     if (ckpt->state == TIDE_CKPT_OPEN &&

@@ -171,7 +171,7 @@ static void judge_cut_deadline(struct judging *judging, const struct job_record 
     if (!judge_passed(judging, track->cut_ns, deadline_ms))
         return;
     int32_t first = -1;
-    for (uint32_t rank = 0; rank < job_world_size(&record->job.spec) && first < 0; rank++)
+    for (uint32_t rank = 0; rank < job_world(&record->job) && first < 0; rank++)
         if (missing_record(judging->book, record, rank, ckpt))
             first = (int32_t)rank;
     const char *node = first < 0 ? NULL : record->job.nodes.items[(uint32_t)first / record->job.spec.nproc_per_node];

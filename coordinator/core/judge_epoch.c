@@ -48,7 +48,7 @@ static void refuse_plain(const struct job_record *record, const struct mode_scan
 {
     struct cut_past past = past_of(record, scan);
     const struct rank_at *at = scan->by_itself.node != NULL ? &scan->by_itself : &scan->plain;
-    if (past.declared != CUT_MODE_FREE || at->node == NULL || job_world_size(&record->job.spec) == 1)
+    if (past.declared != CUT_MODE_FREE || at->node == NULL || job_world(&record->job) == 1)
         return;
     refuse(open, at);
     TEXT(open->event.text,

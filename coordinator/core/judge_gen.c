@@ -40,7 +40,8 @@ static bool choose_cut(const struct judging *judging, const struct job_record *r
     const struct job *job = &record->job;
     uint64_t most = record->rollback_cut ? record->rollback_cut : UINT64_MAX;
     for (const struct ckpt *ckpt; (ckpt = job_newest_restorable(job, most)) != NULL; most = ckpt->cut - 1) {
-        bool here = true;
+        /* What is in memory goes to as many ranks as made it, and nowhere else. */
+        bool here = ckpt->state != TIDE_CKPT_SEALED || ckpt->nodes.count == placement->nodes.count;
         for (uint32_t n = 0; ckpt->state == TIDE_CKPT_SEALED && here && n < placement->nodes.count; n++) {
             const char *node = placement->nodes.items[n];
             here = strcmp(node, ckpt->nodes.items[n]) == 0;

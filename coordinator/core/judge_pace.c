@@ -6,7 +6,7 @@
 
 static void begin_window(struct judging *judging, const struct job_record *record, struct track *track)
 {
-    uint32_t world = job_world_size(&record->job.spec);
+    uint32_t world = job_world(&record->job);
     struct pace *pace = &track->pace;
     if (pace->count != world) {
         mem_free(pace->steps);
@@ -63,7 +63,7 @@ static void tell(struct judging *judging, const struct job_record *record, uint3
         slow->serial = node->evidence.items[i].serial >= slow->serial ? node->evidence.items[i].serial + 1 : slow->serial;
     text_copy(slow->subject, sizeof slow->subject, subject);
     TEXT(slow->text, "it needs %" PRIu64 " us for a step, the median of %u ranks %" PRIu64 " us", us,
-         job_world_size(&record->job.spec), median);
+         job_world(&record->job), median);
 }
 
 void judge_pace(struct judging *judging, const struct job_record *record, struct track *track)

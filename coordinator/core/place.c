@@ -9,6 +9,27 @@
  * being drained for its health is used when there is no other. A node takes
  * at most one node rank of a job; spares, and nodes that still have to end old ranks, count as taken. */
 
+/* How many nodes. The first generation of a job gets as many as it was submitted with; so does every other of one that is not elastic.
+ * An elastic one goes on with what there is: kept up to that number by its spares, beyond it only by nodes that it does not want as
+ * spares, never beyond its maximum. It waits where that is less than its minimum. */
+static uint32_t nodes_least(const struct job_record *record)
+{
+    const struct job_spec *spec = &record->job.spec;
+    bool first = record->job.generation == 0;
+    return job_elastic(spec) && !first ? spec->elastic_min / spec->nproc_per_node : spec->nnodes;
+}
+
+static uint32_t nodes_wanted(const struct job_record *record, uint32_t there)
+{
+    const struct job_spec *spec = &record->job.spec;
+    uint32_t least = nodes_least(record), most = spec->elastic_max / spec->nproc_per_node;
+    if (!job_elastic(spec) || record->job.generation == 0)
+        return spec->nnodes;
+    uint32_t kept = there < spec->nnodes ? there : spec->nnodes, grown = there > spec->spares ? there - spec->spares : 0;
+    uint32_t count = kept > grown ? kept : grown;
+    return count < least ? least : count > most ? most : count;
+}
+
 /* ---- the room that is left ---- */
 
 static void shift(struct room *room, const struct job_record *record, bool takes)
@@ -69,7 +90,7 @@ static uint32_t usable(const struct room *room, const struct job_spec *spec)
 bool room_for_others(struct room *room, const struct job_record *record, uint32_t others)
 {
     shift(room, record, false);
-    bool enough = usable(room, &record->job.spec) >= record->job.spec.nnodes + others;
+    bool enough = usable(room, &record->job.spec) >= nodes_least(record) + others;
     shift(room, record, true);
     return enough;
 }
@@ -179,15 +200,25 @@ static const char *pool_next(struct pool *pool, const struct strlist *order, siz
     return NULL;
 }
 
-static void pool_nodes(struct pool *pool, const struct job *job, struct placement *to)
+/* Of a job that shrinks those of its nodes that have lost their place come before others: its files are there. */
+static struct strlist nodes_preferred(const struct job *job, uint32_t count)
 {
-    uint32_t count = job->spec.nnodes;
+    struct strlist preferred = {0};
+    strlist_assign(&preferred, &job->spares);
+    for (size_t i = count; i < job->nodes.count; i++)
+        strlist_add(&preferred, job->nodes.items[i]);
+    return preferred;
+}
+
+static void pool_nodes(struct pool *pool, const struct job *job, uint32_t count, struct placement *to)
+{
     const char **names = mem_array(count, sizeof *names);
     const char *was = NULL;
     for (uint32_t i = 0; i < count && i < job->nodes.count; i++)
         names[i] = pool_take(pool, job->nodes.items[i], true) ? job->nodes.items[i] : NULL;
-    struct strlist order = pool_order(pool, &job->spares);
+    struct strlist preferred = nodes_preferred(job, count), order = pool_order(pool, &preferred);
     size_t next = 0;
+    strlist_release(&preferred);
     for (uint32_t i = 0; i < count; i++)
         names[i] = names[i] != NULL ? names[i] : pool_next(pool, &order, &next, true);
     for (uint32_t i = 0; i < count && i < job->nodes.count; i++)
@@ -211,7 +242,7 @@ bool place(const struct state *state, const struct job_record *record, struct pl
     struct pool pool = {
         .room = &room, .need = record->job.spec.nproc_per_node, .taken = mem_array(state->nodes.count, sizeof(bool))};
     *ret_placement = (struct placement){0};
-    pool_nodes(&pool, &record->job, ret_placement);
+    pool_nodes(&pool, &record->job, nodes_wanted(record, usable(&room, &record->job.spec)), ret_placement);
     ret_placement->spares = pool_spares(&pool, record);
     mem_free(pool.taken);
     room_release(&room);
@@ -339,7 +370,7 @@ void place_explain(struct room *room, const struct job_record *record, char *to,
             names_add(node->state == TIDE_NODE_LOST ? &lost : node->state == TIDE_NODE_DRAINED ? &drained : &full, node->name);
     }
     shift(room, record, true);
-    text_format(to, size, "waits for nodes: needs %u with %u free slot%s each, %u %s there%s%s%s%s%s%s", spec->nnodes,
+    text_format(to, size, "waits for nodes: needs %u with %u free slot%s each, %u %s there%s%s%s%s%s%s", nodes_least(record),
                 spec->nproc_per_node, spec->nproc_per_node == 1 ? "" : "s", there, there == 1 ? "is" : "are",
                 lost.count ? "; lost: " : "", lost.text, drained.count ? "; drained: " : "", drained.text,
                 full.count ? "; without room: " : "", full.text);

@@ -127,7 +127,7 @@ static void scan_node(const struct state *state, const struct book *book, const 
 void scan_generation(const struct state *state, const struct book *book, const struct job_record *record, uint64_t now_ns,
                      struct gen_scan *ret_scan)
 {
-    *ret_scan = (struct gen_scan){.world = job_world_size(&record->job.spec), .slots = SLOTS};
+    *ret_scan = (struct gen_scan){.world = job_world(&record->job), .slots = SLOTS};
     for (uint32_t i = 0; i < record->job.nodes.count; i++)
         scan_node(state, book, record, i, now_ns, ret_scan);
 }
@@ -217,7 +217,7 @@ static void take_cut(struct cut_scan *scan, const char *node, const struct cut_r
 void scan_cut(const struct book *book, const struct job_record *record, const struct ckpt *ckpt, struct cut_scan *ret_scan)
 {
     const struct job_spec *spec = &record->job.spec;
-    *ret_scan = (struct cut_scan){.world = job_world_size(spec)};
+    *ret_scan = (struct cut_scan){.world = job_world(&record->job)};
     for (uint32_t n = 0; n < record->job.nodes.count; n++) {
         const struct gen_report *report = scan_report(book, record, n);
         uint64_t seen = 0;
@@ -245,7 +245,7 @@ void scan_shards(const struct book *book, const struct job_record *record, const
                  struct shard_scan *ret_scan)
 {
     const struct job_spec *spec = &record->job.spec;
-    *ret_scan = (struct shard_scan){.world = job_world_size(spec)};
+    *ret_scan = (struct shard_scan){.world = ckpt_world(&record->job, ckpt)};
     for (uint32_t n = 0; n < ckpt->nodes.count; n++) {
         const struct gen_report *report = holder_report(book, record, ckpt, n);
         uint64_t seen = 0;
@@ -279,7 +279,7 @@ static const struct shard_report *shard_of(const struct gen_report *report, cons
 
 bool scan_refs(const struct book *book, const struct job_record *record, const struct ckpt *ckpt, struct track *track)
 {
-    uint32_t world = job_world_size(&record->job.spec);
+    uint32_t world = ckpt_world(&record->job, ckpt);
     struct shard_ref *refs = mem_array(world, sizeof *refs);
     for (uint32_t rank = 0; rank < world; rank++) {
         const struct gen_report *report = holder_report(book, record, ckpt, rank / record->job.spec.nproc_per_node);
@@ -327,11 +327,11 @@ bool scan_gone(const struct book *book, const struct job_record *record, const c
 void scan_names(const struct book *book, const struct job_record *record, const struct strlist *nodes,
                 rank_missing_fn is_missing, const void *context, char *to, size_t size)
 {
-    uint32_t world = job_world_size(&record->job.spec), shown = 0, more = 0;
+    uint32_t each = record->job.spec.nproc_per_node, world = (uint32_t)nodes->count * each, shown = 0, more = 0;
     to[0] = '\0';
     for (uint32_t rank = 0; rank < world; rank++) {
-        uint32_t n = rank / record->job.spec.nproc_per_node;
-        if (n >= nodes->count || !is_missing(book, record, rank, context))
+        uint32_t n = rank / each;
+        if (!is_missing(book, record, rank, context))
             continue;
         if (shown == NAMES_SHOWN) {
             more++;
@@ -350,7 +350,7 @@ void scan_names(const struct book *book, const struct job_record *record, const 
 void scan_spread(const struct book *book, const struct job_record *record, char *to, size_t size)
 {
     const struct rank_report *behind = NULL, *ahead = NULL;
-    for (uint32_t rank = 0; rank < job_world_size(&record->job.spec); rank++) {
+    for (uint32_t rank = 0; rank < job_world(&record->job); rank++) {
         const struct rank_report *report = scan_rank(book, record, rank);
         if (report == NULL || !report->stepped)
             continue;

@@ -88,7 +88,7 @@ static void take_rank(const char *node, const struct gen_report *said, const str
 void scan_verdict(const struct book *book, const struct job_record *record, const struct ckpt *ckpt, uint64_t epoch,
                   struct cut_verdict *ret_verdict)
 {
-    cut_verdict_init(ret_verdict, job_world_size(&record->job.spec), epoch, ckpt != NULL ? ckpt->cut : 0,
+    cut_verdict_init(ret_verdict, job_world(&record->job), epoch, ckpt != NULL ? ckpt->cut : 0,
                      ckpt != NULL ? ckpt->attempt : 0);
     each_rank(book, record, take_rank, &(struct look){.ckpt = ckpt, .verdict = ret_verdict});
 }
@@ -168,7 +168,7 @@ enum cut_misfit scan_comms(const struct book *book, const struct job_record *rec
         }
     }
     enum cut_misfit misfit =
-        err.status == TIDE_OK ? cut_comms_judge(comms, job_world_size(&record->job.spec), why, size) : CUT_MISFIT_FAILED;
+        err.status == TIDE_OK ? cut_comms_judge(comms, job_world(&record->job), why, size) : CUT_MISFIT_FAILED;
     if (err.status != TIDE_OK)
         text_format(why, size, "%s", err.text);
     cut_comms_free(comms);

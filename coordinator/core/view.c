@@ -7,7 +7,7 @@
 static void view_ranks(const struct book *book, const struct job_record *record, struct job_view *view)
 {
     const struct job *job = &record->job;
-    uint32_t world = job_world_size(&job->spec);
+    uint32_t world = job_world(job);
     if (job->nodes.count == 0)
         return;
     view->ranks.items = mem_array(world, sizeof *view->ranks.items);

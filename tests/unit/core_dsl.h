@@ -415,7 +415,7 @@ static inline void fake_report_job(struct world *w, struct fake *fake, struct fa
         if (job->cuts[r - job->first].cut)
             *(struct cut_report *)codec_list_add(&cut_report_codec, &to->cuts) = job->cuts[r - job->first];
         if (w->ranks[r].paint.on || w->ranks[r].paint.counts)
-            fake_paint_comms(&w->ranks[r].paint, &job->cuts[r - job->first], job_world_size(&job->order.spec), to);
+            fake_paint_comms(&w->ranks[r].paint, &job->cuts[r - job->first], fake_world(job), to);
         if (w->ranks[r].corrupt && job->order.restore_cut) {
             struct restore_failure *failure = codec_list_add(&restore_failure_codec, &to->restore_failures);
             failure->cut = job->order.restore_cut;

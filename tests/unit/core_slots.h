@@ -34,13 +34,20 @@ static inline void fake_hold(const struct world *w, struct fake_job *job, const 
         fail_msg("no slot is free for cut %" PRIu64, cut);
 }
 
+/* Ranks of the generation that runs. */
+static inline uint32_t fake_world(const struct fake_job *job)
+{
+    return (uint32_t)job->order.peers.count * job->order.spec.nproc_per_node;
+}
+
 static inline void fake_store(struct fake *fake, struct fake_job *job, const struct cut_order *order)
 {
     if (order->phase == CUT_PHASE_STORE && fake_holds(job, order->cut) && !fake->store_hangs) {
         job->stored_cut = order->cut;
         job->failed_attempt = fake->store_fails ? order->attempt : 0;
     }
-    if (order->phase == CUT_PHASE_COMMIT && order->shards.count == job->order.spec.nnodes * job->order.spec.nproc_per_node)
+    bool all = order->shards.count > 0 && (order->generation != job->generation || order->shards.count == fake_world(job));
+    if (order->phase == CUT_PHASE_COMMIT && all)
         job->manifest_cut = order->cut;
 }
 

@@ -73,6 +73,39 @@ static void what_is_not_here_is_fetched(void **state)
     story_end(&s);
 }
 
+/* What it is made of is told when the rank asks, and what is in a slot is a shard of the other world. */
+static void a_rank_of_another_world_is_put_together_when_it_asks(void **state)
+{
+    (void)state;
+    struct story s;
+    story_begin(&s);
+    s.order.restore_cut = 7;
+    s.order.restore_world = 4;
+    s.order.spec.nproc_per_node = 1;
+    text_copy(s.order.restore_manifest_key, sizeof s.order.restore_manifest_key, KEY);
+    ordered(&s);
+    assert_null(did(&s, ACT_FIND));
+    step_started(&s, 1);
+    passes_ms(&s, 100);
+    assert_null(did(&s, ACT_FIND));
+    assert_null(did(&s, ACT_FETCH));
+    step_says(&s, 1, TIDE_RANK_RUNNING, 1, -1);
+    assert_null(did(&s, ACT_FIND));
+    assert_non_null(did(&s, ACT_FETCH));
+    uint32_t slot = did(&s, ACT_FETCH)->slot;
+    /* It cannot be: the program is told so, once, and nobody says that the checkpoint is bad. */
+    worked(&s, EV_FETCHED, 0, slot, 7, TIDE_E_MISMATCH);
+    assert_int_equal(did(&s, ACT_ANSWER)->answer.result, LOCAL_REFUSED);
+    assert_int_equal(did(&s, ACT_ANSWER)->answer.status, TIDE_E_MISMATCH);
+    assert_int_equal(says(&s)->restore_failures.count, 0);
+    step_says(&s, 1, TIDE_RANK_RUNNING, 2, -1);
+    assert_non_null(did(&s, ACT_FETCH));
+    worked(&s, EV_FETCHED, 0, did(&s, ACT_FETCH)->slot, 7, TIDE_OK);
+    assert_int_equal(did(&s, ACT_ANSWER)->answer.result, LOCAL_RESTORE_FROM);
+    assert_int_equal(did(&s, ACT_ANSWER)->answer.tier, LOCAL_TIER_STORE);
+    story_end(&s);
+}
+
 static void a_bad_copy_is_never_offered_again(void **state)
 {
     (void)state;
@@ -281,6 +314,7 @@ int main(void)
         cmocka_unit_test(without_a_checkpoint_the_answer_is_none),
         cmocka_unit_test(the_arena_is_looked_at_before_the_rank_asks),
         cmocka_unit_test(what_is_not_here_is_fetched),
+        cmocka_unit_test(a_rank_of_another_world_is_put_together_when_it_asks),
         cmocka_unit_test(a_bad_copy_is_never_offered_again),
         cmocka_unit_test(a_copy_found_bad_is_written_over),
         cmocka_unit_test(a_look_that_fails_condemns_nothing),

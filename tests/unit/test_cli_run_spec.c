@@ -154,7 +154,12 @@ static void ranks_per_node_may_be_found_out(void **state)
 static void what_does_not_fit_together_is_refused(void **state)
 {
     (void)state;
-    refused(BUILD("--nnodes", "2:4", "x"), TIDE_E_UNSUPPORTED, "cannot grow and shrink");
+    refused(BUILD("--nnodes", "2:4", "x"), TIDE_E_UNSUPPORTED, "starts on as many nodes as it is said to");
+    refused(BUILD("--elastic", "4", "x"), TIDE_E_INVALID, "--elastic \"4\" is not MIN:MAX");
+    refused(BUILD("--elastic", ":4", "x"), TIDE_E_INVALID, "--elastic \":4\"");
+    refused(BUILD("--elastic", "4:x", "x"), TIDE_E_INVALID, "--elastic \"4:x\"");
+    refused(BUILD("--elastic", "3:4", "-n", "2", "--nnodes", "2", "x"), TIDE_E_INVALID, "both must be multiples of that");
+    refused(BUILD("--elastic", "1:1", "--standalone", "x"), TIDE_E_INVALID, "nothing to grow and shrink by");
     refused(BUILD("--nnodes", "0", "x"), TIDE_E_INVALID, "--nnodes: \"0\"");
     refused(BUILD("--nnodes", "4:", "x"), TIDE_E_INVALID, "--nnodes: \"4:\"");
     refused(BUILD("--node-rank", "1", "x"), TIDE_E_INVALID, "--node-rank 1: a job is not started on every node");
@@ -164,8 +169,10 @@ static void what_does_not_fit_together_is_refused(void **state)
     refused(BUILD("--wait", "--follow", "x"), TIDE_E_INVALID, "--wait and --follow");
     refused(BUILD("--env", "NOT_HERE", "x"), TIDE_E_INVALID, "--env NOT_HERE: it is not set here");
     refused(BUILD("--env", "=1", "x"), TIDE_E_INVALID, "has no name");
-    struct built b = BUILD("--node-rank", "0", "x");
+    struct built b = BUILD("--node-rank", "0", "--elastic", "2:6", "-n", "2", "--nnodes", "3", "x");
     assert_int_equal(b.status, TIDE_OK);
+    assert_int_equal(b.spec.elastic_min, 2);
+    assert_int_equal(b.spec.elastic_max, 6);
     codec_release(&job_spec_codec, &b.spec);
 }
 

@@ -195,7 +195,13 @@ static void ids_of_two_histories_are_not_mixed(void **context)
     assert_int_equal(world_apply(&w, &elsewhere), TIDE_E_CONFLICT);
     struct command wider = found(&w, 6, 3);
     wider.spec.nnodes = 4;
+    w.state.level = w.second.level = 2;
     assert_int_equal(world_apply(&w, &wider), TIDE_E_CONFLICT);
+    /* Since level 3 a job may have been of different sizes. */
+    w.state.level = w.second.level = 3;
+    assert_int_equal(world_apply(&w, &wider), TIDE_OK);
+    assert_int_equal(ckpt_of(&w, "old", 6)->world_size, 4);
+    assert_int_equal(ckpt_of(&w, "old", 5)->world_size, 0);
     /* What this log knows of a job of its own is all there is to know. */
     struct command mine = submission(&w, "j", 2, 0, 1);
     TEXT_SET(mine.uid, "00112233445566cc");
