@@ -303,7 +303,7 @@ static void who_does_not_ask_is_copied_at_once(void **state)
     assert_int_equal(step.page->record_copy, RECORD_COPY_PLAIN);
     assert_int_equal(step.page->record_copy_bytes, 0);
     check_slot(1);
-    struct tide_region region = {.name = "more", .data = bytes, .bytes = 4, .flags = 2};
+    struct tide_region region = {.name = "more", .data = bytes, .bytes = 4, .flags = 16};
     assert_int_equal(tide_register(tide, &region), TIDE_E_INVALID);
 }
 
