@@ -4,6 +4,7 @@
 #include <math.h>
 #include <openssl/evp.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define ADAM_MEAN 0.9f
@@ -122,20 +123,29 @@ uint32_t model_count_right(const struct weights *weights, const struct images *i
     return right;
 }
 
-void adam_init(struct adam *adam)
+int adam_init(struct adam *adam, unsigned first, unsigned count)
 {
-    memset(adam, 0, sizeof(*adam));
-    adam->mean_power = adam->square_power = 1.0;
+    *adam = (struct adam){.first = first, .count = count, .powers = {1.0, 1.0}};
+    adam->mean = calloc(count ? count : 1, sizeof(float));
+    adam->square = calloc(count ? count : 1, sizeof(float));
+    return adam->mean && adam->square ? 0 : -1;
+}
+
+void adam_release(struct adam *adam)
+{
+    free(adam->mean);
+    free(adam->square);
+    *adam = (struct adam){0};
 }
 
 void adam_step(struct adam *adam, struct weights *weights, const int64_t *gradient, double scale, float rate)
 {
-    float *weight = (float *)weights, *mean = (float *)&adam->mean, *square = (float *)&adam->square;
-    adam->mean_power *= (double)ADAM_MEAN;
-    adam->square_power *= (double)ADAM_SQUARE;
-    float mean_scale = (float)(1.0 / (1.0 - adam->mean_power)), square_scale = (float)(1.0 / (1.0 - adam->square_power));
-    for (unsigned p = 0; p < PARAMETERS; p++) {
-        float g = (float)((double)gradient[p] * scale);
+    float *weight = (float *)weights + adam->first, *mean = adam->mean, *square = adam->square;
+    adam->powers[0] *= (double)ADAM_MEAN;
+    adam->powers[1] *= (double)ADAM_SQUARE;
+    float mean_scale = (float)(1.0 / (1.0 - adam->powers[0])), square_scale = (float)(1.0 / (1.0 - adam->powers[1]));
+    for (unsigned p = 0; p < adam->count; p++) {
+        float g = (float)((double)gradient[adam->first + p] * scale);
         mean[p] = ADAM_MEAN * mean[p] + (1.0f - ADAM_MEAN) * g;
         square[p] = ADAM_SQUARE * square[p] + (1.0f - ADAM_SQUARE) * g * g;
         weight[p] -= rate * (mean[p] * mean_scale) / (sqrtf(square[p] * square_scale) + ADAM_EPSILON);

@@ -22,11 +22,12 @@ struct weights {
     float out_bias[LABELS];
 };
 
-/* Everything a step changes besides the weights. */
+/* Everything a step changes besides the weights: the moments of parameters first … first + count - 1, in the order of struct
+ * weights. A rank may have those of all, or leave those of others to others. */
 struct adam {
-    struct weights mean;
-    struct weights square;
-    double mean_power, square_power; /* beta^t, for the bias correction */
+    unsigned first, count;
+    float *mean, *square;
+    double powers[2]; /* beta^t of each, for the bias correction */
 };
 
 void weights_init(struct weights *weights, uint64_t seed);
@@ -38,8 +39,10 @@ double model_gradient(const struct weights *weights, const struct images *images
 /* How many of images first … first+n-1 the network labels rightly. */
 uint32_t model_count_right(const struct weights *weights, const struct images *images, uint32_t first, uint32_t n);
 
-void adam_init(struct adam *adam);
-/* Move the weights by one step along `gradient`, PARAMETERS sums in the order of struct weights, each times `scale`. */
+/* Nonzero without memory. */
+int adam_init(struct adam *adam, unsigned first, unsigned count);
+void adam_release(struct adam *adam);
+/* Move those weights by one step along `gradient`, PARAMETERS sums in the order of struct weights, each times `scale`. */
 void adam_step(struct adam *adam, struct weights *weights, const int64_t *gradient, double scale, float rate);
 
 /* SHA-256 of the weights' bytes in hex. */

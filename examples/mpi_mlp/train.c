@@ -6,7 +6,10 @@
  *
  * The result has the same bits whatever happens on the way and however many ranks (1 … SLICES) share the work: each batch
  * is cut into SLICES slices; the gradient of a slice is summed by one rank in a fixed order, rounded to a fixed-point
- * integer, and only integers are added up by MPI_Allreduce, whose order of summation is then of no account. */
+ * integer, and only integers are added up by MPI_Allreduce, whose order of summation is then of no account.
+ *
+ * So it may also go on with another number of ranks (tidemark run --elastic): all of its state is the same on every rank, or, with
+ * "--moments sharded", each rank has Adam's moments for its part of the parameters alone, and tidemark is told which. */
 
 #include <math.h>
 #include <mpi.h>
@@ -31,6 +34,7 @@ struct arguments {
     const char *data;
     unsigned long epochs, steps, seed, log_every;
     double rate;
+    bool sharded;
 };
 
 /* Loss since the last line printed: in the checkpoint too, so that a restarted run prints the same lines. */
@@ -48,6 +52,7 @@ struct trainer {
     struct adam adam;
     struct sampler sampler;
     struct progress progress;
+    int *firsts, *counts;          /* of each rank: the parameters whose moments it has, if they are sharded */
     struct weights slice;          /* gradient of one slice */
     int64_t sums[PARAMETERS + 1];  /* gradient of the batch, and last its loss, in fixed point */
 };
@@ -63,6 +68,7 @@ static void give_up(const struct trainer *t, const char *what, const char *detai
 static void usage(void)
 {
     fprintf(stderr, "usage: train [--data DIR] [--epochs N] [--steps N] [--seed N] [--rate R] [--log-every N]\n"
+                    "             [--moments replicated|sharded]\n"
                     "  --steps limits the run to that many steps, whatever --epochs says\n");
     exit(TIDE_EXIT_DO_NOT_RESTART); /* a wrong command line is wrong again after a restart */
 }
@@ -93,6 +99,8 @@ static struct arguments parse(int argc, char **argv)
             a.seed = number(value);
         else if (strcmp(argv[i], "--log-every") == 0)
             a.log_every = number(value);
+        else if (strcmp(argv[i], "--moments") == 0 && (strcmp(value, "replicated") == 0 || strcmp(value, "sharded") == 0))
+            a.sharded = value[0] == 's';
         else if (strcmp(argv[i], "--rate") == 0)
             a.rate = strtod(value, NULL);
         else
@@ -103,18 +111,44 @@ static struct arguments parse(int argc, char **argv)
     return a;
 }
 
-/* Hand tidemark everything a step changes; what it does not know would be lost with the process. */
+/* Hand tidemark everything a step changes; what it does not know would be lost with the process. And how: a rank of another number
+ * of them can be given what is the same on all, and its part of what each has a part of. */
 static void register_state(struct trainer *t)
 {
+    struct adam *adam = &t->adam;
+    size_t bytes = adam->count * sizeof(float);
+    unsigned moments = t->arguments.sharded ? TIDE_SHARD : TIDE_REPLICATED;
     const struct tide_region regions[] = {
-        {.name = "weights", .data = &t->weights, .bytes = sizeof(t->weights), .dtype = TIDE_F32, .ndim = 1, .shape = {PARAMETERS}},
-        {.name = "adam", .data = &t->adam, .bytes = sizeof(t->adam)},
-        {.name = "sampler", .data = &t->sampler, .bytes = sizeof(t->sampler)},
-        {.name = "progress", .data = &t->progress, .bytes = sizeof(t->progress)},
+        {.name = "weights", .data = &t->weights, .bytes = sizeof(t->weights), .dtype = TIDE_F32, .flags = TIDE_REPLICATED, .ndim = 1,
+         .shape = {PARAMETERS}},
+        {.name = "mean", .data = adam->mean, .bytes = bytes, .dtype = TIDE_F32, .flags = moments, .ndim = 1, .shape = {adam->count},
+         .whole = {PARAMETERS}, .at = {adam->first}},
+        {.name = "square", .data = adam->square, .bytes = bytes, .dtype = TIDE_F32, .flags = moments, .ndim = 1, .shape = {adam->count},
+         .whole = {PARAMETERS}, .at = {adam->first}},
+        {.name = "powers", .data = adam->powers, .bytes = sizeof(adam->powers), .flags = TIDE_REPLICATED},
+        {.name = "sampler", .data = &t->sampler, .bytes = sizeof(t->sampler), .flags = TIDE_REPLICATED},
+        {.name = "progress", .data = &t->progress, .bytes = sizeof(t->progress), .flags = TIDE_REPLICATED},
     };
     for (size_t i = 0; i < sizeof(regions) / sizeof(regions[0]); i++)
         if (tide_register(t->tide, &regions[i]) != TIDE_OK)
             give_up(t, "tide_register", tide_error_text(t->tide), 1);
+}
+
+/* Which parameters' moments each rank has: rank r from PARAMETERS * r / ranks on. */
+static void share_moments(struct trainer *t)
+{
+    unsigned ranks = (unsigned)t->ranks;
+    t->firsts = calloc(ranks, sizeof(int));
+    t->counts = calloc(ranks, sizeof(int));
+    if (!t->firsts || !t->counts)
+        give_up(t, "no memory", "the table of ranks", 1);
+    for (unsigned r = 0; r < ranks; r++) {
+        t->firsts[r] = (int)((uint64_t)PARAMETERS * r / ranks);
+        t->counts[r] = (int)((uint64_t)PARAMETERS * (r + 1) / ranks) - t->firsts[r];
+    }
+    bool sharded = t->arguments.sharded;
+    if (adam_init(&t->adam, sharded ? (unsigned)t->firsts[t->rank] : 0, sharded ? (unsigned)t->counts[t->rank] : PARAMETERS))
+        give_up(t, "no memory", "the moments", 1);
 }
 
 /* The state of a checkpoint if there is one, else that before the first step. Returns the number of steps done. */
@@ -122,7 +156,7 @@ static uint64_t start(struct trainer *t)
 {
     uint64_t step = 0;
     weights_init(&t->weights, t->arguments.seed);
-    adam_init(&t->adam);
+    share_moments(t);
     sampler_init(&t->sampler, t->train.count, t->arguments.seed ^ 0x5eed);
     if (tide_init(&t->tide, NULL) != TIDE_OK)
         give_up(t, "tide_init", tide_error_text(NULL), 1);
@@ -160,6 +194,8 @@ static void train_step(struct trainer *t)
     }
     MPI_Allreduce(MPI_IN_PLACE, t->sums, PARAMETERS + 1, MPI_INT64_T, MPI_SUM, MPI_COMM_WORLD);
     adam_step(&t->adam, &t->weights, t->sums, 1.0 / (FIXED_POINT * BATCH_IMAGES), (float)t->arguments.rate);
+    if (t->arguments.sharded) /* each rank has moved its part of the weights, and all need all of them */
+        MPI_Allgatherv(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, &t->weights, t->counts, t->firsts, MPI_FLOAT, MPI_COMM_WORLD);
     t->progress.loss += t->sums[PARAMETERS] / BATCH_IMAGES;
     t->progress.steps++;
 }
@@ -218,6 +254,9 @@ int main(int argc, char **argv)
     report_result(&t);
 
     tide_finalize(t.tide);
+    adam_release(&t.adam);
+    free(t.firsts);
+    free(t.counts);
     images_release(&t.train);
     images_release(&t.test);
     MPI_Finalize();

@@ -19,6 +19,11 @@ sealed()
     cluster_job_is "$1" '[(.job.ckpts // [])[] | select(.state == "sealed" or .state == "committed")] | length > 0'
 }
 
+committed()
+{
+    cluster_job_is "$1" '[(.job.ckpts // [])[] | select(.state == "committed")] | length > 0'
+}
+
 WANTED=$(mpi_env; timeout 60 mpirun -np 4 "$TRAIN" "${STEPS[@]}" | digest)
 expect "mpirun trains without tidemark" test -n "$WANTED"
 scenario_cluster 2 --slots 4
@@ -33,5 +38,14 @@ expect "a rank can be killed" cluster_rank_kill rough 1
 expect "the job succeeds all the same" job_succeeds rough
 expect "with one restart from a checkpoint" cluster_job_is rough '.job.restarts == 1 and .job.recoveries[0].to_step > 0'
 expect "the parameters are the same again" equal "$(tide job logs rough --rank 0 | digest)" "$WANTED"
+
+# One of two nodes is lost for good: the other goes on alone, with the moments of both.
+tide run --name lean --nnodes 2 --nproc-per-node 2 --elastic 2:4 --ckpt-every 500ms "${MPI_JOB[@]}" -- "$TRAIN" "${STEPS[@]}" --moments sharded
+wait_for 60 "a stored checkpoint" committed lean
+cluster_node_kill 2
+expect "an elastic job goes on with half of its ranks" job_succeeds lean
+expect "from a checkpoint" cluster_job_is lean '(.job.nodes == ["n1"]) and .job.recoveries[0].to_step > 0'
+expect "the parameters are the same for all that" equal "$(tide job logs lean --rank 0 | digest)" "$WANTED"
+cluster_agent_start 2 # it ends what it still has
 expect "nothing is left of it" nothing_left
 scenario_end

@@ -38,5 +38,50 @@ cluster_agent_start 2
 job_let_end waits
 expect "it goes on when the node is back" job_succeeds waits
 expect "its ranks computed what they would have alone" equal "$(job_hashes waits)" "$(pulse_hashes 6 --steps "$ENDS_AT")"
+
+# Elastic: it goes on with fewer ranks, each with its part of the same rows, and with more when it is started again anyway.
+rows()
+{
+    grep -o 'row [0-9]* step [0-9]* hash [0-9a-f]*' | sort -u
+}
+
+committed_by() # JOB NODES
+{
+    cluster_job_is "$1" "[(.job.ckpts // [])[] | select(.state == \"committed\" and (.nodes | length) == $2)] | length > 0"
+}
+
+runs_on() # JOB NODES
+{
+    cluster_job_is "$1" ".job.all_stepped and (.job.nodes | length) == $2"
+}
+
+ROWS=(--rows 13)
+tide run --name lean --nnodes 3 --nproc-per-node 2 --elastic 2:6 --launcher none --ckpt-every 300ms -- \
+    "$PULSE" "${ROWS[@]}" --until "$CLUSTER_DIR/lean.until"
+wait_for 60 "a committed checkpoint" committed_by lean 3
+cluster_node_kill 3
+expect "an elastic job goes on with the nodes that are left" wait_for 60 "four ranks" runs_on lean 2
+expect "it says how many ranks there are" says "4 (2 nodes x 2), elastic from 2 to 6, submitted with 6" tide job show lean
+expect "four ranks take checkpoints" wait_for 60 "a committed checkpoint of four" committed_by lean 2
+cluster_agent_start 3
+wait_for 60 "n3 to be back" cluster_node_is n3 ready
+expect "that a node is back ends nobody's training" cluster_job_is lean '(.job.nodes | length) == 2 and .job.generation == 2'
+cluster_rank_kill lean 1
+expect "the next restart takes it" wait_for 60 "six ranks" runs_on lean 3
+job_let_end lean
+expect "it succeeds" job_succeeds lean
+WANTED=$(RANK=0 WORLD_SIZE=1 "$PULSE" "${ROWS[@]}" --steps "$ENDS_AT" --step-ms 0 | rows)
+expect "every row is what one rank would have computed" equal "$(tide job logs lean | rows)" "$WANTED"
+
+# Another job, of another number of ranks, from its last checkpoint.
+ONE=(--nnodes 1 --nproc-per-node 1 --max-restarts 0 --launcher none --restore-from lean)
+expect "a job that is not elastic cannot go on from it" says "of 6 ranks, the job has 1; run it with as many" \
+    tide run --name one "${ONE[@]}" -- "$PULSE" "${ROWS[@]}"
+tide run --name own "${ONE[@]}" --elastic 1:1 -- "$PULSE" --kib 8
+job_wait own
+expect "nor a program that does not say how its state is cut" says "registers all regions as its own" tide job logs own
+tide run --name one "${ONE[@]}" --elastic 1:1 -- "$PULSE" "${ROWS[@]}" --steps "$ENDS_AT" --step-ms 0
+expect "a program that does can" job_succeeds one
+expect "and has the same rows" equal "$(tide job logs one | rows)" "$WANTED"
 expect "nothing is left of it" nothing_left
 scenario_end

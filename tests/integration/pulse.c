@@ -2,7 +2,10 @@
 
 /* A trainer for tests: small, fast, without MPI, and with any trouble on demand. Its state after step s depends on every
  * step before it, so its last line, a hash, tells whether a restart went on where it should. Run by hand, outside
- * tidemark, it prints the hash to expect. */
+ * tidemark, it prints the hash to expect.
+ *
+ * With --rows its state is a matrix of so many rows, of which each rank has a part: any number of ranks ends with the same line for
+ * each row. */
 
 #include <errno.h>
 #include <signal.h>
@@ -18,9 +21,10 @@
 
 #define USAGE_STATUS 2
 #define TROUBLE_STATUS 7
+#define ROW_WORDS 1000u
 
 struct arguments {
-    unsigned long steps, step_ms, kib;
+    unsigned long steps, step_ms, kib, rows;
     const char *until;   /* a file: training goes on until it is there, and ends with the step whose number it holds */
     const char *trouble; /* early | kill | exit | final | stall; NULL: none */
     unsigned long trouble_rank, trouble_step, trouble_ms;
@@ -30,11 +34,12 @@ struct arguments {
 struct state {
     uint64_t *words;
     size_t count;
+    uint64_t first, rows, all_rows; /* this rank's part; 0: it has all for itself */
 };
 
 static void usage(void)
 {
-    fprintf(stderr, "usage: pulse [--steps N | --until FILE] [--step-ms N] [--kib N] [--trouble "
+    fprintf(stderr, "usage: pulse [--steps N | --until FILE] [--step-ms N] [--kib N | --rows N] [--trouble "
                     "early|kill|exit|final|stall] [--rank R]\n"
                     "             [--at STEP] [--for-ms N] [--always 1]\n");
     exit(USAGE_STATUS);
@@ -62,7 +67,7 @@ static struct arguments parse(int argc, char **argv)
     struct {
         const char *name;
         unsigned long *value;
-    } numbers[] = {{"--steps", &a.steps},     {"--step-ms", &a.step_ms},   {"--kib", &a.kib},
+    } numbers[] = {{"--steps", &a.steps},     {"--step-ms", &a.step_ms},   {"--kib", &a.kib},   {"--rows", &a.rows},
                    {"--at", &a.trouble_step}, {"--for-ms", &a.trouble_ms}, {"--rank", &a.trouble_rank}};
     for (int i = 1; i < argc; i += 2) {
         if (!argv[i + 1])
@@ -98,21 +103,53 @@ static uint64_t mix(uint64_t x)
     return x ^ x >> 29;
 }
 
-static void advance(struct state *state, uint64_t step, uint64_t rank)
+static void advance(uint64_t *words, size_t count, uint64_t step, uint64_t who)
 {
-    uint64_t carry = step * 0x9e3779b97f4a7c15u + rank;
-    for (size_t i = 0; i < state->count; i++) {
-        carry = mix(carry + state->words[i]);
-        state->words[i] = carry;
+    uint64_t carry = step * 0x9e3779b97f4a7c15u + who;
+    for (size_t i = 0; i < count; i++) {
+        carry = mix(carry + words[i]);
+        words[i] = carry;
     }
 }
 
-static uint64_t hash(const struct state *state)
+static void advance_all(struct state *state, uint64_t step, uint64_t rank)
 {
-    uint64_t sum = state->count;
-    for (size_t i = 0; i < state->count; i++)
-        sum = mix(sum ^ state->words[i]);
+    for (uint64_t row = 0; row < state->rows; row++)
+        advance(state->words + row * ROW_WORDS, ROW_WORDS, step, state->first + row);
+    if (state->all_rows == 0)
+        advance(state->words, state->count, step, rank);
+}
+
+static uint64_t hash(const uint64_t *words, size_t count)
+{
+    uint64_t sum = count;
+    for (size_t i = 0; i < count; i++)
+        sum = mix(sum ^ words[i]);
     return sum;
+}
+
+static void print_hashes(const struct state *state, uint64_t step, uint64_t rank)
+{
+    for (uint64_t row = 0; row < state->rows; row++)
+        printf("row %llu step %llu hash %016llx\n", (unsigned long long)(state->first + row), (unsigned long long)step,
+               (unsigned long long)hash(state->words + row * ROW_WORDS, ROW_WORDS));
+    if (state->all_rows == 0)
+        printf("rank %llu step %llu hash %016llx\n", (unsigned long long)rank, (unsigned long long)step,
+               (unsigned long long)hash(state->words, state->count));
+}
+
+static struct state make_state(const struct arguments *a, uint64_t rank)
+{
+    struct state state = {.count = a->kib * 1024 / sizeof(uint64_t)};
+    if (a->rows) {
+        uint64_t ranks = environment("WORLD_SIZE", 1);
+        state.all_rows = a->rows;
+        state.first = a->rows * rank / ranks;
+        state.rows = a->rows * (rank + 1) / ranks - state.first;
+        state.count = state.rows * ROW_WORDS;
+    }
+    state.words = calloc(state.count ? state.count : 1, sizeof(uint64_t));
+    return state;
 }
 
 /* What was asked for, when this is the rank and the step for it. */
@@ -157,7 +194,15 @@ static struct tide *join(struct state *state, uint64_t *ret_step)
         fprintf(stderr, "pulse: tide_init: %s\n", tide_error_text(NULL));
         exit(1);
     }
-    const struct tide_region region = {.name = "words", .data = state->words, .bytes = state->count * 8, .dtype = TIDE_I64};
+    struct tide_region region = {.name = "words", .data = state->words, .bytes = state->count * 8, .dtype = TIDE_I64};
+    if (state->all_rows != 0) {
+        region.flags = TIDE_SHARD;
+        region.ndim = 2;
+        region.shape[0] = state->rows;
+        region.whole[0] = state->all_rows;
+        region.shape[1] = region.whole[1] = ROW_WORDS;
+        region.at[0] = state->first;
+    }
     status = tide_register(tide, &region);
     if (status == TIDE_OK)
         status = tide_restore(tide, ret_step);
@@ -172,8 +217,7 @@ int main(int argc, char **argv)
 {
     struct arguments a = parse(argc, argv);
     uint64_t rank = environment("RANK", 0), step = 0;
-    struct state state = {.count = a.kib * 1024 / sizeof(uint64_t)};
-    state.words = calloc(state.count ? state.count : 1, sizeof(uint64_t));
+    struct state state = make_state(&a, rank);
     setvbuf(stdout, NULL, _IOLBF, 0);
     if (!state.words)
         return 1;
@@ -184,13 +228,12 @@ int main(int argc, char **argv)
     while (look_for_end(&a), a.until || step < a.steps) {
         step++;
         trouble(&a, rank, step);
-        advance(&state, step, rank);
+        advance_all(&state, step, rank);
         pause_ms(a.step_ms);
         if (tide_step(tide, step) != TIDE_OK)
             return 1;
     }
-    printf("rank %llu step %llu hash %016llx\n", (unsigned long long)rank, (unsigned long long)step,
-           (unsigned long long)hash(&state));
+    print_hashes(&state, step, rank);
     tide_finalize(tide);
     free(state.words);
     return 0;
