@@ -9,6 +9,7 @@
 #include "ckpt/base/clock.h"
 #include "ckpt/base/mem.h"
 #include "coordinator/cli/show.h"
+#include "coordinator/cli/term.h"
 #include "coordinator/cli/units.h"
 
 enum tide_status ckpt_find(const struct cli *cli, struct job_view *ret_view, json_t **ret_json, const struct ckpt **ret_ckpt,
@@ -71,6 +72,36 @@ enum tide_status job_store_open(const struct cli *cli, const struct job *job, co
         return fault_set(fault, TIDE_E_STATE, "its checkpoints are in memory only; submit it with --store URL to have them stored",
                          "job %s has no store", job->spec.name);
     return status == TIDE_OK ? store_open_there(ret_url, ret_store, fault) : status;
+}
+
+/* ---- while it is read ---- */
+
+#define READ_MS_LEAST UINT64_C(600000)
+#define READ_BYTES_PER_MS UINT64_C(10000) /* a slow store */
+
+void hold_begin(struct hold *hold, const struct cli *cli, const struct job *job, const struct ckpt *ckpt)
+{
+    struct fault fault = {0};
+    struct outcome outcome;
+    const struct pin_request request = {.for_ms = READ_MS_LEAST + ckpt->raw_bytes / READ_BYTES_PER_MS};
+    *hold = (struct hold){.cli = cli};
+    if (ckpt->state != TIDE_CKPT_COMMITTED || ckpt->inherited || ckpt->pinned || ckpt->held_until_ms != 0)
+        return;
+    snprintf(hold->path, sizeof hold->path, "/v1/jobs/%s/checkpoints/%" PRIu64 "/pin", job->spec.name, ckpt->cut);
+    char *body = codec_print(&pin_request_codec, &request, CODEC_COMPACT);
+    hold->held = client_outcome(cli->client, "POST", hold->path, body, &outcome, NULL, &fault) == TIDE_OK;
+    mem_free(body);
+    if (!hold->held)
+        say_note("it may be deleted while it is read: it cannot be held: %s", fault.err.text);
+}
+
+void hold_end(struct hold *hold)
+{
+    struct fault fault = {0};
+    struct outcome outcome;
+    if (hold->held && client_outcome(hold->cli->client, "DELETE", hold->path, NULL, &outcome, NULL, &fault) != TIDE_OK)
+        say_note("it is held for some time longer than it was read: %s", fault.err.text);
+    hold->held = false;
 }
 
 /* ---- how far ---- */

@@ -17,6 +17,15 @@ MUST_USE enum tide_status job_store_open(const struct cli *cli, const struct job
                                          struct store **ret_store, struct fault *fault);
 /* One that must be there already. */
 MUST_USE enum tide_status store_open_there(const char *url, struct store **ret_store, struct fault *fault);
+/* A checkpoint is not to be deleted while it is read: it is held, for a while in case this ends before it can let it go. One that is kept
+ * by hand, or condemned, is left as it is; where it cannot be held that is said, and it is read all the same. */
+struct hold {
+    const struct cli *cli;
+    char path[TIDE_NAME_MAX + 64];
+    bool held;
+};
+void hold_begin(struct hold *hold, const struct cli *cli, const struct job *job, const struct ckpt *ckpt);
+void hold_end(struct hold *hold);
 /* How far a long read is, on a terminal. */
 struct meter {
     const char *what; /* "reading fashion/7" */

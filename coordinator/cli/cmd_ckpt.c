@@ -142,14 +142,11 @@ static void say_bad(void *context, const char *text)
     say_error("%s", text);
 }
 
-static enum tide_status check(const struct cli *cli, const struct job *job, const struct ckpt *ckpt,
+static enum tide_status check_held(const struct cli *cli, const struct job *job, const struct ckpt *ckpt,
                               struct stage_verdict *ret_verdict, struct fault *fault)
 {
     char url[TIDE_PATH_MAX + 1];
     struct store *store = NULL;
-    if (ckpt->state != TIDE_CKPT_COMMITTED && ckpt->state != TIDE_CKPT_CORRUPT && ckpt->state != TIDE_CKPT_CONDEMNED)
-        return fault_set(fault, TIDE_E_STATE, "only committed checkpoints are in the store",
-                         "checkpoint %s/%" PRIu64 " is %s", job->spec.name, ckpt->cut, ckpt_state_names[ckpt->state]);
     enum tide_status status = job_store_open(cli, job, ckpt, url, &store, fault);
     if (status != TIDE_OK)
         return status;
@@ -163,6 +160,19 @@ static enum tide_status check(const struct cli *cli, const struct job *job, cons
     store_close(store);
     if (status == TIDE_E_NOT_FOUND)
         text_copy(fault->hint, sizeof fault->hint, "is this the store the job writes to? Name it with --store URL");
+    return status;
+}
+
+static enum tide_status check(const struct cli *cli, const struct job *job, const struct ckpt *ckpt,
+                              struct stage_verdict *ret_verdict, struct fault *fault)
+{
+    struct hold hold;
+    if (ckpt->state != TIDE_CKPT_COMMITTED && ckpt->state != TIDE_CKPT_CORRUPT && ckpt->state != TIDE_CKPT_CONDEMNED)
+        return fault_set(fault, TIDE_E_STATE, "only committed checkpoints are in the store",
+                         "checkpoint %s/%" PRIu64 " is %s", job->spec.name, ckpt->cut, ckpt_state_names[ckpt->state]);
+    hold_begin(&hold, cli, job, ckpt);
+    enum tide_status status = check_held(cli, job, ckpt, ret_verdict, fault);
+    hold_end(&hold);
     return status;
 }
 

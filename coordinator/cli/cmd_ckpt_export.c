@@ -92,7 +92,10 @@ int cmd_ckpt_export(struct cli *cli)
         return fault_report(&fault);
     char id[TIDE_NAME_MAX + UNIT_TEXT_MAX];
     snprintf(id, sizeof id, "%s/%" PRIu64, view.job.spec.name, ckpt->cut);
+    struct hold hold;
+    hold_begin(&hold, cli, &view.job, ckpt);
     status = export_ckpt(cli, &view.job, ckpt, &x, &fault);
+    hold_end(&hold);
     int code = EXIT_CODE_OK;
     if (status == TIDE_OK)
         print_files(cli, &x, id);
