@@ -11,6 +11,7 @@ set -uo pipefail
 STORE_S3=$SCENARIO_BUILD/tests/store_s3
 STEPS=(--steps 1500 --step-ms 5)
 PORT=7480
+SWEEP_S=240 # each deletion is some 260 lists
 
 down()
 {
@@ -119,7 +120,7 @@ cluster_coordinator_start && cluster_agents_start 1 3 --slots 2 || {
 }
 expect "an address that is none is refused at once" says "cannot be a bucket's name" \
     tide run --store "s3://No" --launcher none -- "$PULSE" "${STEPS[@]}"
-tide run --name bucket --store "$URL" --nnodes 2 --spares 1 --nproc-per-node 2 --launcher none --ckpt-every 500ms -- "$PULSE" "${STEPS[@]}"
+tide run --name bucket --store "$URL" --nnodes 2 --spares 1 --nproc-per-node 2 --launcher none --ckpt-every 2s --ckpt-keep 1 -- "$PULSE" "${STEPS[@]}"
 wait_for 60 "a committed checkpoint" committed_after bucket 0
 verified()
 {
@@ -140,4 +141,61 @@ expect "no log and no state holds the secret" no_secret
 cluster_agent_start 1
 wait_for 60 "n1 to be back" cluster_node_is n1 ready
 expect "nothing is left of it" nothing_left
+
+# ---- what nobody needs ----
+UID_OF=$(cluster_job bucket .job.uid)
+tide ckpt gc bucket >/dev/null
+DROPPED=$(cluster_job bucket '[.job.ckpts[] | select(.state == "dropped") | .cut] | min')
+STRAY="ckpts/team/m/bucket.$UID_OF/$DROPPED-1/0.json"
+stray_gone()
+{
+    ! s3_there "$STRAY" 2>/dev/null
+}
+expect "a dropped checkpoint has left something in the bucket" s3_put "$STRAY" stray
+expect "the store is searched" tide ckpt gc bucket
+expect "and it goes" wait_for "$SWEEP_S" "the sweep" stray_gone
+held()
+{
+    [ "$(cluster_job bucket "[.job.ckpts[] | select(.held_until_ms > 0) | .cut]")" != "[]" ]
+}
+s3_signal STOP osd
+verified >"$CLUSTER_DIR/verified" 2>&1 &
+VERIFYING=$!
+expect "the newest is held while it is read" wait_for 20 "it to be held" held
+s3_signal CONT osd
+expect "it is still whole" wait "$VERIFYING"
+not_held()
+{
+    ! held
+}
+expect "and not held any more" not_held
+
+# ---- another cluster ----
+LAST=$(newest bucket)
+COMMIT=$(cluster_job bucket ".job.ckpts[] | select(.cut == $LAST) | .manifest_key")
+expect "its manifest is where it is said to be" s3_there "ckpts/team/$COMMIT"
+cluster_destroyed()
+{
+    local node
+    cluster_coordinator_kill || return 1
+    for node in 1 2 3; do
+        cluster_node_kill "$node" || return 1
+        rm -rf "$CLUSTER_DIR/n$node"
+    done
+    rm -rf "$CLUSTER_DIR/coordinator"
+}
+expect "the cluster is destroyed" cluster_destroyed
+cluster_coordinator_start && cluster_agents_start 1 2 --slots 2 || exit 1
+expect "another one finds it in the bucket" says "bucket/$LAST" tide ckpt import "$URL" --verify
+tide run --name next --restore-from "bucket/$LAST" --store "$URL" --nnodes 2 --nproc-per-node 2 --launcher none -- "$PULSE" "${STEPS[@]}"
+expect "a job goes on from it" job_succeeds next
+expect "and from nowhere else" cluster_job_is next ".job.restore_cut == $LAST and .job.generation == 1"
+expect "its ranks computed what they would have alone" equal "$(job_hashes next)" "$(pulse_hashes 4 "${STEPS[@]}")"
+tide ckpt unpin "bucket/$LAST" && tide ckpt drop "bucket/$LAST" && tide ckpt gc bucket
+let_go()
+{
+    ! s3_there "ckpts/team/$COMMIT" 2>/dev/null
+}
+expect "what was let go is deleted there" wait_for "$SWEEP_S" "its objects to go" let_go
+expect "nothing is left of that, either" nothing_left
 scenario_end

@@ -7,6 +7,8 @@
 #     s3_start DIR 127.0.0.1 PORT [PREFIX…]   # PREFIX: a command all daemons run under, for a network namespace
 #     s3_keys                                 # exports AWS_* for the user it made
 #     s3_bucket NAME                          # makes a bucket
+#     s3_put NAME/KEY TEXT                    # puts an object
+#     s3_there NAME/KEY                       # is there such an object?
 #     s3_signal STOP osd                      # also mon, rgw
 #     s3_full yes                             # what it holds is too much from now on; no: it is not any more
 #     s3_stop
@@ -194,6 +196,20 @@ s3_keys()
 s3_bucket()
 {
     s3_in curl -sSf -m 20 -o "$S3_DIR/log/answer" -X PUT --aws-sigv4 aws:amz:us-east-1:s3 --user "$S3_ACCESS:$S3_SECRET" \
+        -H "x-amz-content-sha256: UNSIGNED-PAYLOAD" "$S3_ENDPOINT/$1"
+}
+
+# s3_put BUCKET/KEY TEXT
+s3_put()
+{
+    s3_in curl -sSf -m 20 -o "$S3_DIR/log/answer" -X PUT --data-binary "$2" --aws-sigv4 aws:amz:us-east-1:s3 --user "$S3_ACCESS:$S3_SECRET" \
+        -H "Content-Type: application/octet-stream" -H "x-amz-content-sha256: $(printf %s "$2" | sha256sum | cut -d ' ' -f 1)" "$S3_ENDPOINT/$1"
+}
+
+# s3_there BUCKET/KEY
+s3_there()
+{
+    s3_in curl -sSf -m 20 -o "$S3_DIR/log/answer" --aws-sigv4 aws:amz:us-east-1:s3 --user "$S3_ACCESS:$S3_SECRET" \
         -H "x-amz-content-sha256: UNSIGNED-PAYLOAD" "$S3_ENDPOINT/$1"
 }
 
