@@ -95,12 +95,12 @@ static void on_step_mesh(void *context, const struct step_spec *spec, const stru
         return;
     }
     const struct peer *peer = &spec->peers.items[frame->to];
-    mesh_send(shell->mesh, peer->address, peer->mesh_port, frame);
+    mesh_send(shell->mesh, peer->address, peer->mesh_port, peer->pin, frame);
 }
 
-static void on_frame(void *context, const struct mesh_frame *frame)
+static void on_frame(void *context, const struct mesh_frame *frame, const char *pin)
 {
-    steps_frame(((struct shell *)context)->steps, frame);
+    steps_frame(((struct shell *)context)->steps, frame, pin);
 }
 
 static void on_work(void *context, const struct agent_event *event)
@@ -170,6 +170,7 @@ static char *on_heartbeat(void *context)
     /* Nothing said may be older than the beat itself. */
     steps_look(shell->steps);
     agent_heartbeat(shell->core, clock_mono_ns(), &heartbeat);
+    heartbeat.keyed = shell->port_key.pin[0] != '\0';
     char *body = codec_print(&heartbeat_codec, &heartbeat, CODEC_COMPACT);
     codec_release(&heartbeat_codec, &heartbeat);
     return body;
@@ -252,6 +253,7 @@ static void make_core(struct shell *shell)
     text_copy(hello->host, sizeof hello->host, shell->options.host);
     text_copy(hello->address, sizeof hello->address, shell->options.address);
     hello->slots = shell->options.slots;
+    text_copy(hello->pin, sizeof hello->pin, shell->port_key.pin);
 }
 
 /* The ports asked for; those of last time; any. */
@@ -259,13 +261,14 @@ static enum tide_status listen_ports(struct shell *shell, struct err *err)
 {
     uint32_t mesh = 0, log = 0;
     const char *address = shell->options.address;
+    const struct port_key *key = shell->port_key.pin[0] != '\0' ? &shell->port_key : NULL;
     host_ports_load(&shell->dirs, &mesh, &log);
     shell->hello.mesh_port = shell->options.mesh_port ? shell->options.mesh_port : mesh;
     shell->hello.log_port = shell->options.log_port ? shell->options.log_port : log;
-    enum tide_status status = mesh_create(&shell->loop, address, &shell->hello.mesh_port, on_frame, shell, &shell->mesh, err);
+    enum tide_status status = mesh_create(&shell->loop, address, &shell->hello.mesh_port, key, on_frame, shell, &shell->mesh, err);
     if (status != TIDE_OK && shell->options.mesh_port == 0 && shell->hello.mesh_port != 0) {
         shell->hello.mesh_port = 0;
-        status = mesh_create(&shell->loop, address, &shell->hello.mesh_port, on_frame, shell, &shell->mesh, err);
+        status = mesh_create(&shell->loop, address, &shell->hello.mesh_port, key, on_frame, shell, &shell->mesh, err);
     }
     if (status != TIDE_OK)
         return status;
@@ -340,6 +343,16 @@ static enum tide_status find_coordinators(struct shell *shell, struct err *err)
     return TIDE_OK;
 }
 
+/* Where coordinators are reached by TLS, agents are. Without it all of them are on one host. */
+static enum tide_status load_port_key(struct shell *shell, struct err *err)
+{
+    char file[TIDE_PATH_MAX + 16];
+    if (strstr(shell->options.coordinators, "https://") == NULL)
+        return TIDE_OK;
+    snprintf(file, sizeof file, "%s/port.key", shell->dirs.state);
+    return port_key_load(file, &shell->port_key, err);
+}
+
 static enum tide_status open_all(struct shell *shell, struct err *err)
 {
     const char *arena = shell->options.arena[0] != '\0' ? shell->options.arena : NULL;
@@ -351,6 +364,8 @@ static enum tide_status open_all(struct shell *shell, struct err *err)
         status = host_fill(&shell->options, err);
     if (status == TIDE_OK)
         status = dirs_open(shell->options.state, arena, &shell->dirs, err);
+    if (status == TIDE_OK)
+        status = load_port_key(shell, err);
     if (status != TIDE_OK)
         return status;
     if (shell->options.arena_bytes_max == 0)
@@ -407,6 +422,7 @@ static bool close_all(struct shell *shell)
     if (shell->steps != NULL)
         steps_free(shell->steps);
     creds_release(&shell->creds);
+    port_key_release(&shell->port_key);
     agent_free(shell->core);
     agent_actions_release(&shell->actions);
     mem_free(shell->queue);

@@ -19,6 +19,7 @@
 struct shell {
     struct shell_options options;
     struct agent_creds creds;
+    struct port_key port_key; /* empty: this agent's ports are plain */
     uv_loop_t loop;
     uv_timer_t tick, look;
     uint64_t look_ms; /* the pause before the look that is due; 0: none is */

@@ -188,9 +188,13 @@ bool steps_running_any(struct steps *steps, const char *uid)
 
 /* ---- frames ---- */
 
-static bool addressed_to(const struct step_process *process, const struct mesh_frame *frame)
+static bool credible(const struct step_process *process, const struct mesh_frame *frame, const char *pin)
 {
-    return strcmp(process->spec.token, frame->token) == 0 && process->spec.node_rank == frame->to;
+    const struct step_spec *spec = &process->spec;
+    if (strcmp(spec->token, frame->token) != 0 || spec->node_rank != frame->to || frame->from >= spec->peers.count)
+        return false;
+    const char *known = spec->peers.items[frame->from].pin;
+    return known[0] == '\0' || strcmp(known, pin) == 0;
 }
 
 static void deliver(struct step_process *process, const struct mesh_frame *frame)
@@ -200,7 +204,7 @@ static void deliver(struct step_process *process, const struct mesh_frame *frame
     socket_send(process, &line);
 }
 
-static void keep(struct steps *steps, const struct mesh_frame *frame)
+static void keep(struct steps *steps, const struct mesh_frame *frame, const char *pin)
 {
     uint64_t now_ns = clock_mono_ns();
     for (size_t i = 0; i < steps->kept.count;)
@@ -213,18 +217,20 @@ static void keep(struct steps *steps, const struct mesh_frame *frame)
     steps->kept.items = mem_grow(steps->kept.items, steps->kept.count + 1, sizeof steps->kept.items[0]);
     struct kept_frame *kept = &steps->kept.items[steps->kept.count++];
     codec_copy(&mesh_frame_codec, frame, &kept->frame);
+    text_copy(kept->pin, sizeof kept->pin, pin);
     kept->until_ns = now_ns + FRAME_KEPT_MS * NS_PER_MS;
 }
 
-void steps_frame(struct steps *steps, const struct mesh_frame *frame)
+void steps_frame(struct steps *steps, const struct mesh_frame *frame, const char *pin)
 {
     struct step_process *process = process_of(steps, frame->uid, frame->generation);
-    if (process != NULL && !addressed_to(process, frame))
-        log_warn("a frame for job %s with a wrong secret or node rank is dropped", process->spec.job.name);
+    if (process != NULL && !credible(process, frame, pin))
+        log_warn("a frame for job %s with a wrong secret or node rank, or not by the key of the node it names, is dropped",
+                 process->spec.job.name);
     else if (process != NULL && process->connected)
         deliver(process, frame);
     else if (process == NULL || !process->dead)
-        keep(steps, frame);
+        keep(steps, frame, pin);
 }
 
 void kept_flush(struct step_process *process)
@@ -236,7 +242,7 @@ void kept_flush(struct step_process *process)
             i++;
             continue;
         }
-        if (addressed_to(process, frame))
+        if (credible(process, frame, steps->kept.items[i].pin))
             deliver(process, frame);
         kept_remove(steps, i);
     }

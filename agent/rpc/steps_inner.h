@@ -30,6 +30,7 @@ struct step_process {
 
 struct kept_frame {
     struct mesh_frame frame;
+    char pin[PIN_CHARS + 1];
     uint64_t until_ns;
 };
 

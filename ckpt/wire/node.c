@@ -21,6 +21,7 @@ static const struct codec_field node_fields[] = {
     CODEC_TEXT_OF(node, address),
     CODEC_FIELD(node, mesh_port, CODEC_U32),
     CODEC_FIELD(node, log_port, CODEC_U32),
+    CODEC_TEXT_OF(node, pin),
     CODEC_FIELD(node, slots, CODEC_U32),
     CODEC_FIELD(node, registered_ms, CODEC_U64),
     CODEC_FIELD(node, changed_ms, CODEC_U64),
@@ -43,6 +44,7 @@ static const struct codec_field hello_fields[] = {
     CODEC_TEXT_OF(node_hello, address, .required = true),
     CODEC_FIELD(node_hello, mesh_port, CODEC_U32),
     CODEC_FIELD(node_hello, log_port, CODEC_U32),
+    CODEC_TEXT_OF(node_hello, pin),
     CODEC_FIELD(node_hello, slots, CODEC_U32, .required = true),
 };
 CODEC_DEFINE(node_hello_codec, node_hello, "registration", hello_fields);
@@ -188,6 +190,7 @@ static const struct codec_field heartbeat_fields[] = {
     CODEC_TEXT_OF(heartbeat, incarnation, .required = true),
     CODEC_FIELD(heartbeat, sequence, CODEC_U64),
     CODEC_FIELD(heartbeat, format, CODEC_U32),
+    CODEC_FIELD(heartbeat, keyed, CODEC_BOOL),
     CODEC_FIELD(heartbeat, health, CODEC_STRUCT, .of = &health_report_codec),
     CODEC_LIST_OF(heartbeat, jobs, gen_report_codec, NODE_JOBS_MAX),
 };
@@ -198,6 +201,7 @@ static const struct codec_field peer_fields[] = {
     CODEC_TEXT_OF(peer, host),
     CODEC_TEXT_OF(peer, address),
     CODEC_FIELD(peer, mesh_port, CODEC_U32),
+    CODEC_TEXT_OF(peer, pin),
 };
 CODEC_DEFINE(peer_codec, peer, "peer", peer_fields);
 

@@ -11,6 +11,7 @@
 #include "ckpt/wire/job.h"
 
 #define ADDRESS_MAX 255 /* bytes of "host:port" */
+#define PIN_CHARS 64    /* SHA-256 of a public key, in hex */
 #define COMM_ID_CHARS 16
 #define COMM_REPORTS_MAX 4096u /* of one node, job and cut: they must fit into a heartbeat */
 #define DELETIONS_MAX (TIDE_CKPTS_MAX + 1) /* of one job: every checkpoint, and the sweep */
@@ -25,6 +26,7 @@ struct node {
     char address[ADDRESS_MAX + 1];        /* IP ranks and agents of other nodes reach it at */
     uint32_t mesh_port;                   /* agent to agent */
     uint32_t log_port;                    /* HTTP of the agent: logs */
+    char pin[PIN_CHARS + 1];              /* of the key that the mesh port shows; empty: it is plain */
     uint32_t slots;                       /* ranks it can run at a time */
     uint64_t registered_ms, changed_ms;   /* wall clock of the leader */
     char reason[TIDE_TEXT_MAX + 1];       /* why in this state */
@@ -48,6 +50,7 @@ struct node_hello {
     char address[ADDRESS_MAX + 1];
     uint32_t mesh_port;
     uint32_t log_port;
+    char pin[PIN_CHARS + 1];
     uint32_t slots;
 };
 extern const struct codec node_hello_codec;
@@ -200,6 +203,7 @@ struct heartbeat {
     char incarnation[TIDE_UID_CHARS + 1];
     uint64_t sequence; /* grows within an incarnation; an older one is ignored */
     uint32_t format;   /* the newest of ckpt/format that it reads; 0: one before 4 */
+    bool keyed;        /* its ports show a key, of which the registration tells the pin */
     struct health_report health;
     LIST_OF(struct gen_report) jobs;
 };
@@ -212,6 +216,7 @@ struct peer {
     char host[ADDRESS_MAX + 1];
     char address[ADDRESS_MAX + 1];
     uint32_t mesh_port;
+    char pin[PIN_CHARS + 1]; /* as of the node */
 };
 
 struct shard_ref {

@@ -78,6 +78,8 @@ uint32_t command_level(const struct command *command)
         return spec_level(&command->spec);
     case CMD_GEN_FAIL:
         return command->event.kind == EVENT_NODE_HEALTH;
+    case CMD_NODE_REGISTER:
+        return command->hello.pin[0] != '\0' ? PIN_LEVEL : 0;
     default:
         return handlers[command->kind].level;
     }

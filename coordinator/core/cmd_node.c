@@ -24,6 +24,8 @@ static enum tide_status check_hello(struct change *change)
     if (hello->slots == 0 || hello->slots > TIDE_LOCAL_RANKS_MAX)
         return err_set(change->err, TIDE_E_INVALID, "node %s registers with %u slots; 1 to %d are possible: --slots",
                        hello->name, hello->slots, TIDE_LOCAL_RANKS_MAX);
+    if (hello->pin[0] != '\0' && strspn(hello->pin, "0123456789abcdef") != PIN_CHARS)
+        return err_set(change->err, TIDE_E_INVALID, "node %s registers with a pin that is none", hello->name);
     const struct node *other = state_node(change->state, hello->name);
     bool stranger = other != NULL && strcmp(other->uid, hello->uid) != 0;
     if (stranger && other->state != TIDE_NODE_LOST)
@@ -88,6 +90,7 @@ static void node_fill(struct change *change, struct node *node)
     text_copy(node->address, sizeof node->address, hello->address);
     node->mesh_port = hello->mesh_port;
     node->log_port = hello->log_port;
+    text_copy(node->pin, sizeof node->pin, hello->pin);
     /* An agent started again with fewer slots keeps those that are in use. */
     node->slots = hello->slots < used ? used : hello->slots;
     node->registered_ms = node->changed_ms = change->command->at_ms;

@@ -215,7 +215,10 @@ enum tide_status apply(struct state *state, const struct command *command, uint6
  *   2  cuts are sealed in memory while another is being stored, and the newest of them is stored next;
  *      checkpoints that were found in a store; jobs that go on from those of others
  *   3  how many nodes may be drained for their health at a time is bounded, too, and not only within an hour; who resumes a
- *      node forgives what was hidden by something worse, and what is new then is not hidden */
+ *      node forgives what was hidden by something worse, and what is new then is not hidden;
+ *      nodes tell the pin of the key that their ports show */
+
+#define PIN_LEVEL 3u
 
 /* The lowest level at which this may be proposed: there are no members then that could not read it. */
 uint32_t command_level(const struct command *command);

@@ -389,6 +389,9 @@ static void post_register(void *context, struct http_request *request)
     struct err err = {0};
     if (!api_take_body(request, &node_hello_codec, CODEC_LENIENT, &command.hello))
         return;
+    /* A member of an older version could not read it. When there is none any more the agent registers again. */
+    if (server_state(context)->level < PIN_LEVEL)
+        command.hello.pin[0] = '\0';
     text_copy(command.node, sizeof command.node, command.hello.name);
     if (!api_refused(request, access_node(context, request, command.node, &err), &err))
         api_propose(context, request, &command);
@@ -401,6 +404,15 @@ static void reply_heard(struct server *server, struct http_request *request, uin
     const char *members = cluster_members(server);
     http_reply(request, 200, "application/json",
                mem_format("{\"revision\":%" PRIu64 "%s%s}\n", revision, members ? ",\"coordinators\":" : "", members ? members : ""));
+}
+
+/* It registered when the group could not take down a pin. It can now. */
+static enum tide_status must_register_again(const struct state *state, const struct heartbeat *heartbeat, struct err *err)
+{
+    const struct node *node = state_node(state, heartbeat->node);
+    if (node == NULL || node->pin[0] != '\0' || !heartbeat->keyed || state->level < PIN_LEVEL)
+        return TIDE_OK;
+    return err_set(err, TIDE_E_NOT_FOUND, "nobody has told the pin of node %s: register again", node->name);
 }
 
 static void post_heartbeat(void *context, struct http_request *request)
@@ -416,6 +428,8 @@ static void post_heartbeat(void *context, struct http_request *request)
         return;
     text_copy(node, sizeof node, heartbeat.node);
     enum tide_status status = access_node(server, request, node, &err);
+    if (status == TIDE_OK)
+        status = must_register_again(server_state(server), &heartbeat, &err);
     if (status == TIDE_OK)
         status = book_heartbeat(&server->book, server_state(server), &heartbeat, clock_mono_ns(), &changed, &err);
     if (status != TIDE_OK)

@@ -28,6 +28,15 @@ WANTED=$(mpi_env; timeout 60 mpirun -np 4 "$TRAIN" "${STEPS[@]}" | digest)
 expect "mpirun trains without tidemark" test -n "$WANTED"
 scenario_cluster 2 --slots 4
 
+# What ranks of two nodes tell each other as MPI starts goes by the agents: with certificates by TLS, each with a key of its own.
+pins()
+{
+    tide node list -o json | jq -r '[.nodes[].node.pin | select(test("^[0-9a-f]{64}$"))] | unique | length'
+}
+if [[ " ${CLUSTER_AGENT_ACCESS[*]:-} " == *" --identity "* ]]; then
+    expect "each agent has told whose key it shows" equal "$(pins)" 2
+fi
+
 tide run --name calm --nnodes 2 --nproc-per-node 2 "${MPI_JOB[@]}" -- "$TRAIN" "${STEPS[@]}"
 expect "tidemark launches an MPI job across two nodes" job_succeeds calm
 expect "the parameters are those of mpirun" equal "$(tide job logs calm --rank 0 | digest)" "$WANTED"

@@ -212,6 +212,7 @@ static inline enum tide_status register_as(struct world *w, const char *name, co
     TEXT_SET(command.hello.incarnation, incarnation);
     TEXT_SET(command.hello.address, "10.0.0.1");
     command.hello.mesh_port = 7100;
+    snprintf(command.hello.pin, sizeof command.hello.pin, "%064x", (unsigned)name[strlen(name) - 1]); /* another one for each */
     command.hello.slots = slots;
     enum tide_status status = world_apply(w, &command);
     if (status == TIDE_OK)

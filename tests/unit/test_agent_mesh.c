@@ -6,6 +6,8 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -13,6 +15,7 @@
 #include <cmocka.h>
 
 #include "agent/rpc/mesh.h"
+#include "ckpt/base/fsx.h"
 #include "ckpt/base/mem.h"
 
 /* Two agents' meshes on one loop. */
@@ -25,12 +28,16 @@ static uv_loop_t loop;
 static struct mesh *one, *two;
 static uint32_t port_one, port_two;
 static unsigned came;
-static char last[64];
+static char last[64], from[PIN_CHARS + 1];
+static char dir[64];
+static struct port_key key_one, key_two; /* empty: plain */
+static const char *pin_two;              /* that one expects */
 
-static void on_frame(void *context, const struct mesh_frame *frame)
+static void on_frame(void *context, const struct mesh_frame *frame, const char *pin)
 {
     (void)context;
     came++;
+    text_copy(from, sizeof from, pin);
     text_copy(last, sizeof last, frame->data != NULL ? frame->data : "");
 }
 
@@ -38,11 +45,29 @@ static int open_both(void **state)
 {
     (void)state;
     port_one = port_two = came = 0;
+    const struct port_key *first = key_one.pin[0] != '\0' ? &key_one : NULL, *second = key_two.pin[0] != '\0' ? &key_two : NULL;
+    pin_two = key_two.pin;
     uv_loop_init(&loop);
-    return mesh_create(&loop, HERE, &port_one, on_frame, NULL, &one, NULL) == TIDE_OK &&
-                   mesh_create(&loop, HERE, &port_two, on_frame, NULL, &two, NULL) == TIDE_OK
+    return mesh_create(&loop, HERE, &port_one, first, on_frame, NULL, &one, NULL) == TIDE_OK &&
+                   mesh_create(&loop, HERE, &port_two, second, on_frame, NULL, &two, NULL) == TIDE_OK
                ? 0
                : -1;
+}
+
+static void make_key(const char *name, struct port_key *ret_key)
+{
+    char file[128];
+    snprintf(file, sizeof file, "%s/%s", dir, name);
+    assert_int_equal(port_key_load(file, ret_key, NULL), TIDE_OK);
+}
+
+static int open_keyed(void **state)
+{
+    snprintf(dir, sizeof dir, "/tmp/tidemark-mesh-XXXXXX");
+    assert_non_null(mkdtemp(dir));
+    make_key("one", &key_one);
+    make_key("two", &key_two);
+    return open_both(state);
 }
 
 static int close_both(void **state)
@@ -54,6 +79,14 @@ static int close_both(void **state)
     mesh_free(one);
     mesh_free(two);
     return uv_loop_close(&loop);
+}
+
+static int close_keyed(void **state)
+{
+    int failed = close_both(state);
+    port_key_release(&key_one);
+    port_key_release(&key_two);
+    return fsx_remove_tree(dir, NULL) == TIDE_OK ? failed : -1;
 }
 
 static void on_time(uv_timer_t *timer)
@@ -77,7 +110,7 @@ static void send_to_two(char *data)
 {
     struct mesh_frame frame = {.generation = 1, .kind = MESH_FENCE, .data = data};
     text_copy(frame.uid, sizeof frame.uid, "0123456789abcdef");
-    mesh_send(one, HERE, port_two, &frame);
+    mesh_send(one, HERE, port_two, pin_two, &frame);
 }
 
 static void frames_arrive_in_order_over_one_connection(void **state)
@@ -89,6 +122,47 @@ static void frames_arrive_in_order_over_one_connection(void **state)
     turn(2, WAIT_MS);
     assert_int_equal(came, 2);
     assert_string_equal(last, "dHdv");
+    assert_string_equal(from, key_one.pin);
+}
+
+/* A frame of the largest size is many records. */
+static void a_large_frame_arrives_whole(void **state)
+{
+    (void)state;
+    char *data = mem_alloc(MESH_DATA_MAX);
+    memset(data, 'x', MESH_DATA_MAX - 1);
+    send_to_two(data);
+    turn(1, WAIT_MS);
+    assert_int_equal(came, 1);
+    assert_string_equal(from, key_one.pin);
+    mem_free(data);
+}
+
+static void who_has_another_key_gets_nothing(void **state)
+{
+    (void)state;
+    char data[] = "b25l";
+    pin_two = key_one.pin; /* as if somebody else had taken the address of who should be there */
+    send_to_two(data);
+    turn(1, 500);
+    assert_int_equal(came, 0);
+    pin_two = key_two.pin;
+    send_to_two(data);
+    turn(1, WAIT_MS);
+    assert_int_equal(came, 1);
+}
+
+/* Whether it should have, who takes the frame knows: nobody has told a pin of an agent of an older version. */
+static void who_shows_no_key_is_known_to_have_shown_none(void **state)
+{
+    (void)state;
+    char data[] = "b25l";
+    pin_two = "";
+    text_copy(from, sizeof from, "somebody");
+    send_to_two(data);
+    turn(1, WAIT_MS);
+    assert_int_equal(came, 1);
+    assert_string_equal(from, "");
 }
 
 static uint32_t port_of(int fd, int (*name)(int, struct sockaddr *, socklen_t *))
@@ -163,6 +237,12 @@ int main(void)
         cmocka_unit_test_setup_teardown(frames_arrive_in_order_over_one_connection, open_both, close_both),
         cmocka_unit_test_setup_teardown(the_silence_of_a_peer_is_bounded, open_both, close_both),
         cmocka_unit_test_setup_teardown(a_stranger_is_cut_off, open_both, close_both),
+        cmocka_unit_test_setup_teardown(frames_arrive_in_order_over_one_connection, open_keyed, close_keyed),
+        cmocka_unit_test_setup_teardown(the_silence_of_a_peer_is_bounded, open_keyed, close_keyed),
+        cmocka_unit_test_setup_teardown(a_stranger_is_cut_off, open_keyed, close_keyed),
+        cmocka_unit_test_setup_teardown(a_large_frame_arrives_whole, open_keyed, close_keyed),
+        cmocka_unit_test_setup_teardown(who_has_another_key_gets_nothing, open_keyed, close_keyed),
+        cmocka_unit_test_setup_teardown(who_shows_no_key_is_known_to_have_shown_none, open_keyed, close_keyed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

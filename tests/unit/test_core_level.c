@@ -117,9 +117,14 @@ static void what_older_members_cannot_read_is_not_proposed(void **context)
     struct command fail = command_new(&w, CMD_GEN_FAIL, "j");
     fail.event.kind = EVENT_NODE_HEALTH;
     assert_int_equal(level_admits(&w.state, &fail, NULL), TIDE_E_STATE);
+    struct command enrol = command_new(&w, CMD_NODE_REGISTER, NULL);
+    memset(enrol.hello.pin, 'a', PIN_CHARS);
     assert_int_equal(raise_to(&w, 1), TIDE_OK);
     assert_int_equal(level_admits(&w.state, &submit, NULL), TIDE_OK);
     assert_int_equal(level_admits(&w.state, &fail, NULL), TIDE_OK);
+    assert_int_equal(level_admits(&w.state, &enrol, NULL), TIDE_E_STATE);
+    assert_int_equal(raise_to(&w, 3), TIDE_OK);
+    assert_int_equal(level_admits(&w.state, &enrol, NULL), TIDE_OK);
     codec_release(&job_spec_codec, &submit.spec);
     world_release(&w);
 }

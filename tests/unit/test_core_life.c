@@ -70,6 +70,9 @@ static void desired_of_a_running_job_says_all(void **context)
     assert_int_equal(a->node_rank, 1);
     assert_int_equal(a->peers.count, 2);
     assert_string_equal(a->peers.items[0].node, "n1");
+    assert_string_equal(a->peers.items[0].pin, state_node(&w.state, "n1")->pin);
+    assert_string_equal(a->peers.items[1].pin, state_node(&w.state, "n2")->pin);
+    assert_string_not_equal(a->peers.items[0].pin, a->peers.items[1].pin);
     assert_string_equal(a->master_address, "10.0.0.1");
     assert_in_range(a->master_port, 20000, 29999);
     assert_int_equal(strlen(a->token), TIDE_TOKEN_CHARS);
