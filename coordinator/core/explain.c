@@ -232,6 +232,17 @@ static void explain_running(const struct talk *talk)
     explain_cut(talk, &scan);
 }
 
+/* An elastic job is not as large as it was asked to be; nothing is wrong, and nothing happens by itself. */
+static void explain_size(const struct talk *talk)
+{
+    const struct job *job = &talk->record->job;
+    if (!job_elastic(&job->spec) || job->nodes.count >= job->spec.nnodes)
+        return;
+    say(talk, "it runs with %u ranks of the %u that were asked for; where there are nodes for more by then, the next restart takes them: "
+              "tidemark rollback %s is one",
+        job_world(job), job_world_size(&job->spec), job->spec.name);
+}
+
 static void explain_stopping(const struct talk *talk)
 {
     char names[TIDE_TEXT_MAX + 1];
@@ -262,6 +273,7 @@ void explain(const struct state *state, const struct book *book, const struct jo
         break;
     case GEN_PHASE_LAUNCHED:
         explain_running(&talk);
+        explain_size(&talk);
         explain_drained(&talk);
         break;
     case GEN_PHASE_STOPPING:

@@ -79,6 +79,7 @@ static void a_lost_node_is_done_without_and_taken_back_at_the_next_restart(void 
     assert_int_equal(job->spec.nnodes, 3);
     assert_int_equal(job->restore_cut, 1);
     assert_told(&w, "n1", 2, 6);
+    assert_true(explained(&w, "j", "it runs with 4 ranks of the 6 that were asked for"));
     assert_text(event_last(&w, "j", EVENT_LAUNCHED)->text, "generation 2 starts with 4 ranks, 6 before, from checkpoint 1");
     /* Checkpoints are of as many ranks as there are. */
     save(&w, 2);
