@@ -29,6 +29,7 @@ void check(bool fact, const char *text);
 /* path NULL: of this process and its children. NULL: there is none. */
 void *shared_memory(const char *path, size_t bytes);
 void nap(void);
+double seconds(void);
 /* Both ranks are here. */
 void meet(void);
 

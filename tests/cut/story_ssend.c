@@ -12,19 +12,19 @@
 
 #define TAG 5
 #define OTHER_TAG 6
-#define NAPS 200      /* of a millisecond, in which nothing may happen */
-#define NAPS_LONG 500 /* more than CUT_HOLD_MS */
+#define OPEN_S 0.2 /* in which nothing may happen */
+#define LONG_S 0.5 /* … more than CUT_HOLD_MS */
 #define LARGE_BYTES (1 << 20)
 #define REFUSAL "a synchronous MPI send is under way"
 
 static MPI_Request sent;
 
 /* Both look for what comes, and rank 0's send stays under way. */
-static void stays_under_way(int naps)
+static void stays_under_way(double for_s)
 {
     int done = 0, found = 0;
     meet();
-    for (int i = 0; i < naps; i++) {
+    for (double until = seconds() + for_s; seconds() < until;) {
         if (rank == 0 && !done)
             MPI_Test(&sent, &done, MPI_STATUS_IGNORE);
         else
@@ -72,7 +72,7 @@ static void over_a_record(uint64_t epoch, char *bytes, int count, bool persisten
     } else if (rank == 0) {
         MPI_Issend(bytes, count, MPI_BYTE, 1, TAG, MPI_COMM_WORLD, &sent);
     }
-    stays_under_way(NAPS);
+    stays_under_way(OPEN_S);
     is_received(bytes, count);
     CHECK(rank == 1 || record(epoch));
     end(epoch);
@@ -105,9 +105,9 @@ static void over_a_refusal(uint64_t epoch)
         CHECK(record(epoch));
     else
         CHECK(!record(epoch) && strstr(why, REFUSAL) != NULL);
-    stays_under_way(NAPS);
+    stays_under_way(OPEN_S);
     end(epoch);
-    stays_under_way(NAPS);
+    stays_under_way(OPEN_S);
 }
 
 void story_ssend_refused(void)
@@ -120,7 +120,7 @@ void story_ssend_refused(void)
         MPI_Issend(bytes, 8, MPI_BYTE, 1, TAG, MPI_COMM_WORLD, &sent);
         CHECK(!record(1) && strstr(why, REFUSAL) != NULL);
     }
-    stays_under_way(NAPS);
+    stays_under_way(OPEN_S);
     end(1);
     over_a_refusal(2); /* it lies in the receiver's queue when that records */
     over_a_refusal(3);
@@ -138,11 +138,11 @@ void story_ssend_behind(void)
         CHECK(record(1));
         MPI_Issend(bytes, 8, MPI_BYTE, 1, TAG, MPI_COMM_WORLD, &sent);
     }
-    stays_under_way(NAPS_LONG); /* rank 1 has not flipped */
+    stays_under_way(LONG_S); /* rank 1 has not flipped */
     CHECK(rank == 0 || record(1));
-    stays_under_way(NAPS);
+    stays_under_way(OPEN_S);
     end(1);
-    stays_under_way(NAPS);
+    stays_under_way(OPEN_S);
     over_a_refusal(2);
     is_received(bytes, 8);
 }
@@ -201,7 +201,7 @@ static void in_a_call_for_another(uint64_t epoch)
     meet();
     if (rank == 0)
         MPI_Issend(bytes, 8, MPI_BYTE, 1, OTHER_TAG, MPI_COMM_WORLD, &sent);
-    for (int i = 0; rank == 0 && i < NAPS && !done; i++) {
+    for (double until = seconds() + OPEN_S; rank == 0 && !done && seconds() < until;) {
         MPI_Test(&sent, &done, MPI_STATUS_IGNORE);
         nap();
     }

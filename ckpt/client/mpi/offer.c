@@ -28,7 +28,8 @@ struct offer_head {
     uint64_t epoch, comm, arrived;
     uint32_t count;
     uint8_t vague, blocked; /* blocked: told ahead of a call in which the receiver does not look */
-    uint16_t unused;
+    uint8_t flipped;        /* it has */
+    uint8_t unused;
 };
 
 /* One that is on its way. */
@@ -83,7 +84,7 @@ static void post(struct letter *letter, const void *bytes, size_t size, uint32_t
 struct told {
     struct told *next;
     uint64_t epoch;
-    bool blocked;
+    bool blocked, flipped;
     struct cut_offers offers;
     struct cut_offer list[];
 };
@@ -176,6 +177,7 @@ static bool take_offers(struct other *from, const MPI_Status *status, size_t siz
     forget_older(from, head.comm);
     told->epoch = head.epoch;
     told->blocked = head.blocked;
+    told->flipped = head.flipped;
     told->offers = (struct cut_offers){
         .comm = head.comm, .arrived = head.arrived, .vague = head.vague, .count = head.count, .offers = told->list};
     told->next = from->told;
@@ -234,11 +236,12 @@ static void conclude(uint32_t peer)
     other->fresh = false;
 }
 
-static bool is_blocked(const struct other *other, uint64_t comm)
+/* Who has flipped since has looked. */
+static bool is_blocked(uint32_t peer, uint64_t comm)
 {
-    for (const struct told *told = other->told; told; told = told->next) {
+    for (const struct told *told = others[peer].told; told; told = told->next) {
         if (told->offers.comm == comm && told->epoch == inside.cut.epoch)
-            return told->blocked;
+            return told->blocked && (told->flipped || !cut_rank_has_flipped(&inside.cut, peer));
     }
     return false;
 }
@@ -275,7 +278,7 @@ void offers_settle(void)
         const struct cut_send *send = cut_sends_at(&inside.sends, copy->position);
         unsigned meets = send ? send->meets : CUT_MEETS_NOT;
         if (meets == CUT_MEETS || (meets == CUT_MEETS_MAYBE && now >= copy->since_ns + ASSUME_AFTER_MS * NS_PER_MS &&
-                                   is_blocked(&others[copy->to], send->comm)))
+                                   is_blocked(copy->to, send->comm)))
             copy_paid(copy);
         else
             ask(copy, meets, now);
@@ -312,7 +315,8 @@ static void tell_member(const struct comm *comm, int member, struct request *con
     if (letter == NULL)
         return;
     letter->head = (struct offer_head){
-        .epoch = epoch_of_attempt(), .comm = comm->id, .arrived = comm->all[member].arrived, .blocked = blocked};
+        .epoch = epoch_of_attempt(), .comm = comm->id, .arrived = comm->all[member].arrived, .blocked = blocked,
+        .flipped = cut_rank_matches(&inside.cut) != 0};
     count_begun(comm, member, &letter->head);
     for (size_t i = 0; i < count && letter->head.count < room; i++) {
         if (fits(list[i], comm, member))

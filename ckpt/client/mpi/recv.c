@@ -284,6 +284,18 @@ struct request **receives_in_queue(size_t *ret_count)
     return receives_that(in_queue, ret_count);
 }
 
+/* Everybody who may send for it has flipped, and all that was sent before is here. */
+static bool only_new_can_come(const struct request *request)
+{
+    const struct comm *comm = request->comm;
+    bool only = true;
+    if (request->peer != MPI_ANY_SOURCE)
+        return cut_rank_drained(&inside.cut, comm->world[request->peer]);
+    for (int i = 0; only && i < comm->size; i++)
+        only = cut_rank_drained(&inside.cut, comm->world[i]);
+    return only;
+}
+
 void receives_park(void)
 {
     size_t count = 0;
@@ -292,14 +304,15 @@ void receives_park(void)
     struct request **list = receives_that(in_queue, &count);
     for (size_t i = 0; i < count; i++) {
         struct request *request = list[i];
+        unsigned old = !only_new_can_come(request);
         leave_queue(request);
         if (real.Irecv(request->buffer, request->count, request->type, request->peer, request->tag,
-                       request->comm->colour[inside.cut.colour ^ 1], &request->real) != MPI_SUCCESS) {
+                       request->comm->colour[inside.cut.colour ^ old], &request->real) != MPI_SUCCESS) {
             to_queue(request);
             continue;
         }
         request->state = REQUEST_REAL;
-        request->epoch = inside.cut.epoch - 1;
+        request->epoch = inside.cut.epoch - old;
         inside.parked = true;
     }
     mem_free(list);

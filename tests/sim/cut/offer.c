@@ -75,7 +75,8 @@ bool offers_done(struct world *world, struct rank *rank, struct ireq *ireq)
         cut_offers_meet(&told->offers, &rank->sends, m->dst);
     const struct cut_send *send = cut_sends_at(&rank->sends, ireq->position);
     unsigned meets = send != NULL ? send->meets : CUT_MEETS_NOT;
-    bool assumed = meets == CUT_MEETS_MAYBE && holds && told->blocked && world->now >= ireq->since + ASSUME_AFTER_MS * MS;
+    bool blocked = holds && told->blocked && (told->flipped || !cut_rank_has_flipped(&rank->cut, m->dst));
+    bool assumed = meets == CUT_MEETS_MAYBE && blocked && world->now >= ireq->since + ASSUME_AFTER_MS * MS;
     if (meets == CUT_MEETS || assumed) {
         ireq->waits = false;
         world->promised[ireq->message] = assumed ? NONE32 : world->rank[m->dst].posted + 1;
@@ -98,7 +99,11 @@ static void tell(struct world *world, struct rank *rank, unsigned comm, uint8_t 
 {
     int32_t source = world->program->comm[comm].rank_of[peer];
     struct letter *letter = world_alloc(world, sizeof *letter);
-    *letter = (struct letter){.from = rank->self, .comm = (uint8_t)comm, .epoch = epoch_of_attempt(rank), .blocked = blocked};
+    *letter = (struct letter){.from = rank->self,
+                              .comm = (uint8_t)comm,
+                              .epoch = epoch_of_attempt(rank),
+                              .blocked = blocked,
+                              .flipped = cut_rank_matches(&rank->cut) != 0};
     letter->offers = (struct cut_offers){
         .comm = world->program->comm[comm].id, .arrived = rank->arrived[comm][peer], .offers = letter->offer};
     for (struct ireq *q = rank->posted_list.next; q != &rank->posted_list; q = q->next) {

@@ -181,6 +181,7 @@ static void log_begin(struct world *world, struct rank *rank)
 static void take_back(struct world *world, struct rank *rank)
 {
     for (struct ireq *q = rank->posted_list.next; q != &rank->posted_list; q = q->next) {
+        q->is_new = false;
         if (q->state == IREQ_REAL)
             pmpi_cancel(world, q->real);
         if (q->state == IREQ_REAL && q->real->cancelled) {
@@ -325,7 +326,7 @@ bool shell_test(struct world *world, struct rank *rank, struct ireq *ireq)
             return ireq->coll->ready[rank->self];
         if (ireq->kind == OP_ISEND)
             return ireq->real->done || (ireq->copied && offers_done(world, rank, ireq));
-        if (cut_rank_matches(&rank->cut) || !ireq->real->done)
+        if ((cut_rank_matches(&rank->cut) && !ireq->is_new) || !ireq->real->done)
             return false; /* taken over: harvest() tells */
         cut_rank_arrived(&rank->cut, ireq->real->packet->src);
         rank->arrived[ireq->comm][ireq->real->packet->src]++;
@@ -397,6 +398,17 @@ void shell_send(struct world *world, struct rank *rank, struct ireq *ireq, uint3
 
 /* ---- around a blocking collective ---- */
 
+/* Everybody who may send for it has flipped, and all that was sent before is here. */
+static bool only_new_can_come(const struct world *world, const struct rank *rank, const struct ireq *ireq)
+{
+    const struct comm *comm = &world->program->comm[ireq->comm];
+    for (uint32_t i = 0; i < comm->size; i++)
+        if ((ireq->receive.source == CUT_ANY || ireq->receive.source == comm->rank_of[comm->members[i]]) &&
+            !cut_rank_drained(&rank->cut, comm->members[i]))
+            return false;
+    return true;
+}
+
 void shell_park(struct world *world, struct rank *rank)
 {
     if (cut_rank_matches(&rank->cut))
@@ -407,8 +419,10 @@ void shell_park(struct world *world, struct rank *rank)
     for (struct ireq *q = rank->posted_list.next; q != &rank->posted_list; q = q->next)
         if (q->state == IREQ_DEFERRED) {
             cut_queue_unpost(&rank->queue[q->comm], &q->receive);
-            q->real = pmpi_irecv(world, rank, q->comm, rank->cut.colour ^ 1, q->receive.source, q->receive.tag);
+            q->is_new = only_new_can_come(world, rank, q);
+            q->real = pmpi_irecv(world, rank, q->comm, rank->cut.colour ^ !q->is_new, q->receive.source, q->receive.tag);
             q->state = IREQ_PARKED;
+            world->totals->parked_new += q->is_new;
             world->totals->parked++;
         }
 }
@@ -421,7 +435,8 @@ void shell_unpark(struct world *world, struct rank *rank)
         pmpi_cancel(world, q->real);
         if (!q->real->cancelled) {
             q->state = IREQ_REAL;
-            keep_add(world, rank, (struct keep){.over = q});
+            if (!q->is_new)
+                keep_add(world, rank, (struct keep){.over = q});
             continue;
         }
         q->state = IREQ_DEFERRED;

@@ -129,6 +129,7 @@ struct ireq {
     uint64_t position, since; /* of a send: among rank->sends, and when it began */
     bool copied, waits;       /* waits: for its receive to have begun */
     bool told;                /* whoever may send for it, in this attempt */
+    bool is_new;              /* parked in the new colour: nothing of the old one can come */
 };
 
 struct qmsg {
@@ -149,7 +150,7 @@ struct keep {
 
 /* A receiver tells of receives that wait, or is asked for it. */
 struct letter {
-    bool want, flip, blocked;
+    bool want, flip, blocked, flipped;
     uint8_t from, comm;
     uint64_t epoch;
     struct cut_offers offers;
@@ -281,7 +282,7 @@ struct lies {
 
 struct totals {
     uint64_t seeds, cuts, attempts, restarts, messages, logged, held, parked, early, passed, missed, failed, late,
-        collective, given_up, hopeless, promised, assumed, events, virtual_ns, violations;
+        collective, given_up, hopeless, promised, assumed, parked_new, events, virtual_ns, violations;
 };
 
 struct world {

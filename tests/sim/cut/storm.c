@@ -78,10 +78,10 @@ static bool parse_seeds(const char *text, uint64_t *ret_from, uint64_t *ret_to)
 static void tell(const struct totals *t)
 {
     printf("# cuts %llu of %llu attempts (given up before go %llu), restarts %llu, messages %llu, logged %llu, held %llu, "
-           "parked %llu\n",
+           "parked %llu (in the new colour %llu)\n",
            (unsigned long long)t->cuts, (unsigned long long)t->attempts, (unsigned long long)t->given_up,
            (unsigned long long)t->restarts, (unsigned long long)t->messages, (unsigned long long)t->logged,
-           (unsigned long long)t->held, (unsigned long long)t->parked);
+           (unsigned long long)t->held, (unsigned long long)t->parked, (unsigned long long)t->parked_new);
     printf("# early %llu, passed %llu, missed %llu, failed %llu, late %llu, inside a collective %llu, hopeless %llu, promised %llu, "
            "assumed %llu, events %llu\n",
            (unsigned long long)t->early, (unsigned long long)t->passed, (unsigned long long)t->missed,
