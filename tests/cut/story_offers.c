@@ -16,8 +16,8 @@
 #define OPEN_S 0.4      /* more than CUT_HOLD_MS */
 #define COMPLETE_S 20.0 /* what takes a second at most, on a slow machine */
 #define BIG_BYTES (64 << 20)
-#define MANY 320 /* of a megabyte: more than is copied without a wait */
-#define MANY_SECONDS 6.0
+#define MANY 384          /* of a megabyte: 128 more than are copied without a wait */
+#define MANY_SECONDS 28.0 /* less than 128 waits of CUT_HOLD_MS; one or two take a second */
 
 static MPI_Request sent, posted;
 static char got[8], more[8], bytes[8] = "ssssssss";
