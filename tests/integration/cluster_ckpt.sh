@@ -102,6 +102,19 @@ job_let_end rot
 expect "the job succeeds" job_succeeds rot
 expect "its ranks computed what they would have alone" equal "$(job_hashes rot)" "$(pulse_hashes 2 --steps "$ENDS_AT")"
 
+# ---- ranks that hold the same ----
+ALIKE=(--kib 3072 --alike 1) # each rank has 3 MiB
+tide run --name alike --nnodes 2 --nproc-per-node 2 --launcher none -- "$PULSE" "${ALIKE[@]}" --step-ms 20 --until "$CLUSTER_DIR/alike.until"
+wait_for 60 "training" cluster_job_at_step alike 10
+tide ckpt save alike --wait >/dev/null
+SHARED=$(newest alike)
+expect "each node stores it once" cluster_job_is alike \
+    ".job.ckpts[] | select(.cut == $SHARED) | .raw_bytes > 12000000 and .stored_bytes > 6000000 and .stored_bytes < 6500000"
+expect "it verifies for each rank" says "4 ranks" tide ckpt verify "alike/$SHARED"
+job_let_end alike
+expect "the job succeeds" job_succeeds alike
+expect "its ranks computed what they would have alone" equal "$(job_hashes alike)" "$(pulse_hashes 4 "${ALIKE[@]}" --steps "$ENDS_AT")"
+
 expect "nothing is left of all these" nothing_left
 
 # ---- a store that cannot be written ----

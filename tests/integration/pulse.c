@@ -28,6 +28,7 @@ struct arguments {
     const char *until;   /* a file: training goes on until it is there, and ends with the step whose number it holds */
     const char *trouble; /* early | kill | exit | final | stall; NULL: none */
     unsigned long trouble_rank, trouble_step, trouble_ms;
+    bool alike;  /* all ranks have the same state */
     bool always; /* trouble in every generation, not just the first */
 };
 
@@ -41,7 +42,7 @@ static void usage(void)
 {
     fprintf(stderr, "usage: pulse [--steps N | --until FILE] [--step-ms N] [--kib N | --rows N] [--trouble "
                     "early|kill|exit|final|stall] [--rank R]\n"
-                    "             [--at STEP] [--for-ms N] [--always 1]\n");
+                    "             [--at STEP] [--for-ms N] [--alike 1] [--always 1]\n");
     exit(USAGE_STATUS);
 }
 
@@ -81,6 +82,8 @@ static struct arguments parse(int argc, char **argv)
             a.until = argv[i + 1];
         else if (strcmp(argv[i], "--trouble") == 0)
             a.trouble = argv[i + 1];
+        else if (strcmp(argv[i], "--alike") == 0)
+            a.alike = number(argv[i + 1]) != 0;
         else if (strcmp(argv[i], "--always") == 0)
             a.always = number(argv[i + 1]) != 0;
         else
@@ -228,7 +231,7 @@ int main(int argc, char **argv)
     while (look_for_end(&a), a.until || step < a.steps) {
         step++;
         trouble(&a, rank, step);
-        advance_all(&state, step, rank);
+        advance_all(&state, step, a.alike ? 0 : rank);
         pause_ms(a.step_ms);
         if (tide_step(tide, step) != TIDE_OK)
             return 1;
