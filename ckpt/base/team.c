@@ -29,7 +29,7 @@ void team_run(unsigned size, void (*work)(void *context), void *context)
 {
     struct team team = {.work = work, .context = context};
     pthread_t threads[TEAM_MOST];
-    unsigned count = 0, others = (size < TEAM_MOST ? size : TEAM_MOST) - 1;
+    unsigned count = 0, most = size < TEAM_MOST ? size : TEAM_MOST, others = most > 0 ? most - 1 : 0;
     sigset_t all, before;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);

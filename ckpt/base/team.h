@@ -11,7 +11,7 @@
 unsigned team_size(unsigned most);
 
 /* Run work(context) in `size` threads at once, one of them the caller's, and return when all of them have. Fewer where threads
- * cannot be had. Signals are the caller's alone. */
+ * cannot be had, and at least one: of no work there is nothing to share out. Signals are the caller's alone. */
 void team_run(unsigned size, void (*work)(void *context), void *context);
 
 #endif

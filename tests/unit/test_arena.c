@@ -110,6 +110,23 @@ static void sums_find_a_slot_again(void **state)
     assert_int_equal(cuts[1], 0);
 }
 
+/* A rank may have nothing of what the others have together. */
+static void a_slot_may_hold_no_bytes(void **state)
+{
+    (void)state;
+    static const struct test_region nothing[] = {{"noise", 0}, {"weights", 0}};
+    char hex[DIGEST_HEX_CHARS + 1], found[DIGEST_HEX_CHARS + 1];
+    for (uint32_t count = 0; count <= 2; count += 2) {
+        uint32_t slot = 9;
+        struct err err = {0};
+        test_record(arena, 0, 1, 4 + count, nothing, count, 1);
+        assert_int_equal(stage_sum(arena, 0, 1, TEST_UID, 4 + count, hex, &err), TIDE_OK);
+        assert_int_equal(stage_find(arena, 0, TEST_UID, 4 + count, 1, 1, &slot, found, &err), TIDE_OK);
+        assert_int_equal(slot, 1);
+        assert_string_equal(found, hex);
+    }
+}
+
 static void sums_survive_their_file(void **state)
 {
     (void)state;
@@ -252,6 +269,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(reserving_gives_real_blocks, setup, teardown),
         cmocka_unit_test_setup_teardown(a_slot_is_whole_only_at_the_end, setup, teardown),
         cmocka_unit_test_setup_teardown(sums_find_a_slot_again, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_slot_may_hold_no_bytes, setup, teardown),
         cmocka_unit_test_setup_teardown(sums_survive_their_file, setup, teardown),
         cmocka_unit_test_setup_teardown(every_flipped_byte_is_found, setup, teardown),
         cmocka_unit_test_setup_teardown(a_bad_chunk_is_named, setup, teardown),
