@@ -62,7 +62,7 @@ struct shard_reader {
 MUST_USE enum tide_status shard_reader_init(struct shard_reader *reader, struct store *store,
                                             const struct rank_manifest *manifest, struct err *err);
 void shard_reader_release(struct shard_reader *reader);
-/* Chunk `index`, above the one asked for before, decoded to `to` (CHUNK_BYTES of room) and compared with its digest. Errors:
+/* Chunk `index`, anywhere above the one asked for before, decoded to `to` (CHUNK_BYTES of room) and compared with its digest. Errors:
  * CORRUPT naming object and chunk, NOT_FOUND, those of the store. */
 MUST_USE enum tide_status shard_read_chunk(struct shard_reader *reader, uint64_t index, void *to, struct digest *ret_digest,
                                            struct err *err);

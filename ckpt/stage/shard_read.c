@@ -73,7 +73,7 @@ static void await(struct span *span)
     span->waited = 1;
 }
 
-/* The span that holds a stored chunk. */
+/* The span that holds a stored chunk. What lies before it and is not got yet is passed over. */
 static struct span *span_of(struct shard_reader *reader, uint64_t index)
 {
     while (reader->count > 0 && reader->spans[reader->head].end <= index) {
@@ -81,6 +81,8 @@ static struct span *span_of(struct shard_reader *reader, uint64_t index)
         reader->head = (reader->head + 1) % SPANS_MAX;
         reader->count--;
     }
+    if (reader->count == 0 && reader->ahead < index)
+        reader->ahead = index;
     begin_spans(reader);
     struct span *span = &reader->spans[reader->head];
     await(span);

@@ -19,6 +19,8 @@
 #define COLUMNS 12000u
 #define RANKS_MAX 6u
 #define SAME_BYTES 100001u
+#define FAR_WORLD 12u
+#define FAR_BYTES (UINT64_C(12) << 20) /* of each of two regions: more than one span */
 
 static char *root_dir, *arena, *elsewhere;
 static struct store *store;
@@ -202,6 +204,47 @@ static void any_number_of_ranks_goes_on_from_any_other(void **state)
     }
 }
 
+/* What is read ahead of a shard is at first its beginning: who needs nothing of that gets what it asked for. */
+static void a_rank_may_need_only_what_lies_far_back(void **state)
+{
+    (void)state;
+    static const struct test_region had[] = {{"noise-a=part", FAR_BYTES}, {"noise-b=part", FAR_BYTES}};
+    struct err err = {0};
+    struct cut_order order = {.cut = CUT, .generation = 3, .step = CUT * 10};
+    struct stage_shard shard;
+    char hex[DIGEST_HEX_CHARS + 1];
+    test_record(arena, 0, 0, CUT, had, 2, 1);
+    assert_int_equal(stage_sum(arena, 0, 0, TEST_UID, CUT, hex, &err), TIDE_OK);
+    assert_int_equal(stage_store(store, arena, 0, 0, "job", TEST_UID, CUT, &shard, &err), TIDE_OK);
+    test_add_shard(&order, 0, &shard);
+    assert_int_equal(stage_commit(store, "job", TEST_UID, &order, commit_key, commit_digest, &err), TIDE_OK);
+    codec_release(&cut_order_codec, &order);
+    unsigned char *all = mem_alloc(FAR_BYTES);
+    for (uint32_t rank = 0; rank < FAR_WORLD; rank += FAR_WORLD - 1) {
+        const uint64_t bytes = FAR_BYTES / FAR_WORLD;
+        struct state_of s = {.count = 2, .data_bytes = 2 * bytes};
+        arena_path path;
+        struct slot slot;
+        for (uint32_t i = 0; i < s.count; i++) {
+            s.regions[i] = (struct slot_region){.kind = REGION_SHARD, .dtype = TIDE_F32, .ndim = 2, .shape = {1, bytes / 4},
+                                                .offset = i * bytes, .bytes = bytes};
+            text_copy(s.regions[i].name, sizeof s.regions[i].name, had[i].name);
+            s.parts[i] = (struct slot_part){.whole = {1, FAR_BYTES / 4}, .at = {0, rank * bytes / 4}};
+        }
+        want(&s, rank, FAR_WORLD, GENERATION);
+        if (fetch(rank, FAR_WORLD, 1, &err) != TIDE_OK)
+            fail_msg("rank %u: %s", rank, err.text);
+        slot_path(elsewhere, rank, 0, path);
+        assert_int_equal(slot_map(path, 0, &slot, &err), TIDE_OK);
+        for (uint32_t i = 0; i < s.count; i++) {
+            test_fill(all, FAR_BYTES, had[i].name, CUT * 100);
+            assert_memory_equal(slot.data + i * bytes, all + rank * bytes, bytes);
+        }
+        slot_unmap(&slot);
+    }
+    mem_free(all);
+}
+
 static void a_slot_of_another_world_is_not_taken_for_one_of_this(void **state)
 {
     (void)state;
@@ -325,6 +368,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         WITH_A_STORE(any_number_of_ranks_goes_on_from_any_other),
+        WITH_A_STORE(a_rank_may_need_only_what_lies_far_back),
         WITH_A_STORE(a_slot_of_another_world_is_not_taken_for_one_of_this),
         WITH_A_STORE(what_nobody_allowed_is_refused),
         WITH_A_STORE(what_is_not_missed_now_need_not_be_there),
