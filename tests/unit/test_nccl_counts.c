@@ -255,6 +255,62 @@ static void test_an_error_of_one_gets_all_out(void **state)
     assert_int_equal(unlink(error), 0);
 }
 
+/* ---- from one generation to the next in the process ---- */
+
+struct two_worlds {
+    struct world now, then;
+    _Atomic int made;
+};
+
+static void *end_generation(void *unused)
+{
+    const struct timespec pause = {.tv_nsec = 20 * NS_PER_MS};
+    nanosleep(&pause, NULL);
+    tide_nccl_over();
+    return unused;
+}
+
+/* Rank 2 does not come: nothing is wrong that NCCL would know of. */
+static void run_over(int rank, int ranks, void *shared)
+{
+    struct two_worlds *w = shared;
+    ncclComm_t old = join(rank, ranks, &w->now), comm;
+    struct control_comm told[COMMS_MAX];
+    char why[256] = "";
+    float *at = floats();
+    pthread_t thread;
+    must(tide_nccl_comms(told, COMMS_MAX) == 1);
+    uint64_t begin = clock_mono_ns();
+    must(pthread_create(&thread, NULL, end_generation, NULL) == 0);
+    must(rank == 2 || ncclAllReduce(at, at, 1, ncclFloat32, ncclSum, old, NULL) == ncclSuccess);
+    must(cudaStreamSynchronize(NULL) == cudaSuccess && clock_mono_ns() - begin < OUT_MS * NS_PER_MS);
+    must(pthread_join(thread, NULL) == 0);
+    must(ncclAllReduce(at, at, 1, ncclFloat32, ncclSum, old, NULL) == ncclRemoteError);
+    must(tide_nccl_may_record(why, sizeof why) == TIDE_E_STATE);
+    tide_nccl_leave();
+    must(tide_nccl_may_record(why, sizeof why) == TIDE_OK && tide_nccl_comms(told, COMMS_MAX) == 0);
+    must(ncclAllReduce(at, at, 1, ncclFloat32, ncclSum, old, NULL) == ncclRemoteError && ncclCommDestroy(old) == ncclSuccess);
+    if (rank == 0)
+        must(ncclGetUniqueId(&w->then.id) == ncclSuccess);
+    for (w->made += rank == 0; w->made == 0;)
+        nanosleep(&(struct timespec){.tv_nsec = NS_PER_MS}, NULL);
+    comm = join(rank, ranks, &w->then);
+    must(tide_nccl_comms(told, COMMS_MAX) == 1 && strcmp(told[0].name, "nccl 0.0") == 0 && told[0].collectives == 0);
+    must(ncclAllReduce(at, at, 1, ncclFloat32, ncclSum, comm, NULL) == ncclSuccess);
+    must(cudaStreamSynchronize(NULL) == cudaSuccess);
+    must(tide_nccl_comms(told, COMMS_MAX) == 1 && told[0].collectives == 1);
+    must(tide_nccl_may_record(why, sizeof why) == TIDE_OK && ncclCommDestroy(comm) == ncclSuccess);
+}
+
+static void test_what_goes_over_counts_from_the_beginning(void **state)
+{
+    (void)state;
+    struct two_worlds *w = together_share(sizeof *w);
+    struct world *first = world_make();
+    w->now = *first;
+    together(RANKS, 0, run_over, w);
+}
+
 static char mark[128];
 
 /* Real ones that hang in each other: none has an end before both are aborted. */
@@ -348,6 +404,7 @@ int main(void)
                                        cmocka_unit_test(test_survivors_leave_a_dead_collective),
                                        cmocka_unit_test(test_a_dead_one_is_not_asked),
                                        cmocka_unit_test(test_an_error_of_one_gets_all_out),
+                                       cmocka_unit_test(test_what_goes_over_counts_from_the_beginning),
                                        cmocka_unit_test(test_the_watch_aborts_side_by_side),
                                        cmocka_unit_test(test_a_call_comes_back_from_what_the_program_has_aborted),
                                        cmocka_unit_test(test_the_watch_lets_calls_come_back_first)};

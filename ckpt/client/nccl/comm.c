@@ -144,7 +144,8 @@ static void take_out(struct comm *comm)
 
 void comm_free(struct comm *comm)
 {
-    held_forget(comm);
+    if (!comm->past) /* by now another may have its identity */
+        held_forget(comm);
     if (comm->side != NULL)
         cuda.StreamDestroy(comm->side);
     mem_free(atomic_load(&comm->sent));
@@ -419,7 +420,7 @@ static void sum(struct comm *comm, struct control_comm *to)
 
 static size_t channels_of(struct comm *comm, struct control_channel *to, size_t have, size_t room)
 {
-    const struct sent *sent = atomic_load(&comm->sent);
+    const struct sent *sent = comm->past ? NULL : atomic_load(&comm->sent);
     for (int peer = 0; sent != NULL && peer < comm->size; peer++) {
         if (sent[peer].count == 0)
             continue;
@@ -448,7 +449,7 @@ size_t tide_nccl_members(struct control_member *to, size_t room)
     size_t have = 0;
     pthread_mutex_lock(&comms.lock);
     for (struct comm *comm = comms.first; comm; comm = comm->next) {
-        if (!atomic_load(&comm->receives) || !ask_size(comm))
+        if (comm->past || !atomic_load(&comm->receives) || !ask_size(comm))
             continue;
         if (have < room)
             to[have] = (struct control_member){.comm = comm->id, .rank = (uint32_t)comm->rank};
@@ -462,13 +463,27 @@ size_t comms_list(struct control_comm *to, size_t room)
 {
     size_t count = 0;
     pthread_mutex_lock(&comms.lock);
-    for (struct comm *comm = comms.first; comm && count < room; comm = comm->next, count++) {
+    for (struct comm *comm = comms.first; comm && count < room; comm = comm->next) {
+        if (comm->past)
+            continue;
         ask_size(comm);
         to[count] = (struct control_comm){
             .id = comm->id, .collectives = atomic_load(&comm->collectives), .size = (uint32_t)comm->size};
         text_copy(to[count].name, sizeof to[count].name, comm->name);
-        sum(comm, &to[count]);
+        sum(comm, &to[count++]);
     }
     pthread_mutex_unlock(&comms.lock);
     return count;
+}
+
+void tide_nccl_leave(void)
+{
+    tide_nccl_over();
+    pthread_mutex_lock(&comms.lock);
+    for (struct comm *comm = comms.first; comm; comm = comm->next)
+        comm->past = atomic_load(&comm->error) != ncclSuccess;
+    comms.ids = 0;
+    atomic_store(&comms.unseen, NULL);
+    pthread_mutex_unlock(&comms.lock);
+    held_clear();
 }

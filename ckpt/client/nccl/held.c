@@ -116,7 +116,7 @@ static uint64_t length_of(const struct control_channel *channel, uint64_t number
 static struct comm *member_of(uint64_t id, uint32_t rank)
 {
     struct comm *comm = comms.first;
-    while (comm && (comm->id != id || comm->rank != (int)rank))
+    while (comm && (comm->past || comm->id != id || comm->rank != (int)rank))
         comm = comm->next;
     return comm;
 }
@@ -390,14 +390,15 @@ bool held_serve(struct comm *comm, void *to, uint64_t bytes, int from, cudaStrea
     return true;
 }
 
-void held_forget(const struct comm *comm)
+/* Of that communicator; NULL: of all. */
+static void forget(const struct comm *comm)
 {
     struct held *gone = NULL, **at = &first;
     pthread_mutex_lock(&writing);
     pthread_mutex_lock(&comms.lock);
     while (*at) {
         struct held *message = *at;
-        if (message->comm != comm->id || message->to != comm->rank) {
+        if (comm != NULL && (message->comm != comm->id || message->to != comm->rank)) {
             at = &message->next;
             continue;
         }
@@ -408,6 +409,16 @@ void held_forget(const struct comm *comm)
     pthread_mutex_unlock(&comms.lock);
     pthread_mutex_unlock(&writing);
     free_messages(gone);
+}
+
+void held_forget(const struct comm *comm)
+{
+    forget(comm);
+}
+
+void held_clear(void)
+{
+    forget(NULL);
 }
 
 /* ---- in checkpoints ---- */

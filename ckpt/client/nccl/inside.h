@@ -62,6 +62,7 @@ struct comm {
     _Atomic(void *) sent, received; /* struct sent; uint64_t */
     int size, rank;  /* 0, -1: not asked for yet */
     bool background; /* its calls return before anything of theirs is in a stream */
+    bool past;       /* of a generation that is over: dead, and counted nowhere */
     /* held.c: its program receives; the stream of the last ncclRecv that went to NCCL, if one has. */
     _Atomic bool receives, has_received;
     _Atomic(cudaStream_t) received_in;
@@ -135,6 +136,7 @@ extern _Atomic uint32_t held_count; /* messages */
 bool held_serve(struct comm *comm, void *to, uint64_t bytes, int from, cudaStream_t stream, ncclResult_t *ret_result);
 /* The communicator has ended. */
 void held_forget(const struct comm *comm);
+void held_clear(void); /* of all */
 
 /* ---- watch.c ---- */
 

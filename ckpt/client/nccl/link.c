@@ -24,7 +24,7 @@ enum tide_status tide_nccl_may_record(char *why, size_t size)
     const struct comm *dead = NULL;
     pthread_mutex_lock(&comms.lock);
     for (const struct comm *comm = comms.first; comm; comm = comm->next, count++)
-        if (atomic_load(&comm->error) != ncclSuccess)
+        if (atomic_load(&comm->error) != ncclSuccess && !comm->past)
             dead = comm;
     if (dead)
         snprintf(why, size, "NCCL communicator %s (%016llx) has failed and was aborted", dead->name,

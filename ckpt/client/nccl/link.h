@@ -3,8 +3,9 @@
 #define CKPT_CLIENT_NCCL_LINK_H
 
 /* Between libtidemark and libtidemark_nccl, two libraries of one process; either may be there without the other. An ABI of
- * its own: both check the version. The calls are made by the thread that calls tide_init, tide_restore, tide_step and
- * tide_finalize. A sentence in `why` goes with every error; deadlines are of clock_mono_ns. */
+ * its own: both check the version. The calls are made by the thread that calls tide_init, tide_restore, tide_step, tide_restart and
+ * tide_finalize, but for tide_nccl_over, which a thread of libtidemark calls. A sentence in `why` goes with every error; deadlines
+ * are of clock_mono_ns. */
 
 #include <stddef.h>
 #include <stdint.h>
@@ -14,7 +15,7 @@ struct control_comm;
 struct control_channel;
 struct control_member;
 
-#define TIDE_NCCL_LINK_VERSION 2u
+#define TIDE_NCCL_LINK_VERSION 3u
 
 /* ---- defined by libtidemark_nccl; weak in libtidemark, where absence means that nothing is counted ---- */
 
@@ -44,5 +45,12 @@ TIDE_NCCL_LINK enum tide_status tide_nccl_held_write(void *to, uint64_t bytes, u
                                                      size_t why_size);
 /* Hold what such a log holds. Errors: CORRUPT, NOMEM. */
 TIDE_NCCL_LINK enum tide_status tide_nccl_load(const void *log, size_t bytes, char *why, size_t why_size);
+
+/* The generation is over: every live communicator is dead, and aborted, as if it had failed. May be said again, for what was made
+ * meanwhile. */
+TIDE_NCCL_LINK void tide_nccl_over(void);
+/* The next begins in this process: no communicator of before counts, nothing is held, and who makes one is counted from 0, as in a
+ * process that was started for it. The program may still end those of before, until it makes others. */
+TIDE_NCCL_LINK void tide_nccl_leave(void);
 
 #endif

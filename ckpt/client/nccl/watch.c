@@ -23,6 +23,14 @@ bool in_job(void)
     return path != NULL && path[0] != '\0';
 }
 
+/* Dead from now on; a reference. The lock is held. */
+static struct comm *condemn(struct comm *comm, ncclResult_t error)
+{
+    atomic_store(&comm->error, (int)error);
+    atomic_fetch_add(&comm->refs, 1);
+    return comm;
+}
+
 /* The first that went wrong since the last look, dead by now; a reference. */
 static struct comm *find_wrong(void)
 {
@@ -32,14 +40,23 @@ static struct comm *find_wrong(void)
         ncclResult_t error = ncclSuccess;
         if (atomic_load(&comm->error) != ncclSuccess || real.CommGetAsyncError(comm->handle, &error) != ncclSuccess)
             continue;
-        if (error == ncclSuccess || error == ncclInProgress)
-            continue;
-        atomic_store(&comm->error, (int)error);
-        atomic_fetch_add(&comm->refs, 1);
-        wrong = comm;
+        if (error != ncclSuccess && error != ncclInProgress)
+            wrong = condemn(comm, error);
     }
     pthread_mutex_unlock(&comms.lock);
     return wrong;
+}
+
+/* The first that lives, and does no longer; a reference. */
+static struct comm *find_live(void)
+{
+    struct comm *live = NULL;
+    pthread_mutex_lock(&comms.lock);
+    for (struct comm *comm = comms.first; comm && live == NULL; comm = comm->next)
+        if (atomic_load(&comm->error) == ncclSuccess)
+            live = condemn(comm, ncclRemoteError);
+    pthread_mutex_unlock(&comms.lock);
+    return live;
 }
 
 /* NCCL frees it with the abort. Whoever has found it alive is given the time to come into NCCL, and out again; but not more,
@@ -79,20 +96,30 @@ static bool run_beside(void *(*run)(void *), void *context)
 
 /* Each by a thread of its own: NCCL frees device memory in an abort, for which CUDA waits for what runs on the device, and
  * that may be a kernel of another that is to be aborted. */
+static void abort_all(struct comm *(*find)(void))
+{
+    struct comm *comm;
+    while (atomic_load(&aborting) < ABORTS_MAX && (comm = find()) != NULL) {
+        atomic_fetch_add(&aborting, 1);
+        if (!run_beside(abort_one, comm))
+            abort_one(comm);
+    }
+}
+
 static void *watch(void *unused)
 {
     const struct timespec pause = {.tv_nsec = WATCH_MS * NS_PER_MS};
     (void)unused;
     for (;;) {
-        struct comm *wrong;
-        while (atomic_load(&aborting) < ABORTS_MAX && (wrong = find_wrong()) != NULL) {
-            atomic_fetch_add(&aborting, 1);
-            if (!run_beside(abort_one, wrong))
-                abort_one(wrong);
-        }
+        abort_all(find_wrong);
         nanosleep(&pause, NULL);
     }
     return NULL;
+}
+
+void tide_nccl_over(void)
+{
+    abort_all(find_live);
 }
 
 void watch_begin(void)
