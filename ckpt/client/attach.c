@@ -95,9 +95,26 @@ static enum tide_status open_page(struct tide *tide, struct err *err)
     int fd = open(path, O_RDWR | O_CLOEXEC);
     if (fd < 0)
         return err_errno(err, "cannot open control page %s", path);
-    enum tide_status status = map_page(fd, path, &tide->page, err);
+    struct control_page *page = NULL;
+    enum tide_status status = map_page(fd, path, &page, err);
     close(fd);
-    return status == TIDE_OK ? check_page(tide, tide->page, err) : status;
+    if (status == TIDE_OK)
+        status = check_page(tide, page, err);
+    if (status == TIDE_OK)
+        tide->page = page;
+    else if (page != NULL)
+        munmap(page, CONTROL_PAGE_BYTES);
+    return status;
+}
+
+enum tide_status attach_page(struct tide *tide, struct err *err)
+{
+    enum tide_status status = open_page(tide, err);
+    if (status != TIDE_OK)
+        return status;
+    atomic_store(&tide->page->cut_declared, (uint32_t)tide->options.cut);
+    atomic_store(&tide->page->pid, (int32_t)tide->pid);
+    return TIDE_OK;
 }
 
 /* ---- both ways to begin ---- */
@@ -112,11 +129,9 @@ enum tide_status attach(struct tide *tide, struct err *err)
     if (status == TIDE_OK)
         status = channel_ask(tide, &hello, 1u << LOCAL_WELCOME, deadline, &welcome, err);
     if (status == TIDE_OK)
-        status = open_page(tide, err);
+        status = attach_page(tide, err);
     if (status != TIDE_OK)
         return status;
-    atomic_store(&tide->page->cut_declared, (uint32_t)tide->options.cut);
-    atomic_store(&tide->page->pid, (int32_t)tide->pid);
     tide->in_job = 1;
     colour_attach(tide);
     comms_attach(tide);

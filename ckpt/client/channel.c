@@ -137,8 +137,8 @@ static enum tide_status refused(const struct local_message *answer, struct err *
     return err_set(err, status, "%s", answer->text[0] ? answer->text : tide_status_text(status));
 }
 
-static enum tide_status await_answer(struct tide *tide, uint64_t question, unsigned wanted, uint64_t deadline_ns,
-                                     struct local_message *ret_answer, struct err *err)
+enum tide_status channel_wait(struct tide *tide, uint64_t question, unsigned wanted, uint64_t deadline_ns,
+                              struct local_message *ret_answer, struct err *err)
 {
     struct local_message answer;
     for (;;) {
@@ -162,16 +162,10 @@ static enum tide_status await_answer(struct tide *tide, uint64_t question, unsig
     }
 }
 
-enum tide_status channel_wait(struct tide *tide, unsigned wanted, uint64_t deadline_ns, struct local_message *ret_answer,
-                              struct err *err)
-{
-    return await_answer(tide, 0, wanted, deadline_ns, ret_answer, err);
-}
-
 enum tide_status channel_ask(struct tide *tide, struct local_message *message, unsigned wanted, uint64_t deadline_ns,
                              struct local_message *ret_answer, struct err *err)
 {
     drain(tide->fd);
     enum tide_status status = channel_send(tide, message, deadline_ns, err);
-    return status == TIDE_OK ? await_answer(tide, message->question, wanted, deadline_ns, ret_answer, err) : status;
+    return status == TIDE_OK ? channel_wait(tide, message->question, wanted, deadline_ns, ret_answer, err) : status;
 }

@@ -98,6 +98,7 @@ struct tide {
     struct record record;
     struct tide_mpi_host host;
     int counted; /* libtidemark_nccl is there */
+    struct watcher *watcher; /* NULL: the program does not ask for a restart in its process */
     uint64_t questions; /* asked so far, of those that are numbered */
     char arena[TIDE_PATH_MAX + 1];
     char job_uid[TIDE_UID_CHARS + 1];
@@ -114,10 +115,10 @@ MUST_USE enum tide_status channel_send(struct tide *tide, struct local_message *
 void channel_tell(struct tide *tide, struct local_message *message);
 /* The same for what the page says as well. */
 void channel_nudge(struct tide *tide, enum local_type type);
-/* Wait for a message whose bit (1u << type) is in `wanted`. Errors: UNAVAILABLE, TIMEOUT, VERSION, and what a LOCAL_REFUSED
- * carries. */
-MUST_USE enum tide_status channel_wait(struct tide *tide, unsigned wanted, uint64_t deadline_ns, struct local_message *ret_answer,
-                                       struct err *err);
+/* Wait for a message that says the number of the question again, and whose bit (1u << type) is in `wanted`. Errors: UNAVAILABLE,
+ * TIMEOUT, VERSION, and what a LOCAL_REFUSED carries. */
+MUST_USE enum tide_status channel_wait(struct tide *tide, uint64_t question, unsigned wanted, uint64_t deadline_ns,
+                                       struct local_message *ret_answer, struct err *err);
 /* Ask, then wait for an answer that says the number of the question again. */
 MUST_USE enum tide_status channel_ask(struct tide *tide, struct local_message *message, unsigned wanted, uint64_t deadline_ns,
                                       struct local_message *ret_answer, struct err *err);
@@ -125,6 +126,8 @@ MUST_USE enum tide_status channel_ask(struct tide *tide, struct local_message *m
 /* ---- attach.c: the environment, the socket, the control page ---- */
 
 MUST_USE enum tide_status attach(struct tide *tide, struct err *err);
+/* The page of tide->generation, which this process belongs to from now on. Errors: UNAVAILABLE, VERSION, IO. */
+MUST_USE enum tide_status attach_page(struct tide *tide, struct err *err);
 MUST_USE enum tide_status attach_nowhere(struct tide *tide, struct err *err);
 
 /* ---- colour.c: libtidemark_mpi, where it is loaded ---- */
@@ -148,6 +151,9 @@ MUST_USE enum tide_status colour_load(struct tide *tide, uint64_t cut, const voi
 
 void comms_attach(struct tide *tide);
 void comms_detach(struct tide *tide);
+/* The generation is over: whoever waits for NCCL goes on; from any thread. And: nothing of it is left, as far as NCCL goes. */
+void comms_over(const struct tide *tide);
+void comms_leave(const struct tide *tide);
 /* May this rank record, as far as NCCL goes? Errors: those of tide_nccl_may_record. */
 MUST_USE enum tide_status comms_may_record(const struct tide *tide, struct err *err);
 /* NCCL's messages that are under way to this rank at a record: receive them, and hold them for the program. Errors: those of
@@ -257,6 +263,13 @@ void finish_end(struct tide *tide);
 void prefault_begin(struct tide *tide, uint64_t bytes);
 /* It stops, soon; what it has mapped becomes the handle's. Legal without a beginning. */
 void prefault_end(struct tide *tide);
+
+/* ---- restart.c: from one generation to the next in the same process ---- */
+
+/* The answer of a call once the generation is over. */
+enum tide_status restart_due(struct tide *tide);
+/* The thread that looks whether it is over is gone. Legal without one. */
+void restart_end(struct tide *tide);
 
 /* ---- regions.c ---- */
 

@@ -18,6 +18,8 @@
 #pragma weak tide_nccl_held_bytes
 #pragma weak tide_nccl_held_write
 #pragma weak tide_nccl_load
+#pragma weak tide_nccl_over
+#pragma weak tide_nccl_leave
 
 #define MARKS_MS 2000u /* for the bookmarks of all ranks, and then for messages: the rank stands still */
 #define ANSWER_MS 500u /* behind the deadline of a question, until its answer is here */
@@ -34,6 +36,18 @@ void comms_detach(struct tide *tide)
     if (tide->counted && getpid() == tide->pid)
         tide_nccl_detach();
     tide->counted = 0;
+}
+
+void comms_over(const struct tide *tide)
+{
+    if (tide->counted)
+        tide_nccl_over();
+}
+
+void comms_leave(const struct tide *tide)
+{
+    if (tide->counted)
+        tide_nccl_leave();
 }
 
 enum tide_status comms_may_record(const struct tide *tide, struct err *err)

@@ -354,7 +354,7 @@ static enum tide_status ask(struct tide *tide, uint32_t attempt, struct local_me
     enum tide_status status = channel_ask(tide, &message, wanted, clock_mono_ns() + silence_ns, ret_answer, &tide->err);
     /* The step bounds the whole of it; we only bound its silence. */
     while (status == TIDE_OK && ret_answer->type == LOCAL_RESTORE_WAIT)
-        status = channel_wait(tide, wanted, clock_mono_ns() + silence_ns, ret_answer, &tide->err);
+        status = channel_wait(tide, 0, wanted, clock_mono_ns() + silence_ns, ret_answer, &tide->err);
     return status;
 }
 

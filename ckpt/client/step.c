@@ -28,6 +28,8 @@ __attribute__((noinline)) static enum tide_status look(struct tide *tide, uint64
         return TIDE_OK;
     colour_poll(tide);
     uint64_t armed = atomic_load(&tide->page->armed_step);
+    if (armed == STEP_OVER)
+        return restart_due(tide);
     if (is_due(tide, step, armed))
         record_make(tide, step, armed);
     if (colour_wakes(tide))

@@ -101,6 +101,7 @@ void tide_finalize(struct tide *tide)
 {
     if (tide == NULL)
         return;
+    restart_end(tide);
     on_write_end(tide);
     finish_await(tide);
     record_never(tide);

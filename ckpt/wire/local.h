@@ -39,7 +39,8 @@
 #define STEP_TAKEN (UINT64_MAX - 1u) /* the rank is recording; the agent keeps its hands off */
 #define STEP_NEXT (UINT64_MAX - 2u)  /* armed for the next safe point, whatever its number (free mode). With an armed_epoch that
                                         the rank has reached: it looks at the page, and takes the order away */
-#define STEP_LIMIT STEP_NEXT         /* steps of a program are below it */
+#define STEP_OVER (UINT64_MAX - 3u)  /* the generation is over, and the rank goes over to the next: nothing is recorded any more */
+#define STEP_LIMIT STEP_OVER         /* steps of a program are below it */
 
 enum control_phase {
     CONTROL_EMPTY,     /* created; the rank has not called tide_init */
@@ -78,6 +79,10 @@ struct control_channel {
     uint64_t sent;
     uint64_t bytes[CONTROL_CHANNEL_LAST];
 };
+
+/* Of control_page.over; a futex. OVER: the step has ended the generation for this rank. UNHEEDED: the rank does not look any more. */
+#define CONTROL_OVER 1u
+#define CONTROL_OVER_UNHEEDED 2u
 
 /* The rank, as that member of that communicator. */
 struct control_member {
@@ -168,6 +173,11 @@ struct control_page {
 
     struct control_comm comms[CONTROL_COMMS_MAX]; /* R: of a record */
     struct control_marks marks;
+
+    /* Restart in the process (agent/step/README.md). */
+    uint32_t may_stay;           /* the step, when it creates the page: its ranks may go over to the next generation */
+    _Atomic uint32_t stays;      /* R: the program has asked for it */
+    _Atomic uint32_t over;       /* the step, R: CONTROL_OVER… */
 };
 _Static_assert(sizeof(struct control_page) <= CONTROL_PAGE_BYTES, "the control page has room");
 
@@ -200,7 +210,10 @@ enum local_type {
     LOCAL_SHARED,
     LOCAL_MARKS, /* rank -> step: at the record (cut, attempt) this rank has sent what the page says in marks.channels. slot 1: and it
                     waits, at most `bytes` ms, until all ranks have said so. Answer MARKED or REFUSED; slot 0: none */
-    LOCAL_MARKED /* what leads to the rank's marks.members is in the page, in marks.arriving */
+    LOCAL_MARKED, /* what leads to the rank's marks.members is in the page, in marks.arriving */
+    LOCAL_LEFT, /* rank -> step: nothing of this process acts for `generation` any more, or will: neither page nor slots are mapped.
+                   Answer NEXT, RESTORE_WAIT before it for as long as the next generation takes to begin, or REFUSED */
+    LOCAL_NEXT  /* the rank belongs to `generation` now, whose control page exists */
 };
 
 enum local_reserve_flag { LOCAL_RESERVE_AHEAD = 1 };
@@ -220,7 +233,7 @@ struct local_message {
     uint64_t cut;
     uint64_t step;
     uint64_t bytes;
-    uint64_t question; /* of SHARE_GIVE, SHARE_ASK and MARKS: its number, which the answer says again; else 0 */
+    uint64_t question; /* of SHARE_GIVE, SHARE_ASK, MARKS and LEFT: its number, which the answer says again; else 0 */
     char text[TIDE_TEXT_MAX + 1];
 };
 

@@ -28,6 +28,7 @@ extern "C" {
     X(41, TIMEOUT, "timeout", "a deadline passed; the outcome is unknown")                 \
     X(42, STALE, "stale", "from an older generation or incarnation; refused")              \
     X(43, CONFLICT, "conflict", "somebody else holds that name or changed it first")       \
+    X(44, RESTART, "restart", "this generation of the job is over; call tide_restart")     \
     X(60, CUT, "cut", "the consistent cut is not valid")                                   \
     X(61, NO_CHECKPOINT, "no_checkpoint", "there is nothing to restore")                   \
     X(62, MISMATCH, "mismatch", "registered regions do not match those of the checkpoint")

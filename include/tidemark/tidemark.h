@@ -164,7 +164,7 @@ TIDE_MUST_USE enum tide_status tide_restore(struct tide *tide, uint64_t *ret_ste
 /* The safe point: "my registered state is that after `step` steps". Steps must grow from call to call, and every rank of
  * the job counts them alike. Nothing armed: one exchange, one load, one branch. Armed for this step: copies the regions
  * into the arena and returns.
- * Errors: INVALID (step did not grow). */
+ * Errors: INVALID (step did not grow), RESTART (only where tide_set_restart has asked for it). */
 enum tide_status tide_step(struct tide *tide, uint64_t step);
 
 /* Have all ranks know what one of them does before anything else connects them: an ncclUniqueId, an address. For rank `from` it
@@ -173,6 +173,45 @@ enum tide_status tide_step(struct tide *tide, uint64_t step);
  * nothing is done. Errors: INVALID, EXISTS (given before, and something else), LIMIT (the ranks of this node have given
  * TIDE_SHARES_MAX names in this generation), MISMATCH (so many bytes were not given), TIMEOUT, UNAVAILABLE. */
 TIDE_MUST_USE enum tide_status tide_share(struct tide *tide, const char *name, uint32_t from, void *data, size_t bytes);
+
+/* ---- restart in the process. When a rank or a node of the job has failed, all other ranks are ended and started anew with it;
+ * unless the program asks for another way. Then this process, its rank number and its node unchanged, goes over to the next
+ * generation, and only what was lost is started anew:
+ *
+ *     tide_init(&t, NULL);
+ *     tide_set_restart(t, NULL, NULL);                     // UNSUPPORTED: the process is ended and started anew, as ever
+ *     register_regions(t);
+ * again:
+ *     tide_share(t, "all", 0, &id, sizeof id);             // of a new ncclUniqueId
+ *     ncclCommInitRank(&comm, ranks, id, rank);
+ *     if (tide_restore(t, &step) == TIDE_E_NO_CHECKPOINT)
+ *         step = from_the_beginning();                     // regions hold what they held: the program begins anew by itself
+ *     for (; step < steps;)
+ *         if (train_one_step() != ncclSuccess || tide_step(t, ++step) == TIDE_E_RESTART) {
+ *             ncclCommAbort(comm);
+ *             cudaStreamSynchronize(stream);               // what was in it has ended
+ *             if (tide_restart(t) != TIDE_OK)
+ *                 exit(1);                                 // then the job starts this rank anew, too
+ *             goto again;
+ *         }
+ *
+ * Every call on the handle but tide_restart says TIDE_E_RESTART, or what it always says, once the generation is over. A process
+ * that has not called tide_restart within a few seconds from then on is killed, and started anew. Its environment stays that of
+ * its first generation: MASTER_PORT and TORCHELASTIC_RESTART_COUNT are old. ---- */
+
+/* Ask for it; once, before the first tide_restart. `callback` may be NULL; it is called once for each generation that ends so, with
+ * `user`, by a thread of the library, deaf to signals, and gets the program's own threads out of what they wait for: ncclCommAbort,
+ * shutdown of a socket. Communicators that libtidemark_nccl knows have been aborted before. Outside a job nothing is done.
+ * Errors: UNSUPPORTED (MPI: libtidemark_mpi is loaded, or the launcher is PMIx; an older step process), EXISTS, NOMEM. */
+TIDE_MUST_USE enum tide_status tide_set_restart(struct tide *tide, void (*callback)(void *user), void *user);
+
+/* Leave the generation that is over and go over to the next: wait until this one is over, at most deadline_ms of tide_options, and
+ * until the next has begun. A program calls it when TIDE_E_RESTART was said, and when something between ranks has failed, by
+ * which it often learns of a peer's end first. By then it has ended what connects it to others, and nothing of its own is
+ * under way on its regions. On success it is as after tide_init and tide_register: tide_share, tide_restore and tide_step follow.
+ * Errors: STATE (not asked for, or not in a job), TIMEOUT (the generation is not over: what failed is the program's own),
+ * UNAVAILABLE and others; the process should exit then. */
+TIDE_MUST_USE enum tide_status tide_restart(struct tide *tide);
 
 /* ---- device regions. Each of these calls waits first for a checkpoint that is still on its way to the host, but
  * tide_before_update, which never waits. Outside a job they do nothing and succeed. ---- */

@@ -33,12 +33,14 @@ struct fake_step {
     _Atomic uint64_t ahead_bytes;
     _Atomic unsigned waits; /* times RESTORE_WAIT is said first, FAKE_WAIT_MS apart */
     /* What was seen. */
-    _Atomic unsigned seen[LOCAL_MARKED + 1];
+    _Atomic unsigned seen[LOCAL_NEXT + 1];
     struct local_message bad; /* the last RESTORE_BAD */
     struct local_message reserved; /* the last RESERVE */
     struct local_message marks;  /* the last MARKS … */
     struct control_channel arriving; /* … and what leads to the rank; comm 0: no answer but a refusal */
     struct local_message shared; /* the last SHARE_GIVE, which is what SHARE_ASK gets */
+    _Atomic uint64_t next_generation; /* what LEFT is answered; 0: it is refused */
+    _Atomic int mapped_at_left; /* files of the arena that this process had mapped then, but for the fake's own page */
     _Atomic int late_share; /* before it, an answer to the question before: 1: OK, 2: refused */
 };
 
@@ -123,6 +125,34 @@ static inline void fake_marks(struct fake_step *step, int fd, const struct local
     (void)!send(fd, &answer, sizeof answer, MSG_NOSIGNAL);
 }
 
+static inline int fake_mapped(const struct fake_step *step)
+{
+    char line[512];
+    int count = 0;
+    FILE *maps = fopen("/proc/self/maps", "r");
+    while (maps != NULL && fgets(line, sizeof line, maps) != NULL)
+        count += strstr(line, step->dir) != NULL;
+    if (maps != NULL)
+        fclose(maps);
+    return count - 1;
+}
+
+static inline void fake_left(struct fake_step *step, int fd, const struct local_message *m)
+{
+    struct local_message answer = {.magic = LOCAL_MAGIC, .type = LOCAL_RESTORE_WAIT, .question = m->question};
+    step->mapped_at_left = fake_mapped(step);
+    (void)!send(fd, &answer, sizeof answer, MSG_NOSIGNAL);
+    answer.type = step->next_generation != 0 ? LOCAL_NEXT : LOCAL_REFUSED;
+    answer.status = step->next_generation != 0 ? TIDE_OK : TIDE_E_STALE;
+    answer.generation = step->next_generation;
+    if (step->next_generation != 0) {
+        munmap(step->page, CONTROL_PAGE_BYTES);
+        step->page = fake_page(step->dir, 1, 2, step->next_generation);
+        step->page->may_stay = 1;
+    }
+    (void)!send(fd, &answer, sizeof answer, MSG_NOSIGNAL);
+}
+
 static inline void fake_answer(struct fake_step *step, int fd, const struct local_message *m)
 {
     switch (m->type) {
@@ -151,6 +181,9 @@ static inline void fake_answer(struct fake_step *step, int fd, const struct loca
             (void)!send(fd, &answer, sizeof answer, MSG_NOSIGNAL);
         }
         break;
+    case LOCAL_LEFT:
+        fake_left(step, fd, m);
+        break;
     case LOCAL_RESTORE_BAD:
         step->bad = *m;
         break;
@@ -176,7 +209,7 @@ static inline void fake_serve(struct fake_step *step, int fd)
         struct pollfd p[2] = {{.fd = fd, .events = POLLIN}, {.fd = step->stop[0], .events = POLLIN}};
         if (step->mood == FAKE_HANGS_UP || poll(p, 2, -1) < 0 || p[1].revents)
             return;
-        if (recv(fd, &m, sizeof m, 0) != (ssize_t)sizeof m || m.magic != LOCAL_MAGIC || m.type > LOCAL_MARKED)
+        if (recv(fd, &m, sizeof m, 0) != (ssize_t)sizeof m || m.magic != LOCAL_MAGIC || m.type > LOCAL_NEXT)
             return;
         if (m.type == LOCAL_RESERVE && m.flags & LOCAL_RESERVE_AHEAD) {
             fake_make_slots(step, &m);
