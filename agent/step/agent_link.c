@@ -136,6 +136,12 @@ static void take_line(struct step *step, const struct step_line *line)
     case STEP_END:
         step_end(step, line->grace_ms);
         break;
+    case STEP_LEAVE:
+        stay_leave(step, line->generation);
+        break;
+    case STEP_GO_OVER:
+        stay_go_over(step, line->generation);
+        break;
     case STEP_WIDEN:
         slots_widen(step);
         break;

@@ -91,10 +91,16 @@ static void op_answer(void *context, uint32_t number, enum tide_status status, c
         tell(rank, LOCAL_REFUSED, status, why);
 }
 
-void marks_start(struct step *step)
+void marks_renew(struct step *step)
 {
     struct bookmark_ops ops = {.context = step, .send = op_send, .answer = op_answer};
+    bookmarks_free(step->marks);
     step->marks = bookmarks_create(&step->spec, &ops);
+}
+
+void marks_start(struct step *step)
+{
+    marks_renew(step);
     uv_timer_init(&step->loop, &step->marks_timer);
     step->marks_timer.data = step;
 }

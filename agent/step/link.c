@@ -7,12 +7,13 @@
 
 static const char *const mesh_kind_names[] = {"fence", "fence_ack", "modex_ask", "modex_reply", "share_ask", "share_reply",
                                               "marks_ask", "marks", NULL};
-static const char *const line_kind_names[] = {"status", "nudge", "mesh", "answer", "end", "widen", NULL};
+static const char *const line_kind_names[] = {"status", "nudge", "mesh", "answer", "end", "leave", "go_over", "widen", NULL};
 
 static const struct codec_field spec_fields[] = {
     CODEC_FIELD(step_spec, job, CODEC_STRUCT, .of = &job_spec_codec, .required = true),
     CODEC_TEXT_OF(step_spec, uid, .required = true),
     CODEC_FIELD(step_spec, generation, CODEC_U64, .required = true),
+    CODEC_FIELD(step_spec, born, CODEC_U64),
     CODEC_NAME_OF(step_spec, node, .required = true),
     CODEC_TEXT_OF(step_spec, host),
     CODEC_TEXT_OF(step_spec, address),
@@ -44,6 +45,7 @@ static const struct codec_field status_fields[] = {
     CODEC_FIELD(step_status, generation, CODEC_U64),
     CODEC_FIELD(step_status, pid, CODEC_I32),
     CODEC_FIELD(step_status, started, CODEC_BOOL),
+    CODEC_FIELD(step_status, left, CODEC_BOOL),
     CODEC_FIELD(step_status, ended, CODEC_BOOL),
     CODEC_TEXT_OF(step_status, detail),
     CODEC_LIST_OF(step_status, ranks, rank_report_codec, TIDE_LOCAL_RANKS_MAX),
@@ -80,6 +82,7 @@ CODEC_DEFINE(step_answer_codec, step_answer, "restore answer", answer_fields);
 
 static const struct codec_field line_fields[] = {
     CODEC_ENUM_OF(step_line, kind, line_kind_names, .required = true),
+    CODEC_FIELD(step_line, generation, CODEC_U64),
     CODEC_FIELD(step_line, grace_ms, CODEC_U64),
     CODEC_FIELD(step_line, status, CODEC_STRUCT, .of = &step_status_codec),
     CODEC_FIELD(step_line, answer, CODEC_STRUCT, .of = &step_answer_codec),

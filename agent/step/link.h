@@ -9,8 +9,10 @@
 
 #define STEP_SPEC_FILE "step.json" /* in the step's directory, written by the agent before it starts the step */
 #define STEP_SOCKET_FILE "agent.sock" /* the step listens; the agent connects, again after a restart */
+#define STEP_NEXT_FILE "next.json" /* spec of the generation to go over to; the step makes it step.json when it does */
 #define STEP_RANK_SOCKET_FILE "rank.sock"
 #define STEP_STATUS_FILE "status.json" /* last status, replaced on every change: for an agent that comes after the step ended */
+#define STEP_LEAVE_MS 5000u /* a rank that has not left a generation that is over by then is killed, and started anew */
 #define STEP_LINE_MAX (1u << 20)
 /* In spec.logs: FILE is rank<R>.out or rank<R>.err, FILE.1 holds what came right before it (absent before the first
  * rotation), FILE.base the offset of the first byte of FILE.1 in decimal (absent: 0). While the files move FILE.base is
@@ -19,7 +21,7 @@
 #define STEP_LOG_FORMAT "%s/rank%u.%s"
 #define STEP_LOG_OLD_SUFFIX ".1"
 #define STEP_LOG_BASE_SUFFIX ".base"
-/* spec.cgroup, uid, generation: where the step puts its ranks. The step makes and removes it; when the step has died the
+/* spec.cgroup, uid, step_spec_born: where the step puts its ranks. The step makes and removes it; when the step has died the
  * agent kills and removes it by this name. It holds one group per rank (r<R>); the step itself stays outside. */
 #define STEP_CGROUP_FORMAT "%s/%s.g%llu"
 
@@ -28,6 +30,8 @@ struct step_spec {
     struct job_spec job;
     char uid[TIDE_UID_CHARS + 1];
     uint64_t generation;
+    uint64_t born; /* the first generation of this step and of its oldest ranks; 0: `generation`. It names directory, control group
+                      and the environment of those ranks, for as long as the step lives */
     char node[TIDE_NAME_MAX + 1];
     char host[ADDRESS_MAX + 1];
     char address[ADDRESS_MAX + 1];
@@ -45,6 +49,10 @@ struct step_spec {
     char cgroup[TIDE_PATH_MAX + 1];  /* parent cgroup v2 directory that the agent may write; empty: process groups only */
 };
 extern const struct codec step_spec_codec;
+static inline uint64_t step_spec_born(const struct step_spec *spec)
+{
+    return spec->born != 0 ? spec->born : spec->generation;
+}
 
 /* A rank waits for the answer to LOCAL_RESTORE_ASK. */
 struct step_ask {
@@ -62,6 +70,7 @@ struct step_status {
     uint64_t generation;
     int32_t pid;
     bool started;  /* every local rank was started, or has ended */
+    bool left;     /* told to leave the generation, it has: ranks that are still there act for no generation, and wait for the next */
     bool ended;    /* no process of this generation is left on this host; the step is about to exit */
     char detail[TIDE_TEXT_MAX + 1]; /* why it could not start */
     LIST_OF(struct rank_report) ranks;
@@ -99,6 +108,10 @@ enum step_line_kind {
     STEP_MESH,    /* both ways: `frame` */
     STEP_ANSWER,  /* agent -> step: `answer` */
     STEP_END,     /* agent -> step: SIGTERM, after grace_ms SIGKILL; 0: SIGKILL at once. Then the step exits */
+    STEP_LEAVE,   /* agent -> step: `generation` is over; if it is another by now, nothing comes of it. Ranks that asked for it
+                     leave it and stay, all others are killed. The status tells: `left`, or, where no rank is left to stay, `ended` */
+    STEP_GO_OVER, /* agent -> step, which has left: to `generation`, whose spec is in STEP_NEXT_FILE; ranks that are not there are
+                     started. The status tells: its generation */
     STEP_WIDEN,   /* agent -> step: a third slot for each rank that has two, as far as the arena has room. rank_report.slots tells */
     STEP_LINE_KINDS
 };
@@ -117,7 +130,7 @@ struct step_answer {
 
 struct step_line {
     unsigned kind; /* enum step_line_kind */
-    uint64_t grace_ms;
+    uint64_t generation, grace_ms;
     struct step_status status;
     struct step_answer answer;
     struct mesh_frame frame;

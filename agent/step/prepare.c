@@ -39,19 +39,53 @@ static enum tide_status check_spec(struct step_spec *spec, struct err *err)
     return TIDE_OK;
 }
 
-static enum tide_status read_spec(struct step *step, struct err *err)
+static enum tide_status read_spec(const char *path, struct step_spec *ret_spec, struct err *err)
 {
-    char path[TIDE_PATH_MAX + 32], *text = NULL;
+    char *text = NULL;
     size_t bytes = 0;
-    snprintf(path, sizeof path, "%s/" STEP_SPEC_FILE, step->dir);
     enum tide_status status = fsx_read(path, SPEC_BYTES_MAX, &text, &bytes, err);
     if (status != TIDE_OK)
         return status;
-    status = codec_parse(&step_spec_codec, text, bytes, CODEC_LENIENT, &step->spec, err);
+    status = codec_parse(&step_spec_codec, text, bytes, CODEC_LENIENT, ret_spec, err);
     mem_free(text);
-    if (status == TIDE_OK)
-        status = check_spec(&step->spec, err);
+    if (status == TIDE_OK && (status = check_spec(ret_spec, err)) != TIDE_OK)
+        codec_release(&step_spec_codec, ret_spec);
     return status == TIDE_OK ? status : err_wrap(err, "%s", path);
+}
+
+/* All that ranks which stay have in common with their next generation. */
+static enum tide_status check_next(const struct step_spec *was, const struct step_spec *next, struct err *err)
+{
+    if (strcmp(was->uid, next->uid) == 0 && next->generation > was->generation && next->node_rank == was->node_rank &&
+        next->peers.count == was->peers.count && next->job.nproc_per_node == was->job.nproc_per_node &&
+        next->job.launcher == LAUNCHER_NONE && step_spec_born(next) == step_spec_born(was) && strcmp(was->arena, next->arena) == 0)
+        return TIDE_OK;
+    return err_set(err, TIDE_E_INVALID, "generation %llu is none that the ranks of generation %llu could go over to",
+                   (unsigned long long)next->generation, (unsigned long long)was->generation);
+}
+
+enum tide_status prepare_next(struct step *step, uint64_t generation, struct err *err)
+{
+    char from[TIDE_PATH_MAX + 32], to[TIDE_PATH_MAX + 32];
+    struct step_spec next;
+    snprintf(from, sizeof from, "%s/" STEP_NEXT_FILE, step->dir);
+    snprintf(to, sizeof to, "%s/" STEP_SPEC_FILE, step->dir);
+    enum tide_status status = read_spec(from, &next, err);
+    if (status != TIDE_OK)
+        return status;
+    status = check_next(&step->spec, &next, err);
+    if (status == TIDE_OK && next.generation != generation)
+        status = err_set(err, TIDE_E_INVALID, "%s: it is of another generation than was ordered", from);
+    /* An agent that comes back finds the one or the other. */
+    if (status == TIDE_OK && rename(from, to) != 0)
+        status = err_errno(err, "cannot replace %s", to);
+    if (status != TIDE_OK) {
+        codec_release(&step_spec_codec, &next);
+        return status;
+    }
+    codec_release(&step_spec_codec, &step->spec);
+    step->spec = next;
+    return TIDE_OK;
 }
 
 enum tide_status prepare_spec(struct step *step, const char *dir, struct err *err)
@@ -67,7 +101,9 @@ enum tide_status prepare_spec(struct step *step, const char *dir, struct err *er
     /* Before libpmix's settings change it. */
     for (char **entry = environ; *entry != NULL; entry++)
         strlist_add(&step->inherited, *entry);
-    return read_spec(step, err);
+    char path[TIDE_PATH_MAX + 32];
+    snprintf(path, sizeof path, "%s/" STEP_SPEC_FILE, step->dir);
+    return read_spec(path, &step->spec, err);
 }
 
 /* ---- sockets ---- */
@@ -114,6 +150,7 @@ static enum tide_status write_page(const struct step *step, uint32_t number, str
     whole->page.generation = step->spec.generation;
     whole->page.rank = number;
     whole->page.world_size = (uint32_t)step->spec.peers.count * step->spec.job.nproc_per_node;
+    whole->page.may_stay = step->spec.job.launcher == LAUNCHER_NONE;
     atomic_init(&whole->page.armed_step, STEP_NONE);
     int fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     enum tide_status status = fd < 0 ? err_errno(err, "cannot create %s", temporary)
@@ -168,6 +205,7 @@ static enum tide_status open_logs(struct step *step, struct err *err)
         struct stream *stream = i % 2 == 0 ? &rank->out : &rank->err;
         char path[TIDE_PATH_MAX + 64];
         snprintf(path, sizeof path, STEP_LOG_FORMAT, step->spec.logs, rank->report.rank, stream->name);
+        output_close(&stream->file); /* of an older generation, where the rank stays */
         status = output_open(&stream->file, path, step->spec.log_bytes_max, err);
     }
     return status;
@@ -178,7 +216,7 @@ static void make_cgroups(struct step *step)
 {
     struct err err = {0};
     int n = snprintf(step->cgroup, sizeof step->cgroup, STEP_CGROUP_FORMAT, step->spec.cgroup, step->spec.uid,
-                     (unsigned long long)step->spec.generation);
+                     (unsigned long long)step_spec_born(&step->spec));
     enum tide_status status = TIDE_OK;
     if ((size_t)n >= sizeof step->cgroup)
         status = err_set(&err, TIDE_E_LIMIT, "%s: path too long", step->spec.cgroup);
@@ -200,11 +238,15 @@ static void make_cgroups(struct step *step)
         step->ranks[i].cgroup[0] = '\0';
 }
 
-enum tide_status prepare_host(struct step *step, struct err *err)
+enum tide_status prepare_generation(struct step *step, struct err *err)
 {
     enum tide_status status = make_arena(step, err);
-    if (status == TIDE_OK)
-        status = open_logs(step, err);
+    return status == TIDE_OK ? open_logs(step, err) : status;
+}
+
+enum tide_status prepare_host(struct step *step, struct err *err)
+{
+    enum tide_status status = prepare_generation(step, err);
     if (status == TIDE_OK && step->spec.cgroup[0] != '\0')
         make_cgroups(step);
     return status;

@@ -107,6 +107,14 @@ static void refuse(struct rank_link *link, enum tide_status status, const char *
     link_send(link, &message);
 }
 
+void rank_link_renew(struct rank *rank)
+{
+    rank->asking = false;
+    rank->ask = (struct step_ask){.bad_slot = -1};
+    share_forget(rank->step->share, rank->report.rank);
+    bookmarks_forget(rank->step->marks, rank->report.rank);
+}
+
 /* ---- hello ---- */
 
 static bool alive(const struct rank_link *link)
@@ -314,11 +322,13 @@ static void answer_rank(struct rank *rank, struct local_message *message)
     status_changed(rank->step);
 }
 
-/* A rank that does not read is told by what it has not read yet. */
-static void say_wait(struct rank_link *link)
+void rank_link_say_wait(struct rank *rank, uint32_t attempt, uint64_t question)
 {
-    struct local_message message = {.magic = LOCAL_MAGIC, .type = LOCAL_RESTORE_WAIT, .rank = link->rank->report.rank,
-                                    .generation = link->step->spec.generation, .attempt = link->rank->ask.attempt};
+    struct rank_link *link = rank->link;
+    if (link == NULL)
+        return;
+    struct local_message message = {.magic = LOCAL_MAGIC, .type = LOCAL_RESTORE_WAIT, .rank = rank->report.rank,
+                                    .generation = link->step->spec.generation, .attempt = attempt, .question = question};
     if (send(link->fd, &message, sizeof message, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 && errno != EAGAIN && errno != EINTR)
         link_close(link);
 }
@@ -338,8 +348,8 @@ static void on_restore_timer(uv_timer_t *timer)
                      "no answer within %u h: is tidemark-agent running on node %s, and its store reachable?",
                      STEP_RESTORE_MS / 3600000u, step->spec.node);
             answer_rank(rank, &message);
-        } else if (rank->link != NULL) {
-            say_wait(rank->link);
+        } else {
+            rank_link_say_wait(rank, rank->ask.attempt, 0);
         }
         asking = asking || rank->asking;
     }
@@ -376,6 +386,31 @@ void rank_link_answer(struct step *step, const struct step_answer *answer)
 
 /* ---- messages ---- */
 
+/* Of a rank whose generation is over: a question is not answered any more. False: it is none. */
+static bool take_late(struct rank_link *link, const struct local_message *message)
+{
+    struct local_message answer = {.type = LOCAL_REFUSED, .status = TIDE_E_RESTART, .question = message->question};
+    switch (message->type) {
+    case LOCAL_LEFT:
+        stay_take_left(link->rank, message);
+        return true;
+    case LOCAL_RECORDED:
+    case LOCAL_RESTORED:
+    case LOCAL_GOODBYE:
+    case LOCAL_RESTORE_BAD:
+        return false;
+    case LOCAL_MARKS:
+    case LOCAL_RESERVE:
+        if (message->type == LOCAL_MARKS ? message->slot == 0 : message->flags & LOCAL_RESERVE_AHEAD)
+            return true; /* nobody waits for an answer */
+        break;
+    default:
+        break;
+    }
+    link_send(link, &answer);
+    return true;
+}
+
 static void take_message(struct rank_link *link, const struct local_message *message)
 {
     if (message->type == LOCAL_HELLO) {
@@ -387,6 +422,12 @@ static void take_message(struct rank_link *link, const struct local_message *mes
         link_close(link);
         return;
     }
+    if (message->generation != link->step->spec.generation) {
+        refuse(link, TIDE_E_STALE, "the message is of another generation");
+        return;
+    }
+    if (stay_over(link->rank) && take_late(link, message))
+        return;
     switch (message->type) {
     case LOCAL_RESERVE:
         take_reserve_message(link, message);

@@ -45,6 +45,21 @@ void ranks_init(struct step *step)
     }
 }
 
+void ranks_renew(struct rank *rank)
+{
+    struct rank_report *report = &rank->report;
+    bool lives = rank->ended_ns == 0;
+    *report = (struct rank_report){.rank = report->rank,
+                                   .state = lives ? TIDE_RANK_RUNNING : TIDE_RANK_STARTING,
+                                   .pid = lives ? report->pid : 0,
+                                   .attached = lives};
+    rank->ended_ns = 0;
+    rank->stay = RANK_STAYS_NOT;
+    rank->reserved_bytes = 0;
+    rank->wide_refused = false;
+    rank_link_renew(rank);
+}
+
 struct rank *ranks_find(struct step *step, uint32_t number)
 {
     uint32_t first = step->spec.node_rank * step->rank_count;
@@ -183,7 +198,7 @@ void ranks_start(struct step *step)
     };
     struct err err = {0};
     for (uint32_t i = 0; i < step->rank_count; i++)
-        if (start_rank(&step->ranks[i], &facts, &err) != TIDE_OK) {
+        if (step->ranks[i].report.pid == 0 && start_rank(&step->ranks[i], &facts, &err) != TIDE_OK) {
             err_wrap(&err, "rank %u cannot be started", step->ranks[i].report.rank);
             step_cannot_start(step, err.text);
             return;
@@ -302,7 +317,7 @@ static pid_t parent_of(const char *pid)
 }
 
 /* Orphans come to us, their subreaper. Killing one brings its children with the next look. */
-static void kill_orphans(struct step *step)
+void ranks_kill_orphans(struct step *step)
 {
     DIR *proc = opendir("/proc");
     if (proc == NULL)
@@ -329,7 +344,7 @@ void ranks_kill_rest(struct step *step)
     if (step->cgroup[0] != '\0' && !cgroup_empty(step->cgroup))
         cgroup_kill(step->cgroup);
     if (has_children())
-        kill_orphans(step);
+        ranks_kill_orphans(step);
 }
 
 bool ranks_alone(struct step *step)
@@ -352,6 +367,15 @@ bool ranks_resolved(const struct step *step)
         if (step->ranks[i].failure_fd >= 0)
             return false;
     return true;
+}
+
+bool ranks_closed(struct rank *rank, uint64_t now_ns)
+{
+    if (now_ns - rank->ended_ns >= STEP_DRAIN_MS * NS_PER_MS) {
+        stream_close(&rank->out);
+        stream_close(&rank->err);
+    }
+    return !rank->out.open && !rank->err.open;
 }
 
 bool ranks_drained(struct step *step, bool force)

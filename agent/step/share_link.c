@@ -49,10 +49,16 @@ static void op_answer(void *context, uint32_t number, enum tide_status status, c
     tell(rank, &message);
 }
 
-void share_start(struct step *step)
+void share_renew(struct step *step)
 {
     struct share_ops ops = {.context = step, .send = op_send, .answer = op_answer};
+    share_free(step->share);
     step->share = share_create(&step->spec, &ops);
+}
+
+void share_start(struct step *step)
+{
+    share_renew(step);
     uv_timer_init(&step->loop, &step->share_timer);
     step->share_timer.data = step;
 }

@@ -12,7 +12,8 @@
 
 void status_fill(const struct step *step, struct step_status *ret_status)
 {
-    struct step_status status = {.generation = step->spec.generation, .pid = getpid(), .ended = step->ended};
+    struct step_status status = {.generation = step->spec.generation, .pid = getpid(), .ended = step->ended,
+                                 .left = step->left};
     uint64_t now = clock_mono_ns();
     text_copy(status.uid, sizeof status.uid, step->spec.uid);
     text_copy(status.detail, sizeof status.detail, step->detail);

@@ -119,6 +119,7 @@ void step_end(struct step *step, uint64_t grace_ms)
         return;
     log_info("told to end within %llu ms", (unsigned long long)grace_ms);
     bool first = !step->told_to_end;
+    step->left = step->leaving = false;
     step->told_to_end = true;
     step->kill_ns = kill_ns;
     if (!step->spawned)
@@ -154,6 +155,7 @@ static void init_loop(struct step *step)
     uv_timer_init(&step->loop, &step->tick_timer);
     uv_timer_init(&step->loop, &step->final_timer);
     step->tick_timer.data = step;
+    stay_init(step);
     watch_signal(step, &step->on_child, SIGCHLD);
     watch_signal(step, &step->on_term, SIGTERM);
     watch_signal(step, &step->on_int, SIGINT);

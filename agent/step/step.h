@@ -10,6 +10,7 @@
  *   step.c        from start to end: what follows what
  *   prepare.c     spec, directories, sockets' place, control pages
  *   ranks.c       start, standard output, reaping
+ *   stay.c        from one generation to the next, with the ranks that stay
  *   status.c      what the agent is told, and the file that outlives us
  *   agent_link.c  agent.sock
  *   rank_link.c   rank.sock
@@ -34,6 +35,7 @@
 #define STEP_RESTORE_SAY_MS 1000u  /* how often a rank is told that its question stands */
 #define STEP_RESTORE_MS (6u * 3600000u) /* the longest that one may stand: far above what the largest state takes */
 #define STEP_ABORT_MS 500u         /* a rank that called MPI_Abort and is not gone by then is killed */
+#define STEP_STAY_MS 600000u       /* how long ranks wait for the next generation where no agent ends that wait before */
 #define STEP_SOCKET_PATH_MAX 107u  /* sun_path */
 #define STEP_STATUS_BYTES_MAX STEP_LINE_MAX
 
@@ -74,7 +76,11 @@ struct rank {
     uint64_t widening_bytes; /* of a third one that is being made; 0: none is */
     bool wide_refused;       /* … for want of room; said once */
     int home;                /* memory node its slots should lie on (ckpt/stage/numa.h); NUMA_ANYWHERE: none */
+    unsigned stay;           /* enum rank_stay */
 };
+
+/* told: that its generation is over. left: it acts for none. */
+enum rank_stay { RANK_STAYS_NOT, RANK_TOLD, RANK_LEFT };
 
 struct agent_link {
     uv_pipe_t server;
@@ -105,6 +111,11 @@ struct step {
     bool ended;
     uint64_t kill_ns;    /* when told to end: SIGKILL from then on */
     uint64_t gone_ns;    /* when the last rank was seen to be gone; 0: not yet */
+    bool leaving;        /* the generation is over, and some ranks are to stay … */
+    bool left;           /* … and all of them have left it, all others are gone */
+    uint64_t go_over;    /* ordered to that generation, in the next turn of the loop; 0: to none */
+    uint64_t leave_ns, left_ns; /* since when */
+    uint64_t wait_ns;    /* when ranks that wait are told so again */
 
     struct agent_link agent;
     uv_poll_t rank_listener;
@@ -123,7 +134,7 @@ struct step {
     uv_timer_t pmix_late;
     uv_timer_t mesh_timer;
 
-    uv_timer_t status_timer, tick_timer, final_timer;
+    uv_timer_t status_timer, tick_timer, final_timer, stay_timer;
     uv_signal_t on_child, on_term, on_int;
     char read_buffer[1 << 16];
 };
@@ -144,11 +155,19 @@ void step_heard(struct step *step);
 MUST_USE enum tide_status prepare_spec(struct step *step, const char *dir, struct err *err);
 MUST_USE enum tide_status prepare_sockets(struct step *step, struct err *err); /* decides socket_dir */
 MUST_USE enum tide_status prepare_host(struct step *step, struct err *err);    /* arena, pages, logs, control groups */
+/* What is new with a generation: pages, logs. The spec is that of the next already. */
+MUST_USE enum tide_status prepare_generation(struct step *step, struct err *err);
+/* The spec in STEP_NEXT_FILE, of that generation, is the step's, here and in STEP_SPEC_FILE. Errors: IO, INVALID; nothing has
+ * changed then. */
+MUST_USE enum tide_status prepare_next(struct step *step, uint64_t generation, struct err *err);
 void prepare_undo(struct step *step);                                          /* all that must not outlive the ranks */
 
 /* ---- ranks.c ---- */
 void ranks_init(struct step *step);
-void ranks_start(struct step *step);
+void ranks_start(struct step *step); /* all that have no process */
+void ranks_renew(struct rank *rank); /* of the next generation; whoever lives stays */
+bool ranks_closed(struct rank *rank, uint64_t now_ns); /* of one that has ended: all it has printed is kept */
+void ranks_kill_orphans(struct step *step); /* what ranks that are gone have left behind */
 void ranks_reap(struct step *step);
 void ranks_signal(struct step *step, int number);
 void ranks_kill_rest(struct step *step);    /* everything that was ever below us */
@@ -157,6 +176,16 @@ bool ranks_gone(const struct step *step);   /* every rank has ended */
 bool ranks_drained(struct step *step, bool force); /* every pipe is closed; force: close them */
 bool ranks_alone(struct step *step);        /* no process is left below us */
 struct rank *ranks_find(struct step *step, uint32_t number); /* by global rank; NULL: not ours */
+
+/* ---- stay.c ---- */
+void stay_init(struct step *step);
+/* End that generation for ranks that can go over to the next, and end all others. */
+void stay_leave(struct step *step, uint64_t generation);
+void stay_go_over(struct step *step, uint64_t generation);
+/* The rank says that it has left. */
+void stay_take_left(struct rank *rank, const struct local_message *message);
+/* May a rank still ask for anything? */
+bool stay_over(const struct rank *rank);
 
 /* ---- status.c ---- */
 void status_init(struct step *step);
@@ -187,13 +216,18 @@ MUST_USE enum tide_status rank_link_listen(struct step *step, struct err *err);
 void rank_link_answer(struct step *step, const struct step_answer *answer);
 void rank_link_drop(struct rank *rank); /* the rank has ended */
 void rank_link_tell(struct rank *rank, struct local_message *message); /* no connection: nothing */
+void rank_link_renew(struct rank *rank); /* nothing that it asked for stands */
+/* Its question stands; to one that does not read nothing more is said than it has not read yet. */
+void rank_link_say_wait(struct rank *rank, uint32_t attempt, uint64_t question);
 
 /* ---- share_link.c ---- */
 void share_start(struct step *step);
+void share_renew(struct step *step); /* what was given is forgotten */
 void share_take(struct step *step, struct rank *rank, const struct local_message *message);
 
 /* ---- bookmark_link.c ---- */
 void marks_start(struct step *step);
+void marks_renew(struct step *step);
 void marks_take(struct step *step, struct rank *rank, const struct local_message *message);
 
 /* ---- mesh.c ---- */

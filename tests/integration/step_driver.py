@@ -205,6 +205,20 @@ class Step:
     def end(self, grace_ms=0):
         self.send({"kind": "end", "grace_ms": grace_ms})
 
+    def go_over(self, **more):
+        """To the next generation, as the agent has it."""
+        self.spec = self.spec | {"born": self.spec.get("born", self.spec["generation"]), "generation": self.spec["generation"] + 1,
+                                 "logs": f"{self.dir}/logs{self.spec['generation'] + 1}"} | more
+        with open(f"{self.dir}/next.json", "w", encoding="utf-8") as out:
+            json.dump(self.spec, out)
+        self.send({"kind": "go_over", "generation": self.spec["generation"]})
+
+    def leave(self, generation=None):
+        self.send({"kind": "leave", "generation": generation or self.spec["generation"]})
+
+    def pids(self):
+        return [rank.get("pid", 0) for rank in self.status.get("ranks", [])]
+
     def rank(self, local=0):
         ranks = self.status.get("ranks", [])
         return {"state": "unknown", "exit_code": 0, "signal": 0, "detail": "", "exec_failed": False} | (
@@ -218,7 +232,7 @@ class Step:
         return self.status.get("ended", False)
 
     def out(self, rank=0, stream="out"):
-        with open(f"{self.logs}/rank{rank}.{stream}", encoding="utf-8") as text:
+        with open(f"{self.spec['logs']}/rank{rank}.{stream}", encoding="utf-8") as text:
             return text.read()
 
     def gone(self):
@@ -321,6 +335,69 @@ def case_kill_rank():
     check(0.3 < time.monotonic() - begin < 0.4 + SOON_S, f"SIGTERM ignored, killed after {time.monotonic() - begin:.3f} s")
     check("its step was told to end" in step.rank(0)["detail"], step.rank(0))
     step.gone()
+    world.close()
+
+
+def by_rank(*words):
+    """Each local rank with words of its own."""
+    cases = " ".join(f"{i}) exec {RANK} {w};;" for i, w in enumerate(words))
+    return ["sh", "-c", f"case $LOCAL_RANK in {cases} esac"]
+
+
+def case_stay():
+    """Ranks that have asked go over to the next generation, one of them twice; what hangs is killed; all else is started anew."""
+    world = World()
+    step = Step(world, by_rank("hello stay left stay left hang", "hello stay left hang", "hang", "hello stay hang"), nproc=4).start()
+    world.wait("running", lambda: step.all_in("running") and all("stays" in step.out(r) for r in (0, 1, 3)))
+    first = step.pids()
+    begin = time.monotonic()
+    os.kill(first[2], signal.SIGKILL)
+    step.leave()
+    world.wait("left", lambda: step.status.get("left"))
+    check(4 < time.monotonic() - begin < 5 + 2 * SOON_S, f"left after {time.monotonic() - begin:.1f} s: rank 3 has its five")
+    check([step.rank(r)["state"] for r in range(4)] == ["running", "running", "exited", "exited"], step.status)
+    check(step.rank(3)["signal"] == 9, step.rank(3))
+    check("asked late: type 3 status 44" in step.out(0), step.out(0))
+    step.go_over()
+    world.wait("generation 2", lambda: step.status.get("generation") == 2 and step.all_in("running"))
+    check(json.load(open(f"{step.dir}/step.json", encoding="utf-8"))["generation"] == 2, "step.json is that of generation 2")
+    second = step.pids()
+    check(second[:2] == first[:2] and second[2] != first[2] and second[3] != first[3], f"{first} {second}")
+    world.wait("words", lambda: all("next: type 20 generation 2" in step.out(r) for r in (0, 1)) and "stays" in step.out(3))
+    check(not step.status.get("left") and not step.status.get("ended"), step.status)
+
+    step.leave(1)  # of which nothing comes: it is another by now
+    step.leave()  # rank 1 has not asked in this generation
+    world.wait("left again", lambda: step.status.get("left"))
+    step.go_over()
+    world.wait("generation 3", lambda: step.status.get("generation") == 3 and step.all_in("running"))
+    third = step.pids()
+    check(third[0] == first[0] and not set(third[1:]) & set(second[1:]), f"{second} {third}")
+    world.wait("words", lambda: "next: type 20 generation 3" in step.out(0))
+    step.end()
+    world.wait("the end", step.ended)
+    step.gone()
+    check(not marked(), f"processes are left: {marked()}")
+    world.close()
+
+
+def case_stay_nobody():
+    """Nobody has asked, or nobody can: then to leave is to end. And who waits is ended as anybody else."""
+    world = World()
+    step = Step(world, [RANK, "hello", "hang"], nproc=2).start()
+    world.wait("running", lambda: step.all_in("running"))
+    step.leave()
+    world.wait("the end", step.ended)
+    step.gone()
+    step = Step(world, [RANK, "hello", "stay", "left", "hang"], dir_name="waits").start()
+    world.wait("stays", lambda: step.all_in("running") and "stays" in step.out())
+    step.send({"kind": "go_over", "generation": 2})  # of which nothing comes: it has not left
+    step.leave()
+    world.wait("left", lambda: step.status.get("left"))
+    step.go_over(node_rank=1)  # it is none that could go over
+    world.wait("the end", step.ended)
+    step.gone()
+    check(not marked(), f"processes are left: {marked()}")
     world.close()
 
 

@@ -10,14 +10,18 @@
  *   hello           tide_init's hello; the reply's type is printed
  *   ahead BYTES     reserve, without a reply
  *   reserve BYTES   the reply's type and text   restore      ask, print what came; says "bad" once when told a slot of 1
+ *   stay            ask to go over to the next generation, wait until this one is over
+ *   left            say that it is left, wait for the next; its number is printed
  *   env             print the environment */
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -28,6 +32,7 @@
 extern char **environ;
 
 static int step_fd = -1;
+static uint64_t generation; /* 0: that of the environment */
 
 static long number(const char *text)
 {
@@ -59,7 +64,7 @@ static struct local_message talk(struct local_message message, bool want_reply)
     message.rank = (uint32_t)number(getenv("RANK"));
     message.pid = getpid();
     if (message.generation == 0)
-        message.generation = (uint64_t)number(getenv(ENV_GENERATION));
+        message.generation = generation != 0 ? generation : (uint64_t)number(getenv(ENV_GENERATION));
     struct local_message reply = {0};
     if (send(step_fd, &message, sizeof message, 0) < 0)
         printf("no send: %d\n", errno);
@@ -105,6 +110,37 @@ static void restore(void)
         text_copy(bad.text, sizeof bad.text, "chunk 7 is bad");
         talk(bad, false);
     }
+}
+
+static void stay(void)
+{
+    char path[TIDE_PATH_MAX];
+    snprintf(path, sizeof path, "%s/" CONTROL_FILE_FORMAT, getenv(ENV_ARENA), (unsigned)number(getenv("RANK")));
+    int fd = open(path, O_RDWR | O_CLOEXEC);
+    struct control_page *page = mmap(NULL, CONTROL_PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (fd < 0 || page == MAP_FAILED) {
+        printf("no page: %d\n", errno);
+        return;
+    }
+    atomic_store(&page->stays, page->may_stay);
+    puts("stays");
+    fflush(stdout);
+    while (atomic_load(&page->over) == 0)
+        usleep(1000);
+    munmap(page, CONTROL_PAGE_BYTES);
+    close(fd);
+}
+
+static void left(void)
+{
+    struct local_message late = talk((struct local_message){.type = LOCAL_RESTORE_ASK}, true), reply;
+    printf("asked late: type %u status %u\n", late.type, late.status);
+    fflush(stdout);
+    reply = talk((struct local_message){.type = LOCAL_LEFT, .question = 7}, true);
+    while (reply.type == LOCAL_RESTORE_WAIT || (reply.type == LOCAL_REFUSED && reply.question != 7))
+        reply = hear();
+    generation = reply.generation;
+    printf("next: type %u generation %llu\n", reply.type, (unsigned long long)reply.generation);
 }
 
 static void print_environ(void)
@@ -160,6 +196,10 @@ static int act_alone(const char *verb)
         hello();
     else if (strcmp(verb, "restore") == 0)
         restore();
+    else if (strcmp(verb, "stay") == 0)
+        stay();
+    else if (strcmp(verb, "left") == 0)
+        left();
     else if (strcmp(verb, "env") == 0)
         print_environ();
     else
