@@ -30,6 +30,8 @@
 #define AGENT_RETRY_MS_MIN 200u       /* after a failed action; doubles … */
 #define AGENT_RETRY_MS_MAX 5000u      /* … up to this */
 #define AGENT_KILL_AFTER_MS 1000u     /* a step told to end that is not gone by then (plus its grace) is killed */
+#define AGENT_LEAVE_MS (STEP_LEAVE_MS + 3000u) /* a step told to leave that neither has left nor is gone by then is killed */
+#define AGENT_STAY_MS 60000u          /* ranks that wait longer for the next generation are ended: their node may be needed */
 #define AGENT_FETCH_DEADLINE_MS 3600000u /* a restore that only fails (a store out of reach) is given up; that costs a restart */
 #define AGENT_SCRUB_FIRST_MS 600000u   /* a checkpoint that has been in the store for that long is worth a look; most are dropped before */
 #define AGENT_SCRUB_RETRY_MS 60000u    /* after a look at a checkpoint in the store that came to no end */
@@ -50,6 +52,7 @@ struct agent_page {
     uint64_t armed_step, armed_cut;
     uint32_t armed_attempt, armed_slot;
     uint64_t armed_epoch;
+    bool stays;                /* the rank has asked to go over to the next generation, should this one fail */
     struct epoch_order epochs; /* as written here last */
     bool coloured;
     uint32_t declared;         /* enum cut_mode */
@@ -79,7 +82,8 @@ enum agent_event_kind {
     EV_TICK,
     /* found by the shell when it started, before anything else */
     EV_ARENA_FOUND, /* uid, job, generation: newest told, as noted in the arena; held. May come before EV_STEP_FOUND */
-    EV_STEP_FOUND,  /* spec: of a step directory. Its process may be up or gone: EV_STEP_STATUS, EV_STEP_GONE follow */
+    EV_STEP_FOUND,  /* spec: of a step directory; stays: a rank of it has asked for that. Its process may be up or gone:
+                       EV_STEP_STATUS, EV_STEP_GONE follow */
     /* of a step; uid, generation */
     EV_STEP_STARTED, /* answers START_STEP */
     EV_STEP_FAILED,  /* answers START_STEP: status, text. Nothing of it is running */
@@ -120,6 +124,7 @@ struct agent_event {
     char digest[DIGEST_HEX_CHARS + 1];
     char key[TIDE_PATH_MAX + 1];
     uint64_t raw_bytes, stored_bytes;
+    bool stays;
     struct agent_page page;
     /* Borrowed for the length of the call. */
     const struct desired *desired;
@@ -135,7 +140,10 @@ enum agent_action_kind {
     ACT_HEARTBEAT,       /* something the leader waits for has changed: send agent_heartbeat() now */
     ACT_SAY,             /* level (enum log_level), text: a line for the log */
     /* uid, generation */
-    ACT_START_STEP,      /* order: make the arena, write step.json, start the step. Answer: EV_STEP_STARTED or _FAILED */
+    ACT_START_STEP,      /* order: make the arena, write step.json, start the step. from: not 0, the step of that generation, which has
+                            left it, goes over instead. Answer: EV_STEP_STARTED or _FAILED */
+    ACT_LEAVE_STEP,      /* its generation is over; ranks that asked for it leave it and stay. Its status tells: left;
+                            or EV_STEP_GONE comes */
     ACT_END_STEP,        /* grace_ms, over its socket; a step that cannot be reached is killed. EV_STEP_GONE comes some time */
     ACT_KILL_STEP,       /* by the kernel: its cgroup or all its processes, then the step */
     ACT_ANSWER,          /* answer: to a rank's restore question, over the step's socket */
@@ -169,6 +177,7 @@ struct agent_action {
     uint64_t cut, step, epoch;
     struct epoch_order epochs;
     uint64_t grace_ms;
+    uint64_t from; /* generation */
     struct step_answer answer;
     const struct assignment *order; /* borrowed until the next agent_step */
     const struct cut_order *stored; /* of `order`; borrowed as long */

@@ -1,13 +1,43 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "agent/core/internal.h"
 
-enum wish { WISH_KEEP, WISH_STOP, WISH_KILL };
+enum wish { WISH_KEEP, WISH_LEAVE, WISH_STOP, WISH_KILL }; /* ever harder */
+
+/* A rank of it that is there has asked to stay. */
+static bool asked(const struct step_part *step)
+{
+    for (size_t i = 0; i < step->rank_count && step->asked; i++)
+        if (!step->ranks[i].ended)
+            return true;
+    return false;
+}
+
+/* May ranks of that older generation go over to the newest? Whatever they were as they must be now: the same ranks, here. */
+static bool may_stay(const struct job_part *job, const struct step_part *step)
+{
+    const struct assignment *order = &job->order;
+    if (step->unfit || !job->assigned || !job->has_order || order->generation != job->generation || order->ended)
+        return false;
+    if (order->run == RUN_STOP || order->spec.launcher != LAUNCHER_NONE || order->spec.nproc_per_node != step->rank_count)
+        return false;
+    if (order->run == RUN_START && (order->started || order->node_rank * step->rank_count != step->ranks[0].rank ||
+                                    order->peers.count != step->nodes))
+        return false;
+    return asked(step);
+}
+
+/* To leave is as good as to be killed: an agent that was just started does not know yet that it has to be that. */
+static enum wish wish_of_older(const struct agent_core *core, const struct job_part *job, const struct step_part *step)
+{
+    bool stays = core->desired_seen ? may_stay(job, step) : asked(step);
+    return stays && !core->ending ? WISH_LEAVE : WISH_KILL;
+}
 
 /* Training is never ended because nobody says anything: only by an order, a newer generation, or not being listed. */
 static enum wish wish_of(const struct agent_core *core, const struct job_part *job, const struct step_part *step)
 {
     if (step->generation < job->generation)
-        return WISH_KILL;
+        return wish_of_older(core, job, step);
     if (core->ending)
         return WISH_STOP;
     if (!job->assigned)
@@ -49,13 +79,26 @@ static void end_step(struct agent_core *core, struct job_part *job, struct step_
     core->dirty = true;
 }
 
+static void leave_step(struct agent_core *core, struct job_part *job, struct step_part *step)
+{
+    step->state = STEP_PART_LEAVING;
+    step->kill_ns = core->now_ns + AGENT_LEAVE_MS * NS_PER_MS;
+    act(core, ACT_LEAVE_STEP, job)->generation = step->generation;
+    core->dirty = true;
+}
+
 static void drive_step(struct agent_core *core, struct job_part *job, struct step_part *step)
 {
     enum wish wish = wish_of(core, job, step);
-    if (step->state == STEP_PART_UP && wish != WISH_KEEP)
+    bool stays = step->state == STEP_PART_LEAVING || step->state == STEP_PART_LEFT;
+    if (step->state == STEP_PART_UP && wish == WISH_LEAVE)
+        leave_step(core, job, step);
+    else if (step->state == STEP_PART_UP && wish != WISH_KEEP)
         end_step(core, job, step, wish);
-    else if (step->state == STEP_PART_ENDING && wish == WISH_KILL && !step->killed)
-        end_step(core, job, step, wish);
+    else if (stays && (wish > WISH_LEAVE || core->now_ns >= step->kill_ns))
+        end_step(core, job, step, WISH_KILL);
+    else if (step->state == STEP_PART_ENDING && (wish == WISH_KILL || wish == WISH_LEAVE) && !step->killed)
+        end_step(core, job, step, WISH_KILL);
     if (step->state == STEP_PART_ENDING && core->now_ns >= step->kill_ns) {
         step->kill_ns = core->now_ns + AGENT_KILL_AFTER_MS * NS_PER_MS;
         act(core, ACT_KILL_STEP, job)->generation = step->generation;
@@ -68,17 +111,31 @@ static bool step_forgotten(const struct agent_core *core, const struct job_part 
     return step->state == STEP_PART_GONE && (step->generation < job->generation || (!job->assigned && core->desired_seen));
 }
 
-/* Fencing: at most once, and only when every older generation is gone from this node. */
+/* Fencing: at most once, and only when every older generation is gone from this node, or has been left by all that is. */
 static bool may_start(const struct agent_core *core, const struct job_part *job)
 {
-    if (core->ending || !order_runs(job) || job->started_generation >= job->generation || !retry_due(core, &job->start_retry))
+    if (core->ending || !order_runs(job) || !retry_due(core, &job->start_retry))
         return false;
     if (job->order.node_rank >= job->order.peers.count || job->order.started)
         return false;
-    for (size_t i = 0; i < job->steps.count; i++)
-        if (job->steps.items[i].state != STEP_PART_GONE || job->steps.items[i].generation >= job->generation)
+    size_t left = 0;
+    for (size_t i = 0; i < job->steps.count; i++) {
+        const struct step_part *step = &job->steps.items[i];
+        left += step->state == STEP_PART_LEFT;
+        if ((step->state != STEP_PART_GONE && step->state != STEP_PART_LEFT) || step->generation >= job->generation)
             return false;
-    return true;
+    }
+    /* Begun before, by an agent that is gone: where a step waits it is that one's to begin it, and it does so once. */
+    return left == 1 || (left == 0 && job->started_generation < job->generation);
+}
+
+/* The generation whose ranks go over to the new one; 0: none stay. */
+static uint64_t left_generation(const struct job_part *job)
+{
+    for (size_t i = 0; i < job->steps.count; i++)
+        if (job->steps.items[i].state == STEP_PART_LEFT)
+            return job->steps.items[i].generation;
+    return 0;
 }
 
 static void start(struct agent_core *core, struct job_part *job)
@@ -87,13 +144,14 @@ static void start(struct agent_core *core, struct job_part *job)
     if (step == NULL)
         return;
     step->state = STEP_PART_STARTING;
+    step->nodes = job->order.peers.count;
     job->started_generation = job->generation;
     /* State is looked for while the program is still starting. */
     for (size_t i = 0; i < step->rank_count && job->order.restore_cut != 0; i++) {
         step->ranks[i].restore.prefetch = true;
         restore_begin(&step->ranks[i].restore, job->order.restore_cut);
     }
-    act(core, ACT_START_STEP, job);
+    act(core, ACT_START_STEP, job)->from = left_generation(job);
     core->dirty = true;
 }
 

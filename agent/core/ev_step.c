@@ -5,21 +5,48 @@
 
 #define SIGNAL_KILL 9
 
+/* One that was found in an older generation, and has gone over since. */
+static void forget_born(struct job_part *job, const struct step_spec *spec)
+{
+    for (size_t i = 0; i < job->steps.count;) {
+        struct step_part *step = &job->steps.items[i];
+        if (spec->born != 0 && step->generation >= spec->born && step->generation < spec->generation)
+            step_drop(job, step);
+        else
+            i++;
+    }
+}
+
 void ev_step_found(struct agent_core *core, const struct agent_event *event)
 {
     const struct step_spec *spec = event->spec;
     struct job_part *job = job_make(core, spec->uid, spec->job.name);
     if (job == NULL || step_of(job, spec->generation) != NULL)
         return;
+    forget_born(job, spec);
     struct step_part *step = step_make(core, job, spec->generation, &spec->job, spec->node_rank);
     if (step == NULL)
         return;
     step->state = STEP_PART_UP;
+    step->asked = event->stays;
+    step->nodes = spec->peers.count;
     if (spec->generation > job->generation)
         job->generation = spec->generation;
     if (spec->generation > job->started_generation)
         job->started_generation = spec->generation;
     core->dirty = true;
+}
+
+/* It went over: what was left is that generation's step now, directory and all. */
+static void drop_left(struct job_part *job, uint64_t generation)
+{
+    for (size_t i = 0; i < job->steps.count;) {
+        struct step_part *step = &job->steps.items[i];
+        if (step->state == STEP_PART_LEFT && step->generation < generation)
+            step_drop(job, step);
+        else
+            i++;
+    }
 }
 
 static struct step_part *step_starting(struct agent_core *core, const struct agent_event *event, struct job_part **ret_job)
@@ -39,6 +66,7 @@ void ev_step_started(struct agent_core *core, const struct agent_event *event)
     step->state = STEP_PART_UP;
     job->start_detail[0] = '\0';
     job->start_retry = (struct retry){0};
+    drop_left(job, event->generation);
     core->dirty = true;
 }
 
@@ -50,6 +78,8 @@ void ev_step_failed(struct agent_core *core, const struct agent_event *event)
         return;
     /* Restore work of its ranks may be under way: its answers find no rank and only count down in_flight. */
     step_drop(job, step);
+    for (size_t i = 0; i < job->steps.count; i++)
+        job->steps.items[i].unfit = true;
     /* Nothing of it ran, so it may be tried again. */
     job->started_generation = event->generation - 1;
     text_copy(job->start_detail, sizeof job->start_detail, event->text);
@@ -123,6 +153,18 @@ static void take_asks(struct agent_core *core, struct job_part *job, struct step
     }
 }
 
+/* No rank of it writes any more. */
+static void step_left(struct agent_core *core, struct job_part *job, struct step_part *step)
+{
+    if (step->state != STEP_PART_UP && step->state != STEP_PART_LEAVING)
+        return;
+    step->state = STEP_PART_LEFT;
+    step->kill_ns = core->now_ns + AGENT_STAY_MS * NS_PER_MS;
+    for (size_t i = 0; i < step->rank_count; i++)
+        cut_step_gone(job, &step->ranks[i]);
+    core->dirty = true;
+}
+
 void ev_step_status(struct agent_core *core, const struct agent_event *event)
 {
     const struct step_status *status = event->step_status;
@@ -139,6 +181,8 @@ void ev_step_status(struct agent_core *core, const struct agent_event *event)
         if (part != NULL && take_rank(core, part, &status->ranks.items[i]))
             pace_moved(&job->pace, status->generation, core->now_ns); /* its first step is not late before it was started */
     }
+    if (status->left)
+        step_left(core, job, step);
     take_asks(core, job, step, status);
 }
 
@@ -183,6 +227,7 @@ void ev_page(struct agent_core *core, const struct agent_event *event)
     if (!part->page_seen || part->page.step != event->page.step)
         pace_take(&job->pace, event->generation, event->page.step, core->now_ns);
     part->page_seen = true;
+    step->asked = step->asked || event->page.stays;
     part->page = event->page;
     cut_notice_page(core, job, part);
 }

@@ -77,7 +77,8 @@ struct rank_part {
     struct restore_part restore;
 };
 
-enum step_part_state { STEP_PART_STARTING, STEP_PART_UP, STEP_PART_ENDING, STEP_PART_GONE };
+/* leaving: told to. left: its ranks act for no generation any more, and wait for the next. */
+enum step_part_state { STEP_PART_STARTING, STEP_PART_UP, STEP_PART_LEAVING, STEP_PART_LEFT, STEP_PART_ENDING, STEP_PART_GONE };
 
 /* One generation on this node. */
 struct step_part {
@@ -85,6 +86,9 @@ struct step_part {
     unsigned state;
     bool started;  /* every rank was */
     bool killed;   /* the grace is over */
+    size_t nodes;  /* of all its generation */
+    bool asked;    /* a rank of it has asked to stay, should it fail */
+    bool unfit;    /* its ranks could not go over: they do not stay */
     uint64_t kill_ns;
     char detail[TIDE_TEXT_MAX + 1];
     struct rank_part *ranks;

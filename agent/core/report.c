@@ -13,7 +13,7 @@ static unsigned progress_of(const struct agent_core *core, const struct job_part
         const struct step_part *step = &job->steps.items[i];
         if (step->generation == job->generation)
             newest = step;
-        else if (step->state != STEP_PART_GONE)
+        else if (step->state != STEP_PART_GONE && step->state != STEP_PART_LEFT)
             older = true;
     }
     bool runs = order_runs(job) && !core->ending;

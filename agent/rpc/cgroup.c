@@ -179,13 +179,25 @@ static void each_proc(const char *file, proc_fn visit, void *context)
 }
 
 struct kill_search {
-    char uid[64], generation[64], node[TIDE_NAME_MAX + 32];
+    char uid[64], node[TIDE_NAME_MAX + 32];
+    uint64_t first, last; /* generations */
     size_t count;
 };
 
+static bool has_generation(const char *data, size_t bytes, const struct kill_search *search)
+{
+    static const char name[] = ENV_GENERATION "=";
+    for (const char *at = data; at < data + bytes; at += strlen(at) + 1)
+        if (strncmp(at, name, sizeof name - 1) == 0) {
+            uint64_t generation = strtoull(at + sizeof name - 1, NULL, 10);
+            return generation >= search->first && generation <= search->last;
+        }
+    return false;
+}
+
 static bool is_sought(const struct kill_search *search, const char *data, size_t bytes)
 {
-    return has_word(data, bytes, search->uid) && has_word(data, bytes, search->generation) && has_word(data, bytes, search->node);
+    return has_word(data, bytes, search->uid) && has_generation(data, bytes, search) && has_word(data, bytes, search->node);
 }
 
 /* The number may have come to another process since it was looked at: the one that is held is looked at again. */
@@ -213,11 +225,10 @@ static bool kill_one(pid_t pid, const char *data, size_t bytes, void *context)
     return false;
 }
 
-size_t procs_kill(const char *job_uid, uint64_t generation, const char *node)
+size_t procs_kill(const char *job_uid, uint64_t first, uint64_t last, const char *node)
 {
-    struct kill_search search = {0};
+    struct kill_search search = {.first = first, .last = last};
     snprintf(search.uid, sizeof search.uid, ENV_JOB_UID "=%s", job_uid);
-    snprintf(search.generation, sizeof search.generation, ENV_GENERATION "=%llu", (unsigned long long)generation);
     snprintf(search.node, sizeof search.node, ENV_NODE "=%s", node);
     each_proc("environ", kill_one, &search);
     return search.count;

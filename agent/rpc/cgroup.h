@@ -20,9 +20,9 @@ void cgroup_kill(const char *path);
 bool cgroup_populated(const char *path); /* false too when there is no such group */
 void cgroup_remove(const char *path);
 
-/* Processes whose environment names this job, generation and node: what a dead step without a cgroup may have left. Each
- * is killed with SIGKILL; returns how many there were. */
-size_t procs_kill(const char *job_uid, uint64_t generation, const char *node);
+/* Processes whose environment names this job, this node and one of these generations: what a dead step without a cgroup may have
+ * left. Each is killed with SIGKILL; returns how many there were. */
+size_t procs_kill(const char *job_uid, uint64_t first, uint64_t last, const char *node);
 /* The process `tidemark-step <dir>`; 0: none. */
 pid_t procs_find_step(const char *dir);
 /* The same, killed with SIGKILL; false: there is none. */

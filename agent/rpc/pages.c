@@ -106,6 +106,7 @@ void page_snapshot(const struct control_page *page, struct agent_page *ret_page)
     to->armed_cut = atomic_load(&page->armed_cut);
     to->armed_attempt = atomic_load(&page->armed_attempt);
     to->armed_slot = atomic_load(&page->armed_slot);
+    to->stays = atomic_load(&page->stays) != 0;
     colours_snapshot(page, to);
     to->restored_cut = atomic_load(&page->restored_cut);
     to->restored_step = atomic_load(&page->restored_step);

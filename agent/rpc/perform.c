@@ -91,10 +91,11 @@ static void start_step(struct shell *shell, const struct agent_action *action)
     if (status == TIDE_OK)
         status = prepare_places(shell, order, &spec, &err);
     if (status == TIDE_OK)
-        status = steps_start(shell->steps, &spec, &err);
+        status = action->from != 0 ? steps_go_over(shell->steps, action->from, &spec, &err) : steps_start(shell->steps, &spec, &err);
     if (status == TIDE_OK) {
-        log_info("job %s: generation %llu starts here as node rank %u, %u ranks", order->spec.name,
-                 (unsigned long long)order->generation, order->node_rank, order->spec.nproc_per_node);
+        log_info("job %s: generation %llu starts here as node rank %u, %u ranks%s", order->spec.name,
+                 (unsigned long long)order->generation, order->node_rank, order->spec.nproc_per_node,
+                 action->from != 0 ? ", some of which stay" : "");
         logs_prune(shell->dirs.logs, order->spec.name, order->uid, is_running, shell);
     } else {
         event.kind = EV_STEP_FAILED;
@@ -235,6 +236,10 @@ void perform(struct shell *shell, const struct agent_action *action)
         break;
     case ACT_END_STEP:
         end_step(shell, action);
+        break;
+    case ACT_LEAVE_STEP:
+        log_info("job %s: generation %llu is over, and is to be left", action->job, (unsigned long long)action->generation);
+        steps_leave(shell->steps, action->uid, action->generation);
         break;
     case ACT_KILL_STEP:
         steps_kill(shell->steps, action->uid, action->generation);

@@ -111,7 +111,8 @@ static void say_last_status(struct step_process *process)
 
 static void cgroup_of(const struct step_process *process, char *to, size_t size)
 {
-    snprintf(to, size, STEP_CGROUP_FORMAT, process->spec.cgroup, process->spec.uid, (unsigned long long)process->spec.generation);
+    snprintf(to, size, STEP_CGROUP_FORMAT, process->spec.cgroup, process->spec.uid,
+             (unsigned long long)step_spec_born(&process->spec));
 }
 
 /* Kill what is there; true when nothing was. */
@@ -123,7 +124,7 @@ static bool sweep(const struct step_process *process)
     if (populated)
         cgroup_kill(group);
     /* A program may have left its group, and a step may have had none. */
-    size_t strays = procs_kill(process->spec.uid, process->spec.generation, process->spec.node);
+    size_t strays = procs_kill(process->spec.uid, step_spec_born(&process->spec), process->spec.generation, process->spec.node);
     if (populated || strays > 0)
         return false;
     if (process->spec.cgroup[0] != '\0')
@@ -210,14 +211,14 @@ void process_kill(struct step_process *process)
 
 /* ---- birth ---- */
 
-static enum tide_status write_spec(const struct step_process *process, struct err *err)
+static enum tide_status write_spec(const struct step_spec *spec, const char *name, struct err *err)
 {
     char path[TIDE_PATH_MAX + 32];
-    snprintf(path, sizeof path, "%s/" STEP_SPEC_FILE, process->spec.dir);
+    snprintf(path, sizeof path, "%s/%s", spec->dir, name);
     int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600); /* it holds the token */
     if (fd < 0)
         return err_errno(err, "cannot create %s", path);
-    char *text = codec_print(&step_spec_codec, &process->spec, 0);
+    char *text = codec_print(&step_spec_codec, spec, 0);
     /* Not synced: a machine that goes down takes the step along. */
     enum tide_status status = fsx_write_all(fd, text, strlen(text), path, err);
     mem_free(text);
@@ -274,7 +275,7 @@ static enum tide_status fork_step(struct step_process *process, struct err *err)
 
 enum tide_status process_spawn(struct step_process *process, struct err *err)
 {
-    enum tide_status status = write_spec(process, err);
+    enum tide_status status = write_spec(&process->spec, STEP_SPEC_FILE, err);
     if (status == TIDE_OK)
         status = fork_step(process, err);
     if (status != TIDE_OK)
@@ -288,6 +289,50 @@ enum tide_status process_spawn(struct step_process *process, struct err *err)
     if (process->watched)
         socket_connect(process);
     return TIDE_OK;
+}
+
+/* ---- another generation ---- */
+
+static void take_spec(struct step_process *process, struct step_spec *spec)
+{
+    codec_release(&step_spec_codec, &process->spec);
+    process->spec = *spec;
+    process->leave_due = false;
+    memset(spec, 0, sizeof *spec);
+    pages_release(&process->pages);
+    pages_init(&process->pages, process->spec.arena, process->spec.generation,
+               process->spec.node_rank * process->spec.job.nproc_per_node, process->spec.job.nproc_per_node);
+    kept_flush(process);
+}
+
+enum tide_status process_go_over(struct step_process *process, struct step_spec *spec, struct err *err)
+{
+    text_copy(spec->dir, sizeof spec->dir, process->spec.dir);
+    text_copy(spec->cgroup, sizeof spec->cgroup, process->spec.cgroup);
+    spec->born = step_spec_born(&process->spec);
+    enum tide_status status = write_spec(spec, STEP_NEXT_FILE, err);
+    if (status == TIDE_OK && !socket_send(process, &(struct step_line){.kind = STEP_GO_OVER, .generation = spec->generation}))
+        status = err_set(err, TIDE_E_UNAVAILABLE, "the step of generation %llu cannot be spoken to",
+                         (unsigned long long)process->spec.generation);
+    if (status == TIDE_OK)
+        take_spec(process, spec);
+    return status;
+}
+
+void process_reread(struct step_process *process)
+{
+    struct step_spec spec;
+    struct err err = {0};
+    uint64_t was = process->spec.generation;
+    if (spec_read(process->spec.dir, &spec, &err) != TIDE_OK || spec.generation <= was) {
+        log_error("job %s: its step speaks of another generation and is ignored", process->spec.job.name);
+        return;
+    }
+    log_info("job %s: its step went over from generation %llu to %llu meanwhile", process->spec.job.name, (unsigned long long)was,
+             (unsigned long long)spec.generation);
+    take_spec(process, &spec);
+    process_found(process);
+    process_look(process);
 }
 
 void process_adopt(struct step_process *process)

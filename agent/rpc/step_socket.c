@@ -122,6 +122,7 @@ static void on_connected(uv_connect_t *connect, int status)
     }
     process->connected = true;
     uv_read_start((uv_stream_t *)&socket->pipe, give_buffer, on_read);
+    leave_flush(process);
     kept_flush(process);
 }
 

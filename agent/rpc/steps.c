@@ -63,11 +63,23 @@ struct step_process *process_of(struct steps *steps, const char *uid, uint64_t g
 void process_say(struct step_process *process, const struct step_status *status)
 {
     struct agent_event event = {.kind = EV_STEP_STATUS, .step_status = status};
-    /* A status speaks for its own step, whatever it says about itself. */
-    if (status->generation != process->spec.generation || strcmp(status->uid, process->spec.uid) != 0) {
-        log_error("job %s: its step speaks of another generation and is ignored", process->spec.job.name);
+    if (strcmp(status->uid, process->spec.uid) != 0) {
+        log_error("job %s: its step speaks of another job and is ignored", process->spec.job.name);
         return;
     }
+    if (status->generation > process->spec.generation)
+        process_reread(process);
+    /* Said before it went over. */
+    if (status->generation != process->spec.generation)
+        return;
+    process->steps->hooks.event(process->steps->hooks.context, &event);
+}
+
+void process_found(struct step_process *process)
+{
+    struct agent_event event = {.kind = EV_STEP_FOUND, .spec = &process->spec};
+    for (uint32_t i = 0; i < process->pages.count && !event.stays; i++)
+        event.stays = pages_look(&process->pages, process->pages.first_rank + i, &event.page, &event.comms) && event.page.stays;
     process->steps->hooks.event(process->steps->hooks.context, &event);
 }
 
@@ -152,6 +164,31 @@ void steps_answer(struct steps *steps, const char *uid, uint64_t generation, con
     struct step_line line = {.kind = STEP_ANSWER, .answer = *answer};
     if (process != NULL && !socket_send(process, &line))
         log_debug("job %s: the answer to rank %u waits until its step asks again", process->spec.job.name, answer->rank);
+}
+
+void steps_leave(struct steps *steps, const char *uid, uint64_t generation)
+{
+    struct step_process *process = process_of(steps, uid, generation);
+    if (process == NULL || process->dead)
+        return;
+    process->leave_due = true;
+    leave_flush(process);
+}
+
+void leave_flush(struct step_process *process)
+{
+    struct step_line line = {.kind = STEP_LEAVE, .generation = process->spec.generation};
+    if (process->leave_due && socket_send(process, &line))
+        process->leave_due = false;
+}
+
+enum tide_status steps_go_over(struct steps *steps, uint64_t from, struct step_spec *spec, struct err *err)
+{
+    struct step_process *process = process_of(steps, spec->uid, from);
+    if (process == NULL || process->dead || process_of(steps, spec->uid, spec->generation) != NULL)
+        return err_set(err, TIDE_E_STATE, "no step of generation %llu of job %s is left here", (unsigned long long)from,
+                       spec->job.name);
+    return process_go_over(process, spec, err);
 }
 
 void steps_widen(struct steps *steps, const char *uid, uint64_t generation)
@@ -274,7 +311,7 @@ static void give_up_dir(struct steps *steps, const char *dir)
             cgroup_kill(group);
             alive = true;
         }
-        alive = (named && procs_kill(uid, generation, steps->node) > 0) || alive;
+        alive = (named && procs_kill(uid, generation, UINT64_MAX, steps->node) > 0) || alive;
         if (!alive || clock_mono_ns() >= until_ns)
             break;
         poll(NULL, 0, STEP_GONE_CHECK_MS);
@@ -286,26 +323,30 @@ static void give_up_dir(struct steps *steps, const char *dir)
     fsx_remove_tree(dir, NULL);
 }
 
-static void adopt_dir(struct steps *steps, const char *dir)
+enum tide_status spec_read(const char *dir, struct step_spec *ret_spec, struct err *err)
 {
     char path[TIDE_PATH_MAX + 64], *data = NULL;
     size_t bytes = 0;
+    snprintf(path, sizeof path, "%s/" STEP_SPEC_FILE, dir);
+    enum tide_status status = fsx_read(path, SPEC_BYTES_MAX, &data, &bytes, err);
+    if (status == TIDE_OK)
+        status = codec_parse(&step_spec_codec, data, bytes, CODEC_LENIENT, ret_spec, err);
+    mem_free(data);
+    return status;
+}
+
+static void adopt_dir(struct steps *steps, const char *dir)
+{
     struct step_spec spec;
     struct err err = {0};
-    snprintf(path, sizeof path, "%s/" STEP_SPEC_FILE, dir);
-    enum tide_status status = fsx_read(path, SPEC_BYTES_MAX, &data, &bytes, &err);
-    if (status == TIDE_OK)
-        status = codec_parse(&step_spec_codec, data, bytes, CODEC_LENIENT, &spec, &err);
-    mem_free(data);
-    if (status != TIDE_OK) {
+    if (spec_read(dir, &spec, &err) != TIDE_OK) {
         log_warn("%s is no step's directory and is removed: %.300s", dir, err.text);
         give_up_dir(steps, dir);
         return;
     }
     struct step_process *process = process_make(steps, &spec);
-    struct agent_event event = {.kind = EV_STEP_FOUND, .spec = &process->spec};
     log_info("job %s, generation %llu: step found again", process->spec.job.name, (unsigned long long)process->spec.generation);
-    steps->hooks.event(steps->hooks.context, &event);
+    process_found(process);
     process_adopt(process);
     if (!process->dead)
         process_look(process);

@@ -39,6 +39,11 @@ void steps_adopt(struct steps *steps);
  * Errors: EXEC, EXISTS, IO, NOSPACE; nothing of it is left then. */
 MUST_USE enum tide_status steps_start(struct steps *steps, struct step_spec *spec, struct err *err);
 void steps_end(struct steps *steps, const char *uid, uint64_t generation, uint64_t grace_ms);
+/* STEP_LEAVE, as soon as it can be spoken to. */
+void steps_leave(struct steps *steps, const char *uid, uint64_t generation);
+/* Have the step of generation `from`, which has left it, go over to that of the spec, which moves into `steps` on success; its
+ * directory and control group stay those of the step. Errors: STATE (there is no such step), UNAVAILABLE, IO, NOSPACE. */
+MUST_USE enum tide_status steps_go_over(struct steps *steps, uint64_t from, struct step_spec *spec, struct err *err);
 void steps_kill(struct steps *steps, const char *uid, uint64_t generation);
 void steps_answer(struct steps *steps, const char *uid, uint64_t generation, const struct step_answer *answer);
 void steps_widen(struct steps *steps, const char *uid, uint64_t generation);

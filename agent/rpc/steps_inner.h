@@ -25,6 +25,7 @@ struct step_process {
     bool watched;     /* `death` is open */
     bool dead, gone, dropped;
     bool connected;
+    bool leave_due;
     struct step_socket *socket; /* NULL: none */
 };
 
@@ -49,12 +50,20 @@ struct steps {
 /* steps.c */
 struct step_process *process_of(struct steps *steps, const char *uid, uint64_t generation);
 void process_say(struct step_process *process, const struct step_status *status); /* EV_STEP_STATUS */
+void process_found(struct step_process *process); /* EV_STEP_FOUND */
 void process_look(struct step_process *process);
+/* Of a step's directory. Errors: IO, NOT_FOUND, INVALID. */
+MUST_USE enum tide_status spec_read(const char *dir, struct step_spec *ret_spec, struct err *err);
 void kept_flush(struct step_process *process);
+void leave_flush(struct step_process *process); /* STEP_LEAVE that could not be said before */
 
 /* step_process.c */
 struct step_process *process_make(struct steps *steps, struct step_spec *spec); /* the spec moves */
 MUST_USE enum tide_status process_spawn(struct step_process *process, struct err *err);
+/* Have a step that has left its generation go over to that of the spec, which moves on success. Errors: IO, NOSPACE, UNAVAILABLE. */
+MUST_USE enum tide_status process_go_over(struct step_process *process, struct step_spec *spec, struct err *err);
+/* It speaks of a newer generation than its directory did when it was found: an agent that is gone had it go over. */
+void process_reread(struct step_process *process);
 void process_adopt(struct step_process *process);
 void process_kill(struct step_process *process);
 void process_drop(struct step_process *process); /* close handles, free when they are closed */

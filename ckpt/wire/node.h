@@ -173,7 +173,7 @@ struct scrub_report {
 enum gen_progress { GEN_STARTING, GEN_RUNNING, GEN_STOPPING, GEN_GONE, GEN_PROGRESS };
 
 /* A job on this node. `generation` is the newest the node has been told of; gone: no process of it or of any older one
- * is left on this node, and none will be started. */
+ * is left on this node that could act for it, and none will be started. */
 struct gen_report {
     char job[TIDE_NAME_MAX + 1];
     char uid[TIDE_UID_CHARS + 1];
