@@ -89,6 +89,29 @@ static void start_process(struct world *w, struct args *args)
     step_status(w, h, step);
 }
 
+/* The step is told, and says itself what has become of it. */
+static void go_over(struct world *w, struct args *args)
+{
+    struct host *h = &w->hosts[args->host];
+    struct step_model *step = step_find(h, args->event->uid, args->number);
+    struct step_spec spec;
+    struct err err = {0};
+    if (!agent_is(w, args))
+        return; /* killed between the note and the word to the step */
+    if (codec_parse(&step_spec_codec, args->text, strlen(args->text), CODEC_STRICT, &spec, &err) != TIDE_OK) {
+        violation(w, "a step's spec cannot be read back: %s", err.text);
+        return;
+    }
+    bool over = step != NULL && stay_go_over(w, h, step, &spec, args->cut);
+    if (!over)
+        args->event->kind = EV_STEP_FAILED;
+    if (step == NULL)
+        codec_release(&step_spec_codec, &spec);
+    agent_feed_later(w, h, 0, args->event);
+    if (over)
+        step_status(w, h, step);
+}
+
 static void write_step_dir(struct world *w, struct args *args)
 {
     struct host *h = &w->hosts[args->host];
@@ -136,12 +159,15 @@ static void act_start(struct world *w, struct host *h, const struct agent_action
     text_copy(spec.uid, sizeof spec.uid, action->uid);
     text_copy(spec.node, sizeof spec.node, h->name);
     text_copy(spec.token, sizeof spec.token, order->token);
+    for (size_t i = 0; i < order->peers.count; i++)
+        *(struct peer *)codec_list_add(&peer_codec, &spec.peers) = order->peers.items[i];
     struct args args = {.host = host_index(w, h), .epoch = h->agent_epoch, .cut = order->restore_cut};
     args.text = codec_print(&step_spec_codec, &spec, CODEC_COMPACT);
-    codec_release(&job_spec_codec, &spec.job);
+    codec_release(&step_spec_codec, &spec);
     args.event = mem_alloc(sizeof event);
     *args.event = event;
-    later(w, between(w, MS(1), MS(5)), write_step_dir, args);
+    args.number = action->from;
+    later(w, between(w, MS(1), MS(5)), action->from != 0 ? go_over : write_step_dir, args);
 }
 
 /* Room is found sooner or later; and a file that was there is there for the next generation, whose step says so from the first. */
@@ -475,6 +501,12 @@ static void remove_arena(struct world *w, struct host *h, const struct agent_act
         memset(arena, 0, sizeof *arena);
 }
 
+static void leave_by_agent(struct world *w, struct host *h, struct step_model *step)
+{
+    check_ending(w, h, step);
+    stay_leave(w, h, step);
+}
+
 static void end_by_agent(struct world *w, struct host *h, struct step_model *step, const struct agent_action *action)
 {
     check_ending(w, h, step);
@@ -494,6 +526,10 @@ void agent_act(struct world *w, struct host *h, const struct agent_action *actio
     case ACT_HEARTBEAT: agent_send_heartbeat(w, h); break;
     case ACT_SAY: trace(w, "%s says: %.300s", h->name, action->text); break;
     case ACT_START_STEP: act_start(w, h, action); break;
+    case ACT_LEAVE_STEP:
+        if (step != NULL)
+            leave_by_agent(w, h, step);
+        break;
     case ACT_END_STEP:
     case ACT_KILL_STEP:
         if (step != NULL)

@@ -44,6 +44,7 @@ static void submitted(struct world *w, const struct command *command)
         truth->step_ns = plan->step_ns;
         truth->paint = plan->paint;
         truth->declared = plan->declared;
+        truth->stays = plan->stays;
         truth->max_restarts = plan->spec.max_restarts;
         model_fill(truth);
         w->truths[w->truth_count++] = truth;
@@ -340,13 +341,21 @@ void check_summed(struct world *w, const char *uid, uint32_t rank, const struct 
         truth->cuts[slot->cut].records[rank].logged = slot->logged;
 }
 
-/* Two generations may run at a time only where one of the hosts was given up for lost. */
+static bool acts(const struct step_model *step)
+{
+    for (uint32_t r = 0; r < step->rank_count; r++)
+        if (step->ranks[r].alive && !step->ranks[r].out)
+            return true;
+    return false;
+}
+
+/* Two generations may run at a time only where one of the hosts was given up for lost. A rank that has left does not. */
 static void check_alone(struct world *w, const struct job_truth *truth, const struct host *h, const struct step_model *step)
 {
     for (uint32_t i = 0; i < w->host_count; i++)
         for (size_t s = 0; s < STEPS_MAX; s++) {
             const struct step_model *other = &w->hosts[i].steps[s];
-            if (!other->there || !other->alive || other == step || strcmp(other->uid, step->uid) != 0 ||
+            if (!other->there || !other->alive || !acts(other) || other == step || strcmp(other->uid, step->uid) != 0 ||
                 other->generation == step->generation)
                 continue;
             const struct step_model *older = other->generation < step->generation ? other : step;

@@ -195,7 +195,7 @@ static struct rank_model *next_rank(struct world *w, const struct args *args, st
     for (uint32_t i = 0; i < w->host_count; i++) {
         struct step_model *step = step_find(&w->hosts[i], args->uid, args->generation);
         struct rank_model *rank = step != NULL && step->alive ? step_rank(step, args->rank) : NULL;
-        if (rank == NULL || !rank->alive)
+        if (rank == NULL || !rank->alive || rank->out)
             continue;
         *ret_host = &w->hosts[i];
         *ret_step = step;
@@ -296,7 +296,7 @@ static void poll_again(struct world *w, struct args *args)
     struct host *h = &w->hosts[args->host];
     struct step_model *step = step_find(h, args->uid, args->generation);
     struct rank_model *rank = step != NULL && step->epoch == args->epoch && step->alive ? step_rank(step, args->rank) : NULL;
-    if (rank == NULL || !rank->alive)
+    if (rank == NULL || !rank->alive || rank->out)
         return;
     rank->letters.polling = false;
     bool polls =
@@ -307,7 +307,7 @@ static void poll_again(struct world *w, struct args *args)
         if (rank->letters.waits && (polls || cut_rank_polls(&rank->letters.cut)))
             rank_reads(w, h, step, rank);
     }
-    if (rank->alive)
+    if (rank->alive && !rank->out)
         colour_poll(w, h, step, rank);
 }
 

@@ -342,7 +342,10 @@ static void find_steps(struct world *w, struct host *h)
         struct step_model *step = &h->steps[s];
         if (!step->there)
             continue;
-        agent_feed(w, h, &(struct agent_event){.kind = EV_STEP_FOUND, .spec = &step->spec});
+        struct agent_event found = {.kind = EV_STEP_FOUND, .spec = &step->spec};
+        for (uint32_t r = 0; r < step->rank_count; r++)
+            found.stays = found.stays || step->ranks[r].page.stays;
+        agent_feed(w, h, &found);
         /* Connect, or read the status it left behind. */
         step_status(w, h, step);
         if (step->alive)

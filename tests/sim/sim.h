@@ -12,6 +12,7 @@
  *   leader.c   what the member that leads does: judge, requests of agents and people
  *   host.c     a machine with its agent's shell around the real agent core; agent_act.c does what the core asks for
  *   step.c     step processes and ranks running a model program whose state is a function of (job, rank, step)
+ *   stay.c     ranks that go over from one generation to the next
  *   colour.c   their messages, coloured by the real ckpt/cut
  *   depot.c    the object store
  *   user.c     people, who ask again under the same request id until they have an answer
@@ -108,6 +109,7 @@ struct rank_model {
     uint32_t rank;
     unsigned state; /* enum tide_rank_state */
     bool alive, attached;
+    bool told, out;      /* that its generation is over; it has left it, and does nothing */
     uint64_t hung_until;
     int32_t exit_code, signal;
     uint64_t content;
@@ -126,6 +128,7 @@ struct rank_model {
 /* A step directory with, while `alive`, the process. */
 struct step_model {
     bool there, alive, started, ended;
+    bool leaving, left;
     uint64_t epoch;      /* of this very directory: things to come for an earlier one are void */
     char uid[TIDE_UID_CHARS + 1];
     char token[TIDE_TOKEN_CHARS + 1];
@@ -191,6 +194,7 @@ struct job_truth {
     char name[TIDE_NAME_MAX + 1];
     uint32_t world, nproc;
     unsigned paint, declared; /* enum paint, enum cut_mode */
+    bool stays;               /* its ranks ask to go over to the next generation */
     uint64_t transition_ns;   /* ranks' colours differ since; 0: they do not */
     uint64_t total, step_ns;
     uint32_t max_restarts;
@@ -329,6 +333,7 @@ struct plan { /* a job a person means to submit */
     struct job_spec spec;
     uint64_t total, step_ns;
     unsigned paint, declared;
+    bool stays;
 };
 
 /* What may go wrong in this run; all zero: nothing does. Chances per second of the whole cluster, in millionths. */
@@ -460,6 +465,12 @@ void host_on_desired(struct world *w, struct args *args);
 /* ---- step.c ---- */
 struct step_model *step_find(struct host *h, const char *uid, uint64_t generation);
 void step_begin(struct world *w, struct host *h, struct step_model *step);
+/* A rank of a new generation: as it is before anything has happened. */
+void rank_begin(struct world *w, struct host *h, struct step_model *step, uint32_t index);
+void rank_attach(struct world *w, struct args *args);
+void step_all_started(struct world *w, struct args *args);
+struct args step_args(const struct world *w, const struct host *h, const struct step_model *step, uint32_t rank);
+struct step_model *step_still(struct world *w, const struct args *args); /* NULL: it is another by now, or gone */
 void step_end(struct world *w, struct host *h, struct step_model *step, uint64_t grace_ms);
 void step_kill(struct world *w, struct host *h, struct step_model *step);
 void step_status(struct world *w, struct host *h, const struct step_model *step);
@@ -470,6 +481,12 @@ struct rank_model *step_rank(struct step_model *step, uint32_t rank);
 
 /* A rank that waits for a letter looks whether it is there, and goes on. */
 void rank_reads(struct world *w, struct host *h, struct step_model *step, struct rank_model *rank);
+
+/* ---- stay.c ---- */
+void stay_leave(struct world *w, struct host *h, struct step_model *step);
+/* False: it cannot. The spec is released or moves. */
+bool stay_go_over(struct world *w, struct host *h, struct step_model *step, struct step_spec *spec, uint64_t restore_cut);
+void stay_look(struct world *w, struct host *h, struct step_model *step); /* a rank of it has left, or is gone */
 
 /* ---- colour.c ---- */
 void colour_begin(struct rank_model *rank, const struct job_truth *truth);

@@ -23,7 +23,7 @@ struct rank_model *step_rank(struct step_model *step, uint32_t rank)
     return NULL;
 }
 
-static struct args about(const struct world *w, const struct host *h, const struct step_model *step, uint32_t rank)
+struct args step_args(const struct world *w, const struct host *h, const struct step_model *step, uint32_t rank)
 {
     struct args args = {.host = host_index(w, h), .epoch = step->epoch, .generation = step->generation, .rank = rank};
     text_copy(args.uid, sizeof args.uid, step->uid);
@@ -31,7 +31,7 @@ static struct args about(const struct world *w, const struct host *h, const stru
 }
 
 /* The step something was planned for, if it is still that one and its process lives. */
-static struct step_model *still(struct world *w, const struct args *args)
+struct step_model *step_still(struct world *w, const struct args *args)
 {
     struct step_model *step = step_find(&w->hosts[args->host], args->uid, args->generation);
     return step != NULL && step->epoch == args->epoch && step->alive ? step : NULL;
@@ -62,7 +62,8 @@ void step_status(struct world *w, struct host *h, const struct step_model *step)
 {
     if (!h->agent_up)
         return;
-    struct step_status status = {.generation = step->generation, .pid = 100, .started = step->started, .ended = step->ended};
+    struct step_status status = {.generation = step->generation, .pid = 100, .started = step->started, .ended = step->ended,
+                                 .left = step->left};
     text_copy(status.uid, sizeof status.uid, step->uid);
     for (uint32_t i = 0; i < step->rank_count; i++) {
         const struct rank_model *rank = &step->ranks[i];
@@ -102,7 +103,7 @@ static void nudge(struct world *w, struct host *h, const struct step_model *step
 static void step_over(struct world *w, struct args *args)
 {
     struct host *h = &w->hosts[args->host];
-    struct step_model *step = still(w, args);
+    struct step_model *step = step_still(w, args);
     if (step == NULL)
         return;
     for (uint32_t i = 0; i < step->rank_count; i++)
@@ -129,15 +130,16 @@ void rank_end(struct world *w, struct host *h, struct step_model *step, struct r
     trace(w, "%s rank %u of gen %" PRIu64 " ended at step %" PRIu64 ": code %d signal %d", h->name, rank->rank, step->generation,
           rank->page_step, code, sig);
     step_status(w, h, step);
+    stay_look(w, h, step);
     for (uint32_t i = 0; i < step->rank_count; i++)
         if (step->ranks[i].alive)
             return;
-    later(w, between(w, MS(1), MS(6)), step_over, about(w, h, step, 0));
+    later(w, between(w, MS(1), MS(6)), step_over, step_args(w, h, step, 0));
 }
 
 static void term_rank(struct world *w, struct args *args)
 {
-    struct step_model *step = still(w, args);
+    struct step_model *step = step_still(w, args);
     struct rank_model *rank = step != NULL ? step_rank(step, args->rank) : NULL;
     if (rank != NULL)
         rank_end(w, &w->hosts[args->host], step, rank, 0, SIGNAL_TERM);
@@ -153,8 +155,8 @@ void step_end(struct world *w, struct host *h, struct step_model *step, uint64_t
     }
     for (uint32_t i = 0; i < step->rank_count; i++)
         if (chance(w, 800000))
-            later(w, between(w, MS(1), MS(100)), term_rank, about(w, h, step, step->ranks[i].rank));
-    later(w, MS(grace_ms), step_over, about(w, h, step, 0));
+            later(w, between(w, MS(1), MS(100)), term_rank, step_args(w, h, step, step->ranks[i].rank));
+    later(w, MS(grace_ms), step_over, step_args(w, h, step, 0));
 }
 
 void step_kill(struct world *w, struct host *h, struct step_model *step)
@@ -163,7 +165,7 @@ void step_kill(struct world *w, struct host *h, struct step_model *step)
     if (w->kill_takes_ns != 0)
         wait = w->kill_takes_ns;
     if (step->alive)
-        later(w, wait, step_over, about(w, h, step, 0));
+        later(w, wait, step_over, step_args(w, h, step, 0));
 }
 
 /* ---- the model program ---- */
@@ -234,7 +236,7 @@ void gang_go(struct world *w, const char *uid, uint64_t generation)
     for (uint32_t r = 0; gang.complete && r < gang.world && !w->stop; r++) {
         struct rank_model *rank = gang.ranks[r].rank;
         struct step_model *step = gang.ranks[r].step;
-        if (!rank->alive || rank->moving)
+        if (!rank->alive || rank->out || rank->moving)
             continue;
         if (!rank->ready && rank->attempt == 0) { /* MPI_Init is done everywhere */
             rank->asking = true;
@@ -244,7 +246,7 @@ void gang_go(struct world *w, const char *uid, uint64_t generation)
         } else if (rank->ready && rank->page_step < truth->total && rank->page.armed_step != STEP_TAKEN &&
                    (truth->paint > PAINT_GANG || all_entered(w, &gang, rank->page_step))) {
             rank->moving = true;
-            later(w, step_takes(w, truth, r), step_done, about(w, gang.ranks[r].h, step, rank->rank));
+            later(w, step_takes(w, truth, r), step_done, step_args(w, gang.ranks[r].h, step, rank->rank));
         }
     }
 }
@@ -280,17 +282,17 @@ static void go_on(struct world *w, struct host *h, struct step_model *step, stru
     }
     colour_poll(w, h, step, rank);
     if (rank->hung_until > w->now)
-        later(w, rank->hung_until - w->now, hang_over, about(w, h, step, rank->rank));
+        later(w, rank->hung_until - w->now, hang_over, step_args(w, h, step, rank->rank));
     gang_go(w, step->uid, step->generation);
 }
 
 static void record_done(struct world *w, struct args *args)
 {
     struct host *h = &w->hosts[args->host];
-    struct step_model *step = still(w, args);
+    struct step_model *step = step_still(w, args);
     struct rank_model *rank = step != NULL ? step_rank(step, args->rank) : NULL;
     struct arena *arena = step != NULL ? arena_of(h, step->uid) : NULL;
-    if (rank == NULL || !rank->alive)
+    if (rank == NULL || !rank->alive || rank->out)
         return; /* died while copying: the slot stays empty */
     struct agent_page *page = &rank->page;
     if (arena == NULL) {
@@ -339,7 +341,7 @@ static void safe_point(struct world *w, struct host *h, struct step_model *step,
     }
     rank->page.armed_step = STEP_TAKEN;
     memset(&arena->slots[rank->rank][rank->page.armed_slot], 0, sizeof arena->slots[0][0]);
-    later(w, between(w, 200000, MS(3)), record_done, about(w, h, step, rank->rank));
+    later(w, between(w, 200000, MS(3)), record_done, step_args(w, h, step, rank->rank));
 }
 
 void rank_reads(struct world *w, struct host *h, struct step_model *step, struct rank_model *rank)
@@ -365,54 +367,60 @@ void rank_reads(struct world *w, struct host *h, struct step_model *step, struct
 static void step_done(struct world *w, struct args *args)
 {
     struct host *h = &w->hosts[args->host];
-    struct step_model *step = still(w, args);
+    struct step_model *step = step_still(w, args);
     struct rank_model *rank = step != NULL ? step_rank(step, args->rank) : NULL;
-    if (rank != NULL && rank->alive)
+    if (rank != NULL && rank->alive && !rank->out)
         rank_reads(w, h, step, rank);
 }
 
 /* ---- the beginning ---- */
 
-static void rank_attach(struct world *w, struct args *args)
+void rank_attach(struct world *w, struct args *args)
 {
     struct host *h = &w->hosts[args->host];
-    struct step_model *step = still(w, args);
+    struct step_model *step = step_still(w, args);
     struct rank_model *rank = step != NULL ? step_rank(step, args->rank) : NULL;
-    if (rank == NULL || !rank->alive)
+    if (rank == NULL || !rank->alive || rank->told)
         return;
     rank->state = TIDE_RANK_RUNNING;
     rank->attached = true;
     rank->page.phase = CONTROL_ATTACHED;
     rank->page.pid = 1000 + (int32_t)rank->rank;
+    rank->page.stays = truth_of(w, step->uid)->stays;
     step_status(w, h, step);
     nudge(w, h, step, rank);
     gang_go(w, step->uid, step->generation);
 }
 
-static void all_started(struct world *w, struct args *args)
+void step_all_started(struct world *w, struct args *args)
 {
-    struct step_model *step = still(w, args);
+    struct step_model *step = step_still(w, args);
     if (step == NULL)
         return;
     step->started = true;
     step_status(w, &w->hosts[args->host], step);
 }
 
-void step_begin(struct world *w, struct host *h, struct step_model *step)
+void rank_begin(struct world *w, struct host *h, struct step_model *step, uint32_t index)
 {
     const struct arena *arena = arena_of(h, step->uid);
+    struct rank_model *rank = &step->ranks[index];
+    *rank = (struct rank_model){.rank = step->spec.node_rank * step->rank_count + index, .state = TIDE_RANK_STARTING,
+                                .alive = true, .bad_slot = -1, .page = {.armed_step = STEP_NONE}};
+    rank->slots = arena != NULL && arena->slots[rank->rank][SLOTS_ALWAYS].cut != 0 ? SLOTS : SLOTS_ALWAYS;
+    colour_begin(rank, truth_of(w, step->uid));
+}
+
+void step_begin(struct world *w, struct host *h, struct step_model *step)
+{
     step->alive = true;
     for (uint32_t i = 0; i < step->rank_count; i++) {
-        struct rank_model *rank = &step->ranks[i];
-        *rank = (struct rank_model){.rank = step->spec.node_rank * step->rank_count + i, .state = TIDE_RANK_STARTING,
-                                    .alive = true, .bad_slot = -1, .page = {.armed_step = STEP_NONE}};
-        rank->slots = arena != NULL && arena->slots[rank->rank][SLOTS_ALWAYS].cut != 0 ? SLOTS : SLOTS_ALWAYS;
-        colour_begin(rank, truth_of(w, step->uid));
-        later(w, between(w, MS(20), MS(200)), rank_attach, about(w, h, step, rank->rank));
+        rank_begin(w, h, step, i);
+        later(w, between(w, MS(20), MS(200)), rank_attach, step_args(w, h, step, step->ranks[i].rank));
     }
     trace(w, "%s step of gen %" PRIu64 " starts as node rank %u", h->name, step->generation, step->spec.node_rank);
     check_started(w, h, step);
-    later(w, between(w, MS(1), MS(5)), all_started, about(w, h, step, 0));
+    later(w, between(w, MS(1), MS(5)), step_all_started, step_args(w, h, step, 0));
 }
 
 static void ask_again(struct world *w, struct host *h, struct step_model *step, struct rank_model *rank, int32_t bad_slot)
@@ -427,10 +435,10 @@ static void ask_again(struct world *w, struct host *h, struct step_model *step, 
 static void rank_answered(struct world *w, struct args *args)
 {
     struct host *h = &w->hosts[args->host];
-    struct step_model *step = still(w, args);
+    struct step_model *step = step_still(w, args);
     struct rank_model *rank = step != NULL ? step_rank(step, args->rank) : NULL;
     const struct job_truth *truth = truth_of(w, args->uid);
-    if (rank == NULL || !rank->alive || !rank->asking || rank->attempt != args->number)
+    if (rank == NULL || !rank->alive || rank->told || !rank->asking || rank->attempt != args->number)
         return;
     rank->asking = false;
     if (args->index == LOCAL_REFUSED) {
@@ -463,7 +471,7 @@ static void rank_answered(struct world *w, struct args *args)
 
 void step_answer(struct world *w, struct host *h, struct step_model *step, const struct step_answer *answer)
 {
-    struct args args = about(w, h, step, answer->rank);
+    struct args args = step_args(w, h, step, answer->rank);
     args.number = answer->attempt;
     args.index = answer->result;
     args.slot = answer->slot;

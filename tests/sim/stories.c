@@ -465,6 +465,39 @@ static void a_store_that_lags_does_not_stop_checkpoints(void **state)
     ends_well(w, TIDE_JOB_SUCCEEDED);
 }
 
+/* The first generation of the step that runs there. */
+static uint64_t born_on(const struct world *w, uint32_t host)
+{
+    for (size_t s = 0; s < STEPS_MAX; s++)
+        if (w->hosts[host].steps[s].alive)
+            return step_spec_born(&w->hosts[host].steps[s].spec);
+    return 0;
+}
+
+/* Its ranks ask to stay. A rank dies: the two others go over, within the time of any restart. It dies again, and n2's agent is
+ * killed while n2 waits for the next generation: n1 goes over once more, and n2 as well or not. */
+static void who_stays_goes_over(void **state)
+{
+    (void)state;
+    struct world *w = begin(3);
+    struct plan *plan = submit(w, 3, 0);
+    plan->stays = true;
+    plan->spec.launcher = LAUNCHER_NONE;
+    until(w, SECONDS(4), cut_1_committed);
+    kill_rank_0(w);
+    until(w, SECONDS(1), second_generation_steps);
+    assert_true(born_on(w, 0) == 2 && born_on(w, 1) == 1 && born_on(w, 2) == 1);
+    assert_int_equal(job_now(w)->restarts, 1);
+    kill_rank_0(w);
+    until(w, SECONDS(1), generation_ended);
+    agent_crash(w, &w->hosts[2]);
+    after(w, MS(200));
+    agent_boot(w, &w->hosts[2]);
+    until(w, SECONDS(5), third_generation_steps);
+    assert_int_equal(born_on(w, 1), 1);
+    ends_well(w, TIDE_JOB_SUCCEEDED);
+}
+
 int main(void)
 {
     const struct CMUnitTest stories[] = {
@@ -490,6 +523,7 @@ int main(void)
         cmocka_unit_test(what_a_lost_node_wrote_is_deleted_when_it_is_back),
         cmocka_unit_test(a_program_that_gets_nowhere_is_not_hurried),
         cmocka_unit_test(a_store_that_lags_does_not_stop_checkpoints),
+        cmocka_unit_test(who_stays_goes_over),
     };
     return cmocka_run_group_tests_name("sim/stories", stories, NULL, NULL);
 }

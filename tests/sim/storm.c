@@ -62,6 +62,7 @@ static void draw_jobs(struct world *w)
             plan->paint = (unsigned)between(w, PAINT_GANG, PAINTS - 1);
             plan->declared = chance(w, 500000) ? CUT_MODE_AUTO : plan->paint == PAINT_GANG ? CUT_MODE_STEP : CUT_MODE_FREE;
         }
+        plan->stays = plan->spec.launcher == LAUNCHER_NONE && mix(w->seed, i) % 2 == 0;
         if (chance(w, 100000))
             plan->spec.max_restarts = (uint32_t)between(w, 0, 4);
         later(w, between(w, MS(100), SECONDS(10)), submit_later, (struct args){.index = i});
