@@ -6,14 +6,15 @@
  *     tide_share            the ncclUniqueId of rank 0 for all: no MPI, no rendezvous server
  *     tide_set_streams      a checkpoint goes behind what was put into this stream; the host does not wait for it
  *     tide_before_update    the optimizer waits, on the GPU, for a checkpoint that is still copied; all else does not
- *     an error of NCCL      ends the process: the job goes on from its checkpoint. libtidemark_nccl, preloaded or linked,
- * sees to it that there is an error where a peer has died, and counts what a checkpoint must agree on
+ *     tide_set_restart      a peer has died: this process goes on from the checkpoint, and only that peer is started anew.
+ * libtidemark_nccl, preloaded or linked, sees to it that there is an error then, and counts what a checkpoint must agree on
  *
  * Each gradient is a sum of floats in a fixed order, by slice; slices and ranks are added up as integers, so that the bits
  * are the same on 1 … SLICES ranks and after any restart. */
 
 #include <math.h>
 #include <nccl.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -157,13 +158,11 @@ static void take_gpu(struct trainer *t)
 
 static void fill_gpu(struct trainer *t)
 {
-    static struct weights first;
     uint32_t slices = (SLICES - t->rank + t->ranks - 1) / t->ranks;
     size_t images = (size_t)slices * t->arguments.slice;
-    weights_init(&first, t->arguments.seed);
-    t->weights = on_gpu(t, &first, sizeof first);
-    t->mean = room(t, sizeof first);
-    t->square = room(t, sizeof first);
+    t->weights = room(t, sizeof *t->weights);
+    t->mean = room(t, sizeof *t->mean);
+    t->square = room(t, sizeof *t->square);
     t->sums = room(t, (PARAMETERS + 1) * sizeof *t->sums);
     t->loss = room(t, sizeof *t->loss);
     t->order = room(t, t->train.count * sizeof *t->order);
@@ -181,18 +180,36 @@ static void fill_gpu(struct trainer *t)
 
 /* ---- tidemark and NCCL ---- */
 
-static void connect_ranks(struct trainer *t)
+static void join_job(struct trainer *t)
+{
+    must_tide(t, tide_init(&t->tide, NULL), "tide_init");
+    if (t->ranks > 1 && !tide_active(t->tide))
+        give_up(t, "no way to the other ranks", "start it with tidemark run, or as one rank", TIDE_EXIT_DO_NOT_RESTART);
+    if (tide_set_restart(t->tide, NULL, NULL) != TIDE_OK)
+        fprintf(stderr, "cuda_mlp: rank %u: %s\n", t->rank, tide_error_text(t->tide)); /* then it is started anew, as ever */
+}
+
+/* False: one of the ranks is gone, or will be. */
+static bool connect_ranks(struct trainer *t)
 {
     ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
     ncclUniqueId id;
     config.commName = "data-parallel"; /* checkpoints and events call it so */
-    must_tide(t, tide_init(&t->tide, NULL), "tide_init");
-    if (t->ranks > 1 && !tide_active(t->tide))
-        give_up(t, "no way to the other ranks", "start it with tidemark run, or as one rank", TIDE_EXIT_DO_NOT_RESTART);
+    t->comm = NULL;
     if (t->rank == 0)
         must_nccl(t, ncclGetUniqueId(&id), "ncclGetUniqueId");
-    must_tide(t, tide_share(t->tide, "data-parallel", 0, &id, sizeof id), "tide_share");
-    must_nccl(t, ncclCommInitRankConfig(&t->comm, (int)t->ranks, id, (int)t->rank, &config), "ncclCommInitRankConfig");
+    return tide_share(t->tide, "data-parallel", 0, &id, sizeof id) == TIDE_OK &&
+           ncclCommInitRankConfig(&t->comm, (int)t->ranks, id, (int)t->rank, &config) == ncclSuccess;
+}
+
+/* With a peer that has failed its generation ends. What was put into the stream is of no use, and has to be over before anything
+ * is restored. */
+static void go_over(struct trainer *t)
+{
+    if (t->comm != NULL)
+        ncclCommAbort(t->comm);
+    must(t, cudaStreamSynchronize(t->stream), "training went wrong on the GPU");
+    must_tide(t, tide_restart(t->tide), "a peer is gone");
 }
 
 static void register_state(struct trainer *t)
@@ -212,16 +229,34 @@ static void register_state(struct trainer *t)
     must_tide(t, tide_set_streams(t->tide, (int)t->device, (void *const *)&t->stream, 1), "tide_set_streams");
 }
 
-static uint64_t start(struct trainer *t)
+/* The same in every process, and in one that begins once more. */
+static void begin(struct trainer *t)
 {
-    uint64_t step = 0;
+    static struct weights first;
+    weights_init(&first, t->arguments.seed);
+    must(t, cudaMemcpy(t->weights, &first, sizeof first, cudaMemcpyHostToDevice), "cannot copy to the GPU");
+    must(t, cudaMemsetAsync(t->mean, 0, sizeof first, t->stream), "cannot clear device memory");
+    must(t, cudaMemsetAsync(t->square, 0, sizeof first, t->stream), "cannot clear device memory");
+    must(t, cudaMemsetAsync(t->loss, 0, sizeof *t->loss, t->stream), "cannot clear device memory");
     t->progress = (struct progress){.mean_power = 1.0, .square_power = 1.0};
     sampler_init(&t->sampler, t->train.count, t->arguments.seed ^ 0x5eed);
-    register_state(t);
+    t->epoch = 0;
+}
+
+/* False: as in connect_ranks. */
+static bool start(struct trainer *t, uint64_t *ret_step)
+{
+    uint64_t step = 0;
+    begin(t);
     enum tide_status status = tide_restore(t->tide, &step);
+    if (status == TIDE_E_RESTART)
+        return false;
     if (status != TIDE_E_NO_CHECKPOINT)
         must_tide(t, status, "tide_restore");
-    return step;
+    if (t->rank == 0)
+        printf("%s at step %llu, %u ranks\n", step ? "resumed" : "started", (unsigned long long)step, t->ranks);
+    *ret_step = step;
+    return true;
 }
 
 /* ---- a step ---- */
@@ -238,14 +273,16 @@ static void take_batch(struct trainer *t)
     t->batch.order = t->order + (batch - t->sampler.order);
 }
 
-static void train_one_step(struct trainer *t, uint64_t step)
+/* False: as in connect_ranks. */
+static bool train_one_step(struct trainer *t, uint64_t step)
 {
     struct progress *p = &t->progress;
     cudaEvent_t done = t->done[step % STEPS_AHEAD];
     must(t, cudaEventSynchronize(done), "training went wrong on the GPU");
     take_batch(t);
     launch_gradient(t->sums, t->pass, t->weights, t->batch, t->stream);
-    must_nccl(t, ncclAllReduce(t->sums, t->sums, PARAMETERS + 1, ncclInt64, ncclSum, t->comm, t->stream), "ncclAllReduce");
+    if (ncclAllReduce(t->sums, t->sums, PARAMETERS + 1, ncclInt64, ncclSum, t->comm, t->stream) != ncclSuccess)
+        return false;
     p->mean_power *= (double)ADAM_MEAN;
     p->square_power *= (double)ADAM_SQUARE;
     must_tide(t, tide_before_update(t->tide, t->stream), "tide_before_update");
@@ -260,6 +297,7 @@ static void train_one_step(struct trainer *t, uint64_t step)
     must(t, cudaGetLastError(), "a kernel was not launched");
     must(t, cudaEventRecord(done, t->stream), "cannot record an event");
     p->logged++;
+    return true;
 }
 
 static void report_loss(struct trainer *t, uint64_t step)
@@ -275,8 +313,26 @@ static void report_loss(struct trainer *t, uint64_t step)
     t->progress.logged = 0;
 }
 
-/* Accuracy on images never trained on, and a digest that all ranks must agree on. */
-static void report_result(struct trainer *t)
+/* Until all steps are made, or, false: as in connect_ranks. */
+static bool train(struct trainer *t)
+{
+    uint64_t step = 0;
+    if (!connect_ranks(t) || !start(t, &step))
+        return false;
+    while (step < t->arguments.steps) {
+        if (!train_one_step(t, step))
+            return false;
+        report_loss(t, ++step);
+        enum tide_status status = tide_step(t->tide, step);
+        if (status == TIDE_E_RESTART)
+            return false;
+        must_tide(t, status, "tide_step");
+    }
+    return true;
+}
+
+/* Accuracy on images never trained on, and a digest that all ranks must agree on. False: as in connect_ranks. */
+static bool report_result(struct trainer *t)
 {
     static struct weights last;
     char mine[DIGEST_HEX_BYTES], first[DIGEST_HEX_BYTES];
@@ -284,14 +340,19 @@ static void report_result(struct trainer *t)
     must(t, cudaMemcpy(&last, t->weights, sizeof last, cudaMemcpyDeviceToHost), "cannot copy the result");
     weights_digest(&last, mine);
     char *both = on_gpu(t, mine, sizeof mine);
-    must_nccl(t, ncclBroadcast(both, both, sizeof mine, ncclChar, 0, t->comm, t->stream), "ncclBroadcast");
+    ncclResult_t sent = ncclBroadcast(both, both, sizeof mine, ncclChar, 0, t->comm, t->stream), failed = sent;
     must(t, cudaStreamSynchronize(t->stream), "the result was not compared");
+    if (sent == ncclSuccess)
+        must_nccl(t, ncclCommGetAsyncError(t->comm, &failed), "ncclCommGetAsyncError");
+    if (failed != ncclSuccess)
+        return false;
     must(t, cudaMemcpy(first, both, sizeof first, cudaMemcpyDeviceToHost), "cannot copy a digest");
     if (mine[0] == '\0' || memcmp(mine, first, sizeof mine) != 0)
         give_up(t, "the weights differ from those of rank 0", mine, 1);
     if (t->rank == 0)
         printf("accuracy %.4f\nparameters sha256 %s\n",
                (double)model_count_right(&last, &t->test, 0, t->test.count) / t->test.count, mine);
+    return true;
 }
 
 int main(int argc, char **argv)
@@ -306,17 +367,11 @@ int main(int argc, char **argv)
     if (images_load(&t.train, t.arguments.data, "train") || images_load(&t.test, t.arguments.data, "t10k"))
         give_up(&t, "no data", t.arguments.data, TIDE_EXIT_DO_NOT_RESTART);
     take_gpu(&t);
-    connect_ranks(&t);
+    join_job(&t);
     fill_gpu(&t);
-    uint64_t step = start(&t);
-    if (t.rank == 0)
-        printf("%s at step %llu, %u ranks\n", step ? "resumed" : "started", (unsigned long long)step, t.ranks);
-    while (step < t.arguments.steps) {
-        train_one_step(&t, step);
-        report_loss(&t, ++step);
-        must_tide(&t, tide_step(t.tide, step), "tide_step");
-    }
-    report_result(&t);
+    register_state(&t);
+    while (!train(&t) || !report_result(&t))
+        go_over(&t);
     tide_finalize(t.tide);
     must_nccl(&t, ncclCommDestroy(t.comm), "ncclCommDestroy");
     images_release(&t.train);

@@ -20,7 +20,8 @@
  * SIM_NCCL_ABORTS_MEET=COUNT: no ncclCommAbort of a process comes back before that many were called.
  *
  * Faults, by the environment as ranks are processes; each is done once, by whoever makes the file MARK first, which must not
- * be there before. RANK is that of the environment, OP counts collectives of the process from 1:
+ * be there before. RANK is that of the environment, OP counts collectives of the process from 1; it is this one, or, if MARK was
+ * removed since, the next one that is so many later:
  *
  *     SIM_NCCL_HANG=RANK:OP:MARK      the call does not come back until the communicator is aborted
  *     SIM_NCCL_STALL=RANK:OP:MARK     the call comes back, what it put into the stream does not end until then
