@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # A rank is killed -9: how long until every rank of the next generation has made a step, and in which phases. What the
-# program itself needs to start (its first tide_step, measured alone in the same run) is the limit of the whole.
+# program itself needs to start (its first tide_step, measured alone in the same run) is the limit of the whole. Then the same where
+# ranks go over to the next generation in their processes, and only the one that was killed is started: the former is its limit.
 set -uo pipefail
 # shellcheck source=tests/lib/scenario.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../lib/scenario.sh"
@@ -36,34 +37,52 @@ start_up_ms()
 
 stepping()
 {
-    cluster_job_is pulse ".job.all_stepped and .job.generation == $1 and ([(.job.ckpts // [])[] | select(.state == \"committed\")] | length > 0)"
+    cluster_job_is "$JOB" ".job.all_stepped and .job.generation == $1 and ([(.job.ckpts // [])[] | select(.state == \"committed\")] | length > 0)"
 }
 
 restart_once()
 {
     local generation
-    generation=$(cluster_job pulse .job.generation)
+    generation=$(cluster_job "$JOB" .job.generation)
     wait_for 20 "generation $generation to step" stepping "$generation" || return 1
-    cluster_rank_kill pulse $((RANDOM % 4)) || return 1
+    cluster_rank_kill "$JOB" $((RANDOM % 4)) || return 1
     wait_for 20 "generation $((generation + 1)) to step" stepping $((generation + 1))
+}
+
+# of PHASE: its median, in the job's restarts.
+of()
+{
+    cluster_job "$JOB" ".job.recoveries[] | .$1_ms // 0" | median
+}
+
+# restarts JOB WORDS…: a job whose ranks are killed, one after the other.
+restarts()
+{
+    JOB=$1
+    shift
+    tide run --name "$JOB" --nnodes 2 --nproc-per-node 2 --launcher none --ckpt-every 500ms --max-restarts 100 -- \
+        "$PULSE" --steps 1000000 --step-ms 5 "$@" >&2
+    for ((round = 0; round < ROUNDS; round++)); do
+        restart_once || { echo "bench_restart: round $round of $JOB did not come back" >&2; exit 1; }
+    done
 }
 
 scenario_cluster 2 --slots 4 >&2
 alone=$(for _ in 1 2 3 4 5; do start_up_ms; done | median)
-tide run --name pulse --nnodes 2 --nproc-per-node 2 --launcher none --ckpt-every 500ms --max-restarts 100 -- \
-    "$PULSE" --steps 1000000 --step-ms 5 >&2
-for ((round = 0; round < ROUNDS; round++)); do
-    restart_once || { echo "bench_restart: round $round did not come back" >&2; exit 1; }
+declare -A limits=()
+for way in rank_killed rank_killed_in_process; do
+    if [ $way = rank_killed ]; then restarts pulse; else restarts stays --stay 1; fi
+    for phase in detect fence start restore total; do
+        value=$(of $phase)
+        limit=${limits[$phase]:-null}
+        [ "$way $phase" != "rank_killed total" ] || limit=$alone
+        emit "${way}_$phase" "$value" "$limit"
+        limits[$phase]=$value
+    done
+    total=$(of total)
+    tide job cancel "$JOB" >/dev/null
+    if [ "$total" -gt $((alone + PROMISED_MS)) ]; then
+        echo "bench_restart: $way: $total ms is more than the program's own $alone ms and $PROMISED_MS ms" >&2
+        exit 1
+    fi
 done
-for phase in detect_ms fence_ms start_ms restore_ms total_ms; do
-    value=$(cluster_job pulse ".job.recoveries[] | .$phase // 0" | median)
-    limit=null
-    [ "$phase" = total_ms ] && limit=$alone
-    emit "rank_killed_${phase%_ms}" "$value" "$limit"
-done
-tide job cancel pulse >/dev/null
-total=$(cluster_job pulse '.job.recoveries[] | .total_ms // 0' | median)
-if [ "$total" -gt $((alone + PROMISED_MS)) ]; then
-    echo "bench_restart: $total ms is more than the program's own $alone ms and $PROMISED_MS ms" >&2
-    exit 1
-fi

@@ -30,6 +30,7 @@ struct arguments {
     unsigned long trouble_rank, trouble_step, trouble_ms;
     bool alike;  /* all ranks have the same state */
     bool always; /* trouble in every generation, not just the first */
+    bool stay;   /* go over to the next generation in the process */
 };
 
 struct state {
@@ -42,7 +43,7 @@ static void usage(void)
 {
     fprintf(stderr, "usage: pulse [--steps N | --until FILE] [--step-ms N] [--kib N | --rows N] [--trouble "
                     "early|kill|exit|final|stall] [--rank R]\n"
-                    "             [--at STEP] [--for-ms N] [--alike 1] [--always 1]\n");
+                    "             [--at STEP] [--for-ms N] [--alike 1] [--always 1] [--stay 1]\n");
     exit(USAGE_STATUS);
 }
 
@@ -86,6 +87,8 @@ static struct arguments parse(int argc, char **argv)
             a.alike = number(argv[i + 1]) != 0;
         else if (strcmp(argv[i], "--always") == 0)
             a.always = number(argv[i + 1]) != 0;
+        else if (strcmp(argv[i], "--stay") == 0)
+            a.stay = number(argv[i + 1]) != 0;
         else
             usage();
     }
@@ -189,14 +192,18 @@ static void look_for_end(struct arguments *a)
     a->until = NULL;
 }
 
-static struct tide *join(struct state *state, uint64_t *ret_step)
+static void must(const struct tide *tide, enum tide_status status, const char *what)
+{
+    if (status == TIDE_OK)
+        return;
+    fprintf(stderr, "pulse: %s: %s: %s\n", what, tide_status_name(status), tide_error_text(tide));
+    exit(1);
+}
+
+static struct tide *join(const struct arguments *a, struct state *state)
 {
     struct tide *tide = NULL;
-    enum tide_status status = tide_init(&tide, NULL);
-    if (status != TIDE_OK) {
-        fprintf(stderr, "pulse: tide_init: %s\n", tide_error_text(NULL));
-        exit(1);
-    }
+    must(NULL, tide_init(&tide, NULL), "tide_init");
     struct tide_region region = {.name = "words", .data = state->words, .bytes = state->count * 8, .dtype = TIDE_I64};
     if (state->all_rows != 0) {
         region.flags = TIDE_SHARD;
@@ -206,37 +213,49 @@ static struct tide *join(struct state *state, uint64_t *ret_step)
         region.shape[1] = region.whole[1] = ROW_WORDS;
         region.at[0] = state->first;
     }
-    status = tide_register(tide, &region);
-    if (status == TIDE_OK)
-        status = tide_restore(tide, ret_step);
-    if (status != TIDE_OK && status != TIDE_E_NO_CHECKPOINT) {
-        fprintf(stderr, "pulse: %s: %s\n", tide_status_name(status), tide_error_text(tide));
-        exit(1);
-    }
+    must(tide, tide_register(tide, &region), "tide_register");
+    if (a->stay)
+        must(tide, tide_set_restart(tide, NULL, NULL), "tide_set_restart");
     return tide;
+}
+
+/* From the checkpoint, or the beginning, to the end. What it says is TIDE_E_RESTART when the generation ended first. */
+static enum tide_status train(struct arguments *a, struct tide *tide, struct state *state, uint64_t rank)
+{
+    uint64_t step = 0;
+    memset(state->words, 0, state->count * sizeof state->words[0]);
+    enum tide_status status = tide_restore(tide, &step);
+    if (status != TIDE_OK && status != TIDE_E_NO_CHECKPOINT)
+        return status;
+    printf("rank %llu starts after step %llu\n", (unsigned long long)rank, (unsigned long long)step);
+    while (look_for_end(a), a->until || step < a->steps) {
+        step++;
+        trouble(a, rank, step);
+        advance_all(state, step, a->alike ? 0 : rank);
+        pause_ms(a->step_ms);
+        status = tide_step(tide, step);
+        if (status != TIDE_OK)
+            return status;
+    }
+    print_hashes(state, step, rank);
+    return TIDE_OK;
 }
 
 int main(int argc, char **argv)
 {
     struct arguments a = parse(argc, argv);
-    uint64_t rank = environment("RANK", 0), step = 0;
+    uint64_t rank = environment("RANK", 0);
     struct state state = make_state(&a, rank);
+    enum tide_status status;
     setvbuf(stdout, NULL, _IOLBF, 0);
     if (!state.words)
         return 1;
     if (a.trouble && strcmp(a.trouble, "early") == 0)
         trouble(&a, rank, 0);
-    struct tide *tide = join(&state, &step);
-    printf("rank %llu starts after step %llu\n", (unsigned long long)rank, (unsigned long long)step);
-    while (look_for_end(&a), a.until || step < a.steps) {
-        step++;
-        trouble(&a, rank, step);
-        advance_all(&state, step, a.alike ? 0 : rank);
-        pause_ms(a.step_ms);
-        if (tide_step(tide, step) != TIDE_OK)
-            return 1;
-    }
-    print_hashes(&state, step, rank);
+    struct tide *tide = join(&a, &state);
+    while ((status = train(&a, tide, &state, rank)) == TIDE_E_RESTART)
+        must(tide, tide_restart(tide), "tide_restart");
+    must(tide, status, "training");
     tide_finalize(tide);
     free(state.words);
     return 0;
