@@ -47,6 +47,58 @@ expect "the job succeeds" job_succeeds lost
 expect "its ranks computed what they would have alone" equal "$(job_hashes lost)" "$(pulse_hashes 2 --steps "$ENDS_AT")"
 expect "nothing is left of it" nothing_left
 
+# ---- a step that goes over to the next generation while nobody looks ----
+# The agent dies between the order and the step's doing it, and its successor reads what is in the directory until then.
+step_pid()
+{
+    pgrep -f "tidemark-step $CLUSTER_DIR/n$1/steps/"
+}
+
+has_left()
+{
+    grep -q 'generation 1 is left' "$CLUSTER_DIR"/n"$1"/steps/*/step.log
+}
+
+is_ordered()
+{
+    [ -e "$(echo "$CLUSTER_DIR"/n"$1"/steps/*/next.json)" ]
+}
+
+goes_on()
+{
+    cluster_job_is "$1" '.job.generation > 1 and .job.all_stepped'
+}
+
+pids_of()
+{
+    cluster_ranks "$1" | sort -n -k2 | cut -d' ' -f1 | xargs
+}
+
+cluster_agent_start 2 --slots 4
+wait_for 60 "n2 to be ready" cluster_node_is n2 ready
+tide run --name moved --nnodes 2 --nproc-per-node 2 --launcher none --ckpt-every 300ms -- \
+    "$PULSE" --stay 1 --until "$CLUSTER_DIR/moved.until"
+wait_for 60 "a committed checkpoint" committed moved
+read -ra BEFORE <<<"$(pids_of moved)"
+MEETS=$(cluster_job moved '.job.nodes[0]') # of ranks 0 and 1
+OTHER=$(cluster_job moved '.job.nodes[1]')
+kill -STOP "$(step_pid "${OTHER#n}")" # the next generation waits for it
+cluster_rank_kill moved 1
+wait_for 60 "$MEETS to have left" has_left "${MEETS#n}"
+kill -STOP "$(step_pid "${MEETS#n}")" && kill -CONT "$(step_pid "${OTHER#n}")"
+expect "the step is told to go over" wait_for 60 "the order" is_ordered "${MEETS#n}"
+cluster_agent_kill "${MEETS#n}"
+cluster_agent_start "${MEETS#n}"
+wait_for 60 "$MEETS to be back" cluster_node_is "$MEETS" ready
+kill -CONT "$(step_pid "${MEETS#n}")"
+expect "the job goes on" wait_for 60 "all ranks to step" goes_on moved
+read -ra AFTER <<<"$(pids_of moved)"
+expect "who was there is still the same process" equal "${AFTER[0]} ${AFTER[2]} ${AFTER[3]}" "${BEFORE[0]} ${BEFORE[2]} ${BEFORE[3]}"
+job_let_end moved
+expect "the job succeeds" job_succeeds moved
+expect "its ranks computed what they would have alone" equal "$(job_hashes moved)" "$(pulse_hashes 4 --steps "$ENDS_AT")"
+expect "nothing is left of it" nothing_left
+
 # ---- many files ----
 # An agent of a large job holds two connections for each of its nodes; programs that use select() break above 1024.
 soft_limit()
