@@ -190,11 +190,12 @@ static enum tide_status write_own(struct writer *w, struct err *err)
     return status == TIDE_OK ? finish_packs(w, err) : status;
 }
 
-/* Index of the pack in the manifest; those of one writer come one after the other. */
+/* Index of the pack in the manifest; those of one writer come one after the other. It may be its own after all: what is there twice was
+ * claimed again when who had claimed it failed. */
 static uint32_t pack_of_other(struct writer *w, const struct pack_entry *pack)
 {
     struct rank_manifest *m = &w->manifest;
-    for (size_t i = m->packs.count; i-- > w->referred + w->own;)
+    for (size_t i = m->packs.count; i-- > w->referred;)
         if (strcmp(m->packs.items[i].key, pack->key) == 0)
             return (uint32_t)i;
     *(struct pack_entry *)codec_list_add(&pack_entry_codec, &m->packs) = *pack;

@@ -231,6 +231,21 @@ static void beside_each_other_each_writes_a_part(void **state)
     assert_int_equal(bytes_below("c/"), 5 * CHUNK_BYTES);
 }
 
+/* The linker has stage_store's calls come here: while `claims_left` are made another writer is there, and then it fails. */
+static struct shared_writer *fails;
+static unsigned claims_left;
+int __wrap_shared_claim(struct shared_writer *writer, struct digest digest);
+int __real_shared_claim(struct shared_writer *writer, struct digest digest);
+
+int __wrap_shared_claim(struct shared_writer *writer, struct digest digest)
+{
+    if (fails != NULL && --claims_left == 0) {
+        shared_leave(fails);
+        fails = NULL;
+    }
+    return __real_shared_claim(writer, digest);
+}
+
 /* Somebody claims what chunks 1 and 3 of rank 0 hold, and what comes of it is not known yet. */
 static struct shared_writer *claims(void)
 {
@@ -260,6 +275,28 @@ static void what_a_failed_writer_claimed_is_written_by_who_needs_it(void **state
     assert_int_equal(bytes_below("c/"), 5 * CHUNK_BYTES);
     assert_int_equal(version_of(0), 3);
     /* Who comes later claims it anew, or finds it. */
+    for (uint32_t rank = 1; rank < WORLD; rank++) {
+        record(1, rank);
+        put(1, rank);
+    }
+    shared_leave(one);
+    commit(1);
+    is_whole(1);
+}
+
+/* Of two chunks that are the same the first is somebody's who fails, so that the second is this rank's own: then the first is, too. */
+static void what_was_anothers_may_become_its_own(void **state)
+{
+    (void)state;
+    content[1][0][4] = content[1][0][1];
+    record(1, 0);
+    struct shared_writer *one = present(1);
+    fails = claims();
+    claims_left = 4; /* it is the third here: it begins with chunk 1, and comes to chunk 4 */
+    put(1, 0);
+    assert_null(fails);
+    assert_int_equal(outcome[0], TIDE_OK);
+    assert_int_equal(bytes_below("c/"), 4 * CHUNK_BYTES);
     for (uint32_t rank = 1; rank < WORLD; rank++) {
         record(1, rank);
         put(1, rank);
@@ -311,6 +348,7 @@ int main(void)
         CASE(the_next_cut_refers_to_what_another_rank_wrote),
         CASE(beside_each_other_each_writes_a_part),
         CASE(what_a_failed_writer_claimed_is_written_by_who_needs_it),
+        CASE(what_was_anothers_may_become_its_own),
         CASE(memory_that_runs_out_stores_more),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
