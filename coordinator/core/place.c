@@ -11,23 +11,13 @@
 
 /* How many nodes. The first generation of a job gets as many as it was submitted with; so does every other of one that is not elastic.
  * An elastic one goes on with what there is: kept up to that number by its spares, beyond it only by nodes that it does not want as
- * spares, never beyond its maximum. It waits where that is less than its minimum. */
+ * spares, never beyond its maximum; not while its newest checkpoint is in the memory of fewer nodes only, and all of these are there. It
+ * waits where that is less than its minimum. */
 static uint32_t nodes_least(const struct job_record *record)
 {
     const struct job_spec *spec = &record->job.spec;
     bool first = record->job.generation == 0;
     return job_elastic(spec) && !first ? spec->elastic_min / spec->nproc_per_node : spec->nnodes;
-}
-
-static uint32_t nodes_wanted(const struct job_record *record, uint32_t there)
-{
-    const struct job_spec *spec = &record->job.spec;
-    uint32_t least = nodes_least(record), most = spec->elastic_max / spec->nproc_per_node;
-    if (!job_elastic(spec) || record->job.generation == 0)
-        return spec->nnodes;
-    uint32_t kept = there < spec->nnodes ? there : spec->nnodes, grown = there > spec->spares ? there - spec->spares : 0;
-    uint32_t count = kept > grown ? kept : grown;
-    return count < least ? least : count > most ? most : count;
 }
 
 /* ---- the room that is left ---- */
@@ -85,6 +75,36 @@ static uint32_t usable(const struct room *room, const struct job_spec *spec)
     for (size_t i = 0; i < room->state->nodes.count; i++)
         count += room_free(room, i, spec->nproc_per_node) > 0;
     return count;
+}
+
+/* Nodes that have its newest checkpoint in their memory and nowhere else, where there is room on all of them; else 0. To grow away from
+ * them would cost what was done since the one before. */
+static uint32_t nodes_remember(const struct room *room, const struct job_record *record)
+{
+    const struct ckpt *newest = job_newest_restorable(&record->job, record->rollback_cut ? record->rollback_cut : UINT64_MAX);
+    if (newest == NULL || newest->state != TIDE_CKPT_SEALED)
+        return 0;
+    for (size_t i = 0; i < newest->nodes.count; i++) {
+        bool found;
+        size_t at = state_node_index(room->state, newest->nodes.items[i], &found);
+        if (!found || room_free(room, at, record->job.spec.nproc_per_node) == 0)
+            return 0;
+    }
+    return (uint32_t)newest->nodes.count;
+}
+
+static uint32_t nodes_wanted(const struct room *room, const struct job_record *record)
+{
+    const struct job_spec *spec = &record->job.spec;
+    uint32_t least = nodes_least(record), most = spec->elastic_max / spec->nproc_per_node;
+    if (!job_elastic(spec) || record->job.generation == 0)
+        return spec->nnodes;
+    uint32_t there = usable(room, spec), remember = nodes_remember(room, record);
+    uint32_t kept = there < spec->nnodes ? there : spec->nnodes, grown = there > spec->spares ? there - spec->spares : 0;
+    uint32_t count = kept > grown ? kept : grown;
+    if (remember != 0 && remember < count)
+        count = remember;
+    return count < least ? least : count > most ? most : count;
 }
 
 bool room_for_others(struct room *room, const struct job_record *record, uint32_t others)
@@ -242,7 +262,7 @@ bool place(const struct state *state, const struct job_record *record, struct pl
     struct pool pool = {
         .room = &room, .need = record->job.spec.nproc_per_node, .taken = mem_array(state->nodes.count, sizeof(bool))};
     *ret_placement = (struct placement){0};
-    pool_nodes(&pool, &record->job, nodes_wanted(record, usable(&room, &record->job.spec)), ret_placement);
+    pool_nodes(&pool, &record->job, nodes_wanted(&room, record), ret_placement);
     ret_placement->spares = pool_spares(&pool, record);
     mem_free(pool.taken);
     room_release(&room);

@@ -214,6 +214,35 @@ static void what_is_in_memory_only_is_not_for_another_number(void **context)
     world_release(&w);
 }
 
+/* All who have it are there: that there would be room for more is no reason to fall back behind it. */
+static void it_does_not_grow_away_from_what_is_in_memory_only(void **context)
+{
+    (void)context;
+    struct world w;
+    world_init(&w);
+    world_nodes(&w, 2, 1);
+    assert_int_equal(submit_elastic(&w, 2, 0, 1, 1, 3), TIDE_OK);
+    run(&w, 1000);
+    save(&w, 1);
+    node_new(&w, "n3", 1);
+    fake_of(&w, "n1")->store_hangs = fake_of(&w, "n2")->store_hangs = true;
+    assert_int_equal(order(&w, CMD_CKPT_REQUEST, "j", 0), TIDE_OK);
+    run(&w, 1000);
+    assert_int_equal(ckpt_of(&w, "j", 2)->state, TIDE_CKPT_SEALED);
+    kill_rank(&w, 0);
+    assert_state(&w, "j", "running");
+    assert_int_equal(job_of(&w, "j")->restore_cut, 2);
+    assert_int_equal(job_of(&w, "j")->nodes.count, 2);
+    /* Once it is in the store it is for any number. */
+    fake_of(&w, "n1")->store_hangs = fake_of(&w, "n2")->store_hangs = false;
+    run(&w, 2000);
+    assert_int_equal(ckpt_of(&w, "j", 2)->state, TIDE_CKPT_COMMITTED);
+    kill_rank(&w, 0);
+    assert_int_equal(job_of(&w, "j")->restore_cut, 2);
+    assert_int_equal(job_of(&w, "j")->nodes.count, 3);
+    world_release(&w);
+}
+
 static void what_is_no_range_is_refused(void **context)
 {
     (void)context;
@@ -286,6 +315,7 @@ int main(void)
         cmocka_unit_test(it_begins_with_as_many_as_were_asked_for),
         cmocka_unit_test(spares_come_first_and_are_not_grown_into),
         cmocka_unit_test(what_is_in_memory_only_is_not_for_another_number),
+        cmocka_unit_test(it_does_not_grow_away_from_what_is_in_memory_only),
         cmocka_unit_test(what_is_no_range_is_refused),
         cmocka_unit_test(who_cannot_read_it_is_not_told),
         cmocka_unit_test(another_jobs_checkpoint_may_be_of_another_number),
