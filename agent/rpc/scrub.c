@@ -85,7 +85,7 @@ static enum tide_status look(struct scrub *scrub, struct store *store, struct er
     enum tide_status status =
         stage_check_watched(store, scrub->order.manifest_key, scrub->order.manifest, &watch, &verdict, &why);
     if (status != TIDE_OK)
-        status = err_set(err, status == TIDE_E_NOT_FOUND || status == TIDE_E_VERSION ? TIDE_E_CORRUPT : status, "%s", why.text);
+        status = err_set(err, status == TIDE_E_NOT_FOUND ? TIDE_E_CORRUPT : status, "%s", why.text);
     else if (verdict.bad > 0)
         status = err_set(err, verdict.damaged > 0 ? TIDE_E_CORRUPT : TIDE_E_UNAVAILABLE, "%s", scrub->fault);
     if (status == TIDE_OK && atomic_load(&scrub->stop))

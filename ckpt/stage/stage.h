@@ -77,7 +77,7 @@ int stage_holds_job(struct store *store, const char *manifest_key);
  * manifest is believed. Errors: CORRUPT, NOT_FOUND, VERSION (of the manifest itself), NOMEM, those of the store. */
 struct stage_verdict {
     uint64_t ranks, chunks, raw_bytes, stored_bytes, bad;
-    uint64_t damaged; /* of the bad ones: those of which something is wrong or gone, and not just out of reach */
+    uint64_t damaged; /* of the bad ones: those of which something is wrong or gone, and not just out of reach or of a later version */
 };
 MUST_USE enum tide_status stage_check(struct store *store, const char *manifest_key, const char *manifest_digest,
                                       void (*say)(void *context, const char *text), void *context,

@@ -26,10 +26,10 @@ static int enough(const struct checker *c)
     return c->watch.enough != NULL && c->watch.enough(c->watch.context);
 }
 
-/* A store out of reach says nothing of what is in it. */
+/* A store out of reach says nothing of what is in it, and neither does what only a later version can read: its digest is right. */
 static int is_damage(enum tide_status status)
 {
-    return status == TIDE_E_CORRUPT || status == TIDE_E_NOT_FOUND || status == TIDE_E_VERSION;
+    return status == TIDE_E_CORRUPT || status == TIDE_E_NOT_FOUND;
 }
 
 /* Number of bad chunks; all are looked at, so that one verdict tells all. */

@@ -142,6 +142,43 @@ static void what_is_whole_and_what_is_not(void **state)
     assert_non_null(strstr(answer.text, "chunk 1 of rank 0 in object c/"));
 }
 
+/* The object's text has one `was` in it, which is exchanged for as many characters. ret_digest: of the text as it is now. */
+static void rewrite(const char *key, const char *was, const char *is, char ret_digest[DIGEST_HEX_CHARS + 1])
+{
+    struct err err = {0};
+    char *text = NULL, *path = mem_format("%s/%s", root, key);
+    size_t bytes = 0;
+    assert_int_equal(fsx_read(path, 1 << 20, &text, &bytes, &err), TIDE_OK);
+    char *at = strstr(text, was);
+    assert_non_null(at);
+    memcpy(at, is, strlen(was));
+    digest_hex(digest_of(text, bytes), ret_digest);
+    assert_int_equal(fsx_replace(path, text, bytes, 0600, &err), TIDE_OK);
+    mem_free(text);
+    mem_free(path);
+}
+
+/* While agents of two versions are there: what an older one cannot read is as it should be. */
+static void what_a_later_version_wrote_is_not_called_damaged(void **state)
+{
+    (void)state;
+    struct scrub_order *listed = &order.scrub.items[0];
+    char was[DIGEST_HEX_CHARS + 1], is[DIGEST_HEX_CHARS + 1], *rank = mem_strdup(listed->manifest_key);
+    memcpy(strstr(rank, "COMMIT"), "0.json", sizeof "0.json");
+    rewrite(rank, "\"version\":3", "\"version\":3", was);
+    rewrite(rank, "\"version\":3", "\"version\":9", is);
+    rewrite(listed->manifest_key, was, is, listed->manifest);
+    mem_free(rank);
+    begin();
+    assert_int_equal(waits(MS_MAX), 1);
+    assert_int_equal(answer.status, TIDE_E_UNAVAILABLE);
+    assert_non_null(strstr(answer.text, "version 9"));
+    rewrite(listed->manifest_key, "\"version\":3", "\"version\":9", listed->manifest);
+    begin();
+    assert_int_equal(waits(MS_MAX), 1);
+    assert_int_equal(answer.status, TIDE_E_VERSION);
+}
+
 static void a_directory_that_is_not_mounted_holds_no_damage(void **state)
 {
     (void)state;
@@ -180,6 +217,7 @@ int main(void)
 #define CASE(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
     const struct CMUnitTest tests[] = {
         CASE(what_is_whole_and_what_is_not),
+        CASE(what_a_later_version_wrote_is_not_called_damaged),
         CASE(a_directory_that_is_not_mounted_holds_no_damage),
         CASE(it_rests_while_others_use_the_store),
         CASE(an_agent_that_ends_does_not_wait_for_it),
