@@ -90,8 +90,8 @@ static enum tide_status find_wanted(struct anew *a, struct err *err)
                        "checkpoint %" PRIu64 " was made by %u ranks and this job has %u, and rank %u registers all regions as its own; "
                        "register them as TIDE_REPLICATED, TIDE_SHARD or TIDE_DROPPABLE, or run with as many ranks",
                        a->whole->cut, a->whole->world_size, to->world_size, to->rank);
-    if (status != TIDE_OK)
-        return err_set(err, status, "%s", why.text);
+    if (status != TIDE_OK) /* CORRUPT is said of the checkpoint, which is not to blame */
+        return err_set(err, status == TIDE_E_CORRUPT ? TIDE_E_MISMATCH : status, "%s", why.text);
     status = take_wanted(a, &want, err);
     want_release(&want);
     return status;
