@@ -167,10 +167,7 @@ static enum tide_status await_over(struct tide *tide)
  * to is not mapped. Until it belongs to another its page is a private one. Errors: IO. */
 static enum tide_status leave(struct tide *tide)
 {
-    struct control_page *page = tide->page;
-    enum tide_status status = attach_nowhere(tide, &tide->err);
-    if (status != TIDE_OK)
-        return status;
+    struct control_page *page = tide->page; /* which threads read until they have ended */
     watch_end(tide->watcher);
     prefault_end(tide);
     on_write_end(tide);
@@ -186,8 +183,10 @@ static enum tide_status leave(struct tide *tide)
         devices_unpin(tide, tide->slots[s].header);
         slot_unmap(&tide->slots[s]);
     }
-    munmap(page, CONTROL_PAGE_BYTES);
-    return TIDE_OK;
+    enum tide_status status = attach_nowhere(tide, &tide->err);
+    if (status == TIDE_OK)
+        munmap(page, CONTROL_PAGE_BYTES);
+    return status;
 }
 
 /* The step bounds how long the next may take to begin; we only bound its silence. */
