@@ -18,7 +18,7 @@
 #define HANG_MS_MAX UINT64_C(604800000) /* a week */
 
 enum option_id {
-    OPT_COORDINATOR = 256, OPT_IDENTITY, OPT_JOIN, OPT_NAME, OPT_STATE, OPT_ADDRESS, OPT_HOST_NAME, OPT_SLOTS, OPT_ARENA,
+    OPT_COORDINATOR = 256, OPT_IDENTITY, OPT_JOIN, OPT_NAME, OPT_DOMAIN, OPT_STATE, OPT_ADDRESS, OPT_HOST_NAME, OPT_SLOTS, OPT_ARENA,
     OPT_ARENA_MAX, OPT_MESH_PORT, OPT_LOG_PORT, OPT_KILL_ON_EXIT, OPT_STEP, OPT_PROBES, OPT_NIC, OPT_HANG_MS, OPT_SCRUB_RATE,
     OPT_SCRUB_EVERY, OPT_LOG_LEVEL, OPT_HELP, OPT_VERSION
 };
@@ -28,6 +28,7 @@ static const struct option long_options[] = {
     {"identity", required_argument, NULL, OPT_IDENTITY},
     {"join-token", required_argument, NULL, OPT_JOIN},
     {"name", required_argument, NULL, OPT_NAME},
+    {"domain", required_argument, NULL, OPT_DOMAIN},
     {"state", required_argument, NULL, OPT_STATE},
     {"address", required_argument, NULL, OPT_ADDRESS},
     {"host-name", required_argument, NULL, OPT_HOST_NAME},
@@ -61,6 +62,8 @@ const char *options_help(void)
            "  --join-token FILE   or the token itself, which others see then: let in by its secret; the CA that a\n"
            "                      coordinator shows is believed if the token names it\n"
            "  --name NODE         this node's name, unique in the cluster\n"
+           "  --domain NAME       what fails together with it: a rack, a switch, a power feed. Checkpoints in its memory are copied\n"
+           "                      to nodes of other domains (default: it is one of its own)\n"
            "  --state DIR         what outlives the agent (default: $XDG_STATE_HOME/tidemark/agent or " STATE_SYSTEM ")\n"
            "  --address IP        where ranks and agents of other nodes reach it (default: as seen by the coordinator)\n"
            "  --host-name HOST    the name ranks are told (default: the host's)\n"
@@ -81,8 +84,8 @@ const char *options_help(void)
            "  --log-level LEVEL   error, warn, info or debug (default: info)\n"
            "  --help, --version\n"
            "\n"
-           "TIDEMARK_COORDINATOR, TIDEMARK_IDENTITY and TIDEMARK_JOIN_TOKEN stand for the options that are not given. With neither\n"
-           "identity nor join token, coordinators must be some that were started without certificates: http://host:port.\n";
+           "TIDEMARK_COORDINATOR, TIDEMARK_IDENTITY, TIDEMARK_JOIN_TOKEN and TIDEMARK_DOMAIN stand for the options that are not given.\n"
+           "With neither identity nor join token, coordinators must be some that were started without certificates: http://host:port.\n";
 }
 
 static enum tide_status take_text(const char *flag, const char *value, char *to, size_t size, struct err *err)
@@ -142,10 +145,10 @@ static enum tide_status take_level(const char *value, enum log_level *ret_level,
     return err_set(err, TIDE_E_INVALID, "--log-level %.40s: error, warn, info or debug is wanted", value);
 }
 
-static enum tide_status take_name(const char *value, char *to, struct err *err)
+static enum tide_status take_name(const char *flag, const char *value, char *to, struct err *err)
 {
     if (!name_valid(value))
-        return err_set(err, TIDE_E_INVALID, "--name %.70s: letters, digits, '.', '_' and '-' are possible, at most %d", value,
+        return err_set(err, TIDE_E_INVALID, "--%s %.70s: letters, digits, '.', '_' and '-' are possible, at most %d", flag, value,
                        TIDE_NAME_MAX);
     text_copy(to, TIDE_NAME_MAX + 1, value);
     return TIDE_OK;
@@ -162,7 +165,9 @@ static enum tide_status take(int id, const char *flag, const char *value, struct
     case OPT_JOIN:
         return take_text(flag, value, shell->join, sizeof shell->join, err);
     case OPT_NAME:
-        return take_name(value, shell->name, err);
+        return take_name(flag, value, shell->name, err);
+    case OPT_DOMAIN:
+        return take_name(flag, value, shell->domain, err);
     case OPT_STATE:
         return take_text(flag, value, shell->state, sizeof shell->state, err);
     case OPT_ADDRESS:
@@ -219,6 +224,12 @@ static void from_environment(const char *name, char *to, size_t size)
 
 static enum tide_status complete(struct shell_options *options, struct err *err)
 {
+    const char *domain = getenv("TIDEMARK_DOMAIN");
+    if (options->domain[0] == '\0' && domain != NULL && domain[0] != '\0') {
+        enum tide_status status = take_name("domain", domain, options->domain, err);
+        if (status != TIDE_OK)
+            return err_wrap(err, "TIDEMARK_DOMAIN");
+    }
     from_environment("TIDEMARK_COORDINATOR", options->coordinators, sizeof options->coordinators);
     /* One that is given stands alone: the other may be left in the environment of all services of a host. */
     bool given = options->identity[0] != '\0' || options->join[0] != '\0';

@@ -7,7 +7,7 @@
 
 const char *const agent_action_names[] = {
     "heartbeat", "say", "start_step", "leave_step", "end_step", "kill_step", "answer", "widen", "remove_step_dir", "arm", "disarm",
-    "epochs", "sum", "find", "fetch", "look", "store", "commit", "purge", "scrub", "remove_arena", NULL,
+    "epochs", "sum", "find", "fetch", "copy", "uncopy", "look", "store", "commit", "purge", "scrub", "remove_arena", NULL,
 };
 _Static_assert(sizeof agent_action_names / sizeof agent_action_names[0] == ACT_KINDS + 1, "every action has a name");
 

@@ -26,6 +26,7 @@ static void job_free(struct job_part *job)
     mem_free(job->shards.items);
     mem_free(job->purges.items);
     mem_free(job->scrubs.items);
+    mem_free(job->copies.items);
     comms_release(&job->comms);
     if (job->has_order)
         codec_release(&assignment_codec, &job->order);
@@ -211,6 +212,7 @@ static void drive(struct agent_core *core)
         drive_epochs(core, job); /* what is closed is said before the next is armed */
         drive_cut(core, job);
         drive_store(core, job);
+        drive_copies(core, job);
         drive_arena(core, job);
         drive_look(core, job);
         if (job_cleaned(core, job))
@@ -244,6 +246,8 @@ static const event_fn event_fns[EV_KINDS] = {
     [EV_SUMMED] = ev_summed,
     [EV_FOUND] = ev_found,
     [EV_FETCHED] = ev_fetched,
+    [EV_COPIED] = ev_copied,
+    [EV_UNCOPIED] = ev_uncopied,
     [EV_LOOKED] = ev_looked,
     [EV_STORED] = ev_stored,
     [EV_COMMITTED] = ev_committed,
@@ -265,6 +269,16 @@ void agent_step(struct agent_core *core, const struct agent_event *event, uint64
     core->dirty = false;
     core->actions = NULL;
     core->comms = NULL;
+}
+
+const char *agent_token(const struct agent_core *core, const char *uid)
+{
+    for (size_t i = 0; i < core->job_count; i++) {
+        const struct job_part *job = core->jobs[i];
+        if (strcmp(job->uid, uid) == 0)
+            return job->assigned && job->has_order && job->order.token[0] != '\0' ? job->order.token : NULL;
+    }
+    return NULL;
 }
 
 uint64_t agent_revision(const struct agent_core *core)

@@ -35,6 +35,10 @@
 #define AGENT_FETCH_DEADLINE_MS 3600000u /* a restore that only fails (a store out of reach) is given up; that costs a restart */
 #define AGENT_SCRUB_FIRST_MS 600000u   /* a checkpoint that has been in the store for that long is worth a look; most are dropped before */
 #define AGENT_SCRUB_RETRY_MS 60000u    /* after a look at a checkpoint in the store that came to no end */
+#define AGENT_PEER_TRIES_MAX 5u        /* fetches from a peer that fail; then the store is asked, if it has the checkpoint … */
+#define AGENT_PEER_DEADLINE_MS 60000u  /* … else the peer is asked for so long */
+#define AGENT_COPIES_MAX 1u            /* of others' memory, being fetched at a time */
+#define AGENT_COPY_TRIES_MAX 3u        /* that fail; then it is told, and tried on */
 #define AGENT_FIND_TRIES_MAX 5u        /* looks into the arena that fail; then the store is asked */
 
 struct agent_identity {
@@ -81,7 +85,7 @@ enum agent_event_kind {
     EV_DESIRED,     /* desired (borrowed) */
     EV_TICK,
     /* found by the shell when it started, before anything else */
-    EV_ARENA_FOUND, /* uid, job, generation: newest told, as noted in the arena; held. May come before EV_STEP_FOUND */
+    EV_ARENA_FOUND, /* uid, job, generation: newest told, as noted in the arena; held, copies. May come before EV_STEP_FOUND */
     EV_STEP_FOUND,  /* spec: of a step directory; stays: a rank of it has asked for that. Its process may be up or gone:
                        EV_STEP_STATUS, EV_STEP_GONE follow */
     /* of a step; uid, generation */
@@ -95,6 +99,8 @@ enum agent_event_kind {
     EV_SUMMED,    /* answers SUM: rank, slot, cut; digest */
     EV_FOUND,     /* answers FIND: rank, cut; slot, digest */
     EV_FETCHED,   /* answers FETCH: rank, cut, slot */
+    EV_COPIED,    /* answers COPY: rank, cut, slot; digest */
+    EV_UNCOPIED,  /* answers UNCOPY: rank, slot */
     EV_LOOKED,    /* answers LOOK: held: all of the job's arena */
     EV_STORED,    /* answers STORE: rank, cut; key, digest, raw_bytes, stored_bytes */
     EV_COMMITTED, /* answers COMMIT: cut; key, digest */
@@ -133,6 +139,8 @@ struct agent_event {
     const struct step_status *step_status;
     const struct agent_held *held;
     size_t held_count;
+    const struct agent_held *copies; /* of what others recorded */
+    size_t copies_count;
     const struct control_comm *comms; /* CONTROL_COMMS_MAX, of which page.record_comms are of the last record */
 };
 
@@ -157,7 +165,9 @@ enum agent_action_kind {
     ACT_SUM,             /* rank, slot, cut, epoch: with one, no message is added any more, and the slot is closed first.
                             Answer: EV_SUMMED */
     ACT_FIND,            /* rank, cut; every chunk is hashed. Answer: EV_FOUND */
-    ACT_FETCH,           /* rank, cut, slot, order: restore_manifest_*, store. Answer: EV_FETCHED */
+    ACT_FETCH,           /* rank, cut, slot, tier, order: restore_manifest_*, store, or restore_peer_*. Answer: EV_FETCHED */
+    ACT_COPY,            /* rank, cut, slot of the copies, order: token, copy: where from. Answer: EV_COPIED */
+    ACT_UNCOPY,          /* rank, slot of the copies. Answer: EV_UNCOPIED */
     ACT_LOOK,            /* answer: EV_LOOKED */
     ACT_STORE,           /* rank, slot, cut, order: store. Answer: EV_STORED */
     ACT_COMMIT,          /* stored, order: store. Answer: EV_COMMITTED */
@@ -181,6 +191,8 @@ struct agent_action {
     struct step_answer answer;
     const struct assignment *order; /* borrowed until the next agent_step */
     const struct cut_order *stored; /* of `order`; borrowed as long */
+    const struct copy_order *copy;  /* the same */
+    uint32_t tier;                  /* enum local_tier */
     unsigned level;
     char text[TIDE_TEXT_MAX + 1];
 };
@@ -211,6 +223,9 @@ void agent_heartbeat(struct agent_core *core, uint64_t now_ns, struct heartbeat 
 
 /* Pids of ranks that run here, at most `room`: first those of jobs that stand still, ret_still of them. */
 size_t agent_ranks(const struct agent_core *core, uint64_t now_ns, int32_t *pids, size_t room, size_t *ret_still);
+
+/* The secret that other nodes show who copy from the job's memory here; NULL: none may. */
+const char *agent_token(const struct agent_core *core, const char *uid);
 
 /* How often to look at pages, ms; 0: with the ticks is enough. */
 uint64_t agent_look_ms(const struct agent_core *core);

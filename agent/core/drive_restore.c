@@ -51,18 +51,26 @@ static int fetch_slot(struct job_part *job, const struct rank_part *part)
     return best;
 }
 
+static void give_up(struct agent_core *core, struct rank_part *part)
+{
+    struct restore_part *restore = &part->restore;
+    char why[TIDE_TEXT_MAX + 1];
+    text_copy(why, sizeof why, restore->text);
+    snprintf(restore->text, sizeof restore->text, "no valid copy of checkpoint %llu is left for rank %u (%s%s): %.130s",
+             (unsigned long long)restore->cut, part->rank, restore->store_bad ? "arena and store were tried" : "it was never stored",
+             restore->peer_bad ? ", its peer was asked" : "", why);
+    restore->state = RESTORE_FAILED;
+    restore->status = TIDE_E_CORRUPT;
+    core->dirty = true;
+}
+
+/* The memory of another node is nearer than the store. */
 static void fetch(struct agent_core *core, struct job_part *job, struct rank_part *part)
 {
     struct restore_part *restore = &part->restore;
-    if (job->order.restore_manifest_key[0] == '\0' || restore->store_bad) {
-        char why[TIDE_TEXT_MAX + 1];
-        text_copy(why, sizeof why, restore->text);
-        snprintf(restore->text, sizeof restore->text, "no valid copy of checkpoint %llu is left for rank %u (%s): %.150s",
-                 (unsigned long long)restore->cut, part->rank,
-                 restore->store_bad ? "arena and store were tried" : "it was never stored", why);
-        restore->state = RESTORE_FAILED;
-        restore->status = TIDE_E_CORRUPT;
-        core->dirty = true;
+    bool peer = job->order.restore_peer_address[0] != '\0' && !restore->peer_bad;
+    if (!peer && (job->order.restore_manifest_key[0] == '\0' || restore->store_bad)) {
+        give_up(core, part);
         return;
     }
     int slot = fetch_slot(job, part);
@@ -76,6 +84,7 @@ static void fetch(struct agent_core *core, struct job_part *job, struct rank_par
     struct agent_action *action = act_rank(core, ACT_FETCH, job, part->rank);
     action->cut = restore->cut;
     action->slot = restore->slot;
+    action->tier = restore->tier = peer ? LOCAL_TIER_PEER : LOCAL_TIER_STORE;
 }
 
 static void drive_rank(struct agent_core *core, struct job_part *job, struct rank_part *part)

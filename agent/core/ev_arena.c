@@ -45,6 +45,7 @@ void ev_arena_found(struct agent_core *core, const struct agent_event *event)
     if (event->generation > job->started_generation)
         job->started_generation = event->generation;
     take_held(job, event->held, event->held_count);
+    copies_found(job, event->copies, event->copies_count);
     core->dirty = true;
 }
 

@@ -25,8 +25,10 @@ static void mark_bad(struct agent_core *core, struct job_part *job, struct rank_
     slot->bad_cut = slot->cut != 0 ? slot->cut : restore->cut;
     slot->cut = 0;
     slot->epoch = ++job->epoch;
-    if (restore->state == RESTORE_READY && restore->slot == bad && restore->tier == LOCAL_TIER_STORE)
-        restore->store_bad = true;
+    bool fetched = restore->state == RESTORE_READY && restore->slot == bad && restore->tier != LOCAL_TIER_RAM;
+    const char *whose = !fetched ? "arena's" : restore->tier == LOCAL_TIER_PEER ? "peer's" : "store's";
+    restore->store_bad = restore->store_bad || (fetched && restore->tier == LOCAL_TIER_STORE);
+    restore->peer_bad = restore->peer_bad || (fetched && restore->tier == LOCAL_TIER_PEER);
     restore->ram_bad = true;
     restore->bad_slot = ask->bad_slot;
     if (restore->state == RESTORE_READY)
@@ -34,7 +36,7 @@ static void mark_bad(struct agent_core *core, struct job_part *job, struct rank_
     text_copy(restore->text, sizeof restore->text, ask->bad_detail);
     core->dirty = true;
     say(core, LOG_WARN, "job %s: rank %u found the %s copy of checkpoint %llu bad: %.120s", job->name, part->rank,
-        restore->store_bad ? "store's" : "arena's", (unsigned long long)restore->cut, ask->bad_detail);
+        whose, (unsigned long long)restore->cut, ask->bad_detail);
 }
 
 void restore_ask(struct agent_core *core, struct job_part *job, struct rank_part *part, const struct step_ask *ask)
@@ -148,6 +150,28 @@ void ev_found(struct agent_core *core, const struct agent_event *event)
     restore->state = RESTORE_WANT_FETCH;
 }
 
+/* A peer whose copy is not good, or that does not answer, is passed over: at once, or when it has been long enough. */
+static void peer_failed(struct agent_core *core, struct job_part *job, struct restore_part *restore, const struct agent_event *event)
+{
+    bool stored = job->order.restore_manifest_key[0] != '\0' && !restore->store_bad;
+    bool wrong = event->status == TIDE_E_CORRUPT || event->status == TIDE_E_NOT_FOUND;
+    say(core, LOG_WARN, "job %s: checkpoint %llu cannot be fetched from node %s for rank %u: %.150s", job->name,
+        (unsigned long long)event->cut, job->order.restore_peer, event->rank, event->text);
+    if (restore->give_up_ns == 0)
+        restore->give_up_ns = core->now_ns + AGENT_PEER_DEADLINE_MS * NS_PER_MS;
+    text_copy(restore->text, sizeof restore->text, event->text);
+    core->dirty = true;
+    restore->state = RESTORE_WANT_FETCH;
+    restore->peer_failures++;
+    if (!wrong && core->now_ns < restore->give_up_ns && (!stored || restore->peer_failures < AGENT_PEER_TRIES_MAX)) {
+        retry_later(core, &restore->retry);
+        return;
+    }
+    restore->peer_bad = true;
+    restore->retry = (struct retry){0};
+    restore->give_up_ns = 0;
+}
+
 /* A copy that is wrong stays wrong; a store that cannot be reached may come back. */
 static void fetch_failed(struct agent_core *core, struct job_part *job, struct restore_part *restore, const struct agent_event *event)
 {
@@ -175,11 +199,17 @@ void ev_fetched(struct agent_core *core, const struct agent_event *event)
     struct rank_part *part = part_waiting(job, event, RESTORE_FETCHING);
     if (part == NULL)
         return;
+    if (event->status != TIDE_OK && part->restore.tier == LOCAL_TIER_PEER) {
+        peer_failed(core, job, &part->restore, event);
+        return;
+    }
     if (event->status != TIDE_OK) {
         fetch_failed(core, job, &part->restore, event);
         return;
     }
+    if (part->restore.tier == LOCAL_TIER_PEER)
+        say(core, LOG_INFO, "job %s: checkpoint %llu was fetched from the memory of node %s for rank %u", job->name,
+            (unsigned long long)event->cut, job->order.restore_peer, event->rank);
     part->restore.state = RESTORE_READY;
-    part->restore.tier = LOCAL_TIER_STORE;
     part->restore.slot = event->slot;
 }

@@ -56,7 +56,8 @@ struct restore_part {
     uint32_t asked, answered; /* attempts; 0: none */
     bool answer_due;
     bool prefetch;            /* wanted before the rank asks */
-    bool ram_bad, store_bad;  /* tiers that are used up */
+    bool ram_bad, peer_bad, store_bad; /* tiers that are used up */
+    uint32_t peer_failures;
     int32_t bad_slot;         /* -1: none */
     uint32_t slot, tier;
     enum tide_status status;  /* why it failed */
@@ -138,6 +139,23 @@ struct scrub_part {
 
 #define PACE_STEPS 8u
 
+/* What is here of a rank that recorded elsewhere, in slots of their own. */
+struct copy_slot {
+    uint64_t cut; /* whole, with digest; 0: none */
+    char digest[DIGEST_HEX_CHARS + 1];
+    bool busy;    /* being written, or given back */
+};
+
+struct copy_part {
+    uint32_t rank;
+    struct copy_slot slots[SLOTS];
+    bool fetching;
+    uint64_t failed_cut;
+    uint32_t failures; /* of it, in a row */
+    struct retry retry;
+    char detail[TIDE_TEXT_MAX + 1];
+};
+
 /* How fast the ranks of one generation here make their steps. */
 struct pace_part {
     uint64_t generation;
@@ -163,6 +181,7 @@ struct job_part {
     LIST_OF(struct shard_part) shards;
     LIST_OF(struct purge_part) purges;
     LIST_OF(struct scrub_part) scrubs; /* of order.scrub, each */
+    LIST_OF(struct copy_part) copies;
     struct manifest_part manifest;
     struct comms_part comms;
     uint64_t epoch;      /* grows with every change to a slot */
@@ -181,6 +200,7 @@ struct agent_core {
     bool ending;
     uint64_t scrub_every_ms; /* 0: never */
     bool scrubbing;          /* an answer is to come, whatever has become of the job */
+    unsigned copying; /* of all jobs */
     uint64_t sequence;
     struct job_part **jobs;
     size_t job_count;
@@ -230,12 +250,16 @@ void ev_armed(struct agent_core *core, const struct agent_event *event);
 void ev_summed(struct agent_core *core, const struct agent_event *event);
 void ev_found(struct agent_core *core, const struct agent_event *event);
 void ev_fetched(struct agent_core *core, const struct agent_event *event);
+void ev_copied(struct agent_core *core, const struct agent_event *event);
+void ev_uncopied(struct agent_core *core, const struct agent_event *event);
 void ev_stored(struct agent_core *core, const struct agent_event *event);
 void ev_committed(struct agent_core *core, const struct agent_event *event);
 void ev_purged(struct agent_core *core, const struct agent_event *event);
 void ev_scrubbed(struct agent_core *core, const struct agent_event *event);
 
 /* Helpers that several events share. */
+void copies_found(struct job_part *job, const struct agent_held *copies, size_t count);
+void report_copies(const struct job_part *job, struct gen_report *to);
 void slot_begin(struct job_part *job, uint32_t rank, uint32_t slot);   /* its contents are about to change */
 void slot_release(struct job_part *job, uint32_t rank, uint32_t slot); /* … no longer; what it holds is worth a look */
 bool slot_stored_from(const struct job_part *job, uint32_t rank, uint32_t slot); /* a worker is reading it for the store */
@@ -261,5 +285,6 @@ void drive_epochs(struct agent_core *core, struct job_part *job);
 void drive_store(struct agent_core *core, struct job_part *job);
 void drive_scrub(struct agent_core *core); /* all jobs: one checkpoint at a time is read */
 void report_scrubs(const struct agent_core *core, const struct job_part *job, struct gen_report *to);
+void drive_copies(struct agent_core *core, struct job_part *job);
 
 #endif

@@ -3,7 +3,7 @@
 
 #include "agent/core/internal.h"
 
-static const char *const tier_names[] = {"ram", "store"};
+static const char *const tier_names[] = {"ram", "store", "peer"};
 
 static unsigned progress_of(const struct agent_core *core, const struct job_part *job)
 {
@@ -173,6 +173,7 @@ static void report_job(const struct agent_core *core, struct job_part *job, stru
     if (step != NULL)
         report_comms(job, step, to);
     report_held(job, to);
+    report_copies(job, to);
     report_store(job, to);
     report_scrubs(core, job, to);
 }

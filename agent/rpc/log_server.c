@@ -37,6 +37,7 @@ struct log_server {
     char logs[TIDE_PATH_MAX + 1];
     bool (*running)(void *context, const char *uid, uint64_t generation);
     void *context;
+    struct slot_access slots;
     uv_poll_t poll;
     uv_timer_t timer;   /* libmicrohttpd's */
     uv_timer_t watcher; /* looks at the files of parked requests */
@@ -186,6 +187,18 @@ static enum MHD_Result begin(struct request *request)
     return serve(request);
 }
 
+static enum MHD_Result serve_slot(struct request *request)
+{
+    struct MHD_Response *response = NULL;
+    enum tide_status status = slot_server_open(&request->server->slots, request->connection, &response, &request->err);
+    if (status != TIDE_OK)
+        return answer_error(request->connection, status_of(status), &request->err);
+    MHD_add_response_header(response, "Content-Type", "application/octet-stream");
+    enum MHD_Result result = MHD_queue_response(request->connection, MHD_HTTP_OK, response);
+    MHD_destroy_response(response);
+    return result;
+}
+
 static enum MHD_Result on_request(void *context, struct MHD_Connection *connection, const char *url, const char *method,
                                   const char *version, const char *upload, size_t *upload_bytes, void **state)
 {
@@ -205,14 +218,17 @@ static enum MHD_Result on_request(void *context, struct MHD_Connection *connecti
     if (request->begun)
         return serve(request);
     request->begun = true;
-    if (strcmp(url, "/v1/logs") != 0) {
-        err_set(&request->err, TIDE_E_NOT_FOUND, "an agent serves /v1/logs only, not %.100s", url);
+    bool slots = strcmp(url, SLOT_SERVER_PATH) == 0;
+    if (!slots && strcmp(url, "/v1/logs") != 0) {
+        err_set(&request->err, TIDE_E_NOT_FOUND, "an agent serves /v1/logs and " SLOT_SERVER_PATH ", not %.100s", url);
         return answer_error(connection, MHD_HTTP_NOT_FOUND, &request->err);
     }
     if (strcmp(method, "GET") != 0) {
-        err_set(&request->err, TIDE_E_INVALID, "%.20s is not possible on /v1/logs; use GET", method);
+        err_set(&request->err, TIDE_E_INVALID, "%.20s is not possible on %s; use GET", method, url);
         return answer_error(connection, MHD_HTTP_METHOD_NOT_ALLOWED, &request->err);
     }
+    if (slots)
+        return serve_slot(request);
     return begin(request);
 }
 
@@ -309,7 +325,7 @@ static struct MHD_Daemon *start_daemon(struct log_server *server, const struct s
 
 enum tide_status log_server_create(uv_loop_t *loop, const char *logs, const char *address, uint32_t *port,
                                    bool (*running)(void *context, const char *uid, uint64_t generation), void *context,
-                                   struct log_server **ret_server, struct err *err)
+                                   const struct slot_access *slots, struct log_server **ret_server, struct err *err)
 {
     struct sockaddr_storage at = {0};
     bool v4 = uv_ip4_addr(address, (int)*port, (struct sockaddr_in *)&at) == 0;
@@ -319,6 +335,7 @@ enum tide_status log_server_create(uv_loop_t *loop, const char *logs, const char
     text_copy(server->logs, sizeof server->logs, logs);
     server->running = running;
     server->context = context;
+    server->slots = *slots;
     server->daemon = start_daemon(server, (struct sockaddr *)&at, v4 ? 0 : MHD_USE_IPv6);
     if (server->daemon == NULL) {
         enum tide_status status = err_errno(err, "choose another with --address and --log-port; cannot serve logs on %s port %u",

@@ -2,13 +2,14 @@
 #ifndef AGENT_RPC_LOG_SERVER_H
 #define AGENT_RPC_LOG_SERVER_H
 
-/* GET /v1/logs on the agent's own port: libmicrohttpd inside the libuv loop, by its epoll descriptor and a timer. A request
+/* GET /v1/logs, and /v1/slots, on the agent's own port: libmicrohttpd inside the libuv loop, by its epoll descriptor and a timer. A request
  * that waits for more output is parked, not threaded. */
 
 #include <stdbool.h>
 #include <stdint.h>
 #include <uv.h>
 
+#include "agent/rpc/slot_server.h"
 #include "ckpt/base/err.h"
 
 #define LOG_CONNECTIONS_MAX 256u
@@ -18,7 +19,7 @@ struct log_server;
  * Errors: INVALID, IO (port in use). */
 MUST_USE enum tide_status log_server_create(uv_loop_t *loop, const char *logs, const char *address, uint32_t *port,
                                             bool (*running)(void *context, const char *uid, uint64_t generation), void *context,
-                                            struct log_server **ret_server, struct err *err);
+                                            const struct slot_access *slots, struct log_server **ret_server, struct err *err);
 void log_server_close(struct log_server *server); /* the loop must run once more, then log_server_free */
 void log_server_free(struct log_server *server);
 

@@ -9,6 +9,7 @@
 #include "ckpt/base/fsx.h"
 #include "ckpt/base/log.h"
 #include "ckpt/base/mem.h"
+#include "ckpt/stage/copy.h"
 
 #define ARENA_MODE 0755
 #define LOGS_MODE 0755
@@ -160,15 +161,21 @@ static void arena_found(struct shell *shell, const char *path, const char *uid)
         log_error("%s is passed over: %s", path, err.text);
         return;
     }
-    struct agent_held *held = NULL;
+    struct agent_held *held = NULL, *copies = NULL;
+    char copies_path[TIDE_PATH_MAX + 32];
     struct agent_event event = {.kind = EV_ARENA_FOUND, .generation = note.generation};
+    snprintf(copies_path, sizeof copies_path, "%s/" COPY_DIR, path);
     text_copy(event.uid, sizeof event.uid, uid);
     text_copy(event.job, sizeof event.job, note.job);
     work_look(path, uid, &held, &event.held_count);
+    work_look(copies_path, uid, &copies, &event.copies_count);
     event.held = held;
-    log_info("job %s: arena found again, %zu slots with a recorded cut", note.job, event.held_count);
+    event.copies = copies;
+    log_info("job %s: arena found again, %zu slots with a recorded cut, %zu copies of others", note.job, event.held_count,
+             event.copies_count);
     shell_event(shell, &event);
     mem_free(held);
+    mem_free(copies);
 }
 
 static void begun_found(void *context, const char *uid, uint64_t generation)
@@ -205,11 +212,30 @@ static void arm(struct shell *shell, const struct agent_action *action)
     shell_event(shell, &event);
 }
 
+/* A node that only has copies of a job has an arena of it, too; its note says that nothing was started. */
+static void note_arena(const char *arena, const char *job)
+{
+    struct arena_note note;
+    struct err err = {0};
+    if (arena_note_read(arena, &note, NULL) != TIDE_E_NOT_FOUND)
+        return;
+    note = (struct arena_note){0};
+    text_copy(note.job, sizeof note.job, job);
+    enum tide_status status = fsx_mkdirs(arena, ARENA_MODE, &err);
+    if (status == TIDE_OK)
+        status = arena_note_write(arena, &note, &err);
+    if (status != TIDE_OK)
+        log_warn("an agent that is started again will not find the copies of job %s: %s", job, err.text);
+}
+
 static void work(struct shell *shell, const struct agent_action *action)
 {
     char arena[TIDE_PATH_MAX + 1] = "";
-    if (dirs_arena(&shell->dirs, action->uid, arena, NULL) == TIDE_OK)
-        work_start(shell->work, action, arena);
+    if (dirs_arena(&shell->dirs, action->uid, arena, NULL) != TIDE_OK)
+        return;
+    if (action->kind == ACT_COPY)
+        note_arena(arena, action->job);
+    work_start(shell->work, action, arena);
 }
 
 static void end_step(struct shell *shell, const struct agent_action *action)

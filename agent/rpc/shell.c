@@ -254,6 +254,12 @@ static void make_core(struct shell *shell)
     text_copy(hello->address, sizeof hello->address, shell->options.address);
     hello->slots = shell->options.slots;
     text_copy(hello->pin, sizeof hello->pin, shell->port_key.pin);
+    text_copy(hello->domain, sizeof hello->domain, shell->options.domain);
+}
+
+static const char *on_slot_token(void *context, const char *uid)
+{
+    return agent_token(((struct shell *)context)->core, uid);
 }
 
 /* The ports asked for; those of last time; any. */
@@ -262,6 +268,7 @@ static enum tide_status listen_ports(struct shell *shell, struct err *err)
     uint32_t mesh = 0, log = 0;
     const char *address = shell->options.address;
     const struct port_key *key = shell->port_key.pin[0] != '\0' ? &shell->port_key : NULL;
+    const struct slot_access slots = {.arenas = shell->dirs.arena, .token = on_slot_token, .context = shell};
     host_ports_load(&shell->dirs, &mesh, &log);
     shell->hello.mesh_port = shell->options.mesh_port ? shell->options.mesh_port : mesh;
     shell->hello.log_port = shell->options.log_port ? shell->options.log_port : log;
@@ -272,11 +279,11 @@ static enum tide_status listen_ports(struct shell *shell, struct err *err)
     }
     if (status != TIDE_OK)
         return status;
-    status = log_server_create(&shell->loop, shell->dirs.logs, address, &shell->hello.log_port, on_log_running, shell,
+    status = log_server_create(&shell->loop, shell->dirs.logs, address, &shell->hello.log_port, on_log_running, shell, &slots,
                                &shell->log_server, err);
     if (status != TIDE_OK && shell->options.log_port == 0 && shell->hello.log_port != 0) {
         shell->hello.log_port = 0;
-        status = log_server_create(&shell->loop, shell->dirs.logs, address, &shell->hello.log_port, on_log_running, shell,
+        status = log_server_create(&shell->loop, shell->dirs.logs, address, &shell->hello.log_port, on_log_running, shell, &slots,
                                    &shell->log_server, err);
     }
     if (status == TIDE_OK)
@@ -377,6 +384,7 @@ static enum tide_status open_all(struct shell *shell, struct err *err)
     shell->work = work_create(&shell->loop, on_work, shell);
     if (shell->options.scrub_rate > 0)
         shell->scrub = scrub_create(&shell->loop, shell->options.scrub_rate, on_work, shell);
+    work_arenas(shell->work, shell->dirs.arena, shell->options.arena_bytes_max);
     status = listen_ports(shell, err);
     return status != TIDE_OK ? status : make_coord(shell, err);
 }

@@ -15,6 +15,7 @@ struct shell_options {
     char identity[TIDE_PATH_MAX + 1];     /* directory; empty: none */
     char join[TIDE_PATH_MAX + 1];         /* join token or a file with one; empty: none */
     char name[TIDE_NAME_MAX + 1];
+    char domain[TIDE_NAME_MAX + 1]; /* empty: the node is one of its own */
     char state[TIDE_PATH_MAX + 1];
     char address[ADDRESS_MAX + 1]; /* empty: found out */
     char host[ADDRESS_MAX + 1];    /* empty: the host's */

@@ -2,22 +2,27 @@
 #include "agent/rpc/work.h"
 
 #include <dirent.h>
+#include <errno.h>
 #include <inttypes.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "agent/rpc/copy.h"
 #include "agent/rpc/dirs.h"
 #include "ckpt/base/fsx.h"
 #include "ckpt/base/log.h"
 #include "ckpt/base/mem.h"
 #include "ckpt/format/manifest.h"
+#include "ckpt/stage/shard.h"
 #include "ckpt/stage/stage.h"
 #include "ckpt/stage/survey.h"
 
 #define STORES_MAX 16u
 #define ARENA_MODE 0755
+#define COPY_MODE 0700
 
 _Static_assert(FORMAT_VERSION >= NODE_FORMAT, "what is told to be read is");
 
@@ -36,6 +41,8 @@ struct item {
     bool elastic;
     struct cut_order order; /* COMMIT only */
     bool share;               /* STORE only: with other ranks of this node */
+    struct copy_source source; /* COPY, FETCH from a peer */
+    uint32_t tier;             /* FETCH only */
     struct orphan_rule sweep; /* PURGE of cut 0 only */
     uint64_t *live, *over;    /* … its lists */
     struct agent_held *held;
@@ -50,14 +57,23 @@ struct open_store {
     uint64_t used; /* when last, by work->uses */
 };
 
+/* What may hang for ever, by what it hangs on. */
+enum lane_kind { LANE_STORE, LANE_PEER, LANES };
+
+struct lane {
+    unsigned running, most;    /* items on threads now */
+    struct item *first, *last; /* … and those that wait */
+};
+
 struct work {
     uv_loop_t *loop;
     void (*done)(void *context, const struct agent_event *event);
     void *context;
     bool closed;
     unsigned running;          /* items on threads now */
-    unsigned storing;          /* items that touch the store on threads now */
-    struct item *first, *last; /* … and those that wait */
+    struct lane lanes[LANES];
+    char arenas[TIDE_PATH_MAX + 1];
+    uint64_t arena_bytes_max;
     pthread_mutex_t lock;      /* stores */
     struct open_store stores[STORES_MAX];
     uint64_t uses;
@@ -69,8 +85,16 @@ struct work *work_create(uv_loop_t *loop, void (*done)(void *context, const stru
     work->loop = loop;
     work->done = done;
     work->context = context;
+    work->lanes[LANE_STORE].most = WORK_STORE_MAX;
+    work->lanes[LANE_PEER].most = WORK_PEER_MAX;
     pthread_mutex_init(&work->lock, NULL);
     return work;
+}
+
+void work_arenas(struct work *work, const char *arenas, uint64_t arena_bytes_max)
+{
+    text_copy(work->arenas, sizeof work->arenas, arenas);
+    work->arena_bytes_max = arena_bytes_max;
 }
 
 static void item_free(struct item *item)
@@ -85,12 +109,15 @@ static void item_free(struct item *item)
 void work_close(struct work *work)
 {
     work->closed = true;
-    while (work->first != NULL) {
-        struct item *item = work->first;
-        work->first = item->next;
-        item_free(item);
+    for (unsigned i = 0; i < LANES; i++) {
+        struct lane *lane = &work->lanes[i];
+        while (lane->first != NULL) {
+            struct item *item = lane->first;
+            lane->first = item->next;
+            item_free(item);
+        }
+        lane->last = NULL;
     }
-    work->last = NULL;
 }
 
 void work_free(struct work *work)
@@ -290,7 +317,7 @@ static size_t ranks_in(const char *arena, uint32_t *ranks, size_t most)
 
 void work_look(const char *arena, const char *job_uid, struct agent_held **ret_held, size_t *ret_count)
 {
-    uint32_t ranks[TIDE_LOCAL_RANKS_MAX * SLOTS * 2];
+    uint32_t ranks[TIDE_LOCAL_RANKS_MAX * SLOTS * 16];
     size_t count = ranks_in(arena, ranks, sizeof ranks / sizeof ranks[0]), used = 0;
     struct agent_held *held = mem_array(count * SLOTS, sizeof held[0]);
     for (size_t i = 0; i < count; i++) {
@@ -337,6 +364,34 @@ static void tell_copy(const char *arena, const struct agent_event *event)
     mem_free(bytes);
 }
 
+/* What another host has in its memory: beside the slots of the ranks here, or into one of those, where its rank waits for it. */
+static enum tide_status do_copy(struct item *item, struct err *err)
+{
+    struct agent_event *event = &item->event;
+    char dir[TIDE_PATH_MAX + 32];
+    int aside = item->kind == ACT_COPY;
+    snprintf(dir, sizeof dir, "%s%s", item->arena, aside ? "/" COPY_DIR : "");
+    enum tide_status status = fsx_mkdirs(dir, aside ? COPY_MODE : ARENA_MODE, err);
+    if (status != TIDE_OK)
+        return status;
+    struct copy_place place = {.dir = dir, .job_uid = event->uid, .rank = event->rank, .slot = event->slot, .cut = event->cut,
+                               .most = aside ? copy_room(item->work->arenas, item->work->arena_bytes_max) : UINT64_MAX,
+                               .keep = !aside, .background = aside};
+    return copy_fetch(&item->source, &place, event->digest, err);
+}
+
+static enum tide_status do_uncopy(struct item *item, struct err *err)
+{
+    arena_path path, sum_path;
+    char dir[TIDE_PATH_MAX + 32];
+    snprintf(dir, sizeof dir, "%s/" COPY_DIR, item->arena);
+    slot_path(dir, item->event.rank, item->event.slot, path);
+    slot_sum_path(dir, item->event.rank, item->event.slot, sum_path);
+    if ((unlink(sum_path) != 0 && errno != ENOENT) || (unlink(path) != 0 && errno != ENOENT))
+        return err_errno(err, "cannot remove %s", path);
+    return TIDE_OK;
+}
+
 static enum tide_status run(struct item *item, struct err *err)
 {
     struct agent_event *event = &item->event;
@@ -354,8 +409,12 @@ static enum tide_status run(struct item *item, struct err *err)
         work_look(item->arena, event->uid, &item->held, &event->held_count);
         event->held = item->held;
         return TIDE_OK;
+    case ACT_COPY:
+        return do_copy(item, err);
+    case ACT_UNCOPY:
+        return do_uncopy(item, err);
     default:
-        return run_stored(item, err);
+        return item->kind == ACT_FETCH && item->tier == LOCAL_TIER_PEER ? do_copy(item, err) : run_stored(item, err);
     }
 }
 
@@ -372,64 +431,80 @@ static void on_thread(uv_work_t *request)
 
 bool work_stores(const struct work *work)
 {
-    return work->storing > 0 || work->first != NULL;
+    return work->lanes[LANE_STORE].running > 0 || work->lanes[LANE_STORE].first != NULL;
 }
 
-static bool stores(unsigned kind)
+/* NULL: it does not hang. */
+static struct lane *lane_of(const struct item *item)
 {
-    return kind == ACT_STORE || kind == ACT_FETCH || kind == ACT_COMMIT || kind == ACT_PURGE;
+    struct lane *lanes = item->work->lanes;
+    switch (item->kind) {
+    case ACT_STORE:
+    case ACT_COMMIT:
+    case ACT_PURGE:
+        return &lanes[LANE_STORE];
+    case ACT_COPY:
+        return &lanes[LANE_PEER];
+    case ACT_FETCH:
+        return &lanes[item->tier == LOCAL_TIER_PEER ? LANE_PEER : LANE_STORE];
+    default:
+        return NULL;
+    }
 }
 
-static void begin_waiting(struct work *work);
+static void begin_waiting(struct lane *lane);
 
 static void on_done(uv_work_t *request, int status)
 {
     struct item *item = request->data;
     struct work *work = item->work;
+    struct lane *lane = lane_of(item);
     work->running--;
-    if (stores(item->kind))
-        work->storing--;
+    if (lane != NULL)
+        lane->running--;
     if (status == 0 && !work->closed)
         work->done(work->context, &item->event);
     item_free(item);
-    begin_waiting(work);
+    if (lane != NULL && !work->closed)
+        begin_waiting(lane);
 }
 
 static void begin(struct item *item)
 {
+    struct lane *lane = lane_of(item);
     item->request.data = item;
     item->work->running++;
-    if (stores(item->kind))
-        item->work->storing++;
+    if (lane != NULL)
+        lane->running++;
     uv_queue_work(item->work->loop, &item->request, on_thread, on_done);
 }
 
-static void begin_waiting(struct work *work)
+static void begin_waiting(struct lane *lane)
 {
-    while (!work->closed && work->first != NULL && work->storing < WORK_STORE_MAX) {
-        struct item *item = work->first;
-        work->first = item->next;
-        if (work->first == NULL)
-            work->last = NULL;
+    while (lane->first != NULL && lane->running < lane->most) {
+        struct item *item = lane->first;
+        lane->first = item->next;
+        if (lane->first == NULL)
+            lane->last = NULL;
         begin(item);
     }
 }
 
-static void enqueue(struct work *work, struct item *item)
+static void enqueue(struct lane *lane, struct item *item)
 {
-    if (item->kind == ACT_FETCH) { /* somebody waits for it: before uploads */
-        item->next = work->first;
-        work->first = item;
-        if (work->last == NULL)
-            work->last = item;
+    if (item->kind == ACT_FETCH) { /* somebody waits for it: before uploads and copies */
+        item->next = lane->first;
+        lane->first = item;
+        if (lane->last == NULL)
+            lane->last = item;
     } else {
-        if (work->last != NULL)
-            work->last->next = item;
+        if (lane->last != NULL)
+            lane->last->next = item;
         else
-            work->first = item;
-        work->last = item;
+            lane->first = item;
+        lane->last = item;
     }
-    begin_waiting(work);
+    begin_waiting(lane);
 }
 
 static unsigned answer_of(unsigned kind)
@@ -441,6 +516,10 @@ static unsigned answer_of(unsigned kind)
         return EV_FOUND;
     case ACT_FETCH:
         return EV_FETCHED;
+    case ACT_COPY:
+        return EV_COPIED;
+    case ACT_UNCOPY:
+        return EV_UNCOPIED;
     case ACT_LOOK:
         return EV_LOOKED;
     case ACT_STORE:
@@ -465,6 +544,10 @@ static void take_order(struct item *item, const struct agent_action *action)
     const struct assignment *order = action->order;
     bool elsewhere = item->kind == ACT_FETCH && order->restore_store[0] != '\0';
     text_copy(item->store, sizeof item->store, elsewhere ? order->restore_store : order->store);
+    text_copy(item->source.token, sizeof item->source.token, order->token);
+    text_copy(item->source.address, sizeof item->source.address,
+              action->copy != NULL ? action->copy->address : order->restore_peer_address);
+    item->source.port = action->copy != NULL ? action->copy->port : order->restore_peer_port;
     text_copy(item->manifest_key, sizeof item->manifest_key, order->restore_manifest_key);
     text_copy(item->manifest, sizeof item->manifest, order->restore_manifest);
     item->share = order->share;
@@ -490,6 +573,7 @@ void work_start(struct work *work, const struct agent_action *action, const char
     struct item *item = mem_alloc(sizeof *item);
     item->work = work;
     item->kind = action->kind;
+    item->tier = action->tier;
     text_copy(item->arena, sizeof item->arena, arena);
     text_copy(item->job, sizeof item->job, action->job);
     struct agent_event *event = &item->event;
@@ -501,8 +585,9 @@ void work_start(struct work *work, const struct agent_action *action, const char
     event->generation = action->generation;
     if (action->order != NULL)
         take_order(item, action);
-    if (stores(item->kind))
-        enqueue(work, item);
+    struct lane *lane = lane_of(item);
+    if (lane != NULL)
+        enqueue(lane, item);
     else
         begin(item);
 }

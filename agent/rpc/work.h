@@ -2,20 +2,23 @@
 #ifndef AGENT_RPC_WORK_H
 #define AGENT_RPC_WORK_H
 
-/* What blocks, on libuv's worker threads: hashing slots, and all that touches the store. A store that hangs may hold up at
- * most WORK_STORE_MAX threads; digests and looks into the arena always have the others. */
+/* What blocks, on libuv's worker threads: hashing slots, and all that touches the store or another agent's memory. A store that hangs may
+ * hold up at most WORK_STORE_MAX threads, agents that do WORK_PEER_MAX; digests and looks into the arena always have the others. */
 
 #include <uv.h>
 
 #include "agent/core/core.h"
 
-#define WORK_THREADS "8"
+#define WORK_THREADS "12"
 #define WORK_STORE_MAX 5u
+#define WORK_PEER_MAX 4u
 
 struct work;
 /* done: on the loop's thread, with the event that answers the action (borrowed). */
 struct work *work_create(uv_loop_t *loop, void (*done)(void *context, const struct agent_event *event), void *context);
-/* ACT_SUM, FIND, FETCH, LOOK, STORE, COMMIT or PURGE. arena: of the job on this node. */
+/* Where the jobs' arenas are, and how much all slots may take: until then nothing is copied. */
+void work_arenas(struct work *work, const char *arenas, uint64_t arena_bytes_max);
+/* ACT_SUM, FIND, FETCH, COPY, UNCOPY, LOOK, STORE, COMMIT or PURGE. arena: of the job on this node. */
 void work_start(struct work *work, const struct agent_action *action, const char *arena);
 /* Something is being put into a store, got from it or deleted there, or waits for its turn. */
 bool work_stores(const struct work *work);

@@ -146,6 +146,8 @@ MUST_USE enum tide_status slot_sum_compute(const struct slot *slot, struct slot_
 /* Replaces the file by rename. Load checks it against its own root. Errors: NOT_FOUND, CORRUPT, IO. */
 MUST_USE enum tide_status slot_sum_save(const char *path, const struct slot_sum *sum, struct err *err);
 MUST_USE enum tide_status slot_sum_load(const char *path, struct slot_sum *ret_sum, struct err *err);
+/* The same of the bytes of such a file, which are called `name` in errors. */
+MUST_USE enum tide_status slot_sum_parse(const void *bytes, size_t count, const char *name, struct slot_sum *ret_sum, struct err *err);
 /* Compare a slot with its digests. Errors: CORRUPT naming the first bad chunk. */
 MUST_USE enum tide_status slot_verify(const struct slot *slot, const struct slot_sum *sum, struct err *err);
 /* The same for header and regions alone, which is cheap. Errors: CORRUPT, NOT_FOUND (the digests are of another cut). */

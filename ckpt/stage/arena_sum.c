@@ -230,6 +230,19 @@ enum tide_status slot_sum_load(const char *path, struct slot_sum *ret_sum, struc
     return status;
 }
 
+enum tide_status slot_sum_parse(const void *bytes, size_t count, const char *name, struct slot_sum *ret_sum, struct err *err)
+{
+    if (count < sizeof(struct sum_file) || count > file_bytes(RANK_CHUNKS_MAX))
+        return err_set(err, TIDE_E_CORRUPT, "%s has %zu bytes, which no file of digests has", name, count);
+    struct sum_file *file = mem_try_alloc(count);
+    if (file == NULL)
+        return err_set(err, TIDE_E_NOMEM, "no memory to read %s", name);
+    memcpy(file, bytes, count);
+    enum tide_status status = sum_of_file(file, count, name, ret_sum, err);
+    mem_free(file);
+    return status;
+}
+
 /* ---- comparing ---- */
 
 enum tide_status slot_verify_table(const struct slot *slot, const struct slot_sum *sum, struct err *err)

@@ -16,7 +16,7 @@ const char *const event_kind_names[] = {"submitted", "waiting",     "launched", 
                                         "rank_exited", "node_lost", "fenced",     "cut_opened", "cut_rearmed",
                                         "cut_aborted", "sealed",    "committed",  "corrupt",   "dropped",
                                         "rollback",    "cancel",    "finished",   "store_failed", "note",
-                                        "cut_void", "kept", "condemned", "node_health", NULL};
+                                        "cut_void", "kept", "condemned", "node_health", "peered", "unpeered", NULL};
 
 static const struct codec_field spec_fields[] = {
     CODEC_NAME_OF(job_spec, name, .required = true),
@@ -75,6 +75,7 @@ static const struct codec_field ckpt_fields[] = {
     CODEC_FIELD(ckpt, condemned_ms, CODEC_U64),
     CODEC_FIELD(ckpt, world_size, CODEC_U32),
     CODEC_FIELD(ckpt, nodes, CODEC_STRLIST, .size = TIDE_NODES_MAX),
+    CODEC_FIELD(ckpt, peers, CODEC_STRLIST, .size = TIDE_NODES_MAX),
     CODEC_TEXT_OF(ckpt, reason),
 };
 CODEC_DEFINE(ckpt_codec, ckpt, "checkpoint", ckpt_fields);

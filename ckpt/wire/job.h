@@ -79,9 +79,17 @@ struct ckpt {
     uint64_t condemned_ms;  /* wall clock of the leader; 0: it is not condemned */
     uint32_t world_size;    /* ranks that made it, where `nodes` do not tell, and it is not as many as the spec says; else 0 */
     struct strlist nodes; /* nodes[i] held the ranks of node rank i when it was recorded */
+    struct strlist peers; /* peers[i] has a copy of what those recorded in its memory; an empty string: nobody has (any more) */
     char reason[TIDE_TEXT_MAX + 1]; /* why it is not committed (any more); of a sealed one: why it will not be stored */
 };
 extern const struct codec ckpt_codec;
+
+/* Whole in memory, and not in the store (yet). */
+static inline bool ckpt_in_memory(const struct ckpt *ckpt)
+{
+    return ckpt->state == TIDE_CKPT_SEALED || ckpt->state == TIDE_CKPT_PEERED;
+}
+
 extern const char *const ckpt_state_names[];
 extern const char *const cut_mode_names[];    /* of enum cut_mode */
 extern const char *const record_copy_names[]; /* of enum record_copy */
@@ -90,7 +98,7 @@ enum event_kind {
     EVENT_SUBMITTED, EVENT_WAITING, EVENT_LAUNCHED, EVENT_RUNNING, EVENT_STEPPING, EVENT_RANK_EXITED, EVENT_NODE_LOST,
     EVENT_FENCED, EVENT_CUT_OPENED, EVENT_CUT_REARMED, EVENT_CUT_ABORTED, EVENT_SEALED, EVENT_COMMITTED, EVENT_CORRUPT,
     EVENT_DROPPED, EVENT_ROLLBACK, EVENT_CANCEL, EVENT_FINISHED, EVENT_STORE_FAILED, EVENT_NOTE, EVENT_CUT_VOID,
-    EVENT_KEPT, EVENT_CONDEMNED, EVENT_NODE_HEALTH, EVENT_KINDS
+    EVENT_KEPT, EVENT_CONDEMNED, EVENT_NODE_HEALTH, EVENT_PEERED, EVENT_UNPEERED, EVENT_KINDS
 };
 
 /* One line of a job's history, ordered by revision. */

@@ -218,7 +218,7 @@ enum local_type {
 
 enum local_reserve_flag { LOCAL_RESERVE_AHEAD = 1 };
 
-enum local_tier { LOCAL_TIER_RAM, LOCAL_TIER_STORE };
+enum local_tier { LOCAL_TIER_RAM, LOCAL_TIER_STORE, LOCAL_TIER_PEER };
 
 struct local_message {
     uint32_t magic;

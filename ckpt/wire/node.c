@@ -23,6 +23,7 @@ static const struct codec_field node_fields[] = {
     CODEC_FIELD(node, log_port, CODEC_U32),
     CODEC_TEXT_OF(node, pin),
     CODEC_FIELD(node, slots, CODEC_U32),
+    CODEC_NAME_OF(node, domain),
     CODEC_FIELD(node, registered_ms, CODEC_U64),
     CODEC_FIELD(node, changed_ms, CODEC_U64),
     CODEC_TEXT_OF(node, reason),
@@ -46,6 +47,7 @@ static const struct codec_field hello_fields[] = {
     CODEC_FIELD(node_hello, log_port, CODEC_U32),
     CODEC_TEXT_OF(node_hello, pin),
     CODEC_FIELD(node_hello, slots, CODEC_U32, .required = true),
+    CODEC_NAME_OF(node_hello, domain),
 };
 CODEC_DEFINE(node_hello_codec, node_hello, "registration", hello_fields);
 
@@ -177,8 +179,10 @@ static const struct codec_field gen_report_fields[] = {
     CODEC_LIST_OF(gen_report, shards, shard_report_codec, REPORTS_MAX),
     CODEC_LIST_OF(gen_report, manifests, manifest_report_codec, REPORTS_MAX),
     CODEC_LIST_OF(gen_report, held, held_report_codec, REPORTS_MAX),
+    CODEC_LIST_OF(gen_report, copies, held_report_codec, COPIES_MAX * TIDE_LOCAL_RANKS_MAX),
     CODEC_LIST_OF(gen_report, restore_failures, restore_failure_codec, REPORTS_MAX),
     CODEC_LIST_OF(gen_report, scrubs, scrub_report_codec, TIDE_CKPTS_MAX),
+    CODEC_LIST_OF(gen_report, copy_failures, restore_failure_codec, COPIES_MAX),
     CODEC_FIELD(gen_report, purged, CODEC_STRLIST, .size = DELETIONS_MAX),
     CODEC_FIELD(gen_report, left, CODEC_STRLIST, .size = DELETIONS_MAX),
 };
@@ -226,6 +230,15 @@ static const struct codec_field cut_order_fields[] = {
 };
 CODEC_DEFINE(cut_order_codec, cut_order, "cut order", cut_order_fields);
 
+static const struct codec_field copy_order_fields[] = {
+    CODEC_FIELD(copy_order, cut, CODEC_U64, .required = true),
+    CODEC_FIELD(copy_order, node_rank, CODEC_U32, .required = true),
+    CODEC_NAME_OF(copy_order, node),
+    CODEC_TEXT_OF(copy_order, address),
+    CODEC_FIELD(copy_order, port, CODEC_U32),
+};
+CODEC_DEFINE(copy_order_codec, copy_order, "copy order", copy_order_fields);
+
 static const struct codec_field epoch_order_fields[] = {
     CODEC_FIELD(epoch_order, go, CODEC_U64),
     CODEC_FIELD(epoch_order, flip, CODEC_U64),
@@ -261,6 +274,10 @@ static const struct codec_field assignment_fields[] = {
     CODEC_TEXT_OF(assignment, restore_manifest_key),
     CODEC_TEXT_OF(assignment, restore_manifest),
     CODEC_TEXT_OF(assignment, restore_store),
+    CODEC_NAME_OF(assignment, restore_peer),
+    CODEC_TEXT_OF(assignment, restore_peer_address),
+    CODEC_FIELD(assignment, restore_peer_port, CODEC_U32),
+    CODEC_LIST_OF(assignment, copies, copy_order_codec, COPIES_MAX),
     CODEC_FIELD(assignment, protect_cut, CODEC_U64),
     CODEC_FIELD(assignment, cut, CODEC_STRUCT, .of = &cut_order_codec),
     CODEC_FIELD(assignment, upload, CODEC_STRUCT, .of = &cut_order_codec),

@@ -14,6 +14,7 @@
 #define PIN_CHARS 64    /* SHA-256 of a public key, in hex */
 #define COMM_ID_CHARS 16
 #define COMM_REPORTS_MAX 4096u /* of one node, job and cut: they must fit into a heartbeat */
+#define COPIES_MAX 256u /* copy orders of one node and job, and the failures of them it tells */
 #define DELETIONS_MAX (TIDE_CKPTS_MAX + 1) /* of one job: every checkpoint, and the sweep */
 
 struct node {
@@ -28,6 +29,7 @@ struct node {
     uint32_t log_port;                    /* HTTP of the agent: logs */
     char pin[PIN_CHARS + 1];              /* of the key that the mesh port shows; empty: it is plain */
     uint32_t slots;                       /* ranks it can run at a time */
+    char domain[TIDE_NAME_MAX + 1];       /* what is in one fails together; empty: it is one of its own */
     uint64_t registered_ms, changed_ms;   /* wall clock of the leader */
     char reason[TIDE_TEXT_MAX + 1];       /* why in this state */
     bool unfit;                           /* drained for its health: no new ranks until it was good for a while */
@@ -52,6 +54,7 @@ struct node_hello {
     uint32_t log_port;
     char pin[PIN_CHARS + 1];
     uint32_t slots;
+    char domain[TIDE_NAME_MAX + 1];
 };
 extern const struct codec node_hello_codec;
 
@@ -87,7 +90,7 @@ struct rank_report {
     uint64_t sent, arrived; /* in all epochs before `epoch`: sent; of what was sent to it in them, here */
     unsigned cut_mode;      /* enum cut_mode: as the program declares itself */
     uint32_t slots;         /* of its arena, that a cut can be recorded into; 0: not told */
-    char tier[TIDE_NAME_MAX + 1];   /* "ram" or "store", once restored */
+    char tier[TIDE_NAME_MAX + 1];   /* "ram", "peer" or "store", once restored */
     char detail[TIDE_TEXT_MAX + 1]; /* for people */
 };
 
@@ -154,7 +157,7 @@ struct held_report {
     char digest[DIGEST_HEX_CHARS + 1];
 };
 
-/* A rank could not be restored from `cut`: no tier had a valid copy. */
+/* A rank could not be restored from `cut`: no tier had a valid copy. Or its part of it could not be copied here. */
 struct restore_failure {
     uint64_t cut;
     uint32_t rank;
@@ -186,8 +189,10 @@ struct gen_report {
     LIST_OF(struct shard_report) shards;
     LIST_OF(struct manifest_report) manifests;
     LIST_OF(struct held_report) held;
+    LIST_OF(struct held_report) copies; /* … of ranks that recorded elsewhere: of `copies` of the assignment */
     LIST_OF(struct restore_failure) restore_failures;
     LIST_OF(struct scrub_report) scrubs; /* of those it is to scrub */
+    LIST_OF(struct restore_failure) copy_failures;
     struct strlist purged; /* of `purge`: their objects were deleted by this node */
     struct strlist left;   /* of `leave`: nothing here writes objects of them, or will */
 };
@@ -247,6 +252,15 @@ struct cut_order {
     LIST_OF(struct shard_ref) shards; /* COMMIT, on the node of rank 0 only: one per rank, in rank order */
 };
 
+/* What the ranks of a node rank recorded of a cut, and is to be in this node's memory, too. */
+struct copy_order {
+    uint64_t cut;
+    uint32_t node_rank;
+    char node[TIDE_NAME_MAX + 1];  /* that recorded it */
+    char address[ADDRESS_MAX + 1]; /* of its agent; empty: what is here is kept, and nothing fetched */
+    uint32_t port;
+};
+
 /* Of the generation's messages (ckpt/cut/README.md). Each only grows; 0: none yet. */
 struct epoch_order {
     uint64_t go;      /* every rank was armed for it and polled */
@@ -273,7 +287,7 @@ struct assignment {
                                 kill: at once; generations older than `generation` always go at once */
     uint32_t node_rank;      /* this node's place among `peers`; meaningful with run start */
     LIST_OF(struct peer) peers; /* by node rank; empty when this node only holds or fences */
-    char token[TIDE_TOKEN_CHARS + 1]; /* secret of the generation */
+    char token[TIDE_TOKEN_CHARS + 1]; /* secret of the generation: of those that run it, and that copy from them */
     char log_key[TIDE_TOKEN_CHARS + 1]; /* of the job: who shows it may read its logs; empty: everybody may */
     char master_address[ADDRESS_MAX + 1];
     uint32_t master_port;
@@ -287,6 +301,10 @@ struct assignment {
     char restore_manifest_key[TIDE_PATH_MAX + 1]; /* empty: only in arenas */
     char restore_manifest[DIGEST_HEX_CHARS + 1];
     char restore_store[TIDE_PATH_MAX + 1]; /* where that lies; empty: in `store` */
+    char restore_peer[TIDE_NAME_MAX + 1]; /* a node that has a copy of what this node rank recorded of it; empty: none */
+    char restore_peer_address[ADDRESS_MAX + 1];
+    uint32_t restore_peer_port;
+    LIST_OF(struct copy_order) copies; /* of what others recorded; what is not listed is dropped */
     uint64_t protect_cut;    /* newest sealed cut: its slot must not be overwritten */
     struct cut_order cut;
     struct cut_order upload; /* with a cut to record: the one that is being stored beside it. Else that is `cut` */
@@ -300,7 +318,8 @@ struct assignment {
     bool share;                    /* ranks here may refer to each other's packs: every node can read that */
     LIST_OF(struct scrub_order) scrub; /* all that lie there; on one node of the job's only */
 };
-extern const struct codec peer_codec, shard_ref_codec, cut_order_codec, epoch_order_codec, scrub_order_codec, assignment_codec;
+extern const struct codec peer_codec, shard_ref_codec, cut_order_codec, copy_order_codec;
+extern const struct codec epoch_order_codec, scrub_order_codec, assignment_codec;
 
 struct desired {
     char cluster[TIDE_UID_CHARS + 1];

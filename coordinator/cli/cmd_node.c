@@ -46,6 +46,7 @@ static void node_row(struct table *t, const struct node_view *v, bool wide)
     jobs_text(&v->jobs, text, sizeof text);
     table_cell(t, TINT_NONE, "%s", text);
     if (wide) {
+        table_cell(t, TINT_NONE, "%s", v->node.domain[0] ? v->node.domain : v->node.name);
         table_cell(t, TINT_NONE, "%s", v->node.host);
         table_cell(t, TINT_NONE, "%s", v->node.uid);
         table_cell(t, TINT_NONE, "%u", v->node.mesh_port);
@@ -56,7 +57,7 @@ static void node_row(struct table *t, const struct node_view *v, bool wide)
 
 static void print_nodes(const struct node_list *list, bool wide)
 {
-    static const char *const more[] = {"HOST", "UID", "MESH", "LOGS"};
+    static const char *const more[] = {"DOMAIN", "HOST", "UID", "MESH", "LOGS"};
     struct table t = {0};
     table_column(&t, "NAME", false);
     table_column(&t, "STATE", false);
@@ -65,7 +66,7 @@ static void print_nodes(const struct node_list *list, bool wide)
     table_column(&t, "SILENT", true);
     table_column(&t, "JOBS", false);
     for (size_t i = 0; wide && i < sizeof more / sizeof more[0]; i++)
-        table_column(&t, more[i], i >= 2);
+        table_column(&t, more[i], i >= 3);
     table_column(&t, "WHY", false);
     for (size_t i = 0; i < list->nodes.count; i++)
         node_row(&t, &list->nodes.items[i], wide);
@@ -133,6 +134,7 @@ static void print_node(const struct node_view *v)
     field_print("slots", TINT_NONE, "%u of %u used", v->used_slots, n->slots);
     jobs_text(&v->jobs, text, sizeof text);
     field_print("jobs", TINT_NONE, "%s", text[0] ? text : "none");
+    field_print("domain", TINT_NONE, "%s", n->domain[0] ? n->domain : n->name);
     field_print("host", TINT_NONE, "%s", n->host);
     field_print("address", TINT_NONE, "%s (mesh port %u, log port %u)", n->address, n->mesh_port, n->log_port);
     field_print("silent for", TINT_NONE, "%s", silent_text(v->silent_ms, time));

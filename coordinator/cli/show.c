@@ -187,8 +187,10 @@ void show_ckpt(const struct job *job, const struct ckpt *k)
         field_print("manifest", TINT_NONE, "%s", k->manifest);
         field_print("key", TINT_NONE, "%s", k->manifest_key);
     }
-    for (size_t i = 0; i < k->nodes.count; i++)
-        field_print(i ? "" : "nodes", TINT_NONE, "%s", k->nodes.items[i]);
+    for (size_t i = 0; i < k->nodes.count; i++) {
+        const char *peer = i < k->peers.count && k->peers.items[i][0] != '\0' ? k->peers.items[i] : NULL;
+        field_print(i ? "" : "nodes", TINT_NONE, "%s%s%s", k->nodes.items[i], peer != NULL ? ", copied to " : "", peer != NULL ? peer : "");
+    }
 }
 
 /* ---- history ---- */

@@ -47,6 +47,7 @@ enum tint tint_of_state(const char *state)
     } tints[] = {{"running", TINT_GREEN},   {"succeeded", TINT_GREEN}, {"committed", TINT_GREEN},
                  {"ready", TINT_GREEN},     {"finished", TINT_GREEN},  {"restarting", TINT_YELLOW},
                  {"stopping", TINT_YELLOW}, {"pending", TINT_YELLOW},  {"sealed", TINT_YELLOW},
+                 {"peered", TINT_YELLOW},
                  {"open", TINT_YELLOW},     {"starting", TINT_YELLOW}, {"restoring", TINT_YELLOW},
                  {"drained", TINT_YELLOW},  {"draining", TINT_YELLOW}, {"failed", TINT_RED},
                  {"lost", TINT_RED},        {"corrupt", TINT_RED},     {"aborted", TINT_RED},

@@ -12,7 +12,7 @@
 
 bool ckpt_settled(const struct ckpt *ckpt)
 {
-    return ckpt->state == TIDE_CKPT_SEALED ? ckpt->reason[0] != '\0' : ckpt->state != TIDE_CKPT_OPEN;
+    return ckpt_in_memory(ckpt) ? ckpt->reason[0] != '\0' : ckpt->state != TIDE_CKPT_OPEN;
 }
 
 bool watch_ended(const struct job_view *view, void *context)

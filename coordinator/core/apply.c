@@ -54,6 +54,8 @@ static const struct handler handlers[COMMAND_KINDS] = {
     [CMD_CKPT_CORRUPT] = {apply_CKPT_CORRUPT, TARGET_VERDICT},
     [CMD_CKPT_PURGED] = {apply_CKPT_PURGED, TARGET_VERDICT},
     [CMD_ARENA_LOST] = {apply_ARENA_LOST, TARGET_VERDICT},
+    [CMD_CKPT_PEERED] = {apply_CKPT_PEERED, TARGET_GENERATION, 3},
+    [CMD_CKPT_UNPEERED] = {apply_CKPT_UNPEERED, TARGET_GENERATION, 3},
     [CMD_CKPT_STORED] = {apply_CKPT_STORED, TARGET_VERDICT},
     [CMD_TOKEN_ADD] = {apply_TOKEN_ADD, TARGET_NONE},
     [CMD_TOKEN_REMOVE] = {apply_TOKEN_REMOVE, TARGET_NONE},
@@ -79,7 +81,9 @@ uint32_t command_level(const struct command *command)
     case CMD_GEN_FAIL:
         return command->event.kind == EVENT_NODE_HEALTH;
     case CMD_NODE_REGISTER:
-        return command->hello.pin[0] != '\0' ? PIN_LEVEL : 0;
+        return command->hello.pin[0] != '\0' || command->hello.domain[0] != '\0' ? PIN_LEVEL : 0;
+    case CMD_STORE_FAIL:
+        return command->final ? 3 : 0;
     default:
         return handlers[command->kind].level;
     }

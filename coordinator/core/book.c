@@ -164,6 +164,19 @@ static size_t damaged_in(const struct gen_report *report)
     return count;
 }
 
+static bool copies_same(const struct gen_report *a, const struct gen_report *b)
+{
+    if (a->copies.count != b->copies.count || a->copy_failures.count != b->copy_failures.count)
+        return false;
+    for (size_t i = 0; i < a->copies.count; i++)
+        if (a->copies.items[i].cut != b->copies.items[i].cut || a->copies.items[i].rank != b->copies.items[i].rank)
+            return false;
+    for (size_t i = 0; i < a->copy_failures.count; i++)
+        if (a->copy_failures.items[i].cut != b->copy_failures.items[i].cut)
+            return false;
+    return true;
+}
+
 static bool rest_same(const struct gen_report *a, const struct gen_report *b)
 {
     if (a->held.count != b->held.count || a->restore_failures.count != b->restore_failures.count ||
@@ -194,7 +207,7 @@ static bool heartbeat_same(const struct heartbeat *a, const struct heartbeat *b)
         const struct gen_report *x = &a->jobs.items[i], *y = &b->jobs.items[i];
         if (strcmp(x->uid, y->uid) != 0 || x->generation != y->generation || x->progress != y->progress ||
             strcmp(x->detail, y->detail) != 0 || !ranks_same(x, y) || !cuts_same(x, y) || !stored_same(x, y) ||
-            !rest_same(x, y))
+            !rest_same(x, y) || !copies_same(x, y))
             return false;
     }
     return true;

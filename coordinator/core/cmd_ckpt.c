@@ -25,7 +25,7 @@ void store_next(struct change *change)
     struct job_record *record = change->job;
     struct ckpt *newest = job_newest_restorable(&record->job, UINT64_MAX);
     if (record->store_cut != 0 || !job_active(record) || record->phase == GEN_PHASE_STOPPING || newest == NULL ||
-        newest->state != TIDE_CKPT_SEALED || !newest->memory_only)
+        !ckpt_in_memory(newest) || !newest->memory_only)
         return;
     store_begin(record, newest);
 }
@@ -40,6 +40,7 @@ void ckpt_drop(struct change *change, struct ckpt *ckpt, const char *reason)
     if (job_store(change->state, record)[0] != '\0' && !ckpt->memory_only && !ckpt->inherited)
         strlist_add_number(&record->purge, ckpt->cut);
     ckpt->state = TIDE_CKPT_DROPPED;
+    ckpt_unpeer(ckpt);
     ckpt->pinned = ckpt->unwanted = ckpt->memory_only = false;
     ckpt->held_until_ms = ckpt->condemned_ms = 0;
     TEXT(ckpt->reason, "%s", reason);
@@ -162,7 +163,7 @@ static enum tide_status find_storing(struct change *change, struct ckpt **ret_ck
 {
     const struct command *command = change->command;
     struct ckpt *ckpt = job_ckpt(&change->job->job, command->cut);
-    if (ckpt == NULL || ckpt->state != TIDE_CKPT_SEALED || change->job->store_cut != command->cut)
+    if (ckpt == NULL || !ckpt_in_memory(ckpt) || change->job->store_cut != command->cut)
         return err_set(change->err, TIDE_E_STALE, "checkpoint %s/%" PRIu64 " is not being stored (any more)", command->job,
                        command->cut);
     *ret_ckpt = ckpt;
@@ -187,7 +188,7 @@ enum tide_status apply_STORE_FAIL(struct change *change)
     if (status != TIDE_OK)
         return status;
     record->store_attempts++;
-    bool over = record->store_attempts >= STORE_ATTEMPTS_MAX;
+    bool over = record->store_attempts >= STORE_ATTEMPTS_MAX || change->command->final;
     event_add(change, EVENT_STORE_FAILED, event->node, event->rank, ckpt->cut,
               "checkpoint %" PRIu64 " was not stored (try %u of %u%s): %s", ckpt->cut, record->store_attempts,
               STORE_ATTEMPTS_MAX, over ? "; it stays in memory only" : "", event->text);
@@ -233,6 +234,7 @@ static void mark_corrupt(struct change *change, struct ckpt *ckpt)
     if (change->job->rollback_cut == ckpt->cut)
         change->job->rollback_cut = 0;
     ckpt->state = TIDE_CKPT_CORRUPT;
+    ckpt_unpeer(ckpt);
     ckpt->memory_only = false;
     TEXT(ckpt->reason, "%s", event->text);
     event_add(change, EVENT_CORRUPT, event->node, event->rank, ckpt->cut, "checkpoint %" PRIu64 " is corrupt: %s", ckpt->cut,
@@ -249,7 +251,7 @@ static void memory_lost(struct change *change, struct ckpt *ckpt)
     const struct event *event = &change->command->event;
     event_add(change, EVENT_NOTE, event->node, event->rank, ckpt->cut, "checkpoint %" PRIu64 " is not whole in memory: %s",
               ckpt->cut, event->text);
-    if (ckpt->state == TIDE_CKPT_SEALED && !(change->job->store_cut == ckpt->cut && change->job->shards_stored))
+    if (ckpt_in_memory(ckpt) && !(change->job->store_cut == ckpt->cut && change->job->shards_stored))
         ckpt_drop(change, ckpt, event->text);
 }
 

@@ -224,7 +224,7 @@ static void drop_overwritten(struct change *change, uint64_t newest)
     TEXT(reason, "it was in memory only, and checkpoint %" PRIu64 " has taken its place there", newest);
     for (size_t i = job->ckpts.count; i-- > 0;) {
         struct ckpt *ckpt = &job->ckpts.items[i];
-        if (ckpt->state != TIDE_CKPT_SEALED || ckpt->cut == record->store_cut || job_restoring_from(record, ckpt->cut))
+        if (!ckpt_in_memory(ckpt) || ckpt->cut == record->store_cut || job_restoring_from(record, ckpt->cut))
             continue;
         if (++kept > room)
             ckpt_drop(change, ckpt, reason);
@@ -277,7 +277,7 @@ enum tide_status apply_ARENA_LOST(struct change *change)
 {
     const struct command *command = change->command;
     struct ckpt *ckpt = job_ckpt(&change->job->job, command->cut);
-    if (ckpt == NULL || ckpt->state != TIDE_CKPT_SEALED || job_restoring_from(change->job, command->cut))
+    if (ckpt == NULL || !ckpt_in_memory(ckpt) || job_restoring_from(change->job, command->cut))
         return err_set(change->err, TIDE_E_STALE, "checkpoint %s/%" PRIu64 " is not in memory only (any more), or is in use",
                        command->job, command->cut);
     ckpt_drop(change, ckpt, command->event.text);

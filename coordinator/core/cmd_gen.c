@@ -36,6 +36,7 @@ void gen_end(struct change *change, const struct recovery *why)
     record->token[0] = '\0';
     record->master_port = 0;
     strlist_assign(&record->fence, &job->nodes);
+    peers_release(record);
 }
 
 void gen_stop(struct change *change, unsigned end_state)
@@ -47,6 +48,7 @@ void gen_stop(struct change *change, unsigned end_state)
     if (record->phase == GEN_PHASE_LAUNCHED)
         strlist_assign(&record->fence, &record->job.nodes);
     record->phase = GEN_PHASE_STOPPING;
+    peers_release(record);
     record->job.state = TIDE_JOB_STOPPING;
     record->end_state = end_state;
     record->ckpt_requested = false;
@@ -148,7 +150,7 @@ static enum tide_status check_launch(struct change *change)
     return TIDE_OK;
 }
 
-/* What is in memory only can be restored only where it is. */
+/* What is in memory only can be restored where it is, and from a copy. */
 static enum tide_status check_restore(struct change *change, const struct placement *placement)
 {
     const struct command *command = change->command;
@@ -158,12 +160,12 @@ static enum tide_status check_restore(struct change *change, const struct placem
     if (ckpt == NULL || !ckpt_restorable(ckpt))
         return err_set(change->err, TIDE_E_STALE, "job %s: checkpoint %" PRIu64 " cannot be restored (any more)",
                        command->job, command->cut);
-    if (ckpt->state == TIDE_CKPT_SEALED && ckpt->nodes.count != placement->nodes.count)
+    if (ckpt_in_memory(ckpt) && ckpt->nodes.count != placement->nodes.count)
         return err_set(change->err, TIDE_E_STALE,
                        "job %s: checkpoint %" PRIu64 " is in the memory of %zu nodes only, but its ranks would run on %zu", command->job,
                        command->cut, ckpt->nodes.count, placement->nodes.count);
-    for (size_t i = 0; ckpt->state == TIDE_CKPT_SEALED && i < placement->nodes.count; i++)
-        if (strcmp(placement->nodes.items[i], ckpt->nodes.items[i]) != 0)
+    for (size_t i = 0; ckpt_in_memory(ckpt) && i < placement->nodes.count; i++)
+        if (strcmp(placement->nodes.items[i], ckpt->nodes.items[i]) != 0 && ckpt_peer(change->state, ckpt, i) == NULL)
             return err_set(change->err, TIDE_E_STALE,
                            "job %s: checkpoint %" PRIu64 " is in the memory of %s only, but its ranks would run on %s",
                            command->job, command->cut, ckpt->nodes.items[i], placement->nodes.items[i]);
@@ -198,8 +200,9 @@ static void tell_launched(struct change *change, const struct strlist *before)
         TEXT(from, "checkpoint %" PRIu64 " (step %" PRIu64 ")", ckpt->cut, ckpt->step);
     for (size_t i = 0; i < job->nodes.count; i++) {
         bool moved = i < before->count && strcmp(before->items[i], job->nodes.items[i]) != 0;
-        TEXT(where, "%s%s%s%s%s%s", where, i ? ", " : "", job->nodes.items[i], moved ? " (in place of " : "",
-             moved ? before->items[i] : "", moved ? ")" : "");
+        const char *peer = moved && ckpt != NULL && ckpt->nodes.count == job->nodes.count ? ckpt_peer(change->state, ckpt, i) : NULL;
+        TEXT(where, "%s%s%s%s%s%s%s%s", where, i ? ", " : "", job->nodes.items[i], moved ? " (in place of " : "",
+             moved ? before->items[i] : "", peer != NULL ? ", from the memory of " : "", peer != NULL ? peer : "", moved ? ")" : "");
     }
     char size[TIDE_NAME_MAX + 1] = "";
     if (before->count != 0 && before->count != job->nodes.count)
@@ -259,8 +262,10 @@ enum tide_status apply_GEN_LAUNCH(struct change *change)
     if (status == TIDE_OK)
         launch(change, &placement);
     placement_release(&placement);
-    if (status == TIDE_OK)
+    if (status == TIDE_OK) {
+        peers_plan(change->state);
         job_waiting_refresh(change);
+    }
     return status;
 }
 

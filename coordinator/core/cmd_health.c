@@ -221,7 +221,7 @@ enum tide_status apply_NODE_HEALTH(struct change *change)
     bool news = worst != NULL && (!same_fact(change->state, worst, &known) || spared != node->spared);
     if (news)
         tell_jobs(change, node, worst);
-    place_spares(change->state);
+    place_helpers(change);
     job_waiting_refresh(change);
     TEXT(change->outcome->text, "node %s is %s", node->name, health_names[node->health]);
     return TIDE_OK;
@@ -242,7 +242,7 @@ enum tide_status apply_NODE_FIT(struct change *change)
         node->state = TIDE_NODE_READY;
         node->reason[0] = '\0';
     }
-    place_spares(change->state);
+    place_helpers(change);
     job_waiting_refresh(change);
     TEXT(change->outcome->text, "node %s was good for %" PRIu64 " s, and is %s", node->name, change->command->ms / MS_PER_S,
          node_state_names[node->state]);

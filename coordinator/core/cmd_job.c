@@ -135,7 +135,7 @@ void job_end(struct change *change, unsigned end_state)
     if (open != NULL)
         cut_abort(change, open, NULL, -1, "the job ended before every rank had recorded");
     for (size_t i = 0; i < job->ckpts.count; i++)
-        if (job->ckpts.items[i].state == TIDE_CKPT_SEALED)
+        if (ckpt_in_memory(&job->ckpts.items[i]))
             ckpt_drop(change, &job->ckpts.items[i], "it was in memory only when the job ended");
     job->state = end_state;
     job->ended_ms = change->command->at_ms;
@@ -150,6 +150,9 @@ void job_end(struct change *change, unsigned end_state)
     record->shards_stored = false;
     /* job->nodes stay: the logs are there. */
     strlist_release(&record->fence);
+    peers_release(record);
+    for (size_t i = 0; i < job->ckpts.count; i++)
+        ckpt_unpeer(&job->ckpts.items[i]);
     strlist_release(&job->spares);
     event_add(change, EVENT_FINISHED, NULL, -1, 0, "%s: %s", job_state_names[end_state], job->reason);
     if (change->state->level > 0)

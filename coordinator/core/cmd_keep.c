@@ -47,6 +47,7 @@ static void condemn(struct change *change, struct ckpt *ckpt, const char *reason
 {
     char time[WHEN_CHARS];
     ckpt->state = TIDE_CKPT_CONDEMNED;
+    ckpt_unpeer(ckpt);
     ckpt->condemned_ms = change->command->at_ms;
     TEXT(ckpt->reason, "%s", reason);
     event_add(change, EVENT_CONDEMNED, NULL, -1, ckpt->cut, "checkpoint %" PRIu64 " will be deleted in %s: %s", ckpt->cut,

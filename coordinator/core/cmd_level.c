@@ -55,6 +55,7 @@ enum tide_status apply_CLUSTER_LEVEL(struct change *change)
     if (level <= state->level)
         return err_set(change->err, TIDE_E_STALE, "the group is at level %u already", state->level);
     state->level = level;
+    peers_plan(state);
     TEXT(change->outcome->text, "the group is at level %u", level);
     return TIDE_OK;
 }

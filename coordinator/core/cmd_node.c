@@ -26,6 +26,9 @@ static enum tide_status check_hello(struct change *change)
                        hello->name, hello->slots, TIDE_LOCAL_RANKS_MAX);
     if (hello->pin[0] != '\0' && strspn(hello->pin, "0123456789abcdef") != PIN_CHARS)
         return err_set(change->err, TIDE_E_INVALID, "node %s registers with a pin that is none", hello->name);
+    if (hello->domain[0] != '\0' && !name_valid(hello->domain))
+        return err_set(change->err, TIDE_E_INVALID, "node %s registers with domain \"%s\"; 1 to %d of A-Z a-z 0-9 . _ - are possible",
+                       hello->name, hello->domain, TIDE_NAME_MAX);
     const struct node *other = state_node(change->state, hello->name);
     bool stranger = other != NULL && strcmp(other->uid, hello->uid) != 0;
     if (stranger && other->state != TIDE_NODE_LOST)
@@ -49,6 +52,19 @@ static bool node_referenced(const struct state *state, const char *name)
             return true;
     }
     return false;
+}
+
+/* Its memory is gone, or out of reach: what was copied there is as good as gone. */
+static void forget_copies(struct change *change, const struct node *node)
+{
+    struct job *job = &change->job->job;
+    for (size_t i = 0; i < job->ckpts.count; i++) {
+        struct ckpt *ckpt = &job->ckpts.items[i];
+        bool peered = ckpt->state == TIDE_CKPT_PEERED;
+        if (ckpt_unpeer_node(ckpt, node->name) && peered)
+            event_add(change, EVENT_UNPEERED, node->name, -1, ckpt->cut, "checkpoint %" PRIu64 " has lost the copy on %s", ckpt->cut,
+                      node->name);
+    }
 }
 
 /* The node that was lost longest ago makes room. */
@@ -91,6 +107,7 @@ static void node_fill(struct change *change, struct node *node)
     node->mesh_port = hello->mesh_port;
     node->log_port = hello->log_port;
     text_copy(node->pin, sizeof node->pin, hello->pin);
+    text_copy(node->domain, sizeof node->domain, hello->domain);
     /* An agent started again with fewer slots keeps those that are in use. */
     node->slots = hello->slots < used ? used : hello->slots;
     node->registered_ms = node->changed_ms = change->command->at_ms;
@@ -137,7 +154,7 @@ enum tide_status apply_NODE_REGISTER(struct change *change)
          node->slots == 1 ? "" : "s", back ? "; it was lost" : "");
     if (back || added)
         purge_after(change->state, node->name, change->revision);
-    place_spares(change->state);
+    place_helpers(change);
     job_waiting_refresh(change);
     return TIDE_OK;
 }
@@ -165,7 +182,7 @@ enum tide_status apply_NODE_DRAIN(struct change *change)
     if (node->state == TIDE_NODE_READY)
         node->state = TIDE_NODE_DRAINED;
     TEXT(node->reason, "%s", change->command->text[0] ? change->command->text : "drained by hand");
-    place_spares(change->state);
+    place_helpers(change);
     job_waiting_refresh(change);
     TEXT(change->outcome->text, "node %s gets no new ranks; those it runs stay until their job restarts or ends",
          node->name);
@@ -186,7 +203,7 @@ enum tide_status apply_NODE_RESUME(struct change *change)
         node->state = TIDE_NODE_READY;
         node->reason[0] = '\0';
     }
-    place_spares(change->state);
+    place_helpers(change);
     job_waiting_refresh(change);
     TEXT(change->outcome->text, "node %s is %s", node->name, node_state_names[node->state]);
     return TIDE_OK;
@@ -244,9 +261,10 @@ enum tide_status apply_NODE_LOST(struct change *change)
     for (size_t i = 0; i < change->state->jobs.count; i++) {
         change->job = &change->state->jobs.items[i];
         tell_job(change, node);
+        forget_copies(change, node);
     }
     change->job = NULL;
-    place_spares(change->state);
+    place_helpers(change);
     job_waiting_refresh(change);
     return TIDE_OK;
 }

@@ -70,6 +70,9 @@ struct job_record {
     uint64_t launched_ms;              /* leader's wall clock, when this generation was launched; for people */
     struct strlist purge;              /* deletions of dropped cuts that are not done: "cut", or "cut@revision" when it is
                                           not the first of that cut; "0@revision": of what nobody needs */
+    struct strlist peers;              /* peers[i] is to have a copy, in memory, of what node rank i records; empty: nobody is to */
+    uint64_t peers_at;                 /* revision that they are so since */
+    bool unpeered;                     /* that the newest was not copied has been told, and none was since */
     struct strlist owed;               /* cuts deleted while a node that may write of them was lost: once more when it is
                                           back */
 };
@@ -142,11 +145,13 @@ const struct revocation *state_revoked(const struct state *state, const char *wh
     X(CUT_SEAL, "cut_seal")           /* job, generation, cut, attempt, bytes, us: longest stall; step, if it was not known; \
                                          logged, logged_bytes; copy, ms: longest copy */        \
     X(CKPT_COMMIT, "ckpt_commit")     /* job, generation: present one; cut, key, digest, bytes, stored */ \
-    X(STORE_FAIL, "store_fail")       /* job, cut, event */                                     \
+    X(STORE_FAIL, "store_fail")       /* job, cut, event; final: no other try */                                    \
     X(CKPT_CORRUPT, "ckpt_corrupt")   /* job, generation, cut, event: a rank finds no valid copy; also ends the generation \
                                          that restores from it */                               \
     X(CKPT_PURGED, "ckpt_purged")     /* job, cut, text: which of its deletions is done; empty: its first */ \
     X(ARENA_LOST, "arena_lost")       /* job, cut, event: sealed but no longer whole in memory */ \
+    X(CKPT_PEERED, "ckpt_peered")     /* job, generation, cut, epoch: peers_at; every part of it is in the memory of another node, too */ \
+    X(CKPT_UNPEERED, "ckpt_unpeered") /* job, generation, cut, event: who has not, or not any more, and why */ \
     X(CKPT_STORED, "ckpt_stored")     /* job, cut: every shard is in the store, the manifest may be written */ \
     X(TOKEN_ADD, "token_add")         /* tokens: one, its created_ms unset */                   \
     X(TOKEN_REMOVE, "token_remove")   /* text: name of the token */                             \
@@ -216,7 +221,8 @@ enum tide_status apply(struct state *state, const struct command *command, uint6
  *      checkpoints that were found in a store; jobs that go on from those of others
  *   3  how many nodes may be drained for their health at a time is bounded, too, and not only within an hour; who resumes a
  *      node forgives what was hidden by something worse, and what is new then is not hidden;
- *      nodes tell the pin of the key that their ports show */
+ *      nodes tell the pin of the key that their ports show;
+ *      nodes have domains; what is recorded is copied into the memory of nodes of other domains */
 
 #define PIN_LEVEL 3u
 

@@ -13,6 +13,7 @@ struct part {
     bool commits;     /* writes its manifest */
     bool purges;
     bool leaves;      /* may write objects that are to be deleted */
+    bool copies;      /* has, or is to have, copies of what others recorded */
 };
 
 /* The first node of the list that is not lost; NULL: none. */
@@ -33,6 +34,14 @@ static const char *purger(const struct state *state, const struct job_record *re
         if (state->nodes.items[i].state != TIDE_NODE_LOST)
             name = state->nodes.items[i].name;
     return name;
+}
+
+static bool has_copies(const struct job_record *record, const char *node)
+{
+    bool any = strlist_has(&record->peers, node);
+    for (size_t i = 0; i < record->job.ckpts.count && !any; i++)
+        any = strlist_has(&record->job.ckpts.items[i].peers, node);
+    return any;
 }
 
 static struct part part_of(const struct state *state, const struct job_record *record, const char *node)
@@ -57,6 +66,7 @@ static struct part part_of(const struct state *state, const struct job_record *r
             writer = first_up(state, &job->nodes);
         part.commits = writer != NULL && strcmp(writer, node) == 0;
         part.lives = part.runs || part.holds_store || part.commits || strlist_has(&job->spares, node) || strlist_has(&record->fence, node);
+        part.copies = has_copies(record, node);
     }
     return part;
 }
@@ -77,11 +87,21 @@ static void fill_peers(const struct state *state, const struct job_record *recor
     text_copy(to->master_address, sizeof to->master_address, to->peers.items[0].address);
 }
 
+static void fill_restore_peer(const struct state *state, const struct ckpt *ckpt, struct assignment *to)
+{
+    const char *peer = ckpt_peer(state, ckpt, to->node_rank);
+    if (peer == NULL)
+        return;
+    const struct node *node = state_node(state, peer);
+    text_copy(to->restore_peer, sizeof to->restore_peer, peer);
+    text_copy(to->restore_peer_address, sizeof to->restore_peer_address, node->address);
+    to->restore_peer_port = node->log_port;
+}
+
 static void fill_start(const struct state *state, const struct job_record *record, struct assignment *to)
 {
     const struct job *job = &record->job;
     fill_peers(state, record, to);
-    text_copy(to->token, sizeof to->token, record->token);
     text_copy(to->log_key, sizeof to->log_key, record->log_key);
     to->master_port = record->master_port;
     to->restore_cut = job->restore_cut;
@@ -90,6 +110,8 @@ static void fill_start(const struct state *state, const struct job_record *recor
         return;
     to->restore_generation = ckpt->generation;
     to->restore_world = ckpt_world(job, ckpt) != job_world(job) ? ckpt_world(job, ckpt) : 0;
+    if (to->restore_world == 0)
+        fill_restore_peer(state, ckpt, to);
     if (ckpt->inherited)
         text_copy(to->restore_store, sizeof to->restore_store, job->origin.store);
     text_copy(to->restore_manifest_key, sizeof to->restore_manifest_key, ckpt->manifest_key);
@@ -150,6 +172,41 @@ static void fill_cut(const struct book *book, const struct job_record *record, c
         fill_order(open, record_phase(&record->job, open), open->attempt, &to->cut);
     if (part->holds_store || part->commits)
         fill_store(book, record, part, records ? &to->upload : &to->cut);
+}
+
+static struct copy_order *add_copy(struct assignment *to, uint64_t cut, size_t n)
+{
+    for (size_t i = 0; i < to->copies.count; i++)
+        if (to->copies.items[i].cut == cut && to->copies.items[i].node_rank == n)
+            return &to->copies.items[i];
+    if (to->copies.count >= COPIES_MAX)
+        return NULL;
+    struct copy_order *copy = codec_list_add(&copy_order_codec, &to->copies);
+    copy->cut = cut;
+    copy->node_rank = (uint32_t)n;
+    return copy;
+}
+
+/* Those that are known to be here, and those to be made of the newest. */
+static void fill_copies(const struct state *state, const struct job_record *record, const char *node, struct assignment *to)
+{
+    const struct job *job = &record->job;
+    for (size_t i = 0; i < job->ckpts.count; i++)
+        for (size_t n = 0; n < job->ckpts.items[i].peers.count; n++)
+            if (strcmp(job->ckpts.items[i].peers.items[n], node) == 0)
+                add_copy(to, job->ckpts.items[i].cut, n);
+    const struct ckpt *newest = job_newest_restorable(job, UINT64_MAX);
+    if (newest == NULL || !peers_wanted(record, newest))
+        return;
+    for (size_t n = 0; n < record->peers.count; n++) {
+        const struct node *from = strcmp(record->peers.items[n], node) == 0 ? state_node(state, newest->nodes.items[n]) : NULL;
+        struct copy_order *copy = from != NULL && from->state != TIDE_NODE_LOST ? add_copy(to, newest->cut, n) : NULL;
+        if (copy == NULL)
+            continue;
+        text_copy(copy->node, sizeof copy->node, from->name);
+        text_copy(copy->address, sizeof copy->address, from->address);
+        copy->port = from->log_port;
+    }
 }
 
 /* Has everybody who may write objects of that cut said that they do not, and will not? What a lost node writes is deleted
@@ -235,13 +292,17 @@ static void fill(const struct state *state, const struct book *book, const struc
     to->run = run_of(record, part);
     to->node_rank = part->node_rank;
     to->restarts = job->restarts;
-    to->ended = !part->lives;
+    to->ended = !part->lives && !part->copies;
     to->started = to->run == RUN_START && job->all_started;
     text_copy(to->store, sizeof to->store, job_store(state, record));
     const struct ckpt *newest = job_newest_restorable(job, UINT64_MAX);
     to->protect_cut = newest != NULL ? newest->cut : 0;
+    if (record->phase == GEN_PHASE_LAUNCHED && (part->runs || part->copies))
+        text_copy(to->token, sizeof to->token, record->token);
     if (to->run == RUN_START)
         fill_start(state, record, to);
+    if (part->copies)
+        fill_copies(state, record, node, to);
     fill_cut(book, record, part, to);
     if (to->run == RUN_START)
         fill_epochs(job, &to->epochs);
@@ -251,14 +312,16 @@ static void fill(const struct state *state, const struct book *book, const struc
         fill_scrub(state, record, node, to);
 }
 
-/* What is not listed is ended there: jobs of which only objects are to be deleted must not crowd out one that lives. */
-static void list_jobs(const struct state *state, const struct book *book, const char *node, bool leftovers, struct desired *to)
+enum listed { LISTED_LIVES, LISTED_LEFT, LISTED_COPIES };
+
+/* What is not listed is ended there: jobs of which only objects are to be deleted, or copies kept, must not crowd out one that lives. */
+static void list_jobs(const struct state *state, const struct book *book, const char *node, enum listed which, struct desired *to)
 {
     for (size_t i = 0; i < state->jobs.count && to->jobs.count < NODE_JOBS_MAX; i++) {
         const struct job_record *record = &state->jobs.items[i];
         struct part part = part_of(state, record, node);
-        bool left = part.purges || part.leaves;
-        if ((part.lives && !leftovers) || (left && !part.lives && leftovers))
+        enum listed is = part.lives ? LISTED_LIVES : part.purges || part.leaves ? LISTED_LEFT : LISTED_COPIES;
+        if (is == which && (part.copies || is != LISTED_COPIES))
             fill(state, book, record, node, &part, codec_list_add(&assignment_codec, &to->jobs));
     }
 }
@@ -273,8 +336,9 @@ enum tide_status desired_build(const struct state *state, const struct book *boo
     text_copy(desired.cluster, sizeof desired.cluster, state->cluster);
     text_copy(desired.node, sizeof desired.node, node->name);
     text_copy(desired.incarnation, sizeof desired.incarnation, node->incarnation);
-    list_jobs(state, book, name, false, &desired);
-    list_jobs(state, book, name, true, &desired);
+    list_jobs(state, book, name, LISTED_LIVES, &desired);
+    list_jobs(state, book, name, LISTED_LEFT, &desired);
+    list_jobs(state, book, name, LISTED_COPIES, &desired);
     *ret_desired = desired;
     return TIDE_OK;
 }

@@ -183,6 +183,20 @@ static void explain_store(const struct talk *talk)
         names[0] ? names : "none");
 }
 
+/* What a lost host would cost. */
+static void explain_peers(const struct talk *talk)
+{
+    const struct job_record *record = talk->record;
+    const struct ckpt *newest = job_newest_restorable(&record->job, UINT64_MAX);
+    if (newest == NULL || !record->unpeered || !peers_wanted(record, newest))
+        return;
+    for (size_t i = record->job.events.count; i-- > 0;)
+        if (record->job.events.items[i].kind == EVENT_UNPEERED) {
+            say(talk, "what is recorded is not in the memory of other nodes: %s", record->job.events.items[i].text);
+            return;
+        }
+}
+
 static const char *keeps(const struct talk *talk)
 {
     struct room room;
@@ -274,6 +288,7 @@ void explain(const struct state *state, const struct book *book, const struct jo
     case GEN_PHASE_LAUNCHED:
         explain_running(&talk);
         explain_size(&talk);
+        explain_peers(&talk);
         explain_drained(&talk);
         break;
     case GEN_PHASE_STOPPING:

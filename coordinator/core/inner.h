@@ -44,7 +44,7 @@ static inline bool job_active(const struct job_record *record)
 
 static inline bool ckpt_restorable(const struct ckpt *ckpt)
 {
-    return ckpt->state == TIDE_CKPT_SEALED || ckpt->state == TIDE_CKPT_COMMITTED;
+    return ckpt_in_memory(ckpt) || ckpt->state == TIDE_CKPT_COMMITTED;
 }
 
 static inline bool ckpt_kept_by_hand(const struct ckpt *ckpt)
@@ -64,7 +64,7 @@ static inline bool cut_goes(const struct job *job, const struct ckpt *ckpt)
 {
     return ckpt->epoch != 0 && ckpt->epoch == job->epoch_go;
 }
-/* Newest checkpoint with id <= most that is sealed or committed; NULL: none. */
+/* Newest checkpoint with id <= most that is in memory or committed; NULL: none. */
 struct ckpt *job_newest_restorable(const struct job *job, uint64_t most);
 /* Where this job's checkpoints are stored; empty: in memory only. */
 const char *job_store(const struct state *state, const struct job_record *record);
@@ -115,6 +115,8 @@ bool place(const struct state *state, const struct job_record *job, struct place
 void placement_release(struct placement *placement);
 /* Give every job that runs its spares: lost and drained ones go, new ones come. */
 void place_spares(struct state *state);
+/* Both, after whatever may have changed either. */
+void place_helpers(struct change *change);
 /* Slots of a node that are given away: to ranks, spares, and ranks that still have to end. */
 uint32_t place_used(const struct state *state, const char *node);
 
@@ -179,6 +181,19 @@ void store_begin(struct job_record *record, struct ckpt *ckpt);
 void store_next(struct change *change);
 /* cmd_ckpt.c: delete a checkpoint on purpose. */
 void ckpt_drop(struct change *change, struct ckpt *ckpt, const char *reason);
+/* cmd_peer.c */
+/* Who is to have copies of what the ranks of each job that runs record; changed only where it has to be. */
+void peers_plan(struct state *state);
+/* Nobody has, or is to have, a copy of it any more. */
+void ckpt_unpeer(struct ckpt *ckpt);
+/* What was copied to that node is not there (any more). False: nothing was. */
+bool ckpt_unpeer_node(struct ckpt *ckpt, const char *node);
+/* What others record is not copied while nothing is launched. */
+void peers_release(struct job_record *record);
+/* The node that has a copy of the part of node rank n; NULL: none is known to. */
+const char *ckpt_peer(const struct state *state, const struct ckpt *ckpt, size_t n);
+/* invariant_peer.c */
+enum tide_status peers_check(const struct state *state, const struct job_record *record, struct err *err);
 /* cmd_job.c: room for one more job; ended ones make it. */
 enum tide_status jobs_make_room(struct change *change);
 /* cmd_import.c: the checkpoint that a new job is to go on from (spec->restore_from), and whose it is. */

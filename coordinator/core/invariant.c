@@ -156,12 +156,12 @@ static enum tide_status check_ckpt(const struct job_record *record, const struct
     if (ckpt->state == TIDE_CKPT_OPEN &&
         (record->phase != GEN_PHASE_LAUNCHED || ckpt->generation != job->generation || !job->all_started))
         return BROKEN("job %s: checkpoint %" PRIu64 " is open outside its generation", job->spec.name, ckpt->cut);
-    if (ckpt->state == TIDE_CKPT_SEALED && !job_active(record))
+    if (ckpt_in_memory(ckpt) && !job_active(record))
         return BROKEN("job %s has ended, checkpoint %" PRIu64 " is still in memory", job->spec.name, ckpt->cut);
     if (ckpt->state == TIDE_CKPT_COMMITTED && (ckpt->manifest[0] == '\0' || ckpt->manifest_key[0] == '\0'))
         return BROKEN("job %s: checkpoint %" PRIu64 " is committed without a manifest", job->spec.name, ckpt->cut);
     bool idle = record->store_cut == 0 && record->phase != GEN_PHASE_STOPPING && job_newest_restorable(job, UINT64_MAX) == ckpt;
-    if (ckpt->memory_only && (ckpt->state != TIDE_CKPT_SEALED || ckpt->cut == record->store_cut || idle))
+    if (ckpt->memory_only && (!ckpt_in_memory(ckpt) || ckpt->cut == record->store_cut || idle))
         return BROKEN("job %s: checkpoint %" PRIu64 " was not to be stored yet; it is %s, and %" PRIu64 " is being stored", job->spec.name,
                       ckpt->cut, ckpt_state_names[ckpt->state], record->store_cut);
     bool condemned = ckpt->state == TIDE_CKPT_CONDEMNED;
@@ -189,7 +189,7 @@ static enum tide_status check_cut_epoch(const struct job *job, const struct ckpt
     if (open && ckpt->epoch != 0 && !goes && (job->epoch_closed >= ckpt->epoch || job_in_transition(job)))
         return BROKEN("job %s: checkpoint %" PRIu64 " is armed for epoch %" PRIu64 ", begun is %" PRIu64 ", closed %" PRIu64,
                       job->spec.name, ckpt->cut, ckpt->epoch, job->epoch_go, job->epoch_closed);
-    if (ckpt->state == TIDE_CKPT_SEALED && ckpt->generation == job->generation && ckpt->epoch > job->epoch_settled)
+    if (ckpt_in_memory(ckpt) && ckpt->generation == job->generation && ckpt->epoch > job->epoch_settled)
         return BROKEN("job %s: checkpoint %" PRIu64 " is sealed, but epoch %" PRIu64 " is not settled", job->spec.name, ckpt->cut,
                       ckpt->epoch);
     return TIDE_OK;
@@ -244,7 +244,7 @@ static enum tide_status check_references(const struct job_record *record, struct
     const struct job *job = &record->job;
     const struct ckpt *stored = job_ckpt(job, record->store_cut), *target = job_ckpt(job, record->rollback_cut),
                       *restored = job_ckpt(job, job->restore_cut);
-    if (record->store_cut != 0 && (stored == NULL || stored->state != TIDE_CKPT_SEALED || !job_active(record)))
+    if (record->store_cut != 0 && (stored == NULL || !ckpt_in_memory(stored) || !job_active(record)))
         return BROKEN("job %s: checkpoint %" PRIu64 " is being stored, but it is not sealed", job->spec.name,
                       record->store_cut);
     if (record->store_attempts >= STORE_ATTEMPTS_MAX ||
@@ -317,6 +317,8 @@ static enum tide_status check_job(const struct state *state, size_t at, struct e
         status = check_epochs(record, err);
     if (status == TIDE_OK)
         status = check_references(record, err);
+    if (status == TIDE_OK)
+        status = peers_check(state, record, err);
     if (status == TIDE_OK)
         status = check_history(state, &record->job, err);
     return status;

@@ -45,6 +45,7 @@ struct track {
     uint32_t stored;   /* shards of it seen in the store */
     uint64_t arena_cut;
     uint64_t arena_ns; /* that sealed cut was first seen not whole; 0: it is */
+    uint64_t copy_ns;  /* a copy that is said to be there was first seen not to be; 0: it is */
     /* Where the shards of refs_cut are in the store; kept because nodes forget them when they get their next order. */
     uint64_t refs_cut;
     LIST_OF(struct shard_ref) refs;
@@ -191,6 +192,13 @@ bool scan_refs(const struct book *book, const struct job_record *record, const s
 /* Does the node hold, in memory, all of the cut that its ranks recorded? False also while it was not heard. */
 bool scan_holds(const struct book *book, const struct job_record *record, const struct ckpt *ckpt, uint32_t node_rank);
 
+/* judge_peer.c: is the copy of what node rank n recorded where it is said to be? */
+enum copy_where { COPY_NONE, COPY_UNHEARD, COPY_THERE };
+enum copy_where scan_copy(const struct state *state, const struct book *book, const struct job_record *record, const struct ckpt *ckpt,
+                          uint32_t n);
+/* Are copies of it to be made that are not known to be there? */
+bool peers_wanted(const struct job_record *record, const struct ckpt *ckpt);
+
 /* Has the node said that nothing up to `generation` is left on it? */
 bool scan_gone(const struct book *book, const struct job_record *record, const char *node);
 
@@ -267,6 +275,7 @@ void judge_epoch(struct judging *judging, const struct job_record *record);
 void judge_coloured(struct judging *judging, const struct job_record *record, const struct track *track, const struct ckpt *ckpt);
 void judge_cut(struct judging *judging, const struct job_record *record, struct track *track, const struct gen_scan *scan);
 void judge_store(struct judging *judging, const struct job_record *record, struct track *track);
+void judge_peers(struct judging *judging, const struct job_record *record, struct track *track);
 void judge_purge(struct judging *judging, const struct job_record *record);
 void judge_scrub(struct judging *judging, const struct job_record *record);
 /* judge_keep.c: grace and holds that are over; of ended jobs, too */

@@ -33,6 +33,17 @@ static bool fenced(struct judging *judging, const struct job_record *record, str
     return all;
 }
 
+/* Can the ranks of node rank n have their part of the cut: from their own node's memory, else from the copy in another's? */
+static enum copy_where part_where(const struct judging *judging, const struct job_record *record, const struct ckpt *ckpt, uint32_t n,
+                                  const char *node)
+{
+    bool own = strcmp(node, ckpt->nodes.items[n]) == 0, heard = book_heard(judging->state, judging->book, node);
+    if (own && heard && scan_holds(judging->book, record, ckpt, n))
+        return COPY_THERE;
+    enum copy_where copy = scan_copy(judging->state, judging->book, record, ckpt, n);
+    return copy == COPY_NONE && own && !heard ? COPY_UNHEARD : copy;
+}
+
 /* False while a node that may hold the newest checkpoint was not heard: its lease or its heartbeat ends the wait. */
 static bool choose_cut(const struct judging *judging, const struct job_record *record, const struct placement *placement,
                        uint64_t *ret_cut)
@@ -41,13 +52,12 @@ static bool choose_cut(const struct judging *judging, const struct job_record *r
     uint64_t most = record->rollback_cut ? record->rollback_cut : UINT64_MAX;
     for (const struct ckpt *ckpt; (ckpt = job_newest_restorable(job, most)) != NULL; most = ckpt->cut - 1) {
         /* What is in memory goes to as many ranks as made it, and nowhere else. */
-        bool here = ckpt->state != TIDE_CKPT_SEALED || ckpt->nodes.count == placement->nodes.count;
-        for (uint32_t n = 0; ckpt->state == TIDE_CKPT_SEALED && here && n < placement->nodes.count; n++) {
-            const char *node = placement->nodes.items[n];
-            here = strcmp(node, ckpt->nodes.items[n]) == 0;
-            if (here && !book_heard(judging->state, judging->book, node))
+        bool here = !ckpt_in_memory(ckpt) || ckpt->nodes.count == placement->nodes.count;
+        for (uint32_t n = 0; ckpt_in_memory(ckpt) && here && n < placement->nodes.count; n++) {
+            enum copy_where where = part_where(judging, record, ckpt, n, placement->nodes.items[n]);
+            if (where == COPY_UNHEARD)
                 return false;
-            here = here && scan_holds(judging->book, record, ckpt, n);
+            here = where == COPY_THERE;
         }
         if (here) {
             *ret_cut = ckpt->cut;

@@ -83,10 +83,17 @@ static void judge_store_progress(struct judging *judging, const struct job_recor
 
 /* ---- what is in memory only may be gone ---- */
 
-/* Who does not hold its part of a sealed checkpoint; NULL: all do, or may. */
-static const char *hole(const struct judging *judging, const struct job_record *record, const struct ckpt *ckpt,
-                        uint32_t *ret_node_rank)
+struct hole {
+    const struct ckpt *ckpt;
+    const char *node; /* that does not hold its part; NULL: all do, or may */
+    uint32_t node_rank;
+    bool copied;      /* but another has a copy of it */
+};
+
+/* A copy is as good for a restart, but it is not stored from there. */
+static void find_hole(const struct judging *judging, const struct job_record *record, const struct ckpt *ckpt, struct hole *ret_hole)
 {
+    *ret_hole = (struct hole){.ckpt = ckpt};
     for (uint32_t n = 0; n < ckpt->nodes.count; n++) {
         const struct node *node = state_node(judging->state, ckpt->nodes.items[n]);
         bool lost = node == NULL || node->state == TIDE_NODE_LOST;
@@ -94,48 +101,58 @@ static const char *hole(const struct judging *judging, const struct job_record *
             continue;
         if (!lost && scan_holds(judging->book, record, ckpt, n))
             continue;
-        *ret_node_rank = n;
-        return ckpt->nodes.items[n];
+        bool copied = scan_copy(judging->state, judging->book, record, ckpt, n) != COPY_NONE;
+        if (copied && (record->store_cut != ckpt->cut || ret_hole->node != NULL))
+            continue;
+        *ret_hole = (struct hole){.ckpt = ckpt, .node = ckpt->nodes.items[n], .node_rank = n, .copied = copied};
+        if (!copied)
+            return;
     }
-    return NULL;
 }
 
 static bool may_be_lost(const struct job_record *record, const struct track *track, const struct ckpt *ckpt)
 {
     /* Once every shard is in the store only the manifest is missing, and memory is not needed for that. */
     bool stored = record->store_cut == ckpt->cut && track->refs_cut == ckpt->cut;
-    return ckpt->state == TIDE_CKPT_SEALED && !stored && !job_restoring_from(record, ckpt->cut);
+    return ckpt_in_memory(ckpt) && !stored && !job_restoring_from(record, ckpt->cut);
+}
+
+static void add_lost(struct judging *judging, const struct job_record *record, const struct hole *hole)
+{
+    const struct ckpt *ckpt = hole->ckpt;
+    uint32_t rank = hole->node_rank * record->job.spec.nproc_per_node;
+    if (hole->copied) {
+        struct command *fail = add_store_fail(judging, record, hole->node, (int32_t)rank);
+        fail->final = true;
+        TEXT(fail->event.text, "node %s does not hold the part of rank %u (any more), only a copy is left", hole->node, rank);
+        return;
+    }
+    struct command *lost = judge_add(judging, CMD_ARENA_LOST, record);
+    const struct ckpt *newest = job_newest_restorable(&record->job, UINT64_MAX);
+    lost->cut = ckpt->cut;
+    if (newest->cut > ckpt->cut && node_up(judging->state, hole->node))
+        TEXT(lost->event.text, "it was in memory only, and checkpoint %" PRIu64 " has taken its place there", newest->cut);
+    else
+        TEXT(lost->event.text, "it was in memory only, and node %s does not hold the part of rank %u (any more)", hole->node, rank);
 }
 
 static void judge_arena(struct judging *judging, const struct job_record *record, struct track *track)
 {
-    const struct ckpt *ckpt = NULL;
-    const char *node = NULL;
-    uint32_t node_rank = 0;
-    for (size_t i = 0; i < record->job.ckpts.count && node == NULL; i++) {
-        ckpt = &record->job.ckpts.items[i];
-        if (may_be_lost(record, track, ckpt))
-            node = hole(judging, record, ckpt, &node_rank);
-    }
-    if (node == NULL) {
+    struct hole hole = {0};
+    for (size_t i = 0; i < record->job.ckpts.count && hole.node == NULL; i++)
+        if (may_be_lost(record, track, &record->job.ckpts.items[i]))
+            find_hole(judging, record, &record->job.ckpts.items[i], &hole);
+    if (hole.node == NULL) {
         track->arena_ns = 0;
         return;
     }
-    if (track->arena_ns == 0 || track->arena_cut != ckpt->cut) {
-        track->arena_cut = ckpt->cut;
+    if (track->arena_ns == 0 || track->arena_cut != hole.ckpt->cut) {
+        track->arena_cut = hole.ckpt->cut;
         track->arena_ns = judging->now_ns;
     }
     /* A node may say that it has recorded a little before it says what it holds. */
-    if (!judge_passed(judging, track->arena_ns, state_lease_ms(judging->state)))
-        return;
-    struct command *lost = judge_add(judging, CMD_ARENA_LOST, record);
-    const struct ckpt *newest = job_newest_restorable(&record->job, UINT64_MAX);
-    lost->cut = ckpt->cut;
-    if (newest->cut > ckpt->cut && node_up(judging->state, node))
-        TEXT(lost->event.text, "it was in memory only, and checkpoint %" PRIu64 " has taken its place there", newest->cut);
-    else
-        TEXT(lost->event.text, "it was in memory only, and node %s does not hold the part of rank %u (any more)", node,
-         node_rank * record->job.spec.nproc_per_node);
+    if (judge_passed(judging, track->arena_ns, state_lease_ms(judging->state)))
+        add_lost(judging, record, &hole);
 }
 
 void judge_store(struct judging *judging, const struct job_record *record, struct track *track)
@@ -147,6 +164,8 @@ void judge_store(struct judging *judging, const struct job_record *record, struc
     /* While a job waits for nodes, the one that holds the newest checkpoint may still come back. */
     if (record->phase == GEN_PHASE_LAUNCHED && judging->commands->count == before)
         judge_arena(judging, record, track);
+    if (record->phase == GEN_PHASE_LAUNCHED && judging->commands->count == before)
+        judge_peers(judging, record, track);
 }
 
 void judge_purge(struct judging *judging, const struct job_record *record)

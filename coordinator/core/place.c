@@ -82,7 +82,7 @@ static uint32_t usable(const struct room *room, const struct job_spec *spec)
 static uint32_t nodes_remember(const struct room *room, const struct job_record *record)
 {
     const struct ckpt *newest = job_newest_restorable(&record->job, record->rollback_cut ? record->rollback_cut : UINT64_MAX);
-    if (newest == NULL || newest->state != TIDE_CKPT_SEALED)
+    if (newest == NULL || !ckpt_in_memory(newest))
         return 0;
     for (size_t i = 0; i < newest->nodes.count; i++) {
         bool found;
@@ -358,6 +358,12 @@ void place_spares(struct state *state)
     }
     mem_free(waiting.items);
     room_release(&room);
+}
+
+void place_helpers(struct change *change)
+{
+    place_spares(change->state);
+    peers_plan(change->state);
 }
 
 /* ---- for people ---- */

@@ -33,6 +33,9 @@ static const struct codec_field job_record_fields[] = {
     CODEC_FIELD(job_record, pause_ms, CODEC_U64),
     CODEC_FIELD(job_record, launched_ms, CODEC_U64),
     CODEC_FIELD(job_record, purge, CODEC_STRLIST, .size = DELETIONS_MAX),
+    CODEC_FIELD(job_record, peers, CODEC_STRLIST, .size = TIDE_NODES_MAX),
+    CODEC_FIELD(job_record, peers_at, CODEC_U64),
+    CODEC_FIELD(job_record, unpeered, CODEC_BOOL),
     CODEC_FIELD(job_record, owed, CODEC_STRLIST, .size = TIDE_CKPTS_MAX),
 };
 CODEC_DEFINE(job_record_codec, job_record, "job record", job_record_fields);

@@ -389,9 +389,9 @@ static void post_register(void *context, struct http_request *request)
     struct err err = {0};
     if (!api_take_body(request, &node_hello_codec, CODEC_LENIENT, &command.hello))
         return;
-    /* A member of an older version could not read it. When there is none any more the agent registers again. */
+    /* A member of an older version could not read it. When there is none any more the agent registers again, if it has a key. */
     if (server_state(context)->level < PIN_LEVEL)
-        command.hello.pin[0] = '\0';
+        command.hello.pin[0] = command.hello.domain[0] = '\0';
     text_copy(command.node, sizeof command.node, command.hello.name);
     if (!api_refused(request, access_node(context, request, command.node, &err), &err))
         api_propose(context, request, &command);

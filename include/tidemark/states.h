@@ -38,12 +38,14 @@
     X(FINISHED, "finished")    \
     X(EXITED, "exited")
 
-/* open: ranks are recording. sealed: every rank has recorded; it can be restarted from memory. committed: durable in
- * the store and in the log. aborted: never became valid. corrupt: a bad hash was met. condemned: it will be deleted when its
- * grace is over, and can be kept until then. dropped: deleted on purpose. */
+/* open: ranks are recording. sealed: every rank has recorded; it can be restarted from memory. peered: sealed, and every part
+ * is in the memory of another host, too. committed: durable in the store and in the log. aborted: never became valid. corrupt: a
+ * bad hash was met. condemned: it will be deleted when its grace is over, and can be kept until then. dropped: deleted on
+ * purpose. */
 #define TIDE_CKPT_STATE_MAP(X)  \
     X(OPEN, "open")             \
     X(SEALED, "sealed")         \
+    X(PEERED, "peered")         \
     X(COMMITTED, "committed")   \
     X(ABORTED, "aborted")       \
     X(CORRUPT, "corrupt")       \

@@ -14,3 +14,7 @@ target_link_libraries(bench_cut PRIVATE tide_client tide_stage PkgConfig::CMOCKA
 # The load of bench_persist.sh and bench_s3.sh.
 add_executable(persist persist.c)
 target_link_libraries(persist PRIVATE tide_agent_rpc tide_stage)
+
+# From another agent's memory.
+add_executable(bench_peer ${CMAKE_CURRENT_LIST_DIR}/bench_peer.c)
+target_link_libraries(bench_peer PRIVATE tide_agent_rpc PkgConfig::CMOCKA)

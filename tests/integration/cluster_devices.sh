@@ -70,7 +70,7 @@ train()
 
 restorable()
 {
-    cluster_job_is "$1" '[(.job.ckpts // [])[] | select(.state == "sealed" or .state == "committed")] | length > 0'
+    cluster_job_is "$1" '[(.job.ckpts // [])[] | select(.state == "sealed" or .state == "peered" or .state == "committed")] | length > 0'
 }
 
 runs_on()

@@ -21,7 +21,7 @@ TWO_BY_TWO=(--nnodes 2 --nproc-per-node 2 --launcher none)
 
 sealed()
 {
-    cluster_job_is "$1" '[(.job.ckpts // [])[] | select(.state == "sealed" or .state == "committed")] | length > 0'
+    cluster_job_is "$1" '[(.job.ckpts // [])[] | select(.state == "sealed" or .state == "peered" or .state == "committed")] | length > 0'
 }
 
 # told_in_order JOB KIND…: these events, in this order; others may be between them.

@@ -28,7 +28,7 @@ ends_with()
 
 sealed()
 {
-    cluster_job_is "$1" "[(.job.ckpts // [])[] | select(.state == \"sealed\" or .state == \"committed\")] | length >= $2"
+    cluster_job_is "$1" "[(.job.ckpts // [])[] | select(.state == \"sealed\" or .state == \"peered\" or .state == \"committed\")] | length >= $2"
 }
 
 refused()

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# A node is lost with all it held: a spare takes its place and fetches its state from the store.
+# A node is lost with all it held: a spare takes its place and fetches its state from the memory of another node, else from the store.
 set -uo pipefail
 # shellcheck source=tests/lib/scenario.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../lib/scenario.sh"
@@ -8,6 +8,16 @@ set -uo pipefail
 committed()
 {
     cluster_job_is "$1" '[(.job.ckpts // [])[] | select(.state == "committed")] | length > 0'
+}
+
+newest_peered()
+{
+    cluster_job "$1" '[.job.ckpts[] | select(.state == "peered") | .cut] | max'
+}
+
+peered()
+{
+    cluster_job_is "$1" '[(.job.ckpts // [])[] | select(.state == "peered")] | length > 0'
 }
 
 scenario_cluster 3 --slots 2
@@ -83,5 +93,29 @@ expect "nor a program that does not say how its state is cut" says "registers al
 tide run --name one "${ONE[@]}" --elastic 1:1 -- "$PULSE" "${ROWS[@]}" --steps "$ENDS_AT" --step-ms 0
 expect "a program that does can" job_succeeds one
 expect "and has the same rows" equal "$(tide job logs one | rows)" "$WANTED"
+# There is no store at all: what the lost node held is in the memory of another one, too.
+cluster_agent_kill 3
+cluster_agent_start 3 --slots 2 --domain attic
+expect "a node tells what it fails together with" wait_for 60 "the domain of n3" says "attic" tide node show n3
+tide run --name peers --nnodes 2 --spares 1 --nproc-per-node 2 --launcher none --ckpt-every 300ms --store file:///dev/null/none -- "$PULSE" \
+    --until "$CLUSTER_DIR/peers.until"
+expect "what is recorded is copied to other nodes" wait_for 60 "a peered checkpoint" peered peers
+LOST=$(cluster_job peers '.job.nodes[1]')
+SPARE=$(cluster_job peers '.job.spares[0]')
+CUT=$(newest_peered peers)
+expect "and it is told where to" says "$LOST, copied to n" tide ckpt show "peers/$CUT"
+expect "the plug of a node can be pulled again" cluster_node_kill "${LOST#n}"
+expect "the spare takes its place" wait_for 60 "the spare to make steps" cluster_job_is peers ".job.nodes[1] == \"$SPARE\" and .job.all_stepped"
+expect "from the newest that was copied" cluster_job_is peers ".job.recoveries[-1] | .cut >= $CUT and .to_step > 0"
+expect "out of another node's memory" cluster_job_is peers '[.ranks[] | select(.rank >= 2) | .report.tier] == ["peer", "peer"]'
+expect "which is told" says "in place of $LOST, from the memory of n" tide job events peers
+expect "what is recorded then is copied, too" wait_for 60 "another peered checkpoint" cluster_job_is peers \
+    '[.job.ckpts[] | select(.state == "peered" and .generation == 2)] | length > 0'
+job_let_end peers
+expect "the job succeeds without a store" job_succeeds peers
+expect "its ranks computed what they would have alone" equal "$(job_hashes peers)" "$(pulse_hashes 4 --steps "$ENDS_AT")"
+expect "nothing was ever stored" cluster_job_is peers '[.job.ckpts[] | select(.committed_ms > 0)] == []'
+cluster_agent_start "${LOST#n}"
+wait_for 60 "$LOST to be back" cluster_node_is "$LOST" ready
 expect "nothing is left of it" nothing_left
 scenario_end

@@ -7,7 +7,7 @@ set -uo pipefail
 
 sealed()
 {
-    cluster_job_is "$1" '[(.job.ckpts // [])[] | select(.state == "sealed" or .state == "committed")] | length > 0'
+    cluster_job_is "$1" '[(.job.ckpts // [])[] | select(.state == "sealed" or .state == "peered" or .state == "committed")] | length > 0'
 }
 
 scenario_cluster 2 --slots 4

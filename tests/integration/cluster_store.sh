@@ -77,7 +77,7 @@ expect "nothing is left of it" nothing_left
 # ---- an agent that is told to end while a store hangs ----
 sealed()
 {
-    cluster_job_is "$1" '[(.job.ckpts // [])[] | select(.state == "sealed")] | length > 0'
+    cluster_job_is "$1" '[(.job.ckpts // [])[] | select(.state == "sealed" or .state == "peered")] | length > 0'
 }
 
 hung_agent_start()

@@ -11,7 +11,7 @@ struct arena *arena_of(struct host *h, const char *uid)
     return NULL;
 }
 
-static struct arena *arena_make(struct world *w, struct host *h, const char *uid, const char *job)
+struct arena *arena_make(struct world *w, struct host *h, const char *uid, const char *job)
 {
     struct arena *arena = arena_of(h, uid);
     for (uint32_t i = 0; i < JOBS_MAX && arena == NULL; i++)
@@ -33,13 +33,13 @@ void slot_digest(const char *uid, uint32_t rank, const struct slot_model *slot, 
     rng_hex(&rng, to, DIGEST_HEX_CHARS);
 }
 
-void held_list(const struct arena *arena, struct agent_held **ret_items, size_t *ret_count)
+void held_list(const struct arena *arena, bool copies, struct agent_held **ret_items, size_t *ret_count)
 {
     struct agent_held *items = mem_array((size_t)WORLD_MAX * SLOTS, sizeof *items);
     size_t count = 0;
     for (uint32_t r = 0; r < WORLD_MAX; r++)
         for (uint32_t s = 0; s < SLOTS; s++) {
-            const struct slot_model *slot = &arena->slots[r][s];
+            const struct slot_model *slot = copies ? &arena->copies[r][s] : &arena->slots[r][s];
             if (slot->cut == 0 || !slot->summed)
                 continue;
             struct agent_held *held = &items[count++];
@@ -405,7 +405,7 @@ static void work_look(struct world *w, struct host *h, const struct arena *arena
     struct agent_held *held = NULL;
     size_t count = 0;
     if (arena != NULL)
-        held_list(arena, &held, &count);
+        held_list(arena, false, &held, &count);
     struct args args = {.host = host_index(w, h), .epoch = h->agent_epoch};
     args.event = mem_alloc(sizeof *args.event);
     *args.event = *event;
@@ -424,6 +424,18 @@ static void work(struct world *w, struct args *args)
     struct agent_event *event = args->event;
     if (!agent_is(w, args))
         return;
+    if (args->index != 0) { /* from another host's memory, or given back */
+        char *token = strchr(args->text, ' ');
+        *token++ = '\0';
+        copies_fetch(w, h, args->text, token, event);
+        agent_feed_later(w, h, between(w, 0, MS(2)), event);
+        return;
+    }
+    if (event->kind == EV_UNCOPIED) {
+        copies_drop(h, event);
+        agent_feed_later(w, h, between(w, 0, MS(2)), event);
+        return;
+    }
     struct arena *arena = arena_of(h, event->uid);
     bool needs_arena = event->kind != EV_COMMITTED && event->kind != EV_PURGED && event->kind != EV_LOOKED;
     if (arena == NULL && event->kind == EV_FETCHED)
@@ -450,7 +462,7 @@ static void act_work(struct world *w, struct host *h, const struct agent_action 
 {
     static const unsigned kinds[ACT_KINDS] = {[ACT_SUM] = EV_SUMMED,   [ACT_FIND] = EV_FOUND,       [ACT_FETCH] = EV_FETCHED,
                                               [ACT_LOOK] = EV_LOOKED,  [ACT_STORE] = EV_STORED,     [ACT_COMMIT] = EV_COMMITTED,
-                                              [ACT_PURGE] = EV_PURGED};
+                                              [ACT_PURGE] = EV_PURGED, [ACT_COPY] = EV_COPIED,      [ACT_UNCOPY] = EV_UNCOPIED};
     struct args args = {.host = host_index(w, h), .epoch = h->agent_epoch};
     struct agent_event event = reply_to(action, kinds[action->kind]);
     if (action->kind == ACT_FETCH) {
@@ -460,13 +472,20 @@ static void act_work(struct world *w, struct host *h, const struct agent_action 
         text_copy(event.digest, sizeof event.digest, action->order->restore_manifest);
         args.text = mem_strdup(action->order->restore_manifest_key);
     }
+    if (action->kind == ACT_COPY || (action->kind == ACT_FETCH && action->tier == LOCAL_TIER_PEER)) {
+        mem_free(args.text);
+        args.index = 1;
+        args.text = mem_format("%s %s", action->copy != NULL ? action->copy->node : action->order->restore_peer,
+                               action->order->token);
+    }
     if (action->kind == ACT_COMMIT)
         args.text = codec_print(&cut_order_codec, action->stored, 0);
     if (action->kind == ACT_PURGE && action->cut == 0)
         args.text = codec_print(&assignment_codec, action->order, 0);
     args.event = mem_alloc(sizeof event);
     *args.event = event;
-    bool far = action->kind == ACT_STORE || action->kind == ACT_FETCH || action->kind == ACT_COMMIT || action->kind == ACT_PURGE;
+    bool far = action->kind == ACT_COPY || action->kind == ACT_STORE || action->kind == ACT_FETCH ||
+               action->kind == ACT_COMMIT || action->kind == ACT_PURGE;
     if (action->kind == ACT_STORE && w->n1_stores_ns != 0 && strcmp(h->name, "n1") == 0) {
         later(w, w->n1_stores_ns, work, args);
         return;

@@ -85,7 +85,7 @@ static void launched(struct world *w, struct job_truth *truth, const struct job_
     if (cut == 0)
         return;
     const struct ckpt *ckpt = job_ckpt(&record->job, cut);
-    if (ckpt == NULL || (ckpt->state != TIDE_CKPT_SEALED && ckpt->state != TIDE_CKPT_COMMITTED))
+    if (ckpt == NULL || (!ckpt_in_memory(ckpt) && ckpt->state != TIDE_CKPT_COMMITTED))
         violation(w, "%s restarts from checkpoint %" PRIu64 ", which is %s", truth->name, cut,
                   ckpt == NULL ? "unknown" : ckpt_state_names[ckpt->state]);
     if (truth->cuts[cut].barred)
@@ -164,7 +164,8 @@ static bool step_possible(unsigned from, unsigned to)
 {
     switch (from) {
     case TIDE_CKPT_OPEN: return to == TIDE_CKPT_SEALED || to == TIDE_CKPT_ABORTED;
-    case TIDE_CKPT_SEALED: return to != TIDE_CKPT_OPEN;
+    case TIDE_CKPT_SEALED:
+    case TIDE_CKPT_PEERED: return to != TIDE_CKPT_OPEN;
     case TIDE_CKPT_COMMITTED: return to == TIDE_CKPT_CORRUPT || to == TIDE_CKPT_CONDEMNED || to == TIDE_CKPT_DROPPED;
     case TIDE_CKPT_CONDEMNED: return to == TIDE_CKPT_COMMITTED || to == TIDE_CKPT_DROPPED;
     case TIDE_CKPT_CORRUPT: return to == TIDE_CKPT_DROPPED;
@@ -194,7 +195,7 @@ static void watch_cuts(struct world *w, struct job_truth *truth, const struct jo
             violation(w, "%s uses cut %" PRIu64 " again", truth->name, ckpt->cut);
         known->known = true;
         known->state = ckpt->state;
-        if (ckpt->state == TIDE_CKPT_SEALED || ckpt->state == TIDE_CKPT_COMMITTED)
+        if (ckpt_in_memory(ckpt) || ckpt->state == TIDE_CKPT_COMMITTED)
             truth->newest_restorable = ckpt->cut;
     }
 }

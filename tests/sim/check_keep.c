@@ -4,7 +4,7 @@
 
 static bool restorable(unsigned state)
 {
-    return state == TIDE_CKPT_SEALED || state == TIDE_CKPT_COMMITTED;
+    return state == TIDE_CKPT_SEALED || state == TIDE_CKPT_PEERED || state == TIDE_CKPT_COMMITTED;
 }
 
 /* Somebody asked for an end without grace. */

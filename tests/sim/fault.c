@@ -193,7 +193,8 @@ static void spoil(struct world *w, const char *uid, uint64_t cut)
 static void spoil_slot(struct world *w)
 {
     struct arena *arena = &some_host(w)->arenas[rng_below(&w->rng, JOBS_MAX)];
-    struct slot_model *slot = &arena->slots[rng_below(&w->rng, WORLD_MAX)][rng_below(&w->rng, SLOTS)];
+    uint64_t rank = rng_below(&w->rng, WORLD_MAX), at = rng_below(&w->rng, SLOTS);
+    struct slot_model *slot = chance(w, 300000) ? &arena->copies[rank][at] : &arena->slots[rank][at];
     if (!arena->there || slot->cut == 0 || !slot->summed || slot->content != slot->sum)
         return;
     slot->content ^= 1;

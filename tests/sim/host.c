@@ -149,6 +149,7 @@ static void register_now(struct world *w, struct args *args)
     struct host *h = &w->hosts[args->host];
     struct node_hello hello = {.mesh_port = 7000, .log_port = 7001, .slots = h->slots};
     text_copy(hello.name, sizeof hello.name, h->name);
+    text_copy(hello.domain, sizeof hello.domain, h->domain);
     text_copy(hello.uid, sizeof hello.uid, h->uid);
     text_copy(hello.incarnation, sizeof hello.incarnation, h->incarnation);
     text_copy(hello.host, sizeof hello.host, h->name);
@@ -326,13 +327,16 @@ static void find_arenas(struct world *w, struct host *h)
         if (!arena->there)
             continue;
         struct agent_event event = {.kind = EV_ARENA_FOUND, .generation = arena->generation};
-        struct agent_held *held = NULL;
+        struct agent_held *held = NULL, *copies = NULL;
         text_copy(event.uid, sizeof event.uid, arena->uid);
         text_copy(event.job, sizeof event.job, arena->job);
-        held_list(arena, &held, &event.held_count);
+        held_list(arena, false, &held, &event.held_count);
+        held_list(arena, true, &copies, &event.copies_count);
         event.held = held;
+        event.copies = copies;
         agent_feed(w, h, &event);
         mem_free(held);
+        mem_free(copies);
     }
 }
 

@@ -231,6 +231,8 @@ void leader_on_register(struct world *w, struct args *args)
         violation(w, "the agent's hello cannot be read: %s", err.text);
         return;
     }
+    if (w->leader.state.level < 3)
+        command.hello.domain[0] = '\0';
     append(w, c, &command,
            (struct waiter){.kind = WAIT_REGISTER, .index = args->host, .number = args->number, .asker_epoch = args->epoch});
 }

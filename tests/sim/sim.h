@@ -103,6 +103,7 @@ struct arena {
     char job[TIDE_NAME_MAX + 1];
     uint64_t generation; /* newest started here, noted before the start */
     struct slot_model slots[WORLD_MAX][SLOTS];
+    struct slot_model copies[WORLD_MAX][SLOTS]; /* of ranks that recorded elsewhere */
 };
 
 struct rank_model {
@@ -144,6 +145,7 @@ struct host {
     char uid[TIDE_UID_CHARS + 1];
     char cluster[TIDE_UID_CHARS + 1]; /* on disk */
     uint32_t slots;
+    char domain[TIDE_NAME_MAX + 1];
     bool up, agent_up;
     uint64_t agent_epoch;
     uint64_t stopped_until;       /* SIGSTOP of the agent */
@@ -377,7 +379,7 @@ struct world {
     uint64_t sick_serial;
     uint64_t kill_takes_ns; /* not 0: a story's */
     uint64_t n1_stores_ns;  /* not 0: a story's; so long a shard of n1 is on its way */
-    uint64_t applied_total, replays, coloured_seals, letters_logged;
+    uint64_t applied_total, replays, coloured_seals, letters_logged, copies_made, copies_used;
 };
 
 /* ---- sick.c: what probes find ---- */
@@ -454,7 +456,12 @@ void agent_act(struct world *w, struct host *h, const struct agent_action *actio
 void agent_send_heartbeat(struct world *w, struct host *h);
 void agent_look_at_pages(struct world *w, struct host *h);
 struct arena *arena_of(struct host *h, const char *uid);
-void held_list(const struct arena *arena, struct agent_held **ret_items, size_t *ret_count);
+struct arena *arena_make(struct world *w, struct host *h, const char *uid, const char *job);
+/* Of its slots, or of the copies beside them. */
+void held_list(const struct arena *arena, bool copies, struct agent_held **ret_items, size_t *ret_count);
+/* copies.c: what comes from another host's memory; token: that whoever asks shows. */
+void copies_fetch(struct world *w, struct host *h, const char *from, const char *token, struct agent_event *event);
+void copies_drop(struct host *h, const struct agent_event *event);
 void slot_digest(const char *uid, uint32_t rank, const struct slot_model *slot, char to[DIGEST_HEX_CHARS + 1]);
 
 void host_on_registered(struct world *w, struct args *args);

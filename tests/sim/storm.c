@@ -6,7 +6,7 @@
 #define SETTLE_S 600u     /* after healing everything must have ended within */
 #define WALL_LIMIT_S 240u /* of one seed */
 
-enum figure { APPLIED, REPLAYS, OFFICES, INSTALLS, SEALS, LETTERS, FIGURES };
+enum figure { APPLIED, REPLAYS, OFFICES, INSTALLS, SEALS, LETTERS, COPIES, COPIES_USED, FIGURES };
 _Static_assert(FIGURES <= SEED_FIGURES_MAX, "room for all");
 
 /* Most seeds know only some of the lies, so that a rare one is not drowned by frequent restarts. */
@@ -78,6 +78,9 @@ static struct seed_result run_seed(uint64_t seed, bool verbose)
     draw_lies(w);
     draw_jobs(w);
     leader_boot(w);
+    uint64_t racks = between(w, 0, 3); /* 0: each host is a domain of its own */
+    for (uint32_t i = 0; i < w->host_count && racks > 0; i++)
+        snprintf(w->hosts[i].domain, sizeof w->hosts[i].domain, "rack%u", (unsigned)(i % racks));
     for (uint32_t i = 0; i < w->host_count; i++)
         host_boot(w, &w->hosts[i]);
     faults_begin(w);
@@ -94,6 +97,8 @@ static struct seed_result run_seed(uint64_t seed, bool verbose)
     result.figures[INSTALLS] = w->leader.installs;
     result.figures[SEALS] = w->coloured_seals;
     result.figures[LETTERS] = w->letters_logged;
+    result.figures[COPIES] = w->copies_made;
+    result.figures[COPIES_USED] = w->copies_used;
     trace(w, "end: hash %016" PRIx64 ", %" PRIu64 " events, %" PRIu64 " commands", w->hash, w->events, w->applied_total);
     world_free(w);
     return result;
@@ -103,6 +108,7 @@ static void tell(const struct seed_result *sum)
 {
     const uint64_t *f = sum->figures;
     printf("# %" PRIu64 " cuts through messages sealed, with %" PRIu64 " letters on their way\n", f[SEALS], f[LETTERS]);
+    printf("# %" PRIu64 " parts copied to peers, %" PRIu64 " restored from there\n", f[COPIES], f[COPIES_USED]);
     printf("# %" PRIu64 " commands applied, %" PRIu64 " replays compared, %" PRIu64 " leaders took office, %" PRIu64
            " snapshots sent, hash of all runs %016" PRIx64 "\n",
            f[APPLIED], f[REPLAYS], f[OFFICES], f[INSTALLS], sum->hash);

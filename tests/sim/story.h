@@ -111,9 +111,14 @@ static inline bool cut_1_open(const struct world *w)
     return leader_job(w, "job0") != NULL && cut_state(w, 1) == TIDE_CKPT_OPEN;
 }
 
+static inline bool in_memory(const struct world *w, uint64_t cut)
+{
+    return cut_state(w, cut) == TIDE_CKPT_SEALED || cut_state(w, cut) == TIDE_CKPT_PEERED;
+}
+
 static inline bool cut_1_sealed(const struct world *w)
 {
-    return leader_job(w, "job0") != NULL && cut_state(w, 1) == TIDE_CKPT_SEALED;
+    return leader_job(w, "job0") != NULL && in_memory(w, 1);
 }
 
 static inline bool cut_1_committed(const struct world *w)

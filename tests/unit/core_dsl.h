@@ -33,9 +33,16 @@
 #define FAKES_MAX 8
 #define FAKE_JOBS_MAX 3
 #define FAKE_RANKS_MAX 8
+#define FAKE_COPIES_MAX 8
 #define TICK_MS 10u
 #define STEPS_PER_S_DEFAULT 100u
 #define IMAGE_EVERY 7u /* commands between two rebuilds of the second state from its image */
+
+/* What it has of others' memory. */
+struct fake_copy {
+    uint64_t cut;
+    uint32_t node_rank;
+};
 
 struct fake_job {
     bool used;
@@ -53,6 +60,7 @@ struct fake_job {
     struct fake_colour colours[FAKE_RANKS_MAX];
     uint64_t stored_cut, manifest_cut, failed_attempt;
     struct assignment order;
+    struct fake_copy copied[FAKE_COPIES_MAX];
 };
 
 struct fake {
@@ -61,6 +69,8 @@ struct fake {
     uint64_t sequence;
     struct fake_job jobs[FAKE_JOBS_MAX];
     bool store_fails, writes; /* writes: it cannot leave what it stores */
+    bool copies, copy_fails;  /* it follows orders to copy; and says that it cannot */
+    char domain[TIDE_NAME_MAX + 1];
     bool store_hangs;         /* what it is told to store comes to nothing, neither good nor bad */
     struct health_fact fact;   /* of its health; state healthy: there is none */
     const char *boot;          /* NULL: nobody looks */
@@ -213,6 +223,10 @@ static inline enum tide_status register_as(struct world *w, const char *name, co
     TEXT_SET(command.hello.address, "10.0.0.1");
     command.hello.mesh_port = 7100;
     snprintf(command.hello.pin, sizeof command.hello.pin, "%064x", (unsigned)name[strlen(name) - 1]); /* another one for each */
+    command.hello.log_port = 7200;
+    for (int i = 0; i < FAKES_MAX; i++)
+        if (w->fakes[i].used && strcmp(w->fakes[i].name, name) == 0)
+            TEXT_SET(command.hello.domain, w->fakes[i].domain);
     command.hello.slots = slots;
     enum tide_status status = world_apply(w, &command);
     if (status == TIDE_OK)
@@ -353,6 +367,8 @@ static inline void fake_follow(struct world *w, struct fake *fake, struct fake_j
             fake_hold(w, job, order, job->cuts[i].cut);
     }
     fake_store(fake, job, fake_stored_order(order));
+    if (fake->copies)
+        fake_copy(job, order);
 }
 
 static inline void fake_obey(struct world *w, struct fake *fake)
@@ -439,6 +455,7 @@ static inline void fake_report_job(struct world *w, struct fake *fake, struct fa
             TEXT_SET(shard->detail, job->failed_attempt ? "no space left on device" : "");
         }
     }
+    fake_report_copies(fake, job, to);
     if (job->manifest_cut) {
         struct manifest_report *manifest = codec_list_add(&manifest_report_codec, &to->manifests);
         manifest->cut = job->manifest_cut;

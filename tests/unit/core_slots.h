@@ -51,4 +51,37 @@ static inline void fake_store(struct fake *fake, struct fake_job *job, const str
         job->manifest_cut = order->cut;
 }
 
+/* What is not listed is dropped, what is to be fetched is here at once. */
+static inline void fake_copy(struct fake_job *job, const struct assignment *order)
+{
+    struct fake_copy kept[FAKE_COPIES_MAX] = {{0}};
+    assert_true(order->copies.count <= FAKE_COPIES_MAX);
+    for (size_t i = 0; i < order->copies.count; i++) {
+        const struct copy_order *copy = &order->copies.items[i];
+        bool here = copy->port != 0;
+        for (int k = 0; k < FAKE_COPIES_MAX; k++)
+            here = here || (job->copied[k].cut == copy->cut && job->copied[k].node_rank == copy->node_rank);
+        if (here)
+            kept[i] = (struct fake_copy){.cut = copy->cut, .node_rank = copy->node_rank};
+    }
+    memcpy(job->copied, kept, sizeof kept);
+}
+
+static inline void fake_report_copies(const struct fake *fake, const struct fake_job *job, struct gen_report *to)
+{
+    uint32_t ranks = job->order.spec.nproc_per_node;
+    for (int k = 0; k < FAKE_COPIES_MAX; k++)
+        for (uint32_t r = 0; job->copied[k].cut != 0 && r < ranks; r++) {
+            struct held_report *copy = codec_list_add(&held_report_codec, &to->copies);
+            copy->cut = job->copied[k].cut;
+            copy->rank = job->copied[k].node_rank * ranks + r;
+        }
+    for (size_t i = 0; i < job->order.copies.count && fake->copy_fails; i++) {
+        struct restore_failure *failure = codec_list_add(&restore_failure_codec, &to->copy_failures);
+        failure->cut = job->order.copies.items[i].cut;
+        failure->rank = job->order.copies.items[i].node_rank * ranks;
+        TEXT_SET(failure->detail, "there is no room for it in the arena");
+    }
+}
+
 #endif

@@ -359,6 +359,20 @@ static void what_is_milder_does_not_take_the_place_of_what_is_worse(void **conte
     world_release(&w);
 }
 
+/* As it would be, had the job begun at that level. */
+static void begun_at(struct world *w, uint32_t level)
+{
+    struct state *states[] = {&w->state, &w->second};
+    for (size_t i = 0; i < 2; i++) {
+        struct job_record *record = state_job(states[i], "j");
+        states[i]->level = level;
+        if (level > 2)
+            continue;
+        strlist_release(&record->peers);
+        record->peers_at = 0;
+    }
+}
+
 /* Nor does what was forgiven by hand: that is over. */
 static void what_was_forgiven_does_not_hide_what_is_new_and_milder(void **context)
 {
@@ -366,7 +380,7 @@ static void what_was_forgiven_does_not_hide_what_is_new_and_milder(void **contex
     for (unsigned level = 2; level <= LEVEL_NEWEST; level++) {
         struct world w;
         struct fake *n2 = world_begin(&w);
-        w.state.level = w.second.level = level;
+        begun_at(&w, level);
         n2->fact = bad(TIDE_HEALTH_FAILED, 10);
         n2->fact.latched = true;
         run(&w, 1000);

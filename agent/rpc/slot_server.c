@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "agent/rpc/slot_server.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "agent/rpc/dirs.h"
+#include "ckpt/stage/copy.h"
+
+struct query {
+    const char *uid;
+    uint32_t rank;
+    uint64_t cut;
+    bool sum;
+};
+
+static bool number_of(const char *text, uint64_t most, uint64_t *ret_number)
+{
+    char *end = NULL;
+    errno = 0;
+    if (text == NULL || text[0] < '0' || text[0] > '9')
+        return false;
+    *ret_number = strtoull(text, &end, 10);
+    return errno == 0 && *end == '\0' && *ret_number <= most;
+}
+
+static const char *argument(struct MHD_Connection *connection, const char *name)
+{
+    return MHD_lookup_connection_value(connection, MHD_GET_ARGUMENT_KIND, name);
+}
+
+static enum tide_status take_query(struct MHD_Connection *connection, struct query *ret_query, struct err *err)
+{
+    const char *part = argument(connection, "part");
+    uint64_t rank = 0;
+    ret_query->uid = argument(connection, "uid");
+    if (ret_query->uid == NULL || !uid_valid(ret_query->uid) || !number_of(argument(connection, "rank"), TIDE_RANKS_MAX, &rank) ||
+        !number_of(argument(connection, "cut"), UINT64_MAX, &ret_query->cut) || ret_query->cut == 0 || part == NULL ||
+        (strcmp(part, "sum") != 0 && strcmp(part, "slot") != 0))
+        return err_set(err, TIDE_E_INVALID, SLOT_SERVER_PATH " needs uid, rank, cut, and part=sum or part=slot");
+    ret_query->rank = (uint32_t)rank;
+    ret_query->sum = strcmp(part, "sum") == 0;
+    return TIDE_OK;
+}
+
+void slot_secret(const char *token, char ret_secret[SHA256_HEX_CHARS + 1])
+{
+    char text[TIDE_TOKEN_CHARS + 32];
+    int n = snprintf(text, sizeof text, "slots %.*s", TIDE_TOKEN_CHARS, token);
+    sha256_hex(text, (size_t)n, ret_secret);
+    secret_wipe(text, sizeof text);
+}
+
+/* Only those that have a part in the present generation, or copy from it, know its secret. */
+static enum tide_status check_token(const struct slot_access *access, struct MHD_Connection *connection, const char *uid, struct err *err)
+{
+    static const char bearer[] = "Bearer ";
+    const char *token = access->token(access->context, uid);
+    const char *shown = MHD_lookup_connection_value(connection, MHD_HEADER_KIND, "Authorization");
+    if (token == NULL)
+        return err_set(err, TIDE_E_UNAVAILABLE, "this node has no part in a generation of that job that runs");
+    char secret[SHA256_HEX_CHARS + 1];
+    slot_secret(token, secret);
+    bool good = shown != NULL && strncmp(shown, bearer, strlen(bearer)) == 0 && strlen(shown + strlen(bearer)) == SHA256_HEX_CHARS &&
+                secret_equal(shown + strlen(bearer), secret, SHA256_HEX_CHARS);
+    return good ? TIDE_OK : err_set(err, TIDE_E_DENIED, "the secret of the job's present generation is needed");
+}
+
+/* Sent from the file: what is written over it meanwhile does not fit the digests that went before, and is noticed there. */
+static enum tide_status open_file(const char *path, uint64_t bytes, struct MHD_Response **ret_response, struct err *err)
+{
+    struct stat info;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0 || fstat(fd, &info) != 0) {
+        enum tide_status status = err_errno(err, "cannot open %s", path);
+        if (fd >= 0)
+            close(fd);
+        return status;
+    }
+    *ret_response = MHD_create_response_from_fd64(bytes != 0 ? bytes : (uint64_t)info.st_size, fd);
+    if (*ret_response != NULL)
+        return TIDE_OK;
+    close(fd);
+    return err_set(err, TIDE_E_NOMEM, "no memory to answer");
+}
+
+enum tide_status slot_server_open(const struct slot_access *access, struct MHD_Connection *connection, struct MHD_Response **ret_response,
+                                  struct err *err)
+{
+    char arena[TIDE_PATH_MAX + 1], path[TIDE_PATH_MAX + 1], sum_path[TIDE_PATH_MAX + 1];
+    struct query query = {0};
+    uint64_t bytes = 0;
+    enum tide_status status = take_query(connection, &query, err);
+    if (status == TIDE_OK)
+        status = check_token(access, connection, query.uid, err);
+    if (status != TIDE_OK)
+        return status;
+    int n = snprintf(arena, sizeof arena, "%s/%s", access->arenas, query.uid);
+    if (n < 0 || (size_t)n >= sizeof arena)
+        return err_set(err, TIDE_E_LIMIT, "%s: path too long", access->arenas);
+    status = slot_copy_source(arena, query.uid, query.rank, query.cut, path, sum_path, &bytes, err);
+    if (status != TIDE_OK)
+        return status;
+    return query.sum ? open_file(sum_path, 0, ret_response, err) : open_file(path, bytes, ret_response, err);
+}

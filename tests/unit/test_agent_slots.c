@@ -1,0 +1,178 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "agent/rpc/copy.h"
+#include "agent/rpc/log_server.h"
+#include "tests/unit/slots.h"
+
+/* Slots from one agent's memory into another's, over a real port: the agent serves on a loop of its own thread. */
+
+#define CUT 7u
+#define TOKEN "0123456789abcdef0123456789abcdef"
+
+static char *arenas, *there;
+static char root[DIGEST_HEX_CHARS + 1];
+static const struct test_region some[] = {{"weights", 300}, {"noise", 5 * CHUNK_BYTES + 77}};
+static uv_loop_t loop;
+static uv_async_t stop;
+static struct log_server *server;
+static pthread_t thread;
+static struct copy_source source;
+static bool _Atomic launched;
+
+static const char *token_of(void *context, const char *uid)
+{
+    (void)context;
+    return launched && strcmp(uid, TEST_UID) == 0 ? TOKEN : NULL;
+}
+
+static bool runs(void *context, const char *uid, uint64_t generation)
+{
+    (void)context, (void)uid, (void)generation;
+    return false;
+}
+
+static void on_stop(uv_async_t *async)
+{
+    log_server_close(server);
+    uv_close((uv_handle_t *)async, NULL);
+}
+
+static void *serve(void *context)
+{
+    (void)context;
+    uv_run(&loop, UV_RUN_DEFAULT);
+    return NULL;
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    struct err err = {0};
+    char arena[TIDE_PATH_MAX + 1];
+    arenas = test_dir();
+    there = test_dir();
+    snprintf(arena, sizeof arena, "%s/" TEST_UID, arenas);
+    assert_int_equal(fsx_mkdirs(arena, 0700, &err), TIDE_OK);
+    test_record(arena, 3, 1, CUT, some, 2, 9);
+    assert_int_equal(stage_sum(arena, 3, 1, TEST_UID, CUT, root, &err), TIDE_OK);
+    const struct slot_access slots = {.arenas = arenas, .token = token_of};
+    assert_int_equal(uv_loop_init(&loop), 0);
+    uv_async_init(&loop, &stop, on_stop);
+    source = (struct copy_source){.address = "127.0.0.1", .token = TOKEN};
+    assert_int_equal(log_server_create(&loop, arenas, "127.0.0.1", &source.port, runs, NULL, &slots, &server, &err), TIDE_OK);
+    launched = true;
+    return pthread_create(&thread, NULL, serve, NULL);
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    uv_async_send(&stop);
+    pthread_join(thread, NULL);
+    log_server_free(server);
+    uv_loop_close(&loop);
+    test_dir_remove(arenas);
+    test_dir_remove(there);
+    return 0;
+}
+
+static enum tide_status fetch(const struct copy_source *from, uint64_t cut, uint64_t most, int background, struct err *err)
+{
+    char got[DIGEST_HEX_CHARS + 1] = "";
+    const struct copy_place place = {.dir = there, .job_uid = TEST_UID, .rank = 3, .slot = 0, .cut = cut, .most = most,
+                                     .background = background};
+    enum tide_status status = copy_fetch(from, &place, got, err);
+    if (status == TIDE_OK)
+        assert_string_equal(got, root);
+    return status;
+}
+
+static enum tide_status found(void)
+{
+    uint32_t slot = 9;
+    char digest[DIGEST_HEX_CHARS + 1];
+    return stage_find(there, 3, TEST_UID, CUT, 0, 1, &slot, digest, NULL);
+}
+
+static void a_slot_comes_as_it_is_there(void **state)
+{
+    (void)state;
+    struct err err = {0};
+    assert_int_equal(fetch(&source, CUT, UINT64_MAX, 0, &err), TIDE_OK);
+    assert_int_equal(found(), TIDE_OK);
+    assert_int_equal(fetch(&source, CUT, UINT64_MAX, 1, &err), TIDE_OK);
+    assert_int_equal(found(), TIDE_OK);
+}
+
+static void who_does_not_know_the_secret_gets_nothing(void **state)
+{
+    (void)state;
+    struct err err = {0};
+    struct copy_source other = source;
+    other.token[3] ^= 1;
+    assert_int_equal(fetch(&other, CUT, UINT64_MAX, 0, &err), TIDE_E_UNAVAILABLE);
+    assert_non_null(strstr(err.text, "(401)"));
+    launched = false;
+    assert_int_equal(fetch(&source, CUT, UINT64_MAX, 0, &err), TIDE_E_UNAVAILABLE);
+    assert_non_null(strstr(err.text, "(503)"));
+    assert_int_equal(found(), TIDE_E_NOT_FOUND);
+}
+
+static void what_is_not_there_or_has_no_room_is_told(void **state)
+{
+    (void)state;
+    struct err err = {0};
+    assert_int_equal(fetch(&source, CUT + 1, UINT64_MAX, 0, &err), TIDE_E_NOT_FOUND);
+    assert_int_equal(fetch(&source, CUT, 4096, 0, &err), TIDE_E_LIMIT);
+    assert_int_equal(found(), TIDE_E_NOT_FOUND);
+    struct copy_source nobody = source;
+    nobody.port = 1;
+    assert_int_equal(fetch(&nobody, CUT, UINT64_MAX, 0, &err), TIDE_E_UNAVAILABLE);
+}
+
+/* Damaged there, behind its digests. */
+static void what_has_rotten_is_not_taken(void **state)
+{
+    (void)state;
+    struct err err = {0};
+    arena_path path;
+    char arena[TIDE_PATH_MAX + 1];
+    struct slot slot;
+    snprintf(arena, sizeof arena, "%s/" TEST_UID, arenas);
+    slot_path(arena, 3, 1, path);
+    assert_int_equal(slot_map(path, 1, &slot, &err), TIDE_OK);
+    slot.data[4 * CHUNK_BYTES + 5] ^= 1;
+    slot_unmap(&slot);
+    assert_int_equal(fetch(&source, CUT, UINT64_MAX, 0, &err), TIDE_E_CORRUPT);
+    assert_non_null(strstr(err.text, "chunk 4 of"));
+    assert_int_equal(found(), TIDE_E_NOT_FOUND);
+}
+
+static void there_is_room_for_copies_beside_what_slots_may_grow_to(void **state)
+{
+    (void)state;
+    uint64_t one = copy_room(arenas, UINT64_C(1) << 30), none = copy_room(arenas, 4096);
+    assert_true(one > 0 && one < UINT64_C(1) << 30);
+    assert_int_equal(none, 0);
+    assert_int_equal(copy_room(arenas, UINT64_MAX), 0); /* slots of ranks here may take all there is */
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(a_slot_comes_as_it_is_there, setup, teardown),
+        cmocka_unit_test_setup_teardown(who_does_not_know_the_secret_gets_nothing, setup, teardown),
+        cmocka_unit_test_setup_teardown(what_is_not_there_or_has_no_room_is_told, setup, teardown),
+        cmocka_unit_test_setup_teardown(what_has_rotten_is_not_taken, setup, teardown),
+        cmocka_unit_test_setup_teardown(there_is_room_for_copies_beside_what_slots_may_grow_to, setup, teardown),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
