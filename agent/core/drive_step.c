@@ -111,12 +111,25 @@ static bool step_forgotten(const struct agent_core *core, const struct job_part 
     return step->state == STEP_PART_GONE && (step->generation < job->generation || (!job->assigned && core->desired_seen));
 }
 
+/* Of jobs without a part here any more: the leader gives their place away. Where ranks had left their generation it was told that they
+ * are gone, and they have their devices until they are. */
+static bool place_held(const struct agent_core *core)
+{
+    for (size_t i = 0; i < core->job_count; i++) {
+        const struct job_part *job = core->jobs[i];
+        for (size_t s = 0; s < job->steps.count && (!job->assigned || job->order.ended); s++)
+            if (job->steps.items[s].state != STEP_PART_GONE)
+                return true;
+    }
+    return false;
+}
+
 /* Fencing: at most once, and only when every older generation is gone from this node, or has been left by all that is. */
 static bool may_start(const struct agent_core *core, const struct job_part *job)
 {
     if (core->ending || !order_runs(job) || !retry_due(core, &job->start_retry))
         return false;
-    if (job->order.node_rank >= job->order.peers.count || job->order.started)
+    if (job->order.node_rank >= job->order.peers.count || job->order.started || place_held(core))
         return false;
     size_t left = 0;
     for (size_t i = 0; i < job->steps.count; i++) {

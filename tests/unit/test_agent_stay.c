@@ -207,6 +207,25 @@ static void a_node_without_a_part_keeps_nobody(void **state)
     story_end(&s);
 }
 
+/* The leader was told that they are gone, and gives their place to another job. */
+static void who_gets_their_place_waits_until_they_are_ended(void **state)
+{
+    (void)state;
+    struct story s;
+    is_left(&s);
+    struct agent_event gone = of_job(EV_STEP_GONE, 1);
+    text_copy(s.order.uid, sizeof s.order.uid, "fedcba9876543210");
+    text_copy(s.order.spec.name, sizeof s.order.spec.name, "other");
+    generation_is(&s, 1, RUN_START);
+    assert_int_equal(did(&s, ACT_END_STEP)->grace_ms, 0);
+    assert_null(did(&s, ACT_START_STEP));
+    passes_ms(&s, AGENT_KILL_AFTER_MS);
+    assert_null(did(&s, ACT_START_STEP));
+    happens(&s, &gone);
+    assert_true(did(&s, ACT_START_STEP) != NULL && strcmp(did(&s, ACT_START_STEP)->uid, s.order.uid) == 0);
+    story_end(&s);
+}
+
 /* The next generation fails before it began here. */
 static void it_goes_over_to_whatever_is_newest(void **state)
 {
@@ -299,6 +318,7 @@ int main(void)
         cmocka_unit_test(the_last_of_it_may_die_while_it_waits),
         cmocka_unit_test(a_job_that_is_cancelled_keeps_nobody),
         cmocka_unit_test(a_node_without_a_part_keeps_nobody),
+        cmocka_unit_test(who_gets_their_place_waits_until_they_are_ended),
         cmocka_unit_test(it_goes_over_to_whatever_is_newest),
         cmocka_unit_test(an_agent_that_comes_back_finds_who_has_left),
         cmocka_unit_test(an_agent_that_comes_back_finds_who_has_gone_over),
