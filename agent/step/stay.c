@@ -108,15 +108,20 @@ static void tell_left(struct step *step, uint64_t now_ns)
 
 static void go_over(struct step *step);
 
-/* Was every pipe of a rank that is gone closed in an earlier turn of the loop? Else that is seen to. */
+/* Was every pipe of a rank that is gone closed in an earlier turn of the loop? Else that is seen to. Who has left and has closed its
+ * connection since is about to end, or wants no part in what comes: it cannot be told, and is started anew, too. */
 static bool closed_before(struct step *step, uint64_t now_ns)
 {
     bool closed = true;
     for (uint32_t i = 0; i < step->rank_count; i++) {
         struct rank *rank = &step->ranks[i];
-        if (rank->ended_ns == 0 || (!rank->out.open && !rank->err.open))
+        if (rank->ended_ns == 0 ? rank->link != NULL : !rank->out.open && !rank->err.open)
             continue;
         closed = false;
+        if (rank->ended_ns == 0) {
+            kill(-rank->report.pid, SIGKILL);
+            continue;
+        }
         (void)ranks_closed(rank, now_ns);
     }
     return closed;

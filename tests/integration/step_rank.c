@@ -12,6 +12,7 @@
  *   reserve BYTES   the reply's type and text   restore      ask, print what came; says "bad" once when told a slot of 1
  *   stay            ask to go over to the next generation, wait until this one is over
  *   left            say that it is left, wait for the next; its number is printed
+ *   finalize        say that it is left, and close the connection
  *   env             print the environment */
 
 #include <errno.h>
@@ -143,6 +144,15 @@ static void left(void)
     printf("next: type %u generation %llu\n", reply.type, (unsigned long long)reply.generation);
 }
 
+/* As soon as the step has answered: then it has taken it. */
+static void finalize(void)
+{
+    struct local_message reply = talk((struct local_message){.type = LOCAL_LEFT, .question = 7}, true);
+    while (reply.question != 7)
+        reply = hear();
+    close(step_fd);
+}
+
 static void print_environ(void)
 {
     for (char **entry = environ; *entry != NULL; entry++)
@@ -200,6 +210,8 @@ static int act_alone(const char *verb)
         stay();
     else if (strcmp(verb, "left") == 0)
         left();
+    else if (strcmp(verb, "finalize") == 0)
+        finalize();
     else if (strcmp(verb, "env") == 0)
         print_environ();
     else
