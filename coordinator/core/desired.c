@@ -275,10 +275,11 @@ static bool all_read_shared(const struct state *state, const struct book *book)
     return book != NULL;
 }
 
+/* Kill: only until the generation is launched. Ranks of an older one may wait there to go over to it; where it does not run they go. */
 static unsigned run_of(const struct job_record *record, const struct part *part)
 {
-    if (record->phase == GEN_PHASE_LAUNCHED && part->runs)
-        return RUN_START;
+    if (record->phase == GEN_PHASE_LAUNCHED)
+        return part->runs ? RUN_START : RUN_STOP;
     return record->phase == GEN_PHASE_STOPPING ? RUN_STOP : RUN_KILL;
 }
 

@@ -81,7 +81,7 @@ static void desired_of_a_running_job_says_all(void **context)
     /* The spare is told to have nothing of it. */
     assert_int_equal(desired_build(&w.state, &w.book, "n3", &desired, &w.err), TIDE_OK);
     assert_int_equal(desired.jobs.count, 1);
-    assert_int_equal(desired.jobs.items[0].run, RUN_KILL);
+    assert_int_equal(desired.jobs.items[0].run, RUN_STOP);
     assert_int_equal(desired.jobs.items[0].peers.count, 0);
     codec_release(&desired_codec, &desired);
     assert_int_equal(desired_build(&w.state, &w.book, "nobody", &desired, &w.err), TIDE_E_NOT_FOUND);

@@ -56,6 +56,41 @@ static void restart_takes_the_newest_from_memory(void **context)
     world_release(&w);
 }
 
+static void run_is(struct world *w, const char *node, const char *job, unsigned run)
+{
+    struct desired desired;
+    size_t at = 0;
+    assert_int_equal(desired_build(&w->state, &w->book, node, &desired, &w->err), TIDE_OK);
+    while (at < desired.jobs.count && strcmp(desired.jobs.items[at].spec.name, job) != 0)
+        at++;
+    assert_true(at < desired.jobs.count);
+    assert_int_equal(desired.jobs.items[at].run, run);
+    codec_release(&desired_codec, &desired);
+}
+
+/* It still holds what is being stored. No rank waits there to go over to the next generation, as its place is another's. */
+static void a_node_that_only_stores_keeps_no_ranks(void **context)
+{
+    (void)context;
+    struct world w;
+    start(&w, 2, 1, 0);
+    save(&w);
+    fake_of(&w, "n1")->store_fails = true;
+    assert_int_equal(order(&w, CMD_CKPT_REQUEST, "j", 0), TIDE_OK);
+    run(&w, 900);
+    assert_int_equal(node_order(&w, CMD_NODE_DRAIN, "n1"), TIDE_OK);
+    crash(&w, 0);
+    run(&w, 900);
+    assert_string_equal(job_of(&w, "j")->nodes.items[0], "n2");
+    assert_int_equal(record_of(&w, "j")->store_cut, 2);
+    assert_int_equal(node_order(&w, CMD_NODE_RESUME, "n1"), TIDE_OK);
+    assert_int_equal(submit(&w, "k", 1, 0, state_node(&w.state, "n1")->slots), TIDE_OK);
+    run(&w, 300);
+    run_is(&w, "n1", "k", RUN_START);
+    run_is(&w, "n1", "j", RUN_STOP);
+    world_release(&w);
+}
+
 static void sealed_cut_of_a_lost_node_is_not_restored(void **context)
 {
     (void)context;
@@ -533,6 +568,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(restart_takes_the_newest_from_memory),
+        cmocka_unit_test(a_node_that_only_stores_keeps_no_ranks),
         cmocka_unit_test(sealed_cut_of_a_lost_node_is_not_restored),
         cmocka_unit_test(what_a_node_does_not_hold_any_more_is_not_restored),
         cmocka_unit_test(a_spare_that_may_hold_the_newest_is_heard_first),
