@@ -198,7 +198,8 @@ TIDE_MUST_USE enum tide_status tide_share(struct tide *tide, const char *name, u
  * Every call on the handle but tide_restart says TIDE_E_RESTART, or what it always says, once the generation is over. A process
  * that has not called tide_restart within a few seconds from then on is killed, and started anew. Its environment stays that of
  * its first generation: MASTER_ADDR, where the node of rank 0 was lost, MASTER_PORT, TORCHELASTIC_RESTART_COUNT and
- * TIDEMARK_GENERATION are old. So it must keep its handle: tide_init after tide_finalize is refused once it has gone over. ---- */
+ * TIDEMARK_GENERATION are old. So it must keep its handle: tide_init after tide_finalize is refused once it has gone over. What
+ * it has left behind as a daemon, whose parent has ended, is killed with each generation; its children stay. ---- */
 
 /* Ask for it; once, before the first tide_restart. `callback` may be NULL; it is called once for each generation that ends so, with
  * `user`, by a thread of the library, deaf to signals, and gets the program's own threads out of what they wait for: ncclCommAbort,
