@@ -134,6 +134,9 @@ static void take_hello(struct rank_link *link, const struct local_message *messa
                  step->spec.generation, message->generation);
     } else if (rank == NULL) {
         snprintf(text, sizeof text, "rank %u does not run on this node", message->rank);
+    } else if (stay_over(rank)) {
+        status = TIDE_E_RESTART;
+        snprintf(text, sizeof text, "generation %" PRIu64 " of the job is over; end this process", step->spec.generation);
     } else if (link->rank != NULL || (rank->link != NULL && rank->link != link && alive(rank->link))) {
         status = TIDE_E_STATE;
         snprintf(text, sizeof text, "rank %u has called tide_init already, in process %d", message->rank,

@@ -349,7 +349,7 @@ def case_stay():
     started anew."""
     world = World()
     step = Step(world, by_rank("hello stay left stay left hang", "hello stay left hang", "hang", "hello stay hang",
-                               "hello stay finalize hang"), nproc=5).start()
+                               "hello stay finalize hello hang"), nproc=5).start()
     world.wait("running", lambda: step.all_in("running") and all("stays" in step.out(r) for r in (0, 1, 3, 4)))
     first = step.pids()
     begin = time.monotonic()
@@ -360,6 +360,7 @@ def case_stay():
     check([step.rank(r)["state"] for r in range(5)] == ["running", "running", "exited", "exited", "running"], step.status)
     check(step.rank(3)["signal"] == 9, step.rank(3))
     check("asked late: type 3 status 44" in step.out(0), step.out(0))
+    world.wait("refused", lambda: "hello: type 3 generation 1 of the job is over" in step.out(4))
     step.go_over()
     world.wait("generation 2", lambda: step.status.get("generation") == 2 and step.all_in("running"))
     check(json.load(open(f"{step.dir}/step.json", encoding="utf-8"))["generation"] == 2, "step.json is that of generation 2")
