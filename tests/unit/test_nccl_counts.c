@@ -257,6 +257,30 @@ static void test_an_error_of_one_gets_all_out(void **state)
 
 /* ---- from one generation to the next in the process ---- */
 
+#define MANY 70 /* more than are aborted at a time */
+
+static void run_many(int rank, int ranks, void *shared)
+{
+    struct control_comm told[COMMS_MAX];
+    ncclComm_t comms[MANY] = {join(rank, ranks, shared)};
+    for (int i = 1; i < MANY; i++)
+        must(ncclCommSplit(comms[0], 0, rank, &comms[i], NULL) == ncclSuccess);
+    tide_nccl_leave();
+    must(tide_nccl_comms(told, COMMS_MAX) == 0);
+    float *at = floats();
+    for (int i = 0; i < MANY; i++)
+        must(ncclAllReduce(at, at, 1, ncclFloat32, ncclSum, comms[i], NULL) == ncclRemoteError && ncclCommDestroy(comms[i]) == ncclSuccess);
+}
+
+static void test_of_many_none_goes_over(void **state)
+{
+    (void)state;
+    struct world *w = world_make();
+    setenv("SIM_NCCL_ABORTS_MEET", "64", 1);
+    together(1, 0, run_many, w);
+    unsetenv("SIM_NCCL_ABORTS_MEET");
+}
+
 struct two_worlds {
     struct world now, then;
     _Atomic int made;
@@ -405,6 +429,7 @@ int main(void)
                                        cmocka_unit_test(test_a_dead_one_is_not_asked),
                                        cmocka_unit_test(test_an_error_of_one_gets_all_out),
                                        cmocka_unit_test(test_what_goes_over_counts_from_the_beginning),
+                                       cmocka_unit_test(test_of_many_none_goes_over),
                                        cmocka_unit_test(test_the_watch_aborts_side_by_side),
                                        cmocka_unit_test(test_a_call_comes_back_from_what_the_program_has_aborted),
                                        cmocka_unit_test(test_the_watch_lets_calls_come_back_first)};

@@ -478,10 +478,13 @@ size_t comms_list(struct control_comm *to, size_t room)
 
 void tide_nccl_leave(void)
 {
-    tide_nccl_over();
+    watch_abort_rest();
     pthread_mutex_lock(&comms.lock);
-    for (struct comm *comm = comms.first; comm; comm = comm->next)
-        comm->past = atomic_load(&comm->error) != ncclSuccess;
+    for (struct comm *comm = comms.first; comm; comm = comm->next) {
+        int alive = ncclSuccess;
+        atomic_compare_exchange_strong(&comm->error, &alive, ncclRemoteError);
+        comm->past = true;
+    }
     comms.ids = 0;
     atomic_store(&comms.unseen, NULL);
     pthread_mutex_unlock(&comms.lock);

@@ -142,6 +142,8 @@ void held_clear(void); /* of all */
 
 /* There is something to watch. */
 void watch_begin(void);
+/* Each that lives is being aborted, or has been; all but those for which there was no room in time. */
+void watch_abort_rest(void);
 bool in_job(void);
 
 #endif

@@ -12,6 +12,7 @@
 
 #define CALLS_LOOK_MS 1u /* between two looks whether calls have come back */
 #define ABORTS_MAX 64u   /* at a time; whatever goes wrong besides waits for one of them */
+#define REST_MS 2000u    /* until those that are being aborted make room for the rest; a rank is given a few seconds to leave */
 #define OWN_REFS 2u      /* the table's and that of the watch */
 
 static _Atomic unsigned aborting;
@@ -95,15 +96,18 @@ static bool run_beside(void *(*run)(void *), void *context)
 }
 
 /* Each by a thread of its own: NCCL frees device memory in an abort, for which CUDA waits for what runs on the device, and
- * that may be a kernel of another that is to be aborted. */
-static void abort_all(struct comm *(*find)(void))
+ * that may be a kernel of another that is to be aborted. False: there may be more. */
+static bool abort_all(struct comm *(*find)(void))
 {
-    struct comm *comm;
-    while (atomic_load(&aborting) < ABORTS_MAX && (comm = find()) != NULL) {
+    while (atomic_load(&aborting) < ABORTS_MAX) {
+        struct comm *comm = find();
+        if (comm == NULL)
+            return true;
         atomic_fetch_add(&aborting, 1);
         if (!run_beside(abort_one, comm))
             abort_one(comm);
     }
+    return false;
 }
 
 static void *watch(void *unused)
@@ -111,7 +115,7 @@ static void *watch(void *unused)
     const struct timespec pause = {.tv_nsec = WATCH_MS * NS_PER_MS};
     (void)unused;
     for (;;) {
-        abort_all(find_wrong);
+        (void)abort_all(find_wrong);
         nanosleep(&pause, NULL);
     }
     return NULL;
@@ -119,7 +123,15 @@ static void *watch(void *unused)
 
 void tide_nccl_over(void)
 {
-    abort_all(find_live);
+    (void)abort_all(find_live);
+}
+
+void watch_abort_rest(void)
+{
+    const struct timespec pause = {.tv_nsec = CALLS_LOOK_MS * NS_PER_MS};
+    uint64_t until_ns = clock_mono_ns() + REST_MS * NS_PER_MS;
+    while (!abort_all(find_live) && clock_mono_ns() < until_ns)
+        nanosleep(&pause, NULL);
 }
 
 void watch_begin(void)
