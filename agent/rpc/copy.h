@@ -17,6 +17,7 @@
 struct copy_source {
     char address[ADDRESS_MAX + 1];
     uint32_t port;
+    char pin[PIN_CHARS + 1]; /* of the key that it shows there; empty: it is plain */
     char token[TIDE_TOKEN_CHARS + 1];
 };
 

@@ -314,16 +314,27 @@ static void on_mhd_log(void *context, const char *format, va_list args)
     log_debug("log server: %s", text);
 }
 
-static struct MHD_Daemon *start_daemon(struct log_server *server, const struct sockaddr *at, unsigned flags)
+#define TLS_PRIORITIES "NORMAL:-VERS-ALL:+VERS-TLS1.3"
+
+static struct MHD_Daemon *start_daemon(struct log_server *server, const struct sockaddr *at, const struct port_key *key, unsigned flags)
 {
+    char priorities[] = TLS_PRIORITIES;
+    struct MHD_OptionItem secure[] = {{MHD_OPTION_HTTPS_MEM_CERT, 0, key != NULL ? key->cert_pem : NULL},
+                                      {MHD_OPTION_HTTPS_MEM_KEY, 0, key != NULL ? key->key_pem : NULL},
+                                      {MHD_OPTION_HTTPS_PRIORITIES, 0, priorities},
+                                      {MHD_OPTION_END, 0, NULL}};
+    if (key == NULL)
+        secure[0] = secure[3];
+    else
+        flags |= MHD_USE_TLS;
     return MHD_start_daemon(MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG | flags, 0, NULL, NULL, on_request, server,
                             MHD_OPTION_EXTERNAL_LOGGER, on_mhd_log, NULL, MHD_OPTION_SOCK_ADDR, at,
                             MHD_OPTION_NOTIFY_COMPLETED, on_completed, server, MHD_OPTION_CONNECTION_LIMIT, LOG_CONNECTIONS_MAX,
                             MHD_OPTION_CONNECTION_TIMEOUT, IDLE_SECONDS, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
-                            (size_t)CONNECTION_MEMORY, MHD_OPTION_END);
+                            (size_t)CONNECTION_MEMORY, MHD_OPTION_ARRAY, secure, MHD_OPTION_END);
 }
 
-enum tide_status log_server_create(uv_loop_t *loop, const char *logs, const char *address, uint32_t *port,
+enum tide_status log_server_create(uv_loop_t *loop, const char *logs, const char *address, uint32_t *port, const struct port_key *key,
                                    bool (*running)(void *context, const char *uid, uint64_t generation), void *context,
                                    const struct slot_access *slots, struct log_server **ret_server, struct err *err)
 {
@@ -336,7 +347,7 @@ enum tide_status log_server_create(uv_loop_t *loop, const char *logs, const char
     server->running = running;
     server->context = context;
     server->slots = *slots;
-    server->daemon = start_daemon(server, (struct sockaddr *)&at, v4 ? 0 : MHD_USE_IPv6);
+    server->daemon = start_daemon(server, (struct sockaddr *)&at, key, v4 ? 0 : MHD_USE_IPv6);
     if (server->daemon == NULL) {
         enum tide_status status = err_errno(err, "choose another with --address and --log-port; cannot serve logs on %s port %u",
                                             address, *port);

@@ -11,13 +11,16 @@
 
 #include "agent/rpc/slot_server.h"
 #include "ckpt/base/err.h"
+#include "ckpt/secure/port_key.h"
 
 #define LOG_CONNECTIONS_MAX 256u
 
 struct log_server;
-/* address: to listen on; *port 0: any, then set to the real one. running: may more output of that generation come?
+/* address: to listen on; *port 0: any, then set to the real one. key: what is shown there, with TLS 1.3; it must outlive the server.
+ * NULL: plain. Who asks is known by a secret. running: may more output of that generation come?
  * Errors: INVALID, IO (port in use). */
 MUST_USE enum tide_status log_server_create(uv_loop_t *loop, const char *logs, const char *address, uint32_t *port,
+                                            const struct port_key *key,
                                             bool (*running)(void *context, const char *uid, uint64_t generation), void *context,
                                             const struct slot_access *slots, struct log_server **ret_server, struct err *err);
 void log_server_close(struct log_server *server); /* the loop must run once more, then log_server_free */

@@ -279,11 +279,11 @@ static enum tide_status listen_ports(struct shell *shell, struct err *err)
     }
     if (status != TIDE_OK)
         return status;
-    status = log_server_create(&shell->loop, shell->dirs.logs, address, &shell->hello.log_port, on_log_running, shell, &slots,
+    status = log_server_create(&shell->loop, shell->dirs.logs, address, &shell->hello.log_port, key, on_log_running, shell, &slots,
                                &shell->log_server, err);
     if (status != TIDE_OK && shell->options.log_port == 0 && shell->hello.log_port != 0) {
         shell->hello.log_port = 0;
-        status = log_server_create(&shell->loop, shell->dirs.logs, address, &shell->hello.log_port, on_log_running, shell, &slots,
+        status = log_server_create(&shell->loop, shell->dirs.logs, address, &shell->hello.log_port, key, on_log_running, shell, &slots,
                                    &shell->log_server, err);
     }
     if (status == TIDE_OK)

@@ -548,6 +548,7 @@ static void take_order(struct item *item, const struct agent_action *action)
     text_copy(item->source.address, sizeof item->source.address,
               action->copy != NULL ? action->copy->address : order->restore_peer_address);
     item->source.port = action->copy != NULL ? action->copy->port : order->restore_peer_port;
+    text_copy(item->source.pin, sizeof item->source.pin, action->copy != NULL ? action->copy->pin : order->restore_peer_pin);
     text_copy(item->manifest_key, sizeof item->manifest_key, order->restore_manifest_key);
     text_copy(item->manifest, sizeof item->manifest, order->restore_manifest);
     item->share = order->share;

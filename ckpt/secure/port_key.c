@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "ckpt/secure/port_key.h"
 
+#include <openssl/evp.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "ckpt/base/fsx.h"
@@ -40,4 +42,15 @@ void port_key_release(struct port_key *key)
     cert_key_free(key->key_pem);
     mem_free(key->cert_pem);
     *key = (struct port_key){0};
+}
+
+bool pin_for_curl(const char *pin, char ret_text[PIN_CURL_CHARS + 1])
+{
+    unsigned char hash[SHA256_HEX_CHARS / 2];
+    size_t bytes = 0;
+    if (strlen(pin) != SHA256_HEX_CHARS || OPENSSL_hexstr2buf_ex(hash, sizeof hash, &bytes, pin, '\0') != 1 || bytes != sizeof hash)
+        return false;
+    int n = snprintf(ret_text, PIN_CURL_CHARS + 1, "sha256//");
+    EVP_EncodeBlock((unsigned char *)ret_text + n, hash, sizeof hash);
+    return true;
 }

@@ -236,6 +236,7 @@ static const struct codec_field copy_order_fields[] = {
     CODEC_NAME_OF(copy_order, node),
     CODEC_TEXT_OF(copy_order, address),
     CODEC_FIELD(copy_order, port, CODEC_U32),
+    CODEC_TEXT_OF(copy_order, pin),
 };
 CODEC_DEFINE(copy_order_codec, copy_order, "copy order", copy_order_fields);
 
@@ -277,6 +278,7 @@ static const struct codec_field assignment_fields[] = {
     CODEC_NAME_OF(assignment, restore_peer),
     CODEC_TEXT_OF(assignment, restore_peer_address),
     CODEC_FIELD(assignment, restore_peer_port, CODEC_U32),
+    CODEC_TEXT_OF(assignment, restore_peer_pin),
     CODEC_LIST_OF(assignment, copies, copy_order_codec, COPIES_MAX),
     CODEC_FIELD(assignment, protect_cut, CODEC_U64),
     CODEC_FIELD(assignment, cut, CODEC_STRUCT, .of = &cut_order_codec),

@@ -27,7 +27,7 @@ struct node {
     char address[ADDRESS_MAX + 1];        /* IP ranks and agents of other nodes reach it at */
     uint32_t mesh_port;                   /* agent to agent */
     uint32_t log_port;                    /* HTTP of the agent: logs */
-    char pin[PIN_CHARS + 1];              /* of the key that the mesh port shows; empty: it is plain */
+    char pin[PIN_CHARS + 1];              /* of the key that those ports show; empty: they are plain */
     uint32_t slots;                       /* ranks it can run at a time */
     char domain[TIDE_NAME_MAX + 1];       /* what is in one fails together; empty: it is one of its own */
     uint64_t registered_ms, changed_ms;   /* wall clock of the leader */
@@ -259,6 +259,7 @@ struct copy_order {
     char node[TIDE_NAME_MAX + 1];  /* that recorded it */
     char address[ADDRESS_MAX + 1]; /* of its agent; empty: what is here is kept, and nothing fetched */
     uint32_t port;
+    char pin[PIN_CHARS + 1]; /* as of the node */
 };
 
 /* Of the generation's messages (ckpt/cut/README.md). Each only grows; 0: none yet. */
@@ -304,6 +305,7 @@ struct assignment {
     char restore_peer[TIDE_NAME_MAX + 1]; /* a node that has a copy of what this node rank recorded of it; empty: none */
     char restore_peer_address[ADDRESS_MAX + 1];
     uint32_t restore_peer_port;
+    char restore_peer_pin[PIN_CHARS + 1];
     LIST_OF(struct copy_order) copies; /* of what others recorded; what is not listed is dropped */
     uint64_t protect_cut;    /* newest sealed cut: its slot must not be overwritten */
     struct cut_order cut;

@@ -34,6 +34,7 @@ struct http_call {
     const char *body;           /* JSON, or NULL; must live as long as the call */
     char key[HTTP_KEY_MAX + 1]; /* Idempotency-Key; empty: none */
     const char *bearer;         /* shown there instead of the credentials, which are for coordinators; NULL: those */
+    const char *pin;            /* of the key that must be shown there (ckpt/secure/port_key.h), whatever the certificate; NULL: none */
     uint64_t timeout_ms;        /* of the whole request */
 
     bool done;

@@ -280,10 +280,11 @@ static void start_source(struct log_reader *reader, struct log_source *s, bool o
     s->call.method = "GET";
     s->call.timeout_ms = ANSWER_MS;
     s->call.bearer = reader->key[0] != '\0' ? reader->key : NULL;
+    s->call.pin = node->pin[0] != '\0' ? node->pin : NULL;
     snprintf(s->call.url, sizeof s->call.url,
-             "http://%s%s%s:%u/v1/logs?job=%s&uid=%s&generation=%" PRIu64 "&rank=%u&stream=%s&offset=%" PRIu64 "&wait_ms=%u",
-             v6 ? "[" : "", node->address, v6 ? "]" : "", node->log_port, reader->job, reader->uid, reader->generation,
-             s->rank, s->err ? "err" : "out", s->offset, hold ? HOLD_MS : 0);
+             "%s://%s%s%s:%u/v1/logs?job=%s&uid=%s&generation=%" PRIu64 "&rank=%u&stream=%s&offset=%" PRIu64 "&wait_ms=%u",
+             s->call.pin != NULL ? "https" : "http", v6 ? "[" : "", node->address, v6 ? "]" : "", node->log_port, reader->job,
+             reader->uid, reader->generation, s->rank, s->err ? "err" : "out", s->offset, hold ? HOLD_MS : 0);
     if (http_start(reader->client->http, &s->call, &err) == TIDE_OK)
         s->running = true;
     else

@@ -96,6 +96,7 @@ static void fill_restore_peer(const struct state *state, const struct ckpt *ckpt
     text_copy(to->restore_peer, sizeof to->restore_peer, peer);
     text_copy(to->restore_peer_address, sizeof to->restore_peer_address, node->address);
     to->restore_peer_port = node->log_port;
+    text_copy(to->restore_peer_pin, sizeof to->restore_peer_pin, node->pin);
 }
 
 static void fill_start(const struct state *state, const struct job_record *record, struct assignment *to)
@@ -206,6 +207,7 @@ static void fill_copies(const struct state *state, const struct job_record *reco
         text_copy(copy->node, sizeof copy->node, from->name);
         text_copy(copy->address, sizeof copy->address, from->address);
         copy->port = from->log_port;
+        text_copy(copy->pin, sizeof copy->pin, from->pin);
     }
 }
 

@@ -108,7 +108,7 @@ int main(void)
     const struct slot_access slots = {.arenas = arenas, .token = token_of};
     uv_loop_init(&loop);
     uv_async_init(&loop, &stop, on_stop);
-    assert_int_equal(log_server_create(&loop, arenas, source.address, &source.port, runs, NULL, &slots, &server, &err), TIDE_OK);
+    assert_int_equal(log_server_create(&loop, arenas, source.address, &source.port, NULL, runs, NULL, &slots, &server, &err), TIDE_OK);
     assert_int_equal(pthread_create(&thread, NULL, serve, NULL), 0);
     double limit = (double)BYTES / GB / memcpy_seconds(there);
     double fresh = fetch_seconds(&source, there, false), again = fetch_seconds(&source, there, true);

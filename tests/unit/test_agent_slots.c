@@ -25,6 +25,7 @@ static uv_async_t stop;
 static struct log_server *server;
 static pthread_t thread;
 static struct copy_source source;
+static struct port_key key;
 static bool _Atomic launched;
 
 static const char *token_of(void *context, const char *uid)
@@ -66,8 +67,12 @@ static int setup(void **state)
     const struct slot_access slots = {.arenas = arenas, .token = token_of};
     assert_int_equal(uv_loop_init(&loop), 0);
     uv_async_init(&loop, &stop, on_stop);
+    char *file = mem_format("%s/port.key", there);
+    assert_int_equal(port_key_load(file, &key, &err), TIDE_OK);
+    mem_free(file);
     source = (struct copy_source){.address = "127.0.0.1", .token = TOKEN};
-    assert_int_equal(log_server_create(&loop, arenas, "127.0.0.1", &source.port, runs, NULL, &slots, &server, &err), TIDE_OK);
+    text_copy(source.pin, sizeof source.pin, key.pin);
+    assert_int_equal(log_server_create(&loop, arenas, "127.0.0.1", &source.port, &key, runs, NULL, &slots, &server, &err), TIDE_OK);
     launched = true;
     return pthread_create(&thread, NULL, serve, NULL);
 }
@@ -78,6 +83,7 @@ static int teardown(void **state)
     uv_async_send(&stop);
     pthread_join(thread, NULL);
     log_server_free(server);
+    port_key_release(&key);
     uv_loop_close(&loop);
     test_dir_remove(arenas);
     test_dir_remove(there);
@@ -136,6 +142,12 @@ static void what_is_not_there_or_has_no_room_is_told(void **state)
     struct copy_source nobody = source;
     nobody.port = 1;
     assert_int_equal(fetch(&nobody, CUT, UINT64_MAX, 0, &err), TIDE_E_UNAVAILABLE);
+    struct copy_source another = source; /* who stands there has another key than the node that should, or shows none */
+    another.pin[0] = another.pin[0] == '0' ? '1' : '0';
+    assert_int_equal(fetch(&another, CUT, UINT64_MAX, 0, &err), TIDE_E_UNAVAILABLE);
+    another.pin[0] = '\0';
+    assert_int_equal(fetch(&another, CUT, UINT64_MAX, 0, &err), TIDE_E_UNAVAILABLE);
+    assert_int_equal(found(), TIDE_E_NOT_FOUND);
 }
 
 /* Damaged there, behind its digests. */

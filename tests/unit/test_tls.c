@@ -167,6 +167,18 @@ static void the_key_stays_and_nobody_else_may_read_it(void **state)
     assert_non_null(strstr(err.text, file));
 }
 
+static void a_pin_is_said_as_libcurl_wants_it(void **state)
+{
+    char text[PIN_CURL_CHARS + 1];
+    (void)state;
+    /* FIPS 180-2, appendix B.1 */
+    assert_true(pin_for_curl("ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad", text));
+    assert_string_equal(text, "sha256//ungWv48Bz+pBQUDeXa4iI7ADYaOWF3qctBD/YfIAFa0=");
+    assert_false(pin_for_curl("", text));
+    assert_false(pin_for_curl("ba7816bf", text));
+    assert_false(pin_for_curl("zz7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad", text));
+}
+
 static int setup(void **state)
 {
     (void)state;
@@ -187,6 +199,7 @@ int main(void)
         cmocka_unit_test(what_was_changed_on_its_way_ends_it),
         cmocka_unit_test(what_is_no_tls_is_not_taken),
         cmocka_unit_test(who_shows_no_key_is_refused),
+        cmocka_unit_test(a_pin_is_said_as_libcurl_wants_it),
         cmocka_unit_test(the_key_stays_and_nobody_else_may_read_it),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
