@@ -28,6 +28,19 @@ store_back()
     rm "$CLUSTER_DIR/store" && mv "$CLUSTER_DIR/store.away" "$CLUSTER_DIR/store"
 }
 
+# What the lost node's ranks recorded rots in the memory of its peer: it is met on the way to the store.
+spoil_copies()
+{
+    local uid_file copy spoiled=1
+    for uid_file in "$CLUSTER_DIR"/n*/node.uid; do
+        for copy in "/dev/shm/tidemark-$(cat "$uid_file")"/*/peer/r[23].slot?; do
+            [ -e "$copy" ] || continue
+            printf rot | dd of="$copy" bs=1 seek=30000 conv=notrunc status=none && spoiled=0
+        done
+    done
+    return $spoiled
+}
+
 scenario_cluster 3 --slots 2
 
 # ---- out of reach ----
@@ -36,6 +49,7 @@ wait_for 60 "a committed checkpoint" committed_after far 0
 LOST=$(cluster_job far '.job.nodes[1]')
 expect "the store goes out of reach" store_away
 cluster_node_kill "${LOST#n}"
+expect "copies of what it had rot" spoil_copies
 expect "the ranks on the spare wait, and it is said for what" \
     wait_for 60 "the spare to wait" says "waits for checkpoint" tide job explain far
 sleep "$OUTAGE_S"
