@@ -395,7 +395,7 @@ expect "to its end" wait_for 60 "the job to end" job_ended
 expect "its logs can be read by who may look at it" says "secret words" env TIDEMARK_TOKEN="${token[viewer]}" \
     TIDEMARK_CACERT="$CLUSTER/ca.pem" TIDEMARK_COORDINATOR="https://$ADDRESS" "$TIDEMARK" job logs talk
 LOG_PORT=$(tm node show a1 -o json | jq .node.log_port)
-LOG_PIN=$(tm node show a1 -o json | jq -r .node.pin | perl -ne 'print pack "H*", $_' | base64)
+LOG_PIN=$(tm node show a1 -o json | jq -r .node.pin | perl -ne 'chomp; print pack "H*", $_' | base64)
 expect "the agent's port is not plain" fails "" curl -s -m 10 -o "$BODY" "http://127.0.0.1:$LOG_PORT/v1/logs?job=talk&rank=0&stream=out"
 expect "not by whoever reaches the agent" equal "$(logs_status)" 401
 expect "nor with a key of one's own" equal "$(logs_status -H "Authorization: Bearer 0123456789abcdef0123456789abcdef")" 401

@@ -176,13 +176,20 @@ COMMIT=$(cluster_job bucket ".job.ckpts[] | select(.cut == $LAST) | .manifest_ke
 expect "its manifest is where it is said to be" s3_there "ckpts/team/$COMMIT"
 cluster_destroyed()
 {
-    local node
-    cluster_coordinator_kill || return 1
+    local node member
+    if cluster_is_group; then
+        for member in $(cluster_members); do
+            cluster_member_kill "$member" || return 1
+            rm -rf "$CLUSTER_DIR/c$member"
+        done
+    else
+        cluster_coordinator_kill || return 1
+    fi
     for node in 1 2 3; do
         cluster_node_kill "$node" || return 1
         rm -rf "$CLUSTER_DIR/n$node"
     done
-    rm -rf "$CLUSTER_DIR/coordinator"
+    rm -rf "$CLUSTER_DIR/coordinator" "$CLUSTER_DIR/identity"
 }
 expect "the cluster is destroyed" cluster_destroyed
 cluster_coordinator_start && cluster_agents_start 1 2 --slots 2 || exit 1
