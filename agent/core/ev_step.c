@@ -37,12 +37,13 @@ void ev_step_found(struct agent_core *core, const struct agent_event *event)
     core->dirty = true;
 }
 
-/* It went over: what was left is that generation's step now, directory and all. */
+/* It went over: what was left is that generation's step now, directory and all, also where it was to end meanwhile. Of older
+ * generations nothing else was there when it was begun. */
 static void drop_left(struct job_part *job, uint64_t generation)
 {
     for (size_t i = 0; i < job->steps.count;) {
         struct step_part *step = &job->steps.items[i];
-        if (step->state == STEP_PART_LEFT && step->generation < generation)
+        if (step->state != STEP_PART_GONE && step->generation < generation)
             step_drop(job, step);
         else
             i++;

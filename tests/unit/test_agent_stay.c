@@ -227,6 +227,25 @@ static void who_gets_their_place_waits_until_they_are_ended(void **state)
 }
 
 /* The next generation fails before it began here. */
+/* The order to end it has crossed its going over: what was left is no more, and nobody waits for it. */
+static void who_is_to_end_while_it_goes_over_has_gone_over(void **state)
+{
+    (void)state;
+    struct story s;
+    is_left(&s);
+    generation_is(&s, 2, RUN_START);
+    assert_int_equal(did(&s, ACT_START_STEP)->from, 1);
+    generation_is(&s, 2, RUN_STOP);
+    assert_int_equal(did(&s, ACT_END_STEP)->generation, 1);
+    step_started(&s, 2);
+    assert_int_equal(did(&s, ACT_END_STEP)->generation, 2);
+    step_gone(&s, 2);
+    assert_int_equal(says(&s)->progress, GEN_GONE);
+    passes_ms(&s, 10 * AGENT_KILL_AFTER_MS);
+    assert_null(did(&s, ACT_KILL_STEP));
+    story_end(&s);
+}
+
 static void it_goes_over_to_whatever_is_newest(void **state)
 {
     (void)state;
@@ -319,6 +338,7 @@ int main(void)
         cmocka_unit_test(a_job_that_is_cancelled_keeps_nobody),
         cmocka_unit_test(a_node_without_a_part_keeps_nobody),
         cmocka_unit_test(who_gets_their_place_waits_until_they_are_ended),
+        cmocka_unit_test(who_is_to_end_while_it_goes_over_has_gone_over),
         cmocka_unit_test(it_goes_over_to_whatever_is_newest),
         cmocka_unit_test(an_agent_that_comes_back_finds_who_has_left),
         cmocka_unit_test(an_agent_that_comes_back_finds_who_has_gone_over),
