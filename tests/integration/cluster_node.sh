@@ -102,8 +102,13 @@ tide run --name peers --nnodes 2 --spares 1 --nproc-per-node 2 --launcher none -
 expect "what is recorded is copied to other nodes" wait_for 60 "a peered checkpoint" peered peers
 LOST=$(cluster_job peers '.job.nodes[1]')
 SPARE=$(cluster_job peers '.job.spares[0]')
+# Until the next one is copied: then this one's copies have done what they were for.
+told_where()
+{
+    says "$LOST, copied to n" tide ckpt show "peers/$(newest_peered peers)"
+}
+expect "and it is told where to" wait_for 60 "the newest to be told of" told_where
 CUT=$(newest_peered peers)
-expect "and it is told where to" says "$LOST, copied to n" tide ckpt show "peers/$CUT"
 expect "the plug of a node can be pulled again" cluster_node_kill "${LOST#n}"
 expect "the spare takes its place" wait_for 60 "the spare to make steps" cluster_job_is peers ".job.nodes[1] == \"$SPARE\" and .job.all_stepped"
 expect "from the newest that was copied" cluster_job_is peers ".job.recoveries[-1] | .cut >= $CUT and .to_step > 0"
