@@ -93,13 +93,19 @@ static void on_judge(uv_timer_t *timer)
 
 static enum tide_status write_address(struct server *server, struct err *err);
 
-static void on_applied(void *context)
+/* Whatever comes last: what was in the log is applied, the member leads, the cluster is made. */
+static void offer_address(struct server *server)
 {
-    struct server *server = context;
     struct err err = {0};
     if (!server->address_written && server_leads(server) && server_state(server)->cluster[0] != '\0' &&
         write_address(server, &err) != TIDE_OK)
         log_error("%s", err.text);
+}
+
+static void on_applied(void *context)
+{
+    struct server *server = context;
+    offer_address(server);
     watch_changed(server);
     server_judge_soon(server);
 }
@@ -200,6 +206,7 @@ static void take_office(struct server *server)
         make_cluster(server);
     else
         compare_options(server);
+    offer_address(server);
     watch_changed(server);
     judge_at(server, 0);
 }
