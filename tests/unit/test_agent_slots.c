@@ -1,5 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -9,10 +8,10 @@
 #include <cmocka.h>
 
 #include "agent/rpc/copy.h"
-#include "agent/rpc/log_server.h"
+#include "tests/unit/slot_port.h"
 #include "tests/unit/slots.h"
 
-/* Slots from one agent's memory into another's, over a real port: the agent serves on a loop of its own thread. */
+/* Slots from one agent's memory into another's, over a real port. */
 
 #define CUT 7u
 #define TOKEN "0123456789abcdef0123456789abcdef"
@@ -20,10 +19,7 @@
 static char *arenas, *there;
 static char root[DIGEST_HEX_CHARS + 1];
 static const struct test_region some[] = {{"weights", 300}, {"noise", 5 * CHUNK_BYTES + 77}};
-static uv_loop_t loop;
-static uv_async_t stop;
-static struct log_server *server;
-static pthread_t thread;
+static struct slot_port port;
 static struct copy_source source;
 static struct port_key key;
 static bool _Atomic launched;
@@ -32,25 +28,6 @@ static const char *token_of(void *context, const char *uid)
 {
     (void)context;
     return launched && strcmp(uid, TEST_UID) == 0 ? TOKEN : NULL;
-}
-
-static bool runs(void *context, const char *uid, uint64_t generation)
-{
-    (void)context, (void)uid, (void)generation;
-    return false;
-}
-
-static void on_stop(uv_async_t *async)
-{
-    log_server_close(server);
-    uv_close((uv_handle_t *)async, NULL);
-}
-
-static void *serve(void *context)
-{
-    (void)context;
-    uv_run(&loop, UV_RUN_DEFAULT);
-    return NULL;
 }
 
 static int setup(void **state)
@@ -64,27 +41,21 @@ static int setup(void **state)
     assert_int_equal(fsx_mkdirs(arena, 0700, &err), TIDE_OK);
     test_record(arena, 3, 1, CUT, some, 2, 9);
     assert_int_equal(stage_sum(arena, 3, 1, TEST_UID, CUT, root, &err), TIDE_OK);
-    const struct slot_access slots = {.arenas = arenas, .token = token_of};
-    assert_int_equal(uv_loop_init(&loop), 0);
-    uv_async_init(&loop, &stop, on_stop);
     char *file = mem_format("%s/port.key", there);
     assert_int_equal(port_key_load(file, &key, &err), TIDE_OK);
     mem_free(file);
-    source = (struct copy_source){.address = "127.0.0.1", .token = TOKEN};
+    source = (struct copy_source){.address = SLOT_PORT_ADDRESS, .token = TOKEN};
     text_copy(source.pin, sizeof source.pin, key.pin);
-    assert_int_equal(log_server_create(&loop, arenas, "127.0.0.1", &source.port, &key, runs, NULL, &slots, &server, &err), TIDE_OK);
     launched = true;
-    return pthread_create(&thread, NULL, serve, NULL);
+    slot_port_open(&port, arenas, token_of, &key, &source.port);
+    return 0;
 }
 
 static int teardown(void **state)
 {
     (void)state;
-    uv_async_send(&stop);
-    pthread_join(thread, NULL);
-    log_server_free(server);
+    slot_port_close(&port);
     port_key_release(&key);
-    uv_loop_close(&loop);
     test_dir_remove(arenas);
     test_dir_remove(there);
     return 0;
