@@ -14,7 +14,7 @@
 #include "agent/rpc/slot_server.h"
 #include "ckpt/base/log.h"
 #include "ckpt/base/mem.h"
-#include "ckpt/secure/port_key.h"
+#include "ckpt/secure/pin_curl.h"
 
 #define SUM_BYTES_MAX ((RANK_CHUNKS_MAX + 16u) * sizeof(struct digest))
 #define RECEIVE_BYTES (512L << 10)
@@ -72,18 +72,6 @@ static enum tide_status status_of(long http)
     }
 }
 
-/* The certificate there is signed by nobody and names no host: its key is what counts. */
-static void show_me(CURL *curl, const char *wanted)
-{
-    char pin[PIN_CURL_CHARS + 1];
-    if (!pin_for_curl(wanted, pin))
-        text_copy(pin, sizeof pin, "sha256//"); /* which no key has */
-    curl_easy_setopt(curl, CURLOPT_SSLVERSION, CURL_SSLVERSION_TLSv1_3);
-    curl_easy_setopt(curl, CURLOPT_SSL_VERIFYPEER, 0L);
-    curl_easy_setopt(curl, CURLOPT_SSL_VERIFYHOST, 0L);
-    curl_easy_setopt(curl, CURLOPT_PINNEDPUBLICKEY, pin);
-}
-
 static void describe(CURL *curl, const struct transfer *transfer, const char *part, char *url, size_t url_bytes, char *auth,
                      size_t auth_bytes)
 {
@@ -98,7 +86,7 @@ static void describe(CURL *curl, const struct transfer *transfer, const char *pa
     snprintf(auth, auth_bytes, "Authorization: Bearer %s", secret);
     curl_easy_setopt(curl, CURLOPT_URL, url);
     if (source->pin[0] != '\0')
-        show_me(curl, source->pin);
+        pin_require(curl, source->pin);
     curl_easy_setopt(curl, CURLOPT_PROXY, "");
     curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
     curl_easy_setopt(curl, CURLOPT_FAILONERROR, 1L);

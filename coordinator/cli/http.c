@@ -10,7 +10,7 @@
 #include <tidemark/version.h>
 
 #include "ckpt/base/mem.h"
-#include "ckpt/secure/port_key.h"
+#include "ckpt/secure/pin_curl.h"
 #include "ckpt/wire/identity.h"
 #include "coordinator/cli/signals.h"
 
@@ -107,18 +107,6 @@ static bool is_https(const struct http_call *call)
     return strncmp(call->url, "https://", 8) == 0;
 }
 
-/* An agent's certificate is signed by nobody and names no host: its key is what counts, and that alone. */
-static void set_pin(struct http_call *call)
-{
-    char pin[PIN_CURL_CHARS + 1];
-    if (!pin_for_curl(call->pin, pin))
-        text_copy(pin, sizeof pin, "sha256//"); /* which no key has */
-    curl_easy_setopt(call->easy, CURLOPT_SSLVERSION, CURL_SSLVERSION_TLSv1_3);
-    curl_easy_setopt(call->easy, CURLOPT_SSL_VERIFYPEER, 0L);
-    curl_easy_setopt(call->easy, CURLOPT_SSL_VERIFYHOST, 0L);
-    curl_easy_setopt(call->easy, CURLOPT_PINNEDPUBLICKEY, pin);
-}
-
 /* A redirect leads to another member: it may see the token and the certificate once its own has been verified, and a
  * connection that is not https sees nothing. */
 static void set_creds(const struct http *http, struct http_call *call)
@@ -128,7 +116,7 @@ static void set_creds(const struct http *http, struct http_call *call)
     curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, is_https(call) ? "https" : "http");
     curl_easy_setopt(easy, CURLOPT_REDIR_PROTOCOLS_STR, is_https(call) ? "https" : "http");
     if (call->pin != NULL)
-        set_pin(call);
+        pin_require(easy, call->pin);
     if (!is_https(call) || call->bearer != NULL || call->pin != NULL)
         return;
     curl_easy_setopt(easy, CURLOPT_SSLVERSION, CURL_SSLVERSION_TLSv1_2);
