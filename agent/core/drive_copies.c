@@ -99,6 +99,8 @@ void copies_found(struct job_part *job, const struct agent_held *copies, size_t 
 
 static void copy_failed(struct agent_core *core, struct job_part *job, struct copy_part *copy, const struct agent_event *event)
 {
+    if (event->cut != copy->failed_cut) /* a newer one is wanted by now, which has tries of its own */
+        return;
     copy->failures++;
     text_copy(copy->detail, sizeof copy->detail, event->text);
     retry_later(core, &copy->retry);

@@ -121,6 +121,23 @@ static void what_cannot_be_copied_is_told_and_tried_again(void **state)
     story_end(&s);
 }
 
+/* Its owner has recorded over it meanwhile: that is no failure of the one that is wanted now. */
+static void a_newer_one_does_not_wait_for_what_became_of_the_older(void **state)
+{
+    (void)state;
+    struct story s;
+    begin(&s);
+    uint32_t rank = did(&s, ACT_COPY)->rank, slot = did(&s, ACT_COPY)->slot;
+    no_copies(&s);
+    to_copy(&s, 8, 1, 7200);
+    ordered(&s);
+    assert_null(did(&s, ACT_COPY));
+    worked(&s, EV_COPIED, rank, slot, 7, TIDE_E_NOT_FOUND);
+    assert_int_equal(did(&s, ACT_COPY)->cut, 8);
+    both_whole(&s, 8);
+    story_end(&s);
+}
+
 /* An agent that is started again knows what it had. */
 static void copies_are_found_again(void **state)
 {
@@ -297,6 +314,7 @@ int main(void)
         cmocka_unit_test(what_is_ordered_is_copied_one_after_the_other),
         cmocka_unit_test(the_one_before_is_not_dropped_before_the_next_is_whole),
         cmocka_unit_test(what_cannot_be_copied_is_told_and_tried_again),
+        cmocka_unit_test(a_newer_one_does_not_wait_for_what_became_of_the_older),
         cmocka_unit_test(copies_are_found_again),
         cmocka_unit_test(only_the_present_generation_has_a_secret),
         cmocka_unit_test(a_rank_is_restored_from_its_peer),
