@@ -22,8 +22,9 @@ struct link {
     struct mesh *mesh;
     struct link *next;
     bool outgoing, connected, closing;
-    bool begun;  /* incoming: its first byte has come */
-    bool proved; /* it has shown its key, or sent a frame */
+    bool begun;    /* incoming: its first byte has come */
+    bool shown;    /* by TLS: its key is known */
+    bool believed; /* incoming: one of its frames was */
     unsigned looks; /* since it was made */
     char address[ADDRESS_MAX + 1];
     uint32_t port;
@@ -185,18 +186,24 @@ static void check_pin(struct link *link)
         return;
     }
     text_copy(link->pin, sizeof link->pin, pin);
-    link->proved = true;
+    link->shown = true;
     if (link->outgoing) {
         link->connected = true;
         flush(link);
     }
 }
 
+/* Whoever it is can make a key, and a frame: only one that is for a step here, with its secret, is a reason to keep a connection. */
+static bool proved(const struct link *link)
+{
+    return link->outgoing ? link->connected : link->believed;
+}
+
 static void on_look(uv_timer_t *timer)
 {
     struct mesh *mesh = timer->data;
     for (struct link *link = mesh->links; link != NULL; link = link->next)
-        if (!link->closing && !link->proved && ++link->looks > MESH_PROOF_MS / LOOK_MS) {
+        if (!link->closing && !proved(link) && ++link->looks > MESH_PROOF_MS / LOOK_MS) {
             log_debug("%s port %u has not shown who it is within %u ms: the connection is cut off", link_name(link), link->port,
                       MESH_PROOF_MS);
             link_close(link);
@@ -225,8 +232,7 @@ static enum tide_status take_frames(struct link *link, const char *data, size_t 
         status = frame_parse(text, length, &frame, err);
         if (status != TIDE_OK)
             break;
-        link->proved = true;
-        link->mesh->frame(link->mesh->context, &frame, link->pin);
+        link->believed = link->mesh->frame(link->mesh->context, &frame, link->pin) || link->believed;
         codec_release(&mesh_frame_codec, &frame);
     }
     return status;
@@ -251,13 +257,13 @@ static void take_records(struct link *link, const char *data, size_t bytes)
         size_t n = 0;
         io = tls_pipe_read(link->pipe, link->mesh->plain, sizeof link->mesh->plain, &n, why);
         send_records(link);
-        if (!link->closing && !link->proved && tls_pipe_shaken(link->pipe))
+        if (!link->closing && !link->shown && tls_pipe_shaken(link->pipe))
             check_pin(link);
         if (io == IO_DONE && !link->closing)
             take(link, link->mesh->plain, n);
     }
     if ((io == IO_END || io == IO_FAILED) && !link->closing) {
-        if (!link->proved)
+        if (!link->shown)
             log_warn("no TLS with %s port %u: %s", link_name(link), link->port, why);
         link_close(link);
     }
@@ -337,7 +343,7 @@ static void on_connected(uv_connect_t *connect, int status)
         take_records(link, NULL, 0);
         return;
     }
-    link->connected = link->proved = true;
+    link->connected = true;
     flush(link);
 }
 

@@ -17,12 +17,13 @@
 #define MESH_LINKS_MAX 1024u            /* outgoing, and as many incoming */
 #define MESH_SILENCE_MS 10000u          /* what a peer has not taken by then it never will: connected anew */
 #define MESH_KEEPALIVE_S 60u            /* a peer that went without a word is noticed some time */
-#define MESH_PROOF_MS 5000u             /* until who has come has shown a key, or sent a frame, and who was called has shown one */
+#define MESH_PROOF_MS 5000u             /* until a frame of who has come was believed, and who was called is there and has shown its key */
 #define MESH_WAITING_BYTES_MAX (8u << 20) /* not taken yet by one peer */
 
 struct mesh;
-/* frame: on the loop's thread, for each frame that came in; not trusted yet. pin: of the sender's key, empty: it has shown none. */
-typedef void mesh_take(void *context, const struct mesh_frame *frame, const char *pin);
+/* frame: on the loop's thread, for each frame that came in; not trusted yet. pin: of the sender's key, empty: it has shown none. False: it
+ * may be anybody's; a connection on which nothing else comes is cut off. */
+typedef bool mesh_take(void *context, const struct mesh_frame *frame, const char *pin);
 /* address: to listen on; *port 0: any, then set to the real one. key: NULL: none. Errors: INVALID, IO (port in use). */
 MUST_USE enum tide_status mesh_create(uv_loop_t *loop, const char *address, uint32_t *port, const struct port_key *key,
                                       mesh_take *frame, void *context, struct mesh **ret_mesh, struct err *err);

@@ -98,9 +98,9 @@ static void on_step_mesh(void *context, const struct step_spec *spec, const stru
     mesh_send(shell->mesh, peer->address, peer->mesh_port, peer->pin, frame);
 }
 
-static void on_frame(void *context, const struct mesh_frame *frame, const char *pin)
+static bool on_frame(void *context, const struct mesh_frame *frame, const char *pin)
 {
-    steps_frame(((struct shell *)context)->steps, frame, pin);
+    return steps_frame(((struct shell *)context)->steps, frame, pin);
 }
 
 static void on_work(void *context, const struct agent_event *event)

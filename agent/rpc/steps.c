@@ -258,16 +258,19 @@ static void keep(struct steps *steps, const struct mesh_frame *frame, const char
     kept->until_ns = now_ns + FRAME_KEPT_MS * NS_PER_MS;
 }
 
-void steps_frame(struct steps *steps, const struct mesh_frame *frame, const char *pin)
+bool steps_frame(struct steps *steps, const struct mesh_frame *frame, const char *pin)
 {
     struct step_process *process = process_of(steps, frame->uid, frame->generation);
-    if (process != NULL && !credible(process, frame, pin))
+    if (process != NULL && !credible(process, frame, pin)) {
         log_warn("a frame for job %s with a wrong secret or node rank, or not by the key of the node it names, is dropped",
                  process->spec.job.name);
-    else if (process != NULL && process->connected)
+        return false;
+    }
+    if (process != NULL && process->connected)
         deliver(process, frame);
     else if (process == NULL || !process->dead)
         keep(steps, frame, pin);
+    return process != NULL;
 }
 
 void kept_flush(struct step_process *process)

@@ -57,8 +57,9 @@ void steps_disarm(struct steps *steps, const struct agent_action *action);
 void steps_epochs(struct steps *steps, const struct agent_action *action);
 
 /* From a peer: given to its step if uid, generation and token are those of one, kept for a while if that is not up yet. pin: of the key
- * that whoever sent it has shown, empty if none; it must be that of the node, if that has one. */
-void steps_frame(struct steps *steps, const struct mesh_frame *frame, const char *pin);
+ * that whoever sent it has shown, empty if none; it must be that of the node, if that has one. True: it is for a step
+ * here, and who sent it has shown all that is to be shown. */
+bool steps_frame(struct steps *steps, const struct mesh_frame *frame, const char *pin);
 /* Where the ranks' agents are now: an agent that was restarted may have another port. */
 void steps_peers(struct steps *steps, const struct assignment *assignment);
 

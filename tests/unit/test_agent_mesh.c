@@ -28,23 +28,26 @@ static uv_loop_t loop;
 static struct mesh *one, *two;
 static uint32_t port_one, port_two;
 static unsigned came;
+static bool believes; /* what comes */
 static char last[64], from[PIN_CHARS + 1];
 static char dir[64];
 static struct port_key key_one, key_two; /* empty: plain */
 static const char *pin_two;              /* that one expects */
 
-static void on_frame(void *context, const struct mesh_frame *frame, const char *pin)
+static bool on_frame(void *context, const struct mesh_frame *frame, const char *pin)
 {
     (void)context;
     came++;
     text_copy(from, sizeof from, pin);
     text_copy(last, sizeof last, frame->data != NULL ? frame->data : "");
+    return believes;
 }
 
 static int open_both(void **state)
 {
     (void)state;
     port_one = port_two = came = 0;
+    believes = true;
     const struct port_key *first = key_one.pin[0] != '\0' ? &key_one : NULL, *second = key_two.pin[0] != '\0' ? &key_two : NULL;
     pin_two = key_two.pin;
     uv_loop_init(&loop);
@@ -214,21 +217,63 @@ static void the_silence_of_a_peer_is_bounded(void **state)
     assert_int_equal(in, 1);
 }
 
+static int dial_two(void)
+{
+    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port_two), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(connect(fd, (struct sockaddr *)&to, sizeof to), 0);
+    return fd;
+}
+
+static bool is_cut_off(int fd)
+{
+    char byte;
+    ssize_t n = recv(fd, &byte, 1, MSG_DONTWAIT);
+    return n == 0 || (n < 0 && errno == ECONNRESET);
+}
+
 static void a_stranger_is_cut_off(void **state)
 {
     (void)state;
-    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port_two), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    char byte, data[] = "b25l";
-    assert_int_equal(connect(fd, (struct sockaddr *)&to, sizeof to), 0);
+    int fd = dial_two();
+    char data[] = "b25l";
     assert_int_equal(write(fd, "GET / HTTP/1.1\r\n\r\n", 18), 18);
     turn(1, 200);
     assert_int_equal(came, 0);
-    assert_true(recv(fd, &byte, 1, MSG_DONTWAIT) == 0 || errno == ECONNRESET);
+    assert_true(is_cut_off(fd));
     close(fd);
     send_to_two(data);
     turn(1, WAIT_MS);
     assert_int_equal(came, 1);
+}
+
+static unsigned connected_to_two(void)
+{
+    unsigned count = 0;
+    for (int fd = 3; fd < DESCRIPTORS; fd++)
+        count += port_of(fd, own_name) == port_two && port_of(fd, peer_name) != 0;
+    return count;
+}
+
+/* They have their room only for so long: who says nothing, and who has a key and frames that nobody here believes. */
+static void who_proves_nothing_is_cut_off_in_time(void **state)
+{
+    (void)state;
+    int fd = dial_two();
+    char data[] = "b25l";
+    believes = false;
+    send_to_two(data);
+    turn(1, WAIT_MS);
+    believes = true;
+    pin_two = ""; /* over another connection */
+    send_to_two(data);
+    turn(2, WAIT_MS);
+    assert_int_equal(connected_to_two(), 3);
+    assert_false(is_cut_off(fd));
+    turn(3, MESH_PROOF_MS + 1500);
+    assert_true(is_cut_off(fd));
+    assert_int_equal(connected_to_two(), 1);
+    close(fd);
 }
 
 int main(void)
@@ -241,6 +286,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(the_silence_of_a_peer_is_bounded, open_keyed, close_keyed),
         cmocka_unit_test_setup_teardown(a_stranger_is_cut_off, open_keyed, close_keyed),
         cmocka_unit_test_setup_teardown(a_large_frame_arrives_whole, open_keyed, close_keyed),
+        cmocka_unit_test_setup_teardown(who_proves_nothing_is_cut_off_in_time, open_keyed, close_keyed),
         cmocka_unit_test_setup_teardown(who_has_another_key_gets_nothing, open_keyed, close_keyed),
         cmocka_unit_test_setup_teardown(who_shows_no_key_is_known_to_have_shown_none, open_keyed, close_keyed),
     };
