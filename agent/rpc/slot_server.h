@@ -12,7 +12,7 @@
 
 #define SLOT_SERVER_PATH "/v1/slots"
 
-/* What is shown for a job whose generation has that secret: made from it, since this port is plain and the secret opens more. */
+/* What is shown for a job whose generation has that secret: made from it, since this port may be plain and the secret opens more. */
 void slot_secret(const char *token, char ret_secret[SHA256_HEX_CHARS + 1]);
 
 struct slot_access {

@@ -226,7 +226,6 @@ static void who_gets_their_place_waits_until_they_are_ended(void **state)
     story_end(&s);
 }
 
-/* The next generation fails before it began here. */
 /* The order to end it has crossed its going over: what was left is no more, and nobody waits for it. */
 static void who_is_to_end_while_it_goes_over_has_gone_over(void **state)
 {
@@ -246,6 +245,7 @@ static void who_is_to_end_while_it_goes_over_has_gone_over(void **state)
     story_end(&s);
 }
 
+/* The next generation fails before it began here. */
 static void it_goes_over_to_whatever_is_newest(void **state)
 {
     (void)state;
