@@ -3,6 +3,7 @@
 
 #include <stdbool.h>
 
+#include "ckpt/base/clock.h"
 #include "ckpt/base/mem.h"
 #include "ckpt/cut/queue.h"
 
@@ -90,4 +91,21 @@ void cut_offers_meet(const struct cut_offers *offers, struct cut_sends *sends, u
     if (!offers->vague)
         meet(offers, sends, peer, true);
     meet(offers, sends, peer, false);
+}
+
+/* ---- what its sender does meanwhile ---- */
+
+enum cut_unmet_act cut_offers_unmet(const struct cut_unmet *unmet, uint64_t now_ns)
+{
+    uint64_t waited = now_ns - unmet->since_ns;
+    bool maybe = unmet->meets == CUT_MEETS_MAYBE, flip = maybe && waited >= CUT_HOLD_MS * NS_PER_MS;
+    bool blocked = unmet->told_blocked && (unmet->told_flipped || !unmet->has_flipped); /* who has flipped since has looked */
+    uint64_t asked = flip ? unmet->asked_to_flip_ns : unmet->asked_ns;
+    if (unmet->meets == CUT_MEETS)
+        return CUT_UNMET_DONE;
+    if (maybe && blocked && waited >= CUT_ASSUME_AFTER_MS * NS_PER_MS)
+        return CUT_UNMET_ASSUMED;
+    if (unmet->has_flipped || waited < CUT_ASK_AFTER_MS * NS_PER_MS || (asked != 0 && now_ns - asked < CUT_ASK_AGAIN_MS * NS_PER_MS))
+        return CUT_UNMET_WAITS;
+    return flip ? CUT_UNMET_ASKS_TO_FLIP : CUT_UNMET_ASKS;
 }

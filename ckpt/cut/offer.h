@@ -10,9 +10,14 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "ckpt/cut/limits.h"
+
 #define CUT_SENDS_MAX (1u << 16) /* remembered of an attempt, a power of two; beyond it the oldest are forgotten */
 #define CUT_OFFERS_MAX 1024u     /* told of one communicator to one sender; beyond it the last are left out */
 #define CUT_SENDS_NONE UINT64_MAX
+#define CUT_ASK_AFTER_MS 2u                 /* a sender waits so long before it asks its receiver */
+#define CUT_ASK_AGAIN_MS CUT_HOLD_MS        /* … and asks again */
+#define CUT_ASSUME_AFTER_MS (3 * CUT_HOLD_MS) /* who is in a call does not answer: a receive that others may get is the sender's */
 
 /* Two words on the way from rank to rank. */
 struct cut_offer {
@@ -57,5 +62,23 @@ void cut_sends_clear(struct cut_sends *sends);
 
 /* `peer` has told us. Raises what is concluded of the messages to it. */
 void cut_offers_meet(const struct cut_offers *offers, struct cut_sends *sends, uint32_t peer);
+
+/* A synchronous message behind its sender's flip, which MPI has not brought together with a receive. */
+struct cut_unmet {
+    unsigned meets;                      /* enum cut_meets */
+    int has_flipped;                     /* its receiver has, as far as we know: then it brings the two together itself */
+    int told_blocked, told_flipped;      /* what it told last of that communicator, in our epoch: it does not look; it had flipped */
+    uint64_t since_ns;                   /* it waits */
+    uint64_t asked_ns, asked_to_flip_ns; /* its receiver was asked last; 0: never */
+};
+
+enum cut_unmet_act {
+    CUT_UNMET_WAITS,
+    CUT_UNMET_ASKS,         /* its receiver for what waits there; note when */
+    CUT_UNMET_ASKS_TO_FLIP, /* … as it alone can know which message gets its receive */
+    CUT_UNMET_DONE,         /* it is complete: it is going to be received */
+    CUT_UNMET_ASSUMED       /* it is taken for complete: nobody else can be asked */
+};
+enum cut_unmet_act cut_offers_unmet(const struct cut_unmet *unmet, uint64_t now_ns);
 
 #endif

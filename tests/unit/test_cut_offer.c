@@ -8,6 +8,7 @@
 #include <string.h>
 #include <cmocka.h>
 
+#include "ckpt/base/clock.h"
 #include "ckpt/base/mem.h"
 #include "ckpt/base/rng.h"
 #include "ckpt/cut/offer.h"
@@ -196,6 +197,61 @@ static void what_is_certain_is_so_whatever_others_send(void **state)
     assert_true(certain > 1000 && maybe > 1000);
 }
 
+/* ---- what a sender does while it is not known ---- */
+
+#define HOLD_NS (CUT_HOLD_MS * NS_PER_MS)
+#define BEGAN_NS (50 * NS_PER_MS)
+
+static enum cut_unmet_act after(struct cut_unmet unmet, uint64_t waited_ns)
+{
+    unmet.since_ns = BEGAN_NS;
+    return cut_offers_unmet(&unmet, BEGAN_NS + waited_ns);
+}
+
+static void who_waits_asks_now_and_then(void **state)
+{
+    struct cut_unmet unmet = {.meets = CUT_MEETS_NOT};
+    (void)state;
+    assert_int_equal(after(unmet, CUT_ASK_AFTER_MS * NS_PER_MS - 1), CUT_UNMET_WAITS);
+    assert_int_equal(after(unmet, CUT_ASK_AFTER_MS * NS_PER_MS), CUT_UNMET_ASKS);
+    assert_int_equal(after(unmet, 100 * HOLD_NS), CUT_UNMET_ASKS);
+    unmet.asked_ns = BEGAN_NS + HOLD_NS;
+    assert_int_equal(after(unmet, HOLD_NS + CUT_ASK_AGAIN_MS * NS_PER_MS - 1), CUT_UNMET_WAITS);
+    assert_int_equal(after(unmet, HOLD_NS + CUT_ASK_AGAIN_MS * NS_PER_MS), CUT_UNMET_ASKS);
+    unmet.has_flipped = 1; /* it looks, and brings the two together itself */
+    assert_int_equal(after(unmet, 100 * HOLD_NS), CUT_UNMET_WAITS);
+    unmet.meets = CUT_MEETS;
+    assert_int_equal(after(unmet, 0), CUT_UNMET_DONE);
+}
+
+static void a_receive_that_others_may_get_has_its_receiver_flip(void **state)
+{
+    struct cut_unmet unmet = {.meets = CUT_MEETS_MAYBE};
+    (void)state;
+    assert_int_equal(after(unmet, HOLD_NS - 1), CUT_UNMET_ASKS);
+    unmet.asked_ns = BEGAN_NS + HOLD_NS - 1; /* that question was another */
+    assert_int_equal(after(unmet, HOLD_NS), CUT_UNMET_ASKS_TO_FLIP);
+    unmet.asked_to_flip_ns = BEGAN_NS + HOLD_NS;
+    assert_int_equal(after(unmet, HOLD_NS + 1), CUT_UNMET_WAITS);
+    assert_int_equal(after(unmet, 100 * HOLD_NS), CUT_UNMET_ASKS_TO_FLIP);
+}
+
+static void it_is_assumed_only_of_who_cannot_answer(void **state)
+{
+    const uint64_t late = CUT_ASSUME_AFTER_MS * NS_PER_MS;
+    struct cut_unmet unmet = {.meets = CUT_MEETS_MAYBE, .told_blocked = 1};
+    (void)state;
+    assert_int_equal(after(unmet, late - 1), CUT_UNMET_ASKS_TO_FLIP);
+    assert_int_equal(after(unmet, late), CUT_UNMET_ASSUMED);
+    unmet.has_flipped = 1; /* since it told: so it has looked, and what it told is old */
+    assert_int_equal(after(unmet, late), CUT_UNMET_WAITS);
+    unmet.told_flipped = 1;
+    assert_int_equal(after(unmet, late), CUT_UNMET_ASSUMED);
+    unmet.meets = CUT_MEETS_NOT;
+    assert_int_equal(after(unmet, 100 * late), CUT_UNMET_WAITS);
+    assert_int_equal(after((struct cut_unmet){.meets = CUT_MEETS_MAYBE}, late), CUT_UNMET_ASKS_TO_FLIP);
+}
+
 #define CASE(test) cmocka_unit_test_setup_teardown(test, begin, end)
 
 int main(void)
@@ -210,6 +266,9 @@ int main(void)
         CASE(the_oldest_are_forgotten),
         CASE(without_memory_nothing_is_certain),
         CASE(what_is_certain_is_so_whatever_others_send),
+        CASE(who_waits_asks_now_and_then),
+        CASE(a_receive_that_others_may_get_has_its_receiver_flip),
+        CASE(it_is_assumed_only_of_who_cannot_answer),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -12,9 +12,6 @@
 
 #define WANT_TAG 1
 #define OFFER_TAG 2
-#define WANT_AFTER_MS 2u              /* a sender waits so long before it asks */
-#define WANT_AGAIN_MS CUT_HOLD_MS     /* … and asks again */
-#define ASSUME_AFTER_MS (3 * CUT_HOLD_MS) /* who is in a call does not answer: a receive that others may get is the sender's */
 #define SETTLE_EVERY_NS NS_PER_MS
 
 /* ---- messages ---- */
@@ -236,32 +233,53 @@ static void conclude(uint32_t peer)
     other->fresh = false;
 }
 
-/* Who has flipped since has looked. */
-static bool is_blocked(uint32_t peer, uint64_t comm)
+static struct cut_unmet unmet_of(const struct copy *copy)
 {
-    for (const struct told *told = others[peer].told; told; told = told->next) {
-        if (told->offers.comm == comm && told->epoch == inside.cut.epoch)
-            return told->blocked && (told->flipped || !cut_rank_has_flipped(&inside.cut, peer));
+    const struct other *other = &others[copy->to];
+    const struct cut_send *send = cut_sends_at(&inside.sends, copy->position);
+    struct cut_unmet unmet = {.meets = send ? send->meets : CUT_MEETS_NOT,
+                              .has_flipped = cut_rank_has_flipped(&inside.cut, copy->to),
+                              .since_ns = copy->since_ns,
+                              .asked_ns = other->asked_ns,
+                              .asked_to_flip_ns = other->asked_to_flip_ns};
+    for (const struct told *told = other->told; told && send; told = told->next) {
+        if (told->offers.comm == send->comm && told->epoch == inside.cut.epoch) {
+            unmet.told_blocked = told->blocked;
+            unmet.told_flipped = told->flipped;
+        }
     }
-    return false;
+    return unmet;
 }
 
-/* A receiver that has flipped, and looks, brings the two together itself. One that has not is to flip where it alone can know
- * which message gets its receive. */
-static void ask(const struct copy *copy, unsigned meets, uint64_t now)
+static void ask(const struct copy *copy, bool flip, uint64_t now)
 {
     struct other *other = &others[copy->to];
-    bool flip = meets == CUT_MEETS_MAYBE && now >= copy->since_ns + CUT_HOLD_MS * NS_PER_MS;
-    uint64_t *last = flip ? &other->asked_to_flip_ns : &other->asked_ns;
-    if (now < copy->since_ns + WANT_AFTER_MS * NS_PER_MS || now < *last + WANT_AGAIN_MS * NS_PER_MS ||
-        cut_rank_has_flipped(&inside.cut, copy->to))
-        return;
     struct letter *letter = mem_try_alloc(sizeof *letter);
     if (letter == NULL)
         return;
     letter->want = (struct want){.epoch = inside.cut.epoch, .flip = flip};
-    *last = now;
+    *(flip ? &other->asked_to_flip_ns : &other->asked_ns) = now;
     post(letter, &letter->want, sizeof letter->want, copy->to, WANT_TAG);
+}
+
+static void settle(struct copy *copy, uint64_t now)
+{
+    conclude(copy->to);
+    struct cut_unmet unmet = unmet_of(copy);
+    switch (cut_offers_unmet(&unmet, now)) {
+    case CUT_UNMET_DONE:
+    case CUT_UNMET_ASSUMED:
+        copy_paid(copy);
+        break;
+    case CUT_UNMET_ASKS:
+        ask(copy, false, now);
+        break;
+    case CUT_UNMET_ASKS_TO_FLIP:
+        ask(copy, true, now);
+        break;
+    case CUT_UNMET_WAITS:
+        break;
+    }
 }
 
 void offers_settle(void)
@@ -272,16 +290,8 @@ void offers_settle(void)
         return;
     settled_ns = now;
     for (struct copy *copy = inside.copies; copy; copy = copy->next) {
-        if (copy->request == NULL)
-            continue;
-        conclude(copy->to);
-        const struct cut_send *send = cut_sends_at(&inside.sends, copy->position);
-        unsigned meets = send ? send->meets : CUT_MEETS_NOT;
-        if (meets == CUT_MEETS || (meets == CUT_MEETS_MAYBE && now >= copy->since_ns + ASSUME_AFTER_MS * NS_PER_MS &&
-                                   is_blocked(copy->to, send->comm)))
-            copy_paid(copy);
-        else
-            ask(copy, meets, now);
+        if (copy->request)
+            settle(copy, now);
     }
 }
 

@@ -78,6 +78,11 @@ others_take_nothing             offer.c          s/ \|\| \(certain && offer->any
 what_arrived_waits              offer.c          s/ \|\| send->number <= offers->arrived//
 gaps_do_not_matter              offer.c          s/    if \(certain && send->number != next\+\+\)\n +return;.*?\n//; s/        if \(certain && send->number != next\+\+\)\n +return;.*?\n//
 nothing_is_promised             offer.c          s/    if \(!offers->vague\)\n        meet\(offers, sends, peer, true\);\n//
+an_assumption_at_once           offer.c          s/ && waited >= CUT_ASSUME_AFTER_MS \* NS_PER_MS//
+who_looks_is_assumed_to_wait    offer.c          s/maybe && blocked && waited/maybe \&\& waited/
+who_has_flipped_since_is_in_it  offer.c          s/ && \(unmet->told_flipped \|\| !unmet->has_flipped\)//
+nobody_is_asked_to_flip         offer.c          s/flip \? CUT_UNMET_ASKS_TO_FLIP : CUT_UNMET_ASKS/CUT_UNMET_ASKS/
+nobody_is_asked_again           offer.c          s/now_ns - asked < CUT_ASK_AGAIN_MS \* NS_PER_MS/asked > 0/
 log_swaps_source_and_tag        channel.c        s/at = put\(at, entry->source, 4\);\n    at = put\(at, \(uint32_t\)entry->tag, 4\);/at = put(at, (uint32_t)entry->tag, 4);\n    at = put(at, entry->source, 4);/
 END
 }

@@ -2,10 +2,6 @@
 /* Synchronous sends behind a flip, and receives that MPI has in the other colour: as ckpt/client/mpi/offer.c. */
 #include "tests/sim/cut/sim.h"
 
-#define WANT_AFTER_MS 2
-#define WANT_AGAIN_MS CUT_HOLD_MS
-#define ASSUME_AFTER_MS (3 * CUT_HOLD_MS)
-
 static uint64_t epoch_of_attempt(const struct rank *rank)
 {
     return rank->cut.aim ? rank->cut.aim : rank->cut.epoch;
@@ -50,41 +46,49 @@ void offers_sent(struct world *world, struct rank *rank, struct ireq *ireq)
         ireq->position = cut_sends_add(&rank->sends, m->dst, world->program->comm[m->comm].id, number, m->tag);
 }
 
-static void ask(struct world *world, struct rank *rank, const struct ireq *ireq, unsigned meets, uint8_t peer)
+static void ask(struct world *world, struct rank *rank, uint8_t peer, bool flip)
 {
-    bool flip = meets == CUT_MEETS_MAYBE && world->now >= ireq->since + CUT_HOLD_MS * MS;
-    uint64_t *at = flip ? &rank->flip_at[peer] : &rank->want_at[peer];
-    if (world->now < ireq->since + WANT_AFTER_MS * MS || world->now < *at || cut_rank_has_flipped(&rank->cut, peer))
-        return;
     struct letter *letter = world_alloc(world, sizeof *letter);
     *letter = (struct letter){.want = true, .from = rank->self, .epoch = rank->cut.epoch, .flip = flip};
-    *at = world->now + WANT_AGAIN_MS * MS;
+    *(flip ? &rank->asked_to_flip_at[peer] : &rank->asked_at[peer]) = world->now;
     pmpi_letter(world, rank, peer, letter);
+}
+
+static struct cut_unmet unmet_of(struct rank *rank, const struct ireq *ireq, const struct message *m)
+{
+    const struct letter *told = rank->told[m->dst][m->comm];
+    bool holds = told != NULL && told->epoch == rank->cut.epoch;
+    if (holds)
+        cut_offers_meet(&told->offers, &rank->sends, m->dst);
+    const struct cut_send *send = cut_sends_at(&rank->sends, ireq->position);
+    return (struct cut_unmet){.meets = send != NULL ? send->meets : CUT_MEETS_NOT,
+                              .has_flipped = cut_rank_has_flipped(&rank->cut, m->dst),
+                              .told_blocked = holds && told->blocked,
+                              .told_flipped = holds && told->flipped,
+                              .since_ns = ireq->since,
+                              .asked_ns = rank->asked_at[m->dst],
+                              .asked_to_flip_ns = rank->asked_to_flip_at[m->dst]};
 }
 
 bool offers_done(struct world *world, struct rank *rank, struct ireq *ireq)
 {
     const struct message *m = &world->program->messages[ireq->message];
-    const struct letter *told = rank->told[m->dst][m->comm];
     if (!ireq->waits)
         return true;
     if (!cut_rank_copies(&rank->cut))
         return false;
-    bool holds = told != NULL && told->epoch == rank->cut.epoch;
-    if (holds)
-        cut_offers_meet(&told->offers, &rank->sends, m->dst);
-    const struct cut_send *send = cut_sends_at(&rank->sends, ireq->position);
-    unsigned meets = send != NULL ? send->meets : CUT_MEETS_NOT;
-    bool blocked = holds && told->blocked && (told->flipped || !cut_rank_has_flipped(&rank->cut, m->dst));
-    bool assumed = meets == CUT_MEETS_MAYBE && blocked && world->now >= ireq->since + ASSUME_AFTER_MS * MS;
-    if (meets == CUT_MEETS || assumed) {
+    struct cut_unmet unmet = unmet_of(rank, ireq, m);
+    enum cut_unmet_act act = cut_offers_unmet(&unmet, world->now);
+    bool assumed = act == CUT_UNMET_ASSUMED;
+    if (assumed || act == CUT_UNMET_DONE) {
         ireq->waits = false;
         world->promised[ireq->message] = assumed ? NONE32 : world->rank[m->dst].posted + 1;
         world->totals->promised += !assumed;
         world->totals->assumed += assumed;
         return true;
     }
-    ask(world, rank, ireq, meets, m->dst);
+    if (act != CUT_UNMET_WAITS)
+        ask(world, rank, m->dst, act == CUT_UNMET_ASKS_TO_FLIP);
     return false;
 }
 

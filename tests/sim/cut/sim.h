@@ -205,7 +205,7 @@ struct rank {
     uint64_t sent[COMMS_MAX][RANKS_MAX], arrived[COMMS_MAX][RANKS_MAX];
     struct cut_sends sends;
     const struct letter *told[RANKS_MAX][COMMS_MAX];
-    uint64_t want_at[RANKS_MAX], flip_at[RANKS_MAX];
+    uint64_t asked_at[RANKS_MAX], asked_to_flip_at[RANKS_MAX]; /* last; 0: never */
     uint32_t asked_by; /* bit per rank */
     bool asked_to_flip;
     uint32_t copies; /* of sends, under way */
