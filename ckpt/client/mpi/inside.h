@@ -297,6 +297,8 @@ void receives_to_mpi(void);
 /* Those that MPI has, in order of posting; those that wait in our queues. NULL: none. Free with mem_free. */
 struct request **receives_in_mpi(size_t *ret_count);
 struct request **receives_in_queue(size_t *ret_count);
+/* MPI has one that nobody was told of, and has not begun it. */
+bool receives_untold(void);
 /* Before a call that waits for others, and behind it. */
 void receives_park(void);
 void receives_unpark(void);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <string.h>
+#include <stddef.h>
 
 #include "ckpt/base/clock.h"
 #include "ckpt/base/mem.h"
@@ -77,12 +77,11 @@ static void post(struct letter *letter, const void *bytes, size_t size, uint32_t
 
 /* ---- what other ranks have told and asked ---- */
 
-/* Of one communicator. */
+/* Of one communicator; from `head` on as it came. */
 struct told {
     struct told *next;
-    uint64_t epoch;
-    bool blocked, flipped;
     struct cut_offers offers;
+    struct offer_head head;
     struct cut_offer list[];
 };
 
@@ -106,13 +105,13 @@ static uint64_t epoch_of_attempt(void)
     return inside.cut.aim ? inside.cut.aim : inside.cut.epoch;
 }
 
-/* Of epochs up to `epoch`. */
-static void forget_told(uint64_t epoch)
+/* Of epochs up to ours: others may be ahead. */
+static void forget_told(void)
 {
     for (int i = 0; i < inside.world_size; i++) {
         for (struct told **at = &others[i].told; *at;) {
             struct told *told = *at;
-            if (told->epoch > epoch) {
+            if (told->head.epoch > inside.cut.epoch) {
                 at = &told->next;
                 continue;
             }
@@ -129,19 +128,18 @@ static void forget_askers(void)
     somebody_asks = to_flip = false;
 }
 
-void offers_begin(void)
-{
-    forget_askers();
-    cut_sends_clear(&inside.sends);
-    forget_told(inside.cut.epoch);
-    for (uint32_t i = 0; i < requests.used; i++)
-        requests.arena[i].told = requests.arena[i].matched = false;
-}
-
 void offers_end(void)
 {
     cut_sends_clear(&inside.sends);
-    forget_told(inside.cut.epoch);
+    forget_told();
+}
+
+void offers_begin(void)
+{
+    offers_end();
+    forget_askers();
+    for (uint32_t i = 0; i < requests.used; i++)
+        requests.arena[i].told = requests.arena[i].matched = false;
 }
 
 static void forget_older(struct other *from, uint64_t comm)
@@ -159,24 +157,16 @@ static void forget_older(struct other *from, uint64_t comm)
 /* False: there is no memory for it, and it stays where it is. */
 static bool take_offers(struct other *from, const MPI_Status *status, size_t size)
 {
-    struct offer_head head = {0};
-    struct told *told = mem_try_alloc(sizeof *told + size);
-    unsigned char *bytes = mem_try_alloc(size);
-    if (told == NULL || bytes == NULL) {
-        mem_free(told);
-        mem_free(bytes);
+    struct told *told = mem_try_alloc(offsetof(struct told, head) + size);
+    if (told == NULL)
         return false;
-    }
-    real.Recv(bytes, (int)size, MPI_BYTE, status->MPI_SOURCE, OFFER_TAG, inside.offers, MPI_STATUS_IGNORE);
-    memcpy(&head, bytes, sizeof head);
-    memcpy(told->list, bytes + sizeof head, size - sizeof head);
-    mem_free(bytes);
-    forget_older(from, head.comm);
-    told->epoch = head.epoch;
-    told->blocked = head.blocked;
-    told->flipped = head.flipped;
-    told->offers = (struct cut_offers){
-        .comm = head.comm, .arrived = head.arrived, .vague = head.vague, .count = head.count, .offers = told->list};
+    real.Recv(&told->head, (int)size, MPI_BYTE, status->MPI_SOURCE, OFFER_TAG, inside.offers, MPI_STATUS_IGNORE);
+    forget_older(from, told->head.comm);
+    told->offers = (struct cut_offers){.comm = told->head.comm,
+                                       .arrived = told->head.arrived,
+                                       .vague = told->head.vague,
+                                       .count = told->head.count,
+                                       .offers = told->list};
     told->next = from->told;
     from->told = told;
     from->fresh = true;
@@ -227,7 +217,7 @@ static void conclude(uint32_t peer)
 {
     struct other *other = &others[peer];
     for (struct told *told = other->told; told && other->fresh; told = told->next) {
-        if (told->epoch == inside.cut.epoch)
+        if (told->head.epoch == inside.cut.epoch)
             cut_offers_meet(&told->offers, &inside.sends, peer);
     }
     other->fresh = false;
@@ -243,9 +233,9 @@ static struct cut_unmet unmet_of(const struct copy *copy)
                               .asked_ns = other->asked_ns,
                               .asked_to_flip_ns = other->asked_to_flip_ns};
     for (const struct told *told = other->told; told && send; told = told->next) {
-        if (told->offers.comm == send->comm && told->epoch == inside.cut.epoch) {
-            unmet.told_blocked = told->blocked;
-            unmet.told_flipped = told->flipped;
+        if (told->offers.comm == send->comm && told->head.epoch == inside.cut.epoch) {
+            unmet.told_blocked = told->head.blocked;
+            unmet.told_flipped = told->head.flipped;
         }
     }
     return unmet;
@@ -376,22 +366,11 @@ static struct request **regroup(size_t *ret_count)
     return receives_in_queue(ret_count);
 }
 
-static bool none_is_news(void)
-{
-    size_t count = 0;
-    struct request **list = receives_in_mpi(&count);
-    bool none = true;
-    for (size_t i = 0; i < count; i++)
-        none &= list[i]->told || list[i]->matched;
-    mem_free(list);
-    return none;
-}
-
 void offers_tell(void)
 {
     size_t count = 0;
     struct request **list;
-    if (!cut_rank_polls(&inside.cut) || (!cut_rank_matches(&inside.cut) && none_is_news()))
+    if (!cut_rank_polls(&inside.cut) || (!cut_rank_matches(&inside.cut) && !receives_untold()))
         return;
     if (cut_rank_matches(&inside.cut)) {
         list = receives_in_queue(&count);

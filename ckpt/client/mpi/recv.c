@@ -274,6 +274,17 @@ void receives_to_mpi(void)
     mem_free(list);
 }
 
+/* Asked at the end of each call while a thread is in one that waits for others: no list is made. */
+bool receives_untold(void)
+{
+    bool any = false;
+    for (uint32_t i = 0; i < requests.used && !any; i++) {
+        const struct request *request = &requests.arena[i];
+        any = request->kind == REQUEST_RECV && in_mpi(request) && !request->told && !request->matched;
+    }
+    return any;
+}
+
 struct request **receives_in_mpi(size_t *ret_count)
 {
     return receives_that(in_mpi, ret_count);
