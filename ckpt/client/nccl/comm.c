@@ -488,5 +488,5 @@ void tide_nccl_leave(void)
     comms.ids = 0;
     atomic_store(&comms.unseen, NULL);
     pthread_mutex_unlock(&comms.lock);
-    held_clear();
+    held_forget(NULL);
 }

@@ -390,8 +390,7 @@ bool held_serve(struct comm *comm, void *to, uint64_t bytes, int from, cudaStrea
     return true;
 }
 
-/* Of that communicator; NULL: of all. */
-static void forget(const struct comm *comm)
+void held_forget(const struct comm *comm)
 {
     struct held *gone = NULL, **at = &first;
     pthread_mutex_lock(&writing);
@@ -409,16 +408,6 @@ static void forget(const struct comm *comm)
     pthread_mutex_unlock(&comms.lock);
     pthread_mutex_unlock(&writing);
     free_messages(gone);
-}
-
-void held_forget(const struct comm *comm)
-{
-    forget(comm);
-}
-
-void held_clear(void)
-{
-    forget(NULL);
 }
 
 /* ---- in checkpoints ---- */

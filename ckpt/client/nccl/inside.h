@@ -134,9 +134,8 @@ void call_ours(int change);
 extern _Atomic uint32_t held_count; /* messages */
 /* The program receives: a message that is held for it is handed over. false: there is none. */
 bool held_serve(struct comm *comm, void *to, uint64_t bytes, int from, cudaStream_t stream, ncclResult_t *ret_result);
-/* The communicator has ended. */
+/* The communicator has ended; NULL: all have. */
 void held_forget(const struct comm *comm);
-void held_clear(void); /* of all */
 
 /* ---- watch.c ---- */
 
