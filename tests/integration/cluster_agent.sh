@@ -5,11 +5,6 @@ set -uo pipefail
 # shellcheck source=tests/lib/scenario.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../lib/scenario.sh"
 
-committed()
-{
-    cluster_job_is "$1" '[(.job.ckpts // [])[] | select(.state == "committed")] | length > 0'
-}
-
 ranks_of_generation()
 {
     local pid
@@ -36,7 +31,7 @@ garble()
 # It can be neither spoken to nor fenced by name: left running, its ranks would train beside those of the next generation.
 scenario_cluster 1 --slots 4
 tide run --name lost --nproc-per-node 2 --launcher none --ckpt-every 300ms -- "$PULSE" --until "$CLUSTER_DIR/lost.until"
-wait_for 60 "a committed checkpoint" committed lost
+wait_for 60 "a committed checkpoint" job_committed lost
 cluster_agent_kill 1
 expect "the step's directory is damaged" garble
 expect "its ranks still run" test -n "$(ranks_of_generation 1)"
@@ -69,17 +64,12 @@ goes_on()
     cluster_job_is "$1" '.job.generation > 1 and .job.all_stepped'
 }
 
-pids_of()
-{
-    cluster_ranks "$1" | sort -n -k2 | cut -d' ' -f1 | xargs
-}
-
 cluster_agent_start 2 --slots 4
 wait_for 60 "n2 to be ready" cluster_node_is n2 ready
 tide run --name moved --nnodes 2 --nproc-per-node 2 --launcher none --ckpt-every 300ms -- \
     "$PULSE" --stay 1 --until "$CLUSTER_DIR/moved.until"
-wait_for 60 "a committed checkpoint" committed moved
-read -ra BEFORE <<<"$(pids_of moved)"
+wait_for 60 "a committed checkpoint" job_committed moved
+BEFORE=$(job_pids moved)
 MEETS=$(cluster_job moved '.job.nodes[0]') # of ranks 0 and 1
 OTHER=$(cluster_job moved '.job.nodes[1]')
 kill -STOP "$(step_pid "${OTHER#n}")" # the next generation waits for it
@@ -92,8 +82,7 @@ cluster_agent_start "${MEETS#n}"
 wait_for 60 "$MEETS to be back" cluster_node_is "$MEETS" ready
 kill -CONT "$(step_pid "${MEETS#n}")"
 expect "the job goes on" wait_for 60 "all ranks to step" goes_on moved
-read -ra AFTER <<<"$(pids_of moved)"
-expect "who was there is still the same process" equal "${AFTER[0]} ${AFTER[2]} ${AFTER[3]}" "${BEFORE[0]} ${BEFORE[2]} ${BEFORE[3]}"
+expect "who was there is still the same process" stayed 4 "$BEFORE" "$(job_pids moved)" 0 2 3
 job_let_end moved
 expect "the job succeeds" job_succeeds moved
 expect "its ranks computed what they would have alone" equal "$(job_hashes moved)" "$(pulse_hashes 4 --steps "$ENDS_AT")"

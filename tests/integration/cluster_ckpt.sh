@@ -12,24 +12,19 @@ run()
     tide run --name "$name" --nnodes 2 --nproc-per-node 1 --launcher none "$@"
 }
 
-newest()
-{
-    cluster_job "$1" '[(.job.ckpts // [])[] | select(.state == "committed") | .cut] | max // 0'
-}
-
 scenario_cluster 2 --slots 4
 
 # ---- by hand ----
 run hand -- "$PULSE" --until "$CLUSTER_DIR/hand.until"
 wait_for 60 "training" cluster_job_at_step hand 50
 expect "a checkpoint can be taken by hand" tide ckpt save hand --wait
-FIRST=$(newest hand)
+FIRST=$(job_newest hand)
 STEP=$(cluster_job hand ".job.ckpts[] | select(.cut == $FIRST) | .step")
 expect "it is listed" says committed tide ckpt list hand
 expect "it verifies" tide ckpt verify "hand/$FIRST"
 job_trains hand
 expect "a second one can be taken" tide ckpt save hand --wait
-SECOND=$(newest hand)
+SECOND=$(job_newest hand)
 job_trains hand
 expect "the job can be rolled back to the first" tide rollback hand --to "$FIRST"
 expect "it went on from there" cluster_job_is hand ".job.recoveries[-1] | .cause == \"rollback\" and .to_step == $STEP"
@@ -54,10 +49,10 @@ expect "its ranks computed what they would have alone" equal "$(job_hashes slow)
 run rot --ckpt-keep 10 -- "$PULSE" --until "$CLUSTER_DIR/rot.until"
 wait_for 60 "training" cluster_job_at_step rot 50
 tide ckpt save rot --wait >/dev/null
-OLDER=$(newest rot)
+OLDER=$(job_newest rot)
 job_trains rot
 tide ckpt save rot --wait >/dev/null
-NEWER=$(newest rot)
+NEWER=$(job_newest rot)
 UID_OF=$(cluster_job rot .job.uid)
 
 # Damage the middle of a pack of that checkpoint: that is data, not a manifest.
@@ -88,7 +83,7 @@ for node in 1 2; do
 done
 job_trains rot
 tide ckpt save rot --wait >/dev/null
-NEWEST=$(newest rot)
+NEWEST=$(job_newest rot)
 expect "it is read while it is whole" wait_for 60 "the agent to have read it" \
     grep -qh "checkpoint $NEWEST is whole in the store" "$CLUSTER_DIR/n1.log" "$CLUSTER_DIR/n2.log"
 damage "$NEWEST"
@@ -107,7 +102,7 @@ ALIKE=(--kib 3072 --alike 1) # each rank has 3 MiB
 tide run --name alike --nnodes 2 --nproc-per-node 2 --launcher none -- "$PULSE" "${ALIKE[@]}" --step-ms 20 --until "$CLUSTER_DIR/alike.until"
 wait_for 60 "training" cluster_job_at_step alike 10
 tide ckpt save alike --wait >/dev/null
-SHARED=$(newest alike)
+SHARED=$(job_newest alike)
 expect "each node stores it once" cluster_job_is alike \
     ".job.ckpts[] | select(.cut == $SHARED) | .raw_bytes > 12000000 and .stored_bytes > 6000000 and .stored_bytes < 6500000"
 expect "it verifies for each rank" says "4 ranks" tide ckpt verify "alike/$SHARED"

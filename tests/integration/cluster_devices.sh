@@ -62,15 +62,10 @@ train()
     local job=$1
     shift
     tide run --name "$job" --nnodes 2 --spares 1 --nproc-per-node 2 --launcher none --ckpt-every 300ms -- "$@" "$MLP" "${STEPS[@]}"
-    wait_for $HAPPENS_S "a checkpoint of $job" restorable "$job"
+    wait_for $HAPPENS_S "a checkpoint of $job" job_restorable "$job"
     SICK=$(cluster_job "$job" '.job.nodes[1]')
     STAYS=$(cluster_job "$job" '.job.nodes[0]')
     SPARE=$(cluster_job "$job" '.job.spares[0]')
-}
-
-restorable()
-{
-    cluster_job_is "$1" '[(.job.ckpts // [])[] | select(.state == "sealed" or .state == "peered" or .state == "committed")] | length > 0'
 }
 
 runs_on()

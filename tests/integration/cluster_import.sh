@@ -7,14 +7,6 @@ export CLUSTER_COORDINATORS=1 # it is not about the group
 # shellcheck source=tests/lib/scenario.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../lib/scenario.sh"
 
-committed()
-{
-    cluster_job "$1" '[(.job.ckpts // [])[] | select(.state == "committed") | .cut] | length'
-}
-has_committed()
-{
-    [ "$(committed "$1")" -ge "$2" ]
-}
 cluster_destroyed()
 {
     cluster_coordinator_kill && cluster_node_kill 1 && cluster_node_kill 2 || return 1
@@ -35,7 +27,7 @@ refused()
 # ---- the first cluster ----
 scenario_cluster 2 --slots 2
 tide run --name train --nnodes 2 --nproc-per-node 2 --launcher none --ckpt-every 300ms -- "$PULSE" --until "$CLUSTER_DIR/train.until"
-wait_for 60 "three checkpoints" has_committed train 3
+wait_for 60 "three checkpoints" job_committed train 3
 UID_OF=$(cluster_job train .job.uid)
 expect "it is destroyed" cluster_destroyed
 URL="file://$CLUSTER_DIR/left"
@@ -83,7 +75,7 @@ expect_status 2 "a job of another size cannot go on from it" \
 
 tide run --name next --restore-from "train/$LAST" --nnodes 2 --nproc-per-node 2 --launcher none --ckpt-every 300ms -- \
     "$PULSE" --until "$CLUSTER_DIR/next.until"
-wait_for 60 "its own checkpoint" has_committed next 2
+wait_for 60 "its own checkpoint" job_committed next 2
 expect "a job goes on from it" cluster_job_is next ".job.restore_cut == $LAST and .job.generation == 1"
 expect "its own are numbered on" cluster_job_is next "[.job.ckpts[] | select(.inherited != true) | .cut] | min > $LAST"
 expect "and lie in its own store" test -n "$(find "$CLUSTER_DIR/store/m" -name COMMIT)"

@@ -6,14 +6,6 @@ set -uo pipefail
 # shellcheck source=tests/lib/scenario.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../lib/scenario.sh"
 
-newest()
-{
-    cluster_job "$1" '[(.job.ckpts // [])[] | select(.state == "committed") | .cut] | max // 0'
-}
-committed_after()
-{
-    [ "$(newest "$1")" -gt "$2" ]
-}
 run()
 {
     local name=$1
@@ -68,7 +60,7 @@ run slow -- "$PULSE"
 expect "it is told that a store lags" wait_for 60 "it to be told" lags slow
 expect "that job trains on, too" job_trains slow
 expect "checkpoints go on in memory, in a third slot" wait_for 60 "some" in_memory_after slow 6
-expect "nothing is committed meanwhile" equal "$(newest slow)" 0
+expect "nothing is committed meanwhile" equal "$(job_newest slow)" 0
 expect "and it is told what becomes of them" says "is in memory and stored next" tide job explain slow
 MEMORY=$(in_memory slow)
 expect "a rank can be killed" cluster_rank_kill slow 0
@@ -78,7 +70,7 @@ expect "and is still told that the store lags" lags slow
 cluster_agent_kill 1
 cluster_agent_start 1
 expect "with a store that does not it is told no more" wait_for 60 "it to be gone" lags_no_more slow
-expect "and checkpoints are committed" wait_for 60 "a checkpoint" committed_after slow 1
+expect "and checkpoints are committed" wait_for 60 "a checkpoint" job_committed_after slow 1
 job_let_end slow
 expect "it succeeds" job_succeeds slow
 expect "with that one restart" equal "$(cluster_job slow .job.generation)" 2

@@ -9,21 +9,6 @@ set -uo pipefail
 
 STEPS=(--steps 300 --log-every 100) # a checkpoint may need three attempts on a busy machine
 
-digest()
-{
-    sed -n 's/^.*parameters sha256 //p' | tail -n 1
-}
-
-sealed()
-{
-    cluster_job_is "$1" '[(.job.ckpts // [])[] | select(.state == "sealed" or .state == "peered" or .state == "committed")] | length > 0'
-}
-
-committed()
-{
-    cluster_job_is "$1" '[(.job.ckpts // [])[] | select(.state == "committed")] | length > 0'
-}
-
 WANTED=$(mpi_env; timeout 60 mpirun -np 4 "$TRAIN" "${STEPS[@]}" | digest)
 expect "mpirun trains without tidemark" test -n "$WANTED"
 scenario_cluster 2 --slots 4
@@ -42,7 +27,7 @@ expect "tidemark launches an MPI job across two nodes" job_succeeds calm
 expect "the parameters are those of mpirun" equal "$(tide job logs calm --rank 0 | digest)" "$WANTED"
 
 tide run --name rough --nnodes 2 --nproc-per-node 2 --ckpt-every 500ms "${MPI_JOB[@]}" -- "$TRAIN" "${STEPS[@]}"
-wait_for 60 "a checkpoint" sealed rough
+wait_for 60 "a checkpoint" job_restorable rough
 expect "a rank can be killed" cluster_rank_kill rough 1
 expect "the job succeeds all the same" job_succeeds rough
 expect "with one restart from a checkpoint" cluster_job_is rough '.job.restarts == 1 and .job.recoveries[0].to_step > 0'
@@ -50,7 +35,7 @@ expect "the parameters are the same again" equal "$(tide job logs rough --rank 0
 
 # One of two nodes is lost for good: the other goes on alone, with the moments of both.
 tide run --name lean --nnodes 2 --nproc-per-node 2 --elastic 2:4 --ckpt-every 500ms "${MPI_JOB[@]}" -- "$TRAIN" "${STEPS[@]}" --moments sharded
-wait_for 60 "a stored checkpoint" committed lean
+wait_for 60 "a stored checkpoint" job_committed lean
 cluster_node_kill 2
 expect "an elastic job goes on with half of its ranks" job_succeeds lean
 expect "from a checkpoint" cluster_job_is lean '(.job.nodes == ["n1"]) and .job.recoveries[0].to_step > 0'

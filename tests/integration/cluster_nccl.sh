@@ -19,11 +19,6 @@ mlp_data
 STEPS=(--steps 80 --slice 3 --log-every 40 --data "$DATA")
 TWO_BY_TWO=(--nnodes 2 --nproc-per-node 2 --launcher none)
 
-sealed()
-{
-    cluster_job_is "$1" '[(.job.ckpts // [])[] | select(.state == "sealed" or .state == "peered" or .state == "committed")] | length > 0'
-}
-
 # told_in_order JOB KIND…: these events, in this order; others may be between them.
 told_in_order()
 {
@@ -42,29 +37,9 @@ from_the_newest()
         [$told[$death:][] | select(.kind == "launched") | .text] | length == 1 and (.[0] | contains("from checkpoint \($cut) "))'
 }
 
-# Pids of the ranks, in their order.
-pids_of()
-{
-    cluster_ranks "$1" | sort -n -k2 | cut -d' ' -f1 | xargs
-}
-
-# stayed BEFORE AFTER RANK…: these ranks, and no other, are the processes they were.
-stayed()
-{
-    local before after rank same=()
-    read -ra before <<<"$1"
-    read -ra after <<<"$2"
-    shift 2
-    [ "${#before[@]}" -eq 4 ] && [ "${#after[@]}" -eq 4 ] || return 1
-    for rank in 0 1 2 3; do
-        [ "${before[rank]}" != "${after[rank]}" ] || same+=("$rank")
-    done
-    equal "${same[*]}" "$*"
-}
-
 runs_as()
 {
-    cluster_job_is "$1" ".job.generation == $2 and .job.all_started" && [ "$(pids_of "$1" | wc -w)" -eq 4 ]
+    cluster_job_is "$1" ".job.generation == $2 and .job.all_started" && [ "$(job_pids "$1" | wc -w)" -eq 4 ]
 }
 
 # Does anything but the program itself link to NCCL or CUDA? And does it find ours first?
@@ -87,11 +62,11 @@ expect "four ranks on two nodes are connected by tidemark alone" job_succeeds ca
 expect "the parameters are those of one rank" equal "$(tide job logs calm --rank 0 | digest)" "$WANTED"
 
 tide run --name rough "${TWO_BY_TWO[@]}" --ckpt-every 300ms -- "${SIMULATED[@]}" "$MLP" "${STEPS[@]}"
-wait_for 60 "a checkpoint" sealed rough
-BEFORE=$(pids_of rough)
+wait_for 60 "a checkpoint" job_restorable rough
+BEFORE=$(job_pids rough)
 expect "a rank can be killed" cluster_rank_kill rough 3
 wait_for 60 "generation 2" runs_as rough 2
-expect "the others go on in their processes" stayed "$BEFORE" "$(pids_of rough)" 0 1 2
+expect "the others go on in their processes" stayed 4 "$BEFORE" "$(job_pids rough)" 0 1 2
 expect "the job succeeds all the same" job_succeeds rough
 expect "with one restart from a checkpoint" cluster_job_is rough '.job.restarts == 1 and .job.recoveries[0].to_step > 0'
 expect "all is told in the order in which it was" told_in_order rough submitted launched running stepping cut_opened sealed rank_exited fenced \
@@ -101,15 +76,15 @@ expect "the parameters are the same again" equal "$(tide job logs rough --rank 0
 expect "no cut was refused" cluster_job_is rough '[.job.events[] | select(.kind == "cut_aborted" and (.text | test("communicator")))] == []'
 # Rank 0 cannot leave its generation, and is killed for it; and before the next has come far another rank dies.
 tide run --name rougher "${TWO_BY_TWO[@]}" --ckpt-every 300ms -- "${SIMULATED[@]}" "$MLP" "${STEPS[@]}"
-wait_for 60 "a checkpoint" sealed rougher
-BEFORE=$(pids_of rougher)
+wait_for 60 "a checkpoint" job_restorable rougher
+BEFORE=$(job_pids rougher)
 cluster_rank_kill rougher 0 STOP && cluster_rank_kill rougher 3
 wait_for 60 "generation 2" runs_as rougher 2
-BETWEEN=$(pids_of rougher)
-expect "a rank that does not leave is started anew, and nobody else" stayed "$BEFORE" "$BETWEEN" 1 2
+BETWEEN=$(job_pids rougher)
+expect "a rank that does not leave is started anew, and nobody else" stayed 4 "$BEFORE" "$BETWEEN" 1 2
 expect "another rank can be killed" cluster_rank_kill rougher 1
 wait_for 60 "generation 3" runs_as rougher 3
-expect "who is there goes over from wherever it is" stayed "$BETWEEN" "$(pids_of rougher)" 0 2 3
+expect "who is there goes over from wherever it is" stayed 4 "$BETWEEN" "$(job_pids rougher)" 0 2 3
 expect "the job succeeds after two restarts" job_succeeds rougher
 expect "of which both are counted" cluster_job_is rougher '.job.restarts == 2'
 expect "the parameters are the same once more" equal "$(tide job logs rougher --rank 0 | digest)" "$WANTED"

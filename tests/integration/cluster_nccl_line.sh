@@ -26,11 +26,6 @@ ends_with()
     tide job logs "$1" --rank 3 | sed -n 's/^.*ends with //p' | tail -n 1
 }
 
-sealed()
-{
-    cluster_job_is "$1" "[(.job.ckpts // [])[] | select(.state == \"sealed\" or .state == \"peered\" or .state == \"committed\")] | length >= $2"
-}
-
 refused()
 {
     cluster_job_is "$1" '[.job.events[] | select(.kind == "cut_aborted")] | length > 0'
@@ -43,7 +38,7 @@ WANTED=$(ends_with calm)
 expect "it says how" test -n "$WANTED"
 
 tide run --name rough "${TWO_BY_TWO[@]}" --ckpt-every 300ms --max-restarts 5 -- "${SIMULATED[@]}" "$LINE" $STEPS $LAG $PAUSE_US
-wait_for 60 "two checkpoints" sealed rough 2
+wait_for 60 "two checkpoints" job_restorable rough 2
 expect "the last of the line can be killed" cluster_rank_kill rough 3
 wait_for 60 "it to go on" cluster_job_is rough '.job | .generation >= 2 and .all_stepped == true'
 expect "it went on from a checkpoint" cluster_job_is rough '.job.recoveries[0].to_step > 0'

@@ -5,11 +5,6 @@ set -uo pipefail
 # shellcheck source=tests/lib/scenario.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../lib/scenario.sh"
 
-committed()
-{
-    cluster_job_is "$1" '[(.job.ckpts // [])[] | select(.state == "committed")] | length > 0'
-}
-
 newest_peered()
 {
     cluster_job "$1" '[.job.ckpts[] | select(.state == "peered") | .cut] | max'
@@ -22,7 +17,7 @@ peered()
 
 scenario_cluster 3 --slots 2
 tide run --name pulse --nnodes 2 --spares 1 --nproc-per-node 2 --launcher none --ckpt-every 300ms -- "$PULSE" --until "$CLUSTER_DIR/pulse.until"
-wait_for 60 "a committed checkpoint" committed pulse
+wait_for 60 "a committed checkpoint" job_committed pulse
 LOST=$(cluster_job pulse '.job.nodes[1]')
 SPARE=$(cluster_job pulse '.job.spares[0]')
 STAYS=$(cluster_job pulse '.job.nodes[0]')
@@ -40,7 +35,7 @@ expect "the node is ready again when it comes back" wait_for 60 "$LOST to be bac
 
 # No spare: the job waits, says for what, and goes on when the node is back.
 tide run --name waits --nnodes 3 --nproc-per-node 2 --launcher none --ckpt-every 300ms -- "$PULSE" --until "$CLUSTER_DIR/waits.until"
-wait_for 60 "a committed checkpoint" committed waits
+wait_for 60 "a committed checkpoint" job_committed waits
 cluster_node_kill 2
 wait_for 60 "n2 to be lost" cluster_node_is n2 lost
 expect "without a spare the job waits and says for what" says "wait" tide job explain waits

@@ -5,14 +5,9 @@ set -uo pipefail
 # shellcheck source=tests/lib/scenario.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../lib/scenario.sh"
 
-sealed()
-{
-    cluster_job_is "$1" '[(.job.ckpts // [])[] | select(.state == "sealed" or .state == "peered" or .state == "committed")] | length > 0'
-}
-
 scenario_cluster 2 --slots 4
 tide run --name pulse --nnodes 2 --nproc-per-node 2 --launcher none --ckpt-every 300ms -- "$PULSE" --until "$CLUSTER_DIR/pulse.until"
-wait_for 60 "a checkpoint" sealed pulse
+wait_for 60 "a checkpoint" job_restorable pulse
 expect "a rank can be killed" cluster_rank_kill pulse 2
 job_let_end pulse
 expect "the job succeeds all the same" job_succeeds pulse

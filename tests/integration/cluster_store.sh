@@ -7,16 +7,6 @@ set -uo pipefail
 
 OUTAGE_S=4 # long enough for several tries
 
-newest()
-{
-    cluster_job "$1" '[(.job.ckpts // [])[] | select(.state == "committed") | .cut] | max // 0'
-}
-
-committed_after()
-{
-    [ "$(newest "$1")" -gt "$2" ]
-}
-
 # A file where the directory was: nothing can be opened there.
 store_away()
 {
@@ -45,7 +35,7 @@ scenario_cluster 3 --slots 2
 
 # ---- out of reach ----
 tide run --name far --nnodes 2 --spares 1 --nproc-per-node 2 --launcher none --ckpt-every 300ms -- "$PULSE" --until "$CLUSTER_DIR/far.until"
-wait_for 60 "a committed checkpoint" committed_after far 0
+wait_for 60 "a committed checkpoint" job_committed_after far 0
 LOST=$(cluster_job far '.job.nodes[1]')
 expect "the store goes out of reach" store_away
 cluster_node_kill "${LOST#n}"
@@ -76,14 +66,14 @@ store_replace()
 
 stored_there()
 {
-    [ -n "$(find "$CLUSTER_DIR/store/m" -path "*/$(newest moved)-*/COMMIT")" ]
+    [ -n "$(find "$CLUSTER_DIR/store/m" -path "*/$(job_newest moved)-*/COMMIT")" ]
 }
 
 tide run --name moved --nnodes 2 --nproc-per-node 1 --launcher none --ckpt-every 300ms -- "$PULSE" --until "$CLUSTER_DIR/moved.until"
-wait_for 60 "a committed checkpoint" committed_after moved 0
+wait_for 60 "a committed checkpoint" job_committed_after moved 0
 expect "another file system takes the store's place" store_replace
-BEFORE=$(newest moved)
-expect "checkpoints are still committed" wait_for 60 "later checkpoints" committed_after moved $((BEFORE + 2))
+BEFORE=$(job_newest moved)
+expect "checkpoints are still committed" wait_for 60 "later checkpoints" job_committed_after moved $((BEFORE + 2))
 expect "into the new place" stored_there
 tide job cancel moved >/dev/null
 expect "nothing is left of it" nothing_left

@@ -104,16 +104,6 @@ expect "it is said that nothing came" grep -q "timed out\|too slow" "$CLUSTER_DI
 expect "once it goes on, the object is whole and the same" says "status 0" stalled 30 1
 
 # ---- a job ----
-newest()
-{
-    cluster_job "$1" '[(.job.ckpts // [])[] | select(.state == "committed") | .cut] | max // 0'
-}
-
-committed_after()
-{
-    [ "$(newest "$1")" -gt "$2" ]
-}
-
 cluster_coordinator_start && cluster_agents_start 1 3 --slots 2 || {
     echo "not ok $SCENARIO_NAME/the cluster starts"
     exit 1
@@ -121,14 +111,14 @@ cluster_coordinator_start && cluster_agents_start 1 3 --slots 2 || {
 expect "an address that is none is refused at once" says "cannot be a bucket's name" \
     tide run --store "s3://No" --launcher none -- "$PULSE" "${STEPS[@]}"
 tide run --name bucket --store "$URL" --nnodes 2 --spares 1 --nproc-per-node 2 --launcher none --ckpt-every 2s --ckpt-keep 1 -- "$PULSE" "${STEPS[@]}"
-wait_for 60 "a committed checkpoint" committed_after bucket 0
+wait_for 60 "a committed checkpoint" job_committed_after bucket 0
 verified()
 {
-    tide ckpt verify "bucket/$(newest bucket)"
+    tide ckpt verify "bucket/$(job_newest bucket)"
 }
 expect "a checkpoint in the bucket verifies" verified
 expect "a node loses its memory" cluster_node_kill 1
-LOST=$(newest bucket)
+LOST=$(job_newest bucket)
 expect "the job succeeds" job_succeeds bucket
 expect "it went on from the bucket" cluster_job_is bucket '.job.recoveries[0] | .cut > 0 and .to_step > 0'
 expect "from the newest, or a newer one" test "$(cluster_job bucket '.job.recoveries[0].cut')" -ge "$LOST"
@@ -171,7 +161,7 @@ not_held()
 expect "and not held any more" not_held
 
 # ---- another cluster ----
-LAST=$(newest bucket)
+LAST=$(job_newest bucket)
 COMMIT=$(cluster_job bucket ".job.ckpts[] | select(.cut == $LAST) | .manifest_key")
 expect "its manifest is where it is said to be" s3_there "ckpts/team/$COMMIT"
 cluster_destroyed()

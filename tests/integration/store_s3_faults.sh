@@ -226,14 +226,6 @@ for ((round = 0; round < ROUNDS; round++)); do
 done
 
 # ---- a job meanwhile ----
-newest()
-{
-    cluster_job "$1" '[(.job.ckpts // [])[] | select(.state == "committed") | .cut] | max // 0'
-}
-committed_after()
-{
-    [ "$(newest "$1")" -gt "$2" ]
-}
 store_failed()
 {
     cluster_job_is "$1" '[(.job.events // [])[] | select(.kind == "store_failed")] | length > 0'
@@ -254,14 +246,14 @@ cluster_coordinator_start && cluster_agents_start 1 1 --slots 2 || {
     exit 1
 }
 run_job storm "s3://ckpts/job?endpoint=$ENDPOINT&timeout=2"
-wait_for 60 "a committed checkpoint" committed_after storm 0
+wait_for 60 "a committed checkpoint" job_committed_after storm 0
 network slow
 expect "a store that answers nothing but SlowDown is told" wait_for 60 "the event" store_failed storm
 expect "its job trains on" steps_on storm
-AT=$(newest storm)
+AT=$(job_newest storm)
 network pass
-expect "once it serves again checkpoints are committed" wait_for 60 "later checkpoints" committed_after storm "$AT"
-expect "they are whole" tide ckpt verify "storm/$(newest storm)"
+expect "once it serves again checkpoints are committed" wait_for 60 "later checkpoints" job_committed_after storm "$AT"
+expect "they are whole" tide ckpt verify "storm/$(job_newest storm)"
 job_let_end storm
 expect "the job succeeds" job_succeeds storm
 expect "without a restart" equal "$(cluster_job storm .job.restarts)" 0

@@ -7,11 +7,6 @@ MLP_DATASET=/usr/share/datasets/fashion-mnist
 # shellcheck disable=SC2034 # for the scripts
 SIMULATED=(env LD_LIBRARY_PATH="$SCENARIO_BUILD/sim_cuda" LD_PRELOAD="$SCENARIO_BUILD/tests/mlp_kernels.so")
 
-digest()
-{
-    sed -n 's/^.*parameters sha256 //p' | tail -n 1
-}
-
 # The first images of a set, with their number in the head of the file. What zcat has left over it may keep.
 mlp_cut_set()
 {

@@ -165,6 +165,54 @@ job_succeeds()
     job_wait "$1" "${2:-90}" && equal "$(cluster_job "$1" .job.state)" succeeded
 }
 
+# The digest in what an example has printed.
+digest()
+{
+    sed -n 's/^.*parameters sha256 //p' | tail -n 1
+}
+
+# job_newest JOB: its newest committed checkpoint, 0: there is none.
+job_newest()
+{
+    cluster_job "$1" '[(.job.ckpts // [])[] | select(.state == "committed") | .cut] | max // 0'
+}
+
+job_committed_after()
+{
+    [ "$(job_newest "$1")" -gt "$2" ]
+}
+
+# job_committed JOB [COUNT], job_restorable JOB [COUNT]: it has that many such checkpoints, or one.
+job_committed()
+{
+    cluster_job_is "$1" "[(.job.ckpts // [])[] | select(.state == \"committed\")] | length >= ${2:-1}"
+}
+
+job_restorable()
+{
+    cluster_job_is "$1" "[(.job.ckpts // [])[] | select(.state | IN(\"sealed\", \"peered\", \"committed\"))] | length >= ${2:-1}"
+}
+
+# Pids of its ranks, in their order.
+job_pids()
+{
+    cluster_ranks "$1" | cut -d' ' -f1 | xargs
+}
+
+# stayed RANKS BEFORE AFTER RANK…: of so many ranks these, and no other, are the processes they were.
+stayed()
+{
+    local ranks=$1 before after rank same=()
+    read -ra before <<<"$2"
+    read -ra after <<<"$3"
+    shift 3
+    equal "${#before[@]} ${#after[@]}" "$ranks $ranks" || return 1
+    for ((rank = 0; rank < ranks; rank++)); do
+        [ "${before[rank]}" != "${after[rank]}" ] || same+=("$rank")
+    done
+    equal "${same[*]}" "$*"
+}
+
 nothing_left()
 {
     wait_for "$SCENARIO_CLEAN_S" "leftovers to go" scenario_clean || { cluster_leftovers; return 1; }
