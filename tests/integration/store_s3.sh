@@ -137,16 +137,12 @@ UID_OF=$(cluster_job bucket .job.uid)
 tide ckpt gc bucket >/dev/null
 DROPPED=$(cluster_job bucket '[.job.ckpts[] | select(.state == "dropped") | .cut] | min')
 STRAY="ckpts/team/m/bucket.$UID_OF/$DROPPED-1/0.json"
-stray_gone()
-{
-    ! s3_there "$STRAY" 2>/dev/null
-}
 expect "a dropped checkpoint has left something in the bucket" s3_put "$STRAY" stray
 expect "the store is searched" tide ckpt gc bucket
-expect "and it goes" wait_for "$SWEEP_S" "the sweep" stray_gone
+expect "and it goes" wait_for "$SWEEP_S" "the sweep" s3_gone "$STRAY"
 held()
 {
-    [ "$(cluster_job bucket "[.job.ckpts[] | select(.held_until_ms > 0) | .cut]")" != "[]" ]
+    cluster_job_is bucket '[.job.ckpts[] | select(.held_until_ms > 0)] != []'
 }
 s3_signal STOP osd
 verified >"$CLUSTER_DIR/verified" 2>&1 &
@@ -154,11 +150,7 @@ VERIFYING=$!
 expect "the newest is held while it is read" wait_for 20 "it to be held" held
 s3_signal CONT osd
 expect "it is still whole" wait "$VERIFYING"
-not_held()
-{
-    ! held
-}
-expect "and not held any more" not_held
+expect "and not held any more" cluster_job_is bucket '[.job.ckpts[] | select(.held_until_ms > 0)] == []'
 
 # ---- another cluster ----
 LAST=$(job_newest bucket)
@@ -189,10 +181,6 @@ expect "a job goes on from it" job_succeeds next
 expect "and from nowhere else" cluster_job_is next ".job.restore_cut == $LAST and .job.generation == 1"
 expect "its ranks computed what they would have alone" equal "$(job_hashes next)" "$(pulse_hashes 4 "${STEPS[@]}")"
 tide ckpt unpin "bucket/$LAST" && tide ckpt drop "bucket/$LAST" && tide ckpt gc bucket
-let_go()
-{
-    ! s3_there "ckpts/team/$COMMIT" 2>/dev/null
-}
-expect "what was let go is deleted there" wait_for "$SWEEP_S" "its objects to go" let_go
+expect "what was let go is deleted there" wait_for "$SWEEP_S" "its objects to go" s3_gone "ckpts/team/$COMMIT"
 expect "nothing is left of that, either" nothing_left
 scenario_end

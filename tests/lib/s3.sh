@@ -9,6 +9,7 @@
 #     s3_bucket NAME                          # makes a bucket
 #     s3_put NAME/KEY TEXT                    # puts an object
 #     s3_there NAME/KEY                       # is there such an object?
+#     s3_gone NAME/KEY                        # the bucket says that there is none
 #     s3_signal STOP osd                      # also mon, rgw
 #     s3_full yes                             # what it holds is too much from now on; no: it is not any more
 #     s3_stop
@@ -206,11 +207,21 @@ s3_put()
         -H "Content-Type: application/octet-stream" -H "x-amz-content-sha256: $(printf %s "$2" | sha256sum | cut -d ' ' -f 1)" "$S3_ENDPOINT/$1"
 }
 
-# s3_there BUCKET/KEY
+# s3_status BUCKET/KEY: what it answers to who wants the object; 000: nothing.
+s3_status()
+{
+    s3_in curl -sS -m 20 -o "$S3_DIR/log/answer" -w '%{http_code}' --aws-sigv4 aws:amz:us-east-1:s3 --user "$S3_ACCESS:$S3_SECRET" \
+        -H "x-amz-content-sha256: UNSIGNED-PAYLOAD" "$S3_ENDPOINT/$1"
+}
+
 s3_there()
 {
-    s3_in curl -sSf -m 20 -o "$S3_DIR/log/answer" --aws-sigv4 aws:amz:us-east-1:s3 --user "$S3_ACCESS:$S3_SECRET" \
-        -H "x-amz-content-sha256: UNSIGNED-PAYLOAD" "$S3_ENDPOINT/$1"
+    [ "$(s3_status "$1")" = 200 ]
+}
+
+s3_gone()
+{
+    [ "$(s3_status "$1")" = 404 ]
 }
 
 s3_signal()
