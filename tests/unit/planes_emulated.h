@@ -15,10 +15,7 @@ static inline void emulated_block(const struct planes_job *job, uint64_t block, 
 {
     uint32_t tally[PLANES_MAX * PLANES_VALUES] = {0};
     for (uint32_t thread = 0; thread < PLANES_THREADS; thread++)
-        if (merge)
-            planes_merge_thread(job, block, thread, width, cell);
-        else
-            planes_split_thread(job, block, thread, width, cell, job->seen ? tally : NULL);
+        planes_thread(job, block, thread, width, cell, merge, job->seen ? tally : NULL);
     for (unsigned i = 0; job->seen && i < width * PLANES_VALUES; i++)
         job->seen[block / job->blocks * width * PLANES_VALUES + i] += tally[i];
 }

@@ -17,7 +17,7 @@ static __device__ __forceinline__ void hand_over(uint64_t *seen, const uint32_t 
 #define KERNELS(width, cell)                                                                                                \
     KERNEL planes_split_##width##_##cell(planes_job job)                                                                    \
     {                                                                                                                       \
-        planes_split_thread(&job, blockIdx.x, threadIdx.x, width, cell, NULL);                                              \
+        planes_thread(&job, blockIdx.x, threadIdx.x, width, cell, 0, NULL);                                                 \
     }                                                                                                                       \
     KERNEL planes_count_##width##_##cell(planes_job job)                                                                    \
     {                                                                                                                       \
@@ -25,13 +25,13 @@ static __device__ __forceinline__ void hand_over(uint64_t *seen, const uint32_t 
         for (unsigned i = threadIdx.x; i < width * PLANES_VALUES; i += PLANES_THREADS)                                      \
             tally[i] = 0;                                                                                                   \
         __syncthreads();                                                                                                    \
-        planes_split_thread(&job, blockIdx.x, threadIdx.x, width, cell, tally);                                             \
+        planes_thread(&job, blockIdx.x, threadIdx.x, width, cell, 0, tally);                                                \
         __syncthreads();                                                                                                    \
         hand_over(job.seen + (uint64_t)(blockIdx.x / job.blocks) * width * PLANES_VALUES, tally, width * PLANES_VALUES);    \
     }                                                                                                                       \
     KERNEL planes_merge_##width##_##cell(planes_job job)                                                                    \
     {                                                                                                                       \
-        planes_merge_thread(&job, blockIdx.x, threadIdx.x, width, cell);                                                    \
+        planes_thread(&job, blockIdx.x, threadIdx.x, width, cell, 1, NULL);                                                 \
     }
 #define ROW(width, cell)                                                                                                    \
     {                                                                                                                       \

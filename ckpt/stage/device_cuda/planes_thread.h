@@ -69,30 +69,8 @@ PLANES_BOTH void planes_share(struct planes_job *job, unsigned width, unsigned c
 
 /* ---- memory: at multiples of what is loaded or stored at once, else a GPU faults ---- */
 
-/* 16 bytes of numbers. */
-PLANES_THREAD void planes_load(uint32_t to[], const unsigned char *from)
-{
-#ifdef __CUDACC__
-    uint4 v = *(const uint4 *)from;
-    to[0] = v.x, to[1] = v.y, to[2] = v.z, to[3] = v.w;
-#else
-    assert((uintptr_t)from % PLANES_LOAD == 0);
-    memcpy(to, from, PLANES_LOAD);
-#endif
-}
-
-PLANES_THREAD void planes_save(unsigned char *to, const uint32_t from[])
-{
-#ifdef __CUDACC__
-    *(uint4 *)to = make_uint4(from[0], from[1], from[2], from[3]);
-#else
-    assert((uintptr_t)to % PLANES_LOAD == 0);
-    memcpy(to, from, PLANES_LOAD);
-#endif
-}
-
-/* A cell's part of one plane: 4, 8 or 16 bytes. */
-PLANES_THREAD void planes_load_part(uint32_t to[], const unsigned char *from, const unsigned bytes)
+/* 4, 8 or 16 bytes. */
+PLANES_THREAD void planes_load(uint32_t to[], const unsigned char *from, const unsigned bytes)
 {
 #ifdef __CUDACC__
     if (bytes == 4)
@@ -100,15 +78,17 @@ PLANES_THREAD void planes_load_part(uint32_t to[], const unsigned char *from, co
     else if (bytes == 8) {
         uint2 v = *(const uint2 *)from;
         to[0] = v.x, to[1] = v.y;
-    } else
-        planes_load(to, from);
+    } else {
+        uint4 v = *(const uint4 *)from;
+        to[0] = v.x, to[1] = v.y, to[2] = v.z, to[3] = v.w;
+    }
 #else
     assert((uintptr_t)from % bytes == 0);
     memcpy(to, from, bytes);
 #endif
 }
 
-PLANES_THREAD void planes_save_part(unsigned char *to, const uint32_t from[], const unsigned bytes)
+PLANES_THREAD void planes_save(unsigned char *to, const uint32_t from[], const unsigned bytes)
 {
 #ifdef __CUDACC__
     if (bytes == 4)
@@ -116,7 +96,7 @@ PLANES_THREAD void planes_save_part(unsigned char *to, const uint32_t from[], co
     else if (bytes == 8)
         *(uint2 *)to = make_uint2(from[0], from[1]);
     else
-        planes_save(to, from);
+        *(uint4 *)to = make_uint4(from[0], from[1], from[2], from[3]);
 #else
     assert((uintptr_t)to % bytes == 0);
     memcpy(to, from, bytes);
@@ -225,21 +205,19 @@ PLANES_BOTH struct planes_place planes_place(const struct planes_job *job, uint6
     return at;
 }
 
-/* ---- a thread ---- */
+/* ---- a thread: apart, or, `merge`, together ---- */
 
-/* Numbers behind the last cell: a number at a time. */
-PLANES_THREAD void planes_split_rest(const struct planes_job *job, const struct planes_place *at, uint32_t thread,
-                                     const unsigned width, const unsigned cell, uint32_t *tally)
+/* A cell's numbers, or its part of each plane: `times` times `bytes` bytes, each `step` behind the last. */
+PLANES_THREAD void planes_load_cell(uint32_t to[], const unsigned char *from, uint64_t step, const unsigned bytes, const unsigned times)
 {
-    uint64_t step = (uint64_t)job->blocks * PLANES_THREADS;
-    for (uint64_t i = at->cells * cell + (uint64_t)at->nth * PLANES_THREADS + thread; i < at->count; i += step)
-        PLANES_UNROLL for (unsigned p = 0; p < width; p++)
-        {
-            unsigned char byte = at->numbers[i * width + p];
-            at->planes[p * at->count + i] = byte;
-            if (tally)
-                planes_count(tally, p, byte);
-        }
+    PLANES_UNROLL for (unsigned i = 0; i < times; i++)
+        planes_load(to + i * (bytes / 4), from + i * step, bytes);
+}
+
+PLANES_THREAD void planes_save_cell(unsigned char *to, const uint32_t from[], uint64_t step, const unsigned bytes, const unsigned times)
+{
+    PLANES_UNROLL for (unsigned i = 0; i < times; i++)
+        planes_save(to + i * step, from + i * (bytes / 4), bytes);
 }
 
 PLANES_THREAD void planes_count_cell(const uint32_t parts[], const unsigned width, const unsigned cell, uint32_t *tally)
@@ -248,65 +226,56 @@ PLANES_THREAD void planes_count_cell(const uint32_t parts[], const unsigned widt
         planes_count(tally, i / cell, parts[i / 4] >> i % 4 * 8 & 0xff);
 }
 
-/* `tally`: of the block, or NULL. */
-PLANES_THREAD void planes_split_thread(const struct planes_job *job, uint64_t block, uint32_t thread, const unsigned width,
-                                       const unsigned cell, uint32_t *tally)
-{
-    const unsigned ahead = planes_ahead(width, cell);
-    struct planes_place at = planes_place(job, block, width, cell);
-    uint64_t first = at.first + thread;
-    for (uint32_t round = 0; round < job->rounds; round++, first += (uint64_t)ahead * PLANES_THREADS) {
-        uint32_t numbers[PLANES_AHEAD_MAX][PLANES_WORDS_MAX], parts[PLANES_WORDS_MAX];
-        PLANES_UNROLL for (unsigned a = 0; a < ahead; a++)
-            if (first + a * PLANES_THREADS < at.cells)
-                PLANES_UNROLL for (unsigned i = 0; i < width * cell / PLANES_LOAD; i++)
-                    planes_load(numbers[a] + 4 * i,
-                                at.numbers + (first + a * PLANES_THREADS) * (cell * width) + i * PLANES_LOAD);
-        PLANES_UNROLL for (unsigned a = 0; a < ahead; a++)
-        {
-            if (first + a * PLANES_THREADS >= at.cells)
-                break;
-            planes_part(numbers[a], parts, width, cell);
-            PLANES_UNROLL for (unsigned p = 0; p < width; p++)
-                planes_save_part(at.planes + p * at.count + (first + a * PLANES_THREADS) * cell, parts + p * (cell / 4), cell);
-            if (tally)
-                planes_count_cell(parts, width, cell, tally);
-        }
-    }
-    planes_split_rest(job, &at, thread, width, cell, tally);
-}
-
-PLANES_THREAD void planes_merge_rest(const struct planes_job *job, const struct planes_place *at, uint32_t thread,
-                                     const unsigned width, const unsigned cell)
+/* Numbers behind the last cell: a number at a time. */
+PLANES_THREAD void planes_rest(const struct planes_job *job, const struct planes_place *at, uint32_t thread, const unsigned width,
+                               const unsigned cell, const int merge, uint32_t *tally)
 {
     uint64_t step = (uint64_t)job->blocks * PLANES_THREADS;
     for (uint64_t i = at->cells * cell + (uint64_t)at->nth * PLANES_THREADS + thread; i < at->count; i += step)
         PLANES_UNROLL for (unsigned p = 0; p < width; p++)
-            at->numbers[i * width + p] = at->planes[p * at->count + i];
+        {
+            unsigned char *number = at->numbers + i * width + p, *plane = at->planes + p * at->count + i;
+            unsigned char byte = merge ? *plane : *number;
+            *(merge ? number : plane) = byte;
+            if (tally)
+                planes_count(tally, p, byte);
+        }
 }
 
-PLANES_THREAD void planes_merge_thread(const struct planes_job *job, uint64_t block, uint32_t thread, const unsigned width,
-                                       const unsigned cell)
+/* `tally`: of the block, or NULL. */
+PLANES_THREAD void planes_thread(const struct planes_job *job, uint64_t block, uint32_t thread, const unsigned width,
+                                 const unsigned cell, const int merge, uint32_t *tally)
 {
-    const unsigned ahead = planes_ahead(width, cell);
+    const unsigned ahead = planes_ahead(width, cell), loads = width * cell / PLANES_LOAD;
     struct planes_place at = planes_place(job, block, width, cell);
     uint64_t first = at.first + thread;
     for (uint32_t round = 0; round < job->rounds; round++, first += (uint64_t)ahead * PLANES_THREADS) {
-        uint32_t parts[PLANES_AHEAD_MAX][PLANES_WORDS_MAX], numbers[PLANES_WORDS_MAX];
-        PLANES_UNROLL for (unsigned a = 0; a < ahead; a++)
-            if (first + a * PLANES_THREADS < at.cells)
-                PLANES_UNROLL for (unsigned p = 0; p < width; p++)
-                    planes_load_part(parts[a] + p * (cell / 4), at.planes + p * at.count + (first + a * PLANES_THREADS) * cell, cell);
+        uint32_t from[PLANES_AHEAD_MAX][PLANES_WORDS_MAX], to[PLANES_WORDS_MAX];
         PLANES_UNROLL for (unsigned a = 0; a < ahead; a++)
         {
-            if (first + a * PLANES_THREADS >= at.cells)
+            uint64_t c = first + a * PLANES_THREADS;
+            if (c < at.cells && merge)
+                planes_load_cell(from[a], at.planes + c * cell, at.count, cell, width);
+            else if (c < at.cells)
+                planes_load_cell(from[a], at.numbers + c * (cell * width), PLANES_LOAD, PLANES_LOAD, loads);
+        }
+        PLANES_UNROLL for (unsigned a = 0; a < ahead; a++)
+        {
+            uint64_t c = first + a * PLANES_THREADS;
+            if (c >= at.cells)
                 break;
-            planes_join(parts[a], numbers, width, cell);
-            PLANES_UNROLL for (unsigned i = 0; i < width * cell / PLANES_LOAD; i++)
-                planes_save(at.numbers + (first + a * PLANES_THREADS) * (cell * width) + i * PLANES_LOAD, numbers + 4 * i);
+            if (merge) {
+                planes_join(from[a], to, width, cell);
+                planes_save_cell(at.numbers + c * (cell * width), to, PLANES_LOAD, PLANES_LOAD, loads);
+            } else {
+                planes_part(from[a], to, width, cell);
+                planes_save_cell(at.planes + c * cell, to, at.count, cell, width);
+            }
+            if (tally)
+                planes_count_cell(to, width, cell, tally);
         }
     }
-    planes_merge_rest(job, &at, thread, width, cell);
+    planes_rest(job, &at, thread, width, cell, merge, tally);
 }
 
 #endif
