@@ -13,7 +13,8 @@
  *
  * The data area is cut into chunks of CHUNK_BYTES; the last may be short. Their digests are in the .sum file beside it,
  * which is written when the slot is recorded, before the cut is reported. A slot is what the store's shard is made from
- * and what a fetch rebuilds, byte for byte. Native-endian: slots never leave the host.
+ * and what a fetch rebuilds, byte for byte. Native-endian: a host of another kind that is sent one (copy.h) does not know the
+ * magic number, and refuses it.
  *
  * A rank whose messages are coloured (ckpt/cut/README.md) adds a region of ours, SLOT_CHANNEL_REGION, the last: its channel
  * log. Until the cut's epoch is settled the slot is DRAINING: the other regions are whole, and the log grows into the room

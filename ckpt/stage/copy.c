@@ -58,7 +58,7 @@ enum tide_status slot_copy_begin(const char *dir, uint32_t rank, uint32_t slot, 
 static enum tide_status take_header(struct slot_copy *copy, struct err *err)
 {
     const struct slot_header *h = &copy->head.header;
-    uint64_t needed = slot_bytes_needed(h->region_count, h->data_bytes);
+    uint64_t needed = slot_bytes_of(h);
     if (h->magic != SLOT_MAGIC || needed == 0 || chunks_of(h->data_bytes) != copy->sum.chunk_count)
         return err_set(err, TIDE_E_CORRUPT, "what the other host sent is no slot, or does not fit its digests");
     if (strncmp(h->job_uid, copy->job_uid, sizeof h->job_uid) != 0 || h->cut != copy->cut || h->rank != copy->rank)
@@ -70,7 +70,7 @@ static enum tide_status take_header(struct slot_copy *copy, struct err *err)
     if (status == TIDE_OK)
         status = slot_map(copy->path, 1, &copy->slot, err);
     if (status == TIDE_OK)
-        status = slot_start(&copy->slot, h->region_count, h->data_bytes, err);
+        status = (h->parts ? slot_start_with_parts : slot_start)(&copy->slot, h->region_count, h->data_bytes, err);
     if (status == TIDE_OK)
         copy->needed = needed;
     return status;

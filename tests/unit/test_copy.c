@@ -23,21 +23,40 @@ static char root[DIGEST_HEX_CHARS + 1];
 static char *slot_bytes, *sum_bytes;
 static size_t slot_count, sum_count;
 
-static int setup(void **state)
+static void record(const struct test_region *regions, uint32_t count)
 {
-    (void)state;
     struct err err = {0};
     char path[TIDE_PATH_MAX + 1], sum_path[TIDE_PATH_MAX + 1];
     uint64_t bytes = 0;
     arena = test_dir();
     there = test_dir();
-    test_record(arena, RANK, 1, CUT, some, 3, 9);
+    test_record(arena, RANK, 1, CUT, regions, count, 9);
     assert_int_equal(stage_sum(arena, RANK, 1, TEST_UID, CUT, root, &err), TIDE_OK);
     assert_int_equal(slot_copy_source(arena, TEST_UID, RANK, CUT, path, sum_path, &bytes, &err), TIDE_OK);
     assert_int_equal(fsx_read(path, 1u << 30, &slot_bytes, &slot_count, &err), TIDE_OK);
     assert_int_equal(fsx_read(sum_path, 1u << 30, &sum_bytes, &sum_count, &err), TIDE_OK);
     assert_true(bytes <= slot_count);
     slot_count = (size_t)bytes;
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    record(some, sizeof some / sizeof some[0]);
+    return 0;
+}
+
+/* A slot with a table of parts: so many regions that it takes pages of its own. */
+static int setup_parts(void **state)
+{
+    (void)state;
+    static char names[30][TIDE_NAME_MAX + 1];
+    struct test_region regions[30];
+    for (unsigned i = 0; i < 30; i++) {
+        snprintf(names[i], sizeof names[i], "layer %u%s", i, i % 2 ? "=part" : "");
+        regions[i] = (struct test_region){names[i], CHUNK_BYTES / 8};
+    }
+    record(regions, 30);
     return 0;
 }
 
@@ -167,6 +186,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(in_pieces_of_any_size_it_is_the_same, setup, teardown),
+        cmocka_unit_test_setup_teardown(in_pieces_of_any_size_it_is_the_same, setup_parts, teardown),
         cmocka_unit_test_setup_teardown(what_is_broken_or_cut_short_is_nothing, setup, teardown),
         cmocka_unit_test_setup_teardown(of_another_cut_it_is_not_taken, setup, teardown),
         cmocka_unit_test_setup_teardown(room_is_kept_to, setup, teardown),
