@@ -276,8 +276,8 @@ void restart_end(struct tide *tide);
 /* Give every region its offset. ret_data_bytes: in all. Errors: LIMIT. */
 MUST_USE enum tide_status regions_lay(struct tide *tide, uint64_t *ret_data_bytes, struct err *err);
 /* Is one of them a shard? And one of a kind of its own, so that another number of ranks may be restored? */
-int regions_have_shards(const struct tide *tide);
-int regions_have_kinds(const struct tide *tide);
+bool regions_have_shards(const struct tide *tide);
+bool regions_have_kinds(const struct tide *tide);
 /* What they are, for whoever puts them together anew (want.h). Errors: LIMIT, NOMEM, IO, NOSPACE. */
 MUST_USE enum tide_status regions_tell(struct tide *tide, struct err *err);
 /* NULL when there is none of that name. `hint`: where to look first. */

@@ -130,8 +130,7 @@ static enum tide_status start_slot(struct tide *tide, uint64_t held_bytes, struc
     if (status == TIDE_OK)
         status = room_slot(tide, record->order.slot, data_bytes, ret_slot, err);
     if (status == TIDE_OK)
-        status = (regions_have_shards(tide) ? slot_start_with_parts : slot_start)(*ret_slot, tide->region_count + held + log, data_bytes,
-                                                                                  err);
+        status = slot_start(*ret_slot, tide->region_count + held + log, regions_have_shards(tide), data_bytes, err);
     if (status != TIDE_OK)
         return status;
     if (held)

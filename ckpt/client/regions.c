@@ -61,20 +61,20 @@ static enum tide_status check_kind(const struct tide_region *region, struct err 
     return TIDE_OK;
 }
 
-int regions_have_shards(const struct tide *tide)
+bool regions_have_shards(const struct tide *tide)
 {
     for (uint32_t i = 0; i < tide->region_count; i++)
         if (tide->regions[i].entry.kind == REGION_SHARD)
-            return 1;
-    return 0;
+            return true;
+    return false;
 }
 
-int regions_have_kinds(const struct tide *tide)
+bool regions_have_kinds(const struct tide *tide)
 {
     for (uint32_t i = 0; i < tide->region_count; i++)
         if (tide->regions[i].entry.kind != REGION_OWN)
-            return 1;
-    return 0;
+            return true;
+    return false;
 }
 
 enum tide_status regions_tell(struct tide *tide, struct err *err)
@@ -82,7 +82,7 @@ enum tide_status regions_tell(struct tide *tide, struct err *err)
     char path[TIDE_PATH_MAX + 64];
     struct slot_header facts = {.rank = tide->rank, .generation = tide->generation, .world_size = tide->world_size};
     facts.region_count = tide->region_count;
-    facts.parts = (uint64_t)regions_have_shards(tide);
+    facts.parts = regions_have_shards(tide);
     text_copy(facts.job_uid, sizeof facts.job_uid, tide->job_uid);
     enum tide_status status = regions_lay(tide, &facts.data_bytes, err);
     struct slot_region *regions = mem_try_array(tide->region_count, sizeof *regions + sizeof(struct slot_part));

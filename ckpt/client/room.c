@@ -46,9 +46,9 @@ static uint64_t bytes_of(const struct tide *tide, uint64_t data_bytes)
 {
     uint64_t most = tide->options.channel_bytes_max, room = most < CHANNEL_ROOM_FIRST ? most : CHANNEL_ROOM_FIRST;
     uint32_t held = tide->counted && tide->region_count < TIDE_REGIONS_MAX;
-    uint64_t (*needed)(uint32_t count, uint64_t bytes) = regions_have_shards(tide) ? slot_bytes_with_parts : slot_bytes_needed;
-    return tide->coloured ? needed(tide->region_count + held + 1, region_end_aligned(data_bytes, room))
-                          : needed(tide->region_count + held, data_bytes);
+    bool parts = regions_have_shards(tide);
+    return tide->coloured ? slot_bytes_needed(tide->region_count + held + 1, parts, region_end_aligned(data_bytes, room))
+                          : slot_bytes_needed(tide->region_count + held, parts, data_bytes);
 }
 
 void room_ahead(struct tide *tide)

@@ -12,33 +12,23 @@
 
 #define DATA_ALIGN 4096u /* whole pages, which device copies like best */
 
-static uint64_t data_offset_of(uint32_t region_count, uint64_t parts)
+static uint64_t data_offset_of(uint32_t region_count, bool parts)
 {
     uint64_t each = sizeof(struct slot_region) + (parts ? sizeof(struct slot_part) : 0);
     uint64_t end = SLOT_HEADER_BYTES + region_count * each;
     return (end + DATA_ALIGN - 1) / DATA_ALIGN * DATA_ALIGN;
 }
 
-static uint64_t bytes_needed(uint32_t region_count, uint64_t data_bytes, uint64_t parts)
+uint64_t slot_bytes_needed(uint32_t region_count, bool parts, uint64_t data_bytes)
 {
-    if (region_count > TIDE_REGIONS_MAX || data_bytes > RANK_BYTES_MAX || parts > 1)
+    if (region_count > TIDE_REGIONS_MAX || data_bytes > RANK_BYTES_MAX)
         return 0;
     return data_offset_of(region_count, parts) + data_bytes;
 }
 
-uint64_t slot_bytes_needed(uint32_t region_count, uint64_t data_bytes)
-{
-    return bytes_needed(region_count, data_bytes, 0);
-}
-
-uint64_t slot_bytes_with_parts(uint32_t region_count, uint64_t data_bytes)
-{
-    return bytes_needed(region_count, data_bytes, 1);
-}
-
 uint64_t slot_bytes_of(const struct slot_header *h)
 {
-    return bytes_needed(h->region_count, h->data_bytes, h->parts);
+    return h->parts <= 1 ? slot_bytes_needed(h->region_count, h->parts, h->data_bytes) : 0;
 }
 
 struct slot_part *slot_parts(const struct slot *slot)
@@ -141,9 +131,9 @@ void slot_void(struct slot *slot)
     set_state(slot, SLOT_EMPTY);
 }
 
-static enum tide_status start(struct slot *slot, uint32_t region_count, uint64_t data_bytes, uint64_t parts, struct err *err)
+enum tide_status slot_start(struct slot *slot, uint32_t region_count, bool parts, uint64_t data_bytes, struct err *err)
 {
-    uint64_t needed = bytes_needed(region_count, data_bytes, parts);
+    uint64_t needed = slot_bytes_needed(region_count, parts, data_bytes);
     if (needed == 0 || needed > slot->mapped_bytes)
         return err_set(err, TIDE_E_LIMIT, "a slot of %zu bytes is too short for %u regions of %llu bytes",
                        slot->mapped_bytes, region_count, (unsigned long long)data_bytes);
@@ -158,16 +148,6 @@ static enum tide_status start(struct slot *slot, uint32_t region_count, uint64_t
     if (parts)
         memset(slot->regions + region_count, 0, region_count * sizeof(struct slot_part));
     return TIDE_OK;
-}
-
-enum tide_status slot_start(struct slot *slot, uint32_t region_count, uint64_t data_bytes, struct err *err)
-{
-    return start(slot, region_count, data_bytes, 0, err);
-}
-
-enum tide_status slot_start_with_parts(struct slot *slot, uint32_t region_count, uint64_t data_bytes, struct err *err)
-{
-    return start(slot, region_count, data_bytes, 1, err);
 }
 
 static void state_facts(struct slot *slot, const struct slot_header *facts)
@@ -298,7 +278,7 @@ enum tide_status slot_settle(struct slot *slot, const char *job_uid, uint64_t cu
     enum tide_status status = check_identity(&h, job_uid, cut, rank, err);
     if (status != TIDE_OK)
         return status;
-    uint64_t table = bytes_needed(h.region_count, 0, h.parts);
+    uint64_t table = h.parts <= 1 ? slot_bytes_needed(h.region_count, h.parts, 0) : 0;
     if (h.magic != SLOT_MAGIC || h.region_count == 0 || table == 0 || table > slot->mapped_bytes)
         return err_set(err, TIDE_E_CORRUPT, "the slot's header is not one of ours");
     struct slot_region log = slot->regions[h.region_count - 1];

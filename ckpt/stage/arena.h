@@ -89,9 +89,9 @@ struct slot {
     uint64_t inode; /* of the file */
 };
 
-/* Bytes a slot file needs for these regions; 0 when that is more than a rank may have (RANK_BYTES_MAX). */
-uint64_t slot_bytes_needed(uint32_t region_count, uint64_t data_bytes);
-uint64_t slot_bytes_with_parts(uint32_t region_count, uint64_t data_bytes); /* … and a table of parts */
+/* Bytes a slot file needs for these regions, with a table of parts or without; 0 when that is more than a rank may have
+ * (RANK_BYTES_MAX). */
+uint64_t slot_bytes_needed(uint32_t region_count, bool parts, uint64_t data_bytes);
 
 /* Create `path` or grow it to `bytes` with real blocks behind it (posix_fallocate), so that recording can never meet
  * SIGBUS. Errors: NOSPACE, IO. */
@@ -106,11 +106,9 @@ void slot_unmap(struct slot *slot);
 int slot_is_at(const struct slot *slot, const char *path);
 
 /* Begin to write a mapped slot: it is RECORDING from here on, laid out, and `data` is set. The caller fills regions[] and
- * data; data_bytes is the aligned end of the last region, padding is the caller's to zero. Errors: LIMIT (the file is too
- * short: reserve more). */
-MUST_USE enum tide_status slot_start(struct slot *slot, uint32_t region_count, uint64_t data_bytes, struct err *err);
-/* The same with a table of parts, which is all 0 yet. */
-MUST_USE enum tide_status slot_start_with_parts(struct slot *slot, uint32_t region_count, uint64_t data_bytes, struct err *err);
+ * data; data_bytes is the aligned end of the last region, padding is the caller's to zero. A table of parts is all 0 yet. Errors:
+ * LIMIT (the file is too short: reserve more). */
+MUST_USE enum tide_status slot_start(struct slot *slot, uint32_t region_count, bool parts, uint64_t data_bytes, struct err *err);
 /* What a header asks for; 0: nothing that there is. */
 uint64_t slot_bytes_of(const struct slot_header *header);
 /* The box of a REGION_SHARD. */

@@ -70,7 +70,7 @@ static enum tide_status take_header(struct slot_copy *copy, struct err *err)
     if (status == TIDE_OK)
         status = slot_map(copy->path, 1, &copy->slot, err);
     if (status == TIDE_OK)
-        status = (h->parts ? slot_start_with_parts : slot_start)(&copy->slot, h->region_count, h->data_bytes, err);
+        status = slot_start(&copy->slot, h->region_count, h->parts, h->data_bytes, err);
     if (status == TIDE_OK)
         copy->needed = needed;
     return status;

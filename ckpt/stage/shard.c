@@ -51,12 +51,12 @@ void region_lay(const struct region_entry *from, struct slot_region *ret_region,
     *ret_region = to;
 }
 
-int regions_have_parts(const struct region_entry *regions, size_t count)
+bool regions_have_parts(const struct region_entry *regions, size_t count)
 {
     for (size_t i = 0; i < count; i++)
         if (regions[i].kind == REGION_SHARD)
-            return 1;
-    return 0;
+            return true;
+    return false;
 }
 
 /* ---- manifests ---- */

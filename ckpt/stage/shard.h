@@ -18,7 +18,7 @@ void slot_sum_path(const char *arena, uint32_t rank, uint32_t slot, arena_path r
 void region_describe(const struct slot_region *from, const struct slot_part *part, struct region_entry *ret_entry);
 void region_lay(const struct region_entry *from, struct slot_region *ret_region, struct slot_part *part);
 /* Is one of the regions a shard? Then a slot needs a table of parts. */
-int regions_have_parts(const struct region_entry *regions, size_t count);
+bool regions_have_parts(const struct region_entry *regions, size_t count);
 
 /* Read, compare with the digest, parse. manifest_digest NULL or empty: not compared. Errors: CORRUPT, NOT_FOUND, VERSION. */
 MUST_USE enum tide_status manifest_read(struct store *store, const char *key, const char *digest_hex_text,

@@ -195,8 +195,8 @@ static enum tide_status copy_all(struct anew *a, struct err *err)
 static enum tide_status open_slot(struct anew *a, const char *path, const char *sum_path, struct err *err)
 {
     uint32_t count = a->region_count;
-    int parts = regions_have_parts(a->regions, count);
-    enum tide_status status = slot_reserve(path, (parts ? slot_bytes_with_parts : slot_bytes_needed)(count, a->data_bytes), err);
+    bool parts = regions_have_parts(a->regions, count);
+    enum tide_status status = slot_reserve(path, slot_bytes_needed(count, parts, a->data_bytes), err);
     if (status == TIDE_OK)
         status = slot_map(path, 1, &a->slot, err);
     if (status != TIDE_OK)
@@ -205,7 +205,7 @@ static enum tide_status open_slot(struct anew *a, const char *path, const char *
     slot_void(&a->slot);
     if (unlink(sum_path) != 0 && errno != ENOENT)
         return err_errno(err, "cannot remove %s", sum_path);
-    status = (parts ? slot_start_with_parts : slot_start)(&a->slot, count, a->data_bytes, err);
+    status = slot_start(&a->slot, count, parts, a->data_bytes, err);
     if (status != TIDE_OK)
         return status;
     struct slot_part *table = slot_parts(&a->slot);

@@ -89,8 +89,8 @@ static enum tide_status fill_slot(struct store *store, const struct rank_manifes
                                   const char *sum_path, struct err *err)
 {
     struct shard_reader reader;
-    int parts = regions_have_parts(m->regions.items, m->regions.count);
-    enum tide_status status = (parts ? slot_start_with_parts : slot_start)(slot, (uint32_t)m->regions.count, m->data_bytes, err);
+    bool parts = regions_have_parts(m->regions.items, m->regions.count);
+    enum tide_status status = slot_start(slot, (uint32_t)m->regions.count, parts, m->data_bytes, err);
     if (status == TIDE_OK)
         status = shard_reader_init(&reader, store, m, err);
     if (status != TIDE_OK)
@@ -133,8 +133,8 @@ static enum tide_status fetch(struct store *store, const struct rank_manifest *m
     slot_sum_path(place->arena, m->rank, place->slot, sum_path);
     if (already_there(m, place))
         return TIDE_OK;
-    int parts = regions_have_parts(m->regions.items, m->regions.count);
-    uint64_t bytes = (parts ? slot_bytes_with_parts : slot_bytes_needed)((uint32_t)m->regions.count, m->data_bytes);
+    bool parts = regions_have_parts(m->regions.items, m->regions.count);
+    uint64_t bytes = slot_bytes_needed((uint32_t)m->regions.count, parts, m->data_bytes);
     enum tide_status status = fsx_mkdirs(place->arena, 0700, err);
     if (status == TIDE_OK)
         status = slot_reserve(path, bytes, err);

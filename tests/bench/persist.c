@@ -184,8 +184,8 @@ static void slot_make(uint32_t rank, uint32_t number, uint64_t bytes, struct slo
     arena_path path;
     struct err err = {0};
     slot_path(task.arena, rank, number, path);
-    if (slot_reserve(path, slot_bytes_needed(1, bytes), &err) != TIDE_OK || slot_map(path, 1, slot, &err) != TIDE_OK ||
-        slot_start(slot, 1, bytes, &err) != TIDE_OK)
+    if (slot_reserve(path, slot_bytes_needed(1, false, bytes), &err) != TIDE_OK || slot_map(path, 1, slot, &err) != TIDE_OK ||
+        slot_start(slot, 1, false, bytes, &err) != TIDE_OK)
         stop("a slot", &err);
     slot->regions[0] =
         (struct slot_region){.name = "state", .dtype = TIDE_F32, .ndim = 1, .shape = {bytes / 4}, .bytes = bytes};

@@ -86,15 +86,15 @@ static inline void test_record(const char *arena, uint32_t rank, uint32_t number
     struct err err = {0};
     struct slot slot;
     uint64_t end = 0;
-    int parts = 0;
+    bool parts = false;
     for (uint32_t i = 0; i < count; i++) {
         end = region_end_aligned(end, regions[i].bytes);
         parts |= test_kind(regions[i].name) == REGION_SHARD;
     }
     slot_path(arena, rank, number, path);
-    assert_int_equal(slot_reserve(path, slot_bytes_with_parts(count, end), &err), TIDE_OK);
+    assert_int_equal(slot_reserve(path, slot_bytes_needed(count, parts, end), &err), TIDE_OK);
     assert_int_equal(slot_map(path, 1, &slot, &err), TIDE_OK);
-    assert_int_equal((parts ? slot_start_with_parts : slot_start)(&slot, count, end, &err), TIDE_OK);
+    assert_int_equal(slot_start(&slot, count, parts, end, &err), TIDE_OK);
     memset(slot.data, 0, end);
     uint64_t offset = 0;
     for (uint32_t i = 0; i < count; i++) {

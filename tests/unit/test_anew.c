@@ -110,9 +110,9 @@ static void record(uint32_t rank, uint32_t world, uint64_t step)
     struct slot slot;
     struct state_of s = state_of(rank, world);
     slot_path(arena, rank, 0, path);
-    assert_int_equal(slot_reserve(path, slot_bytes_with_parts(s.count, s.data_bytes), &err), TIDE_OK);
+    assert_int_equal(slot_reserve(path, slot_bytes_needed(s.count, true, s.data_bytes), &err), TIDE_OK);
     assert_int_equal(slot_map(path, 1, &slot, &err), TIDE_OK);
-    assert_int_equal(slot_start_with_parts(&slot, s.count, s.data_bytes, &err), TIDE_OK);
+    assert_int_equal(slot_start(&slot, s.count, true, s.data_bytes, &err), TIDE_OK);
     memcpy(slot.regions, s.regions, sizeof s.regions);
     memcpy(slot_parts(&slot), s.parts, sizeof s.parts);
     fill(&s, slot.data);

@@ -30,11 +30,11 @@ static int teardown(void **state)
 static void sizes_are_bounded(void **state)
 {
     (void)state;
-    assert_int_equal(slot_bytes_needed(0, 0), SLOT_HEADER_BYTES);
-    assert_true(slot_bytes_needed(TIDE_REGIONS_MAX, RANK_BYTES_MAX) > RANK_BYTES_MAX);
-    assert_int_equal(slot_bytes_needed(TIDE_REGIONS_MAX + 1, 0), 0);
-    assert_int_equal(slot_bytes_needed(1, RANK_BYTES_MAX + 1), 0);
-    assert_int_equal(slot_bytes_needed(1, UINT64_MAX), 0);
+    assert_int_equal(slot_bytes_needed(0, false, 0), SLOT_HEADER_BYTES);
+    assert_true(slot_bytes_needed(TIDE_REGIONS_MAX, false, RANK_BYTES_MAX) > RANK_BYTES_MAX);
+    assert_int_equal(slot_bytes_needed(TIDE_REGIONS_MAX + 1, false, 0), 0);
+    assert_int_equal(slot_bytes_needed(1, false, RANK_BYTES_MAX + 1), 0);
+    assert_int_equal(slot_bytes_needed(1, false, UINT64_MAX), 0);
     assert_true(region_end_aligned(UINT64_MAX, 1) > RANK_BYTES_MAX);
     assert_int_equal(region_end_aligned(64, 1), 128);
 }
@@ -76,8 +76,8 @@ static void a_slot_is_whole_only_at_the_end(void **state)
     assert_int_equal(slot_check(&slot, TEST_UID, 5, 0, &err), TIDE_E_NOT_FOUND);
     assert_int_equal(slot_check(&slot, TEST_UID, 4, 1, &err), TIDE_E_NOT_FOUND);
     assert_int_equal(slot_check(&slot, "another", 4, 0, &err), TIDE_E_NOT_FOUND);
-    assert_int_equal(slot_start(&slot, 2, 1u << 30, &err), TIDE_E_LIMIT);
-    assert_int_equal(slot_start(&slot, 2, slot.header->data_bytes, &err), TIDE_OK);
+    assert_int_equal(slot_start(&slot, 2, false, 1u << 30, &err), TIDE_E_LIMIT);
+    assert_int_equal(slot_start(&slot, 2, false, slot.header->data_bytes, &err), TIDE_OK);
     assert_int_equal(slot_check(&slot, TEST_UID, 4, 0, &err), TIDE_E_NOT_FOUND);
     assert_int_equal(stage_sum(arena, 0, 0, TEST_UID, 4, root, &err), TIDE_E_NOT_FOUND);
     slot_unmap(&slot);

@@ -276,7 +276,7 @@ static void room_is_asked_for_when_training_begins(void **state)
     checkpoint(4, 3, 0);
     assert_int_equal(step.ahead, 1);
     uint64_t data_bytes = region_end_aligned(region_end_aligned(region_end_aligned(0, sizeof weights), sizeof moments), 8);
-    assert_int_equal(step.ahead_bytes, slot_bytes_needed(3, data_bytes));
+    assert_int_equal(step.ahead_bytes, slot_bytes_needed(3, false, data_bytes));
     assert_int_equal(step.seen[LOCAL_RESERVE], 1);
 }
 

@@ -59,9 +59,9 @@ static void record(uint64_t cut)
     struct slot slot;
     char hex[DIGEST_HEX_CHARS + 1];
     slot_path(arena, 0, (uint32_t)cut % SLOTS, path);
-    assert_int_equal(slot_reserve(path, slot_bytes_needed(1, CHUNKS * CHUNK_BYTES), &err), TIDE_OK);
+    assert_int_equal(slot_reserve(path, slot_bytes_needed(1, false, CHUNKS * CHUNK_BYTES), &err), TIDE_OK);
     assert_int_equal(slot_map(path, 1, &slot, &err), TIDE_OK);
-    assert_int_equal(slot_start(&slot, 1, CHUNKS * CHUNK_BYTES, &err), TIDE_OK);
+    assert_int_equal(slot_start(&slot, 1, false, CHUNKS * CHUNK_BYTES, &err), TIDE_OK);
     slot.regions[0] = (struct slot_region){.name = "state", .bytes = CHUNKS * CHUNK_BYTES};
     for (unsigned i = 0; i < CHUNKS; i++)
         fill(slot.data + (size_t)i * CHUNK_BYTES, content[cut][i]);

@@ -68,9 +68,9 @@ static void record(uint64_t cut, uint32_t rank)
     struct slot slot;
     char hex[DIGEST_HEX_CHARS + 1];
     slot_path(arena, rank, (uint32_t)cut % SLOTS, path);
-    assert_int_equal(slot_reserve(path, slot_bytes_needed(1, BYTES), &err), TIDE_OK);
+    assert_int_equal(slot_reserve(path, slot_bytes_needed(1, false, BYTES), &err), TIDE_OK);
     assert_int_equal(slot_map(path, 1, &slot, &err), TIDE_OK);
-    assert_int_equal(slot_start(&slot, 1, BYTES, &err), TIDE_OK);
+    assert_int_equal(slot_start(&slot, 1, false, BYTES, &err), TIDE_OK);
     slot.regions[0] = (struct slot_region){.name = "state", .bytes = BYTES};
     for (unsigned i = 0; i < CHUNKS; i++)
         fill(slot.data + (size_t)i * CHUNK_BYTES, content[cut][rank][i]);
