@@ -3,7 +3,6 @@
 
 #include <pthread.h>
 #include <sched.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <string.h>
 #include <sys/syscall.h>
@@ -11,6 +10,7 @@
 
 #include "ckpt/base/clock.h"
 #include "ckpt/base/mem.h"
+#include "ckpt/base/thread.h"
 #include "ckpt/stage/stage.h"
 
 #define NAP_NS (100 * NS_PER_MS) /* after so long at most it sees that it shall end, or rest */
@@ -155,17 +155,6 @@ struct scrub *scrub_create(uv_loop_t *loop, uint64_t bytes_per_s, void (*done)(v
     return scrub;
 }
 
-/* Signals are for the loop's thread. */
-static int start_thread(struct scrub *scrub)
-{
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int failed = pthread_create(&scrub->thread, NULL, run, scrub);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    return failed;
-}
-
 /* Where there is no thread to be had it is tried again like a store that cannot be reached. */
 static void refuse(struct scrub *scrub)
 {
@@ -184,7 +173,7 @@ void scrub_start(struct scrub *scrub, const struct agent_action *action)
         if (order->scrub.items[i].cut == action->cut)
             scrub->order = order->scrub.items[i];
     atomic_store(&scrub->over, 0);
-    scrub->running = start_thread(scrub) == 0;
+    scrub->running = thread_begin(&scrub->thread, run, scrub) == 0;
     if (!scrub->running) {
         atomic_store(&scrub->over, 1);
         refuse(scrub);

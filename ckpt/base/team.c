@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "ckpt/base/team.h"
 
-#include <pthread.h>
 #include <sched.h>
-#include <signal.h>
+
+#include "ckpt/base/thread.h"
 
 struct team {
     void (*work)(void *context);
@@ -30,12 +30,8 @@ void team_run(unsigned size, void (*work)(void *context), void *context)
     struct team team = {.work = work, .context = context};
     pthread_t threads[TEAM_MOST];
     unsigned count = 0, most = size < TEAM_MOST ? size : TEAM_MOST, others = most > 0 ? most - 1 : 0;
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    while (count < others && pthread_create(&threads[count], NULL, member, &team) == 0)
+    while (count < others && thread_begin(&threads[count], member, &team) == 0)
         count++;
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
     work(context);
     while (count > 0)
         pthread_join(threads[--count], NULL);

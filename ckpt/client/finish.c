@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <pthread.h>
-#include <signal.h>
 #include <unistd.h>
 
 #include "ckpt/base/mem.h"
+#include "ckpt/base/thread.h"
 #include "ckpt/client/client.h"
 
 /* For one record at a time: while it is under way the rank is not armed again. */
@@ -38,19 +38,13 @@ static void *run(void *context)
 
 static struct finisher *start(struct tide *tide)
 {
-    sigset_t all, before;
     struct finisher *f = mem_try_alloc(sizeof *f);
     if (f == NULL)
         return NULL;
     f->tide = tide;
     pthread_mutex_init(&f->lock, NULL);
     pthread_cond_init(&f->changed, NULL);
-    /* The program's signals are not for this thread. */
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int failed = pthread_create(&f->thread, NULL, run, f);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    if (failed) {
+    if (thread_begin(&f->thread, run, f) != 0) {
         mem_free(f);
         return NULL;
     }

@@ -3,7 +3,6 @@
 #include <fcntl.h>
 #include <linux/userfaultfd.h>
 #include <poll.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -11,6 +10,7 @@
 #include <unistd.h>
 
 #include "ckpt/base/mem.h"
+#include "ckpt/base/thread.h"
 #include "ckpt/client/client.h"
 
 /* Copies made while the program runs on. Pages are protected against writes (userfaultfd); a thread of ours copies them and
@@ -355,16 +355,6 @@ static struct on_write *create(struct tide *tide, const struct on_write_range *r
     return w;
 }
 
-static int start_thread(struct on_write *w)
-{
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before); /* the program's signals are not for this thread */
-    int failed = pthread_create(&w->thread, NULL, run, w);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    return failed;
-}
-
 int on_write_begin(struct tide *tide, const char *path, const struct on_write_range *ranges, size_t count)
 {
     struct on_write *w = create(tide, ranges, count);
@@ -378,7 +368,7 @@ int on_write_begin(struct tide *tide, const char *path, const struct on_write_ra
         tide->record.copy = RECORD_COPY_ON_WRITE;
         tide->record.parts++;
         pthread_mutex_unlock(&tide->record.lock);
-        refused = start_thread(w);
+        refused = thread_begin(&w->thread, run, w);
         if (refused == 0) {
             tide->on_write = w;
             return 0;

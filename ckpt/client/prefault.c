@@ -2,7 +2,6 @@
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <sys/mman.h>
@@ -13,6 +12,7 @@
 #include "ckpt/base/clock.h"
 #include "ckpt/base/mem.h"
 #include "ckpt/base/team.h"
+#include "ckpt/base/thread.h"
 #include "ckpt/client/client.h"
 
 #ifndef MADV_POPULATE_WRITE
@@ -101,7 +101,6 @@ static void *run(void *context)
 
 void prefault_begin(struct tide *tide, uint64_t bytes)
 {
-    sigset_t all, before;
     struct prefault *p = tide->prefault == NULL ? mem_try_alloc(sizeof *p) : NULL;
     if (p == NULL)
         return;
@@ -109,12 +108,7 @@ void prefault_begin(struct tide *tide, uint64_t bytes)
     p->tide = tide;
     p->rank = tide->rank;
     text_copy(p->arena, sizeof p->arena, tide->arena);
-    /* The program's signals are not for this thread. */
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int failed = pthread_create(&p->thread, NULL, run, p);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    if (failed)
+    if (thread_begin(&p->thread, run, p) != 0)
         mem_free(p);
     else
         tide->prefault = p;

@@ -2,7 +2,6 @@
 #include <errno.h>
 #include <linux/futex.h>
 #include <poll.h>
-#include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -10,6 +9,7 @@
 
 #include "ckpt/base/clock.h"
 #include "ckpt/base/mem.h"
+#include "ckpt/base/thread.h"
 #include "ckpt/client/client.h"
 
 /* From one generation to the next in the same process; agent/step/README.md draws the whole of it.
@@ -79,13 +79,9 @@ static void *watch(void *context)
 static enum tide_status watch_begin(struct tide *tide, struct err *err)
 {
     struct watcher *w = tide->watcher;
-    sigset_t all, before;
     w->page = tide->page;
     atomic_store(&w->stop, 0);
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    w->runs = pthread_create(&w->thread, NULL, watch, w) == 0;
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    w->runs = thread_begin(&w->thread, watch, w) == 0;
     if (!w->runs)
         return err_set(err, TIDE_E_NOMEM, "no thread can be made that looks for a restart");
     atomic_store(&tide->page->stays, 1);

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "ckpt/store/crew.h"
 
-#include <signal.h>
 #include <stddef.h>
+
+#include "ckpt/base/thread.h"
 
 void crew_init(struct crew *crew)
 {
@@ -55,15 +56,10 @@ static void *work(void *argument)
     return NULL;
 }
 
-/* Signals are for the threads that expect them. */
 static void start(struct crew *crew)
 {
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    while (crew->count < CREW_THREADS && pthread_create(&crew->threads[crew->count], NULL, work, crew) == 0)
+    while (crew->count < CREW_THREADS && thread_begin(&crew->threads[crew->count], work, crew) == 0)
         crew->count++;
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
 
 void crew_begin(struct crew *crew, struct store_op *op)

@@ -3,13 +3,13 @@
 
 #include <openssl/crypto.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "ckpt/base/clock.h"
 #include "ckpt/base/mem.h"
 #include "ckpt/base/rng.h"
+#include "ckpt/base/thread.h"
 #include "ckpt/store/s3_try.h"
 
 #define MIB ((size_t)1 << 20)
@@ -220,17 +220,6 @@ static void *run(void *argument)
 
 /* ---- the client ---- */
 
-/* Signals are for the threads that expect them. */
-static int start_thread(struct s3_client *client)
-{
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int failed = pthread_create(&client->thread, NULL, run, client);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    return failed;
-}
-
 static void client_release(struct s3_client *client)
 {
     for (unsigned i = 0; i < client->idle_count; i++)
@@ -265,7 +254,7 @@ enum tide_status s3_client_create(const struct s3_url *url, const struct s3_keys
     pthread_cond_init(&client->finished, NULL);
     client->multi = curl_multi_init();
     if (client->multi == NULL || curl_multi_setopt(client->multi, CURLMOPT_MAXCONNECTS, 2L * S3_CONNECTIONS) != CURLM_OK ||
-        start_thread(client)) {
+        thread_begin(&client->thread, run, client)) {
         client_release(client);
         return err_set(err, TIDE_E_NOMEM, "no memory or no thread to open the store");
     }

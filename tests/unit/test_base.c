@@ -17,8 +17,12 @@
 #include "ckpt/base/mem.h"
 #include "ckpt/base/rng.h"
 #include "ckpt/base/strlist.h"
+#include "ckpt/base/team.h"
+#include "ckpt/base/thread.h"
 
 #include <errno.h>
+#include <signal.h>
+#include <stdatomic.h>
 #include <tidemark/types.h>
 
 static void statuses_have_names(void **state)
@@ -224,6 +228,36 @@ static void log_levels_have_names(void **state)
     assert_int_not_equal(log_level_parse("loud", &level), 0);
 }
 
+static atomic_uint deaf, hears;
+
+static void take_signals(void *context)
+{
+    sigset_t mask;
+    (void)context;
+    pthread_sigmask(SIG_SETMASK, NULL, &mask);
+    atomic_fetch_add(sigismember(&mask, SIGTERM) && sigismember(&mask, SIGUSR1) ? &deaf : &hears, 1);
+}
+
+static void *take_signals_once(void *context)
+{
+    take_signals(context);
+    return NULL;
+}
+
+static void signals_stay_with_the_thread_that_begins_others(void **state)
+{
+    (void)state;
+    pthread_t thread;
+    team_run(3, take_signals, NULL);
+    assert_int_equal(deaf, 2);
+    assert_int_equal(hears, 1);
+    assert_int_equal(thread_begin(&thread, take_signals_once, NULL), 0);
+    pthread_join(thread, NULL);
+    assert_int_equal(deaf, 3);
+    take_signals(NULL);
+    assert_int_equal(hears, 2);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -237,6 +271,7 @@ int main(void)
         cmocka_unit_test(digests_survive_their_hex),
         cmocka_unit_test(chance_is_replayed_from_its_seed),
         cmocka_unit_test(lists_of_strings_are_argvs),
+        cmocka_unit_test(signals_stay_with_the_thread_that_begins_others),
         cmocka_unit_test(files_are_replaced_whole),
         cmocka_unit_test(a_directory_of_others_is_not_taken),
         cmocka_unit_test(log_levels_have_names),
