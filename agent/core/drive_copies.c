@@ -39,7 +39,7 @@ static void drop_unlisted(struct agent_core *core, struct job_part *job)
         for (uint32_t s = 0; s < SLOTS; s++) {
             struct copy_part *copy = &job->copies.items[i];
             struct copy_slot *slot = &copy->slots[s];
-            if (slot->cut == 0 || slot->busy || listed(job, copy->rank, slot->cut))
+            if (slot->cut == 0 || listed(job, copy->rank, slot->cut))
                 continue;
             slot->busy = true;
             slot->cut = 0;
@@ -145,7 +145,7 @@ void report_copies(const struct job_part *job, struct gen_report *to)
     for (size_t i = 0; i < job->copies.count; i++) {
         const struct copy_part *copy = &job->copies.items[i];
         for (uint32_t s = 0; s < SLOTS; s++) {
-            if (copy->slots[s].cut == 0 || copy->slots[s].busy || to->copies.count >= COPIES_MAX * TIDE_LOCAL_RANKS_MAX)
+            if (copy->slots[s].cut == 0 || to->copies.count >= COPIES_MAX * TIDE_LOCAL_RANKS_MAX)
                 continue;
             struct held_report *held = codec_list_add(&held_report_codec, &to->copies);
             held->cut = copy->slots[s].cut;

@@ -143,7 +143,7 @@ struct scrub_part {
 struct copy_slot {
     uint64_t cut; /* whole, with digest; 0: none */
     char digest[DIGEST_HEX_CHARS + 1];
-    bool busy;    /* being written, or given back */
+    bool busy;    /* being written, or given back; there is no cut then */
 };
 
 struct copy_part {

@@ -140,11 +140,11 @@ static bool take_bad(struct health *health, const struct finding *finding, uint6
     bool happened = finding->for_ms > 0, again = comes_again(part, finding, happened_ns);
     bool over = again && !fresh && part->fact.serial <= health->forgiven;
     if (over)
-        part->times = part->counted = 0;
+        part->times = part->counted = 0; /* and outweighs nothing */
     part->counted += again && finding->times_max != HEALTH_TIMES_ANY;
     part->came_ns = happened && happened_ns > part->came_ns ? happened_ns : part->came_ns;
     unsigned state = escalated(part, finding);
-    if (!over && outweighed(part, finding, state))
+    if (outweighed(part, finding, state))
         return false;
     part->times += again;
     if (again || happened)
