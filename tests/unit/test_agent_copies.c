@@ -110,8 +110,10 @@ static void what_cannot_be_copied_is_told_and_tried_again(void **state)
     assert_int_equal(says(&s)->copy_failures.count, 2);
     assert_int_equal(says(&s)->copy_failures.items[0].cut, 7);
     assert_string_equal(says(&s)->copy_failures.items[0].detail, "it went wrong");
+    no_copies(&s); /* nobody wants it any more */
+    ordered(&s);
+    assert_int_equal(says(&s)->copy_failures.count, 0);
     /* A newer one is wanted: it has tries of its own, at once. */
-    no_copies(&s);
     to_copy(&s, 8, 1, 7200);
     ordered(&s);
     assert_int_equal(says(&s)->copy_failures.count, 0);
@@ -179,6 +181,34 @@ static void only_the_present_generation_has_a_secret(void **state)
     assert_null(agent_token(s.core, JOB_UID));
     unassigned(&s);
     assert_null(agent_token(s.core, JOB_UID));
+    story_end(&s);
+}
+
+/* Who asked without one would be refused, and called it a failure. */
+static void without_a_secret_nothing_is_asked_for(void **state)
+{
+    (void)state;
+    struct story s;
+    story_begin(&s);
+    s.order.run = RUN_KILL;
+    s.order.spec.nnodes = 2;
+    to_copy(&s, 7, 1, 7200);
+    ordered(&s);
+    assert_null(did(&s, ACT_COPY));
+    text_copy(s.order.token, sizeof s.order.token, TOKEN);
+    ordered(&s);
+    assert_non_null(did(&s, ACT_COPY));
+    story_end(&s);
+}
+
+static void an_agent_that_ends_begins_no_copy(void **state)
+{
+    (void)state;
+    struct story s;
+    begin(&s);
+    agent_end_all(s.core);
+    worked(&s, EV_COPIED, 2, did(&s, ACT_COPY)->slot, 7, TIDE_OK);
+    assert_null(did(&s, ACT_COPY));
     story_end(&s);
 }
 
@@ -317,6 +347,8 @@ int main(void)
         cmocka_unit_test(a_newer_one_does_not_wait_for_what_became_of_the_older),
         cmocka_unit_test(copies_are_found_again),
         cmocka_unit_test(only_the_present_generation_has_a_secret),
+        cmocka_unit_test(without_a_secret_nothing_is_asked_for),
+        cmocka_unit_test(an_agent_that_ends_begins_no_copy),
         cmocka_unit_test(a_rank_is_restored_from_its_peer),
         cmocka_unit_test(a_peer_without_a_good_copy_is_passed_over),
         cmocka_unit_test(a_copy_that_the_rank_finds_bad_is_not_fetched_again),

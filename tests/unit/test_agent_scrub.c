@@ -116,6 +116,17 @@ static void a_job_that_went_meanwhile_is_no_hindrance(void **state)
     story_end(&s);
 }
 
+static void an_agent_that_ends_begins_nothing(void **state)
+{
+    (void)state;
+    struct story s;
+    begin(&s, 1000);
+    agent_end_all(s.core);
+    passes_ms(&s, 1000);
+    assert_int_equal(read_now(&s), 0);
+    story_end(&s);
+}
+
 static void nothing_is_read_unless_it_is_wanted(void **state)
 {
     (void)state;
@@ -133,6 +144,7 @@ int main(void)
         cmocka_unit_test(damage_is_told_as_long_as_it_is_listed),
         cmocka_unit_test(a_store_out_of_reach_says_nothing),
         cmocka_unit_test(a_job_that_went_meanwhile_is_no_hindrance),
+        cmocka_unit_test(an_agent_that_ends_begins_nothing),
         cmocka_unit_test(nothing_is_read_unless_it_is_wanted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "tests/unit/agent_story.h"
+#include "tests/unit/agent_cut_story.h"
 
 /* A generation fails, and ranks of it that are still there go over to the next in their processes (agent/step/README.md). */
 
@@ -141,6 +141,71 @@ static void of_another_size_it_is_started_anew(void **state)
     story_end(&s);
 }
 
+/* Fewer of it here. */
+static void with_other_ranks_it_is_started_anew(void **state)
+{
+    (void)state;
+    struct story s;
+    is_left(&s);
+    s.order.spec.nproc_per_node = 1;
+    generation_is(&s, 2, RUN_START);
+    assert_int_equal(did(&s, ACT_END_STEP)->generation, 1);
+    assert_null(did(&s, ACT_START_STEP));
+    story_end(&s);
+}
+
+/* Where the next generation has begun already nobody can go over to it any more. */
+static void what_has_begun_is_not_waited_for(void **state)
+{
+    (void)state;
+    struct story s;
+    is_left(&s);
+    s.order.started = true;
+    generation_is(&s, 2, RUN_START);
+    assert_int_equal(did(&s, ACT_END_STEP)->generation, 1);
+    assert_null(did(&s, ACT_START_STEP));
+    story_end(&s);
+}
+
+static void an_agent_that_ends_its_steps_keeps_nobody(void **state)
+{
+    (void)state;
+    struct story s;
+    is_left(&s);
+    agent_end_all(s.core);
+    passes_ms(&s, 1);
+    assert_int_equal(did(&s, ACT_END_STEP)->generation, 1);
+    story_end(&s);
+}
+
+static void who_has_asked_and_has_ended_is_not_waited_for(void **state)
+{
+    (void)state;
+    struct story s;
+    begins(&s);
+    step_says(&s, 1, TIDE_RANK_EXITED, 0, -1);
+    generation_is(&s, 2, RUN_KILL);
+    assert_null(did(&s, ACT_LEAVE_STEP));
+    assert_int_equal(did(&s, ACT_END_STEP)->generation, 1);
+    story_end(&s);
+}
+
+/* It was armed for a record that will not come. */
+static void the_slot_of_who_has_left_is_free(void **state)
+{
+    (void)state;
+    struct story s;
+    begins(&s);
+    open_cut(&s, 1, 1, 20);
+    armed(&s, 0, 1, 1, ARM_ARMED, 0);
+    s.order.cut.phase = CUT_PHASE_NONE;
+    generation_is(&s, 2, RUN_KILL);
+    assert_null(did(&s, ACT_LOOK));
+    says_left(&s, 1);
+    assert_non_null(did(&s, ACT_LOOK));
+    story_end(&s);
+}
+
 static void nobody_waits_for_the_next_generation_for_ever(void **state)
 {
     (void)state;
@@ -223,6 +288,31 @@ static void who_gets_their_place_waits_until_they_are_ended(void **state)
     assert_null(did(&s, ACT_START_STEP));
     happens(&s, &gone);
     assert_true(did(&s, ACT_START_STEP) != NULL && strcmp(did(&s, ACT_START_STEP)->uid, s.order.uid) == 0);
+    story_end(&s);
+}
+
+/* The same where that job has ended, and is listed for what of it is in the store. */
+static void who_gets_the_place_of_a_job_that_has_ended_waits_too(void **state)
+{
+    (void)state;
+    struct story s;
+    struct desired both = {.cluster = CLUSTER, .node = "n1", .incarnation = INCARNATION};
+    is_left(&s);
+    both.revision = ++s.revision;
+    s.order.generation = 2;
+    s.order.ended = true;
+    codec_copy(&assignment_codec, &s.order, codec_list_add(&assignment_codec, &both.jobs));
+    s.order.ended = false;
+    s.order.run = RUN_START;
+    text_copy(s.order.uid, sizeof s.order.uid, "fedcba9876543210");
+    text_copy(s.order.spec.name, sizeof s.order.spec.name, "other");
+    codec_copy(&assignment_codec, &s.order, codec_list_add(&assignment_codec, &both.jobs));
+    happens(&s, &(struct agent_event){.kind = EV_DESIRED, .desired = &both});
+    assert_int_equal(did(&s, ACT_END_STEP)->generation, 1);
+    assert_null(did(&s, ACT_START_STEP));
+    step_gone(&s, 1);
+    assert_string_equal(did(&s, ACT_START_STEP)->uid, s.order.uid);
+    codec_release(&desired_codec, &both);
     story_end(&s);
 }
 
@@ -332,6 +422,12 @@ int main(void)
         cmocka_unit_test(a_step_that_does_not_leave_is_ended),
         cmocka_unit_test(in_another_place_it_is_started_anew),
         cmocka_unit_test(of_another_size_it_is_started_anew),
+        cmocka_unit_test(with_other_ranks_it_is_started_anew),
+        cmocka_unit_test(what_has_begun_is_not_waited_for),
+        cmocka_unit_test(an_agent_that_ends_its_steps_keeps_nobody),
+        cmocka_unit_test(who_has_asked_and_has_ended_is_not_waited_for),
+        cmocka_unit_test(the_slot_of_who_has_left_is_free),
+        cmocka_unit_test(who_gets_the_place_of_a_job_that_has_ended_waits_too),
         cmocka_unit_test(nobody_waits_for_the_next_generation_for_ever),
         cmocka_unit_test(what_cannot_go_over_is_ended_and_started_anew),
         cmocka_unit_test(the_last_of_it_may_die_while_it_waits),

@@ -279,6 +279,20 @@ static void test_what_is_forgiven_hides_nothing_new(void **state)
     assert_int_equal(said(w)->count, 0);
 }
 
+/* Not even for as long as a storm is one fact; and it may be the same again, which is for good no more. */
+static void test_what_is_forgiven_may_come_again_at_once(void **state)
+{
+    struct world *w = *state;
+    found(w, BAD(.latched = true, .for_ms = 60000));
+    health_forgive(w->health, 101);
+    passes(w, HEALTH_BURST_MS);
+    assert_true(found(w, BAD(.for_ms = 60000)));
+    assert_int_equal(said(w)->items[0].serial, 102);
+    assert_false(said(w)->items[0].latched);
+    passes(w, HEALTH_BURST_MS);
+    assert_false(found(w, BAD(.for_ms = 60000))); /* that one is not forgiven */
+}
+
 /* What is there all the time does not come anew because it was forgiven, and an older pardon takes none back. */
 static void test_what_is_forgiven_and_still_there_is_not_told_anew(void **state)
 {
@@ -312,6 +326,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_the_mildest_makes_room, begin, end),
         cmocka_unit_test_setup_teardown(test_what_is_forgiven_does_not_count, begin, end),
         cmocka_unit_test_setup_teardown(test_what_is_forgiven_hides_nothing_new, begin, end),
+        cmocka_unit_test_setup_teardown(test_what_is_forgiven_may_come_again_at_once, begin, end),
         cmocka_unit_test_setup_teardown(test_what_is_forgiven_and_still_there_is_not_told_anew, begin, end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -15,6 +15,7 @@
 /* A checkpoint in a directory is read as an agent does it while nobody waits. */
 
 #define FAST (UINT64_C(1) << 40)
+#define SLOW (UINT64_C(8) << 20)
 #define MS_MAX 20000u
 #define CUT 4u
 
@@ -58,16 +59,27 @@ static void stored(void)
     text_copy(order.store, sizeof order.store, root);
 }
 
-static int setup(void **state)
+static int setup_at(uint64_t bytes_per_s)
 {
-    (void)state;
     root = test_dir();
     arena = test_dir();
     answers = 0;
     uv_loop_init(&loop);
     stored();
-    scrub = scrub_create(&loop, FAST, on_done, NULL);
+    scrub = scrub_create(&loop, bytes_per_s, on_done, NULL);
     return 0;
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    return setup_at(FAST);
+}
+
+static int setup_slow(void **state)
+{
+    (void)state;
+    return setup_at(SLOW);
 }
 
 static void close_rest(uv_handle_t *handle, void *context)
@@ -205,6 +217,17 @@ static void it_rests_while_others_use_the_store(void **state)
     assert_int_equal(answer.status, TIDE_OK);
 }
 
+/* Three chunks, of which the first comes at once. */
+static void it_reads_no_faster_than_it_is_told(void **state)
+{
+    (void)state;
+    uint64_t from_ns = clock_mono_ns();
+    begin();
+    assert_int_equal(waits(MS_MAX), 1);
+    assert_int_equal(answer.status, TIDE_OK);
+    assert_true(clock_mono_ns() - from_ns >= (UINT64_C(2) << 20) * NS_PER_S / SLOW);
+}
+
 static void an_agent_that_ends_does_not_wait_for_it(void **state)
 {
     (void)state;
@@ -220,6 +243,7 @@ int main(void)
         CASE(what_a_later_version_wrote_is_not_called_damaged),
         CASE(a_directory_that_is_not_mounted_holds_no_damage),
         CASE(it_rests_while_others_use_the_store),
+        cmocka_unit_test_setup_teardown(it_reads_no_faster_than_it_is_told, setup_slow, teardown),
         CASE(an_agent_that_ends_does_not_wait_for_it),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
