@@ -9,7 +9,7 @@
  *     world_nodes(&w, 4, 1);                    t=0     n1 … n4 register
  *     submit(&w, "j", 4, 0, 1);                         4 nodes, no spares, 1 rank each
  *     run(&w, 1000);                            t=1000  agents heartbeat, judge, apply
- *     rank_of(&w, 2)->signal = 9;                       rank 2 is killed
+ *     crash(&w, 2);                                     rank 2 is killed
  *
  * Every command goes through its JSON form, is applied to a second state that is now and then rebuilt from its image,
  * and both are compared; the invariants are checked after each, and that one that is refused has changed nothing. */
@@ -537,51 +537,7 @@ static inline void new_leader(struct world *w)
     book_init(&w->book, &w->state, w->now_ns);
 }
 
-/* ---- what people do ---- */
-
-static inline struct command submission(struct world *w, const char *name, uint32_t nnodes, uint32_t spares, uint32_t nproc)
-{
-    struct command command = command_new(w, CMD_JOB_SUBMIT, NULL);
-    snprintf(command.uid, sizeof command.uid, "job%013u", ++w->requests);
-    TEXT_SET(command.spec.name, name);
-    strlist_add(&command.spec.argv, "train");
-    command.spec.nnodes = nnodes;
-    command.spec.spares = spares;
-    command.spec.nproc_per_node = nproc;
-    command.spec.max_restarts = 3;
-    command.spec.ckpt_grace_ms = 1; /* stories about grace say how long it is */
-    if (w->no_store)
-        command.spec.store[0] = '\0';
-    return command;
-}
-
-static inline enum tide_status submit_this(struct world *w, struct command *command)
-{
-    enum tide_status status = world_apply(w, command);
-    codec_release(&command_codec, command);
-    return status;
-}
-
-static inline enum tide_status submit(struct world *w, const char *name, uint32_t nnodes, uint32_t spares, uint32_t nproc)
-{
-    struct command command = submission(w, name, nnodes, spares, nproc);
-    return submit_this(w, &command);
-}
-
-static inline enum tide_status order(struct world *w, enum command_kind kind, const char *job, uint64_t cut)
-{
-    struct command command = command_new(w, kind, job);
-    command.cut = cut;
-    return world_apply(w, &command);
-}
-
-static inline enum tide_status node_order(struct world *w, enum command_kind kind, const char *node)
-{
-    struct command command = command_new(w, kind, NULL);
-    TEXT_SET(command.node, node);
-    return world_apply(w, &command);
-}
-
+#include "tests/unit/core_deeds.h"
 #include "tests/unit/core_look.h"
 
 #endif

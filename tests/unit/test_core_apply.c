@@ -168,9 +168,7 @@ static void cut_commands_must_fit(void **context)
     world_nodes(&w, 1, 1);
     submit(&w, "j", 1, 0, 1);
     run(&w, 500);
-    struct command open = command_new(&w, CMD_CUT_OPEN, "j");
-    TEXT_SET(open.uid, job_of(&w, "j")->uid);
-    open.generation = 1;
+    struct command open = verdict(&w, CMD_CUT_OPEN, "j");
     open.cut = 1;
     assert_int_equal(world_apply(&w, &open), TIDE_E_INVALID);
     open.step = 100000;
@@ -215,8 +213,7 @@ static void launch_must_fit(void **context)
     struct world w;
     world_init(&w);
     submit(&w, "j", 1, 0, 1);
-    struct command launch = command_new(&w, CMD_GEN_LAUNCH, "j");
-    TEXT_SET(launch.uid, job_of(&w, "j")->uid);
+    struct command launch = verdict(&w, CMD_GEN_LAUNCH, "j");
     launch.generation = 1;
     assert_int_equal(world_apply(&w, &launch), TIDE_E_INVALID);
     TEXT_SET(launch.token, "0123");
@@ -263,9 +260,7 @@ static char *eventful(void)
     submit_this(&w, &command);
     submit(&w, "k", 1, 0, 1);
     run(&w, 3000);
-    w.ranks[3].signal = 9;
-    run(&w, TICK_MS);
-    w.ranks[3].signal = 0;
+    crash(&w, 3);
     run(&w, 2500);
     fake_of(&w, "n1")->up = false;
     run(&w, 4000);

@@ -9,6 +9,23 @@ static struct health_fact bad(unsigned state, uint64_t serial)
     return fact;
 }
 
+/* The i-th node falls ill. */
+static const struct node *ail(struct world *w, unsigned i)
+{
+    char name[16];
+    snprintf(name, sizeof name, "n%u", i);
+    fake_of(w, name)->fact = bad(TIDE_HEALTH_SUSPECT, 10);
+    run(w, 500);
+    return state_node(&w->state, name);
+}
+
+/* What was drained until now was drained long ago. */
+static void much_later(struct world *w)
+{
+    w->wall_ms += HEALTH_DRAINS_MS;
+    run(w, 1500);
+}
+
 /* A probe that finds the same everywhere is likelier ill than all nodes are. */
 static void health_drains_a_quarter_at_most(void **context)
 {
@@ -18,12 +35,8 @@ static void health_drains_a_quarter_at_most(void **context)
     world_nodes(&w, 8, 1);
     submit(&w, "j", 4, 1, 1);
     run(&w, 1000);
-    char name[16];
     for (unsigned i = 1; i <= 8; i++) {
-        snprintf(name, sizeof name, "n%u", i);
-        fake_of(&w, name)->fact = bad(TIDE_HEALTH_SUSPECT, 10);
-        run(&w, 500);
-        const struct node *node = state_node(&w.state, name);
+        const struct node *node = ail(&w, i);
         assert_int_equal(node->state, i <= 2 ? TIDE_NODE_DRAINED : TIDE_NODE_READY);
         assert_int_equal(node->health, i <= 2 ? TIDE_HEALTH_SUSPECT : TIDE_HEALTH_DEGRADED);
         assert_int_equal(node->spared, i > 2);
@@ -41,8 +54,7 @@ static void health_drains_a_quarter_at_most(void **context)
     assert_int_equal(state_node(&w.state, "n3")->state, TIDE_NODE_DRAINED);
     assert_int_equal(state_node(&w.state, "n4")->state, TIDE_NODE_READY);
     /* What was drained long ago does not count. */
-    w.wall_ms += HEALTH_DRAINS_MS;
-    run(&w, 1500);
+    much_later(&w);
     assert_int_equal(state_node(&w.state, "n4")->state, TIDE_NODE_DRAINED);
     assert_int_equal(state_node(&w.state, "n5")->state, TIDE_NODE_DRAINED);
     assert_int_equal(state_node(&w.state, "n6")->state, TIDE_NODE_READY);
@@ -63,15 +75,11 @@ static void health_keeps_half_of_the_nodes_at_least(void **context)
     world_nodes(&w, 8, 1);
     submit(&w, "j", 4, 1, 1);
     run(&w, 1000);
-    char name[16];
     for (unsigned i = 1; i <= 6; i++) {
-        snprintf(name, sizeof name, "n%u", i);
-        fake_of(&w, name)->fact = bad(TIDE_HEALTH_SUSPECT, 10);
-        run(&w, 500);
-        assert_int_equal(state_node(&w.state, name)->state, i <= 4 ? TIDE_NODE_DRAINED : TIDE_NODE_READY);
-        assert_int_equal(state_node(&w.state, name)->spared, i > 4);
-        w.wall_ms += HEALTH_DRAINS_MS;
-        run(&w, 1500);
+        const struct node *node = ail(&w, i);
+        assert_int_equal(node->state, i <= 4 ? TIDE_NODE_DRAINED : TIDE_NODE_READY);
+        assert_int_equal(node->spared, i > 4);
+        much_later(&w);
     }
     assert_text(event_last(&w, "j", EVENT_NODE_HEALTH)->text,
                 "is suspect: xid: GPU 0000:65:00: Xid 79; it is not drained, as 4 of 8 nodes are, for their health: give some back");
@@ -92,14 +100,9 @@ static void at_level_2_all_may_be_drained_in_the_end(void **context)
     world_init(&w);
     w.state.level = w.second.level = 2;
     world_nodes(&w, 4, 1);
-    char name[16];
     for (unsigned i = 1; i <= 4; i++) {
-        snprintf(name, sizeof name, "n%u", i);
-        fake_of(&w, name)->fact = bad(TIDE_HEALTH_SUSPECT, 10);
-        run(&w, 500);
-        assert_int_equal(state_node(&w.state, name)->state, TIDE_NODE_DRAINED);
-        w.wall_ms += HEALTH_DRAINS_MS;
-        run(&w, 1500);
+        assert_int_equal(ail(&w, i)->state, TIDE_NODE_DRAINED);
+        much_later(&w);
     }
     world_release(&w);
 }
@@ -119,9 +122,7 @@ static void one_that_was_spared_is_used_when_there_is_no_other(void **context)
     run(&w, 1000);
     assert_true(state_node(&w.state, "n2")->spared);
     assert_int_equal(job_of(&w, "j")->generation, 1); /* its ranks stay */
-    w.ranks[1].signal = 9;
-    run(&w, TICK_MS);
-    w.ranks[1].signal = 0;
+    crash(&w, 1);
     run(&w, 1000);
     assert_state(&w, "j", "running");
     assert_string_equal(job_of(&w, "j")->nodes.items[0], "n1");

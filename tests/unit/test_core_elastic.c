@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "core_dsl.h"
+#include "core_saves.h"
 
 /* A job that can go on with another number of ranks. */
 
@@ -17,11 +17,27 @@ static enum tide_status submit_elastic(struct world *w, uint32_t nnodes, uint32_
     return submit_this(w, &command);
 }
 
-static void save(struct world *w, uint64_t cut)
+/* n1 and so on, with as many slots each as there are ranks of the job, which runs on nnodes of them. */
+static void start(struct world *w, uint32_t nodes, uint32_t slots, uint32_t nnodes, uint32_t spares, uint32_t min, uint32_t max)
 {
+    world_init(w);
+    world_nodes(w, nodes, slots);
+    assert_int_equal(submit_elastic(w, nnodes, spares, slots, min, max), TIDE_OK);
+    run(w, 1000);
+}
+
+static void store_hangs(struct world *w, bool hangs)
+{
+    fake_of(w, "n1")->store_hangs = fake_of(w, "n2")->store_hangs = hangs;
+}
+
+/* Checkpoint 2: in memory, and nowhere else. */
+static void save_in_memory(struct world *w)
+{
+    store_hangs(w, true);
     assert_int_equal(order(w, CMD_CKPT_REQUEST, "j", 0), TIDE_OK);
-    run(w, 2000);
-    assert_int_equal(ckpt_of(w, "j", cut)->state, TIDE_CKPT_COMMITTED);
+    run(w, 1000);
+    assert_int_equal(ckpt_of(w, "j", 2)->state, TIDE_CKPT_SEALED);
 }
 
 static void lose(struct world *w, const char *node)
@@ -40,9 +56,7 @@ static void come_back(struct world *w, const char *node)
 
 static void kill_rank(struct world *w, uint32_t rank)
 {
-    w->ranks[rank].signal = 9;
-    run(w, TICK_MS);
-    w->ranks[rank].signal = 0;
+    crash(w, rank);
     run(w, 1000);
 }
 
@@ -61,12 +75,9 @@ static void a_lost_node_is_done_without_and_taken_back_at_the_next_restart(void 
 {
     (void)context;
     struct world w;
-    world_init(&w);
-    world_nodes(&w, 3, 2);
-    assert_int_equal(submit_elastic(&w, 3, 0, 2, 2, 6), TIDE_OK);
+    start(&w, 3, 2, 3, 0, 2, 6);
     assert_text(event_last(&w, "j", EVENT_SUBMITTED)->text, "elastic from 2 to 6 ranks");
-    run(&w, 1000);
-    save(&w, 1);
+    commit_job(&w);
     lose(&w, "n3");
     const struct job *job = job_of(&w, "j");
     assert_state(&w, "j", "running");
@@ -82,7 +93,7 @@ static void a_lost_node_is_done_without_and_taken_back_at_the_next_restart(void 
     assert_true(explained(&w, "j", "it runs with 4 ranks of the 6 that were asked for"));
     assert_text(event_last(&w, "j", EVENT_LAUNCHED)->text, "generation 2 starts with 4 ranks, 6 before, from checkpoint 1");
     /* Checkpoints are of as many ranks as there are. */
-    save(&w, 2);
+    commit_job(&w);
     assert_int_equal(ckpt_of(&w, "j", 2)->nodes.count, 2);
     assert_int_equal(ckpt_of(&w, "j", 1)->nodes.count, 3);
     /* That a node is there again ends nobody's training. */
@@ -96,7 +107,7 @@ static void a_lost_node_is_done_without_and_taken_back_at_the_next_restart(void 
     assert_int_equal(job->nodes.count, 3);
     assert_int_equal(job->restore_cut, 2);
     assert_told(&w, "n3", 3, 4);
-    save(&w, 3);
+    commit_job(&w);
     assert_int_equal(ckpt_of(&w, "j", 3)->nodes.count, 3);
     /* By hand to one of another size. */
     assert_int_equal(order(&w, CMD_JOB_ROLLBACK, "j", 2), TIDE_OK);
@@ -110,11 +121,8 @@ static void whoever_is_first_may_be_the_one_that_is_lost(void **context)
 {
     (void)context;
     struct world w;
-    world_init(&w);
-    world_nodes(&w, 3, 1);
-    assert_int_equal(submit_elastic(&w, 3, 0, 1, 1, 3), TIDE_OK);
-    run(&w, 1000);
-    save(&w, 1);
+    start(&w, 3, 1, 3, 0, 1, 3);
+    commit_job(&w);
     lose(&w, "n1");
     const struct job *job = job_of(&w, "j");
     assert_int_equal(job->nodes.count, 2);
@@ -132,11 +140,8 @@ static void below_its_minimum_it_waits(void **context)
 {
     (void)context;
     struct world w;
-    world_init(&w);
-    world_nodes(&w, 3, 2);
-    assert_int_equal(submit_elastic(&w, 3, 0, 2, 4, 6), TIDE_OK);
-    run(&w, 1000);
-    save(&w, 1);
+    start(&w, 3, 2, 3, 0, 4, 6);
+    commit_job(&w);
     fake_of(&w, "n2")->up = false;
     lose(&w, "n3");
     assert_state(&w, "j", "pending");
@@ -151,10 +156,7 @@ static void it_begins_with_as_many_as_were_asked_for(void **context)
 {
     (void)context;
     struct world w;
-    world_init(&w);
-    world_nodes(&w, 2, 1);
-    assert_int_equal(submit_elastic(&w, 3, 0, 1, 1, 3), TIDE_OK);
-    run(&w, 1000);
+    start(&w, 2, 1, 3, 0, 1, 3);
     assert_state(&w, "j", "pending");
     node_new(&w, "n3", 1);
     run(&w, 1000);
@@ -168,11 +170,8 @@ static void spares_come_first_and_are_not_grown_into(void **context)
 {
     (void)context;
     struct world w;
-    world_init(&w);
-    world_nodes(&w, 3, 1);
-    assert_int_equal(submit_elastic(&w, 2, 1, 1, 1, 3), TIDE_OK);
-    run(&w, 1000);
-    save(&w, 1);
+    start(&w, 3, 1, 2, 1, 1, 3);
+    commit_job(&w);
     kill_rank(&w, 0);
     assert_int_equal(job_of(&w, "j")->generation, 2);
     assert_int_equal(job_of(&w, "j")->nodes.count, 2);
@@ -198,15 +197,9 @@ static void what_is_in_memory_only_is_not_for_another_number(void **context)
 {
     (void)context;
     struct world w;
-    world_init(&w);
-    world_nodes(&w, 2, 1);
-    assert_int_equal(submit_elastic(&w, 2, 0, 1, 1, 2), TIDE_OK);
-    run(&w, 1000);
-    save(&w, 1);
-    fake_of(&w, "n1")->store_hangs = fake_of(&w, "n2")->store_hangs = true;
-    assert_int_equal(order(&w, CMD_CKPT_REQUEST, "j", 0), TIDE_OK);
-    run(&w, 1000);
-    assert_int_equal(ckpt_of(&w, "j", 2)->state, TIDE_CKPT_SEALED);
+    start(&w, 2, 1, 2, 0, 1, 2);
+    commit_job(&w);
+    save_in_memory(&w);
     lose(&w, "n2");
     assert_state(&w, "j", "running");
     assert_int_equal(job_of(&w, "j")->nodes.count, 1);
@@ -219,22 +212,16 @@ static void it_does_not_grow_away_from_what_is_in_memory_only(void **context)
 {
     (void)context;
     struct world w;
-    world_init(&w);
-    world_nodes(&w, 2, 1);
-    assert_int_equal(submit_elastic(&w, 2, 0, 1, 1, 3), TIDE_OK);
-    run(&w, 1000);
-    save(&w, 1);
+    start(&w, 2, 1, 2, 0, 1, 3);
+    commit_job(&w);
     node_new(&w, "n3", 1);
-    fake_of(&w, "n1")->store_hangs = fake_of(&w, "n2")->store_hangs = true;
-    assert_int_equal(order(&w, CMD_CKPT_REQUEST, "j", 0), TIDE_OK);
-    run(&w, 1000);
-    assert_int_equal(ckpt_of(&w, "j", 2)->state, TIDE_CKPT_SEALED);
+    save_in_memory(&w);
     kill_rank(&w, 0);
     assert_state(&w, "j", "running");
     assert_int_equal(job_of(&w, "j")->restore_cut, 2);
     assert_int_equal(job_of(&w, "j")->nodes.count, 2);
     /* Once it is in the store it is for any number. */
-    fake_of(&w, "n1")->store_hangs = fake_of(&w, "n2")->store_hangs = false;
+    store_hangs(&w, false);
     run(&w, 2000);
     assert_int_equal(ckpt_of(&w, "j", 2)->state, TIDE_CKPT_COMMITTED);
     kill_rank(&w, 0);
@@ -280,13 +267,10 @@ static void another_jobs_checkpoint_may_be_of_another_number(void **context)
 {
     (void)context;
     struct world w;
-    world_init(&w);
-    world_nodes(&w, 3, 1);
-    assert_int_equal(submit_elastic(&w, 3, 0, 1, 1, 3), TIDE_OK);
-    run(&w, 1000);
-    save(&w, 1);
+    start(&w, 3, 1, 3, 0, 1, 3);
+    commit_job(&w);
     lose(&w, "n3");
-    save(&w, 2);
+    commit_job(&w);
     assert_int_equal(order(&w, CMD_JOB_CANCEL, "j", 0), TIDE_OK);
     run(&w, 500);
     struct command command = submission(&w, "k", 1, 0, 1);

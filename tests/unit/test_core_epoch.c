@@ -329,9 +329,7 @@ static void a_new_generation_begins_with_epoch_one(void **context)
     run(&w, 500);
     assert_int_equal(job_of(&w, "j")->epoch, 2);
     assert_int_equal(job_of(&w, "j")->epoch_closed, 1);
-    w.ranks[0].signal = 9;
-    run(&w, TICK_MS);
-    w.ranks[0].signal = 0;
+    crash(&w, 0);
     w.ranks[0].paint.never_ends = false;
     assert_int_equal(job_of(&w, "j")->epoch, 0);
     run(&w, 2000);
@@ -345,9 +343,7 @@ static void a_new_generation_begins_with_epoch_one(void **context)
 
 static struct command about(struct world *w, enum command_kind kind)
 {
-    struct command command = command_new(w, kind, "j");
-    TEXT_SET(command.uid, job_of(w, "j")->uid);
-    command.generation = 1;
+    struct command command = verdict(w, kind, "j");
     command.cut = command.epoch = 1;
     command.attempt = 1;
     return command;

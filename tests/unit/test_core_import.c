@@ -264,9 +264,7 @@ static void a_job_goes_on_from_one(void **context)
     assert_int_equal(order(&w, CMD_CKPT_UNPIN, "old", 9), TIDE_OK);
     assert_int_equal(order(&w, CMD_CKPT_DROP, "old", 9), TIDE_E_STATE);
     assert_text(w.err.text, "another job goes on from checkpoint old/9");
-    w.ranks[1].signal = 9;
-    run(&w, TICK_MS);
-    w.ranks[1].signal = 0;
+    crash(&w, 1);
     run(&w, 500);
     assert_int_equal(job_of(&w, "j")->generation, 2);
     assert_int_equal(job_of(&w, "j")->restore_cut, 9);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "core_dsl.h"
+#include "core_saves.h"
 
 /* Which checkpoints are kept, for how long the others can be taken back, and that nothing is deleted before. */
 
@@ -17,16 +17,6 @@ static void start_with(struct world *w, uint32_t keep, uint32_t every, uint64_t 
     command.spec.ckpt_grace_ms = grace_ms;
     assert_int_equal(submit_this(w, &command), TIDE_OK);
     run(w, 1000);
-}
-
-static void save(struct world *w)
-{
-    uint64_t cut = job_of(w, "j")->next_cut;
-    assert_int_equal(order(w, CMD_CKPT_REQUEST, "j", 0), TIDE_OK);
-    for (unsigned ms = 0; ms < 1500 && (job_ckpt(job_of(w, "j"), cut) == NULL || ckpt_of(w, "j", cut)->state != TIDE_CKPT_COMMITTED);
-         ms += 50)
-        run(w, 50);
-    assert_int_equal(ckpt_of(w, "j", cut)->state, TIDE_CKPT_COMMITTED);
 }
 
 static enum tide_status hold(struct world *w, uint64_t cut, uint64_t ms)
@@ -47,9 +37,9 @@ static void what_the_rule_does_not_keep_is_deleted_when_its_grace_is_over(void *
     (void)context;
     struct world w;
     start_with(&w, 1, 0, GRACE_MS);
-    save(&w);
+    commit_job(&w);
     expect_state(&w, 1, TIDE_CKPT_COMMITTED);
-    save(&w);
+    commit_job(&w);
     expect_state(&w, 1, TIDE_CKPT_CONDEMNED);
     assert_text(event_last(&w, "j", EVENT_CONDEMNED)->text, "will be deleted in 10 s: the 1 newest are kept");
     run(&w, GRACE_MS - 3000);
@@ -72,7 +62,7 @@ static void one_in_so_many_is_kept(void **context)
     struct world w;
     start_with(&w, 1, 3, 1);
     for (int i = 0; i < 8; i++)
-        save(&w);
+        commit_job(&w);
     run(&w, 100);
     for (uint64_t cut = 1; cut <= 8; cut++)
         expect_state(&w, cut, cut == 3 || cut == 6 || cut == 8 ? TIDE_CKPT_COMMITTED : TIDE_CKPT_DROPPED);
@@ -85,11 +75,11 @@ static void pinned_ones_stay_until_they_are_unpinned(void **context)
     (void)context;
     struct world w;
     start_with(&w, 1, 0, 1);
-    save(&w);
+    commit_job(&w);
     assert_int_equal(order(&w, CMD_CKPT_PIN, "j", 1), TIDE_OK);
     assert_text(w.outcome.text, "is kept until it is unpinned");
-    save(&w);
-    save(&w);
+    commit_job(&w);
+    commit_job(&w);
     run(&w, 100);
     expect_state(&w, 1, TIDE_CKPT_COMMITTED);
     expect_state(&w, 2, TIDE_CKPT_DROPPED);
@@ -111,12 +101,12 @@ static void a_hold_ends_by_itself(void **context)
     (void)context;
     struct world w;
     start_with(&w, 1, 0, 1);
-    save(&w);
+    commit_job(&w);
     assert_int_equal(hold(&w, 1, UINT64_MAX), TIDE_E_LIMIT);
     assert_int_equal(hold(&w, 1, 20000), TIDE_OK);
     uint64_t until_ms = ckpt_of(&w, "j", 1)->held_until_ms;
-    save(&w);
-    save(&w);
+    commit_job(&w);
+    commit_job(&w);
     /* Not for a new leader, either: it is a date. */
     new_leader(&w);
     while (w.wall_ms + 100 < until_ms)
@@ -132,8 +122,8 @@ static void what_is_condemned_can_be_taken_back(void **context)
     (void)context;
     struct world w;
     start_with(&w, 1, 0, GRACE_MS);
-    save(&w);
-    save(&w);
+    commit_job(&w);
+    commit_job(&w);
     expect_state(&w, 1, TIDE_CKPT_CONDEMNED);
     /* Nothing starts from it meanwhile. */
     struct command back = command_new(&w, CMD_JOB_ROLLBACK, "j");
@@ -160,7 +150,7 @@ static void drop_by_hand_has_its_grace_and_force_has_none(void **context)
     struct world w;
     start_with(&w, 3, 0, GRACE_MS);
     for (int i = 0; i < 3; i++)
-        save(&w);
+        commit_job(&w);
     assert_int_equal(order(&w, CMD_CKPT_DROP, "j", 1), TIDE_OK);
     assert_text(w.outcome.text, "will be deleted in 10 s; tidemark ckpt pin j/1 keeps it");
     expect_state(&w, 1, TIDE_CKPT_CONDEMNED);
@@ -170,7 +160,7 @@ static void drop_by_hand_has_its_grace_and_force_has_none(void **context)
     assert_int_equal(world_apply(&w, &force), TIDE_OK);
     expect_state(&w, 2, TIDE_CKPT_DROPPED);
     /* It is one of the three newest, but nobody wants it. */
-    save(&w);
+    commit_job(&w);
     expect_state(&w, 1, TIDE_CKPT_CONDEMNED);
     assert_int_equal(order(&w, CMD_CKPT_GC, "j", 0), TIDE_OK);
     assert_text(w.outcome.text, "1 checkpoint of job j is dropped");
@@ -182,9 +172,7 @@ static void give_up(struct world *w, uint64_t cut)
 {
     assert_int_equal(order(w, CMD_CKPT_REQUEST, "j", 0), TIDE_OK);
     run(w, 20);
-    struct command abort = command_new(w, CMD_CUT_ABORT, "j");
-    TEXT_SET(abort.uid, job_of(w, "j")->uid);
-    abort.generation = 1;
+    struct command abort = verdict(w, CMD_CUT_ABORT, "j");
     abort.cut = cut;
     assert_int_equal(world_apply(w, &abort), TIDE_OK);
     expect_state(w, cut, TIDE_CKPT_ABORTED);
@@ -197,9 +185,9 @@ static void gc_has_the_store_searched(void **context)
     (void)context;
     struct world w;
     start_with(&w, 1, 0, GRACE_MS);
-    save(&w);
-    save(&w);
-    save(&w);
+    commit_job(&w);
+    commit_job(&w);
+    commit_job(&w);
     give_up(&w, 4);
     assert_int_equal(order(&w, CMD_CKPT_DROP, "j", 1), TIDE_OK);
     assert_int_equal(order(&w, CMD_CKPT_GC, "j", 0), TIDE_OK);
@@ -231,12 +219,10 @@ static void the_last_good_one_is_taken_back(void **context)
     (void)context;
     struct world w;
     start_with(&w, 1, 0, GRACE_MS);
-    save(&w);
-    save(&w);
+    commit_job(&w);
+    commit_job(&w);
     expect_state(&w, 1, TIDE_CKPT_CONDEMNED);
-    struct command bad = command_new(&w, CMD_CKPT_CORRUPT, "j");
-    TEXT_SET(bad.uid, job_of(&w, "j")->uid);
-    bad.generation = 1;
+    struct command bad = verdict(&w, CMD_CKPT_CORRUPT, "j");
     bad.cut = 2;
     assert_int_equal(world_apply(&w, &bad), TIDE_OK);
     expect_state(&w, 2, TIDE_CKPT_CORRUPT);
@@ -250,12 +236,10 @@ static void even_one_that_nobody_wants(void **context)
     (void)context;
     struct world w;
     start_with(&w, 2, 0, GRACE_MS);
-    save(&w);
-    save(&w);
+    commit_job(&w);
+    commit_job(&w);
     assert_int_equal(order(&w, CMD_CKPT_DROP, "j", 1), TIDE_OK);
-    struct command bad = command_new(&w, CMD_CKPT_CORRUPT, "j");
-    TEXT_SET(bad.uid, job_of(&w, "j")->uid);
-    bad.generation = 1;
+    struct command bad = verdict(&w, CMD_CKPT_CORRUPT, "j");
     bad.cut = 2;
     assert_int_equal(world_apply(&w, &bad), TIDE_OK);
     expect_state(&w, 1, TIDE_CKPT_COMMITTED);
@@ -269,7 +253,7 @@ static void going_back_does_not_give_up_what_is_pinned(void **context)
     struct world w;
     start_with(&w, 2, 0, GRACE_MS);
     for (int i = 0; i < 3; i++)
-        save(&w);
+        commit_job(&w);
     expect_state(&w, 1, TIDE_CKPT_CONDEMNED);
     assert_int_equal(hold(&w, 3, 60000), TIDE_OK);
     struct command back = command_new(&w, CMD_JOB_ROLLBACK, "j");
@@ -290,8 +274,8 @@ static void grace_goes_on_when_the_job_has_ended(void **context)
     (void)context;
     struct world w;
     start_with(&w, 1, 0, GRACE_MS);
-    save(&w);
-    save(&w);
+    commit_job(&w);
+    commit_job(&w);
     assert_int_equal(order(&w, CMD_JOB_CANCEL, "j", 0), TIDE_OK);
     run(&w, 500);
     assert_true(job_ended(job_of(&w, "j")->state));
@@ -309,7 +293,7 @@ static void few_wait_for_the_end_of_a_long_grace(void **context)
     struct world w;
     start_with(&w, 1, 0, 3600000);
     for (unsigned i = 0; i < RETAIN_CONDEMNED_MAX + 3; i++)
-        save(&w);
+        commit_job(&w);
     expect_state(&w, 2, TIDE_CKPT_DROPPED);
     expect_state(&w, 3, TIDE_CKPT_CONDEMNED);
     world_release(&w);
@@ -321,8 +305,8 @@ static void a_grace_beyond_all_clocks_does_not_end(void **context)
     (void)context;
     struct world w;
     start_with(&w, 1, 0, UINT64_MAX / NS_PER_MS + 1);
-    save(&w);
-    save(&w);
+    commit_job(&w);
+    commit_job(&w);
     run(&w, 1000);
     expect_state(&w, 1, TIDE_CKPT_CONDEMNED);
     world_release(&w);
@@ -334,8 +318,8 @@ static void condemned_again_it_has_all_its_grace_again(void **context)
     (void)context;
     struct world w;
     start_with(&w, 1, 0, GRACE_MS);
-    save(&w);
-    save(&w);
+    commit_job(&w);
+    commit_job(&w);
     run(&w, GRACE_MS - 3000);
     assert_int_equal(order(&w, CMD_CKPT_PIN, "j", 1), TIDE_OK);
     assert_int_equal(order(&w, CMD_CKPT_UNPIN, "j", 1), TIDE_OK);
@@ -353,10 +337,10 @@ static void a_stale_verdict_changes_nothing(void **context)
     (void)context;
     struct world w;
     start_with(&w, 1, 0, GRACE_MS);
-    save(&w);
+    commit_job(&w);
     assert_int_equal(hold(&w, 1, 5000), TIDE_OK);
-    save(&w);
-    save(&w);
+    commit_job(&w);
+    commit_job(&w);
     expect_state(&w, 2, TIDE_CKPT_CONDEMNED);
     struct command late = command_new(&w, CMD_CKPT_EXPIRE, "j");
     TEXT_SET(late.uid, job_of(&w, "j")->uid);
@@ -379,8 +363,8 @@ static void what_is_still_to_be_deleted_is_counted(void **context)
     (void)context;
     struct world w;
     start_with(&w, 2, 0, GRACE_MS);
-    save(&w);
-    save(&w);
+    commit_job(&w);
+    commit_job(&w);
     assert_int_equal(order(&w, CMD_JOB_CANCEL, "j", 0), TIDE_OK);
     run(&w, 500);
     assert_int_equal(record_of(&w, "j")->purge.count, 0);
@@ -401,8 +385,8 @@ static void dropped_by_hand_while_it_is_condemned(void **context)
     (void)context;
     struct world w;
     start_with(&w, 1, 0, GRACE_MS);
-    save(&w);
-    save(&w);
+    commit_job(&w);
+    commit_job(&w);
     run(&w, GRACE_MS - 3000);
     assert_int_equal(order(&w, CMD_CKPT_DROP, "j", 1), TIDE_OK);
     assert_text(w.outcome.text, "j/1 is condemned already and will be deleted when its grace of 10 s is over");

@@ -46,9 +46,7 @@ static void memory_checkpoints_go_on_while_the_store_lags(void **context)
     assert_int_equal(record_of(&w, "j")->purge.count, 0);
     /* A rank dies: the newest in memory is what it starts from, and the upload goes on. */
     uint64_t step = newest_of(&w)->step;
-    w.ranks[0].signal = 9;
-    run(&w, TICK_MS);
-    w.ranks[0].signal = 0;
+    crash(&w, 0);
     run(&w, 400);
     assert_int_equal(job_of(&w, "j")->generation, 2);
     assert_true(job_of(&w, "j")->recoveries.items[0].to_step >= step);

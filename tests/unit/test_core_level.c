@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "core_dsl.h"
+#include "core_saves.h"
 
 /* A group whose members are of two versions: what each level lets be proposed, and how it is applied. */
 
@@ -27,16 +27,6 @@ static void begin_at_level_0(struct world *w)
     command.spec.ckpt_grace_ms = 60000;
     assert_int_equal(submit_this(w, &command), TIDE_OK);
     run(w, 1000);
-}
-
-static void save(struct world *w)
-{
-    uint64_t cut = job_of(w, "j")->next_cut;
-    assert_int_equal(order(w, CMD_CKPT_REQUEST, "j", 0), TIDE_OK);
-    for (unsigned ms = 0; ms < 1500 && (job_ckpt(job_of(w, "j"), cut) == NULL || ckpt_of(w, "j", cut)->state != TIDE_CKPT_COMMITTED);
-         ms += 50)
-        run(w, 50);
-    assert_int_equal(ckpt_of(w, "j", cut)->state, TIDE_CKPT_COMMITTED);
 }
 
 static void expect_state(struct world *w, uint64_t cut, unsigned state)
@@ -170,13 +160,13 @@ static void at_level_0_what_is_not_kept_is_dropped_at_once(void **context)
     (void)context;
     struct world w;
     begin_at_level_0(&w);
-    save(&w);
-    save(&w);
+    commit_job(&w);
+    commit_job(&w);
     expect_state(&w, 1, TIDE_CKPT_DROPPED);
     expect_state(&w, 2, TIDE_CKPT_COMMITTED);
     assert_text(event_last(&w, "j", EVENT_DROPPED)->text, "checkpoint 1 is dropped: the 1 newest are kept");
     assert_int_equal(raise_to(&w, 1), TIDE_OK);
-    save(&w);
+    commit_job(&w);
     expect_state(&w, 2, TIDE_CKPT_CONDEMNED);
     expect_state(&w, 3, TIDE_CKPT_COMMITTED);
     world_release(&w);
@@ -193,8 +183,8 @@ static void at_level_0_drop_by_hand_has_no_grace(void **context)
     command.spec.ckpt_keep = 2;
     assert_int_equal(submit_this(&w, &command), TIDE_OK);
     run(&w, 1000);
-    save(&w);
-    save(&w);
+    commit_job(&w);
+    commit_job(&w);
     assert_int_equal(order(&w, CMD_CKPT_DROP, "j", 1), TIDE_OK);
     expect_state(&w, 1, TIDE_CKPT_DROPPED);
     run(&w, 1000);

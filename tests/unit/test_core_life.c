@@ -423,9 +423,7 @@ static void late_reports_of_an_old_generation_count_for_nothing(void **context)
     bool changed;
     w.ranks[0].exit_code = 1;
     assert_int_equal(fake_beat(&w, fake_of(&w, "n1"), &changed), TIDE_OK);
-    struct command command = command_new(&w, CMD_GEN_FAIL, "j");
-    TEXT_SET(command.uid, job_of(&w, "j")->uid);
-    command.generation = 1;
+    struct command command = verdict(&w, CMD_GEN_FAIL, "j");
     command.event.kind = EVENT_RANK_EXITED;
     assert_int_equal(world_apply(&w, &command), TIDE_OK);
     command.kind = CMD_GEN_LAUNCH;

@@ -299,9 +299,7 @@ static void late_verdicts_change_nothing(void **context)
     start(&w, 3, 0);
     fake_of(&w, "n1")->copies = fake_of(&w, "n2")->copies = fake_of(&w, "n3")->copies = false;
     save(&w);
-    struct command peered = command_new(&w, CMD_CKPT_PEERED, "j");
-    TEXT_SET(peered.uid, job_of(&w, "j")->uid);
-    peered.generation = 1;
+    struct command peered = verdict(&w, CMD_CKPT_PEERED, "j");
     peered.cut = 1;
     peered.epoch = record_of(&w, "j")->peers_at + 1;
     assert_int_equal(world_apply(&w, &peered), TIDE_E_STALE);

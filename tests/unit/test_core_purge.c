@@ -1,33 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "core_dsl.h"
+#include "core_saves.h"
 
 /* Objects of dropped checkpoints are deleted, also those that are written late. */
-
-static void start(struct world *w, uint32_t nodes, uint32_t ranks_on, uint32_t spares)
-{
-    world_init(w);
-    world_nodes(w, nodes, 1);
-    assert_int_equal(submit(w, "j", ranks_on, spares, 1), TIDE_OK);
-    run(w, 1000);
-    assert_true(job_of(w, "j")->all_stepped);
-}
-
-static void save(struct world *w)
-{
-    uint64_t cut = job_of(w, "j")->next_cut;
-    assert_int_equal(order(w, CMD_CKPT_REQUEST, "j", 0), TIDE_OK);
-    run(w, 1500);
-    assert_true(ckpt_of(w, "j", cut)->state == TIDE_CKPT_COMMITTED || ckpt_of(w, "j", cut)->state == TIDE_CKPT_SEALED);
-}
 
 /* n2 still writes what it was told to: its objects would land behind the broom. */
 static void nothing_is_deleted_while_somebody_may_write_it(void **context)
 {
     (void)context;
     struct world w;
-    start(&w, 2, 2, 0);
-    save(&w);
-    save(&w);
+    start_job(&w, 2, 2, 0);
+    save_job(&w);
+    save_job(&w);
     fake_of(&w, "n2")->writes = true;
     assert_int_equal(order(&w, CMD_CKPT_DROP, "j", 1), TIDE_OK);
     run(&w, 1000);
@@ -49,9 +32,9 @@ static void what_a_lost_node_may_have_written_is_deleted_when_it_is_back(void **
 {
     (void)context;
     struct world w;
-    start(&w, 3, 2, 1);
-    save(&w);
-    save(&w);
+    start_job(&w, 3, 2, 1);
+    save_job(&w);
+    save_job(&w);
     fake_of(&w, "n2")->up = false;
     run(&w, 3000);
     assert_int_equal(order(&w, CMD_CKPT_DROP, "j", 1), TIDE_OK);

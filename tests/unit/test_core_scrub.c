@@ -1,40 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "core_dsl.h"
+#include "core_saves.h"
 
 /* What is done about checkpoints that lie in the store, and with what nodes can read there. */
-
-static void start(struct world *w, uint32_t nodes, uint32_t ranks_on, uint32_t spares)
-{
-    world_init(w);
-    world_nodes(w, nodes, 1);
-    assert_int_equal(submit(w, "j", ranks_on, spares, 1), TIDE_OK);
-    run(w, 1000);
-    assert_true(job_of(w, "j")->all_stepped);
-}
-
-static void save(struct world *w)
-{
-    uint64_t cut = job_of(w, "j")->next_cut;
-    assert_int_equal(order(w, CMD_CKPT_REQUEST, "j", 0), TIDE_OK);
-    run(w, 1500);
-    assert_true(ckpt_of(w, "j", cut)->state == TIDE_CKPT_COMMITTED || ckpt_of(w, "j", cut)->state == TIDE_CKPT_SEALED);
-}
-
-static void crash(struct world *w, uint32_t rank)
-{
-    w->ranks[rank].signal = 9;
-    run(w, TICK_MS);
-    w->ranks[rank].signal = 0;
-}
 
 static void damage_that_was_found_by_reading_is_no_restart(void **context)
 {
     (void)context;
     struct world w;
     struct desired desired;
-    start(&w, 2, 2, 0);
-    save(&w);
-    save(&w);
+    start_job(&w, 2, 2, 0);
+    save_job(&w);
+    save_job(&w);
     /* One node is asked to read both, the other none. */
     assert_int_equal(desired_build(&w.state, &w.book, "n2", &desired, &w.err), TIDE_OK);
     assert_int_equal(desired.jobs.items[0].scrub.count, 0);
@@ -80,7 +56,7 @@ static void ranks_share_what_every_node_can_read(void **context)
 {
     (void)context;
     struct world w;
-    start(&w, 3, 2, 1);
+    start_job(&w, 3, 2, 1);
     fake_of(&w, "n1")->store_hangs = fake_of(&w, "n2")->store_hangs = true;
     assert_int_equal(order(&w, CMD_CKPT_REQUEST, "j", 0), TIDE_OK);
     run(&w, 900);

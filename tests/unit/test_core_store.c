@@ -1,38 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "core_dsl.h"
+#include "core_saves.h"
 
 /* What becomes of sealed checkpoints: store, commit, retention, restore, rollback, loss. */
-
-static void start(struct world *w, uint32_t nodes, uint32_t ranks_on, uint32_t spares)
-{
-    world_init(w);
-    world_nodes(w, nodes, 1);
-    assert_int_equal(submit(w, "j", ranks_on, spares, 1), TIDE_OK);
-    run(w, 1000);
-    assert_true(job_of(w, "j")->all_stepped);
-}
-
-static void save(struct world *w)
-{
-    uint64_t cut = job_of(w, "j")->next_cut;
-    assert_int_equal(order(w, CMD_CKPT_REQUEST, "j", 0), TIDE_OK);
-    run(w, 1500);
-    assert_true(ckpt_of(w, "j", cut)->state == TIDE_CKPT_COMMITTED || ckpt_of(w, "j", cut)->state == TIDE_CKPT_SEALED);
-}
-
-static void crash(struct world *w, uint32_t rank)
-{
-    w->ranks[rank].signal = 9;
-    run(w, TICK_MS);
-    w->ranks[rank].signal = 0;
-}
 
 static void restart_takes_the_newest_from_memory(void **context)
 {
     (void)context;
     struct world w;
-    start(&w, 2, 2, 0);
-    save(&w);
+    start_job(&w, 2, 2, 0);
+    save_job(&w);
     fake_of(&w, "n1")->store_fails = fake_of(&w, "n2")->store_fails = true;
     assert_int_equal(order(&w, CMD_CKPT_REQUEST, "j", 0), TIDE_OK);
     run(&w, 900);
@@ -73,8 +49,8 @@ static void a_node_that_only_stores_keeps_no_ranks(void **context)
 {
     (void)context;
     struct world w;
-    start(&w, 2, 1, 0);
-    save(&w);
+    start_job(&w, 2, 1, 0);
+    save_job(&w);
     fake_of(&w, "n1")->store_fails = true;
     assert_int_equal(order(&w, CMD_CKPT_REQUEST, "j", 0), TIDE_OK);
     run(&w, 900);
@@ -95,10 +71,10 @@ static void sealed_cut_of_a_lost_node_is_not_restored(void **context)
 {
     (void)context;
     struct world w;
-    start(&w, 3, 2, 1);
-    save(&w);
+    start_job(&w, 3, 2, 1);
+    save_job(&w);
     fake_of(&w, "n1")->store_fails = fake_of(&w, "n2")->store_fails = true;
-    save(&w);
+    save_job(&w);
     assert_int_equal(ckpt_of(&w, "j", 2)->state, TIDE_CKPT_SEALED);
     fake_of(&w, "n2")->up = false;
     run(&w, 2500);
@@ -123,10 +99,10 @@ static void what_a_node_does_not_hold_any_more_is_not_restored(void **context)
 {
     (void)context;
     struct world w;
-    start(&w, 2, 2, 0);
-    save(&w);
+    start_job(&w, 2, 2, 0);
+    save_job(&w);
     fake_of(&w, "n1")->store_fails = fake_of(&w, "n2")->store_fails = true;
-    save(&w);
+    save_job(&w);
     memset(fake_of(&w, "n2")->jobs[0].held, 0, sizeof fake_of(&w, "n2")->jobs[0].held);
     crash(&w, 0);
     run(&w, 300);
@@ -140,10 +116,10 @@ static void a_spare_that_may_hold_the_newest_is_heard_first(void **context)
 {
     (void)context;
     struct world w;
-    start(&w, 3, 2, 1);
+    start_job(&w, 3, 2, 1);
     for (int i = 1; i <= 3; i++)
         w.fakes[i - 1].store_fails = true;
-    save(&w);
+    save_job(&w);
     fake_of(&w, "n2")->up = false;
     run(&w, 2200);
     assert_string_equal(job_of(&w, "j")->nodes.items[1], "n3");
@@ -179,7 +155,7 @@ static void retention_spares_what_is_being_restored(void **context)
     command.spec.ckpt_keep = 1;
     submit_this(&w, &command);
     run(&w, 1000);
-    save(&w);
+    save_job(&w);
     fake_of(&w, "n2")->store_fails = true;
     assert_int_equal(order(&w, CMD_CKPT_REQUEST, "j", 0), TIDE_OK);
     run(&w, 1000);
@@ -207,10 +183,10 @@ static void nothing_is_left_in_memory_when_the_job_ends(void **context)
 {
     (void)context;
     struct world w;
-    start(&w, 2, 2, 0);
-    save(&w);
+    start_job(&w, 2, 2, 0);
+    save_job(&w);
     fake_of(&w, "n2")->store_fails = true;
-    save(&w);
+    save_job(&w);
     assert_int_equal(order(&w, CMD_JOB_CANCEL, "j", 0), TIDE_OK);
     run(&w, 500);
     assert_state(&w, "j", "cancelled");
@@ -226,9 +202,9 @@ static void job_without_a_spare_waits_for_the_node_that_holds_the_newest(void **
 {
     (void)context;
     struct world w;
-    start(&w, 2, 2, 0);
+    start_job(&w, 2, 2, 0);
     fake_of(&w, "n1")->store_fails = fake_of(&w, "n2")->store_fails = true;
-    save(&w);
+    save_job(&w);
     fake_of(&w, "n2")->up = false;
     run(&w, 6000);
     assert_state(&w, "j", "pending");
@@ -248,13 +224,11 @@ static void a_new_leader_hears_everybody_before_it_chooses(void **context)
 {
     (void)context;
     struct world w;
-    start(&w, 2, 2, 0);
+    start_job(&w, 2, 2, 0);
     fake_of(&w, "n1")->store_fails = fake_of(&w, "n2")->store_fails = true;
-    save(&w);
+    save_job(&w);
     /* The old leader ends generation 1 and is gone; n1 is heard at once, n2 a second later. */
-    struct command fail = command_new(&w, CMD_GEN_FAIL, "j");
-    TEXT_SET(fail.uid, job_of(&w, "j")->uid);
-    fail.generation = 1;
+    struct command fail = verdict(&w, CMD_GEN_FAIL, "j");
     fail.event.kind = EVENT_RANK_EXITED;
     TEXT_SET(fail.event.text, "rank 0 on n1 exited with status 1");
     assert_int_equal(world_apply(&w, &fail), TIDE_OK);
@@ -273,7 +247,7 @@ static void sealed_cut_of_the_old_generation_is_still_committed(void **context)
 {
     (void)context;
     struct world w;
-    start(&w, 2, 2, 0);
+    start_job(&w, 2, 2, 0);
     assert_int_equal(order(&w, CMD_CKPT_REQUEST, "j", 0), TIDE_OK);
     while (job_of(&w, "j")->ckpts.count == 0 || ckpt_of(&w, "j", 1)->state == TIDE_CKPT_OPEN)
         run(&w, TICK_MS);
@@ -291,7 +265,7 @@ static void failing_store_is_tried_again_and_training_goes_on(void **context)
 {
     (void)context;
     struct world w;
-    start(&w, 2, 2, 0);
+    start_job(&w, 2, 2, 0);
     fake_of(&w, "n2")->store_fails = true;
     assert_int_equal(order(&w, CMD_CKPT_REQUEST, "j", 0), TIDE_OK);
     run(&w, 1500);
@@ -328,9 +302,9 @@ static void without_a_store_checkpoints_are_in_memory_only(void **context)
     world_nodes(&w, 2, 1);
     submit(&w, "j", 2, 0, 1);
     run(&w, 1000);
-    save(&w);
-    save(&w);
-    save(&w);
+    save_job(&w);
+    save_job(&w);
+    save_job(&w);
     run(&w, 3000);
     assert_int_equal(w.applied[CMD_CKPT_STORED], 0);
     assert_int_equal(ckpt_of(&w, "j", 3)->state, TIDE_CKPT_SEALED);
@@ -354,7 +328,7 @@ static void retention_keeps_the_newest_and_purges_the_rest(void **context)
     submit_this(&w, &command);
     run(&w, 1000);
     for (int i = 0; i < 4; i++)
-        save(&w);
+        save_job(&w);
     assert_int_equal(ckpt_of(&w, "j", 4)->state, TIDE_CKPT_COMMITTED);
     assert_int_equal(ckpt_of(&w, "j", 3)->state, TIDE_CKPT_COMMITTED);
     assert_int_equal(ckpt_of(&w, "j", 2)->state, TIDE_CKPT_DROPPED);
@@ -370,12 +344,12 @@ static void drop_refuses_what_would_hurt(void **context)
 {
     (void)context;
     struct world w;
-    start(&w, 2, 2, 0);
-    save(&w);
+    start_job(&w, 2, 2, 0);
+    save_job(&w);
     assert_int_equal(order(&w, CMD_CKPT_DROP, "j", 9), TIDE_E_NOT_FOUND);
     assert_int_equal(order(&w, CMD_CKPT_DROP, "j", 1), TIDE_E_STATE);
     assert_text(w.err.text, "is the only one job j could restart from");
-    save(&w);
+    save_job(&w);
     assert_int_equal(order(&w, CMD_CKPT_DROP, "j", 1), TIDE_OK);
     assert_int_equal(w.outcome.cut, 1);
     run(&w, 100);
@@ -405,12 +379,12 @@ static void rollback_goes_back_and_forgets_what_came_after(void **context)
 {
     (void)context;
     struct world w;
-    start(&w, 2, 2, 0);
+    start_job(&w, 2, 2, 0);
     assert_int_equal(order(&w, CMD_JOB_ROLLBACK, "j", 0), TIDE_E_NO_CHECKPOINT);
     assert_text(w.err.text, "tidemark ckpt save j");
-    save(&w);
-    save(&w);
-    save(&w);
+    save_job(&w);
+    save_job(&w);
+    save_job(&w);
     assert_int_equal(order(&w, CMD_JOB_ROLLBACK, "j", 7), TIDE_E_NOT_FOUND);
     assert_text(w.err.text, "the newest that can be restored is j/3");
     assert_int_equal(order(&w, CMD_JOB_ROLLBACK, "j", 2), TIDE_OK);
@@ -445,9 +419,9 @@ static void rollback_of_a_waiting_or_ended_job(void **context)
 {
     (void)context;
     struct world w;
-    start(&w, 2, 2, 0);
-    save(&w);
-    save(&w);
+    start_job(&w, 2, 2, 0);
+    save_job(&w);
+    save_job(&w);
     fake_of(&w, "n2")->up = false;
     run(&w, 3000);
     assert_state(&w, "j", "pending");
@@ -474,9 +448,9 @@ static void corrupt_checkpoint_falls_back_to_an_older_one(void **context)
 {
     (void)context;
     struct world w;
-    start(&w, 2, 2, 0);
-    save(&w);
-    save(&w);
+    start_job(&w, 2, 2, 0);
+    save_job(&w);
+    save_job(&w);
     w.ranks[1].corrupt = true;
     w.ranks[0].stuck_step = true;
     crash(&w, 0);
@@ -500,10 +474,10 @@ static void memory_that_is_gone_is_no_corruption(void **context)
 {
     (void)context;
     struct world w;
-    start(&w, 2, 2, 0);
-    save(&w);
+    start_job(&w, 2, 2, 0);
+    save_job(&w);
     fake_of(&w, "n1")->store_fails = fake_of(&w, "n2")->store_fails = true;
-    save(&w);
+    save_job(&w);
     assert_int_equal(ckpt_of(&w, "j", 2)->state, TIDE_CKPT_SEALED);
     /* n2 said that it holds its part, and does not by the time its rank asks for it. */
     w.ranks[1].corrupt = w.ranks[0].stuck_step = true;
@@ -525,7 +499,7 @@ static void a_slow_store_is_waited_for_while_shards_arrive(void **context)
 {
     (void)context;
     struct world w;
-    start(&w, 3, 3, 0);
+    start_job(&w, 3, 3, 0);
     assert_int_equal(order(&w, CMD_CKPT_REQUEST, "j", 0), TIDE_OK);
     while (job_of(&w, "j")->ckpts.count == 0 || ckpt_of(&w, "j", 1)->state == TIDE_CKPT_OPEN)
         run(&w, TICK_MS);
@@ -545,7 +519,7 @@ static void storing_has_a_deadline_and_names_who_is_missing(void **context)
 {
     (void)context;
     struct world w;
-    start(&w, 2, 2, 0);
+    start_job(&w, 2, 2, 0);
     w.slots = 0; /* agents from before there could be a third do not say how many there are */
     assert_int_equal(order(&w, CMD_CKPT_REQUEST, "j", 0), TIDE_OK);
     while (job_of(&w, "j")->ckpts.count == 0 || ckpt_of(&w, "j", 1)->state == TIDE_CKPT_OPEN)
