@@ -164,13 +164,19 @@ static size_t damaged_in(const struct gen_report *report)
     return count;
 }
 
+static bool held_same(const struct held_report *a, const struct held_report *b, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        if (a[i].cut != b[i].cut || a[i].rank != b[i].rank)
+            return false;
+    return true;
+}
+
 static bool copies_same(const struct gen_report *a, const struct gen_report *b)
 {
-    if (a->copies.count != b->copies.count || a->copy_failures.count != b->copy_failures.count)
+    if (a->copies.count != b->copies.count || a->copy_failures.count != b->copy_failures.count ||
+        !held_same(a->copies.items, b->copies.items, a->copies.count))
         return false;
-    for (size_t i = 0; i < a->copies.count; i++)
-        if (a->copies.items[i].cut != b->copies.items[i].cut || a->copies.items[i].rank != b->copies.items[i].rank)
-            return false;
     for (size_t i = 0; i < a->copy_failures.count; i++)
         if (a->copy_failures.items[i].cut != b->copy_failures.items[i].cut)
             return false;
@@ -180,22 +186,13 @@ static bool copies_same(const struct gen_report *a, const struct gen_report *b)
 static bool rest_same(const struct gen_report *a, const struct gen_report *b)
 {
     if (a->held.count != b->held.count || a->restore_failures.count != b->restore_failures.count ||
-        a->purged.count != b->purged.count || a->left.count != b->left.count || damaged_in(a) != damaged_in(b))
+        damaged_in(a) != damaged_in(b) || !held_same(a->held.items, b->held.items, a->held.count))
         return false;
-    for (size_t i = 0; i < a->held.count; i++)
-        if (a->held.items[i].cut != b->held.items[i].cut || a->held.items[i].rank != b->held.items[i].rank)
-            return false;
     for (size_t i = 0; i < a->restore_failures.count; i++)
         if (a->restore_failures.items[i].cut != b->restore_failures.items[i].cut ||
             a->restore_failures.items[i].rank != b->restore_failures.items[i].rank)
             return false;
-    for (size_t i = 0; i < a->purged.count; i++)
-        if (strcmp(a->purged.items[i], b->purged.items[i]) != 0)
-            return false;
-    for (size_t i = 0; i < a->left.count; i++)
-        if (strcmp(a->left.items[i], b->left.items[i]) != 0)
-            return false;
-    return true;
+    return strlist_same(&a->purged, &b->purged) && strlist_same(&a->left, &b->left);
 }
 
 static bool heartbeat_same(const struct heartbeat *a, const struct heartbeat *b)

@@ -59,16 +59,6 @@ static struct peer_seat *seat_for(struct seats *seats, const struct job_record *
     return best;
 }
 
-static bool lists_equal(const struct strlist *a, const struct strlist *b)
-{
-    if (a->count != b->count)
-        return false;
-    for (size_t i = 0; i < a->count; i++)
-        if (strcmp(a->items[i], b->items[i]) != 0)
-            return false;
-    return true;
-}
-
 static void plan_job(struct seats *seats, struct job_record *record, uint64_t revision)
 {
     struct strlist peers = {0};
@@ -76,7 +66,7 @@ static void plan_job(struct seats *seats, struct job_record *record, uint64_t re
         const struct peer_seat *seat = seat_for(seats, record, n);
         strlist_add(&peers, seat != NULL ? seat->name : "");
     }
-    if (lists_equal(&peers, &record->peers)) {
+    if (strlist_same(&peers, &record->peers)) {
         strlist_release(&peers);
         return;
     }
@@ -181,7 +171,7 @@ enum tide_status apply_CKPT_PEERED(struct change *change)
     if (status != TIDE_OK)
         return status;
     if (record->peers.count == 0 || record->peers_at != change->command->epoch || strlist_has(&record->peers, "") ||
-        lists_equal(&ckpt->peers, &record->peers) || !lists_equal(&ckpt->nodes, &record->job.nodes))
+        strlist_same(&ckpt->peers, &record->peers) || !strlist_same(&ckpt->nodes, &record->job.nodes))
         return err_set(change->err, TIDE_E_STALE, "checkpoint %s/%" PRIu64 ": others are to have the copies by now, or these are known",
                        change->command->job, ckpt->cut);
     strlist_assign(&ckpt->peers, &record->peers);

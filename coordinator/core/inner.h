@@ -72,6 +72,7 @@ const char *job_store(const struct state *state, const struct job_record *record
 bool job_restoring_from(const struct job_record *record, uint64_t cut);
 
 bool strlist_has(const struct strlist *list, const char *text);
+bool strlist_same(const struct strlist *a, const struct strlist *b); /* in the same order */
 void strlist_drop(struct strlist *list, const char *text);
 void strlist_assign(struct strlist *to, const struct strlist *from);
 /* Items that are a number, or begin with one: "7", "7@1200". Of a number there is one. */

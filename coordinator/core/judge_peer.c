@@ -94,17 +94,9 @@ static void judge_wanted(struct judging *judging, const struct job_record *recor
     }
 }
 
-static bool same_list(const struct strlist *a, const struct strlist *b)
-{
-    for (size_t i = 0; i < a->count && i < b->count; i++)
-        if (strcmp(a->items[i], b->items[i]) != 0)
-            return false;
-    return a->count == b->count;
-}
-
 bool peers_wanted(const struct job_record *record, const struct ckpt *ckpt)
 {
-    return record->peers.count > 0 && same_list(&ckpt->nodes, &record->job.nodes) && !same_list(&ckpt->peers, &record->peers);
+    return record->peers.count > 0 && strlist_same(&ckpt->nodes, &record->job.nodes) && !strlist_same(&ckpt->peers, &record->peers);
 }
 
 void judge_peers(struct judging *judging, const struct job_record *record, struct track *track)
@@ -116,6 +108,6 @@ void judge_peers(struct judging *judging, const struct job_record *record, struc
     if (kept != NULL)
         judge_kept(judging, record, track, kept);
     const struct ckpt *newest = job_newest_restorable(&record->job, UINT64_MAX);
-    if (newest != NULL && judging->state->level > 2 && peers_wanted(record, newest))
+    if (newest != NULL && peers_wanted(record, newest))
         judge_wanted(judging, record, newest);
 }

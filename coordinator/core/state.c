@@ -178,6 +178,14 @@ bool strlist_has(const struct strlist *list, const char *text)
     return find(list, text) < list->count;
 }
 
+bool strlist_same(const struct strlist *a, const struct strlist *b)
+{
+    for (size_t i = 0; i < a->count && i < b->count; i++)
+        if (strcmp(a->items[i], b->items[i]) != 0)
+            return false;
+    return a->count == b->count;
+}
+
 static void drop_at(struct strlist *list, size_t at)
 {
     mem_free(list->items[at]);
