@@ -197,13 +197,12 @@ static void add_damaged(struct judging *judging, const struct job_record *record
     TEXT(corrupt->event.text, "%s read it in the store: %s", node, scrub->detail);
 }
 
-/* One that ranks are just being restored from is judged by what they find. */
+/* Only nodes that run it are told to read. One that ranks are just being restored from is judged by what they find. */
 void judge_scrub(struct judging *judging, const struct job_record *record)
 {
-    const struct book *book = judging->book;
-    for (size_t n = 0; n < book->entries.count; n++) {
-        const char *node = book->entries.items[n].node;
-        const struct gen_report *report = book_report(book, node, record->job.uid);
+    for (size_t n = 0; n < record->job.nodes.count; n++) {
+        const char *node = record->job.nodes.items[n];
+        const struct gen_report *report = book_report(judging->book, node, record->job.uid);
         for (size_t i = 0; report != NULL && i < report->scrubs.count; i++) {
             const struct scrub_report *scrub = &report->scrubs.items[i];
             const struct ckpt *ckpt = job_ckpt(&record->job, scrub->cut);
