@@ -315,18 +315,26 @@ static void fill(const struct state *state, const struct book *book, const struc
         fill_scrub(state, record, node, to);
 }
 
-enum listed { LISTED_LIVES, LISTED_LEFT, LISTED_COPIES };
+enum listed { LISTED_NOT, LISTED_LIVES, LISTED_LEFT, LISTED_COPIES, LISTED_KINDS };
+
+static enum listed listed(const struct part *part)
+{
+    if (part->lives)
+        return LISTED_LIVES;
+    return part->purges || part->leaves ? LISTED_LEFT : part->copies ? LISTED_COPIES : LISTED_NOT;
+}
 
 /* What is not listed is ended there: jobs of which only objects are to be deleted, or copies kept, must not crowd out one that lives. */
-static void list_jobs(const struct state *state, const struct book *book, const char *node, enum listed which, struct desired *to)
+static void list_jobs(const struct state *state, const struct book *book, const char *node, struct desired *to)
 {
-    for (size_t i = 0; i < state->jobs.count && to->jobs.count < NODE_JOBS_MAX; i++) {
-        const struct job_record *record = &state->jobs.items[i];
-        struct part part = part_of(state, record, node);
-        enum listed is = part.lives ? LISTED_LIVES : part.purges || part.leaves ? LISTED_LEFT : LISTED_COPIES;
-        if (is == which && (part.copies || is != LISTED_COPIES))
-            fill(state, book, record, node, &part, codec_list_add(&assignment_codec, &to->jobs));
-    }
+    struct part *parts = mem_array(state->jobs.count, sizeof *parts);
+    for (size_t i = 0; i < state->jobs.count; i++)
+        parts[i] = part_of(state, &state->jobs.items[i], node);
+    for (enum listed which = LISTED_LIVES; which < LISTED_KINDS; which++)
+        for (size_t i = 0; i < state->jobs.count && to->jobs.count < NODE_JOBS_MAX; i++)
+            if (listed(&parts[i]) == which)
+                fill(state, book, &state->jobs.items[i], node, &parts[i], codec_list_add(&assignment_codec, &to->jobs));
+    mem_free(parts);
 }
 
 enum tide_status desired_build(const struct state *state, const struct book *book, const char *name,
@@ -339,9 +347,7 @@ enum tide_status desired_build(const struct state *state, const struct book *boo
     text_copy(desired.cluster, sizeof desired.cluster, state->cluster);
     text_copy(desired.node, sizeof desired.node, node->name);
     text_copy(desired.incarnation, sizeof desired.incarnation, node->incarnation);
-    list_jobs(state, book, name, LISTED_LIVES, &desired);
-    list_jobs(state, book, name, LISTED_LEFT, &desired);
-    list_jobs(state, book, name, LISTED_COPIES, &desired);
+    list_jobs(state, book, name, &desired);
     *ret_desired = desired;
     return TIDE_OK;
 }
