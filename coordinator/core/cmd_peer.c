@@ -11,6 +11,7 @@ struct seats {
     struct peer_seat *items;
     size_t count;
     const struct state *state;
+    bool split; /* usable ones are of more than one domain: so there is one of another, whoever asks */
 };
 
 static struct peer_seat seat_of(const struct node *node)
@@ -30,8 +31,14 @@ static struct peer_seat *seat_find(struct seats *seats, const char *name)
 static void seats_init(struct seats *seats, const struct state *state)
 {
     *seats = (struct seats){.items = mem_array(state->nodes.count, sizeof seats->items[0]), .count = state->nodes.count, .state = state};
-    for (size_t i = 0; i < seats->count; i++)
+    const char *domain = NULL;
+    for (size_t i = 0; i < seats->count; i++) {
         seats->items[i] = seat_of(&state->nodes.items[i]);
+        if (!seats->items[i].usable)
+            continue;
+        seats->split = seats->split || (domain != NULL && strcmp(domain, seats->items[i].domain) != 0);
+        domain = seats->items[i].domain;
+    }
     for (size_t i = 0; i < state->jobs.count; i++)
         for (size_t n = 0; n < state->jobs.items[i].peers.count; n++) {
             struct peer_seat *seat = seat_find(seats, state->jobs.items[i].peers.items[n]);
@@ -47,13 +54,13 @@ static struct peer_seat *seat_for(struct seats *seats, const struct job_record *
     struct peer_seat *now = n < record->peers.count ? seat_find(seats, record->peers.items[n]) : NULL;
     if (self == NULL)
         return NULL;
-    bool fits = now != NULL && now->usable && now != self, same = false;
-    if (fits && strcmp(now->domain, self->domain) != 0)
+    bool fits = now != NULL && now->usable && now != self;
+    if (fits && (!seats->split || strcmp(now->domain, self->domain) != 0))
         return now;
     if (now != NULL)
         now->load--;
-    size_t at = peer_pick(seats->items, seats->count, peer_key(record->job.uid, n), self, &same);
-    struct peer_seat *best = at == PEER_NONE ? NULL : fits && same ? now : &seats->items[at];
+    size_t at = peer_pick(seats->items, seats->count, peer_key(record->job.uid, n), self);
+    struct peer_seat *best = at == PEER_NONE ? NULL : &seats->items[at];
     if (best != NULL)
         best->load++;
     return best;

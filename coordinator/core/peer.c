@@ -48,17 +48,16 @@ static bool better(const struct bid *a, const struct bid *b)
     return a->score != b->score ? a->score > b->score : strcmp(a->name, b->name) < 0;
 }
 
-size_t peer_pick(const struct peer_seat *seats, size_t count, uint64_t key, const struct peer_seat *self, bool *ret_same)
+size_t peer_pick(const struct peer_seat *seats, size_t count, uint64_t key, const struct peer_seat *self)
 {
     struct bid best = {.index = PEER_NONE};
     for (size_t i = 0; i < count; i++) {
-        if (!seats[i].usable || strcmp(seats[i].name, self->name) == 0)
+        if (!seats[i].usable || &seats[i] == self)
             continue;
         struct bid bid = {.index = i, .same = strcmp(seats[i].domain, self->domain) == 0, .load = seats[i].load,
                           .score = score(key, seats[i].hash), .name = seats[i].name};
         if (better(&bid, &best))
             best = bid;
     }
-    *ret_same = best.index != PEER_NONE && best.same;
     return best.index;
 }

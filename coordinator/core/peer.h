@@ -23,8 +23,8 @@ uint64_t peer_seat_hash(const char *name);
 uint64_t peer_key(const char *job_uid, uint64_t node_rank);
 
 #define PEER_NONE SIZE_MAX
-/* Index of the seat for the part `key`, recorded on `self`; PEER_NONE: there is none but that. Of its own domain only where there is
- * no usable one of another: ret_same. */
-size_t peer_pick(const struct peer_seat *seats, size_t count, uint64_t key, const struct peer_seat *self, bool *ret_same);
+/* Index of the seat for the part `key`, recorded on `self`, one of them; PEER_NONE: there is none but that. Of its own domain only where
+ * there is no usable one of another. */
+size_t peer_pick(const struct peer_seat *seats, size_t count, uint64_t key, const struct peer_seat *self);
 
 #endif

@@ -26,30 +26,27 @@ static void hall_init(struct hall *hall)
     }
 }
 
-static size_t pick(const struct hall *hall, size_t count, unsigned part, bool *ret_same)
+static size_t pick(const struct hall *hall, size_t count, unsigned part)
 {
-    return peer_pick(hall->seats, count, peer_key("0123456789abcdef", part), &hall->seats[part % SEATS], ret_same);
+    return peer_pick(hall->seats, count, peer_key("0123456789abcdef", part), &hall->seats[part % SEATS]);
 }
 
 static void nobody_has_its_own_and_another_domain_goes_first(void **context)
 {
     (void)context;
     struct hall hall;
-    bool same = true;
     hall_init(&hall);
     for (unsigned part = 0; part < PARTS; part++) {
-        size_t at = pick(&hall, SEATS, part, &same);
-        assert_true(at < SEATS && at != part % SEATS && !same);
+        size_t at = pick(&hall, SEATS, part);
+        assert_true(at < SEATS && at != part % SEATS);
         assert_string_not_equal(hall.seats[at].domain, hall.seats[part % SEATS].domain);
     }
     /* All others gone but for one of the same rack; then that one, too. */
     for (unsigned i = 0; i < SEATS; i++)
         hall.seats[i].usable = i == 0 || i == DOMAINS;
-    assert_int_equal(pick(&hall, SEATS, 0, &same), DOMAINS);
-    assert_true(same);
+    assert_int_equal(pick(&hall, SEATS, 0), DOMAINS);
     hall.seats[DOMAINS].usable = false;
-    assert_true(pick(&hall, SEATS, 0, &same) == PEER_NONE);
-    assert_false(same);
+    assert_true(pick(&hall, SEATS, 0) == PEER_NONE);
 }
 
 /* One that goes takes along only what it has; one that comes takes only what it gets. */
@@ -57,20 +54,19 @@ static void others_that_come_and_go_move_nothing(void **context)
 {
     (void)context;
     struct hall hall;
-    bool same;
     unsigned moved = 0;
     hall_init(&hall);
     for (unsigned part = 0; part < PARTS; part++) {
-        size_t before = pick(&hall, SEATS, part, &same), gone = (before + 7) % SEATS;
+        size_t before = pick(&hall, SEATS, part), gone = (before + 7) % SEATS;
         if (gone == part % SEATS)
             continue;
         hall.seats[gone].usable = false;
-        assert_int_equal(pick(&hall, SEATS, part, &same), before);
+        assert_int_equal(pick(&hall, SEATS, part), before);
         hall.seats[gone].usable = true;
         hall.seats[before].usable = false;
-        assert_true(pick(&hall, SEATS, part, &same) != before);
+        assert_true(pick(&hall, SEATS, part) != before);
         hall.seats[before].usable = true;
-        size_t fewer = pick(&hall, SEATS - 1, part, &same);
+        size_t fewer = pick(&hall, SEATS - 1, part);
         moved += fewer != before;
         assert_true(fewer == before || before == SEATS - 1);
     }
@@ -82,15 +78,14 @@ static void all_have_about_the_same(void **context)
 {
     (void)context;
     struct hall hall;
-    bool same;
     unsigned counts[SEATS] = {0};
     hall_init(&hall);
     for (unsigned part = 0; part < PARTS; part++)
-        counts[pick(&hall, SEATS, part, &same)]++;
+        counts[pick(&hall, SEATS, part)]++;
     for (unsigned i = 0; i < SEATS; i++)
         assert_in_range(counts[i], 1, 3 * PARTS / SEATS);
     for (unsigned part = 0; part < PARTS; part++)
-        hall.seats[pick(&hall, SEATS, part, &same)].load++;
+        hall.seats[pick(&hall, SEATS, part)].load++;
     for (unsigned i = 0; i < SEATS; i++)
         assert_in_range(hall.seats[i].load, PARTS / SEATS - 1, PARTS / SEATS + 1);
 }
@@ -283,6 +278,15 @@ static void another_domain_is_waited_for_by_nobody(void **context)
     save(&w);
     assert_string_equal(word_of(&w, 1), "peered");
     assert_text(event_last(&w, "j", EVENT_PEERED)->text, "there is none but of the same domain: rack1");
+    /* Others of that domain move nothing, whoever scores higher. */
+    uint64_t decided = record_of(&w, "j")->peers_at;
+    for (int i = 3; i < FAKES_MAX; i++) {
+        char name[16];
+        snprintf(name, sizeof name, "n%d", i + 1);
+        TEXT_SET(w.fakes[i].domain, "rack1");
+        node_new(&w, name, 1);
+    }
+    assert_int_equal(record_of(&w, "j")->peers_at, decided);
     set_domain(&w, "n3", "rack2"); /* from now on there is one */
     assert_string_equal(record_of(&w, "j")->peers.items[0], "n3");
     assert_string_equal(record_of(&w, "j")->peers.items[1], "n3");
