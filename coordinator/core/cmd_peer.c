@@ -17,8 +17,7 @@ struct seats {
 static struct peer_seat seat_of(const struct node *node)
 {
     bool usable = node->state == TIDE_NODE_READY && !node->cordoned && !node->spared && node->health < TIDE_HEALTH_SUSPECT;
-    return (struct peer_seat){.name = node->name, .domain = node->domain[0] ? node->domain : node->name,
-                              .hash = peer_seat_hash(node->name), .usable = usable};
+    return peer_seat_of(node->name, node->domain, usable);
 }
 
 static struct peer_seat *seat_find(struct seats *seats, const char *name)

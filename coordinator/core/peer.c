@@ -8,9 +8,11 @@
 
 #define KEY_TEXT_MAX 96
 
-uint64_t peer_seat_hash(const char *name)
+struct peer_seat peer_seat_of(const char *name, const char *domain, bool usable)
 {
-    return digest_of(name, strlen(name)).low;
+    const char *its = domain[0] != '\0' ? domain : name;
+    return (struct peer_seat){.name = name, .domain = its, .hash = digest_of(name, strlen(name)).low,
+                              .domain_hash = digest_of(its, strlen(its)).low, .usable = usable};
 }
 
 uint64_t peer_key(const char *job_uid, uint64_t node_rank)
@@ -27,6 +29,12 @@ static uint64_t score(uint64_t key, uint64_t hash)
     x = (x ^ (x >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
     x = (x ^ (x >> 27)) * UINT64_C(0x94d049bb133111eb);
     return x ^ (x >> 31);
+}
+
+/* Asked of every pair: what they are called lies elsewhere in memory, and is hardly ever looked at. */
+static bool same_domain(const struct peer_seat *a, const struct peer_seat *b)
+{
+    return a->domain_hash == b->domain_hash && strcmp(a->domain, b->domain) == 0;
 }
 
 struct bid {
@@ -54,7 +62,7 @@ size_t peer_pick(const struct peer_seat *seats, size_t count, uint64_t key, cons
     for (size_t i = 0; i < count; i++) {
         if (!seats[i].usable || &seats[i] == self)
             continue;
-        struct bid bid = {.index = i, .same = strcmp(seats[i].domain, self->domain) == 0, .load = seats[i].load,
+        struct bid bid = {.index = i, .same = same_domain(&seats[i], self), .load = seats[i].load,
                           .score = score(key, seats[i].hash), .name = seats[i].name};
         if (better(&bid, &best))
             best = bid;

@@ -13,12 +13,13 @@
 struct peer_seat {
     const char *name;
     const char *domain; /* its name, where it is one of its own */
-    uint64_t hash;      /* peer_seat_hash of its name */
+    uint64_t hash, domain_hash;
     uint32_t load;      /* copies it is to have already */
     bool usable;
 };
 
-uint64_t peer_seat_hash(const char *name);
+/* Borrows both. domain empty: one of its own. */
+struct peer_seat peer_seat_of(const char *name, const char *domain, bool usable);
 /* Of the part of that node rank of that job. */
 uint64_t peer_key(const char *job_uid, uint64_t node_rank);
 

@@ -21,8 +21,7 @@ static void hall_init(struct hall *hall)
         snprintf(hall->domains[d], sizeof hall->domains[d], "rack%u", d);
     for (unsigned i = 0; i < SEATS; i++) {
         snprintf(hall->names[i], sizeof hall->names[i], "node%u", i);
-        hall->seats[i] = (struct peer_seat){.name = hall->names[i], .domain = hall->domains[i % DOMAINS],
-                                            .hash = peer_seat_hash(hall->names[i]), .usable = true};
+        hall->seats[i] = peer_seat_of(hall->names[i], hall->domains[i % DOMAINS], true);
     }
 }
 
