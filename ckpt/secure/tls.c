@@ -143,23 +143,32 @@ enum tide_status tls_pin(SSL *ssl, char ret_pin[SHA256_HEX_CHARS + 1], struct er
 
 /* ---- a connection ---- */
 
-SSL *tls_begin(SSL_CTX *tls, int fd, bool dialled)
+/* It has the BIOs, which may be one. NULL: no memory; then they are gone. */
+static SSL *side_create(SSL_CTX *tls, BIO *in, BIO *out, bool dialled)
 {
-    SSL *ssl = SSL_new(tls);
-    BIO *bio = BIO_new(socket_method);
-    if (ssl == NULL || bio == NULL) {
-        SSL_free(ssl);
-        BIO_free(bio);
+    SSL *ssl = in != NULL && out != NULL ? SSL_new(tls) : NULL;
+    if (ssl == NULL) {
+        BIO_free(in);
+        if (out != in)
+            BIO_free(out);
         return NULL;
     }
-    BIO_set_data(bio, (void *)(intptr_t)fd);
-    BIO_set_init(bio, 1);
-    SSL_set_bio(ssl, bio, bio);
+    SSL_set_bio(ssl, in, out);
     if (dialled)
         SSL_set_connect_state(ssl);
     else
         SSL_set_accept_state(ssl);
     return ssl;
+}
+
+SSL *tls_begin(SSL_CTX *tls, int fd, bool dialled)
+{
+    BIO *bio = BIO_new(socket_method);
+    if (bio != NULL) {
+        BIO_set_data(bio, (void *)(intptr_t)fd);
+        BIO_set_init(bio, 1);
+    }
+    return side_create(tls, bio, bio, dialled);
 }
 
 static enum io outcome(SSL *ssl, int done, char ret_why[TIDE_TEXT_MAX + 1])
@@ -230,21 +239,13 @@ struct tls_pipe {
 struct tls_pipe *tls_pipe_create(SSL_CTX *tls, bool dialled)
 {
     struct tls_pipe *pipe = mem_alloc(sizeof *pipe);
-    pipe->ssl = SSL_new(tls);
     pipe->in = BIO_new(BIO_s_mem());
     pipe->out = BIO_new(BIO_s_mem());
-    if (pipe->ssl == NULL || pipe->in == NULL || pipe->out == NULL) {
-        SSL_free(pipe->ssl);
-        BIO_free(pipe->in);
-        BIO_free(pipe->out);
+    pipe->ssl = side_create(tls, pipe->in, pipe->out, dialled);
+    if (pipe->ssl == NULL) {
         mem_free(pipe);
         return NULL;
     }
-    SSL_set_bio(pipe->ssl, pipe->in, pipe->out);
-    if (dialled)
-        SSL_set_connect_state(pipe->ssl);
-    else
-        SSL_set_accept_state(pipe->ssl);
     return pipe;
 }
 
