@@ -10,15 +10,21 @@
 
 #define NAME_STEM_MAX 48 /* of a program's name in a default job name */
 
-enum tide_status nnodes_parse(const char *text, uint32_t *ret_nodes, struct fault *fault)
+/* "4" or "4:16", each from 1 to most. */
+static bool range_parse(const char *text, uint64_t most, uint64_t *ret_low, uint64_t *ret_high)
 {
     char word[32];
-    uint64_t low, high;
     const char *colon = strchr(text, ':');
     size_t n = colon ? (size_t)(colon - text) : strlen(text);
     snprintf(word, sizeof word, "%.*s", (int)(n < sizeof word ? n : sizeof word - 1), text);
-    if (number_parse(word, 1, TIDE_NODES_MAX, &low, NULL) != TIDE_OK ||
-        number_parse(colon ? colon + 1 : word, 1, TIDE_NODES_MAX, &high, NULL) != TIDE_OK)
+    return number_parse(word, 1, most, ret_low, NULL) == TIDE_OK &&
+           number_parse(colon ? colon + 1 : word, 1, most, ret_high, NULL) == TIDE_OK;
+}
+
+enum tide_status nnodes_parse(const char *text, uint32_t *ret_nodes, struct fault *fault)
+{
+    uint64_t low, high;
+    if (!range_parse(text, TIDE_NODES_MAX, &low, &high))
         return fault_set(fault, TIDE_E_INVALID, NULL, "--nnodes: \"%.40s\" is not a number from 1 to %d", text,
                          TIDE_NODES_MAX);
     if (low != high)
@@ -182,15 +188,11 @@ static enum tide_status build_keep_every(const struct options *o, struct job_spe
 
 static enum tide_status build_elastic(const struct options *o, struct job_spec *spec, struct fault *fault)
 {
-    char word[32];
     uint64_t low, high;
-    const char *text = o->elastic, *colon = text != NULL ? strchr(text, ':') : NULL;
+    const char *text = o->elastic;
     if (text == NULL)
         return TIDE_OK;
-    size_t n = colon != NULL ? (size_t)(colon - text) : 0;
-    snprintf(word, sizeof word, "%.*s", (int)(n < sizeof word ? n : sizeof word - 1), text);
-    if (colon == NULL || number_parse(word, 1, TIDE_RANKS_MAX, &low, NULL) != TIDE_OK ||
-        number_parse(colon + 1, 1, TIDE_RANKS_MAX, &high, NULL) != TIDE_OK)
+    if (strchr(text, ':') == NULL || !range_parse(text, TIDE_RANKS_MAX, &low, &high))
         return fault_set(fault, TIDE_E_INVALID, "write 4:16 for at least 4 ranks and at most 16",
                          "--elastic \"%.40s\" is not MIN:MAX, two numbers from 1 to %d", text, TIDE_RANKS_MAX);
     spec->elastic_min = (uint32_t)low;
