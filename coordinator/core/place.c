@@ -11,7 +11,7 @@
 
 /* How many nodes. The first generation of a job gets as many as it was submitted with; so does every other of one that is not elastic.
  * An elastic one goes on with what there is: kept up to that number by its spares, beyond it only by nodes that it does not want as
- * spares, never beyond its maximum; not while its newest checkpoint is in the memory of fewer nodes only, and all of these are there. It
+ * spares, never beyond its maximum; not while its newest checkpoint is in the memory of fewer nodes only, and all of it is there. It
  * waits where that is less than its minimum. */
 static uint32_t nodes_least(const struct job_record *record)
 {
@@ -77,8 +77,8 @@ static uint32_t usable(const struct room *room, const struct job_spec *spec)
     return count;
 }
 
-/* Nodes that have its newest checkpoint in their memory and nowhere else, where there is room on all of them; else 0. To grow away from
- * them would cost what was done since the one before. */
+/* Nodes that have its newest checkpoint in their memory and nowhere else, where there is room on all of them but those of whose part there
+ * is a copy; else 0. To grow away from them would cost what was done since the one before. */
 static uint32_t nodes_remember(const struct room *room, const struct job_record *record)
 {
     const struct ckpt *newest = job_newest_restorable(&record->job, record->rollback_cut ? record->rollback_cut : UINT64_MAX);
@@ -87,7 +87,8 @@ static uint32_t nodes_remember(const struct room *room, const struct job_record 
     for (size_t i = 0; i < newest->nodes.count; i++) {
         bool found;
         size_t at = state_node_index(room->state, newest->nodes.items[i], &found);
-        if (!found || room_free(room, at, record->job.spec.nproc_per_node) == 0)
+        bool here = found && room_free(room, at, record->job.spec.nproc_per_node) > 0;
+        if (!here && ckpt_peer(room->state, newest, i) == NULL)
             return 0;
     }
     return (uint32_t)newest->nodes.count;

@@ -32,12 +32,12 @@ static void store_hangs(struct world *w, bool hangs)
 }
 
 /* Checkpoint 2: in memory, and nowhere else. */
-static void save_in_memory(struct world *w)
+static void save_in_memory(struct world *w, unsigned state)
 {
     store_hangs(w, true);
     assert_int_equal(order(w, CMD_CKPT_REQUEST, "j", 0), TIDE_OK);
     run(w, 1000);
-    assert_int_equal(ckpt_of(w, "j", 2)->state, TIDE_CKPT_SEALED);
+    assert_int_equal(ckpt_of(w, "j", 2)->state, state);
 }
 
 static void lose(struct world *w, const char *node)
@@ -199,7 +199,7 @@ static void what_is_in_memory_only_is_not_for_another_number(void **context)
     struct world w;
     start(&w, 2, 1, 2, 0, 1, 2);
     commit_job(&w);
-    save_in_memory(&w);
+    save_in_memory(&w, TIDE_CKPT_SEALED);
     lose(&w, "n2");
     assert_state(&w, "j", "running");
     assert_int_equal(job_of(&w, "j")->nodes.count, 1);
@@ -215,7 +215,7 @@ static void it_does_not_grow_away_from_what_is_in_memory_only(void **context)
     start(&w, 2, 1, 2, 0, 1, 3);
     commit_job(&w);
     node_new(&w, "n3", 1);
-    save_in_memory(&w);
+    save_in_memory(&w, TIDE_CKPT_SEALED);
     kill_rank(&w, 0);
     assert_state(&w, "j", "running");
     assert_int_equal(job_of(&w, "j")->restore_cut, 2);
@@ -227,6 +227,25 @@ static void it_does_not_grow_away_from_what_is_in_memory_only(void **context)
     kill_rank(&w, 0);
     assert_int_equal(job_of(&w, "j")->restore_cut, 2);
     assert_int_equal(job_of(&w, "j")->nodes.count, 3);
+    world_release(&w);
+}
+
+/* One that has it is lost, and another has a copy: it goes on with as many, and not with more from before it. */
+static void it_does_not_grow_away_from_a_copy(void **context)
+{
+    (void)context;
+    struct world w;
+    start(&w, 2, 1, 2, 0, 1, 3);
+    commit_job(&w);
+    node_new(&w, "n3", 1);
+    node_new(&w, "n4", 1);
+    for (int i = 0; i < FAKES_MAX; i++)
+        w.fakes[i].copies = true;
+    save_in_memory(&w, TIDE_CKPT_PEERED);
+    lose(&w, "n2");
+    assert_state(&w, "j", "running");
+    assert_int_equal(job_of(&w, "j")->restore_cut, 2);
+    assert_int_equal(job_of(&w, "j")->nodes.count, 2);
     world_release(&w);
 }
 
@@ -300,6 +319,7 @@ int main(void)
         cmocka_unit_test(spares_come_first_and_are_not_grown_into),
         cmocka_unit_test(what_is_in_memory_only_is_not_for_another_number),
         cmocka_unit_test(it_does_not_grow_away_from_what_is_in_memory_only),
+        cmocka_unit_test(it_does_not_grow_away_from_a_copy),
         cmocka_unit_test(what_is_no_range_is_refused),
         cmocka_unit_test(who_cannot_read_it_is_not_told),
         cmocka_unit_test(another_jobs_checkpoint_may_be_of_another_number),
