@@ -222,6 +222,9 @@ static enum tide_status check_sender(const struct state *state, const struct hea
                        heartbeat->node);
     if (node->state == TIDE_NODE_LOST)
         return err_set(err, TIDE_E_NOT_FOUND, "node %s was declared lost; register again", heartbeat->node);
+    /* It registered when the group could not take down a pin. It can now. */
+    if (heartbeat->keyed && node->pin[0] == '\0' && state->level >= PIN_LEVEL)
+        return err_set(err, TIDE_E_NOT_FOUND, "nobody has told the pin of node %s: register again", heartbeat->node);
     return TIDE_OK;
 }
 

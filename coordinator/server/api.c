@@ -406,15 +406,6 @@ static void reply_heard(struct server *server, struct http_request *request, uin
                mem_format("{\"revision\":%" PRIu64 "%s%s}\n", revision, members ? ",\"coordinators\":" : "", members ? members : ""));
 }
 
-/* It registered when the group could not take down a pin. It can now. */
-static enum tide_status must_register_again(const struct state *state, const struct heartbeat *heartbeat, struct err *err)
-{
-    const struct node *node = state_node(state, heartbeat->node);
-    if (node == NULL || node->pin[0] != '\0' || !heartbeat->keyed || state->level < PIN_LEVEL)
-        return TIDE_OK;
-    return err_set(err, TIDE_E_NOT_FOUND, "nobody has told the pin of node %s: register again", node->name);
-}
-
 static void post_heartbeat(void *context, struct http_request *request)
 {
     struct server *server = context;
@@ -428,8 +419,6 @@ static void post_heartbeat(void *context, struct http_request *request)
         return;
     text_copy(node, sizeof node, heartbeat.node);
     enum tide_status status = access_node(server, request, node, &err);
-    if (status == TIDE_OK)
-        status = must_register_again(server_state(server), &heartbeat, &err);
     if (status == TIDE_OK)
         status = book_heartbeat(&server->book, server_state(server), &heartbeat, clock_mono_ns(), &changed, &err);
     if (status != TIDE_OK)

@@ -476,7 +476,7 @@ static inline void fake_report_job(struct world *w, struct fake *fake, struct fa
 
 static inline enum tide_status fake_beat(struct world *w, struct fake *fake, bool *ret_changed)
 {
-    struct heartbeat beat = {.sequence = ++fake->sequence, .format = fake->old ? 0 : NODE_FORMAT};
+    struct heartbeat beat = {.sequence = ++fake->sequence, .format = fake->old ? 0 : NODE_FORMAT, .keyed = !fake->old};
     TEXT_SET(beat.node, fake->name);
     TEXT_SET(beat.uid, fake->uid);
     TEXT_SET(beat.incarnation, fake->incarnation);

@@ -91,6 +91,28 @@ static void lost_node_must_register_again(void **context)
     world_release(&w);
 }
 
+/* It has been there since before the group could take it down. */
+static void who_has_a_key_tells_it_when_the_group_can_know_it(void **context)
+{
+    (void)context;
+    struct world w;
+    world_init(&w);
+    struct fake *n1 = node_new(&w, "n1", 1);
+    bool changed;
+    w.state.level = w.second.level = PIN_LEVEL - 1;
+    state_node(&w.state, "n1")->pin[0] = state_node(&w.second, "n1")->pin[0] = '\0';
+    assert_int_equal(fake_beat(&w, n1, &changed), TIDE_OK);
+    w.state.level = w.second.level = PIN_LEVEL;
+    assert_int_equal(fake_beat(&w, n1, &changed), TIDE_E_NOT_FOUND);
+    assert_text(w.err.text, "nobody has told the pin of node n1: register again");
+    n1->old = true; /* it has none */
+    assert_int_equal(fake_beat(&w, n1, &changed), TIDE_OK);
+    n1->old = false;
+    assert_int_equal(register_as(&w, "n1", n1->uid, n1->incarnation, 1), TIDE_OK);
+    assert_int_equal(fake_beat(&w, n1, &changed), TIDE_OK);
+    world_release(&w);
+}
+
 static void old_heartbeats_are_no_sign_of_life(void **context)
 {
     (void)context;
@@ -393,6 +415,7 @@ int main(void)
         cmocka_unit_test(two_agents_with_one_name_are_a_conflict),
         cmocka_unit_test(bad_registrations_are_refused),
         cmocka_unit_test(lost_node_must_register_again),
+        cmocka_unit_test(who_has_a_key_tells_it_when_the_group_can_know_it),
         cmocka_unit_test(old_heartbeats_are_no_sign_of_life),
         cmocka_unit_test(only_steps_are_no_change),
         cmocka_unit_test(drained_node_keeps_its_ranks_until_the_restart),
