@@ -13,11 +13,15 @@
  * An elastic one goes on with what there is: kept up to that number by its spares, beyond it only by nodes that it does not want as
  * spares, never beyond its maximum; not while its newest checkpoint is in the memory of fewer nodes only, and all of it is there. It
  * waits where that is less than its minimum. */
+static bool resizes(const struct job_record *record)
+{
+    return job_elastic(&record->job.spec) && record->job.generation > 0;
+}
+
 static uint32_t nodes_least(const struct job_record *record)
 {
     const struct job_spec *spec = &record->job.spec;
-    bool first = record->job.generation == 0;
-    return job_elastic(spec) && !first ? spec->elastic_min / spec->nproc_per_node : spec->nnodes;
+    return resizes(record) ? spec->elastic_min / spec->nproc_per_node : spec->nnodes;
 }
 
 /* ---- the room that is left ---- */
@@ -97,9 +101,9 @@ static uint32_t nodes_remember(const struct room *room, const struct job_record 
 static uint32_t nodes_wanted(const struct room *room, const struct job_record *record)
 {
     const struct job_spec *spec = &record->job.spec;
-    uint32_t least = nodes_least(record), most = spec->elastic_max / spec->nproc_per_node;
-    if (!job_elastic(spec) || record->job.generation == 0)
+    if (!resizes(record))
         return spec->nnodes;
+    uint32_t least = nodes_least(record), most = spec->elastic_max / spec->nproc_per_node;
     uint32_t there = usable(room, spec), remember = nodes_remember(room, record);
     uint32_t kept = there < spec->nnodes ? there : spec->nnodes, grown = there > spec->spares ? there - spec->spares : 0;
     uint32_t count = kept > grown ? kept : grown;
