@@ -4,7 +4,6 @@
 #include <curl/curl.h>
 #include <errno.h>
 #include <inttypes.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -14,6 +13,7 @@
 #include "agent/rpc/slot_server.h"
 #include "ckpt/base/log.h"
 #include "ckpt/base/mem.h"
+#include "ckpt/base/thread.h"
 #include "ckpt/secure/pin_curl.h"
 
 #define SUM_BYTES_MAX ((RANK_CHUNKS_MAX + 16u) * sizeof(struct digest))
@@ -156,7 +156,7 @@ enum tide_status copy_fetch(const struct copy_source *source, const struct copy_
     struct err local = {0};
     struct transfer transfer = {.source = source, .place = place, .root = ret_root, .err = err != NULL ? err : &local};
     pthread_t thread;
-    if (place->background && pthread_create(&thread, NULL, run_background, &transfer) == 0)
+    if (place->background && thread_begin(&thread, run_background, &transfer) == 0)
         pthread_join(thread, NULL);
     else
         run(&transfer);
