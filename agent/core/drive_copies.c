@@ -138,6 +138,9 @@ void ev_uncopied(struct agent_core *core, const struct agent_event *event)
         return;
     job->in_flight--;
     copy_make(job, event->rank)->slots[event->slot].busy = false;
+    if (event->status != TIDE_OK)
+        say(core, LOG_WARN, "job %s: a copy of rank %u that is not wanted any more keeps its memory until another takes its place: %.150s",
+            job->name, event->rank, event->text);
 }
 
 void report_copies(const struct job_part *job, struct gen_report *to)

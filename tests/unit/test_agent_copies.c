@@ -84,7 +84,9 @@ static void the_one_before_is_not_dropped_before_the_next_is_whole(void **state)
     assert_int_equal(did(&s, ACT_UNCOPY)->slot, 0);
     assert_int_equal(says(&s)->copies.count, 2);
     worked(&s, EV_UNCOPIED, 2, 0, 0, TIDE_OK);
-    worked(&s, EV_UNCOPIED, 3, 0, 0, TIDE_OK);
+    assert_null(did(&s, ACT_SAY));
+    worked(&s, EV_UNCOPIED, 3, 0, 0, TIDE_E_IO);
+    assert_non_null(strstr(did(&s, ACT_SAY)->text, "keeps its memory"));
     /* The job is over: nothing is left. */
     unassigned(&s);
     assert_non_null(did(&s, ACT_REMOVE_ARENA));
