@@ -33,6 +33,24 @@ static inline void test_dir_remove(char *dir)
     mem_free(dir);
 }
 
+/* Where a test records, where what it stored is rebuilt, and a store that is a directory. */
+static inline void test_places(char **ret_arena, char **ret_elsewhere, char **ret_root, struct store **ret_store)
+{
+    struct err err = {0};
+    *ret_arena = test_dir();
+    *ret_elsewhere = test_dir();
+    *ret_root = test_dir();
+    assert_int_equal(store_open(*ret_root, ret_store, &err), TIDE_OK);
+}
+
+static inline void test_places_remove(char *arena, char *elsewhere, char *root, struct store *store)
+{
+    store_close(store);
+    test_dir_remove(arena);
+    test_dir_remove(elsewhere);
+    test_dir_remove(root);
+}
+
 /* What a region holds, by its name: "noise" does not compress, "zeros" is nothing, "floats" and "halves" are like weights,
  * "pattern" is 8 bytes again and again, the rest is in between. */
 static inline void test_fill(unsigned char *to, size_t bytes, const char *name, uint64_t seed)

@@ -7,7 +7,6 @@
 #include <cmocka.h>
 
 #include "ckpt/stage/want.h"
-#include "ckpt/store/store_dir.h"
 #include "tests/unit/slots.h"
 
 /* A checkpoint of some ranks, restored on another number of them. The tensor "moments" is cut by rows, "table" by columns, so that each
@@ -22,33 +21,21 @@
 #define FAR_WORLD 12u
 #define FAR_BYTES (UINT64_C(12) << 20) /* of each of two regions: more than one span */
 
-static char *root_dir, *arena, *elsewhere;
+static char *arena, *elsewhere, *root;
 static struct store *store;
 static char commit_key[TIDE_PATH_MAX + 1], commit_digest[DIGEST_HEX_CHARS + 1];
 
 static int setup(void **state)
 {
     (void)state;
-    struct err err = {0};
-    root_dir = test_dir();
-    arena = mem_format("%s/arena", root_dir);
-    elsewhere = mem_format("%s/elsewhere", root_dir);
-    char *where = mem_format("%s/store", root_dir);
-    assert_int_equal(fsx_mkdirs(arena, 0700, &err), TIDE_OK);
-    assert_int_equal(fsx_mkdirs(elsewhere, 0700, &err), TIDE_OK);
-    assert_int_equal(fsx_mkdirs(where, 0700, &err), TIDE_OK);
-    assert_int_equal(store_dir_open(where, STORE_DIR_DEFAULT, &store, &err), TIDE_OK);
-    mem_free(where);
+    test_places(&arena, &elsewhere, &root, &store);
     return 0;
 }
 
 static int teardown(void **state)
 {
     (void)state;
-    store_close(store);
-    mem_free(arena);
-    mem_free(elsewhere);
-    test_dir_remove(root_dir);
+    test_places_remove(arena, elsewhere, root, store);
     return 0;
 }
 
@@ -328,7 +315,7 @@ static void damage_never_reaches_a_slot(void **state)
     want(&s, 0, 2, GENERATION);
     assert_int_equal(store_list(store, "c/", &keys, &err), TIDE_OK);
     for (size_t i = 0; i < keys.count; i++) {
-        char *path = mem_format("%s/store/%s", root_dir, keys.items[i]);
+        char *path = mem_format("%s/%s", root, keys.items[i]);
         int needed = strstr(keys.items[i], "/2-0") == NULL; /* rank 2 had nothing of what rank 0 gets */
         test_flip(path, 1000, 0x10);
         assert_int_equal(fetch(0, 2, 1, &err), needed ? TIDE_E_CORRUPT : TIDE_OK);

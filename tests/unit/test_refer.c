@@ -26,21 +26,15 @@ static char digests[CUTS_MAX][DIGEST_HEX_CHARS + 1];
 static int setup(void **state)
 {
     (void)state;
-    struct err err = {0};
-    arena = test_dir();
-    elsewhere = test_dir();
-    root = test_dir();
+    test_places(&arena, &elsewhere, &root, &real);
     memset(content, 0, sizeof content);
-    return store_open(root, &real, &err) == TIDE_OK ? 0 : -1;
+    return 0;
 }
 
 static int teardown(void **state)
 {
     (void)state;
-    store_close(real);
-    test_dir_remove(arena);
-    test_dir_remove(elsewhere);
-    test_dir_remove(root);
+    test_places_remove(arena, elsewhere, root, real);
     return 0;
 }
 

@@ -31,24 +31,18 @@ static char keys[CUTS_MAX][TIDE_PATH_MAX + 1], digests[CUTS_MAX][DIGEST_HEX_CHAR
 static int setup(void **state)
 {
     (void)state;
-    struct err err = {0};
-    arena = test_dir();
-    elsewhere = test_dir();
-    root = test_dir();
+    test_places(&arena, &elsewhere, &root, &store);
     for (unsigned cut = 0; cut < CUTS_MAX; cut++)
         for (unsigned rank = 0; rank < WORLD; rank++)
             for (unsigned i = 0; i < CHUNKS; i++)
                 content[cut][rank][i] = i + 1;
-    return store_open(root, &store, &err) == TIDE_OK ? 0 : -1;
+    return 0;
 }
 
 static int teardown(void **state)
 {
     (void)state;
-    store_close(store);
-    test_dir_remove(arena);
-    test_dir_remove(elsewhere);
-    test_dir_remove(root);
+    test_places_remove(arena, elsewhere, root, store);
     return 0;
 }
 
@@ -106,16 +100,20 @@ static void commit(uint64_t cut)
     codec_release(&cut_order_codec, &order);
 }
 
-/* One after the other, while somebody is there who keeps what is known. */
-static void save(uint64_t cut)
+/* The ranks from `first` on, one after the other; `one` is there meanwhile, who keeps what is known. */
+static void save_from(uint64_t cut, uint32_t first, struct shared_writer *one)
 {
-    struct shared_writer *one = present(cut);
-    for (uint32_t rank = 0; rank < WORLD; rank++) {
+    for (uint32_t rank = first; rank < WORLD; rank++) {
         record(cut, rank);
         put(cut, rank);
     }
     shared_leave(one);
     commit(cut);
+}
+
+static void save(uint64_t cut)
+{
+    save_from(cut, 0, present(cut));
 }
 
 static void is_whole(uint64_t cut)
@@ -275,12 +273,7 @@ static void what_a_failed_writer_claimed_is_written_by_who_needs_it(void **state
     assert_int_equal(bytes_below("c/"), 5 * CHUNK_BYTES);
     assert_int_equal(version_of(0), 3);
     /* Who comes later claims it anew, or finds it. */
-    for (uint32_t rank = 1; rank < WORLD; rank++) {
-        record(1, rank);
-        put(1, rank);
-    }
-    shared_leave(one);
-    commit(1);
+    save_from(1, 1, one);
     is_whole(1);
 }
 
@@ -297,12 +290,7 @@ static void what_was_anothers_may_become_its_own(void **state)
     assert_null(fails);
     assert_int_equal(outcome[0], TIDE_OK);
     assert_int_equal(bytes_below("c/"), 4 * CHUNK_BYTES);
-    for (uint32_t rank = 1; rank < WORLD; rank++) {
-        record(1, rank);
-        put(1, rank);
-    }
-    shared_leave(one);
-    commit(1);
+    save_from(1, 1, one);
     is_whole(1);
 }
 

@@ -23,20 +23,14 @@ static const struct test_region regions[] = {
 static int setup(void **state)
 {
     (void)state;
-    struct err err = {0};
-    arena = test_dir();
-    elsewhere = test_dir();
-    root = test_dir();
-    return store_open(root, &store, &err) == TIDE_OK ? 0 : -1;
+    test_places(&arena, &elsewhere, &root, &store);
+    return 0;
 }
 
 static int teardown(void **state)
 {
     (void)state;
-    store_close(store);
-    test_dir_remove(arena);
-    test_dir_remove(elsewhere);
-    test_dir_remove(root);
+    test_places_remove(arena, elsewhere, root, store);
     return 0;
 }
 

@@ -62,12 +62,7 @@ static void save(uint64_t cut)
 static int setup(void **state)
 {
     (void)state;
-    struct err err = {0};
-    arena = test_dir();
-    elsewhere = test_dir();
-    root = test_dir();
-    if (store_open(root, &store, &err) != TIDE_OK)
-        return -1;
+    test_places(&arena, &elsewhere, &root, &store);
     save(CUT - 1);
     save(CUT);
     return 0;
@@ -76,10 +71,7 @@ static int setup(void **state)
 static int teardown(void **state)
 {
     (void)state;
-    store_close(store);
-    test_dir_remove(arena);
-    test_dir_remove(elsewhere);
-    test_dir_remove(root);
+    test_places_remove(arena, elsewhere, root, store);
     return 0;
 }
 
