@@ -28,14 +28,16 @@ static int is_ours(const char *name)
     return strncmp(name, REGION_RESERVED_PREFIX, strlen(REGION_RESERVED_PREFIX)) == 0;
 }
 
-/* `hint`: where to look first; tables of a program's ranks are mostly alike. */
+/* `hint`: where to look first, and from there on to both sides: tables of a program's ranks are mostly alike, but for some that are
+ * elsewhere in one or not there, so that others are a few places off. */
 static const struct region_entry *named(const struct region_entry *regions, size_t count, const char *name, size_t hint)
 {
-    if (hint < count && strcmp(regions[hint].name, name) == 0)
-        return &regions[hint];
-    for (size_t i = 0; i < count; i++)
-        if (strcmp(regions[i].name, name) == 0)
-            return &regions[i];
+    for (size_t off = 0; off <= hint || hint + off < count; off++) {
+        if (hint + off < count && strcmp(regions[hint + off].name, name) == 0)
+            return &regions[hint + off];
+        if (off <= hint && hint - off < count && strcmp(regions[hint - off].name, name) == 0)
+            return &regions[hint - off];
+    }
     return NULL;
 }
 

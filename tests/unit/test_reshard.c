@@ -251,6 +251,34 @@ static void ranks_that_have_the_same_shard_are_asked_in_turns(void **state)
         assert_int_equal(asked[r], 2);
 }
 
+/* Also behind or before its place in another table, and in a longer or a shorter one. */
+static void a_region_is_found_wherever_it_stands(void **state)
+{
+    (void)state;
+    static struct world w;
+    w = (struct world){.count = 1};
+    for (unsigned i = 0; i < TABLE_MAX; i++)
+        put(&w, 0, (struct region_entry){.name = {(char)('a' + (int)i)}, .kind = i > 0 ? REGION_REPLICATED : REGION_DROPPABLE, .bytes = 8});
+    for (unsigned turn = 0; turn < TABLE_MAX; turn++)
+        for (unsigned left_out = 0; left_out < 2; left_out++) { /* the droppable one */
+            struct region_entry to[TABLE_MAX];
+            struct reshard_plan plan = {0};
+            struct err err = {0};
+            unsigned count = 0;
+            for (unsigned i = 0; i < TABLE_MAX; i++) {
+                to[count] = w.tables[0][(i + turn) % TABLE_MAX];
+                to[count].offset = 1000 + w.tables[0][(i + turn) % TABLE_MAX].offset;
+                count += left_out == 0 || to[count].kind != REGION_DROPPABLE;
+            }
+            if (reshard_plan_make(w.ranks, 1, 0, to, count, &plan, &err) != TIDE_OK)
+                fail_msg("turned by %u: %s", turn, err.text);
+            assert_int_equal(plan.count, TABLE_MAX - 1);
+            for (size_t i = 0; i < plan.count; i++)
+                assert_int_equal(plan.items[i].to, 1000 + plan.items[i].from);
+            reshard_plan_release(&plan);
+        }
+}
+
 static void what_is_no_part_of_a_whole_is_refused(void **state)
 {
     (void)state;
@@ -322,6 +350,7 @@ int main(void)
         cmocka_unit_test(a_tensor_is_cut_anew_as_if_number_by_number),
         cmocka_unit_test(gaps_and_overlaps_are_refused),
         cmocka_unit_test(ranks_that_have_the_same_shard_are_asked_in_turns),
+        cmocka_unit_test(a_region_is_found_wherever_it_stands),
         cmocka_unit_test(what_is_no_part_of_a_whole_is_refused),
         cmocka_unit_test(messages_under_way_are_nobody_elses),
         cmocka_unit_test(boxes_are_judged),
