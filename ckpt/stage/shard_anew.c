@@ -209,10 +209,12 @@ static enum tide_status open_slot(struct anew *a, const char *path, const char *
     if (status != TIDE_OK)
         return status;
     struct slot_part *table = slot_parts(&a->slot);
-    for (uint32_t i = 0; i < count; i++)
+    for (uint32_t i = 0; i < count; i++) {
+        uint64_t end = a->regions[i].offset + a->regions[i].bytes;
         region_lay(&a->regions[i], &a->slot.regions[i], table != NULL ? &table[i] : NULL);
-    /* Between regions there are gaps, and what was there before is nobody's. */
-    memset(a->slot.data, 0, (size_t)a->data_bytes);
+        /* The plan gives every byte of the region; what was in the gap behind it before is nobody's. */
+        memset(a->slot.data + end, 0, (size_t)(region_end_aligned(end, 0) - end));
+    }
     return TIDE_OK;
 }
 

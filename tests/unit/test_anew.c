@@ -232,6 +232,25 @@ static void a_rank_may_need_only_what_lies_far_back(void **state)
     mem_free(all);
 }
 
+/* Nothing of it is written twice, nor left: neither in regions nor between them. */
+static void what_was_in_the_slot_before_is_gone(void **state)
+{
+    (void)state;
+    struct err err = {0};
+    arena_path path;
+    struct slot slot;
+    struct state_of s = state_of(1, 2);
+    checkpoint(3, 0);
+    want(&s, 1, 2, GENERATION);
+    slot_path(elsewhere, 1, 0, path);
+    assert_int_equal(slot_reserve(path, slot_bytes_needed(s.count, true, s.data_bytes), &err), TIDE_OK);
+    assert_int_equal(slot_map(path, 1, &slot, &err), TIDE_OK);
+    memset((char *)slot.header + SLOT_HEADER_BYTES, 0xa5, slot.mapped_bytes - SLOT_HEADER_BYTES);
+    slot_unmap(&slot);
+    assert_int_equal(fetch(1, 2, 1, &err), TIDE_OK);
+    came_back(1, 2);
+}
+
 static void a_slot_of_another_world_is_not_taken_for_one_of_this(void **state)
 {
     (void)state;
@@ -356,6 +375,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         WITH_A_STORE(any_number_of_ranks_goes_on_from_any_other),
         WITH_A_STORE(a_rank_may_need_only_what_lies_far_back),
+        WITH_A_STORE(what_was_in_the_slot_before_is_gone),
         WITH_A_STORE(a_slot_of_another_world_is_not_taken_for_one_of_this),
         WITH_A_STORE(what_nobody_allowed_is_refused),
         WITH_A_STORE(what_is_not_missed_now_need_not_be_there),
