@@ -88,8 +88,8 @@ enum tide_status regions_tell(struct tide *tide, struct err *err)
     struct slot_region *regions = mem_try_array(tide->region_count, sizeof *regions + sizeof(struct slot_part));
     if (status == TIDE_OK && regions == NULL)
         status = err_set(err, TIDE_E_NOMEM, "no memory to tell what %u regions are", tide->region_count);
-    struct slot_part *parts = (struct slot_part *)(regions + tide->region_count);
     for (uint32_t i = 0; status == TIDE_OK && i < tide->region_count; i++) {
+        struct slot_part *parts = (struct slot_part *)(regions + tide->region_count);
         regions[i] = tide->regions[i].entry;
         parts[i] = tide->regions[i].part;
     }
