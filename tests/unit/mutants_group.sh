@@ -36,7 +36,7 @@ left_behind_begins_again        coordinator/server/left_behind.c  s/if \(status 
 level_is_raised_too_early       coordinator/core/cmd_level.c      s/lowest < LEVEL_NEWEST \? lowest : LEVEL_NEWEST/LEVEL_NEWEST/
 level_is_lowered                coordinator/core/cmd_level.c      s/if \(level <= state->level\)\n        return err_set.*?;\n//s
 level_is_not_asked_for          coordinator/server/replica.c      s/status = level_admits\(&replica->state, command, err\);/status = TIDE_OK;/
-level_to_come_is_no_matter      coordinator/server/replica.c      s/status = level_known\(&parsed->state, err\);/status = TIDE_OK;/
+level_to_come_is_no_matter      coordinator/core/cmd_level.c      s/if \(level > LEVEL_NEWEST\)/if (false)/
 level_is_not_told               coordinator/net/frame.c           s/    put_u32\(to \+ FRAME_HELLO_BYTES_EPOCH, hello->level\);\n//
 level_of_a_new_command_is_0     coordinator/core/apply.c          s/\{apply_CKPT_PIN, TARGET_JOB, 1\}/{apply_CKPT_PIN, TARGET_JOB}/
 grace_at_level_0                coordinator/core/cmd_keep.c       s/if \(change->state->level == 0\)/if (false)/
