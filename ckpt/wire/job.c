@@ -4,6 +4,7 @@
 #include <string.h>
 
 static const char *const launcher_names[] = {"pmix", "none", NULL};
+static const char *const copies_names[] = {"peer", "none", NULL};
 const char *const cut_mode_names[] = {"auto", "step", "free", NULL};
 const char *const record_copy_names[] = {"plain", "on_write", "refused", NULL};
 
@@ -41,6 +42,7 @@ static const struct codec_field spec_fields[] = {
     CODEC_TEXT_OF(job_spec, restore_from),
     CODEC_FIELD(job_spec, elastic_min, CODEC_U32),
     CODEC_FIELD(job_spec, elastic_max, CODEC_U32),
+    CODEC_ENUM_OF(job_spec, copies, copies_names),
 };
 CODEC_DEFINE(job_spec_codec, job_spec, "job spec", spec_fields);
 

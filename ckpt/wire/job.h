@@ -13,6 +13,9 @@
 /* How ranks find each other beyond the torchrun environment, which every rank gets. */
 enum job_launcher { LAUNCHER_PMIX, LAUNCHER_NONE, LAUNCHERS };
 
+/* Where what its ranks record is kept, until it is in the store: in the memory of another node, too, or of their own alone. */
+enum job_copies { COPIES_PEER, COPIES_NO, COPIES_KINDS };
+
 #define CKPT_ID_MAX (TIDE_NAME_MAX + 21) /* "JOB/7" */
 
 struct job_spec {
@@ -38,6 +41,7 @@ struct job_spec {
     uint32_t elastic_min, elastic_max; /* ranks that it can go on with: as many as there are nodes for, of nproc_per_node each; 0: as
                                           many as it was submitted with, and no others */
     char restore_from[CKPT_ID_MAX + 1]; /* "JOB/7" or "JOB", its newest: what the first generation starts from; empty: the beginning */
+    unsigned copies;              /* enum job_copies */
 };
 
 #define SPEC_CKPT_KEEP_DEFAULT 3u

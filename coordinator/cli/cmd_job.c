@@ -119,8 +119,9 @@ static void print_keeping(const struct job_spec *spec)
         snprintf(of_ids, sizeof of_ids, " and one in %u", spec->ckpt_keep_every);
     if (spec->ckpt_keep_every_ms)
         snprintf(of_time, sizeof of_time, " and one in %s", duration_text(spec->ckpt_keep_every_ms, time));
-    field_print("checkpoints", TINT_NONE, "%s%s, keeps %u%s%s", spec->ckpt_every_ms ? "every " : "by hand only",
-                spec->ckpt_every_ms ? duration_text(spec->ckpt_every_ms, every) : "", spec->ckpt_keep, of_ids, of_time);
+    field_print("checkpoints", TINT_NONE, "%s%s, keeps %u%s%s%s", spec->ckpt_every_ms ? "every " : "by hand only",
+                spec->ckpt_every_ms ? duration_text(spec->ckpt_every_ms, every) : "", spec->ckpt_keep, of_ids, of_time,
+                spec->copies == COPIES_NO ? "; no copies in the memory of other nodes" : "");
 }
 
 static void show_job(const struct job_view *view, bool wide)

@@ -73,7 +73,7 @@ struct options {
     const char *ckpt_keep_every, *restore_from, *elastic;
     uint64_t ckpt_every_ms, ckpt_grace_ms, stop_grace_ms, cut_deadline_ms, start_deadline_ms;
     struct strlist env;
-    unsigned launcher, cut;
+    unsigned launcher, cut, copies;
 
     /* job, ckpt, rollback */
     uint64_t within_ms; /* longest wait */

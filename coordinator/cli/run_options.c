@@ -8,6 +8,8 @@ static const char *const launcher_choices[] = {"pmix", "none", NULL};
 
 static const char *const cut_choices[] = {"auto", "step", "free", NULL};
 
+static const char *const copies_choices[] = {"peer", "none", NULL};
+
 #define AT(member) .offset = offsetof(struct options, member)
 #define TORCH .torch = true
 #define IGNORED(flag, metavar, why) {.name = flag, .kind = OPTION_IGNORED, .value = metavar, TORCH, .help = why}
@@ -66,6 +68,9 @@ static const struct option saving_rows[] = {
              "instead of the beginning; see tidemark ckpt import"},
     {.name = "store", .kind = OPTION_TEXT, .value = "URL", AT(store), .complete = COMPLETE_DIR,
      .help = "where checkpoints are durable: s3://BUCKET/PREFIX, or a directory that every node sees (default: the cluster's)"},
+    {.name = "copies", .kind = OPTION_CHOICE, .value = "peer|none", AT(copies), .choices = copies_choices, .preset = "peer",
+     .help = "peer: the newest checkpoint is also kept in the memory of another node, if there is one of another domain (tidemark-agent "
+             "--domain) there, and a lost node's part is restored from it; none: what a lost node had in memory only is lost"},
     {.name = "cut-deadline", .kind = OPTION_DURATION, .value = "DURATION", AT(cut_deadline_ms), .preset = "30s",
      .help = "a checkpoint that is not complete in memory by then is aborted; training goes on"},
     {.name = "cut", .kind = OPTION_CHOICE, .value = "auto|step|free", AT(cut), .choices = cut_choices, .preset = "auto",

@@ -241,6 +241,7 @@ enum tide_status run_spec_build(const struct options *o, const struct strlist *a
     struct job_spec spec = {.spares = o->spares,
                             .launcher = o->launcher,
                             .cut_mode = o->cut,
+                            .copies = o->copies,
                             .ckpt_every_ms = o->ckpt_every_ms,
                             .ckpt_keep = o->ckpt_keep,
                             .ckpt_grace_ms = o->ckpt_grace_ms,

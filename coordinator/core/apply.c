@@ -66,7 +66,7 @@ static const struct handler handlers[COMMAND_KINDS] = {
 
 static uint32_t spec_level(const struct job_spec *spec)
 {
-    if (spec->elastic_min != 0 || spec->elastic_max != 0)
+    if (spec->elastic_min != 0 || spec->elastic_max != 0 || spec->copies != COPIES_PEER)
         return 3;
     if (spec->restore_from[0] != '\0')
         return 2;

@@ -86,7 +86,7 @@ void peers_plan(struct state *state)
     struct seats seats = {0};
     for (size_t i = 0; i < state->jobs.count && state->level > 2; i++) {
         struct job_record *record = &state->jobs.items[i];
-        if (record->phase != GEN_PHASE_LAUNCHED)
+        if (record->phase != GEN_PHASE_LAUNCHED || record->job.spec.copies == COPIES_NO)
             continue;
         if (seats.state == NULL)
             seats_init(&seats, state);

@@ -26,6 +26,8 @@ enum tide_status peers_check(const struct state *state, const struct job_record 
     const struct job *job = &record->job;
     if (record->peers.count > 0 && (record->phase != GEN_PHASE_LAUNCHED || record->peers.count != job->nodes.count))
         return BROKEN("job %s: copies of %zu nodes in phase %u", job->spec.name, record->peers.count, record->phase);
+    if (record->peers.count > 0 && job->spec.copies == COPIES_NO)
+        return BROKEN("job %s: copies of %zu nodes, and it wants none", job->spec.name, record->peers.count);
     for (size_t n = 0; n < record->peers.count; n++) {
         const char *peer = record->peers.items[n];
         const struct node *node = state_node(state, peer);

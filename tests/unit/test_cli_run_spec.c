@@ -173,6 +173,10 @@ static void what_does_not_fit_together_is_refused(void **state)
     assert_int_equal(b.status, TIDE_OK);
     assert_int_equal(b.spec.elastic_min, 2);
     assert_int_equal(b.spec.elastic_max, 6);
+    assert_int_equal(b.spec.copies, COPIES_PEER);
+    codec_release(&job_spec_codec, &b.spec);
+    b = BUILD("--copies", "none", "x");
+    assert_int_equal(b.spec.copies, COPIES_NO);
     codec_release(&job_spec_codec, &b.spec);
 }
 

@@ -104,8 +104,11 @@ static void what_older_members_cannot_read_is_not_proposed(void **context)
     submit.spec.ckpt_keep_every = 0;
     TEXT_SET(submit.spec.restore_from, "old/7");
     assert_int_equal(level_admits(&w.state, &submit, NULL), TIDE_E_STATE);
-    submit.spec.ckpt_keep_every = 2;
     submit.spec.restore_from[0] = '\0';
+    submit.spec.copies = COPIES_NO;
+    assert_int_equal(command_level(&submit), 3);
+    submit.spec.copies = COPIES_PEER;
+    submit.spec.ckpt_keep_every = 2;
     struct command hello = command_new(&w, CMD_NODE_REGISTER, NULL), last = command_new(&w, CMD_STORE_FAIL, "j");
     TEXT_SET(hello.hello.domain, "rack1");
     last.final = true;

@@ -340,6 +340,35 @@ static void below_level_3_nothing_is_copied(void **context)
     world_release(&w);
 }
 
+/* Nobody is given its part: what a lost node had in memory only is lost. Of another job beside it there are copies. */
+static void a_job_that_wants_no_copies_has_none(void **context)
+{
+    (void)context;
+    struct world w;
+    world_init(&w);
+    world_nodes(&w, 3, 2);
+    for (int i = 0; i < FAKES_MAX; i++)
+        w.fakes[i].copies = w.fakes[i].store_hangs = true;
+    struct command command = submission(&w, "j", 2, 0, 1);
+    command.spec.copies = COPIES_NO;
+    assert_int_equal(submit_this(&w, &command), TIDE_OK);
+    assert_int_equal(submit(&w, "k", 2, 0, 1), TIDE_OK);
+    run(&w, 1000);
+    save(&w);
+    assert_int_equal(order(&w, CMD_CKPT_REQUEST, "k", 0), TIDE_OK);
+    run(&w, 1500);
+    assert_string_equal(word_of(&w, 1), "sealed");
+    assert_string_equal(ckpt_state_names[ckpt_of(&w, "k", 1)->state], "peered");
+    assert_int_equal(record_of(&w, "j")->peers.count, 0);
+    assert_int_equal(event_count(&w, "j", EVENT_PEERED) + event_count(&w, "j", EVENT_UNPEERED), 0);
+    fake_of(&w, job_of(&w, "j")->nodes.items[1])->up = false;
+    run(&w, 2500);
+    assert_int_equal(job_of(&w, "j")->generation, 2);
+    assert_int_equal(job_of(&w, "j")->restore_cut, 0);
+    assert_int_equal(record_of(&w, "j")->peers.count, 0);
+    world_release(&w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -355,6 +384,7 @@ int main(void)
         cmocka_unit_test(another_domain_is_waited_for_by_nobody),
         cmocka_unit_test(late_verdicts_change_nothing),
         cmocka_unit_test(below_level_3_nothing_is_copied),
+        cmocka_unit_test(a_job_that_wants_no_copies_has_none),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
