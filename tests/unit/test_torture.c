@@ -276,12 +276,88 @@ static void each_changed_byte_is_found(void **state)
     print_message("%u changed, %u of these without effect\n", changes, without_effect);
 }
 
+/* ---- a replica ---- */
+
+/* A byte of what memory has of a rank: its slot, or the digests beside it. */
+static void draw_replica_byte(struct rng *rng, uint32_t rank, arena_path path, long *ret_at)
+{
+    struct stat info;
+    if (rng_below(rng, SMALL_EVERY) == 0)
+        slot_sum_path(elsewhere, rank, 0, path);
+    else
+        slot_path(elsewhere, rank, 0, path);
+    assert_int_equal(stat(path, &info), 0);
+    *ret_at = (long)rng_below(rng, (uint64_t)info.st_size);
+}
+
+/* Regions and data; what else a slot has that says nothing of these may differ. */
+static void replica_equal(uint32_t rank)
+{
+    arena_path a_path, b_path;
+    struct slot a, b;
+    struct err err = {0};
+    slot_path(arena, rank, 0, a_path);
+    slot_path(elsewhere, rank, 0, b_path);
+    assert_int_equal(slot_map(a_path, 0, &a, &err), TIDE_OK);
+    assert_int_equal(slot_map(b_path, 0, &b, &err), TIDE_OK);
+    assert_int_equal(a.header->data_bytes, b.header->data_bytes);
+    assert_int_equal(a.header->region_count, b.header->region_count);
+    assert_memory_equal(a.regions, b.regions, a.header->region_count * sizeof a.regions[0]);
+    assert_memory_equal(a.data, b.data, a.header->data_bytes);
+    slot_unmap(&a);
+    slot_unmap(&b);
+}
+
+static int is_in_memory(uint32_t rank)
+{
+    struct err err = {0};
+    uint32_t slot;
+    char hex[DIGEST_HEX_CHARS + 1];
+    return stage_find(elsewhere, rank, TEST_UID, CUT, 0, 1, &slot, hex, &err) == TIDE_OK;
+}
+
+/* The other copy is whole: what a rank is given is what was recorded, whichever of the two is damaged, and memory has it again. What
+ * is not found says nothing of the data, and comes to no harm. */
+static void with_a_replica_each_changed_byte_is_healed(void **state)
+{
+    (void)state;
+    unsigned healed = 0, changes = test_from_env("TIDE_TORTURE_BYTES", CHANGES / 2);
+    struct rng rng = {.state = test_from_env("TIDE_TORTURE_SEED", 1)};
+    struct err err = {0};
+    find_objects();
+    all_is_well();
+    for (unsigned n = 0; n < changes; n++) {
+        uint32_t rank = n % WORLD;
+        size_t i = rng_below(&rng, object_count);
+        int mask = 1 + (int)rng_below(&rng, 255);
+        arena_path path;
+        long at = (long)draw_byte(&objects[i], &rng);
+        test_flip(objects[i].path, at, mask);
+        if (!is_in_memory(rank))
+            fail_msg("change %u: of damage to %s memory is damaged", n, objects[i].key);
+        replica_equal(rank);
+        test_flip(objects[i].path, at, mask);
+        draw_replica_byte(&rng, rank, path, &at);
+        test_flip(path, at, mask);
+        int found = !is_in_memory(rank);
+        healed += (unsigned)found;
+        if (stage_fetch(store, commit_key, commit_digest, NULL, elsewhere, rank, 0, &err) != TIDE_OK || !is_in_memory(rank))
+            fail_msg("change %u: byte %ld of %s, xor %d, is not healed: %s", n, at, path, mask, err.text);
+        replica_equal(rank);
+        if (!found)
+            test_flip(path, at, mask);
+    }
+    assert_true(healed > 0 && healed >= changes - changes / 10);
+    print_message("%u changed in memory, %u of these healed from the store, the others without effect\n", changes, healed);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(a_lost_object_is_found, setup, teardown),
         cmocka_unit_test_setup_teardown(a_short_object_is_found, setup, teardown),
         cmocka_unit_test_setup_teardown(each_changed_byte_is_found, setup, teardown),
+        cmocka_unit_test_setup_teardown(with_a_replica_each_changed_byte_is_healed, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
