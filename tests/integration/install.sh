@@ -109,6 +109,42 @@ needs_no_cuda()
     done
 }
 
+# older_nccl CODE NAME…: an nccl.h of that version, without those functions, fields, types, values and macros.
+older_nccl()
+{
+    local code=$1 header
+    shift
+    header=$(jq -r '[.[] | select(.file | endswith("ckpt/client/nccl/comm.c")).command][0] | capture("-isystem (?<at>[^ ]+)").at' \
+        "$SCENARIO_BUILD/compile_commands.json")/nccl.h
+    mkdir -p "$TMP/nccl$code"
+    perl -0pe 'BEGIN { ($code, @names) = splice @ARGV, 1; } s/(define NCCL_VERSION_CODE) \d+/$1 $code/; for $name (@names) {
+        s/^(?:ncclResult_t|typedef struct)\s+p?$name\b(?:[^;{]*;|\s*\{.*?\}[^;]*;)\n//gms;
+        s/^\s+(?:int |const char \*)$name;\n//gm; s/^\s+$name\s+= \d+,\n//gm; s/^#define $name .*\n//gm;
+        s/^[^\n]*\/\* $name \*\/\s*\\\n//gm; die "$name is still there" if /^(?!.*(?:\*|\/\/)).*\b$name\b/m; }' \
+        "$header" "$code" "$@" >"$TMP/nccl$code/nccl.h"
+}
+
+# Each of its files takes that header.
+compiles_with()
+{
+    local command
+    while read -r command; do
+        (cd "$SCENARIO_BUILD" && eval "${command/ -isystem / -isystem $TMP/nccl$1 -isystem } -fsyntax-only") || return 1
+    done < <(jq -r '.[] | select(.file | contains("/ckpt/client/nccl/")).command' "$SCENARIO_BUILD/compile_commands.json")
+}
+
+takes_header()
+{
+    older_nccl "$@" && compiles_with "$1"
+}
+
+AFTER_2_28_3=(ncclCommRevoke)
+AFTER_2_26=("${AFTER_2_28_3[@]}" ncclCommShrink ncclCommWindowRegister ncclCommWindowDeregister ncclWindow_vidmem ncclAlltoAll ncclGather
+    ncclScatter commName collnetEnable CTAPolicy shrinkShare nvlsCTAs nChannelsPerNetPeer nvlinkCentricSched)
+AFTER_2_18=("${AFTER_2_26[@]}" ncclCommRegister ncclCommDeregister ncclGroupSimulateEnd ncclSimInfo_v22200 ncclCommInitRankScalable
+    trafficClass ncclFloat8e4m3 ncclFloat8e5m2)
+AFTER_2_14=("${AFTER_2_18[@]}" ncclCommSplit splitShare NCCL_SPLIT_NOCOLOR)
+
 expect "it installs" cmake --install "$SCENARIO_BUILD" --prefix "$PREFIX"
 PC=$(find "$PREFIX" -name tidemark.pc)
 LIBDIR=$(dirname "$(dirname "${PC:-/none/none}")")
@@ -118,6 +154,12 @@ expect "a program builds by CMake and runs outside a job" by_cmake
 expect "a version that is not there is refused" refuses_newer
 expect "the library exports its own names only" exports_only_ours
 expect "nothing but the plugin needs CUDA, and nothing NCCL" needs_no_cuda
+if [ -e "$LIBDIR/libtidemark_nccl.so" ]; then
+    expect "NCCL's header may be of 2.28.3" takes_header 22803 "${AFTER_2_28_3[@]}"
+    expect "… of 2.26" takes_header 22602 "${AFTER_2_26[@]}"
+    expect "… of 2.18" takes_header 21803 "${AFTER_2_18[@]}"
+    expect "… and of 2.14" takes_header 21403 "${AFTER_2_14[@]}"
+fi
 ! command -v c++ >/dev/null || expect "C++ takes the header" as_cplusplus
 [ ! -x "$TMP/b/counted" ] || expect "collectives on MPI_COMM_WORLD are counted" timeout 60 "$TMP/b/counted"
 scenario_end

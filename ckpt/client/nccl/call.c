@@ -46,11 +46,11 @@ COLLECTIVE(Scatter, (BUFFERS, int root), (from, to, count, type, root))
 
 static uint64_t bytes_of(size_t count, ncclDataType_t type)
 {
-    switch (type) {
+    switch ((int)type) {
     case ncclInt8:
     case ncclUint8:
-    case ncclFloat8e4m3:
-    case ncclFloat8e5m2:
+    case ANY_FLOAT8_E4M3:
+    case ANY_FLOAT8_E5M2:
         return count;
     case ncclFloat16:
     case ncclBfloat16:

@@ -109,10 +109,11 @@ static void identify_child(struct comm *comm, struct comm *parent, uint32_t how,
 
 static void name_as_configured(struct comm *comm, const ncclConfig_t *config)
 {
-    /* The program may have been built with an older header, whose structure ends before. */
-    size_t end = offsetof(ncclConfig_t, commName) + sizeof config->commName;
-    if (config != NULL && config->size >= end && config->commName != NULL && config->commName[0] != '\0')
-        text_copy(comm->name, sizeof comm->name, config->commName);
+    /* The program may have been built with an older header, whose structure ends before, or this library with one. */
+    const struct any_config *any = (const void *)config;
+    size_t end = offsetof(struct any_config, comm_name) + sizeof any->comm_name;
+    if (any != NULL && any->size >= end && any->comm_name != NULL && any->comm_name[0] != '\0')
+        text_copy(comm->name, sizeof comm->name, any->comm_name);
 }
 
 /* ---- coming and going ---- */

@@ -5,11 +5,11 @@
 /* Inside libtidemark_nccl. Nothing here calls CUDA, or a function of NCCL that the program has not called, but for
  * ncclCommGetAsyncError and ncclCommAbort (watch.c) and questions of size. */
 
-#include <nccl.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 
+#include "ckpt/client/nccl/any_nccl.h"
 #include "ckpt/client/nccl/link.h"
 #include "ckpt/wire/local.h"
 
@@ -17,9 +17,6 @@
 
 #define LIKELY(x) __builtin_expect(!!(x), 1)
 #define UNLIKELY(x) __builtin_expect(!!(x), 0)
-
-ncclResult_t ncclGroupStart(void); /* the header's are no prototypes */
-ncclResult_t ncclGroupEnd(void);
 
 /* ---- real.c: NCCL's own functions, of the library behind this one; NULL: it is older, and has no such ---- */
 
