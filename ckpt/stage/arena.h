@@ -102,6 +102,10 @@ MUST_USE enum tide_status slot_reserve_on(const char *path, uint64_t bytes, int 
 /* Map an existing slot file, read-only or writable. Does not judge its contents. Errors: NOT_FOUND, IO, CORRUPT (too short). */
 MUST_USE enum tide_status slot_map(const char *path, int writable, struct slot *ret_slot, struct err *err);
 void slot_unmap(struct slot *slot);
+/* Have the pages that are written next at once, where each alone would cost a fault and all together more than their bytes do: of a
+ * slot whose memory is reserved, some from `ready` on until `until` is reached, counted from its header. Returns until where they are
+ * ready. */
+MUST_USE uint64_t slot_ahead(const struct slot *slot, uint64_t ready, uint64_t until);
 /* Is what is mapped still what the path leads to? */
 int slot_is_at(const struct slot *slot, const char *path);
 

@@ -24,6 +24,7 @@ struct slot_copy {
         char bytes[SLOT_HEADER_BYTES];
     } head;                       /* kept apart until all the rest is good */
     uint64_t got, needed, hashed; /* bytes; needed 0: not known yet; chunks */
+    uint64_t ready;               /* until there its pages are mapped */
 };
 
 /* ---- receiving ---- */
@@ -111,6 +112,7 @@ enum tide_status slot_copy_add(struct slot_copy *copy, const void *bytes, size_t
     }
     if (count > copy->needed - copy->got)
         return err_set(err, TIDE_E_CORRUPT, "the other host sent more than the slot has");
+    copy->ready = slot_ahead(&copy->slot, copy->ready, copy->got + count);
     memcpy((char *)copy->slot.header + copy->got, from, count);
     copy->got += count;
     return hash_chunks(copy, err);

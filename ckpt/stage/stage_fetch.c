@@ -46,8 +46,11 @@ static void lay_regions(const struct rank_manifest *m, struct slot *slot)
 static enum tide_status fill_data(struct shard_reader *reader, struct slot *slot, struct digest *chunks, struct err *err)
 {
     enum tide_status status = TIDE_OK;
-    for (uint64_t i = 0; status == TIDE_OK && i < reader->manifest->chunks.count; i++)
+    uint64_t ready = 0, data = slot->header->data_offset;
+    for (uint64_t i = 0; status == TIDE_OK && i < reader->manifest->chunks.count; i++) {
+        ready = slot_ahead(slot, ready, data + (i + 1) * CHUNK_BYTES);
         status = shard_read_chunk(reader, i, slot->data + i * CHUNK_BYTES, &chunks[i], err);
+    }
     return status;
 }
 
