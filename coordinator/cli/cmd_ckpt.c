@@ -142,6 +142,14 @@ static void say_bad(void *context, const char *text)
     say_error("%s", text);
 }
 
+static void damage_hint(const char *id, char to[TIDE_TEXT_MAX + 1])
+{
+    snprintf(to, TIDE_TEXT_MAX + 1,
+             "a restore that meets it takes another; bring its objects back from a copy of the store, or let go of it: "
+             "tidemark ckpt drop %s",
+             id);
+}
+
 static enum tide_status check_held(const struct cli *cli, const struct job *job, const struct ckpt *ckpt,
                               struct stage_verdict *ret_verdict, struct fault *fault)
 {
@@ -150,9 +158,10 @@ static enum tide_status check_held(const struct cli *cli, const struct job *job,
     enum tide_status status = job_store_open(cli, job, ckpt, url, &store, fault);
     if (status != TIDE_OK)
         return status;
-    char what[TIDE_NAME_MAX + 32];
+    char id[TIDE_NAME_MAX + UNIT_TEXT_MAX], what[sizeof id + 8];
     struct meter meter;
-    snprintf(what, sizeof what, "reading %s/%" PRIu64, job->spec.name, ckpt->cut);
+    snprintf(id, sizeof id, "%s/%" PRIu64, job->spec.name, ckpt->cut);
+    snprintf(what, sizeof what, "reading %s", id);
     meter_begin(&meter, what, ckpt->raw_bytes);
     const struct stage_watch watch = {.say = say_bad, .progress = meter_add, .context = &meter};
     status = stage_check_watched(store, ckpt->manifest_key, ckpt->manifest, &watch, ret_verdict, &fault->err);
@@ -160,6 +169,8 @@ static enum tide_status check_held(const struct cli *cli, const struct job *job,
     store_close(store);
     if (status == TIDE_E_NOT_FOUND)
         text_copy(fault->hint, sizeof fault->hint, "is this the store the job writes to? Name it with --store URL");
+    if (status == TIDE_E_CORRUPT)
+        damage_hint(id, fault->hint);
     return status;
 }
 
@@ -212,6 +223,10 @@ int cmd_ckpt_verify(struct cli *cli)
     } else {
         print_verdict(cli, id, &verdict);
         code = verdict.bad ? EXIT_CODE_CKPT_BAD : EXIT_CODE_OK;
+        if (verdict.damaged > 0) {
+            damage_hint(id, fault.hint);
+            say_hint("%s", fault.hint);
+        }
     }
     codec_release(&job_view_codec, &view);
     json_decref(json);

@@ -164,6 +164,17 @@ static void explain_lag(const struct talk *talk, const struct ckpt *ckpt)
         ckpt->cut, since_ms / MS_PER_S, every_ms, memory);
 }
 
+/* It has failed, and has taken nothing since: what is lost with the memory of these nodes is more with every step. */
+static void explain_unstored(const struct talk *talk)
+{
+    const struct job *job = &talk->record->job;
+    for (size_t i = job->events.count; i-- > 0 && job->events.items[i].kind != EVENT_COMMITTED;)
+        if (job->events.items[i].kind == EVENT_STORE_FAILED) {
+            say(talk, "training goes on, and nothing was stored since: %s", job->events.items[i].text);
+            return;
+        }
+}
+
 static void explain_store(const struct talk *talk)
 {
     const struct job_record *record = talk->record;
@@ -298,8 +309,10 @@ void explain(const struct state *state, const struct book *book, const struct jo
         say(&talk, "%s", record->job.reason[0] ? record->job.reason : "its first generation is about to start");
         break;
     }
-    if (job_active(record))
+    if (job_active(record)) {
+        explain_unstored(&talk);
         explain_store(&talk);
+    }
     if (job_ended(record->job.state))
         explain_deleting(&talk);
 }

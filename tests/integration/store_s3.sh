@@ -76,7 +76,7 @@ expect "and is not printed" equal "$(with_keys "$S3_ACCESS" hush-hush | grep -c 
 expect "an unknown access key is called one" says "does not know this access key" with_keys UNKNOWN "$S3_SECRET"
 expect "no keys at all are asked for" says "there are no keys: set AWS_ACCESS_KEY_ID" with_keys '' ''
 expect "a bucket that is not there is called so" says "the bucket does not exist; create it" store_s3 open "s3://nobody-made-it?$QUERY"
-expect "so is an endpoint where nobody listens" says "Could" store_s3 open "s3://ckpts?endpoint=http://$(cluster_address 0):1&timeout=1"
+expect "so is an endpoint where nobody listens" says "cannot be reached; check it, and endpoint=" store_s3 open "s3://ckpts?endpoint=http://$(cluster_address 0):1&timeout=1"
 
 # ---- a server that stands still ----
 stalled()

@@ -179,6 +179,24 @@ static void retention_spares_what_is_being_restored(void **context)
     world_release(&w);
 }
 
+static void what_is_not_stored_is_told_until_one_is(void **context)
+{
+    (void)context;
+    struct world w;
+    start_job(&w, 2, 2, 0);
+    save_job(&w);
+    assert_false(explained(&w, "j", "nothing was stored since"));
+    fake_of(&w, "n1")->store_fails = fake_of(&w, "n2")->store_fails = true;
+    save_job(&w);
+    run(&w, 10000);
+    assert_true(explained(&w, "j", "training goes on, and nothing was stored since: checkpoint 2 was not stored (try 3 of 3"));
+    fake_of(&w, "n1")->store_fails = fake_of(&w, "n2")->store_fails = false;
+    save_job(&w);
+    assert_int_equal(ckpt_of(&w, "j", 3)->state, TIDE_CKPT_COMMITTED);
+    assert_false(explained(&w, "j", "nothing was stored since"));
+    world_release(&w);
+}
+
 static void nothing_is_left_in_memory_when_the_job_ends(void **context)
 {
     (void)context;
@@ -547,6 +565,7 @@ int main(void)
         cmocka_unit_test(what_a_node_does_not_hold_any_more_is_not_restored),
         cmocka_unit_test(a_spare_that_may_hold_the_newest_is_heard_first),
         cmocka_unit_test(retention_spares_what_is_being_restored),
+        cmocka_unit_test(what_is_not_stored_is_told_until_one_is),
         cmocka_unit_test(nothing_is_left_in_memory_when_the_job_ends),
         cmocka_unit_test(job_without_a_spare_waits_for_the_node_that_holds_the_newest),
         cmocka_unit_test(a_new_leader_hears_everybody_before_it_chooses),
