@@ -2,7 +2,8 @@
 
 /* Chunks encoded and decoded by one thread, by what they hold, a second being one of that thread on its core. Encode: limit is memcpy, peer
  * `zstd -1` over the same chunks; ratio: peer is that of `zstd -1`; split_before: what encoding would be, had somebody else taken the
- * numbers apart, peer is encode. Everything follows from a seed; no trained model is in here:
+ * numbers apart, peer is encode; exponents: the second bytes of bf16 alone, in Huffman's code, peer is zstd where it looks for no matches.
+ * Everything follows from a seed; no trained model is in here:
  * weights            gaussian, mean 0; the deviation is 0.02, times e to a gaussian of 0.3 for each 4096 of them
  * adam m             the same with deviation 1e-4;  adam v: the squares of such, each the mean of four
  * bf16               the fp32 weights rounded;  fp32 holding bf16: these as fp32
@@ -10,6 +11,7 @@
  * sorted             int64 that grow by 0 to 999
  * random             bytes of a generator;  zero, repeated: one pattern of 0 and of 8 bytes */
 
+#define ZSTD_STATIC_LINKING_ONLY /* for ZSTD_c_literalCompressionMode */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,6 +21,7 @@
 #include "ckpt/base/mem.h"
 #include "ckpt/base/rng.h"
 #include "ckpt/stage/encode.h"
+#include "ckpt/stage/huffman.h"
 #include "tests/bench/measure.h"
 
 #define CHUNKS 24u
@@ -183,6 +186,42 @@ static double zstd_seconds(uint64_t *ret_bytes)
     return best;
 }
 
+/* Seconds for the plane at `back`, a chunk of it at a time; zstd: the context, NULL: ours. */
+static double huffman_seconds(ZSTD_CCtx *zstd, struct huffman *ours, size_t bytes)
+{
+    double best = 1e9;
+    for (int round = 0; round < ROUNDS; round++) {
+        double begin = cpu_seconds();
+        for (size_t at = 0; at < bytes; at += FORMAT_CHUNK_BYTES / 2) {
+            const unsigned char *from = back + at;
+            size_t n = zstd != NULL ? ZSTD_compress2(zstd, stored, FORMAT_CHUNK_BYTES, from, FORMAT_CHUNK_BYTES / 2)
+                                    : huffman_frame(ours, stored, FORMAT_CHUNK_BYTES, from, FORMAT_CHUNK_BYTES / 2);
+            if (n == 0 || ZSTD_isError(n))
+                stop("exponents do not become shorter");
+        }
+        best = least(best, cpu_seconds() - begin);
+    }
+    return best;
+}
+
+static void measure_exponents(void)
+{
+    ZSTD_CCtx *zstd = ZSTD_createCCtx();
+    struct huffman *ours = huffman_create();
+    size_t bytes = BYTES / 2;
+    bf16();
+    double copy = memcpy_seconds();
+    for (size_t i = 0; i < bytes; i++)
+        back[i] = raw[2 * i + 1];
+    if (zstd == NULL || ours == NULL || ZSTD_isError(ZSTD_CCtx_setParameter(zstd, ZSTD_c_compressionLevel, -131072)) ||
+        ZSTD_isError(ZSTD_CCtx_setParameter(zstd, ZSTD_c_literalCompressionMode, ZSTD_ps_enable)))
+        stop("no encoder");
+    double peer = huffman_seconds(zstd, NULL, bytes), seconds = huffman_seconds(NULL, ours, bytes);
+    result("encode", "exponents", (double)bytes / GB / seconds, "GB/s", (double)BYTES / GB / copy, (double)bytes / GB / peer);
+    ZSTD_freeCCtx(zstd);
+    huffman_free(ours);
+}
+
 struct piece {
     enum chunk_codec codec;
     uint32_t length;
@@ -286,6 +325,7 @@ int main(void)
         stop("no encoder");
     measure(encoder, "fp32", TIDE_F32, weights);
     measure(encoder, "bf16", TIDE_BF16, bf16);
+    measure_exponents();
     measure(encoder, "adam_m", TIDE_F32, adam_m);
     measure(encoder, "adam_v", TIDE_F32, adam_v);
     measure(encoder, "fp32_of_bf16", TIDE_F32, fp32_of_bf16);
