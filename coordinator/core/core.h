@@ -302,6 +302,8 @@ void view_nodes(const struct state *state, const struct book *book, uint64_t now
 MUST_USE enum tide_status view_node(const struct state *state, const struct book *book, const char *name, uint64_t now_ns,
                                     struct node_view *ret_view, struct err *err);
 /* Fills all but members, version and uptime. */
+/* Numbers for whoever watches a cluster for long: the text format of Prometheus. Heap text. */
+MUST_USE char *metrics_text(const struct state *state, const struct book *book, uint64_t now_ns, uint64_t wall_ms);
 void view_cluster(const struct state *state, struct cluster_view *ret_view);
 
 #endif

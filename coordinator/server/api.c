@@ -476,6 +476,15 @@ static void get_health(void *context, struct http_request *request)
     http_reply(request, 200, "text/plain", mem_strdup("ok\n"));
 }
 
+/* Only the leader knows what nodes say. */
+static void get_metrics(void *context, struct http_request *request)
+{
+    struct server *server = context;
+    if (lead_here(server, request))
+        http_reply(request, 200, "text/plain; version=0.0.4",
+                   metrics_text(server_state(server), &server->book, clock_mono_ns(), clock_wall_ms()));
+}
+
 /* Each with the least role that may call it (access.c). They are looked through in order: what is called most is first. */
 const struct http_route api_routes[] = {
     {"POST", "/v1/agent/heartbeat", post_heartbeat, ROLE_AGENT},
@@ -485,6 +494,7 @@ const struct http_route api_routes[] = {
     {"GET", "/v1/version", get_version, ROLE_NONE},
     {"GET", "/v1/ca", get_ca, ROLE_NONE},
     {"GET", "/v1/cluster", get_cluster, ROLE_VIEWER},
+    {"GET", "/v1/metrics", get_metrics, ROLE_VIEWER},
     {"POST", "/v1/cluster/members", post_member, ROLE_ADMIN},
     {"POST", "/v1/cluster/members/{member}/promote", post_promote, ROLE_ADMIN},
     {"POST", "/v1/cluster/members/{member}/address", post_address, ROLE_ADMIN},

@@ -86,6 +86,7 @@ tide ckpt save rot --wait >/dev/null
 NEWEST=$(job_newest rot)
 expect "it is read while it is whole" wait_for 60 "the agent to have read it" \
     grep -qh "checkpoint $NEWEST is whole in the store" "$CLUSTER_DIR/n1.log" "$CLUSTER_DIR/n2.log"
+expect "how much was read is told in numbers" says 'tidemark_scrub_last_timestamp_seconds{job="rot"} 1' cluster_get v1/metrics
 damage "$NEWEST"
 expect "damage is found without a restart" wait_for 60 "the checkpoint to be called corrupt" \
     cluster_job_is rot ".job.ckpts[] | select(.cut == $NEWEST) | .state == \"corrupt\""

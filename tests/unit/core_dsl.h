@@ -35,6 +35,8 @@
 #define FAKE_RANKS_MAX 8
 #define FAKE_COPIES_MAX 8
 #define TICK_MS 10u
+#define FAKE_SCRUB_BYTES 1000u
+#define FAKE_SCRUB_AGO_MS 5000u
 #define STEPS_PER_S_DEFAULT 100u
 #define IMAGE_EVERY 7u /* commands between two rebuilds of the second state from its image */
 
@@ -469,6 +471,8 @@ static inline void fake_report_job(struct world *w, struct fake *fake, struct fa
     for (size_t i = 0; i < job->order.scrub.count; i++) {
         struct scrub_report *scrub = codec_list_add(&scrub_report_codec, &to->scrubs);
         scrub->cut = job->order.scrub.items[i].cut;
+        scrub->bytes = FAKE_SCRUB_BYTES;
+        scrub->ago_ms = FAKE_SCRUB_AGO_MS;
         scrub->damaged = scrub->cut == fake->damaged;
         TEXT_SET(scrub->detail, scrub->damaged ? "chunk 5 in object c/x" : "");
     }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "core_saves.h"
+#include "coordinator/core/judge.h"
 
 /* What is done about checkpoints that lie in the store, and with what nodes can read there. */
 
@@ -43,6 +44,41 @@ static void damage_that_was_found_by_reading_is_no_restart(void **context)
     world_release(&w);
 }
 
+static bool metric_is(const struct world *w, const char *line)
+{
+    char *text = metrics_text(&w->state, &w->book, w->now_ns, w->wall_ms);
+    bool is = strstr(text, line) != NULL;
+    if (!is)
+        print_message("%s", text);
+    mem_free(text);
+    return is;
+}
+
+static void what_was_read_and_when_is_told_in_numbers(void **context)
+{
+    (void)context;
+    struct world w;
+    char line[96];
+    start_job(&w, 2, 2, 0);
+    assert_true(metric_is(&w, "\ntidemark_scrub_checkpoints{job=\"j\"} 0\n"));
+    assert_true(metric_is(&w, "\ntidemark_scrub_last_timestamp_seconds{job=\"j\"} 0\n"));
+    save_job(&w);
+    save_job(&w);
+    run(&w, 300);
+    assert_true(metric_is(&w, "# TYPE tidemark_checkpoints gauge\n"));
+    assert_true(metric_is(&w, "\ntidemark_checkpoints{job=\"j\",state=\"committed\"} 2\n"));
+    assert_true(metric_is(&w, "\ntidemark_scrub_checkpoints{job=\"j\"} 2\n"));
+    assert_true(metric_is(&w, "\ntidemark_scrub_bytes{job=\"j\"} 2000\n"));
+    uint64_t heard_ns = w.now_ns - book_find(&w.book, "n1")->heard_ns;
+    snprintf(line, sizeof line, "\ntidemark_scrub_last_timestamp_seconds{job=\"j\"} %" PRIu64 "\n",
+             (w.wall_ms - FAKE_SCRUB_AGO_MS - heard_ns / NS_PER_MS) / MS_PER_S);
+    assert_true(metric_is(&w, line));
+    fake_of(&w, "n1")->damaged = 2;
+    run(&w, 300);
+    assert_true(metric_is(&w, "\ntidemark_checkpoints{job=\"j\",state=\"corrupt\"} 1\n"));
+    world_release(&w);
+}
+
 static bool shares(struct world *w, const char *node)
 {
     struct desired desired;
@@ -71,6 +107,7 @@ static void ranks_share_what_every_node_can_read(void **context)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(what_was_read_and_when_is_told_in_numbers),
         cmocka_unit_test(damage_that_was_found_by_reading_is_no_restart),
         cmocka_unit_test(ranks_share_what_every_node_can_read),
     };
