@@ -4,12 +4,14 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "ckpt/base/fsx.h"
 #include "ckpt/base/mem.h"
 #include "coordinator/disk/datadir.h"
 #include "coordinator/disk/segment.h"
 #include "coordinator/disk/snapshot.h"
+#include "coordinator/disk/wal_inner.h"
 
 struct checker {
     struct datadir dir;
@@ -143,6 +145,27 @@ static void check_segments(struct checker *c)
         say(c, c->dir.path, TIDE_OK, "ok, with a log that the newest snapshot has replaced: the next start will discard it");
 }
 
+/* After the log. */
+static void check_mark(struct checker *c)
+{
+    struct wal_mark mark;
+    struct err err = {0};
+    char file[DATA_FILE_MAX], verdict[2 * TIDE_TEXT_MAX], why[TIDE_TEXT_MAX];
+    datadir_file(c->dir.path, WAL_MARK_NAME, file);
+    if (access(file, F_OK) != 0 || c->log_first == 0 || c->unknown_end)
+        return;
+    enum tide_status status = wal_mark_read(c->dir.path, &mark, &err);
+    if (status != TIDE_OK) {
+        say(c, file, status, err.text);
+    } else if (wal_mark_missed(&mark, c->snapshot, c->log_last, c->term, why, sizeof why)) {
+        snprintf(verdict, sizeof verdict, "CORRUPT: %s", why);
+        say(c, file, TIDE_E_CORRUPT, verdict);
+    } else {
+        snprintf(verdict, sizeof verdict, "ok: the records up to %" PRIu64 " are known to have been on the disk", mark.index);
+        say(c, file, TIDE_OK, mark.index > 0 ? verdict : "ok: it says nothing");
+    }
+}
+
 /* After the log: no record is ever written before the ballot is of its term. */
 static void check_ballot(struct checker *c)
 {
@@ -180,6 +203,7 @@ enum tide_status check_data(const char *path, check_report *report, void *arg, s
     check_parts(&c, ".img.part", "ok: a snapshot that is being received from another member");
     check_parts(&c, ".img.tmp", "ok: a snapshot that was not finished; the next start does without it");
     check_segments(&c);
+    check_mark(&c);
     check_ballot(&c);
     datadir_close(&c.dir);
     return c.first.status == TIDE_OK ? TIDE_OK : err_set(err, c.first.status, "%s", c.first.text);

@@ -4,12 +4,15 @@
 
 /* The directory that holds all a coordinator must not forget:
  *
- *   format                     one line: "tidemark-data <version> <cluster uid> <member id> <tag>"; written last when the
- * directory is made lock                       flock'ed by the one process that may write here; holds its pid ballot term
- * and vote log-<first index>.wal      segments of the write-ahead log (wal.h) spare.wal                  the next segment,
- * already full of zeros snap-<index>.img           images of the state after that index (snapshot.h); "….tmp": being
- * written, "….part": being received from another member (snapshot_file.h) address                    host:port the API
- * listens on, for scripts */
+ *   format                  one line: "tidemark-data <version> <cluster uid> <member id> <tag>"; written last when it is made
+ *   lock                    flock'ed by the one process that may write here; holds its pid
+ *   ballot                  term and vote
+ *   log-<first index>.wal   segments of the write-ahead log (wal.h)
+ *   spare.wal               the next segment, already full of zeros
+ *   synced                  which entry is known to be on the disk (wal_mark.c)
+ *   snap-<index>.img        images of the state after that index (snapshot.h); "….tmp": being written, "….part": being
+ *                           received from another member (snapshot_file.h)
+ *   address                 host:port the API listens on, for scripts */
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -110,6 +110,8 @@ void wal_close(struct wal *wal)
     mem_free(wal->run);
     if (wal->fd >= 0)
         close(wal->fd);
+    if (wal->mark_fd >= 0)
+        close(wal->mark_fd);
     mem_free(wal);
 }
 
@@ -217,7 +219,7 @@ enum tide_status wal_sync(struct wal *wal, struct err *err)
         return wal_break(wal, err_errno(err, "cannot fdatasync the newest segment in %s", wal->dir), err);
     wal->dirty = false;
     wal->synced = wal_last(wal);
-    return TIDE_OK;
+    return wal_break(wal, wal_mark_synced(wal, err), err);
 }
 
 /* ---- read ---- */

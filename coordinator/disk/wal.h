@@ -32,9 +32,9 @@ struct wal_entry {
 
 /* Read and verify all segments of `dir`. `first`: the first entry that must come from the log, behind the newest snapshot,
  * which is of `term` (1 and 0: there is none). A log that ends before the snapshot, or holds its last entry with another
- * term, is of a history that the snapshot replaced: it is discarded, and begins with `first`. A torn tail is cut. Both are
- * said in the log. With `fresh` an empty log that begins with `first` is made. Errors: CORRUPT (file, offset, record and
- * what to do; or the log begins behind `first`), NOSPACE, IO. */
+ * term, is of a history that the snapshot replaced: it is discarded, and begins with `first`. A torn tail is cut, unless it
+ * is known to have been synced: then it is corrupt. Both are said in the log. With `fresh` an empty log that begins with
+ * `first` is made. Errors: CORRUPT (file, offset, record and what to do; or the log begins behind `first`), NOSPACE, IO. */
 MUST_USE enum tide_status wal_open(const char *dir, const char *cluster, const struct wal_options *options, bool fresh,
                                    uint64_t first, uint64_t term, struct wal **ret_wal, struct err *err);
 void wal_close(struct wal *wal); /* NULL is legal */

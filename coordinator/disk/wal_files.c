@@ -156,6 +156,8 @@ enum tide_status wal_truncate_from(struct wal *wal, uint64_t index, struct err *
     if (index < wal_first(wal) || index > wal_last(wal))
         return err_set(err, TIDE_E_STATE, "entry %" PRIu64 " is not in the log", index);
     status = wal_sync(wal, err);
+    if (status == TIDE_OK)
+        status = wal_mark_forget(wal, err);
     /* Newest first: a crash leaves a prefix. */
     while (status == TIDE_OK && wal->count > 1 && wal_newest(wal)->first > index)
         status = remove_segment(wal, wal->count - 1, err);
@@ -174,7 +176,7 @@ enum tide_status wal_truncate_from(struct wal *wal, uint64_t index, struct err *
  * A log that begins with `first` itself has one segment left after 1, and the new one takes its name in one step. */
 enum tide_status wal_begin_again(struct wal *wal, uint64_t first, struct err *err)
 {
-    enum tide_status status = TIDE_OK;
+    enum tide_status status = wal_mark_forget(wal, err);
     while (status == TIDE_OK && wal->count > 1 && wal_newest(wal)->first >= first)
         status = remove_segment(wal, wal->count - 1, err);
     size_t old = wal->count;

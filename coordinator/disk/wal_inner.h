@@ -17,6 +17,13 @@ struct segment {
     uint64_t seed; /* chain value before its first record */
 };
 
+#define WAL_MARK_NAME "synced"
+
+/* Entry `index` of `term` was synced; 0: nothing is known. */
+struct wal_mark {
+    uint64_t index, term;
+};
+
 struct wal {
     char dir[TIDE_PATH_MAX + 1];
     char cluster[TIDE_UID_CHARS + 1];
@@ -26,6 +33,8 @@ struct wal {
     struct segment *segments; /* ascending; never none */
     size_t count;
     int fd; /* of the newest */
+    int mark_fd;
+    struct wal_mark mark; /* as it is in its file */
     uint64_t last_sum;
     uint64_t synced;
     char *run; /* where records are put together; kept from one append to the next */
@@ -62,5 +71,16 @@ MUST_USE enum tide_status wal_keep_prefix(struct wal *wal, const char *path, con
 uint64_t wal_new_seed(void);
 /* Drop everything and begin with `first`; the log is known to be usable. */
 MUST_USE enum tide_status wal_begin_again(struct wal *wal, uint64_t first, struct err *err);
+
+/* wal_mark.c */
+/* What is not there or not whole is no mark. */
+MUST_USE enum tide_status wal_mark_read(const char *dir, struct wal_mark *ret_mark, struct err *err);
+MUST_USE enum tide_status wal_mark_open(struct wal *wal, struct err *err);
+/* All the log has is on the disk. */
+MUST_USE enum tide_status wal_mark_synced(struct wal *wal, struct err *err);
+/* Entries are about to be taken back: durable before the first of them is gone. */
+MUST_USE enum tide_status wal_mark_forget(struct wal *wal, struct err *err);
+/* Does a log whose last good entry is `last`, of `last_term`, beside a snapshot of `covered`, lack what had been synced? Then says why. */
+bool wal_mark_missed(const struct wal_mark *mark, uint64_t covered, uint64_t last, uint64_t last_term, char *ret_why, size_t size);
 
 #endif

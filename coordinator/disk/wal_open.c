@@ -48,6 +48,21 @@ static enum tide_status load_scanned(struct wal *wal, const char *path, const ch
     return TIDE_OK;
 }
 
+/* Before anything is cut: nobody may have been told of what is missing at the end. */
+static enum tide_status expect_marked(const struct wal *wal, const char *path, const struct segment_scan *scan, struct err *err)
+{
+    char why[TIDE_TEXT_MAX + 1];
+    uint64_t last = scan->header.first + scan->count - 1;
+    uint64_t term = scan->count > 0 ? scan->terms[scan->count - 1] : wal->count > 0 ? wal_term(wal, last) : wal->floor_term;
+    if (!wal_mark_missed(&wal->mark, wal->floor - 1, last, term, why, sizeof why))
+        return TIDE_OK;
+    return err_set(err, TIDE_E_CORRUPT,
+                   "%s is corrupt at offset %" PRIu64 ": %.300s. Nothing was changed. What to do: check this disk and its logs; in a "
+                   "group remove this member, move the directory away and add it again; a coordinator that is alone goes on "
+                   "without that record when %s/" WAL_MARK_NAME " is removed",
+                   path, scan->end, why, wal->dir);
+}
+
 static enum tide_status load_segment(struct wal *wal, uint64_t first, bool last, struct err *err)
 {
     char path[DATA_FILE_MAX], *data = NULL;
@@ -58,7 +73,10 @@ static enum tide_status load_segment(struct wal *wal, uint64_t first, bool last,
         return status;
     struct segment_scan scan;
     segment_scan(data, bytes, first, wal->cluster, last, &scan);
-    status = load_scanned(wal, path, data, &scan, err);
+    if (last && scan.verdict != SEGMENT_CORRUPT)
+        status = expect_marked(wal, path, &scan, err);
+    if (status == TIDE_OK)
+        status = load_scanned(wal, path, data, &scan, err);
     segment_scan_release(&scan);
     mem_free(data);
     return status;
@@ -126,17 +144,20 @@ static enum tide_status open_log(struct wal *wal, bool fresh, struct err *err)
     /* Left behind by a process that may have been writing its header. */
     if (unlink(spare) != 0 && errno != ENOENT)
         return err_errno(err, "cannot remove %s", spare);
-    enum tide_status status = fresh ? wal_begin_segment(wal, wal->floor, wal_new_seed(), err) : open_old(wal, err);
+    enum tide_status status = wal_mark_open(wal, err);
     if (status == TIDE_OK)
-        wal->synced = wal_last(wal);
-    return status;
+        status = fresh ? wal_begin_segment(wal, wal->floor, wal_new_seed(), err) : open_old(wal, err);
+    if (status != TIDE_OK)
+        return status;
+    wal->synced = wal_last(wal);
+    return wal_mark_synced(wal, err);
 }
 
 enum tide_status wal_open(const char *dir, const char *cluster, const struct wal_options *options, bool fresh,
                           uint64_t first, uint64_t term, struct wal **ret_wal, struct err *err)
 {
     struct wal *wal = mem_alloc(sizeof *wal);
-    wal->fd = -1;
+    wal->fd = wal->mark_fd = -1;
     wal->segment_bytes = options && options->segment_bytes ? options->segment_bytes : SEGMENT_BYTES;
     wal->floor = first;
     wal->floor_term = term;

@@ -7,7 +7,7 @@
 set -uo pipefail
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 BUILD=${MUTANT_BUILD:-$ROOT/build-tests/mutants-disk}
-TESTS=(disk_fault wal snapshot snapshot_file check)
+TESTS=(wal_mark disk_fault wal snapshot snapshot_file check)
 TEST_S=120
 FLAGS=(-std=gnu17 -D_GNU_SOURCE -g -O1 -fno-strict-aliasing -w -I"$BUILD/tree/include" -I"$BUILD/tree")
 
@@ -18,6 +18,15 @@ mutants()
 none                          -               -
 append_without_fdatasync      wal.c           s/wal->dirty && fdatasync\(wal->fd\) != 0/0/
 roll_without_sync             wal.c           s/status = wal_sync\(wal, err\);\n    return status == TIDE_OK \? wal_begin/status = TIDE_OK;\n    return status == TIDE_OK ? wal_begin/
+marks_before_the_disk         wal.c           s/(    if \(wal->dirty && fdatasync)/    (void)wal_mark_synced(wal, NULL);\n$1/
+mark_is_not_looked_at         wal_open.c      s/last && scan\.verdict != SEGMENT_CORRUPT/0/
+mark_looked_at_after_the_cut  wal_open.c      s/(    if \(last && scan\.verdict != SEGMENT_CORRUPT\)\n.*?err\);\n)    if \(status == TIDE_OK\)\n(.*?;\n)/$2    if (status == TIDE_OK)\n    $1/s
+mark_stays_when_taken_back    wal_files.c     s/status = wal_mark_forget\(wal, err\);\n    \/\* Newest/;\n    \/* Newest/
+mark_stays_when_begun_again   wal_files.c     s/status = wal_mark_forget\(wal, err\);\n    while/status = TIDE_OK;\n    while/
+forgotten_mark_comes_back     wal_mark.c      s/fdatasync\(wal->mark_fd\) != 0/0/
+mark_of_another_log_counts    wal_mark.c      s/ \|\| last_term > mark->term//
+mark_without_checksum         wal_mark.c      s/ &&\n        image\.sum == XXH3_64bits\(.*?sum\)\)\)/)/
+mark_is_not_reported          check.c         s/    check_mark\(&c\);\n//
 goes_on_after_a_failed_sync   wal.c           s/wal->broken\.status = status;//; s/wal->broken = \*err;//
 reads_what_changed            wal.c           s/!record_valid\(data, \(uint64_t\)n, 0, &header\)/0/
 segment_without_fsync         segment.c       s/fsync\(fd\) != 0/0/

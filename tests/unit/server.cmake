@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 tide_unit(wal LINK tide_disk)
+tide_unit(wal_mark LINK tide_disk)
 tide_unit(check LINK tide_disk)
 tide_unit(golden LINK tide_disk)
 target_compile_definitions(test_golden PRIVATE TEST_DATA="${CMAKE_CURRENT_LIST_DIR}/data")

@@ -68,6 +68,26 @@ static void check_data_finds_what_is_wrong(void **arg)
     expect_verdict(path, TIDE_E_CORRUPT, 1, "records between the newest valid snapshot and the log are missing");
 }
 
+static void check_data_knows_a_last_record_that_was_synced(void **arg)
+{
+    char path[DATA_FILE_MAX], log[DATA_FILE_MAX], mark[DATA_FILE_MAX];
+    datadir_file(*arg, "data", path);
+    make_data(path, 3);
+    path_of(path, FIRST_LOG, log);
+    path_of(path, "synced", mark);
+    expect_verdict(path, TIDE_OK, 0, "synced: ok: the records up to 3");
+    size_t bytes;
+    char *data = file_read(log, &bytes);
+    struct segment_scan scan;
+    segment_scan(data, bytes, 1, NULL, true, &scan);
+    mem_free(data);
+    file_flip(log, (off_t)scan.end - 12, 1);
+    segment_scan_release(&scan);
+    expect_verdict(path, TIDE_E_CORRUPT, 1, "synced: CORRUPT: record 3 had been on the disk");
+    file_flip(mark, 20, 1);
+    expect_verdict(path, TIDE_OK, 0, "synced: ok: it says nothing");
+}
+
 static void check_data_knows_a_forgotten_vote(void **arg)
 {
     char path[DATA_FILE_MAX], ballot[DATA_FILE_MAX];
@@ -166,6 +186,7 @@ int main(void)
     log_init("test_check", LOG_ERROR);
     const struct CMUnitTest tests[] = {
         TEST(check_data_finds_what_is_wrong),
+        TEST(check_data_knows_a_last_record_that_was_synced),
         TEST(check_data_knows_a_forgotten_vote),
         TEST(check_data_knows_a_founding_member),
         TEST(check_data_knows_what_a_snapshot_has_replaced),

@@ -439,6 +439,25 @@ static void after_a_failed_sync_nothing_is_tried_again(void **dir)
     wal_close(wal);
 }
 
+/* Else, after a power cut, an old mark could speak of entries that were taken back. */
+static void before_entries_go_their_mark_is_durably_forgotten(void **dir)
+{
+    struct wal *wal = three_entries(*dir);
+    struct err err = {0};
+    disk_fault_plan("sync:1:EIO:*/synced");
+    assert_int_equal(wal_truncate_from(wal, 3, &err), TIDE_E_IO);
+    assert_non_null(strstr(err.text, "/synced"));
+    wal_close(wal);
+    disk_fault_plan(NULL);
+    assert_int_equal(wal_open(*dir, CLUSTER, &small, false, 1, 0, &wal, NULL), TIDE_OK);
+    assert_int_equal(wal_last(wal), 4);
+    disk_fault_plan("sync:1:EIO:*/synced");
+    assert_int_equal(wal_reset(wal, 9, &err), TIDE_E_IO);
+    assert_non_null(strstr(err.text, "/synced"));
+    wal_close(wal);
+    disk_fault_plan(NULL);
+}
+
 static void no_room_for_the_next_segment_breaks_nothing_yet(void **dir)
 {
     struct wal *wal = three_entries(*dir);
@@ -528,6 +547,7 @@ int main(void)
         TEST(a_power_cut_at_any_call_loses_nothing),
         TEST(a_new_directory_is_itself_durable),
         TEST(after_a_failed_sync_nothing_is_tried_again),
+        TEST(before_entries_go_their_mark_is_durably_forgotten),
         TEST(no_room_for_the_next_segment_breaks_nothing_yet),
         TEST(a_failed_read_changes_nothing),
     };

@@ -50,4 +50,68 @@ static inline void path_of(const char *dir, const char *name, char to[DATA_FILE_
     datadir_file(dir, name, to);
 }
 
+static inline enum tide_status expect_next(void *arg, const struct wal_entry *entry, struct err *err)
+{
+    (void)err;
+    uint64_t *next = arg;
+    char text[64];
+    payload(*next, text);
+    assert_int_equal(entry->index, *next);
+    assert_int_equal(entry->type, *next % 3);
+    assert_int_equal(entry->bytes, strlen(text));
+    assert_memory_equal(entry->data, text, entry->bytes);
+    ++*next;
+    return TIDE_OK;
+}
+
+static inline void expect_entries(struct wal *wal, uint64_t first, uint64_t last)
+{
+    assert_int_equal(wal_first(wal), first);
+    assert_int_equal(wal_last(wal), last);
+    uint64_t next = first;
+    assert_int_equal(wal_read(wal, first, last, expect_next, &next, NULL), TIDE_OK);
+    assert_int_equal(next, last + 1);
+}
+
+/* Where record `index` of the first segment begins and ends. */
+static inline void extent(const char *path, uint64_t index, uint64_t *ret_begin, uint64_t *ret_end)
+{
+    size_t bytes;
+    char *data = file_read(path, &bytes);
+    struct segment_scan scan;
+    segment_scan(data, bytes, 1, NULL, true, &scan);
+    assert_true(scan.count >= index);
+    *ret_begin = scan.offsets[index - 1];
+    *ret_end = index < scan.count ? scan.offsets[index] : scan.end;
+    segment_scan_release(&scan);
+    mem_free(data);
+}
+
+static inline void expect_corrupt(const char *dir, const char *path, const char *words)
+{
+    struct wal *wal = NULL;
+    struct err err = {0};
+    size_t before, after;
+    char *was = file_read(path, &before);
+    assert_int_equal(wal_open(dir, CLUSTER, &small, false, 1, 0, &wal, &err), TIDE_E_CORRUPT);
+    assert_null(wal);
+    assert_non_null(strstr(err.text, path));
+    assert_non_null(strstr(err.text, words));
+    assert_non_null(strstr(err.text, "offset"));
+    assert_non_null(strstr(err.text, "What to do"));
+    char *is = file_read(path, &after);
+    assert_int_equal(before, after);
+    assert_memory_equal(was, is, before); /* refusing changes nothing */
+    mem_free(was);
+    mem_free(is);
+}
+
+/* The file that says up to where the log had been synced. */
+static inline const char *mark_path(const char *dir)
+{
+    static char path[DATA_FILE_MAX];
+    path_of(dir, "synced", path);
+    return path;
+}
+
 #endif
