@@ -4,6 +4,8 @@
 #include <errno.h>
 #include <jansson.h>
 #include <microhttpd.h>
+#include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -20,16 +22,20 @@
 #define CONNECTION_MEMORY 16384u
 #define IDLE_SECONDS 90u /* above the longest wait_ms */
 
-/* A request from its first call to its completion. */
+/* A request from its first call to its completion. While its connection is suspended it is the loop's, else a thread's of libmicrohttpd:
+ * never both. */
 struct request {
     struct log_server *server;
     struct MHD_Connection *connection;
-    struct request *next; /* among the parked */
+    struct request *next; /* among those the loop has */
+    bool slots;           /* else logs */
     struct log_query query;
     struct err err;
-    bool begun, parked;
     uint64_t deadline_ns;
     struct stat seen; /* of the file, when it was found to have nothing new */
+    bool decided;
+    struct MHD_Response *response;
+    unsigned http;
 };
 
 struct log_server {
@@ -38,8 +44,10 @@ struct log_server {
     bool (*running)(void *context, const char *uid, uint64_t generation);
     void *context;
     struct slot_access slots;
-    uv_poll_t poll;
-    uv_timer_t timer;   /* libmicrohttpd's */
+    pthread_mutex_t lock; /* asked, closing */
+    struct request *asked; /* for the loop to decide */
+    bool closing;
+    uv_async_t waker;
     uv_timer_t watcher; /* looks at the files of parked requests */
     struct request *parked;
 };
@@ -63,7 +71,16 @@ static unsigned status_of(enum tide_status status)
     }
 }
 
-static enum MHD_Result answer_error(struct MHD_Connection *connection, unsigned http, const struct err *err)
+/* Decided: the response is sent by a thread. */
+static void answer(struct request *request, unsigned http, struct MHD_Response *response)
+{
+    request->decided = true;
+    request->http = http;
+    request->response = response;
+    MHD_resume_connection(request->connection);
+}
+
+static struct MHD_Response *error_response(const struct err *err)
 {
     struct api_error error = {0};
     text_copy(error.code, sizeof error.code, tide_status_name(err->status));
@@ -73,9 +90,12 @@ static enum MHD_Result answer_error(struct MHD_Connection *connection, unsigned 
     json_decref(body);
     struct MHD_Response *response = MHD_create_response_from_buffer(strlen(text), text, MHD_RESPMEM_MUST_FREE);
     MHD_add_response_header(response, "Content-Type", "application/json");
-    enum MHD_Result result = MHD_queue_response(connection, http, response);
-    MHD_destroy_response(response);
-    return result;
+    return response;
+}
+
+static void answer_error(struct request *request)
+{
+    answer(request, status_of(request->err.status), error_response(&request->err));
 }
 
 static void add_number(struct MHD_Response *response, const char *name, uint64_t number)
@@ -85,16 +105,14 @@ static void add_number(struct MHD_Response *response, const char *name, uint64_t
     MHD_add_response_header(response, name, text);
 }
 
-static enum MHD_Result answer_piece(struct MHD_Connection *connection, struct log_piece *piece, bool ended)
+static void answer_piece(struct request *request, struct log_piece *piece, bool ended)
 {
     struct MHD_Response *response = MHD_create_response_from_buffer(piece->bytes, piece->data, MHD_RESPMEM_MUST_FREE);
     MHD_add_response_header(response, "Content-Type", "application/octet-stream");
     add_number(response, "Tidemark-Offset", piece->offset);
     add_number(response, "Tidemark-Next", piece->offset + piece->bytes);
     MHD_add_response_header(response, "Tidemark-Ended", ended ? "true" : "false");
-    enum MHD_Result result = MHD_queue_response(connection, MHD_HTTP_OK, response);
-    MHD_destroy_response(response);
-    return result;
+    answer(request, MHD_HTTP_OK, response);
 }
 
 static void file_state(const struct log_server *server, const struct log_query *query, struct stat *ret_info)
@@ -109,13 +127,11 @@ static void file_state(const struct log_server *server, const struct log_query *
 static void park(struct request *request)
 {
     struct log_server *server = request->server;
-    request->parked = true;
     request->next = server->parked;
     server->parked = request;
-    MHD_suspend_connection(request->connection);
 }
 
-static enum MHD_Result serve(struct request *request)
+static void serve(struct request *request)
 {
     struct log_server *server = request->server;
     struct log_piece piece = {0};
@@ -128,7 +144,7 @@ static enum MHD_Result serve(struct request *request)
     if (status == TIDE_OK && piece.bytes == 0 && waits) {
         mem_free(piece.data);
         park(request);
-        return MHD_YES;
+        return;
     }
     if (status == TIDE_OK && !piece.exists && !running) {
         mem_free(piece.data);
@@ -136,8 +152,9 @@ static enum MHD_Result serve(struct request *request)
                          request->query.rank, request->query.job, (unsigned long long)request->query.generation);
     }
     if (status != TIDE_OK)
-        return answer_error(request->connection, status_of(status), err);
-    return answer_piece(request->connection, &piece, !running && piece.bytes < LOG_PIECE_MAX);
+        answer_error(request);
+    else
+        answer_piece(request, &piece, !running && piece.bytes < LOG_PIECE_MAX);
 }
 
 /* ---- requests ---- */
@@ -172,7 +189,7 @@ static enum tide_status check_key(const struct request *request, struct err *err
                           request->query.job);
 }
 
-static enum MHD_Result begin(struct request *request)
+static void serve_logs(struct request *request)
 {
     struct log_server *server = request->server;
     MHD_get_connection_values(request->connection, MHD_GET_ARGUMENT_KIND, on_argument, request);
@@ -181,22 +198,57 @@ static enum MHD_Result begin(struct request *request)
         status = logs_find(server->logs, &request->query, &request->err);
     if (status == TIDE_OK)
         status = check_key(request, &request->err);
-    if (status != TIDE_OK)
-        return answer_error(request->connection, status_of(status), &request->err);
-    request->deadline_ns = clock_mono_ns() + request->query.wait_ms * NS_PER_MS;
-    return serve(request);
+    if (status != TIDE_OK) {
+        answer_error(request);
+        return;
+    }
+    /* When the server closes nobody is parked any more. */
+    request->deadline_ns = request->server->closing ? 0 : clock_mono_ns() + request->query.wait_ms * NS_PER_MS;
+    serve(request);
 }
 
-static enum MHD_Result serve_slot(struct request *request)
+static void serve_slots(struct request *request)
 {
     struct MHD_Response *response = NULL;
-    enum tide_status status = slot_server_open(&request->server->slots, request->connection, &response, &request->err);
-    if (status != TIDE_OK)
-        return answer_error(request->connection, status_of(status), &request->err);
+    if (slot_server_open(&request->server->slots, request->connection, &response, &request->err) != TIDE_OK) {
+        answer_error(request);
+        return;
+    }
     MHD_add_response_header(response, "Content-Type", "application/octet-stream");
-    enum MHD_Result result = MHD_queue_response(request->connection, MHD_HTTP_OK, response);
+    answer(request, MHD_HTTP_OK, response);
+}
+
+/* ---- in libmicrohttpd's threads ---- */
+
+static enum MHD_Result queue(struct MHD_Connection *connection, unsigned http, struct MHD_Response *response)
+{
+    enum MHD_Result result = MHD_queue_response(connection, http, response);
     MHD_destroy_response(response);
     return result;
+}
+
+static enum MHD_Result queue_error(struct MHD_Connection *connection, unsigned http, const struct err *err)
+{
+    return queue(connection, http, error_response(err));
+}
+
+/* What may be given is the loop's to know. */
+static enum MHD_Result ask_loop(struct request *request)
+{
+    struct log_server *server = request->server;
+    pthread_mutex_lock(&server->lock);
+    bool closing = server->closing;
+    if (!closing) {
+        MHD_suspend_connection(request->connection); /* before the loop can resume it */
+        request->next = server->asked;
+        server->asked = request;
+        uv_async_send(&server->waker);
+    }
+    pthread_mutex_unlock(&server->lock);
+    if (!closing)
+        return MHD_YES;
+    err_set(&request->err, TIDE_E_UNAVAILABLE, "this agent is about to end; ask again");
+    return queue_error(request->connection, MHD_HTTP_SERVICE_UNAVAILABLE, &request->err);
 }
 
 static enum MHD_Result on_request(void *context, struct MHD_Connection *connection, const char *url, const char *method,
@@ -215,66 +267,53 @@ static enum MHD_Result on_request(void *context, struct MHD_Connection *connecti
         *upload_bytes = 0;
         return MHD_YES;
     }
-    if (request->begun)
-        return serve(request);
-    request->begun = true;
-    bool slots = strcmp(url, SLOT_SERVER_PATH) == 0;
-    if (!slots && strcmp(url, "/v1/logs") != 0) {
+    if (request->decided) {
+        struct MHD_Response *response = request->response;
+        request->response = NULL;
+        return response != NULL ? queue(connection, request->http, response) : MHD_NO;
+    }
+    request->slots = strcmp(url, SLOT_SERVER_PATH) == 0;
+    if (!request->slots && strcmp(url, "/v1/logs") != 0) {
         err_set(&request->err, TIDE_E_NOT_FOUND, "an agent serves /v1/logs and " SLOT_SERVER_PATH ", not %.100s", url);
-        return answer_error(connection, MHD_HTTP_NOT_FOUND, &request->err);
+        return queue_error(connection, MHD_HTTP_NOT_FOUND, &request->err);
     }
     if (strcmp(method, "GET") != 0) {
         err_set(&request->err, TIDE_E_INVALID, "%.20s is not possible on %s; use GET", method, url);
-        return answer_error(connection, MHD_HTTP_METHOD_NOT_ALLOWED, &request->err);
+        return queue_error(connection, MHD_HTTP_METHOD_NOT_ALLOWED, &request->err);
     }
-    if (slots)
-        return serve_slot(request);
-    return begin(request);
-}
-
-static void unpark(struct request *request)
-{
-    for (struct request **at = &request->server->parked; *at != NULL; at = &(*at)->next)
-        if (*at == request) {
-            *at = request->next;
-            break;
-        }
-    request->parked = false;
+    return ask_loop(request);
 }
 
 static void on_completed(void *context, struct MHD_Connection *connection, void **state, enum MHD_RequestTerminationCode code)
 {
     (void)context, (void)connection, (void)code;
     struct request *request = *state;
-    if (request != NULL && request->parked)
-        unpark(request);
+    if (request != NULL && request->response != NULL)
+        MHD_destroy_response(request->response);
     mem_free(request);
     *state = NULL;
 }
 
-/* ---- the loop ---- */
+/* ---- in the loop ---- */
 
-static void on_timer(uv_timer_t *timer);
-
-static void pump(struct log_server *server)
+static void decide_asked(struct log_server *server)
 {
-    MHD_UNSIGNED_LONG_LONG wait_ms = 0;
-    MHD_run(server->daemon);
-    if (MHD_get_timeout(server->daemon, &wait_ms) == MHD_YES)
-        uv_timer_start(&server->timer, on_timer, wait_ms, 0);
-    else
-        uv_timer_stop(&server->timer);
+    pthread_mutex_lock(&server->lock);
+    struct request *request = server->asked;
+    server->asked = NULL;
+    pthread_mutex_unlock(&server->lock);
+    for (struct request *next; request != NULL; request = next) {
+        next = request->next;
+        if (request->slots)
+            serve_slots(request);
+        else
+            serve_logs(request);
+    }
 }
 
-static void on_timer(uv_timer_t *timer)
+static void on_wake(uv_async_t *waker)
 {
-    pump(timer->data);
-}
-
-static void on_poll(uv_poll_t *poll, int status, int events)
-{
-    (void)status, (void)events;
-    pump(poll->data);
+    decide_asked(waker->data);
 }
 
 static bool has_news(const struct log_server *server, const struct request *request, uint64_t now_ns)
@@ -289,19 +328,14 @@ static void on_watch(uv_timer_t *timer)
 {
     struct log_server *server = timer->data;
     uint64_t now_ns = clock_mono_ns();
-    bool resumed = false;
-    for (struct request *request = server->parked, *next; request != NULL; request = next) {
+    struct request *request = server->parked;
+    server->parked = NULL;
+    for (struct request *next; request != NULL; request = next) {
         next = request->next;
-        if (!has_news(server, request, now_ns))
-            continue;
-        unpark(request);
-        MHD_resume_connection(request->connection);
-        resumed = true;
-    }
-    /* A resumed connection is not announced by the epoll descriptor: run, and once more for what it queued. */
-    if (resumed) {
-        MHD_run(server->daemon);
-        pump(server);
+        if (has_news(server, request, now_ns))
+            serve(request);
+        else
+            park(request);
     }
 }
 
@@ -327,11 +361,25 @@ static struct MHD_Daemon *start_daemon(struct log_server *server, const struct s
         secure[0] = secure[3];
     else
         flags |= MHD_USE_TLS;
-    return MHD_start_daemon(MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG | flags, 0, NULL, NULL, on_request, server,
-                            MHD_OPTION_EXTERNAL_LOGGER, on_mhd_log, NULL, MHD_OPTION_SOCK_ADDR, at,
+    return MHD_start_daemon(MHD_USE_EPOLL | MHD_USE_INTERNAL_POLLING_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG | flags, 0, NULL,
+                            NULL, on_request, server, MHD_OPTION_EXTERNAL_LOGGER, on_mhd_log, NULL, MHD_OPTION_SOCK_ADDR, at,
+                            MHD_OPTION_THREAD_POOL_SIZE, LOG_THREADS,
                             MHD_OPTION_NOTIFY_COMPLETED, on_completed, server, MHD_OPTION_CONNECTION_LIMIT, LOG_CONNECTIONS_MAX,
                             MHD_OPTION_CONNECTION_TIMEOUT, IDLE_SECONDS, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
                             (size_t)CONNECTION_MEMORY, MHD_OPTION_ARRAY, secure, MHD_OPTION_END);
+}
+
+/* Its threads are deaf to signals, as all but the loop's are. */
+static struct MHD_Daemon *start_deaf(struct log_server *server, const struct sockaddr *at, const struct port_key *key, unsigned flags)
+{
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    struct MHD_Daemon *daemon = start_daemon(server, at, key, flags);
+    int failed = errno;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    errno = failed;
+    return daemon;
 }
 
 enum tide_status log_server_create(uv_loop_t *loop, const char *logs, const char *address, uint32_t *port, const struct port_key *key,
@@ -347,43 +395,46 @@ enum tide_status log_server_create(uv_loop_t *loop, const char *logs, const char
     server->running = running;
     server->context = context;
     server->slots = *slots;
-    server->daemon = start_daemon(server, (struct sockaddr *)&at, key, v4 ? 0 : MHD_USE_IPv6);
+    pthread_mutex_init(&server->lock, NULL);
+    pthread_mutex_lock(&server->lock); /* who asks already waits for the loop's handles */
+    server->daemon = start_deaf(server, (struct sockaddr *)&at, key, v4 ? 0 : MHD_USE_IPv6);
     if (server->daemon == NULL) {
         enum tide_status status = err_errno(err, "choose another with --address and --log-port; cannot serve logs on %s port %u",
                                             address, *port);
-        mem_free(server);
+        pthread_mutex_unlock(&server->lock);
+        log_server_free(server);
         return status;
     }
     *port = MHD_get_daemon_info(server->daemon, MHD_DAEMON_INFO_BIND_PORT)->port;
-    int fd = MHD_get_daemon_info(server->daemon, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd;
-    uv_timer_init(loop, &server->timer);
+    uv_async_init(loop, &server->waker, on_wake);
     uv_timer_init(loop, &server->watcher);
-    uv_poll_init(loop, &server->poll, fd);
-    server->timer.data = server->watcher.data = server->poll.data = server;
-    uv_poll_start(&server->poll, UV_READABLE, on_poll);
+    server->watcher.data = server->waker.data = server;
     uv_timer_start(&server->watcher, on_watch, POLL_MS, POLL_MS);
-    pump(server);
+    pthread_mutex_unlock(&server->lock);
     *ret_server = server;
     return TIDE_OK;
 }
 
 void log_server_close(struct log_server *server)
 {
-    uv_close((uv_handle_t *)&server->poll, NULL);
-    uv_close((uv_handle_t *)&server->timer, NULL);
-    uv_close((uv_handle_t *)&server->watcher, NULL);
+    pthread_mutex_lock(&server->lock);
+    server->closing = true;
+    pthread_mutex_unlock(&server->lock);
     /* libmicrohttpd does not stop over suspended connections. */
-    while (server->parked != NULL) {
-        struct request *request = server->parked;
+    decide_asked(server);
+    for (struct request *request = server->parked, *next; request != NULL; request = next) {
+        next = request->next;
         request->deadline_ns = 0;
-        unpark(request);
-        MHD_resume_connection(request->connection);
+        serve(request);
     }
-    MHD_run(server->daemon);
+    server->parked = NULL;
     MHD_stop_daemon(server->daemon);
+    uv_close((uv_handle_t *)&server->waker, NULL);
+    uv_close((uv_handle_t *)&server->watcher, NULL);
 }
 
 void log_server_free(struct log_server *server)
 {
+    pthread_mutex_destroy(&server->lock);
     mem_free(server);
 }

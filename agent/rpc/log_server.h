@@ -2,8 +2,9 @@
 #ifndef AGENT_RPC_LOG_SERVER_H
 #define AGENT_RPC_LOG_SERVER_H
 
-/* GET /v1/logs, and /v1/slots, on the agent's own port: libmicrohttpd inside the libuv loop, by its epoll descriptor and a timer. A request
- * that waits for more output is parked, not threaded. */
+/* GET /v1/logs, and /v1/slots, on the agent's own port. LOG_THREADS threads of libmicrohttpd's take requests, shake hands for TLS and send
+ * what is answered, gigabytes of slots among it; what is answered the libuv loop decides, which has the state that is asked about. A
+ * request that waits for more output is parked there, not threaded. */
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -14,6 +15,7 @@
 #include "ckpt/secure/port_key.h"
 
 #define LOG_CONNECTIONS_MAX 256u
+#define LOG_THREADS 4u
 
 struct log_server;
 /* address: to listen on; *port 0: any, then set to the real one. key: what is shown there, with TLS 1.3; it must outlive the server.

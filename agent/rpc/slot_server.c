@@ -12,6 +12,8 @@
 #include "agent/rpc/dirs.h"
 #include "ckpt/stage/copy.h"
 
+#define TLS_BLOCK_BYTES ((size_t)128 << 10) /* read at once: libmicrohttpd itself reads 4 KiB at a time, and makes a record of each */
+
 struct query {
     const char *uid;
     uint32_t rank;
@@ -71,8 +73,28 @@ static enum tide_status check_token(const struct slot_access *access, struct MHD
     return good ? TIDE_OK : err_set(err, TIDE_E_DENIED, "the secret of the job's present generation is needed");
 }
 
+static ssize_t read_block(void *file, uint64_t at, char *to, size_t most)
+{
+    ssize_t n = pread((int)(intptr_t)file, to, most, (off_t)at);
+    return n > 0 ? n : MHD_CONTENT_READER_END_WITH_ERROR;
+}
+
+static void close_file(void *file)
+{
+    close((int)(intptr_t)file);
+}
+
+/* Without TLS the kernel sends it from its pages (sendfile). */
+static struct MHD_Response *response_of(struct MHD_Connection *connection, int fd, uint64_t bytes)
+{
+    if (MHD_get_connection_info(connection, MHD_CONNECTION_INFO_GNUTLS_SESSION) == NULL)
+        return MHD_create_response_from_fd64(bytes, fd);
+    return MHD_create_response_from_callback(bytes, TLS_BLOCK_BYTES, read_block, (void *)(intptr_t)fd, close_file);
+}
+
 /* Sent from the file: what is written over it meanwhile does not fit the digests that went before, and is noticed there. */
-static enum tide_status open_file(const char *path, uint64_t bytes, struct MHD_Response **ret_response, struct err *err)
+static enum tide_status open_file(struct MHD_Connection *connection, const char *path, uint64_t bytes, struct MHD_Response **ret_response,
+                                  struct err *err)
 {
     struct stat info;
     int fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -82,7 +104,7 @@ static enum tide_status open_file(const char *path, uint64_t bytes, struct MHD_R
             close(fd);
         return status;
     }
-    *ret_response = MHD_create_response_from_fd64(bytes != 0 ? bytes : (uint64_t)info.st_size, fd);
+    *ret_response = response_of(connection, fd, bytes != 0 ? bytes : (uint64_t)info.st_size);
     if (*ret_response != NULL)
         return TIDE_OK;
     close(fd);
@@ -106,5 +128,5 @@ enum tide_status slot_server_open(const struct slot_access *access, struct MHD_C
     status = slot_copy_source(arena, query.uid, query.rank, query.cut, path, sum_path, &bytes, err);
     if (status != TIDE_OK)
         return status;
-    return query.sum ? open_file(sum_path, 0, ret_response, err) : open_file(path, bytes, ret_response, err);
+    return query.sum ? open_file(connection, sum_path, 0, ret_response, err) : open_file(connection, path, bytes, ret_response, err);
 }

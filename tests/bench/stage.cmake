@@ -17,4 +17,4 @@ target_link_libraries(persist PRIVATE tide_agent_rpc tide_stage)
 
 # From another agent's memory.
 add_executable(bench_peer ${CMAKE_CURRENT_LIST_DIR}/bench_peer.c)
-target_link_libraries(bench_peer PRIVATE tide_agent_rpc PkgConfig::CMOCKA)
+target_link_libraries(bench_peer PRIVATE tide_agent_rpc PkgConfig::CMOCKA PkgConfig::CRYPTO)

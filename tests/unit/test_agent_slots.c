@@ -14,6 +14,9 @@
 /* Slots from one agent's memory into another's, over a real port. */
 
 #define CUT 7u
+#define LARGE_RANK 4u
+#define LARGE_BYTES (64u << 20) /* more than sockets hold */
+#define HOLD_MS 10000u
 #define TOKEN "0123456789abcdef0123456789abcdef"
 
 static char *arenas, *there;
@@ -22,11 +25,18 @@ static const struct test_region some[] = {{"weights", 300}, {"noise", 5 * CHUNK_
 static struct slot_port port;
 static struct copy_source source;
 static struct port_key key;
-static bool _Atomic launched;
+static bool _Atomic launched, holds, brought, gave_up;
+static unsigned _Atomic asked;
 
+/* Asked in the loop: which may have something else to do meanwhile, until the large slot is here, but not for ever. */
 static const char *token_of(void *context, const char *uid)
 {
     (void)context;
+    for (unsigned i = 0; holds && !brought && !gave_up; i++) {
+        usleep(1000);
+        gave_up = i == HOLD_MS;
+    }
+    asked++;
     return launched && strcmp(uid, TEST_UID) == 0 ? TOKEN : NULL;
 }
 
@@ -87,6 +97,39 @@ static void a_slot_comes_as_it_is_there(void **state)
     assert_int_equal(found(), TIDE_OK);
     assert_int_equal(fetch(&source, CUT, UINT64_MAX, 1, &err), TIDE_OK);
     assert_int_equal(found(), TIDE_OK);
+}
+
+static void *bring_large(void *ret_status)
+{
+    char got[DIGEST_HEX_CHARS + 1] = "";
+    const struct copy_place place = {.dir = there, .job_uid = TEST_UID, .rank = LARGE_RANK, .cut = CUT, .most = UINT64_MAX};
+    *(enum tide_status *)ret_status = copy_fetch(&source, &place, got, NULL);
+    brought = true;
+    return NULL;
+}
+
+static void a_loop_that_is_held_up_holds_up_no_slot(void **state)
+{
+    (void)state;
+    static const struct test_region large[] = {{"noise", LARGE_BYTES}};
+    enum tide_status status = TIDE_E_IO;
+    struct err err = {0};
+    char arena[TIDE_PATH_MAX + 1], digest[DIGEST_HEX_CHARS + 1];
+    pthread_t thread;
+    snprintf(arena, sizeof arena, "%s/" TEST_UID, arenas);
+    test_record(arena, LARGE_RANK, 0, CUT, large, 1, 9);
+    assert_int_equal(stage_sum(arena, LARGE_RANK, 0, TEST_UID, CUT, digest, &err), TIDE_OK);
+    asked = 0;
+    brought = gave_up = false;
+    assert_int_equal(pthread_create(&thread, NULL, bring_large, &status), 0);
+    for (unsigned i = 0; asked < 2 && i < HOLD_MS; i++) /* its digests, then itself */
+        usleep(1000);
+    holds = true;
+    assert_int_equal(fetch(&source, CUT, UINT64_MAX, 0, &err), TIDE_OK);
+    holds = false;
+    pthread_join(thread, NULL);
+    assert_int_equal(status, TIDE_OK);
+    assert_false(gave_up);
 }
 
 static void who_does_not_know_the_secret_gets_nothing(void **state)
@@ -152,6 +195,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(a_slot_comes_as_it_is_there, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_loop_that_is_held_up_holds_up_no_slot, setup, teardown),
         cmocka_unit_test_setup_teardown(who_does_not_know_the_secret_gets_nothing, setup, teardown),
         cmocka_unit_test_setup_teardown(what_is_not_there_or_has_no_room_is_told, setup, teardown),
         cmocka_unit_test_setup_teardown(what_has_rotten_is_not_taken, setup, teardown),
