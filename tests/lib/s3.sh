@@ -244,7 +244,7 @@ s3_is_full()
     s3_ceph health detail 2>/dev/null | grep -q 'osd.0 is full'
 }
 
-s3_gone()
+s3_ended()
 {
     ! kill -0 "$1" 2>/dev/null
 }
@@ -256,7 +256,7 @@ s3_stop()
         [ -n "${S3_PID[$daemon]:-}" ] || continue
         kill -9 "${S3_PID[$daemon]}" 2>/dev/null
         for ((i = 0; i < 100; i++)); do
-            s3_gone "${S3_PID[$daemon]}" && break
+            s3_ended "${S3_PID[$daemon]}" && break
             sleep 0.05
         done
         unset "S3_PID[$daemon]"
