@@ -20,15 +20,22 @@ struct purge {
     uint64_t cut;
 };
 
+static enum tide_status remove_listed(struct store *store, const struct strlist *keys, int commits, struct err *err)
+{
+    enum tide_status status = TIDE_OK;
+    for (size_t i = 0; status == TIDE_OK && i < keys->count; i++)
+        if (!commits || key_is_commit(keys->items[i]))
+            status = store_remove(store, keys->items[i], err);
+    return status;
+}
+
 static enum tide_status remove_keys(struct store *store, const char *prefix, int commits, struct err *err)
 {
     struct strlist keys;
     enum tide_status status = store_list(store, prefix, &keys, err);
     if (status != TIDE_OK)
         return status;
-    for (size_t i = 0; status == TIDE_OK && i < keys.count; i++)
-        if (!commits || key_is_commit(keys.items[i]))
-            status = store_remove(store, keys.items[i], err);
+    status = remove_listed(store, &keys, commits, err);
     strlist_release(&keys);
     return status;
 }
@@ -72,6 +79,23 @@ static enum tide_status is_empty(struct store *store, const char *prefix, int *r
     return TIDE_OK;
 }
 
+/* Wherever they are. */
+static enum tide_status remove_packs(const struct purge *p, uint64_t cut, struct err *err)
+{
+    object_key prefix;
+    struct strlist places = {0}, keys = {0};
+    for (unsigned place = 0; place < KEY_PLACES; place++) {
+        key_prefix_packs(p->job, p->uid, cut, place, prefix);
+        strlist_add(&places, prefix);
+    }
+    enum tide_status status = store_list_each(p->store, &places, &keys, err);
+    if (status == TIDE_OK)
+        status = remove_listed(p->store, &keys, 0, err);
+    strlist_release(&places);
+    strlist_release(&keys);
+    return status;
+}
+
 /* The packs of a noted cut, unless a cut needs them or it is there itself. */
 static enum tide_status sweep_cut(const struct purge *p, uint64_t cut, struct err *err)
 {
@@ -84,10 +108,7 @@ static enum tide_status sweep_cut(const struct purge *p, uint64_t cut, struct er
         status = is_empty(p->store, prefix, &gone, err);
     if (status != TIDE_OK || !unneeded || !gone)
         return status;
-    for (unsigned place = 0; status == TIDE_OK && place < KEY_PLACES; place++) {
-        key_prefix_packs(p->job, p->uid, cut, place, prefix);
-        status = remove_keys(p->store, prefix, 0, err);
-    }
+    status = remove_packs(p, cut, err);
     key_garbage(p->job, p->uid, cut, key);
     return status == TIDE_OK ? store_remove(p->store, key, err) : status;
 }

@@ -18,10 +18,11 @@ static int by_cut(const void *a, const void *b)
     return strcmp(x->key, y->key);
 }
 
-static enum tide_status add(struct store *store, const char *prefix, struct survey *survey, struct err *err)
+/* The keys below these prefixes. */
+static enum tide_status add(struct store *store, const struct strlist *prefixes, struct survey *survey, struct err *err)
 {
     struct strlist keys;
-    enum tide_status status = store_list(store, prefix, &keys, err);
+    enum tide_status status = store_list_each(store, prefixes, &keys, err);
     if (status != TIDE_OK)
         return status;
     for (size_t i = 0; i < keys.count; i++) {
@@ -36,21 +37,34 @@ static enum tide_status add(struct store *store, const char *prefix, struct surv
     return TIDE_OK;
 }
 
+/* What describes cuts, one kind before the other; then packs. */
+static enum tide_status add_all(struct store *store, struct survey *survey, struct err *err)
+{
+    enum tide_status status = TIDE_OK;
+    object_key prefix;
+    struct strlist prefixes = {0};
+    for (const char *kind = "mng"; *kind && status == TIDE_OK; kind++) {
+        snprintf(prefix, sizeof prefix, "%c/%s.%s/", *kind, survey->job, survey->uid);
+        strlist_add(&prefixes, prefix);
+        status = add(store, &prefixes, survey, err);
+        strlist_release(&prefixes);
+    }
+    for (unsigned place = 0; place < KEY_PLACES; place++) {
+        snprintf(prefix, sizeof prefix, "c/%02x/%s.%s/", place, survey->job, survey->uid);
+        strlist_add(&prefixes, prefix);
+    }
+    if (status == TIDE_OK)
+        status = add(store, &prefixes, survey, err);
+    strlist_release(&prefixes);
+    return status;
+}
+
 enum tide_status survey_take(struct store *store, const char *job, const char *uid, struct survey *ret_survey, struct err *err)
 {
     struct survey survey = {0};
-    enum tide_status status = TIDE_OK;
-    object_key prefix;
     text_copy(survey.job, sizeof survey.job, job);
     text_copy(survey.uid, sizeof survey.uid, uid);
-    for (const char *kind = "mng"; *kind && status == TIDE_OK; kind++) {
-        snprintf(prefix, sizeof prefix, "%c/%s.%s/", *kind, job, uid);
-        status = add(store, prefix, &survey, err);
-    }
-    for (unsigned place = 0; place < KEY_PLACES && status == TIDE_OK; place++) {
-        snprintf(prefix, sizeof prefix, "c/%02x/%s.%s/", place, job, uid);
-        status = add(store, prefix, &survey, err);
-    }
+    enum tide_status status = add_all(store, &survey, err);
     if (status != TIDE_OK) {
         survey_release(&survey);
         return status;

@@ -198,6 +198,31 @@ enum tide_status store_list(struct store *store, const char *prefix, struct strl
     return status;
 }
 
+static enum tide_status list_one_by_one(struct store *store, const struct strlist *prefixes, struct strlist *keys, struct err *err)
+{
+    enum tide_status status = TIDE_OK;
+    for (size_t i = 0; status == TIDE_OK && i < prefixes->count; i++) {
+        struct strlist some = {0};
+        status = store_list(store, prefixes->items[i], &some, err);
+        for (size_t k = 0; status == TIDE_OK && k < some.count; k++)
+            strlist_add(keys, some.items[k]);
+        strlist_release(&some);
+    }
+    return status;
+}
+
+enum tide_status store_list_each(struct store *store, const struct strlist *prefixes, struct strlist *ret_keys, struct err *err)
+{
+    struct strlist keys = {0};
+    enum tide_status status =
+        store->ops->list_each ? store->ops->list_each(store, prefixes, &keys, err) : list_one_by_one(store, prefixes, &keys, err);
+    if (status == TIDE_OK)
+        *ret_keys = keys;
+    else
+        strlist_release(&keys);
+    return status;
+}
+
 enum tide_status store_remove(struct store *store, const char *key, struct err *err)
 {
     enum tide_status status = check_key(key, err);

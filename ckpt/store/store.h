@@ -49,6 +49,8 @@ struct store_ops {
     enum tide_status (*size)(struct store *store, const char *key, uint64_t *ret_bytes, struct err *err);
     /* Keys that begin with prefix, sorted; a hint, never a proof of absence. */
     enum tide_status (*list)(struct store *store, const char *prefix, struct strlist *ret_keys, struct err *err);
+    /* Of each of these prefixes, in no order. NULL: one is listed after the other. */
+    enum tide_status (*list_each)(struct store *store, const struct strlist *prefixes, struct strlist *ret_keys, struct err *err);
     /* A key that is not there is fine. */
     enum tide_status (*remove)(struct store *store, const char *key, struct err *err);
     int (*moved)(struct store *store);
@@ -81,6 +83,8 @@ MUST_USE enum tide_status store_finish(struct store_op *op, struct err *err);
 
 MUST_USE enum tide_status store_size(struct store *store, const char *key, uint64_t *ret_bytes, struct err *err);
 MUST_USE enum tide_status store_list(struct store *store, const char *prefix, struct strlist *ret_keys, struct err *err);
+/* The keys below each of these prefixes, in no order; a server is asked for several at a time. Errors: as list. */
+MUST_USE enum tide_status store_list_each(struct store *store, const struct strlist *prefixes, struct strlist *ret_keys, struct err *err);
 MUST_USE enum tide_status store_remove(struct store *store, const char *key, struct err *err);
 
 /* A whole object into heap memory, NUL behind the last byte. Errors: as get; LIMIT. */

@@ -264,6 +264,14 @@ static enum tide_status s3_remove(struct store *store, const char *key, struct e
 
 /* ---- list ---- */
 
+static enum tide_status page_of(struct store_s3 *s3, const char *prefix, const struct s3_answer *answer, const char *body,
+                                struct s3_page *ret_page, struct err *err)
+{
+    if (answer->http != 200)
+        return refused(s3, "list", prefix, answer, err);
+    return s3_page_parse(body, answer->used, ret_page, err);
+}
+
 static enum tide_status ask_page(struct store_s3 *s3, const char *prefix, const char *token, char *body,
                                  struct s3_page *ret_page, struct err *err)
 {
@@ -273,11 +281,7 @@ static enum tide_status ask_page(struct store_s3 *s3, const char *prefix, const 
     struct s3_request request = {
         .method = "GET", .key = "", .query = query, .query_count = token[0] ? 4 : 3, .to = body, .to_bytes = PAGE_BYTES};
     enum tide_status status = ask(s3, prefix, &request, &answer, err);
-    if (status != TIDE_OK)
-        return status;
-    if (answer.http != 200)
-        return refused(s3, "list", prefix, &answer, err);
-    return s3_page_parse(body, answer.used, ret_page, err);
+    return status == TIDE_OK ? page_of(s3, prefix, &answer, body, ret_page, err) : status;
 }
 
 static enum tide_status take_keys(const struct store_s3 *s3, const struct s3_page *page, struct strlist *keys,
@@ -301,22 +305,30 @@ static int by_name(const void *a, const void *b)
     return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
-static enum tide_status list_pages(struct store_s3 *s3, const char *prefix, char *body, struct strlist *keys,
-                                   struct err *err)
+/* Nonzero in *ret_more: there is another page, from `token` on, which is the one before until then. */
+static enum tide_status take_page(const struct store_s3 *s3, struct s3_page *page, char token[S3_LIST_TOKEN_MAX + 1], struct strlist *keys,
+                                  int *ret_more, struct err *err)
 {
-    char token[S3_LIST_TOKEN_MAX + 1] = "";
-    for (;;) {
+    enum tide_status status = take_keys(s3, page, keys, err);
+    strlist_release(&page->keys);
+    if (status == TIDE_OK && page->truncated && strcmp(token, page->next) == 0)
+        return err_set(err, TIDE_E_CORRUPT, "the list of keys in bucket %s does not end", s3->url.bucket);
+    *ret_more = page->truncated;
+    text_copy(token, S3_LIST_TOKEN_MAX + 1, page->next);
+    return status;
+}
+
+static enum tide_status list_pages(struct store_s3 *s3, const char *prefix, char token[S3_LIST_TOKEN_MAX + 1], char *body,
+                                   struct strlist *keys, struct err *err)
+{
+    enum tide_status status = TIDE_OK;
+    for (int more = 1; status == TIDE_OK && more;) {
         struct s3_page page = {0};
-        enum tide_status status = ask_page(s3, prefix, token, body, &page, err);
+        status = ask_page(s3, prefix, token, body, &page, err);
         if (status == TIDE_OK)
-            status = take_keys(s3, &page, keys, err);
-        strlist_release(&page.keys);
-        if (status != TIDE_OK || !page.truncated)
-            return status;
-        if (strcmp(token, page.next) == 0)
-            return err_set(err, TIDE_E_CORRUPT, "the list of keys in bucket %s does not end", s3->url.bucket);
-        text_copy(token, sizeof token, page.next);
+            status = take_page(s3, &page, token, keys, &more, err);
     }
+    return status;
 }
 
 static enum tide_status s3_list(struct store *store, const char *prefix, struct strlist *ret_keys, struct err *err)
@@ -329,10 +341,74 @@ static enum tide_status s3_list(struct store *store, const char *prefix, struct 
     char *body = mem_try_alloc(PAGE_BYTES);
     if (body == NULL)
         return err_set(err, TIDE_E_NOMEM, "no memory to list keys");
-    enum tide_status status = list_pages(s3, name, body, ret_keys, err);
+    char token[S3_LIST_TOKEN_MAX + 1] = "";
+    enum tide_status status = list_pages(s3, name, token, body, ret_keys, err);
     mem_free(body);
     if (status == TIDE_OK && ret_keys->count > 1)
         qsort(ret_keys->items, ret_keys->count, sizeof *ret_keys->items, by_name);
+    return status;
+}
+
+/* The first page of a prefix, under way. */
+struct first_page {
+    struct s3_call *call; /* NULL: none */
+    s3_name name;
+    struct sigv4_pair query[3];
+    char *body; /* PAGE_BYTES; only what is used of them is ever there */
+};
+
+static enum tide_status first_begin(struct store_s3 *s3, struct first_page *first, const char *prefix, struct err *err)
+{
+    if (strlen(prefix) > TIDE_PATH_MAX) /* no key is that long */
+        return TIDE_OK;
+    if (first->body == NULL)
+        first->body = mem_try_alloc(PAGE_BYTES);
+    if (first->body == NULL)
+        return err_set(err, TIDE_E_NOMEM, "no memory to list keys");
+    name_of(s3, prefix, first->name);
+    first->query[0] = (struct sigv4_pair){"list-type", "2"};
+    first->query[1] = (struct sigv4_pair){"encoding-type", "url"};
+    first->query[2] = (struct sigv4_pair){"prefix", first->name};
+    struct s3_request request = {
+        .method = "GET", .key = "", .query = first->query, .query_count = 3, .to = first->body, .to_bytes = PAGE_BYTES};
+    return s3_begin(s3->client, &request, &first->call, err);
+}
+
+/* And whatever follows it, page by page. */
+static enum tide_status first_finish(struct store_s3 *s3, struct first_page *first, struct strlist *keys, struct err *err)
+{
+    char token[S3_LIST_TOKEN_MAX + 1] = "";
+    struct s3_answer answer;
+    struct s3_page page = {0};
+    int more = 0;
+    if (first->call == NULL)
+        return TIDE_OK;
+    enum tide_status status = s3_finish(first->call, &answer, err);
+    first->call = NULL;
+    if (status != TIDE_OK)
+        return err_wrap(err, "GET of %s in bucket %s", first->name, s3->url.bucket);
+    status = page_of(s3, first->name, &answer, first->body, &page, err);
+    if (status == TIDE_OK)
+        status = take_page(s3, &page, token, keys, &more, err);
+    return status == TIDE_OK && more ? list_pages(s3, first->name, token, first->body, keys, err) : status;
+}
+
+static enum tide_status s3_list_each(struct store *store, const struct strlist *prefixes, struct strlist *ret_keys, struct err *err)
+{
+    struct store_s3 *s3 = s3_of(store);
+    struct first_page *firsts = mem_alloc(S3_CONNECTIONS * sizeof *firsts);
+    enum tide_status status = TIDE_OK;
+    for (size_t i = 0; i < prefixes->count + S3_CONNECTIONS; i++) {
+        struct first_page *first = &firsts[i % S3_CONNECTIONS];
+        struct err late; /* what is under way is waited for after a failure, too */
+        enum tide_status now = first_finish(s3, first, ret_keys, status == TIDE_OK ? err : &late);
+        status = status == TIDE_OK ? now : status;
+        if (status == TIDE_OK && i < prefixes->count)
+            status = first_begin(s3, first, prefixes->items[i], err);
+    }
+    for (unsigned i = 0; i < S3_CONNECTIONS; i++)
+        mem_free(firsts[i].body);
+    mem_free(firsts);
     return status;
 }
 
@@ -360,6 +436,7 @@ static const struct store_ops s3_ops = {
     .pending = s3_op_pending,
     .size = s3_size,
     .list = s3_list,
+    .list_each = s3_list_each,
     .remove = s3_remove,
     .moved = s3_moved,
     .close = s3_close,

@@ -90,6 +90,13 @@ static void lists_go_on_after_a_page(void **state)
         pthread_join(threads[i], &failed);
         assert_null(failed);
     }
+    struct strlist prefixes = {0}, both = {0};
+    strlist_add(&prefixes, "few/");
+    strlist_add(&prefixes, "many/");
+    assert_int_equal(store_list_each(store, &prefixes, &both, &err), TIDE_OK);
+    assert_int_equal(both.count, PAGED_KEYS);
+    strlist_release(&prefixes);
+    strlist_release(&both);
     assert_int_equal(store_list(store, "many/", &keys, &err), TIDE_OK);
     assert_int_equal(keys.count, PAGED_KEYS);
     for (unsigned i = 0; i < PAGED_KEYS; i++) {
@@ -108,7 +115,7 @@ static int contract(void)
         CASE(what_is_missing_or_short_is_named),  CASE(lists_are_sorted_and_by_prefix),
         CASE(removing_what_is_not_there_is_fine), CASE(one_writer_wins_each_race),
         CASE(packs_come_back_as_they_were),       CASE(lists_go_on_after_a_page),
-        CASE(what_was_begun_goes_on_at_once),
+        CASE(what_was_begun_goes_on_at_once),     CASE(several_lists_have_what_each_has),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

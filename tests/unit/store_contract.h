@@ -101,6 +101,38 @@ static void lists_are_sorted_and_by_prefix(void **state)
     assert_int_equal(keys.count, 0);
 }
 
+#define PLACES 20u /* more than are listed at a time */
+
+static void several_lists_have_what_each_has(void **state)
+{
+    (void)state;
+    struct err err = {0};
+    struct strlist prefixes = {0}, keys = {0};
+    unsigned seen[PLACES] = {0};
+    for (unsigned i = 0; i < PLACES; i++) {
+        char key[32], prefix[32];
+        snprintf(prefix, sizeof prefix, "c/%02x/j.1/", i);
+        strlist_add(&prefixes, prefix);
+        for (unsigned n = 0; n < i % 3; n++) {
+            snprintf(key, sizeof key, "%s%u", prefix, n);
+            assert_int_equal(store_put(store, key, "x", 1, &err), TIDE_OK);
+        }
+    }
+    assert_int_equal(store_put(store, "c/00/j.2/0", "x", 1, &err), TIDE_OK);
+    assert_int_equal(store_list_each(store, &prefixes, &keys, &err), TIDE_OK);
+    for (size_t k = 0; k < keys.count; k++) {
+        unsigned place = 0, n = 0;
+        assert_int_equal(sscanf(keys.items[k], "c/%2x/j.1/%u", &place, &n), 2);
+        seen[place] |= 1u << n;
+    }
+    for (unsigned i = 0; i < PLACES; i++)
+        assert_int_equal(seen[i], (1u << i % 3) - 1);
+    strlist_release(&prefixes);
+    strlist_release(&keys);
+    assert_int_equal(store_list_each(store, &prefixes, &keys, &err), TIDE_OK);
+    assert_int_equal(keys.count, 0);
+}
+
 static void removing_what_is_not_there_is_fine(void **state)
 {
     (void)state;

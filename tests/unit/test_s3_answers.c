@@ -130,6 +130,23 @@ static void a_list_that_fails_is_no_empty_list(void **state)
     assert_non_null(strstr(server.requests[0], "GET /bucket?encoding-type=url&list-type=2&prefix=p%2Fm%2F HTTP/1.1\r\n"));
 }
 
+#define NO_KEYS HEAD("200 OK", "37") "<ListBucketResult></ListBucketResult>"
+
+/* Requests that are under way are waited for; nothing of what they brought counts. */
+static void one_of_several_lists_that_fails_fails_all(void **state)
+{
+    (void)state;
+    struct err err = {0};
+    struct strlist prefixes = {0}, keys = {0};
+    for (const char *const *prefix = (const char *const[]){"m/", "n/", "g/", NULL}; *prefix != NULL; prefix++)
+        strlist_add(&prefixes, *prefix);
+    begin((const char *const[]){NO_KEYS, HEAD("403 Forbidden", "0"), NO_KEYS, NULL});
+    assert_int_equal(store_list_each(store, &prefixes, &keys, &err), TIDE_E_DENIED);
+    assert_int_equal(keys.count, 0);
+    end(3);
+    strlist_release(&prefixes);
+}
+
 static void keys_that_are_refused_are_read_again(void **state)
 {
     (void)state;
@@ -154,6 +171,7 @@ int main(void)
         cmocka_unit_test(wrong_ranges_are_not_believed),
         cmocka_unit_test(on_http_a_body_is_signed_unless_it_is_said_otherwise),
         cmocka_unit_test(a_list_that_fails_is_no_empty_list),
+        cmocka_unit_test(one_of_several_lists_that_fails_fails_all),
         cmocka_unit_test(keys_that_are_refused_are_read_again),
     };
     setenv("AWS_ACCESS_KEY_ID", "ACCESS", 1);

@@ -262,6 +262,7 @@ int main(void)
         BOTH(the_same_again_is_content),
         BOTH(what_is_missing_or_short_is_named),
         BOTH(lists_are_sorted_and_by_prefix),
+        BOTH(several_lists_have_what_each_has),
         BOTH(removing_what_is_not_there_is_fine),
         BOTH(what_was_begun_goes_on_at_once),
         BOTH(litter_is_no_object),
