@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # Checkpoints into a bucket of Ceph's radosgw on this machine and back, by the code an agent runs: MB of state per second beside
-# `aws s3 cp` (peer) and rclone of a plain file of the same bytes, with their defaults. Server and client share the processors, so
-# the seconds of processor time per GiB say more than the speed. Exit status 77 where the packages cannot be had.
+# `aws s3 cp` (peer) and rclone of a plain file of the same bytes, with their defaults. The limit is curl that sends or takes the same
+# bytes as objects of a pack's size, eight at a time, and neither makes them smaller nor hashes anything. Server and client share the
+# processors, so the seconds of processor time per GiB say more than the speed. Exit status 77 where the packages cannot be had.
 set -euo pipefail
 shopt -s inherit_errexit
 # shellcheck source=tests/bench/persist.sh
@@ -10,8 +11,9 @@ shopt -s inherit_errexit
 # shellcheck source=tests/lib/s3.sh disable=SC2154 # of persist.sh
 . "$root/tests/lib/s3.sh"
 BUCKET=bench
+CONNECTIONS=8 # as many as a store of ours has
 # shellcheck disable=SC2034 # s3.sh reads it
-S3_MEMORY=$(((5 * TURNS * MIB + 1024) << 20)) # nothing is deleted
+S3_MEMORY=$(((6 * TURNS * MIB + 1024) << 20)) # nothing is deleted
 export AWS_EC2_METADATA_DISABLED=true        # nobody beyond this host is asked
 
 deps_ensure bench >&2
@@ -42,6 +44,19 @@ cpu_timed()
     local TIMEFORMAT='%R %U %S' output
     output=$( { time "$@" >"$dir/said" 2>&1; } 2>&1) || fail "$*: $(<"$dir/said")"
     awk '{ print $1, $2 + $3 }' <<<"$output"
+}
+
+# curl_each put|get TURN: every piece of the state, by the one who does nothing else.
+curl_each()
+{
+    local piece what
+    local args=()
+    for piece in "$arena"/piece.*; do
+        [ "$1" = get ] && what=(-o /dev/null) || what=(-T "$piece")
+        args+=("${what[@]}" "$S3_ENDPOINT/$BUCKET/curl-$2/${piece##*/}")
+    done
+    curl -sSf --no-progress-meter -Z --parallel-max "$CONNECTIONS" --aws-sigv4 aws:amz:us-east-1:s3 \
+        --user "$AWS_ACCESS_KEY_ID:$AWS_SECRET_ACCESS_KEY" -H "x-amz-content-sha256: UNSIGNED-PAYLOAD" "${args[@]}"
 }
 
 declare -A BEST CPU
@@ -83,6 +98,16 @@ theirs()
     rm -f "$arena/plain.back"
 }
 
+# curls TURN
+curls()
+{
+    local way
+    for way in put get; do
+        # shellcheck disable=SC2046 # two words
+        note "curl-$way" $(cpu_timed curl_each $way "$1")
+    done
+}
+
 per_gib()
 {
     calc "${CPU[$1]} / $MIB * 1024"
@@ -90,14 +115,16 @@ per_gib()
 
 persist make "$arena/state" $RANKS "$MIB" weights
 persist dump "$arena/state" $RANKS "$arena/plain"
+split -b 32M "$arena/plain" "$arena/piece."
 for ((turn = 0; turn < TURNS; turn++)); do
     ours "$turn"
     theirs aws s3:// aws_cp "$turn"
     theirs rclone :s3: rclone_copy "$turn"
+    curls "$turn"
 done
 for way in put put_unsigned get; do
-    result s3 "$way" "$(speed "${BEST[$way]}")" MB/s null "$(speed "${BEST[aws-${way%_*}]}")"
+    result s3 "$way" "$(speed "${BEST[$way]}")" MB/s "$(speed "${BEST[curl-${way%_*}]}")" "$(speed "${BEST[aws-${way%_*}]}")"
     result s3 "${way}_rclone" "$(speed "${BEST[$way]}")" MB/s null "$(speed "${BEST[rclone-${way%_*}]}")"
-    result s3 "${way}_cpu" "$(per_gib $way)" s/GiB null "$(per_gib "aws-${way%_*}")"
+    result s3 "${way}_cpu" "$(per_gib $way)" s/GiB "$(per_gib "curl-${way%_*}")" "$(per_gib "aws-${way%_*}")"
     result s3 "${way}_cpu_rclone" "$(per_gib $way)" s/GiB null "$(per_gib "rclone-${way%_*}")"
 done
