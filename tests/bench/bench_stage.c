@@ -154,18 +154,20 @@ static void store_and_fetch(struct fake_step *step, uint64_t cut)
     test_dir_remove(elsewhere);
 }
 
-static void restore(struct fake_step *step, struct tide **tide, uint64_t cut)
+/* Seconds. */
+static double restore(struct fake_step *step, struct tide **tide, uint64_t cut, uint64_t generation)
 {
     struct tide_region region = {.name = "state", .data = state, .bytes = BYTES};
     uint64_t at = 0;
     tide_finalize(*tide);
-    fake_next_generation(step, 2);
+    fake_next_generation(step, generation);
     assert_int_equal(tide_init(tide, NULL), TIDE_OK);
     assert_int_equal(tide_register(*tide, &region), TIDE_OK);
     step->answers[0] =
         (struct local_message){.type = LOCAL_RESTORE_FROM, .cut = cut, .step = cut, .slot = (uint32_t)cut % SLOTS};
     step->answer_count = 1;
     assert_int_equal(tide_restore(*tide, &at), TIDE_OK);
+    return (double)step->page->restore_ns * 1e-9;
 }
 
 int main(void)
@@ -191,9 +193,10 @@ int main(void)
     assert_int_equal(tide_step(tide, last), TIDE_OK);
     result("stage", "sum", (double)BYTES / GB / sum_seconds(&step, last), "GB/s", (double)BYTES / GB / hash, -1);
     store_and_fetch(&step, last);
-    restore(&step, &tide, last);
-    result("stage", "restore", (double)BYTES / GB / ((double)step.page->restore_ns * 1e-9), "GB/s",
-           (double)BYTES / GB / copy, -1);
+    best = 1e9;
+    for (uint64_t generation = 2; generation < 2 + ROUNDS; generation++)
+        best = least(best, restore(&step, &tide, last, generation));
+    result("stage", "restore", (double)BYTES / GB / best, "GB/s", (double)BYTES / GB / copy, -1);
     tide_finalize(tide);
     fake_stop(&step);
     mem_free(state);
