@@ -151,6 +151,8 @@ MUST_USE enum tide_status colour_load(struct tide *tide, uint64_t cut, const voi
 
 void comms_attach(struct tide *tide);
 void comms_detach(struct tide *tide);
+/* Another page than before: how far NCCL's communicators are is told there. */
+void comms_progress(const struct tide *tide);
 /* The generation is over: whoever waits for NCCL goes on; from any thread. And: nothing of it is left, as far as NCCL goes. */
 void comms_over(const struct tide *tide);
 void comms_leave(const struct tide *tide);

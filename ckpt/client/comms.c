@@ -19,6 +19,7 @@
 #pragma weak tide_nccl_held_write
 #pragma weak tide_nccl_load
 #pragma weak tide_nccl_over
+#pragma weak tide_nccl_tell
 #pragma weak tide_nccl_leave
 
 #define MARKS_MS 2000u /* for the bookmarks of all ranks, and then for messages: the rank stands still */
@@ -29,12 +30,21 @@ void comms_attach(struct tide *tide)
     if (tide_nccl_attach == NULL || tide->counted || !tide->in_job || getpid() != tide->pid)
         return;
     tide->counted = tide_nccl_attach(TIDE_NCCL_LINK_VERSION);
+    comms_progress(tide);
+}
+
+void comms_progress(const struct tide *tide)
+{
+    if (tide->counted)
+        tide_nccl_tell(&tide->page->progress);
 }
 
 void comms_detach(struct tide *tide)
 {
-    if (tide->counted && getpid() == tide->pid)
+    if (tide->counted && getpid() == tide->pid) {
+        tide_nccl_tell(NULL);
         tide_nccl_detach();
+    }
     tide->counted = 0;
 }
 
@@ -46,8 +56,10 @@ void comms_over(const struct tide *tide)
 
 void comms_leave(const struct tide *tide)
 {
-    if (tide->counted)
-        tide_nccl_leave();
+    if (!tide->counted)
+        return;
+    tide_nccl_tell(NULL);
+    tide_nccl_leave();
 }
 
 enum tide_status comms_may_record(const struct tide *tide, struct err *err)

@@ -210,6 +210,7 @@ static enum tide_status enter(struct tide *tide)
         munmap(nowhere, CONTROL_PAGE_BYTES);
     if (status != TIDE_OK)
         return status;
+    comms_progress(tide);
     tide->stepping = 0;
     tide->step_min = STEP_LIMIT;
     tide->first_min = 0;

@@ -100,6 +100,29 @@ struct control_marks {
     struct control_channel arriving[CONTROL_CHANNELS_MAX]; /* the step: that lead to these members */
 };
 
+#define CONTROL_PROGRESS_MAX 16u /* communicators of a rank of which it is told how far they are */
+
+/* How far a rank is in a communicator of NCCL's. Collectives are numbered from 1; 0: nothing is known. What is known of a device is
+ * known of some of them only (ckpt/client/nccl/README.md). */
+struct control_progress_comm {
+    uint64_t id;
+    uint64_t begun;              /* entered by the host */
+    uint64_t reached, unreached; /* the stream has come to this one, with all before it; it has not come to this one */
+    uint64_t done, undone;       /* it is complete; it is not */
+    uint64_t since_ns;           /* of clock_mono_ns: none was entered since */
+    uint32_t size, member;
+    uint32_t messages; /* not 0: it passes messages in it, too */
+    uint32_t reserved;
+    char name[CONTROL_COMM_NAME_MAX + 1];
+};
+
+/* Odd: it is being written. */
+struct control_progress {
+    _Atomic uint64_t version;
+    uint32_t count, more; /* so many are not told of */
+    struct control_progress_comm comms[CONTROL_PROGRESS_MAX];
+};
+
 /* Written by: A agent (or step, when it creates the page), R rank. One page per rank per generation: the step creates a
  * new file for each generation, so a rank of an older one still holds a page nobody reads.
  *
@@ -178,6 +201,8 @@ struct control_page {
     uint32_t may_stay;           /* the step, when it creates the page: its ranks may go over to the next generation */
     _Atomic uint32_t stays;      /* R: the program has asked for it */
     _Atomic uint32_t over;       /* the step, R: CONTROL_OVER… */
+
+    struct control_progress progress; /* R */
 };
 _Static_assert(sizeof(struct control_page) <= CONTROL_PAGE_BYTES, "the control page has room");
 

@@ -8,10 +8,14 @@
 #include <nccl.h>
 #include <stdlib.h>
 
+#include "ckpt/client/nccl/link.h"
+#include "ckpt/wire/local.h"
 #include "tests/bench/measure.h"
 
 #define CALLS 2000
 #define ROUNDS 500
+#define ROUND_LONG 60
+#define ROUNDS_LONG 20
 #define NO_TYPE ((ncclDataType_t)99)
 #define PROMISED_NS 100.0
 
@@ -34,6 +38,24 @@ static double sends_ns(send_fn *call, ncclComm_t comm)
         if (call(NULL, 1, NO_TYPE, 0, comm, NULL) == ncclSuccess)
             abort();
     return (seconds() - begin) * 1e9 / CALLS;
+}
+
+/* As in a job that is told of how far it is: now and then a call gets two events, so a measurement is long enough for several. */
+static double told_ns(all_reduce_fn *call, ncclComm_t comm)
+{
+    static struct control_progress progress;
+    double past = 1e9, told = 1e9;
+    tide_nccl_tell(&progress);
+    for (int i = 0; i < ROUNDS_LONG; i++) {
+        double one = 0, other = 0;
+        for (int k = 0; k < ROUND_LONG; k++)
+            one += all_reduces_ns(call, comm) / ROUND_LONG;
+        for (int k = 0; k < ROUND_LONG; k++)
+            other += all_reduces_ns(ncclAllReduce, comm) / ROUND_LONG;
+        past = least(past, one);
+        told = least(told, other);
+    }
+    return told - past;
 }
 
 int main(void)
@@ -64,6 +86,8 @@ int main(void)
     }
     result("nccl", "more_all_reduce", reduce[1] - reduce[0], "ns", PROMISED_NS, -1);
     result("nccl", "more_send", sent[1] - sent[0], "ns", PROMISED_NS, -1);
+    double told = told_ns(all_reduce, comm);
+    result("nccl", "more_all_reduce_told", told, "ns", PROMISED_NS, -1);
     ncclCommDestroy(comm);
-    return reduce[1] - reduce[0] > PROMISED_NS || sent[1] - sent[0] > PROMISED_NS;
+    return told > PROMISED_NS || reduce[1] - reduce[0] > PROMISED_NS || sent[1] - sent[0] > PROMISED_NS;
 }

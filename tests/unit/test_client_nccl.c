@@ -23,6 +23,7 @@ static struct fake_nccl {
     uint64_t taken; /* sent, of the channel that was taken */
     uint64_t held_bytes;
     char loaded[100];
+    struct control_progress *progress;
 } fake_nccl;
 
 int tide_nccl_attach(uint32_t version)
@@ -34,7 +35,13 @@ int tide_nccl_attach(uint32_t version)
 
 void tide_nccl_detach(void)
 {
+    assert_null(fake_nccl.progress);
     fake_nccl.attached--;
+}
+
+void tide_nccl_tell(struct control_progress *to)
+{
+    fake_nccl.progress = to;
 }
 
 enum tide_status tide_nccl_may_record(char *why, size_t why_size)

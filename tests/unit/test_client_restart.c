@@ -20,6 +20,7 @@ static struct fake_step step;
 static struct tide *tide;
 static unsigned char weights[5000];
 static _Atomic int called, overs, leaves;
+static struct control_progress *progress;
 
 int tide_nccl_attach(uint32_t version)
 {
@@ -35,8 +36,14 @@ void tide_nccl_over(void)
     overs++;
 }
 
+void tide_nccl_tell(struct control_progress *to)
+{
+    progress = to;
+}
+
 void tide_nccl_leave(void)
 {
+    assert_null(progress); /* its page is about to go */
     leaves++;
 }
 
@@ -163,7 +170,7 @@ static void it_goes_over_again_and_again(void **state)
         assert_int_equal(tide_restart(tide), TIDE_OK); /* it has learned of it otherwise */
         assert_int_equal(step.page->generation, generation);
     }
-    assert_true(called == 3 && leaves == 3);
+    assert_true(called == 3 && leaves == 3 && progress != NULL); /* told of in the page of its generation */
 }
 
 /* A zombie never writes: when it says that it has left, what it could write to is not there any more. */

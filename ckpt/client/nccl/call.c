@@ -9,6 +9,11 @@
 /* NCCL makes some of its own calls through the names that are ours: those are not the program's. */
 static __thread unsigned depth __attribute__((tls_model("initial-exec")));
 static __thread unsigned group_depth __attribute__((tls_model("initial-exec")));
+/* The last collective of the group: it goes into its stream when the group ends. */
+static __thread struct {
+    ncclComm_t handle;
+    cudaStream_t stream;
+} grouped __attribute__((tls_model("initial-exec")));
 
 static inline struct comm *enter(ncclComm_t handle)
 {
@@ -21,15 +26,27 @@ static inline ncclResult_t leave(struct comm *comm, ncclResult_t result)
     return comm_done(comm, result);
 }
 
+static inline struct mark *count_one(struct comm *comm, cudaStream_t stream)
+{
+    uint64_t op = atomic_fetch_add_explicit(&comm->collectives, 1, memory_order_relaxed) + 1;
+    if (LIKELY(group_depth == 0))
+        return mark_before(comm, op, stream);
+    grouped.handle = comm->handle;
+    grouped.stream = stream;
+    return NULL;
+}
+
 #define COLLECTIVE(name, parameters, arguments)                                                                             \
     ncclResult_t nccl##name(UNPACK parameters, ncclComm_t handle, cudaStream_t stream)                                      \
     {                                                                                                                       \
         struct comm *comm = enter(handle);                                                                                  \
         if (comm_is_dead(comm))                                                                                             \
             return leave(comm, ncclSystemError);                                                                            \
-        if (LIKELY(comm != NULL))                                                                                           \
-            atomic_fetch_add_explicit(&comm->collectives, 1, memory_order_relaxed);                                         \
-        return leave(comm, real.name(UNPACK arguments, handle, stream));                                                    \
+        struct mark *mark = LIKELY(comm != NULL) ? count_one(comm, stream) : NULL;                                              \
+        ncclResult_t result = real.name(UNPACK arguments, handle, stream);                                                  \
+        if (UNLIKELY(mark != NULL))                                                                                         \
+            mark_after(comm, mark, stream, result);                                                                         \
+        return leave(comm, result);                                                                                         \
     }
 
 #define BUFFERS const void *from, void *to, size_t count, ncclDataType_t type
@@ -116,16 +133,32 @@ static ncclResult_t group_ended(ncclResult_t result)
     return result;
 }
 
+/* Of all that goes into streams now one collective gets a mark. */
+static ncclResult_t end_marked(void)
+{
+    struct comm *comm = comm_get(grouped.handle);
+    struct mark *mark = NULL;
+    grouped.handle = NULL;
+    if (comm != NULL && !comm_is_dead(comm))
+        mark = mark_before(comm, atomic_load(&comm->collectives), grouped.stream);
+    ncclResult_t result = real.GroupEnd();
+    if (mark != NULL)
+        mark_after(comm, mark, grouped.stream, result);
+    comm_put(comm);
+    return result;
+}
+
 /* What was gathered goes to NCCL here; what it calls meanwhile is its own. */
 ncclResult_t ncclGroupEnd(void)
 {
-    depth++;
-    return group_ended(real.GroupEnd());
+    bool marked = depth++ == 0 && group_depth == 1 && grouped.handle != NULL;
+    return group_ended(marked ? end_marked() : real.GroupEnd());
 }
 
 /* It ends the group as well, and nothing of it is done; counted it is, and by all members alike. */
 ncclResult_t ncclGroupSimulateEnd(ncclSimInfo_t *ret_info)
 {
     depth++;
+    grouped.handle = NULL;
     return group_ended(real.GroupSimulateEnd(ret_info));
 }

@@ -4,7 +4,6 @@
 #include <string.h>
 
 #include "ckpt/base/mem.h"
-#include "ckpt/client/nccl/cuda.h"
 #include "ckpt/client/nccl/inside.h"
 #include "ckpt/cut/comm_id.h"
 #include "ckpt/wire/local.h"
@@ -149,6 +148,7 @@ void comm_free(struct comm *comm)
         held_forget(comm);
     if (comm->side != NULL)
         cuda.StreamDestroy(comm->side);
+    marks_free(&comm->marks);
     mem_free(atomic_load(&comm->sent));
     mem_free(atomic_load(&comm->received));
     mem_free(comm);
@@ -356,6 +356,11 @@ static bool ask_size(struct comm *comm)
          real.CommUserRank(comm->handle, &comm->rank) != ncclSuccess))
         comm->size = 0;
     return comm->size > 0;
+}
+
+void comm_ask_size_locked(struct comm *comm)
+{
+    (void)ask_size(comm);
 }
 
 void comm_ask_size(struct comm *comm)

@@ -39,3 +39,12 @@ bool cuda_find(void)
     pthread_once(&once, find);
     return found;
 }
+
+int cuda_use(int gpu)
+{
+    int before = gpu;
+    cuda.GetDevice(&before);
+    if (before != gpu)
+        cuda.SetDevice(gpu);
+    return before;
+}

@@ -9,7 +9,6 @@
 /* Before `comms` has a meaning. */
 #include "ckpt/cut/channel.h"
 
-#include "ckpt/client/nccl/cuda.h"
 #include "ckpt/client/nccl/inside.h"
 
 /* Messages that this rank has received before its program asked for them: they were under way at a record, here or in the
@@ -55,16 +54,6 @@ static enum tide_status cuda_failed(cudaError_t error, const char *what, char *w
     cuda.GetLastError(); /* it is ours, not the program's */
     snprintf(why, size, "cannot %s: %s", what, cuda.GetErrorName(error));
     return error == cudaErrorMemoryAllocation ? TIDE_E_NOMEM : TIDE_E_UNAVAILABLE;
-}
-
-/* The program may have another one current than that of the communicator. Returns which. */
-static int use_gpu(int gpu)
-{
-    int before = gpu;
-    cuda.GetDevice(&before);
-    if (before != gpu)
-        cuda.SetDevice(gpu);
-    return before;
 }
 
 static int gpu_of(const struct comm *comm)
@@ -284,7 +273,7 @@ static enum tide_status take_planned(const struct plan *plans, size_t count, uin
         return TIDE_E_NOMEM;
     }
     for (size_t i = 0; i < count && status == TIDE_OK; i++) {
-        use_gpu(plans[i].gpu);
+        cuda_use(plans[i].gpu);
         status = make_messages(&plans[i], &messages[i], why, size);
     }
     if (status == TIDE_OK)
@@ -293,7 +282,7 @@ static enum tide_status take_planned(const struct plan *plans, size_t count, uin
         for (size_t i = 0; i < count; i++)
             free_messages(messages[i]);
     for (size_t i = 0; i < count && status == TIDE_OK; i++) {
-        use_gpu(plans[i].gpu);
+        cuda_use(plans[i].gpu);
         status = await(plans[i].comm->side, deadline_ns, "receive messages that are under way", why, size);
     }
     mem_free(messages);
@@ -316,11 +305,11 @@ enum tide_status tide_nccl_take(const struct control_channel *arriving, size_t c
         status = TIDE_E_UNSUPPORTED;
     }
     if (status == TIDE_OK) {
-        int before = use_gpu(gpu_of(plans[0].comm));
+        int before = cuda_use(gpu_of(plans[0].comm));
         for (size_t i = 0; i < planned; i++)
             plans[i].gpu = gpu_of(plans[i].comm);
         status = take_planned(plans, planned, deadline_ns, why, size);
-        use_gpu(before);
+        cuda_use(before);
     }
     for (size_t i = 0; i < planned; i++)
         comm_put(plans[i].comm);
@@ -380,10 +369,10 @@ bool held_serve(struct comm *comm, void *to, uint64_t bytes, int from, cudaStrea
         return true;
     *ret_result = ncclUnhandledCudaError;
     if (cuda_find()) {
-        int before = use_gpu(gpu_of(comm));
+        int before = cuda_use(gpu_of(comm));
         if (hand_over(message, to, stream) == cudaSuccess)
             *ret_result = ncclSuccess;
-        use_gpu(before);
+        cuda_use(before);
     }
     mem_free(message->host);
     mem_free(message);
@@ -433,11 +422,11 @@ static enum tide_status write_one(const struct held *message, unsigned char *to,
         memcpy(payload, message->host, (size_t)message->bytes);
     if (message->host != NULL || message->bytes == 0)
         return TIDE_OK;
-    int before = use_gpu(message->gpu);
+    int before = cuda_use(message->gpu);
     cudaError_t error = cuda.MemcpyAsync(payload, message->device, message->bytes, cudaMemcpyDeviceToHost, message->stream);
     enum tide_status status =
         error == cudaSuccess ? await(message->stream, deadline_ns, what, why, size) : cuda_failed(error, what, why, size);
-    use_gpu(before);
+    cuda_use(before);
     return status;
 }
 

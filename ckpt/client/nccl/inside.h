@@ -10,6 +10,7 @@
 #include <stdbool.h>
 
 #include "ckpt/client/nccl/any_nccl.h"
+#include "ckpt/client/nccl/cuda.h"
 #include "ckpt/client/nccl/link.h"
 #include "ckpt/wire/local.h"
 
@@ -44,6 +45,28 @@ struct sent {
     uint64_t count, bytes[CONTROL_CHANNEL_LAST];
 };
 
+/* mark.c: an operation with an event before it and one behind it. */
+#define MARKS 64u            /* that are under way, of a communicator: more than fit between two looks */
+#define MARK_GAP_NS 2000000u /* between two of them: what they cost is far below a hundredth of that */
+
+struct mark {
+    uint64_t op; /* the number of the collective, from 1 */
+    cudaEvent_t before, after;
+};
+
+/* A ring: the program's thread puts in at `head`, the one that asks takes out at `tail`. */
+struct marks {
+    _Atomic uint32_t head, tail;
+    _Atomic bool off;  /* there can be no events there */
+    uint64_t last_ns;  /* of the program's thread */
+    int gpu;
+    struct mark items[MARKS];
+    _Atomic uint64_t reached, unreached, done, undone; /* struct control_progress_comm */
+    uint64_t seen_begun;           /* of the thread that asks */
+    uint32_t round;                /* under the lock of comms */
+    uint64_t told_begun, since_ns; /* of the watch */
+};
+
 /* live → dead, when the watch gives it up; out of the table when the program ends it. A dead one is not NCCL's any more:
  * calls are answered here, with `error`. */
 struct comm {
@@ -60,6 +83,7 @@ struct comm {
     int size, rank;  /* 0, -1: not asked for yet */
     bool background; /* its calls return before anything of theirs is in a stream */
     bool past;       /* of a generation that is over: dead, and counted nowhere */
+    struct marks marks;
     /* held.c: its program receives; the stream of the last ncclRecv that went to NCCL, if one has. */
     _Atomic bool receives, has_received;
     _Atomic(cudaStream_t) received_in;
@@ -117,6 +141,7 @@ void comm_sent(struct comm *comm, int peer, uint64_t bytes);
 void comm_add_received(struct comm *comm, int peer);
 uint64_t comm_received(struct comm *comm, int peer);
 void comm_ask_size(struct comm *comm);
+void comm_ask_size_locked(struct comm *comm); /* the lock is held */
 size_t comms_list(struct control_comm *to, size_t room);
 
 /* ---- call.c ---- */
@@ -134,6 +159,20 @@ bool held_serve(struct comm *comm, void *to, uint64_t bytes, int from, cudaStrea
 /* The communicator has ended; NULL: all have. */
 void held_forget(const struct comm *comm);
 
+/* ---- mark.c ---- */
+
+/* Is it time for one more? */
+static inline bool mark_due(uint64_t now_ns, uint64_t last_ns, uint32_t pending)
+{
+    return pending < MARKS && now_ns - last_ns >= MARK_GAP_NS;
+}
+/* Collective number `op` is about to go into the stream; NULL: it gets no mark. Then, with what NCCL said of it: */
+struct mark *mark_before(struct comm *comm, uint64_t op, cudaStream_t stream);
+void mark_after(struct comm *comm, const struct mark *mark, cudaStream_t stream, ncclResult_t result);
+void marks_free(struct marks *marks);
+/* What is known is told. */
+void marks_tell(void);
+
 /* ---- watch.c ---- */
 
 /* There is something to watch. */
@@ -141,5 +180,7 @@ void watch_begin(void);
 /* Each that lives is being aborted, or has been; all but those for which there was no room in time. */
 void watch_abort_rest(void);
 bool in_job(void);
+/* Deaf to the program's signals, and nobody waits for it. */
+bool run_beside(void *(*run)(void *), void *context);
 
 #endif

@@ -14,8 +14,9 @@
 struct control_comm;
 struct control_channel;
 struct control_member;
+struct control_progress;
 
-#define TIDE_NCCL_LINK_VERSION 3u
+#define TIDE_NCCL_LINK_VERSION 4u
 
 /* ---- defined by libtidemark_nccl; weak in libtidemark, where absence means that nothing is counted ---- */
 
@@ -45,6 +46,9 @@ TIDE_NCCL_LINK enum tide_status tide_nccl_held_write(void *to, uint64_t bytes, u
                                                      size_t why_size);
 /* Hold what such a log holds. Errors: CORRUPT, NOMEM. */
 TIDE_NCCL_LINK enum tide_status tide_nccl_load(const void *log, size_t bytes, char *why, size_t why_size);
+
+/* From now on it is told there how far each communicator is, several times a second; NULL: no more, nowhere. */
+TIDE_NCCL_LINK void tide_nccl_tell(struct control_progress *to);
 
 /* The generation is over: every live communicator is dead, and aborted, as if it had failed. May be said again, for what was made
  * meanwhile. */

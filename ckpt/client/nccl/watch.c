@@ -79,8 +79,7 @@ static void *abort_one(void *comm)
     return NULL;
 }
 
-/* Deaf to the program's signals, and nobody waits for it. */
-static bool run_beside(void *(*run)(void *), void *context)
+bool run_beside(void *(*run)(void *), void *context)
 {
     pthread_attr_t attributes;
     pthread_t thread;
@@ -116,6 +115,7 @@ static void *watch(void *unused)
     (void)unused;
     for (;;) {
         (void)abort_all(find_wrong);
+        marks_tell();
         nanosleep(&pause, NULL);
     }
     return NULL;

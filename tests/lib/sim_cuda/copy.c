@@ -70,6 +70,6 @@ cudaError_t cudaLaunchHostFunc(cudaStream_t stream, cudaHostFn_t call, void *con
     if (error == cudaSuccess && s == NULL)
         error = cudaErrorInvalidResourceHandle;
     if (error == cudaSuccess && !s->capturing)
-        sim_put(&(struct sim_op){.kind = SIM_CALL, .stream = s, .call = call, .context = context});
+        sim_put(&(struct sim_op){.kind = SIM_CALL, .stream = s, .call = call, .context = context, .outside = 1});
     return sim_leave(error);
 }

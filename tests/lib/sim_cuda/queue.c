@@ -136,6 +136,18 @@ struct sim_op *sim_put(const struct sim_op *like)
     return op;
 }
 
+/* What is in streams stays as it is meanwhile: whoever would change it waits. */
+static void call_outside(const struct sim_op *op)
+{
+    sim.busy = 1;
+    sim.busy_thread = pthread_self();
+    pthread_mutex_unlock(&sim.lock);
+    op->call(op->context);
+    pthread_mutex_lock(&sim.lock);
+    sim.busy = 0;
+    pthread_cond_broadcast(&sim.changed);
+}
+
 static void perform(struct sim_op *op)
 {
     struct sim_device *d = &sim.devices[op->device];
@@ -147,8 +159,10 @@ static void perform(struct sim_op *op)
         memmove(sim_view(op->to), sim_view(op->from), op->bytes);
     else if (op->kind == SIM_SET)
         memset(sim_view(op->to), op->value, op->bytes);
-    else if (op->kind == SIM_CALL)
+    else if (op->kind == SIM_CALL && !op->outside)
         op->call(op->context);
+    else if (op->kind == SIM_CALL)
+        call_outside(op);
 }
 
 void sim_force(struct sim_op *op)
@@ -182,7 +196,7 @@ void sim_await(struct sim_op *op)
         t.tv_nsec = (long)(until % 1000000000u);
         pthread_mutex_unlock(&sim.lock);
         clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &t, NULL);
-        pthread_mutex_lock(&sim.lock);
+        sim_lock();
     }
     if (!op->done)
         sim_force(op);
@@ -246,7 +260,7 @@ static void heal(struct CUstream_st *stream)
 
 void sim_heal(void)
 {
-    pthread_mutex_lock(&sim.lock);
+    sim_lock();
     for (int i = 0; i < SIM_DEVICES_MAX; i++) {
         struct sim_device *d = &sim.devices[i];
         heal(&d->legacy);

@@ -30,6 +30,7 @@ struct sim_op {
     void *context;
     uint64_t end_ns;
     int done, held, is_copy;
+    int outside; /* its call is made without the lock: it may take for ever */
     unsigned refs;
     unsigned dep_count;
     struct sim_op *deps[SIM_STREAMS_MAX + 1];
@@ -70,6 +71,8 @@ struct sim_block {
 struct sim {
     pthread_mutex_t lock;
     pthread_cond_t changed;
+    int busy; /* a call that was put into a stream is made, by that thread: all others wait, but those that only look */
+    pthread_t busy_thread;
     int device_count;
     struct sim_device devices[SIM_DEVICES_MAX];
     struct sim_block blocks[SIM_BLOCKS_MAX];
@@ -97,6 +100,11 @@ enum sim_manner {
 };
 /* Lock; the error this call has to return, which the caller hands to sim_leave. */
 cudaError_t sim_enter(enum sim_manner manner);
+/* The same, of a call that changes nothing, while another thread is busy. */
+cudaError_t sim_enter_to_look(enum sim_manner manner);
+/* Lock, and wait until no other thread is busy. */
+void sim_lock(void);
+int sim_is_busy(void); /* another thread */
 /* Unlock and remember the error. */
 cudaError_t sim_leave(cudaError_t error);
 uint64_t sim_now(void);

@@ -48,6 +48,8 @@ static void CUDART_CB run(void *context)
         sim_messages(l->first);
     else if (!atomic_load(&l->comm->abort))
         sim_collective(l->first);
+    if (l->first->sticks)
+        stay(l->comm);
     sim_comm_unref(l->comm);
     free_launch(l);
 }
@@ -143,6 +145,7 @@ static ncclResult_t put_held(struct sim_op like, cudaStream_t stream)
     if (!message)
         atomic_fetch_add(&like.comm->shared->members[like.comm->rank].begun[like.kind], 1);
     like.stalls = fault == SIM_STALL || fault == SIM_ERROR;
+    like.sticks = fault == SIM_STICK;
     struct sim_op *op = malloc(sizeof *op);
     *op = like;
     struct launch *l = launch_for(like.comm, stream, message);

@@ -34,6 +34,7 @@ enum sim_fault sim_next_fault(void)
            : is_due("SIM_NCCL_STALL", now)  ? SIM_STALL
            : is_due("SIM_NCCL_ERROR", now)  ? SIM_ERROR
            : is_due("SIM_NCCL_LINGER", now) ? SIM_LINGER
+           : is_due("SIM_NCCL_STICK", now)  ? SIM_STICK
                                             : SIM_NO_FAULT;
 }
 

@@ -87,7 +87,7 @@ struct sim_op {
     ncclDataType_t type;
     ncclRedOp_t reduce;
     int root; /* or peer */
-    bool stalls, done;
+    bool stalls, sticks, done;
 };
 
 /* ---- comm.c ---- */
@@ -123,7 +123,7 @@ void sim_ras_add(struct ncclComm *comm);
 void sim_ras_remove(const struct ncclComm *comm);
 
 /* ---- fault.c ---- */
-enum sim_fault { SIM_NO_FAULT, SIM_HANG, SIM_STALL, SIM_ERROR, SIM_LINGER };
+enum sim_fault { SIM_NO_FAULT, SIM_HANG, SIM_STALL, SIM_ERROR, SIM_LINGER, SIM_STICK };
 /* Of the collective that is begun now. */
 enum sim_fault sim_next_fault(void);
 bool sim_refuses_message(void);

@@ -26,6 +26,7 @@
  *     SIM_NCCL_HANG=RANK:OP:MARK      the call does not come back until the communicator is aborted
  *     SIM_NCCL_STALL=RANK:OP:MARK     the call comes back, what it put into the stream does not end until then
  *     SIM_NCCL_ERROR=RANK:OP:MARK     as STALL, and ncclCommGetAsyncError says ncclSystemError
+ *     SIM_NCCL_STICK=RANK:OP:MARK     what it put into the stream is done for all others, and does not end here until then
  *     SIM_NCCL_LINGER=RANK:OP:MARK    ncclCommGetAsyncError says ncclSystemError; the call comes back 20 ms after somebody
  * has heard it, and ncclGetLastError says whether the communicator was aborted before
  *     SIM_NCCL_REFUSE=RANK:OP:MARK    the call is refused, and with it all of its group. OP counts ncclSend and ncclRecv */
