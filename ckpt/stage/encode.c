@@ -1,20 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#define ZSTD_STATIC_LINKING_ONLY /* for ZSTD_c_literalCompressionMode */
 #include "ckpt/stage/encode.h"
 
 #include <string.h>
 #include <zstd.h>
 
 #include "ckpt/base/mem.h"
-#include "ckpt/stage/huffman.h"
 #include "ckpt/stage/sample.h"
 
 #define FAST_LEVEL 1
 #define STRONG_LEVEL 6 /* of what matches are looked for in: above it time doubles for the last percent */
+/* No matches are looked for, and literals go through Huffman's code all the same, which this far down is off by itself. */
+#define HUFFMAN_LEVEL (-131072)
 #define PAYS_DIVISOR 16 /* compressed must be shorter by a 16th, or a restore pays for nothing */
 
 struct encoder {
-    ZSTD_CCtx *fast;
-    struct huffman *huffman;
+    ZSTD_CCtx *fast, *huffman;
     ZSTD_DCtx *in;
     enum effort_level effort;
     unsigned char *planes; /* FORMAT_CHUNK_BYTES: of the segment at hand */
@@ -39,12 +40,15 @@ enum tide_status encoder_create(struct encoder **ret_encoder, struct err *err)
     if (encoder) {
         encoder->effort = EFFORT_FAST;
         encoder->fast = ZSTD_createCCtx();
-        encoder->huffman = huffman_create();
+        encoder->huffman = ZSTD_createCCtx();
         encoder->in = ZSTD_createDCtx();
         encoder->planes = mem_try_alloc(FORMAT_CHUNK_BYTES);
     }
-    if (encoder == NULL || encoder->huffman == NULL || encoder->in == NULL || encoder->planes == NULL ||
-        set(encoder->fast, ZSTD_c_compressionLevel, FAST_LEVEL) || warm(encoder->fast, encoder->planes)) {
+    if (encoder == NULL || encoder->in == NULL || encoder->planes == NULL ||
+        set(encoder->fast, ZSTD_c_compressionLevel, FAST_LEVEL) ||
+        set(encoder->huffman, ZSTD_c_compressionLevel, HUFFMAN_LEVEL) ||
+        set(encoder->huffman, ZSTD_c_literalCompressionMode, ZSTD_ps_enable) || warm(encoder->fast, encoder->planes) ||
+        warm(encoder->huffman, encoder->planes)) {
         encoder_free(encoder);
         return err_set(err, TIDE_E_NOMEM, "no memory for the compressor");
     }
@@ -57,7 +61,7 @@ void encoder_free(struct encoder *encoder)
     if (encoder == NULL)
         return;
     ZSTD_freeCCtx(encoder->fast);
-    huffman_free(encoder->huffman);
+    ZSTD_freeCCtx(encoder->huffman);
     ZSTD_freeDCtx(encoder->in);
     mem_free(encoder->planes);
     mem_free(encoder);
@@ -113,11 +117,9 @@ static int put_plane(struct encoder *e, struct out *out, const unsigned char *fr
     if (is_float && kind == PLANE_NOISE)
         return put_raw(out, from, bytes, plane);
     uint32_t left = out->limit - out->used, room = less_a_part(bytes);
-    room = room < left ? room : left;
-    size_t n = is_float && kind == PLANE_SKEWED && bytes >= HUFFMAN_BYTES_MIN
-                   ? huffman_frame(e->huffman, out->to + out->used, room, from, bytes)
-                   : ZSTD_compress2(e->fast, out->to + out->used, room, from, bytes);
-    if (n == 0 || ZSTD_isError(n)) /* the room ran out, which is how we learn that it does not pay */
+    size_t n = ZSTD_compress2(is_float && kind == PLANE_SKEWED ? e->huffman : e->fast, out->to + out->used,
+                              room < left ? room : left, from, bytes);
+    if (ZSTD_isError(n)) /* the room ran out, which is how we learn that it does not pay */
         return put_raw(out, from, bytes, plane);
     out->used += (uint32_t)n;
     *plane = (struct plane){.method = PLANE_ZSTD, .length = (uint32_t)n};
