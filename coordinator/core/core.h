@@ -222,7 +222,7 @@ enum tide_status apply(struct state *state, const struct command *command, uint6
  *   3  how many nodes may be drained for their health at a time is bounded, too, and not only within an hour; who resumes a
  *      node forgives what was hidden by something worse, and what is new then is not hidden;
  *      nodes tell the pin of the key that their ports show;
- *      nodes have domains; what is recorded is copied into the memory of nodes of other domains */
+ *      nodes have domains; what is recorded is copied into the memory of nodes of other domains, unless its job wants no copies */
 
 #define PIN_LEVEL 3u
 
