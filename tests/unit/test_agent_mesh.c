@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -22,6 +23,7 @@
 
 #define HERE "127.0.0.1"
 #define DESCRIPTORS 128
+#define DIALS 100 /* at a time */
 #define WAIT_MS 5000u
 
 static uv_loop_t loop;
@@ -276,12 +278,57 @@ static void who_proves_nothing_is_cut_off_in_time(void **state)
     close(fd);
 }
 
+static void turn_shortly(void)
+{
+    for (int i = 0; i < 3; i++)
+        uv_run(&loop, UV_RUN_NOWAIT);
+}
+
+/* Of those who come, and of those who are called: more than any job has. What is over is free again. */
+static void connections_are_bounded(void **state)
+{
+    (void)state;
+    static int fds[MESH_LINKS_MAX + 1];
+    struct rlimit room;
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &room), 0);
+    room.rlim_cur = room.rlim_max;
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &room), 0);
+    for (size_t i = 0; i <= MESH_LINKS_MAX; i++) {
+        fds[i] = dial_two();
+        if (i % DIALS == 0)
+            uv_run(&loop, UV_RUN_NOWAIT);
+    }
+    turn_shortly();
+    assert_false(is_cut_off(fds[0]));
+    assert_false(is_cut_off(fds[MESH_LINKS_MAX - 1]));
+    assert_true(is_cut_off(fds[MESH_LINKS_MAX]));
+    close(fds[0]);
+    turn_shortly();
+    fds[0] = dial_two();
+    turn_shortly();
+    assert_false(is_cut_off(fds[0]));
+    for (size_t i = 0; i <= MESH_LINKS_MAX; i++)
+        close(fds[i]);
+    turn_shortly();
+    char data[] = "b25l", nobody[] = "127.0.1.255";
+    struct mesh_frame frame = {.generation = 1, .kind = MESH_FENCE, .data = data};
+    for (uint32_t port = 1; port <= MESH_LINKS_MAX; port++)
+        mesh_send(one, nobody, port, "", &frame);
+    send_to_two(data);
+    turn(1, 300);
+    assert_int_equal(came, 0);
+    send_to_two(data);
+    turn(1, WAIT_MS);
+    assert_int_equal(came, 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(frames_arrive_in_order_over_one_connection, open_both, close_both),
         cmocka_unit_test_setup_teardown(the_silence_of_a_peer_is_bounded, open_both, close_both),
         cmocka_unit_test_setup_teardown(a_stranger_is_cut_off, open_both, close_both),
+        cmocka_unit_test_setup_teardown(connections_are_bounded, open_both, close_both),
         cmocka_unit_test_setup_teardown(frames_arrive_in_order_over_one_connection, open_keyed, close_keyed),
         cmocka_unit_test_setup_teardown(the_silence_of_a_peer_is_bounded, open_keyed, close_keyed),
         cmocka_unit_test_setup_teardown(a_stranger_is_cut_off, open_keyed, close_keyed),
