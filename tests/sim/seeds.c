@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -34,13 +35,21 @@ struct order {
     unsigned jobs;
 };
 
+/* Of what it computes: on a machine that is busy with other things a seed may take as long as it will. */
+static void bound_time(unsigned seconds)
+{
+    struct rlimit limit = {.rlim_cur = seconds, .rlim_max = seconds};
+    if (setrlimit(RLIMIT_CPU, &limit) != 0)
+        perror("setrlimit");
+}
+
 static pid_t spawn(const struct tally *tally, uint64_t seed, bool verbose)
 {
     fflush(stdout);
     pid_t pid = fork();
     if (pid != 0)
         return pid;
-    alarm(tally->program->wall_limit_s);
+    bound_time(tally->program->cpu_limit_s);
     struct sent sent = {.seed = seed, .result = tally->program->run(seed, verbose)};
     if (!verbose && seed % TWICE_EVERY == 0) {
         struct seed_result again = tally->program->run(seed, false);

@@ -20,7 +20,7 @@ struct seed_result {
 struct seed_program {
     const char *name;
     const char *replay;    /* command that runs one again, the seed at its end */
-    unsigned wall_limit_s; /* of one seed */
+    unsigned cpu_limit_s; /* of one seed */
     struct seed_result (*run)(uint64_t seed, bool verbose);
     void (*tell)(const struct seed_result *sum); /* lines that begin with "# ", of all seeds */
 };

@@ -4,7 +4,7 @@
 #include "tests/sim/sim.h"
 
 #define SETTLE_S 600u     /* after healing everything must have ended within */
-#define WALL_LIMIT_S 240u /* of one seed */
+#define CPU_LIMIT_S 240u /* of one seed */
 
 enum figure { APPLIED, REPLAYS, OFFICES, INSTALLS, SEALS, LETTERS, COPIES, COPIES_USED, FIGURES };
 _Static_assert(FIGURES <= SEED_FIGURES_MAX, "room for all");
@@ -117,6 +117,6 @@ static void tell(const struct seed_result *sum)
 int main(int argc, char **argv)
 {
     static const struct seed_program storm = {
-        .name = "sim_storm", .replay = "tests/sim/storm --seed", .wall_limit_s = WALL_LIMIT_S, .run = run_seed, .tell = tell};
+        .name = "sim_storm", .replay = "tests/sim/storm --seed", .cpu_limit_s = CPU_LIMIT_S, .run = run_seed, .tell = tell};
     return seeds_main(&storm, argc, argv);
 }

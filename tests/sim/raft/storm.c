@@ -4,7 +4,7 @@
 #include "tests/sim/seeds.h"
 
 #define SETTLE_S 30u      /* after healing all must agree within */
-#define WALL_LIMIT_S 120u /* of one seed */
+#define CPU_LIMIT_S 120u /* of one seed */
 
 enum figure { EVENTS, COMMITTED, ELECTIONS, ACKS, READS, DUPES, INSTALLS, RESUMES, CHANGES, REFUSED, CRASHES, UNKNOWN, FLIPS, FIGURES };
 _Static_assert(FIGURES <= SEED_FIGURES_MAX, "room for all");
@@ -123,6 +123,6 @@ static void tell(const struct seed_result *sum)
 int main(int argc, char **argv)
 {
     static const struct seed_program storm = {
-        .name = "sim_raft", .replay = "tests/sim/storm --raft --seed", .wall_limit_s = WALL_LIMIT_S, .run = run_seed, .tell = tell};
+        .name = "sim_raft", .replay = "tests/sim/storm --raft --seed", .cpu_limit_s = CPU_LIMIT_S, .run = run_seed, .tell = tell};
     return seeds_main(&storm, argc, argv);
 }
