@@ -62,6 +62,8 @@ static void write_through(struct world *w, struct disk *d, const struct raft_wri
 {
     if (write->has_ballot)
         d->ballot = write->ballot;
+    if (write->reset_to != 0 || write->truncate_from != 0)
+        d->marked = 0;
     if (write->reset_to != 0) {
         cut_from(d, 0);
         d->first = write->reset_to;
@@ -70,6 +72,13 @@ static void write_through(struct world *w, struct disk *d, const struct raft_wri
         cut_from(d, write->truncate_from);
     for (size_t i = 0; i < entries && !w->stop; i++)
         disk_put(w, d, &write->entries[i]);
+}
+
+/* What is there is on the disk, and a file beside it says so. */
+static void mark(struct disk *d)
+{
+    d->marked = d->count > 0 ? disk_last(d) : 0;
+    d->marked_term = disk_term(d, d->marked);
 }
 
 static void write_release(struct raft_write *write)
@@ -135,6 +144,7 @@ void disk_synced(struct world *w, struct node *n)
     uint64_t number = d->queue[done - 1].number;
     for (size_t i = 0; i < done && !w->stop; i++)
         write_through(w, d, &d->queue[i], d->queue[i].count);
+    mark(d);
     queue_drop(d, done);
     d->syncing = 0;
     if (w->stop)
@@ -175,8 +185,13 @@ void disk_wipe(struct disk *d)
     image_release(&d->taking);
     d->ballot = (struct raft_ballot){0};
     d->first = 1;
-    d->have = d->syncing = 0;
+    d->have = d->syncing = d->marked = 0;
     d->installing = false;
+}
+
+void disk_lose_last(struct disk *d)
+{
+    cut_from(d, disk_last(d));
 }
 
 void disk_recover(struct world *w, struct disk *d)
@@ -184,14 +199,17 @@ void disk_recover(struct world *w, struct disk *d)
     uint64_t snapshot = d->images[0].index;
     if (d->first == 0)
         d->first = 1;
-    if (snapshot == 0 || d->first == snapshot + 1)
+    if (snapshot == 0 || d->first == snapshot + 1) {
+        mark(d);
         return;
+    }
     if (d->first > snapshot + 1) {
         violation(w, "a disk begins at %" PRIu64 " behind a snapshot of %" PRIu64, d->first, snapshot);
     } else if (disk_term(d, snapshot) != d->images[0].term) {
         cut_from(d, 0);
         d->first = snapshot + 1;
     }
+    mark(d);
 }
 
 /* ---- snapshots ---- */

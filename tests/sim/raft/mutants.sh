@@ -82,6 +82,7 @@ update_gives_one_address_to_two   config.c               s/    raft_config_remov
 update_overlaps_another_change    config.c               s/(EVENT\(ev_update\)\n\{\n)    enum tide_status status = may_change\(raft, err\);/$1    enum tide_status status = raft->role == RAFT_LEADER ? TIDE_OK : refuse_not_leader(raft, err);/
 gives_up_after_a_refusal          recv_append_reply.c    s/    peer_probe\(peer, agree \+ 1\);\n/    peer->next = agree + 1 > peer->match ? peer->next : peer->next;\n/
 ignores_the_sum_of_a_record       ../disk/segment.c      s/return record_sum\(ret_header, data \+ offset \+ sizeof \*ret_header\) == ret_header->sum;/return true;/
+takes_the_newest_record_for_torn  ../disk/wal_mark.c     s/mark->index <= last \|\|/true ||/
 takes_a_flipped_bit_for_torn      ../disk/segment.c      s/next\.synced >= index \|\| \(behind == 0 && !has_hole\(data, bad, at\)\)/0/
 END
 }

@@ -78,6 +78,7 @@ struct disk {
     bool full;
     uint32_t flip;                      /* not 0: a bit was flipped, and has not been read */
     bool flips_image;                   /* … of the newest image; else of the log */
+    uint64_t marked, marked_term;       /* the newest entry that is known to have been synced; 0: none is */
 };
 
 /* ---- a member ---- */
@@ -228,6 +229,7 @@ void disk_queue(struct world *w, struct node *n, struct raft_write *write); /* c
 void disk_synced(struct world *w, struct node *n);                         /* the fsync under way ends */
 void disk_crash(struct world *w, struct disk *d);                          /* only what is durable stays */
 void disk_wipe(struct disk *d);
+void disk_lose_last(struct disk *d);
 /* Before a start: what a shell drops when a newer snapshot has replaced the log. */
 void disk_recover(struct world *w, struct disk *d);
 uint64_t disk_last(const struct disk *d);
