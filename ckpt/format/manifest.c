@@ -181,7 +181,7 @@ static enum tide_status check_regions(const struct rank_manifest *m, struct err 
     return offset == m->data_bytes ? TIDE_OK : wrong(err, "rank manifest", "the regions are not as long as the shard");
 }
 
-static int length_fits(const struct chunk *chunk, uint32_t raw)
+int chunk_fits(const struct chunk *chunk, uint32_t raw)
 {
     if (chunk->codec == CHUNK_RAW)
         return chunk->length == raw;
@@ -203,7 +203,7 @@ static enum tide_status check_chunk(const struct rank_manifest *m, uint64_t inde
                        index);
     if (chunk.pack >= m->packs.count || chunk.offset > m->packs.items[chunk.pack].bytes ||
         chunk.length > m->packs.items[chunk.pack].bytes - chunk.offset ||
-        !length_fits(&chunk, chunk_raw_bytes(m->data_bytes, index)))
+        !chunk_fits(&chunk, chunk_raw_bytes(m->data_bytes, index)))
         return err_set(err, TIDE_E_CORRUPT, "rank manifest: chunk %" PRIu64 " does not fit its pack", index);
     return TIDE_OK;
 }

@@ -77,6 +77,8 @@ MUST_USE enum tide_status manifest_parse(const char *text, size_t bytes, struct 
 /* The checks alone. Errors: CORRUPT. */
 MUST_USE enum tide_status rank_manifest_check(const struct rank_manifest *manifest, struct err *err);
 MUST_USE enum tide_status manifest_check(const struct manifest *manifest, struct err *err);
+/* May a chunk that has something stored and `raw` bytes be stored in so many, by its codec? */
+int chunk_fits(const struct chunk *chunk, uint32_t raw);
 
 struct cut_name rank_manifest_name(const struct rank_manifest *manifest);
 struct cut_name manifest_name(const struct manifest *manifest);

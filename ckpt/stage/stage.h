@@ -44,6 +44,35 @@ MUST_USE enum tide_status stage_store(struct store *store, const char *arena, ui
 MUST_USE enum tide_status stage_store_shared(struct store *store, const char *arena, uint32_t rank, uint32_t slot, const char *job,
                                              const char *job_uid, uint64_t cut, struct stage_shard *ret_shard, struct err *err);
 
+struct chunk;
+struct pack_entry;
+
+/* What other nodes write of this cut (agent/rpc/across.h). All may be called from several threads. */
+struct stage_across {
+    void *context;
+    /* Nonzero: another node writes what has that digest. */
+    int (*elsewhere)(void *context, struct digest digest);
+    /* A chunk that this rank wrote lies there; it is durable. chunk->pack means nothing, and nor does `pack` where nothing is stored. */
+    void (*wrote)(void *context, const struct chunk *chunk, const struct pack_entry *pack);
+    /* Where another node wrote it; ret_pack has no key when nothing is stored. Zero: it is not known. */
+    int (*find)(void *context, struct digest digest, struct chunk *ret_chunk, struct pack_entry *ret_pack, uint64_t *ret_id);
+    /* Is the pack of that id in the store, whole? Nobody's word is taken for it; it is looked for once, whichever rank asks. */
+    int (*there)(void *context, struct store *store, const struct pack_entry *pack, uint64_t id);
+};
+
+/* stage_store_shared in two halves, for a rank that may refer to what other nodes write, too. The first ends when all that is this rank's
+ * to write is durable, and told; between the two nothing is held but the slot, so that it may take as long as is wanted. Of the first
+ * `across` is used until the end; NULL: there is no other node. The second writes what was not found anywhere. */
+struct stage_storing;
+MUST_USE enum tide_status stage_store_begin(struct store *store, const char *arena, uint32_t rank, uint32_t slot, const char *job,
+                                            const char *job_uid, uint64_t cut, const struct stage_across *across,
+                                            struct stage_storing **ret_storing, struct err *err);
+/* Chunks that another node was to write. */
+uint64_t stage_store_left(const struct stage_storing *storing);
+/* Frees it, in any case. */
+MUST_USE enum tide_status stage_store_end(struct stage_storing *storing, struct stage_shard *ret_shard, struct err *err);
+void stage_store_abandon(struct stage_storing *storing); /* NULL is legal */
+
 /* Write the manifest of a cut, last: job, cut, generation, step and every shard. ret_key, ret_digest name it. */
 MUST_USE enum tide_status stage_commit(struct store *store, const char *job, const char *job_uid, const struct cut_order *order,
                                        char ret_key[TIDE_PATH_MAX + 1], char ret_digest[DIGEST_HEX_CHARS + 1], struct err *err);

@@ -9,6 +9,17 @@
 #include "ckpt/stage/stage.h"
 #include "ckpt/stage/upload.h"
 
+#define PACKS_OF_OTHERS_MAX (RANK_PACKS_MAX * 3 / 4) /* in a manifest, before those of other nodes are not referred to any more */
+
+/* Who writes a chunk. */
+enum whose {
+    NOBODY,    /* it is in the store, or it has not been looked at yet */
+    OWN,       /* this rank */
+    THEIRS,    /* another that this process stores */
+    ELSEWHERE, /* another node */
+    LEFT       /* … did not, as far as is known here */
+};
+
 /* A shard on its way into the store: packs under way, one being filled, the manifest growing beside them. */
 struct writer {
     struct store *store;
@@ -21,9 +32,11 @@ struct writer {
     struct base base;
     size_t referred; /* packs of earlier cuts, which stand before its own */
     size_t own;      /* packs of its own, put so far */
+    size_t round, round_own; /* in manifest.packs and of `own`: where those begin that were put since it joined `shared` last */
     struct shared_writer *shared; /* NULL: no chunk is asked of others */
+    const struct stage_across *across; /* NULL: nor of other nodes */
     struct chunk *chunks;  /* all of the shard, as far as they have a place */
-    unsigned char *theirs; /* nonzero: another writes that one */
+    unsigned char *whose;  /* of each: enum whose */
     uint32_t pack_used;
     struct digest_run *pack_digest; /* of what is used, taken while it is in the processor's cache */
     size_t region; /* the first that chunks to come have a part of */
@@ -42,8 +55,7 @@ static enum tide_status writer_init(struct writer *w, struct store *store, const
     w->pack_digest = digest_run_create();
     if (w->pack_digest == NULL)
         return err_set(err, TIDE_E_NOMEM, "no memory for the digests of packs");
-    enum tide_status status = encoder_create(&w->encoder, err);
-    return status == TIDE_OK ? upload_init(&w->upload, store, err) : status;
+    return encoder_create(&w->encoder, err);
 }
 
 static void writer_release(struct writer *w)
@@ -51,7 +63,7 @@ static void writer_release(struct writer *w)
     shared_leave(w->shared); /* who waits for it goes on */
     codec_release(&rank_manifest_codec, &w->manifest);
     mem_free(w->chunks);
-    mem_free(w->theirs);
+    mem_free(w->whose);
     encoder_free(w->encoder);
     upload_release(&w->upload);
     base_release(&w->base);
@@ -117,17 +129,26 @@ static enum tide_status encode_into_pack(struct writer *w, uint64_t index, struc
     digest_run_add(w->pack_digest, to, chunk.length);
     w->pack_used += chunk.length;
     w->chunks[index] = chunk;
-    chunk.pack = (uint32_t)w->own;
+    w->whose[index] = OWN;
+    chunk.pack = (uint32_t)(w->own - w->round_own);
     shared_note(w->shared, &chunk);
     return TIDE_OK;
+}
+
+static enum tide_status claim_chunk(struct writer *w, uint64_t index, struct err *err)
+{
+    w->whose[index] = shared_claim(w->shared, w->sum->chunks[index]) ? OWN : THEIRS;
+    return w->whose[index] == OWN ? encode_into_pack(w, index, err) : TIDE_OK;
 }
 
 static enum tide_status add_chunk(struct writer *w, uint64_t index, struct err *err)
 {
     if (base_find(&w->base, index, w->sum->chunks[index], &w->chunks[index]))
         return TIDE_OK;
-    w->theirs[index] = !shared_claim(w->shared, w->sum->chunks[index]);
-    return w->theirs[index] ? TIDE_OK : encode_into_pack(w, index, err);
+    if (w->across == NULL || !w->across->elsewhere(w->across->context, w->sum->chunks[index]))
+        return claim_chunk(w, index, err);
+    w->whose[index] = ELSEWHERE;
+    return TIDE_OK;
 }
 
 /* Print a manifest and put it under its key; the digest of its bytes is what refers to it. */
@@ -176,51 +197,141 @@ static enum tide_status finish_packs(struct writer *w, struct err *err)
     return status == TIDE_OK ? upload_finish(&w->upload, err) : status;
 }
 
-/* What nobody else has claimed. */
-static enum tide_status write_own(struct writer *w, struct err *err)
+/* `add` each chunk of that kind, the first of which is not that of other ranks; then all packs are durable. */
+static enum tide_status write_all(struct writer *w, enum whose kind,
+                                  enum tide_status (*add)(struct writer *w, uint64_t index, struct err *err), struct err *err)
 {
     uint64_t count = w->sum->chunk_count, begin = shared_begin(w->shared, count);
     enum tide_status status = TIDE_OK;
+    w->region = 0;
     for (uint64_t i = 0; status == TIDE_OK && i < count; i++) {
         uint64_t index = (begin + i) % count;
         if (index == 0)
             w->region = 0;
-        status = add_chunk(w, index, err);
+        if (w->whose[index] == kind)
+            status = add(w, index, err);
     }
     return status == TIDE_OK ? finish_packs(w, err) : status;
 }
 
 /* Index of the pack in the manifest; those of one writer come one after the other. It may be its own after all: what is there twice was
- * claimed again when who had claimed it failed. */
-static uint32_t pack_of_other(struct writer *w, const struct pack_entry *pack)
+ * claimed again when who had claimed it failed. Nonzero: it is not there yet. */
+static int pack_known(const struct writer *w, const struct pack_entry *pack, uint32_t *ret_index)
 {
-    struct rank_manifest *m = &w->manifest;
+    const struct rank_manifest *m = &w->manifest;
     for (size_t i = m->packs.count; i-- > w->referred;)
-        if (strcmp(m->packs.items[i].key, pack->key) == 0)
-            return (uint32_t)i;
-    *(struct pack_entry *)codec_list_add(&pack_entry_codec, &m->packs) = *pack;
-    return (uint32_t)m->packs.count - 1;
+        if (strcmp(m->packs.items[i].key, pack->key) == 0) {
+            *ret_index = (uint32_t)i;
+            return 0;
+        }
+    return -1;
+}
+
+static uint32_t pack_added(struct writer *w, const struct pack_entry *pack)
+{
+    *(struct pack_entry *)codec_list_add(&pack_entry_codec, &w->manifest.packs) = *pack;
+    return (uint32_t)w->manifest.packs.count - 1;
 }
 
 /* Where others have put the rest; what they could not is written here after all. */
 static enum tide_status take_theirs(struct writer *w, struct err *err)
 {
     uint64_t count = w->sum->chunk_count, left = 0;
-    enum tide_status status = TIDE_OK;
     for (uint64_t i = 0; i < count; i++) {
         struct pack_entry pack;
-        if (!w->theirs[i])
+        if (w->whose[i] != THEIRS)
             continue;
-        w->theirs[i] = !shared_find(w->shared, w->sum->chunks[i], &w->chunks[i], &pack);
-        left += w->theirs[i];
-        if (!w->theirs[i] && pack.key[0] != '\0')
-            w->chunks[i].pack = pack_of_other(w, &pack);
+        if (!shared_find(w->shared, w->sum->chunks[i], &w->chunks[i], &pack)) {
+            left++;
+            continue;
+        }
+        w->whose[i] = NOBODY;
+        if (pack.key[0] != '\0' && pack_known(w, &pack, &w->chunks[i].pack) != 0)
+            w->chunks[i].pack = pack_added(w, &pack);
     }
-    w->region = 0;
-    for (uint64_t i = 0; left > 0 && status == TIDE_OK && i < count; i++)
-        if (w->theirs[i])
-            status = encode_into_pack(w, i, err);
-    return status == TIDE_OK && left > 0 ? finish_packs(w, err) : status;
+    return left > 0 ? write_all(w, THEIRS, encode_into_pack, err) : TIDE_OK;
+}
+
+/* The chunks of that kind: what nobody else has claimed is written, what another has, is referred to. */
+static enum tide_status write_round(struct writer *w, enum whose kind,
+                                    enum tide_status (*add)(struct writer *w, uint64_t index, struct err *err), struct err *err)
+{
+    w->round = w->manifest.packs.count;
+    w->round_own = w->own;
+    enum tide_status status = write_all(w, kind, add, err);
+    if (status != TIDE_OK)
+        return status;
+    shared_publish(w->shared, w->manifest.packs.items + w->round, w->own - w->round_own);
+    return take_theirs(w, err);
+}
+
+/* ---- other nodes ---- */
+
+static void tell_across(const struct writer *w)
+{
+    for (uint64_t i = 0; w->across != NULL && i < w->sum->chunk_count; i++)
+        if (w->whose[i] == OWN)
+            w->across->wrote(w->across->context, &w->chunks[i],
+                             w->chunks[i].codec == CHUNK_ZERO ? NULL : &w->manifest.packs.items[w->chunks[i].pack]);
+}
+
+static uint64_t count_of(const struct writer *w, enum whose kind)
+{
+    uint64_t count = 0;
+    for (uint64_t i = 0; i < w->sum->chunk_count; i++)
+        count += w->whose[i] == kind;
+    return count;
+}
+
+/* Zero: it is better not referred to. */
+static int take_pack(struct writer *w, const struct pack_entry *pack, uint64_t id, uint32_t *ret_index)
+{
+    if (pack_known(w, pack, ret_index) == 0)
+        return 1;
+    if (w->manifest.packs.count >= PACKS_OF_OTHERS_MAX || !w->across->there(w->across->context, w->store, pack, id))
+        return 0;
+    *ret_index = pack_added(w, pack);
+    return 1;
+}
+
+static void take_chunk(struct writer *w, uint64_t index)
+{
+    struct chunk chunk;
+    struct pack_entry pack;
+    uint64_t id = 0;
+    w->whose[index] = LEFT;
+    if (!w->across->find(w->across->context, w->sum->chunks[index], &chunk, &pack, &id))
+        return;
+    if (chunk.codec != CHUNK_ZERO && (!chunk_fits(&chunk, chunk_raw_bytes(w->manifest.data_bytes, index)) ||
+                                      !take_pack(w, &pack, id, &chunk.pack)))
+        return;
+    chunk.digest = w->sum->chunks[index];
+    w->chunks[index] = chunk;
+    w->whose[index] = NOBODY;
+}
+
+/* Ranks of a node that hold the same begin at different places, so that each looks for other packs. */
+static void take_from_across(struct writer *w)
+{
+    uint64_t count = w->sum->chunk_count, begin = shared_begin(w->shared, count);
+    for (uint64_t i = 0; i < count; i++)
+        if (w->whose[(begin + i) % count] == ELSEWHERE)
+            take_chunk(w, (begin + i) % count);
+}
+
+/* What no other node has told of: among the ranks of this one it is shared as ever. */
+static enum tide_status write_left(struct writer *w, struct err *err)
+{
+    const struct cut_name name = rank_manifest_name(&w->manifest);
+    if (count_of(w, LEFT) == 0)
+        return TIDE_OK;
+    enum tide_status status = upload_init(&w->upload, w->store, err);
+    if (status != TIDE_OK)
+        return status;
+    struct shared_writer *again = shared_join(w->store, &name); /* before it leaves: what is known ends with the last */
+    shared_leave(w->shared);
+    w->shared = again;
+    return write_round(w, LEFT, claim_chunk, err);
 }
 
 static void add_lines(struct writer *w)
@@ -237,73 +348,140 @@ static enum tide_status write_packs(struct writer *w, const char *arena, int sha
 {
     const struct cut_name name = rank_manifest_name(&w->manifest);
     w->chunks = mem_try_array(w->sum->chunk_count, sizeof *w->chunks);
-    w->theirs = mem_try_alloc(w->sum->chunk_count);
-    if (w->sum->chunk_count > 0 && (w->chunks == NULL || w->theirs == NULL))
+    w->whose = mem_try_alloc(w->sum->chunk_count);
+    if (w->sum->chunk_count > 0 && (w->chunks == NULL || w->whose == NULL))
         return err_set(err, TIDE_E_NOMEM, "no memory for a table of %" PRIu64 " chunks", w->sum->chunk_count);
-    enum tide_status status = base_plan(&w->base, w->store, arena, w->sum->chunks, w->sum->chunk_count, &w->manifest, err);
+    enum tide_status status = upload_init(&w->upload, w->store, err);
+    if (status == TIDE_OK)
+        status = base_plan(&w->base, w->store, arena, w->sum->chunks, w->sum->chunk_count, &w->manifest, err);
     if (status != TIDE_OK)
         return status;
     w->referred = w->manifest.packs.count;
     w->shared = share ? shared_join(w->store, &name) : NULL;
-    status = write_own(w, err);
-    if (status != TIDE_OK)
-        return status;
-    shared_publish(w->shared, w->manifest.packs.items + w->referred, w->own);
-    status = take_theirs(w, err);
+    return write_round(w, NOBODY, add_chunk, err);
+}
+
+/* ---- one rank's storing ---- */
+
+struct stage_storing {
+    struct writer writer;
+    struct slot slot;
+    struct slot_sum sum;
+    struct stage_shard shard;
+    arena_path path;
+    char arena[TIDE_PATH_MAX + 1];
+    int stored; /* the rank manifest is there */
+};
+
+void stage_store_abandon(struct stage_storing *storing)
+{
+    if (storing == NULL)
+        return;
+    writer_release(&storing->writer);
+    slot_unmap(&storing->slot);
+    slot_sum_release(&storing->sum);
+    mem_free(storing);
+}
+
+static enum tide_status begin_shard(struct stage_storing *s, const char *job, int share, struct err *err)
+{
+    struct writer *w = &s->writer;
+    s->shard.raw_bytes = s->slot.header->data_bytes;
+    describe(w, job);
+    struct cut_name name = rank_manifest_name(&w->manifest);
+    key_rank(&name, w->manifest.rank, s->shard.key);
+    s->stored = stored_before(w, &s->shard);
+    if (s->stored)
+        return TIDE_OK;
+    enum tide_status status = write_packs(w, s->arena, share, err);
     if (status == TIDE_OK)
-        add_lines(w);
+        tell_across(w);
+    upload_release(&w->upload);
     return status;
 }
 
-static enum tide_status write_shard(struct writer *w, const char *arena, const char *job, int share, struct stage_shard *ret_shard,
-                                    struct err *err)
+static enum tide_status end_shard(struct stage_storing *s, struct err *err)
 {
-    struct stage_shard shard = {.raw_bytes = w->slot->header->data_bytes};
+    struct writer *w = &s->writer;
     uint64_t manifest_bytes = 0;
-    describe(w, job);
-    struct cut_name name = rank_manifest_name(&w->manifest);
-    key_rank(&name, w->manifest.rank, shard.key);
-    if (!stored_before(w, &shard)) {
-        enum tide_status status = write_packs(w, arena, share, err);
+    enum tide_status status = TIDE_OK;
+    if (!s->stored) {
+        take_from_across(w);
+        status = write_left(w, err);
+        if (status == TIDE_OK)
+            add_lines(w);
         if (status == TIDE_OK)
             status = rank_manifest_check(&w->manifest, err);
         if (status == TIDE_OK)
-            status = put_object(w->store, &rank_manifest_codec, &w->manifest, shard.key, shard.digest, &manifest_bytes, err);
+            status = put_object(w->store, &rank_manifest_codec, &w->manifest, s->shard.key, s->shard.digest, &manifest_bytes, err);
         if (status != TIDE_OK)
             return status;
-        shard.stored_bytes = w->stored_bytes + manifest_bytes;
+        s->shard.stored_bytes = w->stored_bytes + manifest_bytes;
     }
-    base_save(arena, &w->manifest, shard.key, shard.digest);
-    *ret_shard = shard;
+    base_save(s->arena, &w->manifest, s->shard.key, s->shard.digest);
     return TIDE_OK;
 }
 
-static enum tide_status store_mapped(struct store *store, const struct slot *slot, const struct slot_sum *sum,
-                                     const char *arena, const char *job, int share, struct stage_shard *ret_shard, struct err *err)
+static enum tide_status failed(enum tide_status status, const struct stage_storing *s, uint32_t rank, uint64_t cut, struct err *err)
 {
-    struct writer w;
-    enum tide_status status = writer_init(&w, store, slot, sum, err);
-    if (status == TIDE_OK)
-        status = write_shard(&w, arena, job, share, ret_shard, err);
-    writer_release(&w);
+    return status == TIDE_OK ? TIDE_OK : err_wrap(err, "cannot store rank %u of cut %" PRIu64 " from %s", rank, cut, s->path);
+}
+
+static enum tide_status store_begin(struct store *store, const char *arena, uint32_t rank, uint32_t slot, const char *job,
+                                    const char *job_uid, uint64_t cut, int share, const struct stage_across *across,
+                                    struct stage_storing **ret_storing, struct err *err)
+{
+    arena_path sum_path;
+    struct stage_storing *s = mem_try_alloc(sizeof *s);
+    if (s == NULL)
+        return err_set(err, TIDE_E_NOMEM, "no memory to store rank %u of cut %" PRIu64, rank, cut);
+    text_copy(s->arena, sizeof s->arena, arena);
+    slot_path(arena, rank, slot, s->path);
+    slot_sum_path(arena, rank, slot, sum_path);
+    enum tide_status status = slot_open(s->path, sum_path, job_uid, cut, rank, &s->slot, &s->sum, err);
+    if (status == TIDE_OK) {
+        status = writer_init(&s->writer, store, &s->slot, &s->sum, err);
+        s->writer.across = across;
+        if (status == TIDE_OK)
+            status = begin_shard(s, job, share, err);
+        if (status == TIDE_OK) {
+            *ret_storing = s;
+            return TIDE_OK;
+        }
+    }
+    status = failed(status, s, rank, cut, err);
+    stage_store_abandon(s);
     return status;
+}
+
+uint64_t stage_store_left(const struct stage_storing *storing)
+{
+    return storing->stored ? 0 : count_of(&storing->writer, ELSEWHERE);
+}
+
+enum tide_status stage_store_end(struct stage_storing *storing, struct stage_shard *ret_shard, struct err *err)
+{
+    const struct rank_manifest *m = &storing->writer.manifest;
+    enum tide_status status = failed(end_shard(storing, err), storing, m->rank, m->cut, err);
+    if (status == TIDE_OK)
+        *ret_shard = storing->shard;
+    stage_store_abandon(storing);
+    return status;
+}
+
+enum tide_status stage_store_begin(struct store *store, const char *arena, uint32_t rank, uint32_t slot, const char *job,
+                                   const char *job_uid, uint64_t cut, const struct stage_across *across,
+                                   struct stage_storing **ret_storing, struct err *err)
+{
+    return store_begin(store, arena, rank, slot, job, job_uid, cut, 1, across, ret_storing, err);
 }
 
 static enum tide_status store_slot(struct store *store, const char *arena, uint32_t rank, uint32_t slot, const char *job,
                                    const char *job_uid, uint64_t cut, int share, struct stage_shard *ret_shard, struct err *err)
 {
-    arena_path path, sum_path;
-    struct slot mapped;
-    struct slot_sum sum;
-    slot_path(arena, rank, slot, path);
-    slot_sum_path(arena, rank, slot, sum_path);
-    enum tide_status status = slot_open(path, sum_path, job_uid, cut, rank, &mapped, &sum, err);
-    if (status == TIDE_OK) {
-        status = store_mapped(store, &mapped, &sum, arena, job, share, ret_shard, err);
-        slot_unmap(&mapped);
-        slot_sum_release(&sum);
-    }
-    return status == TIDE_OK ? TIDE_OK : err_wrap(err, "cannot store rank %u of cut %" PRIu64 " from %s", rank, cut, path);
+    struct stage_storing *storing = NULL;
+    enum tide_status status = store_begin(store, arena, rank, slot, job, job_uid, cut, share, NULL, &storing, err);
+    return status == TIDE_OK ? stage_store_end(storing, ret_shard, err) : status;
 }
 
 enum tide_status stage_store(struct store *store, const char *arena, uint32_t rank, uint32_t slot, const char *job,

@@ -205,6 +205,7 @@ static const struct codec_field peer_fields[] = {
     CODEC_TEXT_OF(peer, host),
     CODEC_TEXT_OF(peer, address),
     CODEC_FIELD(peer, mesh_port, CODEC_U32),
+    CODEC_FIELD(peer, log_port, CODEC_U32),
     CODEC_TEXT_OF(peer, pin),
 };
 CODEC_DEFINE(peer_codec, peer, "peer", peer_fields);

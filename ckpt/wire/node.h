@@ -221,6 +221,7 @@ struct peer {
     char host[ADDRESS_MAX + 1];
     char address[ADDRESS_MAX + 1];
     uint32_t mesh_port;
+    uint32_t log_port;       /* 0: not told */
     char pin[PIN_CHARS + 1]; /* as of the node */
 };
 
@@ -317,7 +318,7 @@ struct assignment {
     struct strlist sweep_live, sweep_over;
     uint64_t sweep_below;
     char store[TIDE_PATH_MAX + 1]; /* resolved: the job's or the cluster's */
-    bool share;                    /* ranks here may refer to each other's packs: every node can read that */
+    bool share;                    /* ranks may refer to each other's packs: every node can read that */
     LIST_OF(struct scrub_order) scrub; /* all that lie there; on one node of the job's only */
 };
 extern const struct codec peer_codec, shard_ref_codec, cut_order_codec, copy_order_codec;

@@ -82,6 +82,7 @@ static void fill_peers(const struct state *state, const struct job_record *recor
         text_copy(peer->host, sizeof peer->host, node->host);
         text_copy(peer->address, sizeof peer->address, node->address);
         peer->mesh_port = node->mesh_port;
+        peer->log_port = node->log_port;
         text_copy(peer->pin, sizeof peer->pin, node->pin);
     }
     text_copy(to->master_address, sizeof to->master_address, to->peers.items[0].address);
