@@ -10,6 +10,7 @@
 #include "agent/health/ras.h"
 #include "agent/health/watch/watch.h"
 #include "ckpt/base/mem.h"
+#include "ckpt/format/spread.h"
 
 #define STATE_SYSTEM "/var/lib/tidemark"
 #define SCRUB_RATE_DEFAULT (UINT64_C(16) << 20)
@@ -20,7 +21,7 @@
 enum option_id {
     OPT_COORDINATOR = 256, OPT_IDENTITY, OPT_JOIN, OPT_NAME, OPT_DOMAIN, OPT_STATE, OPT_ADDRESS, OPT_HOST_NAME, OPT_SLOTS, OPT_ARENA,
     OPT_ARENA_MAX, OPT_MESH_PORT, OPT_LOG_PORT, OPT_KILL_ON_EXIT, OPT_STEP, OPT_PROBES, OPT_NIC, OPT_HANG_MS, OPT_SCRUB_RATE,
-    OPT_SCRUB_EVERY, OPT_LOG_LEVEL, OPT_HELP, OPT_VERSION
+    OPT_SCRUB_EVERY, OPT_SHARE_NODES, OPT_LOG_LEVEL, OPT_HELP, OPT_VERSION
 };
 
 static const struct option long_options[] = {
@@ -43,6 +44,7 @@ static const struct option long_options[] = {
     {"hang-ms", required_argument, NULL, OPT_HANG_MS},
     {"scrub-rate", required_argument, NULL, OPT_SCRUB_RATE},
     {"scrub-every", required_argument, NULL, OPT_SCRUB_EVERY},
+    {"share-nodes", required_argument, NULL, OPT_SHARE_NODES},
     {"nic", required_argument, NULL, OPT_NIC},
     {"log-level", required_argument, NULL, OPT_LOG_LEVEL},
     {"help", no_argument, NULL, OPT_HELP},
@@ -81,6 +83,8 @@ const char *options_help(void)
            "  --scrub-rate BYTES  a second: checkpoints in the store are read to see whether they are whole, while nothing is stored\n"
            "                      or restored (default: 16M; 0: they are not)\n"
            "  --scrub-every SECONDS  each of them once in so long (default: 86400)\n"
+           "  --share-nodes N     so many nodes of a job, that follow each other, store once what they hold alike (default: 8, which\n"
+           "                      is the most; 1: each node stores all it holds)\n"
            "  --log-level LEVEL   error, warn, info or debug (default: info)\n"
            "  --help, --version\n"
            "\n"
@@ -196,6 +200,8 @@ static enum tide_status take(int id, const char *flag, const char *value, struct
         return strcmp(value, "0") == 0 ? TIDE_OK : take_bytes(flag, value, &shell->scrub_rate, err);
     case OPT_SCRUB_EVERY:
         return take_number(flag, value, 1, SCRUB_EVERY_S_MAX, &shell->scrub_every_s, err);
+    case OPT_SHARE_NODES:
+        return take_small(flag, value, 1, SPREAD_NODES_MAX, &shell->share_nodes, err);
     case OPT_PROBES:
         return watch_parse(value, &shell->probes, err);
     case OPT_NIC:
@@ -251,7 +257,8 @@ enum tide_status options_parse(int argc, char **argv, struct agent_options *ret_
                                     .shell = {.probes = WATCH_ALL,
                                               .hang_ms = RAS_HANG_MS_DEFAULT,
                                               .scrub_rate = SCRUB_RATE_DEFAULT,
-                                              .scrub_every_s = SCRUB_EVERY_S_DEFAULT}};
+                                              .scrub_every_s = SCRUB_EVERY_S_DEFAULT,
+                                              .share_nodes = SPREAD_NODES_MAX}};
     int index = 0;
     optind = 1;
     for (int id; (id = getopt_long(argc, argv, "+:h", long_options, &index)) != -1;) {

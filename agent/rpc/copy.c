@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "agent/rpc/copy.h"
 
-#include <curl/curl.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -10,14 +9,11 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
-#include "agent/rpc/slot_server.h"
 #include "ckpt/base/log.h"
 #include "ckpt/base/mem.h"
 #include "ckpt/base/thread.h"
-#include "ckpt/secure/pin_curl.h"
 
 #define SUM_BYTES_MAX ((RANK_CHUNKS_MAX + 16u) * sizeof(struct digest))
-#define RECEIVE_BYTES (512L << 10)
 
 struct bytes {
     char *data;
@@ -59,64 +55,18 @@ static size_t on_slot(char *data, size_t one, size_t count, void *context)
 
 /* ---- asking ---- */
 
-static enum tide_status status_of(long http)
-{
-    switch (http) {
-    case 404:
-        return TIDE_E_NOT_FOUND;
-    case 401:
-    case 503:
-        return TIDE_E_UNAVAILABLE;
-    default:
-        return TIDE_E_IO;
-    }
-}
-
-static void describe(CURL *curl, const struct transfer *transfer, const char *part, char *url, size_t url_bytes, char *auth,
-                     size_t auth_bytes)
-{
-    const struct copy_source *source = transfer->source;
-    const struct copy_place *place = transfer->place;
-    int v6 = strchr(source->address, ':') != NULL;
-    snprintf(url, url_bytes, "%s://%s%s%s:%u/v1/slots?uid=%s&rank=%u&cut=%" PRIu64 "&part=%s",
-             source->pin[0] != '\0' ? "https" : "http", v6 ? "[" : "", source->address, v6 ? "]" : "",
-             source->port, place->job_uid, place->rank, place->cut, part);
-    char secret[SHA256_HEX_CHARS + 1];
-    slot_secret(source->token, secret);
-    snprintf(auth, auth_bytes, "Authorization: Bearer %s", secret);
-    curl_easy_setopt(curl, CURLOPT_URL, url);
-    if (source->pin[0] != '\0')
-        pin_require(curl, source->pin);
-    curl_easy_setopt(curl, CURLOPT_PROXY, "");
-    curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
-    curl_easy_setopt(curl, CURLOPT_FAILONERROR, 1L);
-    curl_easy_setopt(curl, CURLOPT_BUFFERSIZE, RECEIVE_BYTES);
-    curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT, COPY_CONNECT_S);
-    curl_easy_setopt(curl, CURLOPT_LOW_SPEED_LIMIT, COPY_STALL_BYTES);
-    curl_easy_setopt(curl, CURLOPT_LOW_SPEED_TIME, COPY_STALL_S);
-    curl_easy_setopt(curl, CURLOPT_TIMEOUT, COPY_DEADLINE_S);
-}
-
 static enum tide_status ask(struct transfer *transfer, CURL *curl, const char *part, curl_write_callback take)
 {
-    char url[2 * ADDRESS_MAX], auth[SHA256_HEX_CHARS + 64];
-    long http = 0;
-    describe(curl, transfer, part, url, sizeof url, auth, sizeof auth);
-    struct curl_slist *headers = curl_slist_append(NULL, auth);
-    curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers);
-    curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, take);
-    curl_easy_setopt(curl, CURLOPT_WRITEDATA, transfer);
-    CURLcode code = headers != NULL ? curl_easy_perform(curl) : CURLE_OUT_OF_MEMORY;
-    curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &http);
-    curl_slist_free_all(headers);
-    if (code == CURLE_OK || transfer->status != TIDE_OK)
+    const struct copy_place *place = transfer->place;
+    char query[TIDE_UID_CHARS + 128];
+    struct err why = {0};
+    snprintf(query, sizeof query, "uid=%s&rank=%u&cut=%" PRIu64 "&part=%s", place->job_uid, place->rank, place->cut, part);
+    const struct slot_question question = {
+        .source = transfer->source, .query = query, .deadline_ms = COPY_DEADLINE_S * 1000, .take = take, .context = transfer};
+    enum tide_status status = slot_client_ask(curl, &question, &why);
+    if (status == TIDE_OK || transfer->status != TIDE_OK) /* what arrived was wrong: that is why it ended */
         return transfer->status;
-    if (code == CURLE_HTTP_RETURNED_ERROR)
-        return err_set(transfer->err, status_of(http), http == 404 ? "the agent at %s:%u does not have it (any more) (%ld)"
-                                                                   : "the agent at %s:%u does not give it (%ld)",
-                       transfer->source->address, transfer->source->port, http);
-    return err_set(transfer->err, TIDE_E_UNAVAILABLE, "the agent at %s:%u: %s", transfer->source->address, transfer->source->port,
-                   curl_easy_strerror(code));
+    return err_set(transfer->err, status, "%s", why.text);
 }
 
 static void run(struct transfer *transfer)

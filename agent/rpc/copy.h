@@ -2,24 +2,13 @@
 #ifndef AGENT_RPC_COPY_H
 #define AGENT_RPC_COPY_H
 
-/* Agent to agent: slots. Who wants one asks the other's port for its digests, then for its bytes (slot_server.h), and shows the
- * secret of the job's generation: who is of another generation gets nothing. */
+/* Agent to agent: slots. Who wants one asks the other's port for its digests, then for its bytes. */
 
+#include "agent/rpc/slot_client.h"
 #include "ckpt/stage/copy.h"
-#include "ckpt/wire/node.h"
 
-#define COPY_CONNECT_S 5L
-#define COPY_STALL_S 10L       /* without COPY_STALL_BYTES a second for so long: given up */
-#define COPY_STALL_BYTES 1024L
 #define COPY_DEADLINE_S 3600L  /* all of one slot */
 #define COPY_NICE 10           /* of the thread that makes a copy nobody waits for */
-
-struct copy_source {
-    char address[ADDRESS_MAX + 1];
-    uint32_t port;
-    char pin[PIN_CHARS + 1]; /* of the key that it shows there; empty: it is plain */
-    char token[TIDE_TOKEN_CHARS + 1];
-};
 
 struct copy_place {
     const char *dir, *job_uid;

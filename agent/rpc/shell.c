@@ -268,7 +268,8 @@ static enum tide_status listen_ports(struct shell *shell, struct err *err)
     uint32_t mesh = 0, log = 0;
     const char *address = shell->options.address;
     const struct port_key *key = shell->port_key.pin[0] != '\0' ? &shell->port_key : NULL;
-    const struct slot_access slots = {.arenas = shell->dirs.arena, .token = on_slot_token, .context = shell};
+    const struct slot_access slots = {
+        .across = work_across(shell->work), .arenas = shell->dirs.arena, .token = on_slot_token, .context = shell};
     host_ports_load(&shell->dirs, &mesh, &log);
     shell->hello.mesh_port = shell->options.mesh_port ? shell->options.mesh_port : mesh;
     shell->hello.log_port = shell->options.log_port ? shell->options.log_port : log;
@@ -385,6 +386,7 @@ static enum tide_status open_all(struct shell *shell, struct err *err)
     if (shell->options.scrub_rate > 0)
         shell->scrub = scrub_create(&shell->loop, shell->options.scrub_rate, on_work, shell);
     work_arenas(shell->work, shell->dirs.arena, shell->options.arena_bytes_max);
+    work_share(shell->work, shell->options.share_nodes);
     status = listen_ports(shell, err);
     return status != TIDE_OK ? status : make_coord(shell, err);
 }

@@ -29,6 +29,7 @@ struct shell_options {
     char nics[TIDE_TEXT_MAX + 1];  /* empty: those that are hardware */
     uint64_t scrub_rate;           /* bytes per second, of checkpoints in the store that are read to see whether they are whole; 0: none */
     uint64_t scrub_every_s;        /* each once in so long */
+    uint32_t share_nodes;          /* of a job, that store once what they hold alike; 1: each stores all it holds */
     bool kill_on_exit;             /* end the steps when told to end */
 };
 

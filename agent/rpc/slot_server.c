@@ -9,7 +9,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "agent/rpc/across.h"
 #include "agent/rpc/dirs.h"
+#include "ckpt/base/mem.h"
 #include "ckpt/stage/copy.h"
 
 #define TLS_BLOCK_BYTES ((size_t)128 << 10) /* read at once: libmicrohttpd itself reads 4 KiB at a time, and makes a record of each */
@@ -17,8 +19,8 @@
 struct query {
     const char *uid;
     uint32_t rank;
-    uint64_t cut;
-    bool sum;
+    uint64_t cut, generation;
+    enum part { PART_SUM, PART_SLOT, PART_SHARE, PART_PACKS, PARTS } part;
 };
 
 static bool number_of(const char *text, uint64_t most, uint64_t *ret_number)
@@ -36,17 +38,33 @@ static const char *argument(struct MHD_Connection *connection, const char *name)
     return MHD_lookup_connection_value(connection, MHD_GET_ARGUMENT_KIND, name);
 }
 
-static enum tide_status take_query(struct MHD_Connection *connection, struct query *ret_query, struct err *err)
+/* PARTS: it has none, or one that is not given here. */
+static enum part part_of(const struct slot_access *access, struct MHD_Connection *connection)
 {
-    const char *part = argument(connection, "part");
+    static const char *const names[PARTS] = {"sum", "slot", "share", "packs"};
+    const char *name = argument(connection, "part");
+    unsigned part = 0, most = access->across != NULL ? PARTS : PART_SHARE;
+    while (part < most && (name == NULL || strcmp(name, names[part]) != 0))
+        part++;
+    return part < most ? (enum part)part : PARTS;
+}
+
+static enum tide_status take_query(const struct slot_access *access, struct MHD_Connection *connection, struct query *ret_query,
+                                   struct err *err)
+{
     uint64_t rank = 0;
-    ret_query->uid = argument(connection, "uid");
-    if (ret_query->uid == NULL || !uid_valid(ret_query->uid) || !number_of(argument(connection, "rank"), TIDE_RANKS_MAX, &rank) ||
-        !number_of(argument(connection, "cut"), UINT64_MAX, &ret_query->cut) || ret_query->cut == 0 || part == NULL ||
-        (strcmp(part, "sum") != 0 && strcmp(part, "slot") != 0))
-        return err_set(err, TIDE_E_INVALID, SLOT_SERVER_PATH " needs uid, rank, cut, and part=sum or part=slot");
-    ret_query->rank = (uint32_t)rank;
-    ret_query->sum = strcmp(part, "sum") == 0;
+    struct query q = {.uid = argument(connection, "uid"), .part = part_of(access, connection)};
+    bool good = q.part != PARTS && q.uid != NULL && uid_valid(q.uid) && number_of(argument(connection, "cut"), UINT64_MAX, &q.cut) &&
+                q.cut != 0;
+    if (good && q.part == PART_PACKS)
+        good = number_of(argument(connection, "generation"), UINT64_MAX, &q.generation);
+    else if (good)
+        good = number_of(argument(connection, "rank"), TIDE_RANKS_MAX, &rank);
+    if (!good)
+        return err_set(err, TIDE_E_INVALID, SLOT_SERVER_PATH " needs uid, cut, and part=sum or part=slot and a rank%s",
+                       access->across != NULL ? ", or part=share and a rank, or part=packs and a generation" : "");
+    q.rank = (uint32_t)rank;
+    *ret_query = q;
     return TIDE_OK;
 }
 
@@ -111,22 +129,39 @@ static enum tide_status open_file(struct MHD_Connection *connection, const char 
     return err_set(err, TIDE_E_NOMEM, "no memory to answer");
 }
 
+static enum tide_status open_table(const struct slot_access *access, const struct query *query, struct MHD_Response **ret_response,
+                                   struct err *err)
+{
+    void *bytes = NULL;
+    size_t count = 0;
+    across_table(access->across, query->uid, query->cut, query->generation, &bytes, &count);
+    *ret_response = bytes != NULL ? MHD_create_response_from_buffer(count, bytes, MHD_RESPMEM_MUST_FREE)
+                                  : MHD_create_response_from_buffer(0, (void *)"", MHD_RESPMEM_PERSISTENT);
+    if (*ret_response != NULL)
+        return TIDE_OK;
+    mem_free(bytes);
+    return err_set(err, TIDE_E_NOMEM, "no memory to answer");
+}
+
 enum tide_status slot_server_open(const struct slot_access *access, struct MHD_Connection *connection, struct MHD_Response **ret_response,
                                   struct err *err)
 {
     char arena[TIDE_PATH_MAX + 1], path[TIDE_PATH_MAX + 1], sum_path[TIDE_PATH_MAX + 1];
     struct query query = {0};
     uint64_t bytes = 0;
-    enum tide_status status = take_query(connection, &query, err);
+    enum tide_status status = take_query(access, connection, &query, err);
     if (status == TIDE_OK)
         status = check_token(access, connection, query.uid, err);
     if (status != TIDE_OK)
         return status;
+    if (query.part == PART_PACKS)
+        return open_table(access, &query, ret_response, err);
     int n = snprintf(arena, sizeof arena, "%s/%s", access->arenas, query.uid);
     if (n < 0 || (size_t)n >= sizeof arena)
         return err_set(err, TIDE_E_LIMIT, "%s: path too long", access->arenas);
     status = slot_copy_source(arena, query.uid, query.rank, query.cut, path, sum_path, &bytes, err);
     if (status != TIDE_OK)
         return status;
-    return query.sum ? open_file(connection, sum_path, 0, ret_response, err) : open_file(connection, path, bytes, ret_response, err);
+    return query.part == PART_SLOT ? open_file(connection, path, bytes, ret_response, err)
+                                   : open_file(connection, sum_path, 0, ret_response, err);
 }

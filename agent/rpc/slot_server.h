@@ -2,8 +2,15 @@
 #ifndef AGENT_RPC_SLOT_SERVER_H
 #define AGENT_RPC_SLOT_SERVER_H
 
-/* GET /v1/slots?uid=…&rank=…&cut=…&part=sum|slot on the agent's own port: what lies in this node's memory of a rank, its own or a copy,
- * for other agents (copy.h). */
+/* On the agent's own port, for other agents: what lies in this node's memory of a rank, its own or a copy (copy.h),
+ *
+ *     GET /v1/slots?uid=…&rank=…&cut=…&part=sum|slot|share
+ *
+ * where share is sum for those who ask in order to store together (across.h), and where what this node stored of a cut lies
+ *
+ *     GET /v1/slots?uid=…&cut=…&generation=…&part=packs
+ *
+ * which is empty as long as it is not known. */
 
 #include <microhttpd.h>
 
@@ -15,7 +22,10 @@
 /* What is shown for a job whose generation has that secret: made from it, since this port may be plain and the secret opens more. */
 void slot_secret(const char *token, char ret_secret[SHA256_HEX_CHARS + 1]);
 
+struct across;
+
 struct slot_access {
+    struct across *across; /* NULL: share and packs are not given */
     const char *arenas; /* directory: a job's arena is called by its uid there */
     /* The secret of the job's present generation; NULL: nobody gets anything of it. */
     const char *(*token)(void *context, const char *uid);

@@ -1,83 +1,24 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "agent/rpc/work.h"
+#include "agent/rpc/work_inner.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <inttypes.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "agent/rpc/copy.h"
 #include "agent/rpc/dirs.h"
 #include "ckpt/base/fsx.h"
 #include "ckpt/base/log.h"
 #include "ckpt/base/mem.h"
 #include "ckpt/format/manifest.h"
 #include "ckpt/stage/shard.h"
-#include "ckpt/stage/stage.h"
-#include "ckpt/stage/survey.h"
 
-#define STORES_MAX 16u
-#define ARENA_MODE 0755
 #define COPY_MODE 0700
 
 _Static_assert(FORMAT_VERSION >= NODE_FORMAT, "what is told to be read is");
-
-/* One action with copies of all it needs: the order it came from may change meanwhile. */
-struct item {
-    uv_work_t request;
-    struct item *next;
-    struct work *work;
-    unsigned kind;
-    struct agent_event event; /* the answer; uid, rank, slot and cut are set from the start */
-    char arena[TIDE_PATH_MAX + 1];
-    char job[TIDE_NAME_MAX + 1];
-    char store[TIDE_PATH_MAX + 1];
-    char manifest_key[TIDE_PATH_MAX + 1], manifest[DIGEST_HEX_CHARS + 1];
-    uint32_t world; /* ranks of the generation; 0: not known */
-    bool elastic;
-    struct cut_order order; /* COMMIT only */
-    bool share;               /* STORE only: with other ranks of this node */
-    struct copy_source source; /* COPY, FETCH from a peer */
-    uint32_t tier;             /* FETCH only */
-    struct orphan_rule sweep; /* PURGE of cut 0 only */
-    uint64_t *live, *over;    /* … its lists */
-    struct agent_held *held;
-};
-
-/* Opened once and used by all threads: jobs come back to the same store. One that nobody uses makes room for another. */
-struct open_store {
-    char url[TIDE_PATH_MAX + 1];
-    struct store *store; /* NULL: free, or being opened */
-    unsigned users;
-    bool stale;    /* its URL leads somewhere else by now: closed with its last user */
-    uint64_t used; /* when last, by work->uses */
-};
-
-/* What may hang for ever, by what it hangs on. */
-enum lane_kind { LANE_STORE, LANE_PEER, LANES };
-
-struct lane {
-    unsigned running, most;    /* items on threads now */
-    struct item *first, *last; /* … and those that wait */
-};
-
-struct work {
-    uv_loop_t *loop;
-    void (*done)(void *context, const struct agent_event *event);
-    void *context;
-    bool closed;
-    unsigned running;          /* items on threads now */
-    struct lane lanes[LANES];
-    char arenas[TIDE_PATH_MAX + 1];
-    uint64_t arena_bytes_max;
-    pthread_mutex_t lock;      /* stores */
-    struct open_store stores[STORES_MAX];
-    uint64_t uses;
-};
 
 struct work *work_create(uv_loop_t *loop, void (*done)(void *context, const struct agent_event *event), void *context)
 {
@@ -97,8 +38,22 @@ void work_arenas(struct work *work, const char *arenas, uint64_t arena_bytes_max
     work->arena_bytes_max = arena_bytes_max;
 }
 
+void work_share(struct work *work, uint32_t nodes)
+{
+    work->share_nodes = nodes < SPREAD_NODES_MAX ? nodes : SPREAD_NODES_MAX;
+    if (nodes > 1 && work->across == NULL)
+        work->across = across_create();
+}
+
+struct across *work_across(const struct work *work)
+{
+    return work->across;
+}
+
 static void item_free(struct item *item)
 {
+    work_let_go(item);
+    mem_free(item->plan);
     codec_release(&cut_order_codec, &item->order);
     mem_free(item->held);
     mem_free(item->live);
@@ -118,6 +73,13 @@ void work_close(struct work *work)
         }
         lane->last = NULL;
     }
+    while (work->aside != NULL) {
+        struct item *item = work->aside;
+        work->aside = item->next;
+        item_free(item);
+    }
+    if (work->again.data != NULL)
+        uv_close((uv_handle_t *)&work->again, NULL);
 }
 
 void work_free(struct work *work)
@@ -126,164 +88,12 @@ void work_free(struct work *work)
         return;
     for (size_t i = 0; i < STORES_MAX; i++)
         store_close(work->stores[i].store);
+    across_free(work->across);
     pthread_mutex_destroy(&work->lock);
     mem_free(work);
 }
 
 /* ---- on a worker thread ---- */
-
-/* The store of that URL. NULL: it is not open. */
-static struct open_store *store_known(struct work *work, const char *url)
-{
-    for (size_t i = 0; i < STORES_MAX; i++)
-        if (work->stores[i].store != NULL && !work->stores[i].stale && strcmp(work->stores[i].url, url) == 0)
-            return &work->stores[i];
-    return NULL;
-}
-
-/* A free place, else that of the one that was idle longest. NULL: all are in use. */
-static struct open_store *store_place(struct work *work)
-{
-    struct open_store *best = NULL;
-    for (size_t i = 0; i < STORES_MAX; i++) {
-        struct open_store *open = &work->stores[i];
-        if (open->users == 0 && (best == NULL || (best->store != NULL && (open->store == NULL || open->used < best->used))))
-            best = open;
-    }
-    return best;
-}
-
-static void store_give(struct work *work, struct open_store *open)
-{
-    struct store *done = NULL;
-    pthread_mutex_lock(&work->lock);
-    if (--open->users == 0 && open->stale) {
-        done = open->store;
-        *open = (struct open_store){0};
-    }
-    pthread_mutex_unlock(&work->lock);
-    store_close(done);
-}
-
-/* In use from here on, or NULL. */
-static struct open_store *store_borrow(struct work *work, const char *url)
-{
-    pthread_mutex_lock(&work->lock);
-    struct open_store *open = store_known(work, url);
-    if (open != NULL) {
-        open->users++;
-        open->used = ++work->uses;
-    }
-    pthread_mutex_unlock(&work->lock);
-    if (open == NULL || !store_moved(open->store))
-        return open;
-    pthread_mutex_lock(&work->lock);
-    open->stale = true;
-    pthread_mutex_unlock(&work->lock);
-    store_give(work, open);
-    return NULL;
-}
-
-/* Nothing that may hang happens under the lock: a store that does holds up only those who want it. */
-static enum tide_status store_take(struct work *work, const char *url, struct open_store **ret_open, struct err *err)
-{
-    struct store *idle = NULL, *store = NULL;
-    struct open_store *open = store_borrow(work, url);
-    if (open != NULL) {
-        *ret_open = open;
-        return TIDE_OK;
-    }
-    pthread_mutex_lock(&work->lock);
-    open = store_place(work);
-    if (open != NULL) {
-        idle = open->store;
-        *open = (struct open_store){.users = 1, .used = ++work->uses};
-        text_copy(open->url, sizeof open->url, url);
-    }
-    pthread_mutex_unlock(&work->lock);
-    if (open == NULL)
-        return err_set(err, TIDE_E_UNAVAILABLE, "%u stores are in use at the moment; %.200s has to wait", STORES_MAX, url);
-    store_close(idle);
-    enum tide_status status = store_open(url, &store, err);
-    pthread_mutex_lock(&work->lock);
-    open->store = store;
-    open->users = status == TIDE_OK;
-    pthread_mutex_unlock(&work->lock);
-    if (status == TIDE_OK)
-        *ret_open = open;
-    return status;
-}
-
-static enum tide_status do_store(struct item *item, struct store *store, struct err *err)
-{
-    struct agent_event *event = &item->event;
-    struct stage_shard shard;
-    enum tide_status status = (item->share ? stage_store_shared : stage_store)(store, item->arena, event->rank, event->slot, item->job,
-                                                                               event->uid, event->cut, &shard, err);
-    if (status != TIDE_OK)
-        return status;
-    text_copy(event->key, sizeof event->key, shard.key);
-    text_copy(event->digest, sizeof event->digest, shard.digest);
-    event->raw_bytes = shard.raw_bytes;
-    event->stored_bytes = shard.stored_bytes;
-    return TIDE_OK;
-}
-
-static enum tide_status do_fetch(struct item *item, struct store *store, struct err *err)
-{
-    enum tide_status status = fsx_mkdirs(item->arena, ARENA_MODE, err);
-    if (status != TIDE_OK)
-        return status;
-    const struct stage_target to = {.job_uid = item->event.uid,
-                                    .arena = item->arena,
-                                    .rank = item->event.rank,
-                                    .slot = item->event.slot,
-                                    .world_size = item->world,
-                                    .elastic = item->elastic,
-                                    .generation = item->event.generation};
-    status = stage_fetch_to(store, item->manifest_key, item->manifest, &to, err);
-    if (status == TIDE_E_NOT_FOUND && !stage_holds_job(store, item->manifest_key))
-        return err_set(err, TIDE_E_UNAVAILABLE, "store %.200s holds nothing of the job that made %.120s: is it mounted on this host?",
-                       item->store, item->manifest_key);
-    return status;
-}
-
-static enum tide_status do_sweep(struct item *item, struct store *store, struct err *err)
-{
-    uint64_t strange = 0;
-    enum tide_status status = stage_sweep(store, item->job, item->event.uid, &item->sweep, &strange, err);
-    if (status == TIDE_OK && strange > 0)
-        log_warn("job %s: the store holds %" PRIu64 " committed checkpoints that the coordinators do not know; they are left: "
-                 "tidemark ckpt gc %s --dry-run names them",
-                 item->job, strange, item->job);
-    return status;
-}
-
-static enum tide_status use_store(struct item *item, struct store *store, struct err *err)
-{
-    struct agent_event *event = &item->event;
-    switch (item->kind) {
-    case ACT_STORE:
-        return do_store(item, store, err);
-    case ACT_FETCH:
-        return do_fetch(item, store, err);
-    case ACT_COMMIT:
-        return stage_commit(store, item->job, event->uid, &item->order, event->key, event->digest, err);
-    default:
-        return event->cut != 0 ? stage_purge(store, item->job, event->uid, event->cut, err) : do_sweep(item, store, err);
-    }
-}
-
-static enum tide_status run_stored(struct item *item, struct err *err)
-{
-    struct open_store *open = NULL;
-    enum tide_status status = store_take(item->work, item->store, &open, err);
-    if (status != TIDE_OK)
-        return status;
-    status = use_store(item, open->store, err);
-    store_give(item->work, open);
-    return status;
-}
 
 static int rank_order(const void *a, const void *b)
 {
@@ -414,7 +224,7 @@ static enum tide_status run(struct item *item, struct err *err)
     case ACT_UNCOPY:
         return do_uncopy(item, err);
     default:
-        return item->kind == ACT_FETCH && item->tier == LOCAL_TIER_PEER ? do_copy(item, err) : run_stored(item, err);
+        return item->kind == ACT_FETCH && item->tier == LOCAL_TIER_PEER ? do_copy(item, err) : work_use_store(item, err);
     }
 }
 
@@ -431,7 +241,7 @@ static void on_thread(uv_work_t *request)
 
 bool work_stores(const struct work *work)
 {
-    return work->lanes[LANE_STORE].running > 0 || work->lanes[LANE_STORE].first != NULL;
+    return work->lanes[LANE_STORE].running > 0 || work->lanes[LANE_STORE].first != NULL || work->aside != NULL;
 }
 
 /* NULL: it does not hang. */
@@ -453,6 +263,34 @@ static struct lane *lane_of(const struct item *item)
 }
 
 static void begin_waiting(struct lane *lane);
+static void enqueue(struct lane *lane, struct item *item);
+
+/* Behind all that has not been begun: nobody's first half waits for somebody's second. */
+static void on_again(uv_timer_t *timer)
+{
+    struct work *work = timer->data;
+    struct item *item = work->aside;
+    work->aside = NULL;
+    while (item != NULL) {
+        struct item *next = item->next;
+        item->next = NULL;
+        item->aside = false;
+        enqueue(lane_of(item), item);
+        item = next;
+    }
+}
+
+static void put_aside(struct work *work, struct item *item)
+{
+    item->next = work->aside;
+    work->aside = item;
+    if (work->again.data == NULL) {
+        uv_timer_init(work->loop, &work->again);
+        work->again.data = work;
+    }
+    if (!uv_is_active((uv_handle_t *)&work->again))
+        uv_timer_start(&work->again, on_again, ACROSS_POLL_MS, 0);
+}
 
 static void on_done(uv_work_t *request, int status)
 {
@@ -462,6 +300,11 @@ static void on_done(uv_work_t *request, int status)
     work->running--;
     if (lane != NULL)
         lane->running--;
+    if (item->aside && status == 0 && !work->closed) {
+        put_aside(work, item);
+        begin_waiting(lane);
+        return;
+    }
     if (status == 0 && !work->closed)
         work->done(work->context, &item->event);
     item_free(item);
@@ -552,6 +395,7 @@ static void take_order(struct item *item, const struct agent_action *action)
     text_copy(item->manifest_key, sizeof item->manifest_key, order->restore_manifest_key);
     text_copy(item->manifest, sizeof item->manifest, order->restore_manifest);
     item->share = order->share;
+    item->plan = item->kind == ACT_STORE ? work_plan(item, order) : NULL;
     item->world = (uint32_t)order->peers.count * order->spec.nproc_per_node;
     item->elastic = job_elastic(&order->spec);
     if (item->kind == ACT_COMMIT)

@@ -14,10 +14,15 @@
 #define WORK_PEER_MAX 4u
 
 struct work;
+struct across;
 /* done: on the loop's thread, with the event that answers the action (borrowed). */
 struct work *work_create(uv_loop_t *loop, void (*done)(void *context, const struct agent_event *event), void *context);
 /* Where the jobs' arenas are, and how much all slots may take: until then nothing is copied. */
 void work_arenas(struct work *work, const char *arenas, uint64_t arena_bytes_max);
+/* So many nodes of a job store once what they hold alike, SPREAD_NODES_MAX at most; until then, and with 1, each stores all it holds. */
+void work_share(struct work *work, uint32_t nodes);
+/* What others are shown of that; NULL: nothing. As long as `work`. */
+struct across *work_across(const struct work *work);
 /* ACT_SUM, FIND, FETCH, COPY, UNCOPY, LOOK, STORE, COMMIT or PURGE. arena: of the job on this node. */
 void work_start(struct work *work, const struct agent_action *action, const char *arena);
 /* Something is being put into a store, got from it or deleted there, or waits for its turn. */

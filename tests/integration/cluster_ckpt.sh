@@ -14,6 +14,21 @@ run()
 
 scenario_cluster 2 --slots 4
 
+# ---- ranks that hold the same; the first that these agents store ----
+ALIKE=(--kib 3072 --alike 1) # each rank has 3 MiB
+tide run --name alike --nnodes 2 --nproc-per-node 2 --launcher none -- "$PULSE" "${ALIKE[@]}" --step-ms 20 --until "$CLUSTER_DIR/alike.until"
+wait_for 60 "training" cluster_job_at_step alike 10
+tide ckpt save alike --wait >/dev/null
+SHARED=$(job_newest alike)
+expect "it is stored once, whoever holds it" cluster_job_is alike \
+    ".job.ckpts[] | select(.cut == $SHARED) | .raw_bytes > 12000000 and .stored_bytes > 3000000 and .stored_bytes < 3500000"
+expect "it verifies for each rank" says "4 ranks" tide ckpt verify "alike/$SHARED"
+tide job cancel alike >/dev/null
+ENDS_AT=$(($(cluster_job alike ".job.ckpts[] | select(.cut == $SHARED) | .step") + 20))
+tide run --name again --restore-from "alike/$SHARED" --nnodes 2 --nproc-per-node 2 --launcher none -- "$PULSE" "${ALIKE[@]}" --steps "$ENDS_AT"
+expect "each rank goes on from what one of all has stored" job_succeeds again
+expect "and computes what it would have alone" equal "$(job_hashes again)" "$(pulse_hashes 4 "${ALIKE[@]}" --steps "$ENDS_AT")"
+
 # ---- by hand ----
 run hand -- "$PULSE" --until "$CLUSTER_DIR/hand.until"
 wait_for 60 "training" cluster_job_at_step hand 50
@@ -97,19 +112,6 @@ expect "and training goes on as if nothing had been" equal "$(cluster_job rot .j
 job_let_end rot
 expect "the job succeeds" job_succeeds rot
 expect "its ranks computed what they would have alone" equal "$(job_hashes rot)" "$(pulse_hashes 2 --steps "$ENDS_AT")"
-
-# ---- ranks that hold the same ----
-ALIKE=(--kib 3072 --alike 1) # each rank has 3 MiB
-tide run --name alike --nnodes 2 --nproc-per-node 2 --launcher none -- "$PULSE" "${ALIKE[@]}" --step-ms 20 --until "$CLUSTER_DIR/alike.until"
-wait_for 60 "training" cluster_job_at_step alike 10
-tide ckpt save alike --wait >/dev/null
-SHARED=$(job_newest alike)
-expect "each node stores it once" cluster_job_is alike \
-    ".job.ckpts[] | select(.cut == $SHARED) | .raw_bytes > 12000000 and .stored_bytes > 6000000 and .stored_bytes < 6500000"
-expect "it verifies for each rank" says "4 ranks" tide ckpt verify "alike/$SHARED"
-job_let_end alike
-expect "the job succeeds" job_succeeds alike
-expect "its ranks computed what they would have alone" equal "$(job_hashes alike)" "$(pulse_hashes 4 "${ALIKE[@]}" --steps "$ENDS_AT")"
 
 expect "nothing is left of all these" nothing_left
 

@@ -37,11 +37,12 @@ static inline void *slot_port_serve(void *context)
     return NULL;
 }
 
-/* key: NULL: it is plain. ret_port: the number to ask at. */
-static inline void slot_port_open(struct slot_port *port, const char *arenas, const char *(*token)(void *context, const char *uid),
-                                  const struct port_key *key, uint32_t *ret_port)
+/* across: NULL: nothing is stored together with others. key: NULL: it is plain. ret_port: the number to ask at. */
+static inline void slot_port_open_across(struct slot_port *port, const char *arenas, struct across *across,
+                                         const char *(*token)(void *context, const char *uid), const struct port_key *key,
+                                         uint32_t *ret_port)
 {
-    const struct slot_access slots = {.arenas = arenas, .token = token};
+    const struct slot_access slots = {.across = across, .arenas = arenas, .token = token};
     struct err err = {0};
     *ret_port = 0;
     assert_int_equal(uv_loop_init(&port->loop), 0);
@@ -50,6 +51,12 @@ static inline void slot_port_open(struct slot_port *port, const char *arenas, co
     assert_int_equal(log_server_create(&port->loop, arenas, SLOT_PORT_ADDRESS, ret_port, key, slot_port_runs, NULL, &slots, &port->server,
                                        &err), TIDE_OK);
     assert_int_equal(pthread_create(&port->thread, NULL, slot_port_serve, port), 0);
+}
+
+static inline void slot_port_open(struct slot_port *port, const char *arenas, const char *(*token)(void *context, const char *uid),
+                                  const struct port_key *key, uint32_t *ret_port)
+{
+    slot_port_open_across(port, arenas, NULL, token, key, ret_port);
 }
 
 static inline void slot_port_close(struct slot_port *port)

@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "agent/rpc/slot_client.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "agent/rpc/slot_server.h"
+#include "ckpt/secure/pin_curl.h"
+
+#define RECEIVE_BYTES (512L << 10)
+
+static enum tide_status status_of(long http)
+{
+    switch (http) {
+    case 404:
+        return TIDE_E_NOT_FOUND;
+    case 401:
+    case 503:
+        return TIDE_E_UNAVAILABLE;
+    default:
+        return TIDE_E_IO;
+    }
+}
+
+static void describe(CURL *curl, const struct slot_question *question, char *auth, size_t auth_bytes)
+{
+    const struct copy_source *source = question->source;
+    char url[2 * ADDRESS_MAX], secret[SHA256_HEX_CHARS + 1];
+    int v6 = strchr(source->address, ':') != NULL;
+    snprintf(url, sizeof url, "%s://%s%s%s:%u" SLOT_SERVER_PATH "?%s", source->pin[0] != '\0' ? "https" : "http", v6 ? "[" : "",
+             source->address, v6 ? "]" : "", source->port, question->query);
+    slot_secret(source->token, secret);
+    snprintf(auth, auth_bytes, "Authorization: Bearer %s", secret);
+    curl_easy_setopt(curl, CURLOPT_URL, url);
+    if (source->pin[0] != '\0')
+        pin_require(curl, source->pin);
+    curl_easy_setopt(curl, CURLOPT_PROXY, "");
+    curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
+    curl_easy_setopt(curl, CURLOPT_FAILONERROR, 1L);
+    curl_easy_setopt(curl, CURLOPT_BUFFERSIZE, RECEIVE_BYTES);
+    curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT, question->connect_s != 0 ? question->connect_s : SLOT_CONNECT_S);
+    curl_easy_setopt(curl, CURLOPT_LOW_SPEED_LIMIT, SLOT_STALL_BYTES);
+    curl_easy_setopt(curl, CURLOPT_LOW_SPEED_TIME, SLOT_STALL_S);
+    curl_easy_setopt(curl, CURLOPT_TIMEOUT_MS, question->deadline_ms);
+    curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, question->take);
+    curl_easy_setopt(curl, CURLOPT_WRITEDATA, question->context);
+}
+
+enum tide_status slot_client_ask(CURL *curl, const struct slot_question *question, struct err *err)
+{
+    const struct copy_source *source = question->source;
+    char auth[SHA256_HEX_CHARS + 64];
+    long http = 0;
+    describe(curl, question, auth, sizeof auth);
+    struct curl_slist *headers = curl_slist_append(NULL, auth);
+    curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers);
+    CURLcode code = headers != NULL ? curl_easy_perform(curl) : CURLE_OUT_OF_MEMORY;
+    curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &http);
+    curl_easy_setopt(curl, CURLOPT_HTTPHEADER, NULL);
+    curl_slist_free_all(headers);
+    if (code == CURLE_OK)
+        return TIDE_OK;
+    if (code == CURLE_HTTP_RETURNED_ERROR)
+        return err_set(err, status_of(http), http == 404 ? "the agent at %s:%u does not have it (any more) (%ld)"
+                                                         : "the agent at %s:%u does not give it (%ld)",
+                       source->address, source->port, http);
+    return err_set(err, TIDE_E_UNAVAILABLE, "the agent at %s:%u: %s", source->address, source->port, curl_easy_strerror(code));
+}
