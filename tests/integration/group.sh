@@ -194,9 +194,25 @@ promoted()
     leader_answers 200 "is a voter now" POST /v1/cluster/members/4/promote
 }
 
+# The leader refuses it, the others send it there, whatever it asks for. Without TLS there is none.
+fourth_opens_nothing()
+{
+    local certificate=$CLUSTER_DIR/identity/member-4/cert.pem key=$CLUSTER_DIR/identity/member-4/key.pem member
+    [ -e "$certificate" ] || return 0
+    cluster_await_leader || return 1
+    for member in 1 2 3; do
+        if [ "$member" = "$CLUSTER_LEADER" ]; then
+            answers 401 "that of member 4, which is not in the group" "$member" GET /v1/jobs --cert "$certificate" --key "$key" || return 1
+        else
+            answers 307 "" "$member" GET "/v1/jobs?stale=true" --cert "$certificate" --key "$key" || return 1
+        fi
+    done
+}
+
 removed()
 {
     leader_answers 200 "has left the group" DELETE /v1/cluster/members/4 || return 1
+    wait_for $SETTLE_S "its certificate to count no more" fourth_opens_nothing || return 1
     kill -TERM "$FOURTH" && cluster_await_end "$FOURTH"
     leader_answers 200 '"id":3' GET /v1/cluster && [ "$(jq '.members | length' "$BODY")" = 3 ]
 }
