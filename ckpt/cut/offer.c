@@ -53,15 +53,30 @@ void cut_sends_clear(struct cut_sends *sends)
 
 /* ---- what it gets ---- */
 
+static bool fits(const struct cut_offer *offer, int32_t tag)
+{
+    return offer->tag == CUT_ANY || offer->tag == tag;
+}
+
 /* MPI's rule: of those that fit the one that was posted first. */
 static bool take(const struct cut_offers *offers, int32_t tag, bool certain)
 {
     for (uint32_t i = 0; i < offers->count; i++) {
         struct cut_offer *offer = &offers->offers[i];
-        if (offer->taken || (offer->tag != CUT_ANY && offer->tag != tag) || (certain && offer->any_source))
+        if (offer->taken || !fits(offer, tag) || (certain && offer->any_source))
             continue;
         offer->taken = 1;
         return true;
+    }
+    return false;
+}
+
+/* One before it may have been received already, and what that would have got is left for it. */
+static bool may_be_left(const struct cut_offers *offers, int32_t tag)
+{
+    for (uint32_t i = 0; offers->vague && i < offers->count; i++) {
+        if (fits(&offers->offers[i], tag))
+            return true;
     }
     return false;
 }
@@ -70,42 +85,69 @@ static bool take(const struct cut_offers *offers, int32_t tag, bool certain)
  *
  * Certain: as if all receives of any source went to others. One more receive never leaves a message without one that had one
  * before: at each step of the rule the receives that are left are the same, or one more. */
-static void meet(const struct cut_offers *offers, struct cut_sends *sends, uint32_t peer, bool certain)
+static void meet_certainly(const struct cut_offers *offers, struct cut_sends *sends, uint32_t peer)
 {
     uint64_t next = offers->arrived + 1;
-    for (uint32_t i = 0; i < offers->count; i++)
-        offers->offers[i].taken = 0;
     for (uint64_t i = sends->begin; i < sends->end; i++) {
         struct cut_send *send = at(sends, i);
         if (send->peer != peer || send->comm != offers->comm || send->number <= offers->arrived)
             continue;
-        if (certain && send->number != next++)
+        if (send->number != next++)
             return; /* one is not remembered, and nobody knows what it gets */
-        if (take(offers, send->tag, certain) && send->meets < (certain ? CUT_MEETS : CUT_MEETS_MAYBE))
-            send->meets = certain ? CUT_MEETS : CUT_MEETS_MAYBE;
+        if (take(offers, send->tag, true))
+            send->meets = CUT_MEETS;
     }
+}
+
+/* What was told before does not count any more: others may have got it. */
+static void meet_perhaps(const struct cut_offers *offers, struct cut_sends *sends, uint32_t peer)
+{
+    for (uint64_t i = sends->begin; i < sends->end; i++) {
+        struct cut_send *send = at(sends, i);
+        if (send->peer != peer || send->comm != offers->comm)
+            continue;
+        bool there = send->number > offers->arrived && (take(offers, send->tag, false) || may_be_left(offers, send->tag));
+        if (send->meets != CUT_MEETS)
+            send->meets = there ? CUT_MEETS_MAYBE : CUT_MEETS_NOT;
+    }
+}
+
+static void none_is_taken(const struct cut_offers *offers)
+{
+    for (uint32_t i = 0; i < offers->count; i++)
+        offers->offers[i].taken = 0;
 }
 
 void cut_offers_meet(const struct cut_offers *offers, struct cut_sends *sends, uint32_t peer)
 {
+    none_is_taken(offers);
     if (!offers->vague)
-        meet(offers, sends, peer, true);
-    meet(offers, sends, peer, false);
+        meet_certainly(offers, sends, peer);
+    none_is_taken(offers);
+    meet_perhaps(offers, sends, peer);
 }
 
 /* ---- what its sender does meanwhile ---- */
+
+static bool is_due(uint64_t asked_ns, uint64_t now_ns)
+{
+    return asked_ns == 0 || now_ns - asked_ns >= CUT_ASK_AGAIN_MS * NS_PER_MS;
+}
 
 enum cut_unmet_act cut_offers_unmet(const struct cut_unmet *unmet, uint64_t now_ns)
 {
     uint64_t waited = now_ns - unmet->since_ns;
     bool maybe = unmet->meets == CUT_MEETS_MAYBE, flip = maybe && waited >= CUT_HOLD_MS * NS_PER_MS;
     bool blocked = unmet->told_blocked && (unmet->told_flipped || !unmet->has_flipped); /* who has flipped since has looked */
-    uint64_t asked = flip ? unmet->asked_to_flip_ns : unmet->asked_ns;
     if (unmet->meets == CUT_MEETS)
         return CUT_UNMET_DONE;
     if (maybe && blocked && waited >= CUT_ASSUME_AFTER_MS * NS_PER_MS)
         return CUT_UNMET_ASSUMED;
-    if (unmet->has_flipped || waited < CUT_ASK_AFTER_MS * NS_PER_MS || (asked != 0 && now_ns - asked < CUT_ASK_AGAIN_MS * NS_PER_MS))
+    if (flip && blocked && is_due(unmet->asked_to_flip_ns, now_ns))
+        return CUT_UNMET_ASKS_ALL_TO_FLIP;
+    if (unmet->has_flipped || waited < CUT_ASK_AFTER_MS * NS_PER_MS)
+        return CUT_UNMET_WAITS;
+    if (!is_due(flip ? unmet->asked_to_flip_ns : unmet->asked_ns, now_ns))
         return CUT_UNMET_WAITS;
     return flip ? CUT_UNMET_ASKS_TO_FLIP : CUT_UNMET_ASKS;
 }

@@ -76,6 +76,7 @@ enum cut_unmet_act {
     CUT_UNMET_WAITS,
     CUT_UNMET_ASKS,         /* its receiver for what waits there; note when */
     CUT_UNMET_ASKS_TO_FLIP, /* … as it alone can know which message gets its receive */
+    CUT_UNMET_ASKS_ALL_TO_FLIP, /* … of that communicator: what they send from now on must not get that receive, and it does not look */
     CUT_UNMET_DONE,         /* it is complete: it is going to be received */
     CUT_UNMET_ASSUMED       /* it is taken for complete: nobody else can be asked */
 };

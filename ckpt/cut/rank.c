@@ -210,7 +210,7 @@ int cut_rank_bookmark(struct cut_rank *rank, uint32_t peer, const struct cut_boo
     p->bookmark = bookmark->count;
     p->bookmark_epoch = bookmark->epoch;
     p->bookmark_recorded = bookmark->recorded != 0;
-    return cut_rank_matches(rank) && cut_rank_drained(rank, peer);
+    return cut_rank_matches(rank) && cut_rank_hands_out(rank, peer);
 }
 
 /* ---- arrivals ---- */
@@ -221,9 +221,24 @@ int cut_rank_drained(const struct cut_rank *rank, uint32_t peer)
     return !cut_rank_matches(rank) || (p->bookmark_epoch == rank->epoch && p->arrived >= p->bookmark);
 }
 
+int cut_rank_hands_out(const struct cut_rank *rank, uint32_t peer)
+{
+    int out = cut_rank_drained(rank, peer);
+    if (rank->first_epoch != rank->epoch || cut_rank_is_first(rank, peer))
+        return out;
+    for (uint32_t i = 0; out && i < rank->world; i++)
+        out = !cut_rank_is_first(rank, i) || cut_rank_drained(rank, i);
+    return out;
+}
+
+void cut_rank_prefer(struct cut_rank *rank, uint32_t peer, uint64_t epoch)
+{
+    rank->peers[peer].first_epoch = rank->first_epoch = epoch;
+}
+
 enum cut_take cut_rank_take(struct cut_rank *rank, uint32_t peer, unsigned colour)
 {
-    if (colour == rank->colour && !cut_rank_drained(rank, peer))
+    if (colour == rank->colour && !cut_rank_hands_out(rank, peer))
         return CUT_TAKE_HOLD;
     cut_rank_arrived(rank, peer);
     if (colour == rank->colour)

@@ -54,6 +54,7 @@ struct cut_peer {
     int bookmark_recorded;             /* … and whether with a record */
     uint64_t told_epoch;               /* the last flip of ours that it was told of */
     uint64_t due_epoch, due_count;     /* … or is to be told of, and how many we had sent it then */
+    uint64_t first_epoch;              /* behind our flip to that epoch its messages go before those of others */
 };
 
 struct cut_rank {
@@ -66,6 +67,7 @@ struct cut_rank {
     uint64_t sent_before;    /* S: sent before the last flip. Publish both before `epoch` */
     uint64_t arrived_before; /* A: of what was sent in epochs before `epoch`, arrived and done with */
     uint64_t hold_since_ns;  /* 0: nothing is held up */
+    uint64_t first_epoch;    /* of some peer, the last */
     struct cut_peer *peers;
 };
 
@@ -197,7 +199,7 @@ enum cut_take {
     CUT_TAKE_DELIVER, /* to the queue: the program may have it */
     CUT_TAKE_LOG,     /* into the channel log, and to the queue; then cut_rank_done */
     CUT_TAKE_FORGET,  /* to the queue; then cut_rank_done: of the old colour, where there is no record */
-    CUT_TAKE_HOLD     /* of the new colour, before all of the old one is here: cut_queue_hold */
+    CUT_TAKE_HOLD     /* of the new colour, before all of the old one is here, or what goes first: cut_queue_hold */
 };
 
 /* Matched: a message of `colour` from `peer`. One of the old colour may make the peer drained: ask, and release what is
@@ -220,6 +222,16 @@ static inline int cut_rank_has_flipped(const struct cut_rank *rank, uint32_t pee
 }
 /* Nothing of the old colour is on its way from that peer any more. */
 int cut_rank_drained(const struct cut_rank *rank, uint32_t peer);
+/* What comes of the new colour from that peer may be handed out: it is drained, and so are those that go first, but it goes first
+ * itself. */
+int cut_rank_hands_out(const struct cut_rank *rank, uint32_t peer);
+/* The peer sends synchronously, in `epoch`, to a receive of ours that others may get, and is going to be told that it is received. So
+ * what it has sent is looked for first, and handed out before what others sent behind. */
+void cut_rank_prefer(struct cut_rank *rank, uint32_t peer, uint64_t epoch);
+static inline int cut_rank_is_first(const struct cut_rank *rank, uint32_t peer)
+{
+    return rank->epoch != 0 && rank->first_epoch == rank->epoch && rank->peers[peer].first_epoch == rank->epoch;
+}
 /* One that was held goes to the queue now. */
 static inline void cut_rank_released(struct cut_rank *rank, uint32_t peer)
 {

@@ -4,8 +4,9 @@
  * exchange", 2010): a rank sends synchronously to some others, receives what a probe finds, enters a barrier when its sends are
  * complete, and is done when the barrier is. It holds only while a synchronous send is not complete before its receive has begun:
  * else a message is left behind. In every second round the receives are posted ahead, and each rank waits for its sends before a
- * blocking barrier. All ranks are on one machine, and note in shared memory what they begin to receive; so a send that is
- * complete too soon is told from the others in any case.
+ * blocking barrier. And in each round three of them meet: one receives of any source, and comes to a barrier; one sends to it,
+ * synchronously, before the barrier, and one behind it: that must not be received first. All ranks are on one machine, and note in
+ * shared memory what they begin to receive; so a send that is complete too soon is told from the others in any case.
  *
  *     cut_sparse ROUNDS */
 
@@ -26,10 +27,11 @@
 #define SENDS_MAX (RANKS_MAX * BURST_MAX)
 #define WORDS_MAX 4000 /* some are sent when they are asked for only */
 #define TAG_FIRST 10
+#define TAG_MEETING 5
 #define TAGS 100 /* rounds that follow each other have others */
 
 struct state {
-    uint64_t round, sent, received, sum_sent, sum_received, too_soon, left;
+    uint64_t round, sent, received, sum_sent, sum_received, too_soon, left, overtaken;
 };
 
 static struct tide *tide;
@@ -175,6 +177,26 @@ static void exchange_posted(uint64_t round, int tag)
         note_received(in[i][0]);
 }
 
+/* The barrier is entered behind the synchronous send, so that has its receive when the other is sent. */
+static void meeting(uint64_t round)
+{
+    MPI_Request first = MPI_REQUEST_NULL;
+    uint64_t got[2] = {0, 0}, words[2] = {mix(round), mix(round) + 1};
+    int receiver = (int)(round % (uint64_t)size), before = (receiver + 1) % size, behind = (receiver + 2) % size;
+    if (rank == receiver)
+        MPI_Irecv(&got[0], 1, MPI_UINT64_T, MPI_ANY_SOURCE, TAG_MEETING, MPI_COMM_WORLD, &first);
+    if (rank == before)
+        MPI_Ssend(&words[0], 1, MPI_UINT64_T, receiver, TAG_MEETING, MPI_COMM_WORLD);
+    MPI_Barrier(MPI_COMM_WORLD);
+    if (rank == behind)
+        MPI_Send(&words[1], 1, MPI_UINT64_T, receiver, TAG_MEETING, MPI_COMM_WORLD);
+    if (rank != receiver)
+        return;
+    MPI_Wait(&first, MPI_STATUS_IGNORE);
+    MPI_Recv(&got[1], 1, MPI_UINT64_T, MPI_ANY_SOURCE, TAG_MEETING, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
+    state.overtaken += got[0] != words[0] || got[1] != words[1];
+}
+
 /* ---- all of it ---- */
 
 static void join(void)
@@ -191,12 +213,14 @@ static void join(void)
 
 static bool audit(void)
 {
-    uint64_t mine[] = {state.sent - state.received, state.sum_sent - state.sum_received, state.too_soon, state.left}, all[4];
-    MPI_Allreduce(mine, all, 4, MPI_UINT64_T, MPI_SUM, MPI_COMM_WORLD);
-    bool right = (all[0] | all[1] | all[2] | all[3]) == 0;
+    uint64_t mine[] = {state.sent - state.received, state.sum_sent - state.sum_received, state.too_soon, state.left,
+                       state.overtaken},
+             all[5];
+    MPI_Allreduce(mine, all, 5, MPI_UINT64_T, MPI_SUM, MPI_COMM_WORLD);
+    bool right = (all[0] | all[1] | all[2] | all[3] | all[4]) == 0;
     if (rank == 0)
-        printf("cut_sparse %s: %lld lost or twice, %llu complete too soon, %llu left behind\n", right ? "right" : "WRONG",
-               (long long)all[0], (unsigned long long)all[2], (unsigned long long)all[3]);
+        printf("cut_sparse %s: %lld lost or twice, %llu complete too soon, %llu left behind, %llu overtaken\n", right ? "right" : "WRONG",
+               (long long)all[0], (unsigned long long)all[2], (unsigned long long)all[3], (unsigned long long)all[4]);
     return right;
 }
 
@@ -217,6 +241,7 @@ int main(int argc, char **argv)
             exchange(round, tag);
         else
             exchange_posted(round, tag);
+        meeting(round);
         if (tide_step(tide, round) != TIDE_OK)
             give_up("tide_step");
     }

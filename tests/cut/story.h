@@ -19,6 +19,7 @@ void story_leaders(void);
 void story_looks(void);
 void story_offers(void);
 void story_offers_any(void);
+void story_offers_before(void);
 void story_offers_threads(void);
 void story_room(void);
 void story_ssend(void);

@@ -43,6 +43,7 @@ stories()
     expect "and goes on where the receive is posted, and its receiver is in a collective ($1)" "$1" ssend_posted
     expect "a receive that a sender is told of is for one message, whatever is sent besides ($1)" "$1" offers
     expect "and one of any source lets neither end stand ($1)" "$1" offers_any
+    expect "what was told before a flip, or before the receive got another message, is told anew ($1)" "$1" offers_before
     expect "so it is where another thread is in a collective ($1)" "$1" offers_threads
     expect "a sender far ahead of its receiver is slowed down, and not by each message ($1)" "$1" room
     expect "a program's error handler gets the program's communicator in either colour ($1)" "$1" handler

@@ -120,6 +120,33 @@ static void nothing_is_certain_behind_what_is_not_known(void **state)
     assert_int_equal(meets(first), CUT_MEETS);
 }
 
+static void what_was_told_before_is_no_more_where_others_may_have_got_it(void **state)
+{
+    (void)state;
+    offer(5, true);
+    uint64_t first = sent(1, 5);
+    assert_int_equal(meets(first), CUT_MEETS_MAYBE);
+    offers.arrived = 1; /* perhaps it was found, and waits for the receive behind that which took the offer */
+    assert_int_equal(meets(first), CUT_MEETS_NOT);
+    offers.arrived = 0;
+    assert_int_equal(meets(first), CUT_MEETS_MAYBE);
+    offers.count = 0;
+    assert_int_equal(meets(first), CUT_MEETS_NOT);
+}
+
+/* Else both ends stand: the first is received already, and the second could have the receive that is told of. */
+static void what_is_being_received_may_leave_its_receive_to_the_next(void **state)
+{
+    (void)state;
+    offer(5, true);
+    uint64_t first = sent(1, 5), second = sent(2, 5), other = sent(3, 6);
+    assert_int_equal(meets(first), CUT_MEETS_MAYBE);
+    assert_int_equal(meets(second), CUT_MEETS_NOT);
+    offers.vague = 1;
+    assert_int_equal(meets(second), CUT_MEETS_MAYBE);
+    assert_int_equal(meets(other), CUT_MEETS_NOT);
+}
+
 static void the_oldest_are_forgotten(void **state)
 {
     (void)state;
@@ -241,7 +268,7 @@ static void it_is_assumed_only_of_who_cannot_answer(void **state)
     const uint64_t late = CUT_ASSUME_AFTER_MS * NS_PER_MS;
     struct cut_unmet unmet = {.meets = CUT_MEETS_MAYBE, .told_blocked = 1};
     (void)state;
-    assert_int_equal(after(unmet, late - 1), CUT_UNMET_ASKS_TO_FLIP);
+    assert_int_equal(after(unmet, late - 1), CUT_UNMET_ASKS_ALL_TO_FLIP);
     assert_int_equal(after(unmet, late), CUT_UNMET_ASSUMED);
     unmet.has_flipped = 1; /* since it told: so it has looked, and what it told is old */
     assert_int_equal(after(unmet, late), CUT_UNMET_WAITS);
@@ -250,6 +277,22 @@ static void it_is_assumed_only_of_who_cannot_answer(void **state)
     unmet.meets = CUT_MEETS_NOT;
     assert_int_equal(after(unmet, 100 * late), CUT_UNMET_WAITS);
     assert_int_equal(after((struct cut_unmet){.meets = CUT_MEETS_MAYBE}, late), CUT_UNMET_ASKS_TO_FLIP);
+}
+
+/* What they send from then on is of the new colour, and the receiver, which does not look, hands it out behind ours. */
+static void all_are_asked_to_make_way_before_it_is_assumed(void **state)
+{
+    struct cut_unmet unmet = {.meets = CUT_MEETS_MAYBE, .told_blocked = 1};
+    (void)state;
+    assert_int_equal(after(unmet, HOLD_NS - 1), CUT_UNMET_ASKS);
+    assert_int_equal(after(unmet, HOLD_NS), CUT_UNMET_ASKS_ALL_TO_FLIP);
+    unmet.has_flipped = unmet.told_flipped = 1; /* it has, and others may not */
+    assert_int_equal(after(unmet, HOLD_NS), CUT_UNMET_ASKS_ALL_TO_FLIP);
+    unmet.asked_to_flip_ns = BEGAN_NS + HOLD_NS;
+    assert_int_equal(after(unmet, HOLD_NS + CUT_ASK_AGAIN_MS * NS_PER_MS - 1), CUT_UNMET_WAITS);
+    assert_int_equal(after(unmet, HOLD_NS + CUT_ASK_AGAIN_MS * NS_PER_MS), CUT_UNMET_ASKS_ALL_TO_FLIP);
+    unmet.told_flipped = 0; /* it has looked since, and finds ours itself */
+    assert_int_equal(after(unmet, 2 * HOLD_NS), CUT_UNMET_WAITS);
 }
 
 #define CASE(test) cmocka_unit_test_setup_teardown(test, begin, end)
@@ -263,12 +306,15 @@ int main(void)
         CASE(another_rank_or_communicator_is_another_matter),
         CASE(others_may_get_a_receive_of_any_source),
         CASE(nothing_is_certain_behind_what_is_not_known),
+        CASE(what_was_told_before_is_no_more_where_others_may_have_got_it),
+        CASE(what_is_being_received_may_leave_its_receive_to_the_next),
         CASE(the_oldest_are_forgotten),
         CASE(without_memory_nothing_is_certain),
         CASE(what_is_certain_is_so_whatever_others_send),
         CASE(who_waits_asks_now_and_then),
         CASE(a_receive_that_others_may_get_has_its_receiver_flip),
         CASE(it_is_assumed_only_of_who_cannot_answer),
+        CASE(all_are_asked_to_make_way_before_it_is_assumed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

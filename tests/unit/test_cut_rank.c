@@ -424,6 +424,32 @@ static void no_rank_without_memory_or_beyond_the_limit(void **state)
 
 #define CASE(name) cmocka_unit_test_setup_teardown(name, begin, end)
 
+/* Rank 0 goes first: what rank 2 sent is held until all of rank 0's old colour is here. */
+static void who_goes_first_is_handed_out_before_others(void **state)
+{
+    (void)state;
+    arm(1, 7);
+    cut_rank_prefer(&rank, 0, 1);
+    go();
+    record(1);
+    assert_true(cut_rank_is_first(&rank, 0));
+    assert_false(cut_rank_is_first(&rank, 2));
+    assert_false(bookmark(2, 1, 0)); /* it is drained, and nothing of it is released */
+    assert_int_equal(cut_rank_take(&rank, 2, 1), CUT_TAKE_HOLD);
+    assert_false(bookmark(0, 1, 1));
+    assert_int_equal(cut_rank_take(&rank, 0, 1), CUT_TAKE_HOLD);
+    assert_int_equal(cut_rank_take(&rank, 0, 0), CUT_TAKE_LOG);
+    assert_true(cut_rank_hands_out(&rank, 0));
+    assert_true(cut_rank_hands_out(&rank, 2));
+    assert_int_equal(cut_rank_take(&rank, 2, 1), CUT_TAKE_DELIVER);
+    settle_and_close(1);
+    arm(2, 9);
+    go();
+    record(2);
+    assert_false(cut_rank_is_first(&rank, 0)); /* that was of the other attempt */
+    assert_true(bookmark(2, 2, 1));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -448,6 +474,7 @@ int main(void)
         CASE(who_finishes_behind_its_flip_keeps_the_sums_of_it),
         CASE(every_state_has_a_name),
         CASE(no_rank_without_memory_or_beyond_the_limit),
+        CASE(who_goes_first_is_handed_out_before_others),
     };
     return cmocka_run_group_tests_name("cut_rank", tests, NULL, NULL);
 }

@@ -248,6 +248,7 @@ static void forget(struct comm *comm)
     made_forget_all(comm);
     comm_add_up(comm);
     mem_free(comm->quick);
+    mem_free(comm->said);
     mem_free(comm->world);
     mem_free(comm);
 }

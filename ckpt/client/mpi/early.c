@@ -87,6 +87,20 @@ bool look_early_asked(const struct request *request)
     return true;
 }
 
+void flip_asked(uint32_t by)
+{
+    char why[WHY_MAX];
+    if (inside.cut.aim == 0 || cut_rank_matches(&inside.cut))
+        return;
+    snprintf(why, sizeof why,
+             "rank %u made way for a synchronous send of rank %u: that waits for a receive of any source, and its receiver is in a call "
+             "that waits for others",
+             inside.cut.rank, by);
+    if (inside.attached)
+        inside.host.give_up(inside.host.context, RECORD_EARLY, why);
+    flip(inside.cut.aim, false);
+}
+
 void look_early_for(const struct request *request)
 {
     if (request->kind == REQUEST_RECV && request->state == REQUEST_REAL && request->comm && request->peer != MPI_PROC_NULL)

@@ -34,6 +34,13 @@ struct tally {
     uint64_t sent, arrived;
 };
 
+/* What one rank was told last of receives that wait for its messages (offer.c). */
+struct said {
+    uint64_t epoch, arrived;
+    uint32_t count;
+    bool blocked;
+};
+
 /* One communicator of the program's, all of whose members are in MPI_COMM_WORLD. */
 struct comm {
     MPI_Comm now;        /* of the colour of the day */
@@ -41,6 +48,7 @@ struct comm {
     int size;            /* … and how many they are */
     uint32_t *world;     /* … and their ranks in MPI_COMM_WORLD */
     struct tally *all;
+    struct said *said;  /* to each of them; NULL: nothing, in this attempt */
     bool freed;         /* by the program; ours to free when nothing is pending */
     uint32_t pending;   /* … requests of ours on it, which grow no more */
     MPI_Comm colour[2]; /* the program's own, and its twin */
@@ -127,6 +135,7 @@ struct inside {
     struct control_page *page; /* our own mapping of it; NULL before libtidemark is there */
     bool attached;
     uint32_t blocked; /* threads in a call of MPI's that waits for others */
+    bool tell_anew;   /* offers_tell: more than receives that were posted may be new */
     bool parked;      /* receives of ours are in MPI, in the old colour */
     bool logging;     /* the record of this epoch is whole so far */
     bool unadded;     /* calls may have been quick, and counted so */
@@ -297,8 +306,9 @@ void receives_to_mpi(void);
 /* Those that MPI has, in order of posting; those that wait in our queues. NULL: none. Free with mem_free. */
 struct request **receives_in_mpi(size_t *ret_count);
 struct request **receives_in_queue(size_t *ret_count);
-/* MPI has one that nobody was told of, and has not begun it. */
+/* MPI has one that nobody was told of, and has not begun it; it has any. */
 bool receives_untold(void);
+bool receives_wait(void);
 /* Before a call that waits for others, and behind it. */
 void receives_park(void);
 void receives_unpark(void);
@@ -345,6 +355,8 @@ int packing_do(const struct packing *packing, void *to, uint64_t *ret_bytes);
 
 /* Take what MPI has, of both colours, on all communicators; of the colour of the day alone. */
 void parcels_pull(void);
+/* … of the new colour, of those who go first. */
+void parcels_pull_first(void);
 void parcels_pull_now(void);
 /* Bytes that are on their way, the log, receives that wait for either. */
 void parcels_progress(void);
@@ -418,5 +430,7 @@ void look_early(const struct comm *comm, int source, int tag);
 void look_early_for(const struct request *request);
 /* The sender of a synchronous message waits for long. Nonzero: it is one that this receive would get, and the rank has flipped. */
 bool look_early_asked(const struct request *request);
+/* … and whoever looks is to flip, as `by` asks. */
+void flip_asked(uint32_t by);
 
 #endif

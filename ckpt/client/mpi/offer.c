@@ -16,9 +16,16 @@
 
 /* ---- messages ---- */
 
+enum want_flip {
+    WANT_NO_FLIP,
+    WANT_FLIP_IF_ITS,  /* it has waited for long, and who looks and has a receive for it is to flip */
+    WANT_FLIP_OF_ALL, /* … whoever looks, for its receiver does not */
+    WANT_TO_BE_FIRST  /* … its receiver, which hands out what is of the sender before what others send */
+};
+
 struct want {
     uint64_t epoch;
-    uint64_t flip; /* nonzero: it has waited for long, and who looks is to flip */
+    uint64_t flip; /* enum want_flip */
 };
 
 struct offer_head {
@@ -92,6 +99,7 @@ static struct other {
     bool asks;
 } *others;
 static bool somebody_asks, to_flip;
+static const struct other *flips_for; /* it asks for a flip of all; NULL: nobody */
 
 int offers_init(void)
 {
@@ -126,6 +134,7 @@ static void forget_askers(void)
     for (int i = 0; i < inside.world_size; i++)
         others[i].asks = false;
     somebody_asks = to_flip = false;
+    flips_for = NULL;
 }
 
 void offers_end(void)
@@ -138,6 +147,10 @@ void offers_begin(void)
 {
     offers_end();
     forget_askers();
+    for (struct comm *comm = inside.comms; comm; comm = comm->next) {
+        mem_free(comm->said);
+        comm->said = NULL;
+    }
     for (uint32_t i = 0; i < requests.used; i++)
         requests.arena[i].told = requests.arena[i].matched = false;
 }
@@ -180,7 +193,11 @@ static void take_want(struct other *from, int source)
     if (want.epoch != epoch_of_attempt())
         return;
     from->asks = somebody_asks = true;
-    to_flip |= want.flip != 0;
+    to_flip |= want.flip != WANT_NO_FLIP;
+    if (want.flip == WANT_TO_BE_FIRST)
+        cut_rank_prefer(&inside.cut, (uint32_t)source, want.epoch);
+    if (want.flip >= WANT_FLIP_OF_ALL)
+        flips_for = from;
 }
 
 void offers_take(void)
@@ -241,15 +258,26 @@ static struct cut_unmet unmet_of(const struct copy *copy)
     return unmet;
 }
 
-static void ask(const struct copy *copy, bool flip, uint64_t now)
+static void ask(uint32_t peer, enum want_flip flip, uint64_t now)
 {
-    struct other *other = &others[copy->to];
+    struct other *other = &others[peer];
     struct letter *letter = mem_try_alloc(sizeof *letter);
     if (letter == NULL)
         return;
     letter->want = (struct want){.epoch = inside.cut.epoch, .flip = flip};
     *(flip ? &other->asked_to_flip_ns : &other->asked_ns) = now;
-    post(letter, &letter->want, sizeof letter->want, copy->to, WANT_TAG);
+    post(letter, &letter->want, sizeof letter->want, peer, WANT_TAG);
+}
+
+/* Its receiver does not look. Whoever might send for the same receive flips first: what it sends then is of the new colour, and the
+ * receiver hands it out behind what is ours. */
+static void ask_all(uint32_t receiver, uint64_t now)
+{
+    for (uint32_t peer = 0; peer < (uint32_t)inside.world_size; peer++) {
+        bool asked = peer == receiver || !cut_rank_has_flipped(&inside.cut, peer);
+        if (asked && peer != (uint32_t)inside.rank && now - others[peer].asked_to_flip_ns >= CUT_ASK_AGAIN_MS * NS_PER_MS)
+            ask(peer, peer == receiver ? WANT_TO_BE_FIRST : WANT_FLIP_OF_ALL, now);
+    }
 }
 
 static void settle(struct copy *copy, uint64_t now)
@@ -262,10 +290,13 @@ static void settle(struct copy *copy, uint64_t now)
         copy_paid(copy);
         break;
     case CUT_UNMET_ASKS:
-        ask(copy, false, now);
+        ask(copy->to, WANT_NO_FLIP, now);
         break;
     case CUT_UNMET_ASKS_TO_FLIP:
-        ask(copy, true, now);
+        ask(copy->to, WANT_FLIP_IF_ITS, now);
+        break;
+    case CUT_UNMET_ASKS_ALL_TO_FLIP:
+        ask_all(copy->to, now);
         break;
     case CUT_UNMET_WAITS:
         break;
@@ -305,55 +336,105 @@ static void count_begun(const struct comm *comm, int member, struct offer_head *
     }
 }
 
-static void tell_member(const struct comm *comm, int member, struct request *const *list, size_t count, bool blocked)
+/* Without memory nobody is told that there is nothing any more. */
+static struct said *said_to(struct comm *comm, int member)
 {
-    size_t room = 0;
-    for (size_t i = 0; i < count; i++)
-        room += fits(list[i], comm, member);
-    room = room < CUT_OFFERS_MAX ? room : CUT_OFFERS_MAX;
-    struct letter *letter = room ? mem_try_alloc(sizeof *letter + room * sizeof(struct cut_offer)) : NULL;
-    if (letter == NULL)
-        return;
-    letter->head = (struct offer_head){
-        .epoch = epoch_of_attempt(), .comm = comm->id, .arrived = comm->all[member].arrived, .blocked = blocked,
-        .flipped = cut_rank_matches(&inside.cut) != 0};
-    count_begun(comm, member, &letter->head);
+    static struct said nothing;
+    if (comm->said == NULL)
+        comm->said = mem_try_array((size_t)comm->size, sizeof *comm->said);
+    nothing = (struct said){0};
+    return comm->said ? &comm->said[member] : &nothing;
+}
+
+static bool same(const struct said *a, const struct said *b)
+{
+    return a->epoch == b->epoch && a->arrived == b->arrived && a->count == b->count && a->blocked == b->blocked;
+}
+
+static void fill(struct letter *letter, size_t room, const struct comm *comm, int member, struct request *const *list, size_t count)
+{
     for (size_t i = 0; i < count && letter->head.count < room; i++) {
         if (fits(list[i], comm, member))
             letter->offers[letter->head.count++] = (struct cut_offer){
                 .tag = list[i]->tag == MPI_ANY_TAG ? CUT_ANY : list[i]->tag, .any_source = list[i]->peer == MPI_ANY_SOURCE};
     }
+}
+
+/* What waits for it, and that nothing does where something did. Not what it knows already. */
+static void tell_member(struct comm *comm, int member, struct request *const *list, size_t count, bool blocked)
+{
+    struct offer_head head = {.epoch = epoch_of_attempt(),
+                              .comm = comm->id,
+                              .arrived = comm->all[member].arrived,
+                              .blocked = blocked,
+                              .flipped = cut_rank_matches(&inside.cut) != 0};
+    size_t fitting = 0;
+    bool is_news = !blocked;
+    for (size_t i = 0; i < count; i++) {
+        fitting += fits(list[i], comm, member);
+        is_news |= fits(list[i], comm, member) && !list[i]->told;
+    }
+    count_begun(comm, member, &head);
+    struct said now = {.epoch = inside.cut.epoch, .arrived = head.arrived, .count = (uint32_t)fitting, .blocked = blocked};
+    struct said *said = said_to(comm, member);
+    if ((fitting == 0 && said->count == 0) || (!is_news && same(said, &now)))
+        return;
+    size_t room = fitting < CUT_OFFERS_MAX ? fitting : CUT_OFFERS_MAX;
+    struct letter *letter = mem_try_alloc(sizeof *letter + room * sizeof(struct cut_offer));
+    if (letter == NULL)
+        return;
+    *said = now;
+    letter->head = head;
+    fill(letter, room, comm, member, list, count);
     post(letter, &letter->head, sizeof letter->head + room * sizeof(struct cut_offer), comm->world[member], OFFER_TAG);
 }
 
-static bool is_news(const struct comm *comm, struct request *const *list, size_t count)
+/* Something waits on it, or somebody was told so. */
+static bool is_of_interest(const struct comm *comm, struct request *const *list, size_t count)
 {
-    for (size_t i = 0; i < count; i++) {
-        if (list[i]->comm == comm && !list[i]->told)
-            return true;
-    }
-    return false;
+    bool any = comm->said != NULL;
+    for (size_t i = 0; i < count && !any; i++)
+        any = list[i]->comm == comm;
+    return any;
 }
 
 /* Everybody who may send for one of these. */
 static void tell_all(struct request *const *list, size_t count)
 {
-    for (const struct comm *comm = inside.comms; comm; comm = comm->next) {
-        for (int member = 0; is_news(comm, list, count) && member < comm->size; member++)
+    for (struct comm *comm = inside.comms; comm; comm = comm->next) {
+        bool any = is_of_interest(comm, list, count);
+        for (int member = 0; any && member < comm->size; member++)
             tell_member(comm, member, list, count, true);
     }
     for (size_t i = 0; i < count; i++)
         list[i]->told = true;
+    inside.tell_anew = false;
 }
 
 static void tell_askers(struct request *const *list, size_t count)
 {
-    for (const struct comm *comm = inside.comms; comm; comm = comm->next) {
-        for (int member = 0; member < comm->size; member++) {
+    for (struct comm *comm = inside.comms; comm; comm = comm->next) {
+        bool any = is_of_interest(comm, list, count);
+        for (int member = 0; any && member < comm->size; member++) {
             if (others[comm->world[member]].asks)
                 tell_member(comm, member, list, count, false);
         }
     }
+}
+
+static bool anybody_was_told(void)
+{
+    const struct comm *comm = inside.comms;
+    while (comm && comm->said == NULL)
+        comm = comm->next;
+    return comm != NULL;
+}
+
+/* A call that waits for others begins, or something was received since: what was told last may be so no more. Else there is news only
+ * where a receive was posted. */
+static bool may_have_news(void)
+{
+    return receives_untold() || (inside.tell_anew && (receives_wait() || anybody_was_told()));
 }
 
 /* For a moment we match, of the colour of the day: so what has come is counted, and what waits waits for sure. */
@@ -370,7 +451,9 @@ void offers_tell(void)
 {
     size_t count = 0;
     struct request **list;
-    if (!cut_rank_polls(&inside.cut) || (!cut_rank_matches(&inside.cut) && !receives_untold()))
+    if (inside.parked) /* nobody has looked since */
+        return;
+    if (!cut_rank_polls(&inside.cut) || (!cut_rank_matches(&inside.cut) && !may_have_news()))
         return;
     if (cut_rank_matches(&inside.cut)) {
         list = receives_in_queue(&count);
@@ -383,21 +466,30 @@ void offers_tell(void)
     mem_free(list);
 }
 
+/* One of these gets a message of the new colour. */
+static bool flipped_for_its_own(void)
+{
+    size_t count = 0;
+    bool flipped = false;
+    struct request **list = receives_in_mpi(&count);
+    for (size_t i = 0; i < count && !flipped; i++)
+        flipped = !list[i]->matched && look_early_asked(list[i]);
+    mem_free(list);
+    return flipped;
+}
+
 void offers_answer(void)
 {
     if (!somebody_asks)
         return;
     bool flips = to_flip;
+    const struct other *by = flips_for;
     size_t count = 0;
     struct request **list = regroup(&count);
     tell_askers(list, count);
     receives_to_mpi();
     mem_free(list);
     forget_askers();
-    list = flips ? receives_in_mpi(&count) : NULL;
-    for (size_t i = 0; list && i < count; i++) {
-        if (!list[i]->matched && look_early_asked(list[i]))
-            break;
-    }
-    mem_free(list);
+    if (flips && !flipped_for_its_own() && by)
+        flip_asked((uint32_t)(by - others));
 }

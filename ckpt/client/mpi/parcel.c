@@ -188,12 +188,12 @@ static void take_in(struct parcel *parcel, unsigned colour)
 }
 
 /* One message, matched here and now; its bytes are taken later. False: there is none. */
-static bool pull_one(struct comm *comm, unsigned colour)
+static bool pull_one(struct comm *comm, unsigned colour, int source)
 {
     int found = 0;
     MPI_Status status;
     MPI_Count size = 0;
-    if (real.Iprobe(MPI_ANY_SOURCE, MPI_ANY_TAG, comm->colour[colour], &found, &status) != MPI_SUCCESS || !found)
+    if (real.Iprobe(source, MPI_ANY_TAG, comm->colour[colour], &found, &status) != MPI_SUCCESS || !found)
         return false;
     /* What there is no memory for stays where it is. */
     PMPI_Get_elements_x(&status, MPI_BYTE, &size);
@@ -205,13 +205,27 @@ static bool pull_one(struct comm *comm, unsigned colour)
     return true;
 }
 
+/* Which of two senders' messages a probe of any source finds first MPI does not say. */
+void parcels_pull_first(void)
+{
+    if (inside.cut.first_epoch != inside.cut.epoch)
+        return;
+    for (struct comm *comm = inside.comms; comm; comm = comm->next) {
+        for (int source = 0; source < comm->size; source++) {
+            while (cut_rank_is_first(&inside.cut, comm->world[source]) && pull_one(comm, inside.cut.colour, source))
+                ;
+        }
+    }
+}
+
 void parcels_pull(void)
 {
     unsigned colour = inside.cut.colour;
+    parcels_pull_first();
     for (struct comm *comm = inside.comms; comm; comm = comm->next) {
-        while (pull_one(comm, colour ^ 1))
+        while (pull_one(comm, colour ^ 1, MPI_ANY_SOURCE))
             ;
-        while (pull_one(comm, colour))
+        while (pull_one(comm, colour, MPI_ANY_SOURCE))
             ;
     }
 }
@@ -219,7 +233,7 @@ void parcels_pull(void)
 void parcels_pull_now(void)
 {
     for (struct comm *comm = inside.comms; comm; comm = comm->next) {
-        while (pull_one(comm, inside.cut.colour))
+        while (pull_one(comm, inside.cut.colour, MPI_ANY_SOURCE))
             ;
     }
 }
@@ -232,15 +246,22 @@ static void release_one(struct cut_message *message)
     arrive(message->payload);
 }
 
-void parcels_release(uint32_t peer)
+static void release_of(uint32_t peer)
 {
     struct cut_message *message;
-    if (!cut_rank_drained(&inside.cut, peer))
+    if (!cut_rank_hands_out(&inside.cut, peer))
         return;
     for (struct comm *comm = inside.comms; comm; comm = comm->next) {
         while (comm->queue.held_count > 0 && (message = cut_queue_release(&comm->queue, peer)) != NULL)
             release_one(message);
     }
+}
+
+void parcels_release(uint32_t peer)
+{
+    release_of(peer);
+    for (uint32_t other = 0; cut_rank_is_first(&inside.cut, peer) && other < (uint32_t)inside.world_size; other++)
+        release_of(other);
 }
 
 void parcels_release_all(void)

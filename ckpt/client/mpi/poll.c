@@ -51,12 +51,14 @@ void flip(uint64_t epoch, bool recorded)
     }
     publish();
     bookmarks_tell();
+    parcels_pull_first();
 }
 
 /* Settled: nothing of the old colour comes any more. Those in the queues came first, and stay there for whoever wants them.
  */
 static void release(void)
 {
+    parcels_pull_first();
     parcels_release_all();
     parcels_progress();
     receives_to_mpi();
@@ -138,6 +140,7 @@ bool blocked_enter_slow(void)
     inside_lock();
     progress();
     inside.blocked++;
+    inside.tell_anew = true;
     settle_quick();
     inside_unlock();
     return true;

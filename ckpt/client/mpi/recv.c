@@ -78,6 +78,7 @@ void receive_completed(struct request *request, const MPI_Status *status, int er
         return;
     }
     cut_rank_not_held(&inside.cut);
+    inside.tell_anew = true;
     if (cut_rank_matches(&inside.cut) && request->epoch < inside.cut.epoch)
         count_old(request, status);
     else
@@ -282,6 +283,14 @@ bool receives_untold(void)
         const struct request *request = &requests.arena[i];
         any = request->kind == REQUEST_RECV && in_mpi(request) && !request->told && !request->matched;
     }
+    return any;
+}
+
+bool receives_wait(void)
+{
+    bool any = false;
+    for (uint32_t i = 0; i < requests.used && !any; i++)
+        any = requests.arena[i].kind == REQUEST_RECV && in_mpi(&requests.arena[i]);
     return any;
 }
 

@@ -16,7 +16,7 @@ void check_sent(struct world *world, struct rank *rank, uint32_t message)
 void check_promise(struct world *world, struct rank *rank, uint32_t message, uint32_t posted)
 {
     uint32_t promised = world->promised[message];
-    if (promised != 0 && promised != NONE32 && posted + 1 >= promised)
+    if (promised != 0 && posted + 1 >= promised)
         violation(world, "rank %u: synchronous message %u was complete before its receive was posted", rank->self, message);
 }
 

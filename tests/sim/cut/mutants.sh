@@ -72,17 +72,23 @@ whole_stays_whole               verdict.c        s/into->result == RECORD_NONE \
 old_reports_win                 verdict.c        s/if \(from > \*into\)/if (from != *into)/
 nothing_heard_fits              verdict_comms.c  s/world > 1 && \(all == 0/0 \&\& (all == 0/
 collectives_are_not_compared    verdict_comms.c  s/if \(b->members > 0\)/if (0)/; s/if \(a->members != a->comm\.size\)/if (0)/
-any_offer_will_do               offer.c          s/ \|\| \(offer->tag != CUT_ANY && offer->tag != tag\)//
+any_offer_will_do               offer.c          s/ \|\| !fits\(offer, tag\)//
 an_offer_is_for_all             offer.c          s/        offer->taken = 1;\n//
 others_take_nothing             offer.c          s/ \|\| \(certain && offer->any_source\)//
 what_arrived_waits              offer.c          s/ \|\| send->number <= offers->arrived//
-gaps_do_not_matter              offer.c          s/    if \(certain && send->number != next\+\+\)\n +return;.*?\n//; s/        if \(certain && send->number != next\+\+\)\n +return;.*?\n//
-nothing_is_promised             offer.c          s/    if \(!offers->vague\)\n        meet\(offers, sends, peer, true\);\n//
+what_arrived_waits_perhaps      offer.c          s/send->number > offers->arrived && \(take/(take/
+gaps_do_not_matter              offer.c          s/        if \(send->number != next\+\+\)\n +return;.*?\n//
+nothing_is_promised             offer.c          s/    if \(!offers->vague\)\n        meet_certainly\(offers, sends, peer\);\n//
+what_is_begun_takes_all         offer.c          s/ \|\| may_be_left\(offers, send->tag\)//
+what_was_told_is_so_for_ever    offer.c          s/send->meets = there \? CUT_MEETS_MAYBE : CUT_MEETS_NOT/send->meets |= there/
+nobody_makes_way                offer.c          s/    if \(flip && blocked && is_due.*?\n.*?\n//
+nobody_goes_first               rank.c           s/rank->peers\[peer\].first_epoch = rank->first_epoch = epoch;//
+who_goes_first_for_ever         rank.h           s/ && rank->peers\[peer\].first_epoch == rank->epoch//
 an_assumption_at_once           offer.c          s/ && waited >= CUT_ASSUME_AFTER_MS \* NS_PER_MS//
 who_looks_is_assumed_to_wait    offer.c          s/maybe && blocked && waited/maybe \&\& waited/
 who_has_flipped_since_is_in_it  offer.c          s/ && \(unmet->told_flipped \|\| !unmet->has_flipped\)//
 nobody_is_asked_to_flip         offer.c          s/flip \? CUT_UNMET_ASKS_TO_FLIP : CUT_UNMET_ASKS/CUT_UNMET_ASKS/
-nobody_is_asked_again           offer.c          s/now_ns - asked < CUT_ASK_AGAIN_MS \* NS_PER_MS/asked > 0/
+nobody_is_asked_again           offer.c          s/ \|\| now_ns - asked_ns >= CUT_ASK_AGAIN_MS \* NS_PER_MS//
 log_swaps_source_and_tag        channel.c        s/at = put\(at, entry->source, 4\);\n    at = put\(at, \(uint32_t\)entry->tag, 4\);/at = put(at, (uint32_t)entry->tag, 4);\n    at = put(at, entry->source, 4);/
 END
 }

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Synchronous sends behind a flip, and receives that MPI has in the other colour: as ckpt/client/mpi/offer.c. */
+#include <string.h>
+
 #include "tests/sim/cut/sim.h"
 
 static uint64_t epoch_of_attempt(const struct rank *rank)
@@ -16,7 +18,8 @@ void offers_begin(struct rank *rank)
             *told = NULL; /* others may have been armed before us */
     }
     rank->asked_by = 0;
-    rank->asked_to_flip = false;
+    rank->asked_to_flip = rank->asked_anyway = false;
+    memset(rank->said, 0, sizeof rank->said);
     for (struct ireq *q = rank->posted_list.next; q != &rank->posted_list; q = q->next)
         q->told = false;
 }
@@ -30,6 +33,9 @@ void offers_take(struct world *world, struct rank *rank)
         } else if (letter->epoch == epoch_of_attempt(rank)) {
             rank->asked_by |= 1u << letter->from;
             rank->asked_to_flip |= letter->flip;
+            rank->asked_anyway |= letter->anyway;
+            if (letter->first)
+                cut_rank_prefer(&rank->cut, letter->from, letter->epoch);
         }
     }
 }
@@ -46,12 +52,30 @@ void offers_sent(struct world *world, struct rank *rank, struct ireq *ireq)
         ireq->position = cut_sends_add(&rank->sends, m->dst, world->program->comm[m->comm].id, number, m->tag);
 }
 
-static void ask(struct world *world, struct rank *rank, uint8_t peer, bool flip)
+static void ask(struct world *world, struct rank *rank, uint8_t peer, bool flip, bool anyway, bool first)
 {
     struct letter *letter = world_alloc(world, sizeof *letter);
-    *letter = (struct letter){.want = true, .from = rank->self, .epoch = rank->cut.epoch, .flip = flip};
-    *(flip ? &rank->asked_to_flip_at[peer] : &rank->asked_at[peer]) = world->now;
+    *letter = (struct letter){.want = true, .from = rank->self, .epoch = rank->cut.epoch, .flip = flip, .anyway = anyway, .first = first};
     pmpi_letter(world, rank, peer, letter);
+}
+
+static void ask_all(struct world *world, struct rank *rank, uint8_t receiver)
+{
+    for (uint8_t peer = 0; peer < world->program->ranks; peer++)
+        if (peer == receiver || (peer != rank->self && !cut_rank_has_flipped(&rank->cut, peer)))
+            ask(world, rank, peer, true, true, peer == receiver);
+}
+
+static void ask_as(struct world *world, struct rank *rank, const struct message *m, enum cut_unmet_act act)
+{
+    if (act == CUT_UNMET_ASKS)
+        rank->asked_at[m->dst] = world->now;
+    else
+        rank->asked_to_flip_at[m->dst] = world->now;
+    if (act == CUT_UNMET_ASKS_ALL_TO_FLIP)
+        ask_all(world, rank, m->dst);
+    else
+        ask(world, rank, m->dst, act == CUT_UNMET_ASKS_TO_FLIP, false, false);
 }
 
 static struct cut_unmet unmet_of(struct rank *rank, const struct ireq *ireq, const struct message *m)
@@ -82,13 +106,13 @@ bool offers_done(struct world *world, struct rank *rank, struct ireq *ireq)
     bool assumed = act == CUT_UNMET_ASSUMED;
     if (assumed || act == CUT_UNMET_DONE) {
         ireq->waits = false;
-        world->promised[ireq->message] = assumed ? NONE32 : world->rank[m->dst].posted + 1;
+        world->promised[ireq->message] = world->rank[m->dst].posted + 1;
         world->totals->promised += !assumed;
         world->totals->assumed += assumed;
         return true;
     }
     if (act != CUT_UNMET_WAITS)
-        ask(world, rank, m->dst, act == CUT_UNMET_ASKS_TO_FLIP);
+        ask_as(world, rank, m, act);
     return false;
 }
 
@@ -99,7 +123,8 @@ static bool fits(const struct ireq *ireq, unsigned comm, int32_t source)
     return ireq->comm == comm && (ireq->receive.source == CUT_ANY || ireq->receive.source == source);
 }
 
-static void tell(struct world *world, struct rank *rank, unsigned comm, uint8_t peer, bool blocked)
+/* What waits on `comm` for messages of `peer`. */
+static struct letter *letter_for(struct world *world, struct rank *rank, unsigned comm, uint8_t peer, bool blocked)
 {
     int32_t source = world->program->comm[comm].rank_of[peer];
     struct letter *letter = world_alloc(world, sizeof *letter);
@@ -116,27 +141,35 @@ static void tell(struct world *world, struct rank *rank, unsigned comm, uint8_t 
             continue;
         if (q->state == IREQ_DEFERRED) {
             letter->offer[letter->offers.count++] = (struct cut_offer){.tag = q->receive.tag, .any_source = any};
+            letter->is_news |= !q->told;
         } else if (q->state == IREQ_REAL) { /* MPI has begun to receive it, and counts it when it is done */
             letter->offers.vague |= any;
             letter->offers.arrived += !any;
         }
     }
-    if (letter->offers.count > 0)
-        pmpi_letter(world, rank, peer, letter);
+    return letter;
 }
 
-static bool is_news(const struct rank *rank, unsigned comm)
+static void tell(struct world *world, struct rank *rank, unsigned comm, uint8_t peer, bool blocked)
 {
-    for (const struct ireq *q = rank->posted_list.next; q != &rank->posted_list; q = q->next)
-        if (q->comm == comm && q->state == IREQ_DEFERRED && !q->told)
-            return true;
-    return false;
+    struct said *said = &rank->said[comm][peer];
+    const struct letter *letter = letter_for(world, rank, comm, peer, blocked);
+    struct said now = {.epoch = rank->cut.epoch,
+                       .arrived = letter->offers.arrived,
+                       .count = letter->offers.count,
+                       .blocked = blocked};
+    if (now.count == 0 && said->count == 0)
+        return;
+    if (blocked && !letter->is_news && memcmp(said, &now, sizeof now) == 0)
+        return;
+    *said = now;
+    pmpi_letter(world, rank, peer, letter);
 }
 
 static void tell_all(struct world *world, struct rank *rank)
 {
     for (unsigned comm = 0; comm < world->program->comms; comm++)
-        for (uint8_t peer = 0; is_news(rank, comm) && peer < world->program->ranks; peer++)
+        for (uint8_t peer = 0; peer < world->program->ranks; peer++)
             if (world->program->comm[comm].rank_of[peer] >= 0)
                 tell(world, rank, comm, peer, true);
     for (struct ireq *q = rank->posted_list.next; q != &rank->posted_list; q = q->next)
@@ -158,7 +191,7 @@ void offers_tell(struct world *world, struct rank *rank)
 
 void offers_answer(struct world *world, struct rank *rank)
 {
-    bool flips = rank->asked_to_flip;
+    bool flips = rank->asked_to_flip, anyway = rank->asked_anyway;
     if (rank->asked_by == 0)
         return;
     shell_regroup(world, rank);
@@ -168,9 +201,9 @@ void offers_answer(struct world *world, struct rank *rank)
                 tell(world, rank, comm, peer, false);
     shell_to_mpi(world, rank);
     rank->asked_by = 0;
-    rank->asked_to_flip = false;
+    rank->asked_to_flip = rank->asked_anyway = false;
     if (flips)
-        shell_early_asked(world, rank);
+        shell_early_asked(world, rank, anyway);
 }
 
 bool is_synchronous(const struct world *world, const struct ireq *ireq)

@@ -133,12 +133,19 @@ void pmpi_bookmark(struct world *world, struct rank *rank, uint32_t peer, const 
     transmit(world, packet, BOOKMARKS);
 }
 
-static struct packet **find(struct endpoint *e, int32_t source, int32_t tag)
+/* Of one sender the first; of several that one which MPI likes, for it says nothing of the order between them. */
+static struct packet **find(struct world *world, struct endpoint *e, int32_t source, int32_t tag)
 {
-    for (struct packet **p = &e->first; *p != NULL; p = &(*p)->next)
-        if (fits(source, tag, *p))
-            return p;
-    return NULL;
+    uint32_t seen = 0, count = 0;
+    struct packet **found = NULL;
+    for (struct packet **p = &e->first; *p != NULL; p = &(*p)->next) {
+        if (!fits(source, tag, *p) || (seen & 1u << (*p)->src))
+            continue;
+        seen |= 1u << (*p)->src;
+        if (between(world, 0, count++) == 0)
+            found = p;
+    }
+    return found;
 }
 
 static struct packet *take_out(struct endpoint *e, struct packet **at)
@@ -157,7 +164,7 @@ struct preq *pmpi_irecv(struct world *world, struct rank *rank, unsigned comm, u
     struct preq *preq = world_alloc(world, sizeof *preq);
     *preq = (struct preq){
         .rank = rank->self, .comm = (uint8_t)comm, .colour = (uint8_t)colour, .receive = true, .source = source, .tag = tag};
-    struct packet **at = find(e, source, tag);
+    struct packet **at = find(world, e, source, tag);
     if (at != NULL) {
         match(world, take_out(e, at), preq);
         return preq;
@@ -181,7 +188,7 @@ void pmpi_cancel(struct world *world, struct preq *preq)
 struct packet *pmpi_iprobe(struct world *world, struct rank *rank, unsigned comm, unsigned colour, int32_t source,
                            int32_t tag)
 {
-    struct packet **at = find(&world->endpoint[rank->self][comm][colour], source, tag);
+    struct packet **at = find(world, &world->endpoint[rank->self][comm][colour], source, tag);
     return at != NULL ? *at : NULL;
 }
 
@@ -189,7 +196,7 @@ struct packet *pmpi_improbe(struct world *world, struct rank *rank, unsigned com
                             int32_t tag)
 {
     struct endpoint *e = &world->endpoint[rank->self][comm][colour];
-    struct packet **at = find(e, source, tag);
+    struct packet **at = find(world, e, source, tag);
     return at != NULL ? take_out(e, at) : NULL;
 }
 

@@ -36,7 +36,7 @@ struct maker {
     struct class class[COMMS_MAX][RANKS_MAX][RANKS_MAX][TAGS];
     struct open_slot slots[RANKS_MAX][REQUESTS_MAX];
     uint64_t step[RANKS_MAX];
-    uint32_t rendezvous, wildcards, waits_late, compute_ms; /* in percent */
+    uint32_t rendezvous, wildcards, meetings, waits_late, compute_ms; /* in percent */
 };
 
 static uint32_t below(struct maker *m, uint32_t bound)
@@ -217,12 +217,10 @@ static void close_slots(struct maker *m, uint32_t rank)
 
 /* ---- one thing after the other ---- */
 
-static void collective(struct maker *m)
+/* root: a rank's and 1; 0: it waits for all. */
+static void collective_of(struct maker *m, uint32_t comm, uint32_t root, bool nonblocking)
 {
-    uint32_t comm = below(m, m->p->comms);
     const struct comm *c = &m->p->comm[comm];
-    uint32_t root = percent(m, 40) ? c->members[below(m, c->size)] + 1 : 0;
-    bool nonblocking = percent(m, 30);
     for (uint32_t i = 0; i < c->size; i++) {
         int slot = nonblocking ? free_slot(m, c->members[i]) : -1;
         nonblocking = nonblocking && slot >= 0;
@@ -237,6 +235,34 @@ static void collective(struct maker *m)
         }
         add(m, rank, op);
     }
+}
+
+static void collective(struct maker *m)
+{
+    uint32_t comm = below(m, m->p->comms);
+    const struct comm *c = &m->p->comm[comm];
+    uint32_t root = percent(m, 40) ? c->members[below(m, c->size)] + 1 : 0;
+    collective_of(m, comm, root, percent(m, 30));
+}
+
+/* A rank receives ahead, of any source, and comes to a collective. Another sends to it, synchronously, and comes there when that is
+ * complete; a third sends to it behind the collective. There are as many receives as messages, and what is sent later to these
+ * receives is sent behind the collective: so the first message has its receive before that. */
+static void meeting(struct maker *m)
+{
+    uint32_t comm = below(m, m->p->comms);
+    const struct comm *c = &m->p->comm[comm];
+    uint32_t dst = c->members[below(m, c->size)], first = c->members[below(m, c->size)], second = c->members[below(m, c->size)];
+    int32_t tag = (int32_t)below(m, TAGS);
+    struct class *class = class_of(m, comm, dst, first, tag);
+    if (first == dst || !wildcard_source(m, comm, dst) || class->sent != class->posted || free_slot(m, dst) < 0)
+        return;
+    receive(m, comm, dst, first, tag, true);
+    uint32_t id = new_message(m, comm, first, dst, tag, SEND_SYNCHRONOUS);
+    add(m, first, (struct op){.kind = OP_SEND, .comm = (uint8_t)comm, .message = id});
+    collective_of(m, comm, 0, false);
+    send_eager(m, comm, second, dst, tag);
+    receive(m, comm, dst, second, tag, false);
 }
 
 static void some_message(struct maker *m)
@@ -296,6 +322,8 @@ static void one_thing(struct maker *m)
         some_wait(m);
     else if (what < 95 || !m->p->collectives)
         some_compute(m);
+    else if (percent(m, m->meetings))
+        meeting(m);
     else
         collective(m);
 }
@@ -383,6 +411,7 @@ void program_make(struct program *program, struct rng *rng)
         program->stride[rank] = program->aligned ? 1 : 1 + below(m, 3);
     m->rendezvous = below(m, 2) * below(m, 100);
     m->wildcards = below(m, 2) * 100;
+    m->meetings = m->wildcards ? below(m, 2) * 60 : 0;
     m->compute_ms = 20 + below(m, 150);
     make_comms(m);
     uint32_t phases = 20 + below(m, 60), things = program->ranks * (1 + below(m, 5));

@@ -83,8 +83,10 @@ void shell_post(struct world *world, struct rank *rank, struct ireq *ireq, unsig
 
 /* ---- taking what has come, of a rank that matches ---- */
 
-static void release(struct rank *rank, uint32_t peer, struct world *world)
+static void release_of(struct rank *rank, uint32_t peer, struct world *world)
 {
+    if (!cut_rank_hands_out(&rank->cut, peer))
+        return;
     for (unsigned comm = 0; comm < world->program->comms; comm++) {
         struct cut_message *m;
         while ((m = cut_queue_release(&rank->queue[comm], peer)) != NULL) {
@@ -93,6 +95,13 @@ static void release(struct rank *rank, uint32_t peer, struct world *world)
             arrive(world, rank, qmsg_of(m), comm);
         }
     }
+}
+
+static void release(struct rank *rank, uint32_t peer, struct world *world)
+{
+    release_of(rank, peer, world);
+    for (uint32_t other = 0; cut_rank_is_first(&rank->cut, peer) && other < world->program->ranks; other++)
+        release_of(rank, other, world);
 }
 
 static void take(struct world *world, struct rank *rank, struct packet *packet)
@@ -142,12 +151,26 @@ static void bookmarks(struct world *world, struct rank *rank)
             release(rank, b->src, world);
 }
 
+/* Of those who go first. */
+static void pull_first(struct world *world, struct rank *rank)
+{
+    for (unsigned comm = 0; comm < world->program->comms; comm++)
+        for (uint8_t peer = 0; peer < world->program->ranks; peer++) {
+            struct packet *packet;
+            int32_t source = world->program->comm[comm].rank_of[peer];
+            while (source >= 0 && cut_rank_is_first(&rank->cut, peer) &&
+                   (packet = pmpi_improbe(world, rank, comm, rank->cut.colour, source, CUT_ANY)) != NULL)
+                take(world, rank, packet);
+        }
+}
+
 static void pump(struct world *world, struct rank *rank)
 {
     unsigned colour = rank->cut.colour;
     struct packet *packet;
     bookmarks(world, rank);
     harvest(world, rank);
+    pull_first(world, rank);
     for (unsigned comm = 0; comm < world->program->comms; comm++)
         while ((packet = pmpi_improbe(world, rank, comm, colour ^ 1, CUT_ANY, CUT_ANY)) != NULL)
             take(world, rank, packet);
@@ -270,6 +293,7 @@ void shell_to_mpi(struct world *world, struct rank *rank)
 /* Settled: MPI matches again. */
 static void end_transition(struct world *world, struct rank *rank)
 {
+    pull_first(world, rank);
     for (unsigned comm = 0; comm < world->program->comms; comm++) {
         struct cut_message *m;
         while ((m = cut_queue_release_any(&rank->queue[comm])) != NULL) {
@@ -363,19 +387,22 @@ void shell_early(struct world *world, struct rank *rank, unsigned comm, int32_t 
     say_result(rank, RECORD_EARLY);
 }
 
-void shell_early_asked(struct world *world, struct rank *rank)
+static bool is_early(struct world *world, struct rank *rank)
 {
-    if (rank->cut.aim == 0)
+    for (struct ireq *q = rank->posted_list.next; q != &rank->posted_list; q = q->next)
+        if (q->state == IREQ_REAL && q->real->posted &&
+            pmpi_iprobe(world, rank, q->comm, rank->cut.colour ^ 1, q->receive.source, q->receive.tag) != NULL)
+            return true;
+    return false;
+}
+
+void shell_early_asked(struct world *world, struct rank *rank, bool anyway)
+{
+    if (rank->cut.aim == 0 || (!anyway && !is_early(world, rank)))
         return;
-    for (struct ireq *q = rank->posted_list.next; q != &rank->posted_list; q = q->next) {
-        if (q->state != IREQ_REAL || !q->real->posted ||
-            pmpi_iprobe(world, rank, q->comm, rank->cut.colour ^ 1, q->receive.source, q->receive.tag) == NULL)
-            continue;
-        TRACE(world, "rank %u is early, as it was asked", rank->self);
-        shell_flip(world, rank, rank->cut.aim, false);
-        say_result(rank, RECORD_EARLY);
-        return;
-    }
+    TRACE(world, "rank %u is early, as it was asked", rank->self);
+    shell_flip(world, rank, rank->cut.aim, false);
+    say_result(rank, RECORD_EARLY);
 }
 
 void shell_send(struct world *world, struct rank *rank, struct ireq *ireq, uint32_t message)

@@ -150,11 +150,17 @@ struct keep {
 
 /* A receiver tells of receives that wait, or is asked for it. */
 struct letter {
-    bool want, flip, blocked, flipped;
+    bool want, flip, anyway, first, blocked, flipped, is_news;
     uint8_t from, comm;
     uint64_t epoch;
     struct cut_offers offers;
     struct cut_offer offer[REQUESTS_MAX + 1];
+};
+
+/* What one rank was told last, of one communicator. No padding: compared as bytes. */
+struct said {
+    uint64_t epoch, arrived;
+    uint32_t count, blocked;
 };
 
 struct slot {
@@ -205,9 +211,10 @@ struct rank {
     uint64_t sent[COMMS_MAX][RANKS_MAX], arrived[COMMS_MAX][RANKS_MAX];
     struct cut_sends sends;
     const struct letter *told[RANKS_MAX][COMMS_MAX];
+    struct said said[COMMS_MAX][RANKS_MAX];
     uint64_t asked_at[RANKS_MAX], asked_to_flip_at[RANKS_MAX]; /* last; 0: never */
     uint32_t asked_by; /* bit per rank */
-    bool asked_to_flip;
+    bool asked_to_flip, asked_anyway;
     uint32_t copies; /* of sends, under way */
     struct preq **copy;
     uint32_t copy_room;
@@ -369,7 +376,7 @@ void shell_load(struct world *world, struct rank *rank, const struct record *fro
 /* For a moment it matches, of the colour of the day; and MPI again. */
 void shell_regroup(struct world *world, struct rank *rank);
 void shell_to_mpi(struct world *world, struct rank *rank);
-void shell_early_asked(struct world *world, struct rank *rank);
+void shell_early_asked(struct world *world, struct rank *rank, bool anyway);
 
 /* keep.c */
 void keep_add(struct world *world, struct rank *rank, struct keep with);
