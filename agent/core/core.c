@@ -305,13 +305,18 @@ size_t agent_steps_left(const struct agent_core *core)
     return left;
 }
 
+void agent_hang_after(struct agent_core *core, uint64_t ms)
+{
+    core->hang_ms = ms;
+}
+
 static int by_length(const void *a, const void *b)
 {
     uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
     return x < y ? -1 : x > y;
 }
 
-static bool stands_still(const struct pace_part *pace, uint64_t now_ns)
+bool stands_still(const struct pace_part *pace, uint64_t now_ns)
 {
     uint64_t lengths[PACE_STEPS], least_ns = AGENT_STILL_FIRST_MS * NS_PER_MS;
     size_t count = pace->steps < PACE_STEPS ? pace->steps : PACE_STEPS;

@@ -142,6 +142,7 @@ struct agent_event {
     const struct agent_held *copies; /* of what others recorded */
     size_t copies_count;
     const struct control_comm *comms; /* CONTROL_COMMS_MAX, of which page.record_comms are of the last record */
+    const struct control_progress *progress; /* of PAGE: how far its communicators are; NULL: it is not told */
 };
 
 enum agent_action_kind {
@@ -210,6 +211,9 @@ void agent_free(struct agent_core *core); /* NULL is legal */
 
 /* Read each checkpoint that it is told to once in so long; 0, as at first: none. */
 void agent_scrub_every(struct agent_core *core, uint64_t every_ms);
+
+/* A rank for which others wait for so long hangs: told with each heartbeat; 0, as at first: never. */
+void agent_hang_after(struct agent_core *core, uint64_t ms);
 
 /* Take in one event; what is to be done is appended to `actions`. now_ns: monotonic, never falls. */
 void agent_step(struct agent_core *core, const struct agent_event *event, uint64_t now_ns, struct agent_actions *actions);

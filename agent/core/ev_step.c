@@ -216,6 +216,29 @@ static bool colours_differ(const struct agent_page *a, const struct agent_page *
            a->sent != b->sent || a->arrived != b->arrived;
 }
 
+/* In one piece, or not at all. */
+static bool read_progress(const struct control_progress *from, struct rank_part *part)
+{
+    uint64_t version = atomic_load(&from->version);
+    uint32_t count = from->count;
+    if (version % 2 == 1 || from->more > 0 || count > CONTROL_PROGRESS_MAX)
+        return false;
+    memcpy(part->ops, from->comms, count * sizeof part->ops[0]);
+    atomic_thread_fence(memory_order_seq_cst);
+    part->op_count = atomic_load(&from->version) == version ? count : 0;
+    return true;
+}
+
+/* A rank that records waits for nobody, and nobody knows for whom others wait then. */
+static void take_progress(const struct agent_core *core, const struct job_part *job, struct rank_part *part,
+                          const struct control_progress *progress)
+{
+    bool tells = progress != NULL && part->page.phase == CONTROL_STEPPING && part->page.armed_step != STEP_TAKEN &&
+                 stands_still(&job->pace, core->now_ns);
+    if (!tells || !read_progress(progress, part))
+        part->op_count = 0;
+}
+
 void ev_page(struct agent_core *core, const struct agent_event *event)
 {
     struct job_part *job = job_of(core, event->uid);
@@ -230,5 +253,6 @@ void ev_page(struct agent_core *core, const struct agent_event *event)
     part->page_seen = true;
     step->asked = step->asked || event->page.stays;
     part->page = event->page;
+    take_progress(core, job, part, event->progress);
     cut_notice_page(core, job, part);
 }

@@ -76,6 +76,8 @@ struct rank_part {
     struct agent_page page;
     struct cut_part cut;
     struct restore_part restore;
+    struct control_progress_comm ops[CONTROL_PROGRESS_MAX]; /* while its job stands still */
+    uint32_t op_count;
 };
 
 /* leaving: told to. left: its ranks act for no generation any more, and wait for the next. */
@@ -199,6 +201,7 @@ struct agent_core {
     bool desired_seen;
     bool ending;
     uint64_t scrub_every_ms; /* 0: never */
+    uint64_t hang_ms;        /* 0: never */
     bool scrubbing;          /* an answer is to come, whatever has become of the job */
     unsigned copying; /* of all jobs */
     uint64_t sequence;
@@ -224,6 +227,8 @@ struct job_part *job_make(struct agent_core *core, const char *uid, const char *
 struct step_part *step_of(struct job_part *job, uint64_t generation);
 /* The step of the newest generation while it may run; NULL if there is none. */
 struct step_part *step_live(struct job_part *job);
+/* No rank here has made a step for longer than its steps take. */
+bool stands_still(const struct pace_part *pace, uint64_t now_ns);
 struct rank_part *rank_of(struct step_part *step, uint32_t rank);
 struct step_part *step_make(struct agent_core *core, struct job_part *job, uint64_t generation, const struct job_spec *spec,
                             uint32_t node_rank);

@@ -98,6 +98,19 @@ static void report_waiting(const struct rank_part *part, struct gen_report *to)
         snprintf(to->detail, sizeof to->detail, "waits for checkpoint %llu: %.200s", (unsigned long long)restore->cut, restore->text);
 }
 
+static void report_ops(const struct rank_part *part, struct gen_report *to)
+{
+    for (uint32_t i = 0; i < part->op_count && !part->ended; i++) {
+        const struct control_progress_comm *from = &part->ops[i];
+        struct op_report *op = codec_list_add(&op_report_codec, &to->ops);
+        *op = (struct op_report){.rank = part->rank, .member = from->member, .size = from->size, .begun = from->begun,
+                                 .reached = from->reached, .unreached = from->unreached, .done = from->done, .undone = from->undone,
+                                 .messages = from->messages != 0};
+        snprintf(op->id, sizeof op->id, "%016llx", (unsigned long long)from->id);
+        snprintf(op->name, sizeof op->name, "%.*s", CONTROL_COMM_NAME_MAX, from->name);
+    }
+}
+
 static void report_step(const struct agent_core *core, const struct step_part *step, struct gen_report *to)
 {
     if (step->detail[0] != '\0')
@@ -107,6 +120,7 @@ static void report_step(const struct agent_core *core, const struct step_part *s
         report_rank(core, part, codec_list_add(&rank_report_codec, &to->ranks));
         report_cut(part, to);
         report_waiting(part, to);
+        report_ops(part, to);
         if (part->restore.state == RESTORE_FAILED && part->restore.status == TIDE_E_CORRUPT) {
             struct restore_failure *failure = codec_list_add(&restore_failure_codec, &to->restore_failures);
             failure->cut = part->restore.cut;
@@ -166,6 +180,7 @@ static void report_job(const struct agent_core *core, struct job_part *job, stru
     text_copy(to->uid, sizeof to->uid, job->uid);
     to->generation = job->generation;
     to->progress = progress_of(core, job);
+    to->hang_ms = core->hang_ms;
     text_copy(to->detail, sizeof to->detail, job->start_detail);
     struct step_part *step = step_of(job, job->generation);
     if (step != NULL)

@@ -130,6 +130,12 @@ bool pages_look(struct pages *pages, uint32_t rank, struct agent_page *ret_page,
     return true;
 }
 
+const struct control_progress *pages_progress(struct pages *pages, uint32_t rank)
+{
+    const struct control_page *page = page_of(pages, rank);
+    return page != NULL ? &page->progress : NULL;
+}
+
 static bool armed_as(struct control_page *page, uint64_t cut, uint32_t attempt)
 {
     return atomic_load(&page->armed_cut) == cut && atomic_load(&page->armed_attempt) == attempt;

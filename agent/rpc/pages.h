@@ -21,6 +21,9 @@ void pages_release(struct pages *pages);
 /* False: no page of this generation yet. ret_comms stays valid until release. */
 bool pages_look(struct pages *pages, uint32_t rank, struct agent_page *ret_page, const struct control_comm **ret_comms);
 
+/* How far its communicators are; NULL: no page yet. Valid as long. */
+const struct control_progress *pages_progress(struct pages *pages, uint32_t rank);
+
 /* ret_step: when missed, where the rank is. */
 enum agent_arm_outcome pages_arm(struct pages *pages, uint32_t rank, uint64_t cut, uint32_t attempt, uint32_t slot, uint64_t step,
                                  uint64_t epoch, uint64_t *ret_step);

@@ -246,6 +246,7 @@ static void make_core(struct shell *shell)
     text_copy(identity.cluster, sizeof identity.cluster, shell->dirs.cluster);
     shell->core = agent_create(&identity);
     agent_scrub_every(shell->core, shell->options.scrub_rate > 0 ? shell->options.scrub_every_s * MS_PER_S : 0);
+    agent_hang_after(shell->core, shell->options.hang_ms);
     struct node_hello *hello = &shell->hello;
     text_copy(hello->name, sizeof hello->name, identity.node);
     text_copy(hello->uid, sizeof hello->uid, identity.uid);

@@ -89,6 +89,7 @@ void process_look(struct step_process *process)
     text_copy(event.uid, sizeof event.uid, process->spec.uid);
     for (uint32_t i = 0; i < process->pages.count && !process->dropped; i++) {
         event.rank = process->pages.first_rank + i;
+        event.progress = pages_progress(&process->pages, event.rank);
         if (pages_look(&process->pages, event.rank, &event.page, &event.comms))
             process->steps->hooks.event(process->steps->hooks.context, &event);
     }

@@ -120,6 +120,21 @@ static const struct codec_field comm_report_fields[] = {
 };
 CODEC_DEFINE(comm_report_codec, comm_report, "communicator report", comm_report_fields);
 
+static const struct codec_field op_report_fields[] = {
+    CODEC_FIELD(op_report, rank, CODEC_U32, .required = true),
+    CODEC_TEXT_OF(op_report, id, .required = true),
+    CODEC_TEXT_OF(op_report, name),
+    CODEC_FIELD(op_report, member, CODEC_U32),
+    CODEC_FIELD(op_report, size, CODEC_U32),
+    CODEC_FIELD(op_report, begun, CODEC_U64),
+    CODEC_FIELD(op_report, reached, CODEC_U64),
+    CODEC_FIELD(op_report, unreached, CODEC_U64),
+    CODEC_FIELD(op_report, done, CODEC_U64),
+    CODEC_FIELD(op_report, undone, CODEC_U64),
+    CODEC_FIELD(op_report, messages, CODEC_BOOL),
+};
+CODEC_DEFINE(op_report_codec, op_report, "operation report", op_report_fields);
+
 static const struct codec_field shard_report_fields[] = {
     CODEC_FIELD(shard_report, cut, CODEC_U64, .required = true),
     CODEC_FIELD(shard_report, rank, CODEC_U32, .required = true),
@@ -176,6 +191,8 @@ static const struct codec_field gen_report_fields[] = {
     CODEC_LIST_OF(gen_report, ranks, rank_report_codec, TIDE_LOCAL_RANKS_MAX),
     CODEC_LIST_OF(gen_report, cuts, cut_report_codec, REPORTS_MAX),
     CODEC_LIST_OF(gen_report, comms, comm_report_codec, COMM_REPORTS_MAX),
+    CODEC_LIST_OF(gen_report, ops, op_report_codec, OPS_MAX * TIDE_LOCAL_RANKS_MAX),
+    CODEC_FIELD(gen_report, hang_ms, CODEC_U64),
     CODEC_LIST_OF(gen_report, shards, shard_report_codec, REPORTS_MAX),
     CODEC_LIST_OF(gen_report, manifests, manifest_report_codec, REPORTS_MAX),
     CODEC_LIST_OF(gen_report, held, held_report_codec, REPORTS_MAX),

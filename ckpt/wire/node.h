@@ -150,6 +150,18 @@ struct manifest_report {
     char detail[TIDE_TEXT_MAX + 1];
 };
 
+#define OPS_MAX 16u /* communicators of a rank, of which it is told how far they are */
+
+/* How far a rank is in a communicator of NCCL's, told while its job stands still here (struct control_progress_comm). */
+struct op_report {
+    uint32_t rank;
+    char id[COMM_ID_CHARS + 1];
+    char name[TIDE_NAME_MAX + 1];
+    uint32_t member, size;
+    uint64_t begun, reached, unreached, done, undone;
+    bool messages;
+};
+
 /* A recorded cut of a rank that lies in this node's arena, with its digest. */
 struct held_report {
     uint64_t cut;
@@ -186,6 +198,8 @@ struct gen_report {
     LIST_OF(struct rank_report) ranks;
     LIST_OF(struct cut_report) cuts;
     LIST_OF(struct comm_report) comms; /* of the open cut */
+    LIST_OF(struct op_report) ops;     /* while it stands still */
+    uint64_t hang_ms;                  /* so long, and it needs another generation; 0: never */
     LIST_OF(struct shard_report) shards;
     LIST_OF(struct manifest_report) manifests;
     LIST_OF(struct held_report) held;
@@ -196,8 +210,8 @@ struct gen_report {
     struct strlist purged; /* of `purge`: their objects were deleted by this node */
     struct strlist left;   /* of `leave`: nothing here writes objects of them, or will */
 };
-extern const struct codec rank_report_codec, cut_report_codec, comm_report_codec, shard_report_codec, manifest_report_codec,
-    held_report_codec, restore_failure_codec, scrub_report_codec, gen_report_codec;
+extern const struct codec rank_report_codec, cut_report_codec, comm_report_codec, op_report_codec, shard_report_codec,
+    manifest_report_codec, held_report_codec, restore_failure_codec, scrub_report_codec, gen_report_codec;
 extern const char *const rank_state_names[];
 
 #define NODE_FORMAT 4u /* what this version's agents say; the first that knows packs of other ranks */

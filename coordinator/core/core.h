@@ -249,6 +249,8 @@ struct book_entry {
     uint64_t since_ns;           /* registered, as this leader knows; or it took office then */
     struct health_fact slow;     /* what the leader itself finds: a rank there is a straggler. Healthy: none */
     uint64_t slow_until_ns;      /* counts until then */
+    struct health_fact hung;     /* … others wait for a rank there; with `restart` for too long, since hung_ns */
+    uint64_t hung_ns, hung_until_ns;
     uint64_t good_ns;            /* drained for its health, and seen good since; 0: it is not */
     struct heartbeat heartbeat;  /* the newest; empty before the first */
 };

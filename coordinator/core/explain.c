@@ -230,6 +230,13 @@ static void explain_drained(const struct talk *talk)
     }
 }
 
+/* Whom its ranks wait for; NULL: for nobody, as far as is known. */
+static const char *hang_of(const struct talk *talk)
+{
+    const struct track *track = talk->book != NULL ? track_find(talk->book, talk->record->job.uid) : NULL;
+    return track != NULL && track->hang.text[0] != '\0' ? track->hang.text : NULL;
+}
+
 static void explain_running(const struct talk *talk)
 {
     const struct job *job = &talk->record->job;
@@ -249,6 +256,8 @@ static void explain_running(const struct talk *talk)
         scan_names(talk->book, talk->record, &job->nodes, missing_step, NULL, names, sizeof names);
         say(talk, "all ranks are started, %u of %u have made a step; missing: %s", scan.stepped, scan.world,
             names[0] ? names : "none");
+    } else if (hang_of(talk) != NULL) {
+        say(talk, "no rank makes a step: %s", hang_of(talk));
     } else {
         say(talk, "all ranks make steps; the newest reported is %" PRIu64, scan.top_step);
     }

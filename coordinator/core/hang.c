@@ -22,7 +22,7 @@ struct group {
 };
 
 /* Of a rank. */
-enum { SEEN = 1, LATE = 2, UNREACHED = 4, UNDONE = 8, WAITS = 16, MESSAGES = 32 };
+enum { SEEN = 1, LATE = 2, UNREACHED = 4, UNDONE = 8, WAITS = 16, MESSAGES = 32, AHEAD = 64 };
 
 static int by_comm(const void *a, const void *b, void *rows)
 {
@@ -77,11 +77,17 @@ static bool is_late(const struct group *group, const struct hang_row *row)
     return row->begun < group->begun || is_unreached(group, row) || is_undone(group, row);
 }
 
+/* It has entered what another has not. */
+static bool is_ahead(const struct group *group, const struct hang_row *row)
+{
+    return row->begun > least_of_others(&group->entered, row->rank);
+}
+
 /* For another process. One whose communicator is not known to the end may do so. */
 static bool waits(const struct group *group, const struct hang_row *row)
 {
     bool inside = row->undone != 0 && !is_unreached(group, row) && !is_undone(group, row);
-    return row->begun > least_of_others(&group->entered, row->rank) || inside || group->rows != group->size;
+    return is_ahead(group, row) || inside || group->rows != group->size;
 }
 
 struct finding_hang {
@@ -116,7 +122,8 @@ static void mark_ranks(struct finding_hang *f)
         const struct hang_row *row = &f->rows[f->order[i]];
         const struct group *group = &f->groups[i];
         unsigned is = SEEN | (is_late(group, row) ? LATE : 0u) | (is_unreached(group, row) ? UNREACHED : 0u) |
-                      (is_undone(group, row) ? UNDONE : 0u) | (waits(group, row) ? WAITS : 0u) | (row->messages ? MESSAGES : 0u);
+                      (is_undone(group, row) ? UNDONE : 0u) | (waits(group, row) ? WAITS : 0u) | (row->messages ? MESSAGES : 0u) |
+                      (is_ahead(group, row) ? AHEAD : 0u);
         if (row->rank < f->world)
             f->ranks[row->rank] = (unsigned char)(f->ranks[row->rank] | is);
     }
@@ -160,22 +167,26 @@ static void blame(const struct finding_hang *f, struct hang_verdict *to)
         *to = (struct hang_verdict){.kind = HANG_NONE};
 }
 
-static bool any(const struct finding_hang *f, unsigned is)
+/* Each that is late is ahead elsewhere. */
+static bool in_a_circle(const struct finding_hang *f)
 {
-    for (uint32_t rank = 0; rank < f->world; rank++)
-        if ((f->ranks[rank] & is) == is)
-            return true;
-    return false;
+    bool late = false;
+    for (uint32_t rank = 0; rank < f->world; rank++) {
+        late = late || (f->ranks[rank] & LATE);
+        if ((f->ranks[rank] & LATE) && !(f->ranks[rank] & AHEAD))
+            return false;
+    }
+    return late;
 }
 
 static void blame_nobody(const struct finding_hang *f, struct hang_verdict *to)
 {
-    bool late = any(f, LATE);
+    bool circle = in_a_circle(f);
     for (size_t i = 0; f->whole && i < f->count && to->kind == HANG_NONE; i++) {
         const struct hang_row *row = &f->rows[f->order[i]];
-        if (late ? !waits(&f->groups[i], row) : row->undone == 0)
-            continue;
-        *to = (struct hang_verdict){.kind = late ? HANG_CROSSED : HANG_INSIDE, .blamed = {f->order[i]}, .op = row->undone};
+        bool inside = row->undone != 0 && row->undone <= f->groups[i].entered.value;
+        if (circle ? is_ahead(&f->groups[i], row) : inside)
+            *to = (struct hang_verdict){.kind = circle ? HANG_CROSSED : HANG_INSIDE, .blamed = {f->order[i]}, .op = row->undone};
     }
 }
 

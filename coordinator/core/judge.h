@@ -22,6 +22,14 @@ struct pace {
     uint32_t windows;
 };
 
+/* Whom the ranks of a job that stands still wait for (judge_hang.c). */
+struct hang_track {
+    uint64_t since_ns; /* the verdict is the same since then; 0: there is none */
+    bool over;         /* for too long: that was said */
+    char key[96];
+    char text[TIDE_TEXT_MAX + 1]; /* empty: not told yet */
+};
+
 /* All of it may be lost with the leader: a new one gives every wait its full time again. */
 struct track {
     char uid[TIDE_UID_CHARS + 1];
@@ -56,6 +64,7 @@ struct track {
     uint64_t rate; /* steps in 1,000 s */
     bool rated;    /* rate is a measurement */
     struct pace pace;
+    struct hang_track hang;
     uint64_t grew_ns, step_ns; /* top_step last grew; how long one step took then; 0: not known */
 };
 
@@ -248,6 +257,8 @@ bool judge_passed(struct judging *judging, uint64_t since_ns, uint64_t ms);
 
 /* judge_pace.c: is one of its ranks slower than the others? */
 void judge_pace(struct judging *judging, const struct job_record *record, struct track *track);
+/* judge_hang.c: do its ranks wait for one? True: its generation has ended for that. */
+bool judge_hang(struct judging *judging, const struct job_record *record, struct track *track, const struct gen_scan *scan);
 /* judge_health.c: take over what a node tells of itself; give it back when it was good for a while */
 void judge_health(struct judging *judging, const struct node *node, struct book_entry *entry);
 /* What the health of nodes means for a generation there. True: it has ended. */

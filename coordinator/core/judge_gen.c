@@ -213,6 +213,8 @@ void judge_running(struct judging *judging, const struct job_record *record, str
         return;
     }
     judge_pace(judging, record, track);
+    if (judge_hang(judging, record, track, &scan))
+        return;
     judge_cut(judging, record, track, &scan);
 }
 

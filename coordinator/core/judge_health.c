@@ -3,17 +3,23 @@
 
 /* ---- what a node tells of itself ---- */
 
+static void add_found(struct judging *judging, struct health_fact *found, uint64_t until_ns, struct health_report *to)
+{
+    if (judging->now_ns >= until_ns)
+        *found = (struct health_fact){0};
+    if (found->state == TIDE_HEALTH_HEALTHY)
+        return;
+    judge_want(judging, until_ns);
+    if (to->facts.count < HEALTH_FACTS_MAX)
+        *(struct health_fact *)codec_list_add(&health_fact_codec, &to->facts) = *found;
+}
+
 /* … and what the leader finds besides. Release with health_report_codec. */
 static void known_now(struct judging *judging, struct book_entry *entry, struct health_report *to)
 {
     codec_copy(&health_report_codec, &entry->heartbeat.health, to);
-    if (judging->now_ns >= entry->slow_until_ns)
-        entry->slow = (struct health_fact){0};
-    if (entry->slow.state == TIDE_HEALTH_HEALTHY)
-        return;
-    judge_want(judging, entry->slow_until_ns);
-    if (to->facts.count < HEALTH_FACTS_MAX)
-        *(struct health_fact *)codec_list_add(&health_fact_codec, &to->facts) = entry->slow;
+    add_found(judging, &entry->slow, entry->slow_until_ns, to);
+    add_found(judging, &entry->hung, entry->hung_until_ns, to);
 }
 
 /* One that was spared is taken away when it may be. */
@@ -76,7 +82,8 @@ static void add_fit(struct judging *judging, const struct node *node, struct boo
 void judge_health(struct judging *judging, const struct node *node, struct book_entry *entry)
 {
     /* Of ten thousand nodes nearly all are well. */
-    bool well = entry->heartbeat.health.facts.count == 0 && node->evidence.count == 0 && entry->slow.state == TIDE_HEALTH_HEALTHY;
+    bool well = entry->heartbeat.health.facts.count == 0 && node->evidence.count == 0 && entry->slow.state == TIDE_HEALTH_HEALTHY &&
+                entry->hung.state == TIDE_HEALTH_HEALTHY;
     if (entry->heard_ns == 0 || (well && !node->unfit))
         return;
     struct health_report now;

@@ -76,6 +76,12 @@ uint64_t scan_local_bit(const struct job_spec *spec, uint32_t node_rank, uint32_
     return rank >= first && rank - first < spec->nproc_per_node ? UINT64_C(1) << (rank - first) : 0;
 }
 
+static void take_stuck(const struct node *node, const struct health_fact *fact, uint64_t age_ms, struct gen_scan *scan)
+{
+    if (fact->restart && fact->serial > node->forgiven && (scan->stuck.node == NULL || age_ms < scan->stuck.age_ms))
+        scan->stuck = (struct fact_at){.node = node->name, .fact = fact, .age_ms = age_ms};
+}
+
 /* As the node tells it now: how long ago is not kept. */
 static void scan_stuck(const struct node *node, const struct book_entry *entry, uint64_t now_ns, struct gen_scan *scan)
 {
@@ -83,9 +89,10 @@ static void scan_stuck(const struct node *node, const struct book_entry *entry, 
     for (size_t i = 0; i < facts->count; i++) {
         const struct health_fact *fact = &facts->items[i];
         uint64_t age_ms = fact->ago_ms + (now_ns - entry->heard_ns) / NS_PER_MS;
-        if (fact->restart && fact->serial > node->forgiven && (scan->stuck.node == NULL || age_ms < scan->stuck.age_ms))
-            scan->stuck = (struct fact_at){.node = node->name, .fact = fact, .age_ms = age_ms};
+        take_stuck(node, fact, age_ms, scan);
     }
+    if (now_ns < entry->hung_until_ns)
+        take_stuck(node, &entry->hung, (now_ns - entry->hung_ns) / NS_PER_MS, scan);
 }
 
 static void scan_node(const struct state *state, const struct book *book, const struct job_record *record,

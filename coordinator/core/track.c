@@ -39,6 +39,7 @@ void tracks_restart(struct book *book, uint64_t now_ns)
         track->phase_ns = track->cut_ns = track->attempt_ns = track->store_ns = track->storing_ns = track->idle_ns =
             now_ns;
         track->absent_ns = track->arena_ns = track->copy_ns = track->pace.since_ns = 0;
+        track->hang = (struct hang_track){0};
         for (size_t k = 0; k < track->condemned.count; k++)
             track->condemned.items[k].since_ns = now_ns;
     }

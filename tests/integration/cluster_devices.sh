@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 # The main job on simulated devices, two nodes with two each and a spare: a device dies by an Xid in the middle, a NIC goes down in
-# the middle, a rank hangs inside a collective. Each time the right node is blamed and drained, the spare takes over, and the
+# the middle, a rank hangs in a call of NCCL's, and then in a kernel. Each time the right node is blamed and drained, the spare takes over, and the
 # parameters are those of one rank that nobody disturbs. CUDA, NCCL and NVML are simulators (tests/lib/sim_*).
 set -uo pipefail
 # shellcheck source=tests/lib/scenario.sh
@@ -126,16 +126,20 @@ ends_well nic "nic: eth1: its link is down"
 cable "$SICK" up
 expect "it can be given back, too" given_back
 
-# The first time it may be the program's doing: another generation, on the same nodes. The second time it is the node.
+# The first time it may be the program's doing: another generation, on the same nodes. The second time it is the node. Then its host has
+# entered all that the others have, and RAS has nothing to tell.
 MARK=$CLUSTER_DIR/hangs
-train hang "${TRAINS[@]}" SIM_NCCL_RAS=28028 SIM_NCCL_HANG="$HANG_RANK:$HANG_AT:$MARK"
+STUCK=$CLUSTER_DIR/stuck
+: >"$STUCK" # not yet
+train hang "${TRAINS[@]}" SIM_NCCL_RAS=28028 SIM_NCCL_HANG="$HANG_RANK:$HANG_AT:$MARK" SIM_NCCL_STICK="$HANG_RANK:$HANG_AT:$STUCK"
 expect "hang: the rank is named" wait_for $HAPPENS_S "evidence of NCCL" says "nccl: collectives: rank $HANG_RANK of communicator 0x" tide node show "$SICK"
 named_after
 expect "hang: nobody is drained for that" cluster_node_is "$SICK" ready
 expect "hang: it goes on" wait_for $HAPPENS_S "evidence of a hang" says "nccl-hang: collectives: for 3 s rank $HANG_RANK" tide node show "$SICK"
-rm "$MARK"
+expect "hang: the leader has counted, too" says "hang: job hang rank $HANG_RANK: rank $HANG_RANK has entered" tide node show "$SICK"
 expect "hang: the job gets another generation" wait_for $HAPPENS_S "generation 2" cluster_job_is hang '.job.generation > 1'
-ends_well hang "nccl-hang: collectives: for 3 s rank $HANG_RANK"
+rm "$STUCK"
+ends_well hang "hang: job hang rank $HANG_RANK: rank $HANG_RANK has"
 expect "nothing is left of it" nothing_left
 rm -rf "$DATA"
 scenario_end

@@ -41,7 +41,7 @@
 #define CUTS_MAX 512u  /* of a job in one run */
 #define GENS_MAX 512u
 #define STEPS_MAX 32u  /* step directories on one host */
-#define OPS_MAX 128u
+#define SIM_OPS_MAX 128u
 #define TRACE_LINE_MAX 400
 #define LETTERS_MAX 640u /* of one rank to the next: one a step */
 
@@ -365,7 +365,7 @@ struct world {
     struct coord coords[COORDS_MAX];
     struct truth_log leader;
     struct depot depot;
-    struct op ops[OPS_MAX];
+    struct op ops[SIM_OPS_MAX];
     uint32_t op_count;
     struct plan plans[JOBS_MAX];
     uint32_t plan_count;

@@ -24,8 +24,8 @@ static void ask(struct world *w, struct args *args)
 
 uint32_t person_asks(struct world *w, struct op op)
 {
-    if (w->op_count == OPS_MAX)
-        return OPS_MAX - 1;
+    if (w->op_count == SIM_OPS_MAX)
+        return SIM_OPS_MAX - 1;
     uint32_t index = w->op_count++;
     snprintf(op.request, sizeof op.request, "request-%u", index);
     w->ops[index] = op;
@@ -103,7 +103,7 @@ static uint64_t some_cut(struct world *w, const char *name)
 void person_does_something(struct world *w)
 {
     struct op op = {0};
-    if (w->truth_count == 0 || w->op_count + HOSTS_MAX + 2 * JOBS_MAX > OPS_MAX)
+    if (w->truth_count == 0 || w->op_count + HOSTS_MAX + 2 * JOBS_MAX > SIM_OPS_MAX)
         return; /* room is kept for the end */
     const char *job = w->truths[rng_below(&w->rng, w->truth_count)]->name;
     const char *node = w->hosts[rng_below(&w->rng, w->host_count)].name;

@@ -87,9 +87,11 @@ struct fake_rank {
     struct fake_paint paint;
     uint64_t slow;             /* not 0: of its steps from now on only every so many counts */
     uint64_t slow_from;
+    struct op_report op;       /* how far it is in a communicator; size 0: it tells of none */
 };
 
 struct world {
+    uint64_t hang_ms; /* as agents say */
     struct state state, second;
     struct book book;
     struct rng rng;
@@ -428,9 +430,15 @@ static inline void fake_report_job(struct world *w, struct fake *fake, struct fa
     TEXT_SET(to->uid, job->uid);
     to->generation = job->generation;
     to->progress = job->alive ? GEN_RUNNING : GEN_GONE;
+    to->hang_ms = w->hang_ms;
     bool present = job->ran == job->generation && job->ran > 0;
     for (uint32_t r = job->first; present && r < job->first + job->count; r++) {
         fake_report_rank(w, job, r, to);
+        if (w->ranks[r].op.size > 0) {
+            struct op_report *op = codec_list_add(&op_report_codec, &to->ops);
+            *op = w->ranks[r].op;
+            op->rank = r;
+        }
         if (job->cuts[r - job->first].cut)
             *(struct cut_report *)codec_list_add(&cut_report_codec, &to->cuts) = job->cuts[r - job->first];
         if (w->ranks[r].paint.on || w->ranks[r].paint.counts)

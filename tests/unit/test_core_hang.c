@@ -79,6 +79,12 @@ static const struct hang_case cases[] = {
      "all 2 members of communicator a have entered collective 60, and it does not complete, rank 0 has entered 60 and completed 59, rank "
      "1 "
      "has entered 60 and completed 59"},
+    {"the same, and one's host is further",
+     2,
+     {{0, "a", 2, 62, 60, 0, 59, 60, 0}, {1, "a", 2, 61, 60, 0, 59, 60, 0}},
+     HANG_INSIDE,
+     "",
+     "all 2 members of communicator a have entered collective 60, and it does not complete"},
     {"they wait for each other in a circle",
      2,
      {{0, "a", 2, 5, 0, 0, 0, 0, 0}, {1, "a", 2, 4, 0, 0, 0, 0, 0}, {0, "b", 2, 7, 0, 0, 0, 0, 0}, {1, "b", 2, 8, 0, 0, 0, 0, 0}},

@@ -120,12 +120,16 @@ static void grow(_Atomic uint64_t *to, uint64_t op)
         atomic_store(to, op);
 }
 
-/* Those that are whole make room. */
+/* Those that are whole make room. Who asks may have to wait himself: then that is not whole. */
 static uint32_t take_whole(struct marks *marks, uint32_t tail, uint32_t head)
 {
-    for (; tail != head && has_come(marks->items[tail % MARKS].after); tail++) {
-        grow(&marks->reached, marks->items[tail % MARKS].op);
-        grow(&marks->done, marks->items[tail % MARKS].op);
+    for (; tail != head; tail++) {
+        const struct mark *mark = &marks->items[tail % MARKS];
+        atomic_store(&marks->undone, mark->op);
+        if (!has_come(mark->after))
+            break;
+        grow(&marks->reached, mark->op);
+        grow(&marks->done, mark->op);
         atomic_store_explicit(&marks->tail, tail + 1, memory_order_release);
     }
     return tail;

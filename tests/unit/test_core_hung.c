@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "core_dsl.h"
+
+/* Whose rank the others wait for: what the leader makes of it (coordinator/core/judge_hang.c). */
+
+#define GOOD_MS 5000u
+
+/* j runs on n1 and n2, n3 is its spare. */
+static struct fake *world_begin(struct world *w)
+{
+    world_init(w);
+    struct command settings = command_new(w, CMD_CLUSTER_INIT, NULL);
+    settings.lease_ms = 2000;
+    settings.heartbeat_ms = 250;
+    settings.health_good_ms = GOOD_MS;
+    TEXT_SET(settings.store, "file:///store");
+    assert_int_equal(world_apply(w, &settings), TIDE_OK);
+    world_nodes(w, 3, 1);
+    for (unsigned i = 0; i < FAKES_MAX; i++)
+        w->fakes[i].boot = "boot-1";
+    submit(w, "j", 2, 1, 1);
+    run(w, 500);
+    assert_state(w, "j", "running");
+    return fake_of(w, "n2");
+}
+
+static unsigned steady(struct world *w)
+{
+    unsigned before = w->commands;
+    run(w, 5000);
+    return w->commands - before;
+}
+
+#define HANG_MS 10000u
+#define HANG_TOLD_MS 3000u /* more than it has to be so */
+
+static struct op_report op_at(uint64_t begun, uint64_t undone)
+{
+    struct op_report op = {.id = "00000000000000aa", .name = "dp", .size = 2, .begun = begun, .undone = undone};
+    op.reached = undone != 0 ? undone : begun;
+    op.done = undone != 0 ? undone - 1 : begun;
+    return op;
+}
+
+/* The job stands still, and its two ranks are there. */
+static void hang(struct world *w, struct op_report first, struct op_report second)
+{
+    w->steps_per_s = 0;
+    w->hang_ms = HANG_MS;
+    w->ranks[0].op = first;
+    w->ranks[1].op = second;
+}
+
+static void go_on(struct world *w)
+{
+    w->steps_per_s = STEPS_PER_S_DEFAULT;
+    w->ranks[0].op = w->ranks[1].op = (struct op_report){0};
+    run(w, 3000);
+    assert_state(w, "j", "running");
+}
+
+static void who_hangs_is_blamed_and_the_second_time_drained(void **context)
+{
+    (void)context;
+    struct world w;
+    world_begin(&w);
+    run(&w, 2000);
+    hang(&w, op_at(61, 61), op_at(60, 0));
+    run(&w, 1500);
+    assert_int_equal(state_node(&w.state, "n2")->evidence.count, 0);
+    run(&w, HANG_TOLD_MS - 1500);
+    assert_int_equal(state_node(&w.state, "n1")->evidence.count, 0);
+    assert_int_equal(state_node(&w.state, "n2")->evidence.count, 1);
+    const struct health_fact *fact = &state_node(&w.state, "n2")->evidence.items[0];
+    assert_string_equal(fact->subject, "job j rank 1");
+    assert_text(fact->text, "rank 1 has entered 60 collectives of communicator dp, others 61, and wait for it");
+    assert_true(explained(&w, "j", "no rank makes a step: rank 1 has entered 60"));
+    assert_int_equal(steady(&w), 0);
+    run(&w, HANG_MS);
+    assert_int_equal(job_of(&w, "j")->generation, 2);
+    assert_int_equal(job_of(&w, "j")->recoveries.items[0].cause, EVENT_NODE_HEALTH);
+    assert_text(job_of(&w, "j")->recoveries.items[0].text, "no step is made since node n2 told: hang: job j rank 1");
+    assert_int_equal(state_node(&w.state, "n2")->state, TIDE_NODE_READY);
+    go_on(&w);
+    assert_int_equal(job_of(&w, "j")->generation, 2);
+    hang(&w, op_at(61, 61), op_at(60, 0));
+    run(&w, HANG_MS + 10000);
+    assert_int_equal(state_node(&w.state, "n2")->state, TIDE_NODE_DRAINED);
+    assert_int_equal(job_of(&w, "j")->generation, 3);
+    for (size_t i = 0; i < job_of(&w, "j")->nodes.count; i++)
+        assert_string_not_equal(job_of(&w, "j")->nodes.items[i], "n2");
+    world_release(&w);
+}
+
+static void where_all_are_inside_nobody_is_blamed(void **context)
+{
+    (void)context;
+    struct world w;
+    world_begin(&w);
+    run(&w, 2000);
+    hang(&w, op_at(60, 60), op_at(60, 60));
+    run(&w, HANG_TOLD_MS);
+    assert_true(explained(&w, "j", "all 2 members of communicator dp have entered collective 60, and it does not complete, rank 0 has "
+                                   "entered 60 and completed 59"));
+    run(&w, HANG_MS);
+    assert_int_equal(job_of(&w, "j")->generation, 2);
+    assert_text(job_of(&w, "j")->recoveries.items[0].text, "all 2 members of communicator dp have entered collective 60");
+    go_on(&w);
+    for (size_t i = 0; i < w.state.nodes.count; i++)
+        assert_int_equal(w.state.nodes.items[i].evidence.count, 0);
+    world_release(&w);
+}
+
+/* A coordinator that was stopped knows nothing of what was meanwhile; who says nothing of himself is in a checkpoint. */
+static void what_is_not_seen_alarms_nobody(void **context)
+{
+    (void)context;
+    struct world w;
+    world_begin(&w);
+    run(&w, 2000);
+    hang(&w, op_at(61, 61), (struct op_report){0});
+    run(&w, 2 * HANG_MS);
+    hang(&w, op_at(61, 0), op_at(61, 0)); /* all compile, or replay a graph */
+    run(&w, 2 * HANG_MS);
+    hang(&w, op_at(61, 61), op_at(60, 0));
+    run(&w, 1000);
+    w.now_ns += 60 * NS_PER_S;
+    w.wall_ms += 60000;
+    go_on(&w);
+    assert_int_equal(job_of(&w, "j")->generation, 1);
+    for (size_t i = 0; i < w.state.nodes.count; i++)
+        assert_int_equal(w.state.nodes.items[i].evidence.count, 0);
+    world_release(&w);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(who_hangs_is_blamed_and_the_second_time_drained),
+        cmocka_unit_test(where_all_are_inside_nobody_is_blamed),
+        cmocka_unit_test(what_is_not_seen_alarms_nobody),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
