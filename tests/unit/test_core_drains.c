@@ -93,6 +93,37 @@ static void health_keeps_half_of_the_nodes_at_least(void **context)
     world_release(&w);
 }
 
+/* A leader whose clock is an hour behind, or ahead, calls no node lost and no rank gone; behind, it drains no more for its health than
+ * it may: what was drained in what is its future was drained of late. */
+static void a_clock_that_jumps_drains_nothing(void **context)
+{
+    (void)context;
+    struct world w;
+    world_init(&w);
+    world_nodes(&w, 8, 1);
+    submit(&w, "j", 4, 1, 1);
+    run(&w, 1000);
+    for (unsigned i = 1; i <= 2; i++)
+        assert_int_equal(ail(&w, i)->state, TIDE_NODE_DRAINED);
+    w.wall_ms -= HEALTH_DRAINS_MS;
+    assert_int_equal(ail(&w, 3)->state, TIDE_NODE_READY);
+    run(&w, 5000);
+    assert_true(state_node(&w.state, "n3")->spared);
+    w.wall_ms += HEALTH_DRAINS_MS;
+    run(&w, 1500);
+    assert_int_equal(state_node(&w.state, "n3")->state, TIDE_NODE_READY);
+    much_later(&w);
+    assert_int_equal(state_node(&w.state, "n3")->state, TIDE_NODE_DRAINED);
+    for (unsigned i = 4; i <= 8; i++) {
+        char name[16];
+        snprintf(name, sizeof name, "n%u", i);
+        assert_int_equal(state_node(&w.state, name)->state, TIDE_NODE_READY);
+    }
+    assert_int_equal(job_of(&w, "j")->generation, 1);
+    assert_state(&w, "j", "running");
+    world_release(&w);
+}
+
 static void at_level_2_all_may_be_drained_in_the_end(void **context)
 {
     (void)context;
@@ -141,6 +172,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(health_drains_a_quarter_at_most),
         cmocka_unit_test(health_keeps_half_of_the_nodes_at_least),
+        cmocka_unit_test(a_clock_that_jumps_drains_nothing),
         cmocka_unit_test(at_level_2_all_may_be_drained_in_the_end),
         cmocka_unit_test(one_that_was_spared_is_used_when_there_is_no_other),
     };
