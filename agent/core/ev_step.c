@@ -216,15 +216,16 @@ static bool colours_differ(const struct agent_page *a, const struct agent_page *
            a->sent != b->sent || a->arrived != b->arrived;
 }
 
-/* In one piece, or not at all. */
+/* In one piece, or not at all: the version is looked at again behind all that was read. */
 static bool read_progress(const struct control_progress *from, struct rank_part *part)
 {
-    uint64_t version = atomic_load(&from->version);
+    const uint64_t *words = (const uint64_t *)from->comms;
+    uint64_t version = atomic_load(&from->version), *to = (uint64_t *)part->ops;
     uint32_t count = from->count;
     if (version % 2 == 1 || from->more > 0 || count > CONTROL_PROGRESS_MAX)
         return false;
-    memcpy(part->ops, from->comms, count * sizeof part->ops[0]);
-    atomic_thread_fence(memory_order_seq_cst);
+    for (size_t i = 0; i < count * sizeof part->ops[0] / sizeof *words; i++)
+        to[i] = __atomic_load_n(&words[i], __ATOMIC_ACQUIRE);
     part->op_count = atomic_load(&from->version) == version ? count : 0;
     return true;
 }
