@@ -17,7 +17,7 @@ fi
 . "$(dirname "${BASH_SOURCE[0]}")/../lib/mlp.sh"
 # shellcheck disable=SC2034 # for cluster.sh
 CLUSTER_PROBES=gpu,nic,nccl
-HANG_MS=3000    # so long behind: it hangs
+HANG_MS=6000    # so long behind: it hangs
 HANG_RANK=3     # … in this collective of its process
 HANG_AT=60
 SUCCEEDS_S=120
@@ -135,8 +135,10 @@ train hang "${TRAINS[@]}" SIM_NCCL_RAS=28028 SIM_NCCL_HANG="$HANG_RANK:$HANG_AT:
 expect "hang: the rank is named" wait_for $HAPPENS_S "evidence of NCCL" says "nccl: collectives: rank $HANG_RANK of communicator 0x" tide node show "$SICK"
 named_after
 expect "hang: nobody is drained for that" cluster_node_is "$SICK" ready
-expect "hang: it goes on" wait_for $HAPPENS_S "evidence of a hang" says "nccl-hang: collectives: for 3 s rank $HANG_RANK" tide node show "$SICK"
-expect "hang: the leader has counted, too" says "hang: job hang rank $HANG_RANK: rank $HANG_RANK has entered" tide node show "$SICK"
+expect "hang: the leader has counted, too" wait_for $HAPPENS_S "evidence of the leader" \
+    says "hang: job hang rank $HANG_RANK: rank $HANG_RANK has entered" tide node show "$SICK"
+expect "hang: it goes on" wait_for $HAPPENS_S "evidence of a hang" \
+    says "nccl-hang: collectives: for $((HANG_MS / 1000)) s rank $HANG_RANK" tide node show "$SICK"
 expect "hang: the job gets another generation" wait_for $HAPPENS_S "generation 2" cluster_job_is hang '.job.generation > 1'
 rm "$STUCK"
 ends_well hang "hang: job hang rank $HANG_RANK: rank $HANG_RANK has"
