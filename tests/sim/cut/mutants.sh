@@ -35,7 +35,7 @@ believes_old_bookmarks          rank.c           s/p->bookmark_epoch == rank->ep
 forgets_early_bookmarks         rank.c           s/epoch < rank->epoch\)/epoch != rank->epoch)/
 needs_a_bookmark_of_its_own     rank.c           s/    self->bookmark_epoch = epoch;\n//
 log_left_out                    rank.c           s/\? CUT_TAKE_LOG : CUT_TAKE_FORGET/? CUT_TAKE_FORGET : CUT_TAKE_FORGET/
-holds_nothing                   rank.c           s/colour == rank->colour && !cut_rank_drained\(rank, peer\)/0/
+holds_nothing                   rank.c           s/colour == rank->colour && !cut_rank_hands_out\(rank, peer\)/0/
 arrivals_count_for_nothing      rank.c           s/    cut_rank_arrived\(rank, peer\);\n    if/    if/
 not_whole_counts_at_once        rank.h           s/    rank->arrived_before -= messages;\n//
 done_counts_twice               rank.c           s/rank->arrived_before\+\+/rank->arrived_before += 2/
