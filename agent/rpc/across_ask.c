@@ -57,7 +57,7 @@ static enum tide_status ask_rank(struct across_cut *cut, uint32_t node, uint32_t
     uint64_t now = clock_mono_ns();
     struct answer answer = {.most = (RANK_CHUNKS_MAX + 16u) * sizeof(struct digest)};
     if (now >= until_ns)
-        return err_set(err, TIDE_E_UNAVAILABLE, "it was not asked within %u s", ACROSS_LOOK_S);
+        return err_set(err, TIDE_E_UNAVAILABLE, "its part of the %u s for all was over before rank %u was asked", ACROSS_LOOK_S, rank);
     snprintf(query, sizeof query, "uid=%s&rank=%u&cut=%" PRIu64 "&part=share", cut->uid, rank, cut->cut);
     enum tide_status status = ask(&cut->peers[node], query, (until_ns - now) / NS_PER_MS, &answer, err);
     if (status == TIDE_OK)
@@ -103,12 +103,16 @@ static void look_at(struct across_cut *cut, uint32_t node, uint64_t until_ns)
     across_hang_up(&cut->peers[node]);
 }
 
+/* One that never answers takes its part of what time is left, and not that of those who come behind it. */
 void across_look(struct across_cut *cut)
 {
     uint64_t until_ns = clock_mono_ns() + ACROSS_LOOK_S * NS_PER_S;
-    for (uint32_t node = 0; cut->count > 0 && node < cut->nodes; node++)
+    for (uint32_t node = 0; cut->count > 0 && node < cut->nodes; node++) {
+        uint64_t now = clock_mono_ns(), left_ns = now < until_ns ? until_ns - now : 0;
+        uint32_t others = cut->nodes - node - (node < cut->node); /* this one and those behind it */
         if (node != cut->node && cut->peers[node].source.port != 0)
-            look_at(cut, node, until_ns);
+            look_at(cut, node, now + left_ns / others);
+    }
 }
 
 /* ---- where it lies ---- */
