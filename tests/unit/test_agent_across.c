@@ -13,9 +13,8 @@
 
 #include "agent/rpc/across.h"
 #include "ckpt/base/clock.h"
-#include "ckpt/stage/survey.h"
+#include "tests/unit/chunks.h"
 #include "tests/unit/slot_port.h"
-#include "tests/unit/slots.h"
 
 /* What several nodes hold alike one of them stores: agents of three nodes, of a rank each, with ports of their own and one store. */
 
@@ -109,32 +108,9 @@ static int teardown(void **state)
     return 0;
 }
 
-static void fill(unsigned char *to, unsigned from)
-{
-    struct rng rng = {.state = from};
-    for (size_t i = 0; i < CHUNK_BYTES; i += sizeof(uint64_t)) {
-        uint64_t n = from == 0 ? 0 : rng_next(&rng);
-        memcpy(to + i, &n, sizeof n);
-    }
-}
-
 static void record(uint64_t cut, uint32_t n, uint32_t world)
 {
-    arena_path path;
-    struct err err = {0};
-    struct slot slot;
-    char hex[DIGEST_HEX_CHARS + 1];
-    slot_path(nodes[n].arena, n, (uint32_t)cut % SLOTS, path);
-    assert_int_equal(slot_reserve(path, slot_bytes_needed(1, false, BYTES), &err), TIDE_OK);
-    assert_int_equal(slot_map(path, 1, &slot, &err), TIDE_OK);
-    assert_int_equal(slot_start(&slot, 1, false, BYTES, &err), TIDE_OK);
-    slot.regions[0] = (struct slot_region){.name = "state", .bytes = BYTES};
-    for (unsigned i = 0; i < CHUNKS; i++)
-        fill(slot.data + (size_t)i * CHUNK_BYTES, content[cut][n][i]);
-    struct slot_header facts = {.job_uid = TEST_UID, .generation = 1, .cut = cut, .rank = n, .world_size = world, .step = cut};
-    slot_finish(&slot, &facts);
-    slot_unmap(&slot);
-    assert_int_equal(stage_sum(nodes[n].arena, n, (uint32_t)cut % SLOTS, TEST_UID, cut, hex, &err), TIDE_OK);
+    test_chunks_record(nodes[n].arena, n, world, cut, content[cut][n], CHUNKS);
 }
 
 static void record_all(uint64_t cut)
@@ -219,43 +195,14 @@ static void commit(uint64_t cut, uint32_t world)
 
 static void is_whole(uint64_t cut, uint32_t world)
 {
-    struct err err = {0};
-    struct stage_verdict verdict = {0};
-    unsigned char *want = mem_alloc(CHUNK_BYTES);
-    assert_int_equal(stage_check(nodes[0].store, keys[cut], digests[cut], NULL, NULL, &verdict, &err), TIDE_OK);
-    assert_int_equal(verdict.bad, 0);
-    for (uint32_t n = 0; n < world; n++) {
-        struct slot slot;
-        arena_path path;
-        assert_int_equal(stage_fetch(nodes[0].store, keys[cut], digests[cut], NULL, elsewhere, n, 0, &err), TIDE_OK);
-        slot_path(elsewhere, n, 0, path);
-        assert_int_equal(slot_map(path, 0, &slot, &err), TIDE_OK);
-        for (unsigned i = 0; i < CHUNKS; i++) {
-            fill(want, content[cut][n][i]);
-            assert_memory_equal(slot.data + (size_t)i * CHUNK_BYTES, want, CHUNK_BYTES);
-        }
-        slot_unmap(&slot);
-    }
-    mem_free(want);
-}
-
-static uint64_t bytes_below(struct store *store, const char *prefix)
-{
-    struct err err = {0};
-    struct strlist found = {0};
-    uint64_t all = 0, bytes = 0;
-    assert_int_equal(store_list(store, prefix, &found, &err), TIDE_OK);
-    for (size_t i = 0; i < found.count; i++) {
-        assert_int_equal(store_size(store, found.items[i], &bytes, &err), TIDE_OK);
-        all += bytes;
-    }
-    strlist_release(&found);
-    return all;
+    test_is_sound(nodes[0].store, keys[cut], digests[cut]);
+    for (uint32_t n = 0; n < world; n++)
+        test_chunks_are(nodes[0].store, keys[cut], digests[cut], elsewhere, n, content[cut][n], CHUNKS);
 }
 
 static unsigned chunks_stored(void)
 {
-    return (unsigned)(bytes_below(nodes[0].store, "c/") / CHUNK_BYTES);
+    return (unsigned)(test_bytes_below(nodes[0].store, "c/") / CHUNK_BYTES);
 }
 
 static void sweep(uint64_t live, uint64_t over)
@@ -301,7 +248,7 @@ static void replicas_on_several_nodes_are_stored_once(void **state)
     sweep(3, 2);
     is_whole(3, 1);
     assert_int_equal(stage_purge(nodes[0].store, JOB, TEST_UID, 3, &err), TIDE_OK);
-    assert_int_equal(bytes_below(nodes[0].store, ""), 0);
+    assert_int_equal(test_bytes_below(nodes[0].store, ""), 0);
 }
 
 static void what_nobody_else_holds_is_not_waited_for(void **state)
@@ -340,7 +287,7 @@ static unsigned lead_for(uint32_t writer, unsigned from)
     unsigned char *bytes = mem_alloc(CHUNK_BYTES);
     unsigned seed = from;
     for (;; seed++) {
-        fill(bytes, seed);
+        test_chunk_fill(bytes, seed);
         if (spread_writer(digest_of(bytes, CHUNK_BYTES).low, (1u << NODES) - 1) == writer)
             break;
     }
@@ -455,7 +402,7 @@ static void an_attempt_that_fails_after_it_was_told_of_harms_nobody(void **state
     sweep(1, 9);
     is_whole(1, NODES);
     assert_int_equal(stage_purge(nodes[0].store, JOB, TEST_UID, 1, &err), TIDE_OK);
-    assert_int_equal(bytes_below(nodes[0].store, ""), 0);
+    assert_int_equal(test_bytes_below(nodes[0].store, ""), 0);
 }
 
 /* Nobody's word is taken for it that a pack is there. */
@@ -472,7 +419,7 @@ static void a_pack_that_is_not_seen_is_not_referred_to(void **state)
     assert_int_equal(chunks_stored(), CHUNKS);
     for (uint32_t n = 1; n < NODES; n++)
         assert_int_equal(nodes[n].outcome, TIDE_OK);
-    assert_in_range(bytes_below(nodes[1].store, "c/") / CHUNK_BYTES, CHUNKS, 2 * CHUNKS); /* nor what the first told of */
+    assert_in_range(test_bytes_below(nodes[1].store, "c/") / CHUNK_BYTES, CHUNKS, 2 * CHUNKS); /* nor what the first told of */
     test_dir_remove(other);
 }
 

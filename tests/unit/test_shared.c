@@ -9,8 +9,7 @@
 #include <cmocka.h>
 
 #include "ckpt/stage/shared.h"
-#include "ckpt/stage/survey.h"
-#include "tests/unit/slots.h"
+#include "tests/unit/chunks.h"
 
 /* Ranks that hold the same store it once. */
 
@@ -18,7 +17,6 @@
 #define CHUNKS 5u
 #define WORLD 3u
 #define CUTS_MAX 8u
-#define BYTES ((uint64_t)CHUNKS * CHUNK_BYTES)
 #define MUCH_OF_A_CHUNK (CHUNK_BYTES / 2)
 
 static char *arena, *elsewhere, *root;
@@ -46,32 +44,9 @@ static int teardown(void **state)
     return 0;
 }
 
-static void fill(unsigned char *to, unsigned from)
-{
-    struct rng rng = {.state = from};
-    for (size_t i = 0; i < CHUNK_BYTES; i += sizeof(uint64_t)) {
-        uint64_t n = from == 0 ? 0 : rng_next(&rng);
-        memcpy(to + i, &n, sizeof n);
-    }
-}
-
 static void record(uint64_t cut, uint32_t rank)
 {
-    arena_path path;
-    struct err err = {0};
-    struct slot slot;
-    char hex[DIGEST_HEX_CHARS + 1];
-    slot_path(arena, rank, (uint32_t)cut % SLOTS, path);
-    assert_int_equal(slot_reserve(path, slot_bytes_needed(1, false, BYTES), &err), TIDE_OK);
-    assert_int_equal(slot_map(path, 1, &slot, &err), TIDE_OK);
-    assert_int_equal(slot_start(&slot, 1, false, BYTES, &err), TIDE_OK);
-    slot.regions[0] = (struct slot_region){.name = "state", .bytes = BYTES};
-    for (unsigned i = 0; i < CHUNKS; i++)
-        fill(slot.data + (size_t)i * CHUNK_BYTES, content[cut][rank][i]);
-    struct slot_header facts = {.job_uid = TEST_UID, .generation = 1, .cut = cut, .rank = rank, .world_size = WORLD, .step = cut};
-    slot_finish(&slot, &facts);
-    slot_unmap(&slot);
-    assert_int_equal(stage_sum(arena, rank, (uint32_t)cut % SLOTS, TEST_UID, cut, hex, &err), TIDE_OK);
+    test_chunks_record(arena, rank, WORLD, cut, content[cut][rank], CHUNKS);
 }
 
 static void put(uint64_t cut, uint32_t rank)
@@ -118,38 +93,14 @@ static void save(uint64_t cut)
 
 static void is_whole(uint64_t cut)
 {
-    struct err err = {0};
-    struct stage_verdict verdict = {0};
-    unsigned char *want = mem_alloc(CHUNK_BYTES);
-    assert_int_equal(stage_check(store, keys[cut], digests[cut], NULL, NULL, &verdict, &err), TIDE_OK);
-    assert_int_equal(verdict.bad, 0);
-    for (uint32_t rank = 0; rank < WORLD; rank++) {
-        struct slot slot;
-        arena_path path;
-        assert_int_equal(stage_fetch(store, keys[cut], digests[cut], NULL, elsewhere, rank, 0, &err), TIDE_OK);
-        slot_path(elsewhere, rank, 0, path);
-        assert_int_equal(slot_map(path, 0, &slot, &err), TIDE_OK);
-        for (unsigned i = 0; i < CHUNKS; i++) {
-            fill(want, content[cut][rank][i]);
-            assert_memory_equal(slot.data + (size_t)i * CHUNK_BYTES, want, CHUNK_BYTES);
-        }
-        slot_unmap(&slot);
-    }
-    mem_free(want);
+    test_is_sound(store, keys[cut], digests[cut]);
+    for (uint32_t rank = 0; rank < WORLD; rank++)
+        test_chunks_are(store, keys[cut], digests[cut], elsewhere, rank, content[cut][rank], CHUNKS);
 }
 
 static uint64_t bytes_below(const char *prefix)
 {
-    struct err err = {0};
-    struct strlist found = {0};
-    uint64_t all = 0, bytes = 0;
-    assert_int_equal(store_list(store, prefix, &found, &err), TIDE_OK);
-    for (size_t i = 0; i < found.count; i++) {
-        assert_int_equal(store_size(store, found.items[i], &bytes, &err), TIDE_OK);
-        all += bytes;
-    }
-    strlist_release(&found);
-    return all;
+    return test_bytes_below(store, prefix);
 }
 
 static uint32_t version_of(uint32_t rank)
@@ -250,7 +201,7 @@ static struct shared_writer *claims(void)
     struct shared_writer *other = present(1);
     unsigned char *bytes = mem_alloc(CHUNK_BYTES);
     for (unsigned i = 1; i < CHUNKS; i += 2) {
-        fill(bytes, content[1][0][i]);
+        test_chunk_fill(bytes, content[1][0][i]);
         assert_true(shared_claim(other, digest_of(bytes, CHUNK_BYTES)));
     }
     mem_free(bytes);
