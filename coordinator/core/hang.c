@@ -154,9 +154,8 @@ static void blame(const struct finding_hang *f, struct hang_verdict *to)
         if (!to_blame(f, rank))
             continue;
         uint64_t op = 0;
-        size_t row = late_row(f, rank, &op);
         if (to->count < HANG_BLAMED_MAX)
-            to->blamed[to->count] = row;
+            to->blamed[to->count] = late_row(f, rank, &op);
         to->op = to->count++ == 0 ? op : to->op;
         all &= f->ranks[rank];
         some |= f->ranks[rank];
