@@ -25,7 +25,7 @@ struct pace {
 /* Whom the ranks of a job that stands still wait for (judge_hang.c). */
 struct hang_track {
     uint64_t since_ns; /* the verdict is the same since then; 0: there is none */
-    bool over;         /* for too long: that was said */
+    bool over;         /* for too long: that was said of who is to blame */
     char key[96];
     char text[TIDE_TEXT_MAX + 1]; /* empty: not told yet */
 };

@@ -86,7 +86,7 @@ static void tell(struct judging *judging, const struct job_record *record, uint3
 
 /* ---- verdicts ---- */
 
-/* Nobody is to blame: another generation, on the same nodes. */
+/* Nobody is to blame: another generation, on the same nodes, as soon as there can be one. */
 static bool fail_blameless(struct judging *judging, const struct job_record *record, const struct track *track, const struct gen_scan *scan)
 {
     if (health_keeps(judge_room(judging), record) != NULL)
@@ -121,15 +121,18 @@ static bool judge_rows(struct judging *judging, const struct job_record *record,
     }
     if (!stands(judging, &track->hang, rows, &verdict))
         return false;
-    bool over = hang_ms > 0 && !track->hang.over && judge_passed(judging, track->hang.since_ns, hang_ms);
     hang_text(rows, count, &verdict, verdict.blamed[0], track->hang.text, sizeof track->hang.text);
+    bool too_long = hang_ms > 0 && judge_passed(judging, track->hang.since_ns, hang_ms);
+    if (verdict.count == 0)
+        return too_long && fail_blameless(judging, record, track, scan);
+    bool over = too_long && !track->hang.over;
     track->hang.over = track->hang.over || over;
     for (size_t i = 0; i < verdict.count && i < HANG_BLAMED_MAX; i++) {
         char text[TIDE_TEXT_MAX + 1];
         hang_text(rows, count, &verdict, verdict.blamed[i], text, sizeof text);
         tell(judging, record, rows[verdict.blamed[i]].rank, text, over);
     }
-    return over && verdict.count == 0 && fail_blameless(judging, record, track, scan);
+    return false;
 }
 
 bool judge_hang(struct judging *judging, const struct job_record *record, struct track *track, const struct gen_scan *scan)

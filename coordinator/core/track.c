@@ -116,6 +116,7 @@ void track_look(struct track *track, const struct job_record *record, uint64_t n
         track->phase = record->phase;
         track->phase_ns = now_ns;
         track->gone_ns = track->absent_ns = 0;
+        track->hang = (struct hang_track){0};
         track->idle_ns = now_ns;
     }
     if (track->next_cut != job->next_cut) {

@@ -111,6 +111,24 @@ static void where_all_are_inside_nobody_is_blamed(void **context)
     world_release(&w);
 }
 
+/* There is room for another generation later only. */
+static void where_nobody_is_blamed_room_is_waited_for(void **context)
+{
+    (void)context;
+    struct world w;
+    world_begin(&w);
+    run(&w, 2000);
+    assert_int_equal(node_order(&w, CMD_NODE_DRAIN, "n2"), TIDE_OK);
+    assert_int_equal(node_order(&w, CMD_NODE_DRAIN, "n3"), TIDE_OK);
+    hang(&w, op_at(60, 60), op_at(60, 60));
+    run(&w, 2 * HANG_MS);
+    assert_int_equal(job_of(&w, "j")->generation, 1);
+    assert_int_equal(node_order(&w, CMD_NODE_RESUME, "n2"), TIDE_OK);
+    run(&w, 3000);
+    assert_int_equal(job_of(&w, "j")->generation, 2);
+    world_release(&w);
+}
+
 /* A coordinator that was stopped knows nothing of what was meanwhile; who says nothing of himself is in a checkpoint. */
 static void what_is_not_seen_alarms_nobody(void **context)
 {
@@ -138,6 +156,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(who_hangs_is_blamed_and_the_second_time_drained),
         cmocka_unit_test(where_all_are_inside_nobody_is_blamed),
+        cmocka_unit_test(where_nobody_is_blamed_room_is_waited_for),
         cmocka_unit_test(what_is_not_seen_alarms_nobody),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
