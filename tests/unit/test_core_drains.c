@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "core_dsl.h"
+#include "core_ills.h"
 
 /* How many nodes are drained for their health, and what becomes of the others. */
 
-static struct health_fact bad(unsigned state, uint64_t serial)
+/* Eight nodes, of which j has four and a spare. */
+static void start(struct world *w)
 {
-    struct health_fact fact = {.probe = "xid", .subject = "GPU 0000:65:00", .state = state, .serial = serial, .text = "Xid 79"};
-    return fact;
+    world_init(w);
+    world_nodes(w, 8, 1);
+    submit(w, "j", 4, 1, 1);
+    run(w, 1000);
 }
 
 /* The i-th node falls ill. */
@@ -31,10 +34,7 @@ static void health_drains_a_quarter_at_most(void **context)
 {
     (void)context;
     struct world w;
-    world_init(&w);
-    world_nodes(&w, 8, 1);
-    submit(&w, "j", 4, 1, 1);
-    run(&w, 1000);
+    start(&w);
     for (unsigned i = 1; i <= 8; i++) {
         const struct node *node = ail(&w, i);
         assert_int_equal(node->state, i <= 2 ? TIDE_NODE_DRAINED : TIDE_NODE_READY);
@@ -71,10 +71,7 @@ static void health_keeps_half_of_the_nodes_at_least(void **context)
 {
     (void)context;
     struct world w;
-    world_init(&w);
-    world_nodes(&w, 8, 1);
-    submit(&w, "j", 4, 1, 1);
-    run(&w, 1000);
+    start(&w);
     for (unsigned i = 1; i <= 6; i++) {
         const struct node *node = ail(&w, i);
         assert_int_equal(node->state, i <= 4 ? TIDE_NODE_DRAINED : TIDE_NODE_READY);
@@ -99,10 +96,7 @@ static void a_clock_that_jumps_drains_nothing(void **context)
 {
     (void)context;
     struct world w;
-    world_init(&w);
-    world_nodes(&w, 8, 1);
-    submit(&w, "j", 4, 1, 1);
-    run(&w, 1000);
+    start(&w);
     for (unsigned i = 1; i <= 2; i++)
         assert_int_equal(ail(&w, i)->state, TIDE_NODE_DRAINED);
     w.wall_ms -= HEALTH_DRAINS_MS;

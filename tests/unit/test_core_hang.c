@@ -80,9 +80,8 @@ static const struct hang_case cases[] = {
      {{0, "a", 2, 60, 60, 0, 59, 60, 0}, {1, "a", 2, 60, 60, 0, 59, 60, 0}},
      HANG_INSIDE,
      "",
-     "all 2 members of communicator a have entered collective 60, and it does not complete, rank 0 has entered 60 and completed 59, rank "
-     "1 "
-     "has entered 60 and completed 59"},
+     "all 2 members of communicator a have entered collective 60, and it does not complete, rank 0 has entered 60 and completed 59, "
+     "rank 1 has entered 60 and completed 59"},
     {"the same, and one's host is further",
      2,
      {{0, "a", 2, 62, 60, 0, 59, 60, 0}, {1, "a", 2, 61, 60, 0, 59, 60, 0}},

@@ -1,35 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "core_dsl.h"
+#include "core_ills.h"
 
 /* Whose rank the others wait for: what the leader makes of it (coordinator/core/judge_hang.c). */
-
-#define GOOD_MS 5000u
-
-/* j runs on n1 and n2, n3 is its spare. */
-static struct fake *world_begin(struct world *w)
-{
-    world_init(w);
-    struct command settings = command_new(w, CMD_CLUSTER_INIT, NULL);
-    settings.lease_ms = 2000;
-    settings.heartbeat_ms = 250;
-    settings.health_good_ms = GOOD_MS;
-    TEXT_SET(settings.store, "file:///store");
-    assert_int_equal(world_apply(w, &settings), TIDE_OK);
-    world_nodes(w, 3, 1);
-    for (unsigned i = 0; i < FAKES_MAX; i++)
-        w->fakes[i].boot = "boot-1";
-    submit(w, "j", 2, 1, 1);
-    run(w, 500);
-    assert_state(w, "j", "running");
-    return fake_of(w, "n2");
-}
-
-static unsigned steady(struct world *w)
-{
-    unsigned before = w->commands;
-    run(w, 5000);
-    return w->commands - before;
-}
 
 #define HANG_MS 10000u
 #define HANG_TOLD_MS 3000u /* more than it has to be so */
