@@ -10,35 +10,18 @@
 
 #define LEAST_MS 100 /* of a question, however late it is */
 
-/* What arrives of one answer. */
-struct answer {
-    char *data;
-    size_t count, most;
-};
-
-static size_t on_data(char *data, size_t one, size_t count, void *context)
-{
-    struct answer *answer = context;
-    size_t bytes = one * count;
-    if (bytes > answer->most - answer->count)
-        return 0;
-    answer->data = mem_grow(answer->data, answer->count + bytes, 1);
-    memcpy(answer->data + answer->count, data, bytes);
-    answer->count += bytes;
-    return bytes;
-}
-
-static enum tide_status ask(struct across_node *node, const char *query, uint64_t deadline_ms, struct answer *answer, struct err *err)
+static enum tide_status ask(struct across_node *node, const char *query, uint64_t deadline_ms, size_t most, void **ret_data,
+                            size_t *ret_count, struct err *err)
 {
     const struct slot_question question = {.source = &node->source,
                                            .query = query,
                                            .connect_s = ACROSS_CONNECT_S,
-                                           .deadline_ms = deadline_ms > LEAST_MS ? (long)deadline_ms : LEAST_MS,
-                                           .take = on_data,
-                                           .context = answer};
+                                           .deadline_ms = deadline_ms > LEAST_MS ? (long)deadline_ms : LEAST_MS};
     if (node->curl == NULL)
         node->curl = curl_easy_init();
-    return node->curl != NULL ? slot_client_ask(node->curl, &question, err) : err_set(err, TIDE_E_NOMEM, "no memory to ask another agent");
+    if (node->curl == NULL)
+        return err_set(err, TIDE_E_NOMEM, "no memory to ask another agent");
+    return slot_client_get(node->curl, &question, most, ret_data, ret_count, err);
 }
 
 void across_hang_up(struct across_node *node)
@@ -55,18 +38,19 @@ static enum tide_status ask_rank(struct across_cut *cut, uint32_t node, uint32_t
 {
     char query[TIDE_UID_CHARS + 128];
     uint64_t now = clock_mono_ns();
-    struct answer answer = {.most = (RANK_CHUNKS_MAX + 16u) * sizeof(struct digest)};
+    void *data = NULL;
+    size_t count = 0;
     if (now >= until_ns)
         return err_set(err, TIDE_E_UNAVAILABLE, "its part of the %u s for all was over before rank %u was asked", ACROSS_LOOK_S, rank);
     snprintf(query, sizeof query, "uid=%s&rank=%u&cut=%" PRIu64 "&part=share", cut->uid, rank, cut->cut);
-    enum tide_status status = ask(&cut->peers[node], query, (until_ns - now) / NS_PER_MS, &answer, err);
+    enum tide_status status = ask(&cut->peers[node], query, (until_ns - now) / NS_PER_MS, SLOT_SUM_BYTES_MAX, &data, &count, err);
     if (status == TIDE_OK)
-        status = slot_sum_parse(answer.data, answer.count, "what another node holds", ret_sum, err);
+        status = slot_sum_parse(data, count, "what another node holds", ret_sum, err);
     if (status == TIDE_OK && ret_sum->cut != cut->cut) {
         slot_sum_release(ret_sum);
         status = err_set(err, TIDE_E_NOT_FOUND, "it holds another checkpoint");
     }
-    mem_free(answer.data);
+    mem_free(data);
     return status;
 }
 
@@ -122,20 +106,21 @@ static enum across_state ask_node(struct across_cut *cut, uint32_t node, struct 
 {
     char query[TIDE_UID_CHARS + 128];
     const struct spread_scope scope = across_scope(cut, node);
-    struct answer answer = {.most = spread_bytes_max()};
+    void *data = NULL;
+    size_t count = 0;
     struct across_node *peer = &cut->peers[node];
     snprintf(query, sizeof query, "uid=%s&cut=%" PRIu64 "&generation=%" PRIu64 "&part=packs", cut->uid, cut->cut, cut->generation);
-    enum tide_status status = ask(peer, query, ACROSS_ASK_S * MS_PER_S, &answer, err);
+    enum tide_status status = ask(peer, query, ACROSS_ASK_S * MS_PER_S, spread_bytes_max(), &data, &count, err);
     enum across_state state = PEER_HOLDS;
     if (status == TIDE_E_UNAVAILABLE)
         state = ++peer->tries < ACROSS_TRIES_MAX ? PEER_HOLDS : PEER_GONE;
     else if (status != TIDE_OK)
         state = PEER_GONE;
-    else if (answer.count > 0)
-        state = spread_parse(answer.data, answer.count, &scope, ret_table, err) == TIDE_OK ? PEER_WROTE : PEER_GONE;
+    else if (count > 0)
+        state = spread_parse(data, count, &scope, ret_table, err) == TIDE_OK ? PEER_WROTE : PEER_GONE;
     if (status == TIDE_OK)
         peer->tries = 0;
-    mem_free(answer.data);
+    mem_free(data);
     return state;
 }
 

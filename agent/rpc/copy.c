@@ -9,42 +9,21 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include "ckpt/base/clock.h"
 #include "ckpt/base/log.h"
 #include "ckpt/base/mem.h"
 #include "ckpt/base/thread.h"
 
-#define SUM_BYTES_MAX ((RANK_CHUNKS_MAX + 16u) * sizeof(struct digest))
-
-struct bytes {
-    char *data;
-    size_t count;
-};
+#define QUERY_CHARS (TIDE_UID_CHARS + 128)
 
 struct transfer {
     const struct copy_source *source;
     const struct copy_place *place;
     struct slot_copy *copy;
-    struct bytes sum;
     enum tide_status status;
     char *root;
     struct err *err;
 };
-
-/* ---- what arrives ---- */
-
-static size_t on_sum(char *data, size_t one, size_t count, void *context)
-{
-    struct transfer *transfer = context;
-    size_t bytes = one * count;
-    if (bytes > SUM_BYTES_MAX - transfer->sum.count) {
-        transfer->status = err_set(transfer->err, TIDE_E_CORRUPT, "the other host sent more digests than a slot can have");
-        return 0;
-    }
-    transfer->sum.data = mem_grow(transfer->sum.data, transfer->sum.count + bytes, 1);
-    memcpy(transfer->sum.data + transfer->sum.count, data, bytes);
-    transfer->sum.count += bytes;
-    return bytes;
-}
 
 static size_t on_slot(char *data, size_t one, size_t count, void *context)
 {
@@ -53,16 +32,38 @@ static size_t on_slot(char *data, size_t one, size_t count, void *context)
     return transfer->status == TIDE_OK ? one * count : 0;
 }
 
-/* ---- asking ---- */
-
-static enum tide_status ask(struct transfer *transfer, CURL *curl, const char *part, curl_write_callback take)
+static struct slot_question question_for(struct transfer *transfer, const char *part, char query[QUERY_CHARS])
 {
     const struct copy_place *place = transfer->place;
-    char query[TIDE_UID_CHARS + 128];
+    snprintf(query, QUERY_CHARS, "uid=%s&rank=%u&cut=%" PRIu64 "&part=%s", place->job_uid, place->rank, place->cut, part);
+    return (struct slot_question){.source = transfer->source,
+                                  .query = query,
+                                  .deadline_ms = COPY_DEADLINE_S * (long)MS_PER_S,
+                                  .take = on_slot,
+                                  .context = transfer};
+}
+
+/* Its digests, which the bytes are compared with as they come. */
+static enum tide_status begin(struct transfer *transfer, CURL *curl)
+{
+    const struct copy_place *place = transfer->place;
+    char query[QUERY_CHARS];
+    const struct slot_question question = question_for(transfer, "sum", query);
+    void *sum = NULL;
+    size_t bytes = 0;
+    enum tide_status status = slot_client_get(curl, &question, SLOT_SUM_BYTES_MAX, &sum, &bytes, transfer->err);
+    if (status == TIDE_OK)
+        status = slot_copy_begin(place->dir, place->rank, place->slot, place->job_uid, place->cut, sum, bytes, place->most,
+                                 &transfer->copy, transfer->err);
+    mem_free(sum);
+    return status;
+}
+
+static enum tide_status bring(struct transfer *transfer, CURL *curl)
+{
+    char query[QUERY_CHARS];
+    const struct slot_question question = question_for(transfer, "slot", query);
     struct err why = {0};
-    snprintf(query, sizeof query, "uid=%s&rank=%u&cut=%" PRIu64 "&part=%s", place->job_uid, place->rank, place->cut, part);
-    const struct slot_question question = {
-        .source = transfer->source, .query = query, .deadline_ms = COPY_DEADLINE_S * 1000, .take = take, .context = transfer};
     enum tide_status status = slot_client_ask(curl, &question, &why);
     if (status == TIDE_OK || transfer->status != TIDE_OK) /* what arrived was wrong: that is why it ended */
         return transfer->status;
@@ -77,17 +78,13 @@ static void run(struct transfer *transfer)
         transfer->status = err_set(transfer->err, TIDE_E_NOMEM, "no memory to ask another agent");
         return;
     }
-    transfer->status = ask(transfer, curl, "sum", on_sum);
+    transfer->status = begin(transfer, curl);
     if (transfer->status == TIDE_OK)
-        transfer->status = slot_copy_begin(place->dir, place->rank, place->slot, place->job_uid, place->cut, transfer->sum.data,
-                                           transfer->sum.count, place->most, &transfer->copy, transfer->err);
-    if (transfer->status == TIDE_OK)
-        transfer->status = ask(transfer, curl, "slot", on_slot);
+        transfer->status = bring(transfer, curl);
     if (transfer->status == TIDE_OK)
         transfer->status = slot_copy_end(transfer->copy, place->keep, transfer->root, transfer->err);
     else
         slot_copy_abort(transfer->copy, place->keep);
-    mem_free(transfer->sum.data);
     curl_easy_cleanup(curl);
 }
 

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "agent/rpc/slot_server.h"
+#include "ckpt/base/mem.h"
 #include "ckpt/secure/pin_curl.h"
 
 #define RECEIVE_BYTES (512L << 10)
@@ -65,4 +66,44 @@ enum tide_status slot_client_ask(CURL *curl, const struct slot_question *questio
                                                          : "the agent at %s:%u does not give it (%ld)",
                        source->address, source->port, http);
     return err_set(err, TIDE_E_UNAVAILABLE, "the agent at %s:%u: %s", source->address, source->port, curl_easy_strerror(code));
+}
+
+struct kept {
+    char *data;
+    size_t count, most;
+    bool too_long;
+};
+
+static size_t keep(char *data, size_t one, size_t count, void *context)
+{
+    struct kept *kept = context;
+    size_t bytes = one * count;
+    if (bytes > kept->most - kept->count) {
+        kept->too_long = true;
+        return 0;
+    }
+    kept->data = mem_grow(kept->data, kept->count + bytes, 1);
+    memcpy(kept->data + kept->count, data, bytes);
+    kept->count += bytes;
+    return bytes;
+}
+
+enum tide_status slot_client_get(CURL *curl, const struct slot_question *question, size_t most, void **ret_data, size_t *ret_count,
+                                 struct err *err)
+{
+    struct kept kept = {.most = most};
+    struct slot_question whole = *question;
+    whole.take = keep;
+    whole.context = &kept;
+    enum tide_status status = slot_client_ask(curl, &whole, err);
+    if (kept.too_long)
+        status = err_set(err, TIDE_E_CORRUPT, "the agent at %s:%u sent more than the %zu bytes that such an answer can have",
+                         question->source->address, question->source->port, most);
+    if (status != TIDE_OK) {
+        mem_free(kept.data);
+        return status;
+    }
+    *ret_data = kept.data;
+    *ret_count = kept.count;
+    return TIDE_OK;
 }

@@ -7,11 +7,13 @@
 
 #include <curl/curl.h>
 
+#include "ckpt/format/layout.h"
 #include "ckpt/wire/node.h"
 
 #define SLOT_CONNECT_S 5L
 #define SLOT_STALL_S 10L       /* without SLOT_STALL_BYTES a second for so long: given up */
 #define SLOT_STALL_BYTES 1024L
+#define SLOT_SUM_BYTES_MAX ((RANK_CHUNKS_MAX + 16u) * sizeof(struct digest)) /* the digests of one slot */
 
 struct copy_source {
     char address[ADDRESS_MAX + 1];
@@ -32,5 +34,9 @@ struct slot_question {
 /* Blocks. `curl` may be used again, by one thread at a time, and keeps its connection. An answer that `take` does not want is UNAVAILABLE.
  * Errors: NOT_FOUND (it is not there any more), UNAVAILABLE (no answer, or not allowed yet), IO (it is not given). */
 MUST_USE enum tide_status slot_client_ask(CURL *curl, const struct slot_question *question, struct err *err);
+/* The same, and the answer is kept whole; the question's take and context are not used. ret_data: heap memory. Errors: also CORRUPT (more
+ * than `most` bytes). */
+MUST_USE enum tide_status slot_client_get(CURL *curl, const struct slot_question *question, size_t most, void **ret_data, size_t *ret_count,
+                                          struct err *err);
 
 #endif

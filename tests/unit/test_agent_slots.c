@@ -146,6 +146,30 @@ static void who_does_not_know_the_secret_gets_nothing(void **state)
     assert_int_equal(found(), TIDE_E_NOT_FOUND);
 }
 
+static void an_answer_is_kept_whole_or_refused(void **state)
+{
+    (void)state;
+    char query[128];
+    struct err err = {0};
+    struct slot_sum sum;
+    void *data = NULL;
+    size_t count = 0;
+    CURL *curl = curl_easy_init();
+    const struct slot_question question = {.source = &source, .query = query, .deadline_ms = HOLD_MS};
+    snprintf(query, sizeof query, "uid=" TEST_UID "&rank=3&cut=%u&part=sum", CUT);
+    assert_int_equal(slot_client_get(curl, &question, SLOT_SUM_BYTES_MAX, &data, &count, &err), TIDE_OK);
+    assert_int_equal(slot_sum_parse(data, count, "the answer", &sum, &err), TIDE_OK);
+    slot_sum_release(&sum);
+    mem_free(data);
+    data = NULL;
+    assert_int_equal(slot_client_get(curl, &question, count - 1, &data, &count, &err), TIDE_E_CORRUPT);
+    assert_non_null(strstr(err.text, "more than"));
+    assert_null(data);
+    assert_int_equal(slot_client_get(curl, &question, count, &data, &count, &err), TIDE_OK);
+    mem_free(data);
+    curl_easy_cleanup(curl);
+}
+
 static void what_is_not_there_or_has_no_room_is_told(void **state)
 {
     (void)state;
@@ -197,6 +221,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_slot_comes_as_it_is_there, setup, teardown),
         cmocka_unit_test_setup_teardown(a_loop_that_is_held_up_holds_up_no_slot, setup, teardown),
         cmocka_unit_test_setup_teardown(who_does_not_know_the_secret_gets_nothing, setup, teardown),
+        cmocka_unit_test_setup_teardown(an_answer_is_kept_whole_or_refused, setup, teardown),
         cmocka_unit_test_setup_teardown(what_is_not_there_or_has_no_room_is_told, setup, teardown),
         cmocka_unit_test_setup_teardown(what_has_rotten_is_not_taken, setup, teardown),
         cmocka_unit_test_setup_teardown(there_is_room_for_copies_beside_what_slots_may_grow_to, setup, teardown),
