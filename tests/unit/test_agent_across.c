@@ -143,8 +143,10 @@ static struct stage_storing *begin(struct site *node, struct across_cut *cut)
 
 static void settle(struct across_cut *cut)
 {
-    for (unsigned us = 0; !across_settled(cut) && us < ENOUGH_US; us += 10000)
+    unsigned us = 0;
+    for (; !across_settled(cut) && us < ENOUGH_US; us += 10000)
         usleep(10000);
+    assert_true(us < ENOUGH_US);
 }
 
 static void end(struct site *node, struct across_cut *cut, struct stage_storing *storing)
@@ -440,6 +442,24 @@ static void who_does_not_share_is_not_waited_for(void **state)
     assert_int_equal(nodes[0].outcome, TIDE_OK);
 }
 
+/* Nothing is left to it of what it told before it failed to tell the rest. */
+static void who_tells_of_some_ranks_only_holds_nothing(void **state)
+{
+    (void)state;
+    struct across_plan *plan = &nodes[0].plan;
+    plan->nodes = plan->ranks_per_node = 2;
+    for (uint32_t rank = 0; rank < 4; rank++) {
+        test_chunks_record(nodes[rank / 2].arena, rank, 4, 1, content[1][0], CHUNKS);
+        if (rank < 2)
+            continue;
+        struct across_cut *cut = joined(&nodes[0]);
+        struct stage_storing *storing = begin(&nodes[0], cut);
+        assert_int_equal(stage_store_left(storing) > 0, rank == 3);
+        stage_store_abandon(storing);
+        across_leave(cut);
+    }
+}
+
 /* Those who ask late still get it; those who ask for what is long over, or another's, do not. */
 static void a_table_is_kept_for_a_while(void **state)
 {
@@ -465,6 +485,50 @@ static void a_table_is_kept_for_a_while(void **state)
     assert_null(bytes);
 }
 
+static bool shows(const char *uid, uint64_t cut)
+{
+    void *bytes = NULL;
+    size_t count = 0;
+    across_table(nodes[0].across, uid, cut, 1, &bytes, &count);
+    mem_free(bytes);
+    return bytes != NULL;
+}
+
+/* Not before: it does not change any more. */
+static void a_table_is_shown_when_all_ranks_have_written(void **state)
+{
+    (void)state;
+    bool later = true;
+    nodes[0].plan.ranks_per_node = 2;
+    struct across_cut *first = joined(&nodes[0]), *second = joined(&nodes[0]);
+    across_over(first, 0);
+    across_over(first, 0);
+    across_over(first, 2); /* another node's */
+    assert_false(shows(TEST_UID, 1));
+    across_over(second, 1);
+    assert_true(shows(TEST_UID, 1));
+    nodes[0].plan.nodes = 2; /* told otherwise */
+    assert_null(across_join(nodes[0].across, &nodes[0].plan, &later));
+    assert_false(later);
+    across_leave(first);
+    across_leave(second);
+}
+
+static void of_many_jobs_the_newest_are_kept(void **state)
+{
+    (void)state;
+    char uids[ACROSS_KEPT + 1][TIDE_UID_CHARS + 1];
+    for (unsigned i = 0; i <= ACROSS_KEPT; i++) {
+        snprintf(uids[i], sizeof uids[i], "%0*x", TIDE_UID_CHARS, i);
+        nodes[0].plan.uid = uids[i];
+        struct across_cut *cut = joined(&nodes[0]);
+        across_over(cut, 0);
+        across_leave(cut);
+    }
+    for (unsigned i = 0; i <= ACROSS_KEPT; i++)
+        assert_int_equal(shows(uids[i], 1), i > 0);
+}
+
 int main(void)
 {
 #define CASE(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
@@ -478,7 +542,10 @@ int main(void)
         CASE(an_attempt_that_fails_after_it_was_told_of_harms_nobody),
         CASE(a_pack_that_is_not_seen_is_not_referred_to),
         CASE(who_does_not_share_is_not_waited_for),
+        CASE(who_tells_of_some_ranks_only_holds_nothing),
         CASE(a_table_is_kept_for_a_while),
+        CASE(a_table_is_shown_when_all_ranks_have_written),
+        CASE(of_many_jobs_the_newest_are_kept),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
