@@ -75,7 +75,7 @@ void book_registered(struct book *book, const struct state *state, const char *n
     struct book_entry *entry = entry_get(book, node);
     /* What an earlier incarnation said is not known to be so any more. */
     codec_release(&heartbeat_codec, &entry->heartbeat);
-    entry->heard_ns = entry->good_ns = entry->slow_until_ns = entry->hung_until_ns = 0;
+    entry->heard_ns = entry->good_ns = entry->slow.until_ns = entry->hung.until_ns = 0;
     entry->since_ns = now_ns;
     entry->lease_until_ns = lease_end(state, now_ns);
 }

@@ -242,15 +242,20 @@ MUST_USE enum tide_status state_check(const struct state *state, struct err *err
 
 /* ---- the leader's book ---- */
 
+/* What the leader itself finds of a node. */
+struct found {
+    struct health_fact fact; /* healthy: none */
+    uint64_t until_ns;       /* counts until then */
+};
+
 struct book_entry {
     char node[TIDE_NAME_MAX + 1];
     uint64_t lease_until_ns;     /* leader's monotonic clock */
     uint64_t heard_ns;           /* 0: never by this leader */
     uint64_t since_ns;           /* registered, as this leader knows; or it took office then */
-    struct health_fact slow;     /* what the leader itself finds: a rank there is a straggler. Healthy: none */
-    uint64_t slow_until_ns;      /* counts until then */
-    struct health_fact hung;     /* … others wait for a rank there; with `restart` for too long, since hung_ns */
-    uint64_t hung_ns, hung_until_ns;
+    struct found slow;           /* a rank there is a straggler */
+    struct found hung;           /* others wait for a rank there; with `restart` for too long, since hung_ns */
+    uint64_t hung_ns;
     uint64_t good_ns;            /* drained for its health, and seen good since; 0: it is not */
     struct heartbeat heartbeat;  /* the newest; empty before the first */
 };
@@ -303,9 +308,9 @@ void view_nodes(const struct state *state, const struct book *book, uint64_t now
 /* Errors: NOT_FOUND. */
 MUST_USE enum tide_status view_node(const struct state *state, const struct book *book, const char *name, uint64_t now_ns,
                                     struct node_view *ret_view, struct err *err);
-/* Fills all but members, version and uptime. */
 /* Numbers for whoever watches a cluster for long: the text format of Prometheus. Heap text. */
 MUST_USE char *metrics_text(const struct state *state, const struct book *book, uint64_t now_ns, uint64_t wall_ms);
+/* Fills all but members, version and uptime. */
 void view_cluster(const struct state *state, struct cluster_view *ret_view);
 
 #endif

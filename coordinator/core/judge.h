@@ -130,11 +130,11 @@ void scan_generation(const struct state *state, const struct book *book, const s
 bool rank_done(const struct rank_report *report);
 bool rank_failed(const struct rank_report *report);
 bool rank_started(const struct rank_report *report);
-/* The report of a rank of the present generation; NULL: none. */
 /* Which of the node's ranks this is, as one bit; 0: none of them. */
 uint64_t scan_local_bit(const struct job_spec *spec, uint32_t node_rank, uint32_t rank);
 /* What the node of that node rank says of the present generation; NULL: nothing. */
 const struct gen_report *scan_report(const struct book *book, const struct job_record *record, uint32_t node_rank);
+/* The report of a rank of the present generation; NULL: none. */
 const struct rank_report *scan_rank(const struct book *book, const struct job_record *record, uint32_t rank);
 
 struct cut_at {
@@ -259,6 +259,10 @@ bool judge_passed(struct judging *judging, uint64_t since_ns, uint64_t ms);
 void judge_pace(struct judging *judging, const struct job_record *record, struct track *track);
 /* judge_hang.c: do its ranks wait for one? True: its generation has ended for that. */
 bool judge_hang(struct judging *judging, const struct job_record *record, struct track *track, const struct gen_scan *scan);
+/* judge_health.c: what the leader finds of a node is told as what it tells of itself: degraded, under a serial that is new */
+void judge_found(const struct node *node, struct book_entry *entry, struct found *to, const char *probe, const char *subject,
+                 const char *text);
+bool judge_found_counts(const struct found *found, uint64_t now_ns);
 /* judge_health.c: take over what a node tells of itself; give it back when it was good for a while */
 void judge_health(struct judging *judging, const struct node *node, struct book_entry *entry);
 /* What the health of nodes means for a generation there. True: it has ended. */

@@ -47,19 +47,6 @@ static size_t gather(const struct judging *judging, const struct job_record *rec
 
 /* ---- what is told of a node ---- */
 
-static void set_fact(const struct node *node, struct book_entry *entry, const char *subject, const char *text)
-{
-    struct health_fact *fact = &entry->hung;
-    uint64_t serial = node->forgiven + 1;
-    serial = fact->serial >= serial ? fact->serial + 1 : serial;
-    serial = entry->slow.serial >= serial ? entry->slow.serial + 1 : serial;
-    for (size_t i = 0; i < node->evidence.count; i++)
-        serial = node->evidence.items[i].serial >= serial ? node->evidence.items[i].serial + 1 : serial;
-    *fact = (struct health_fact){.probe = "hang", .state = TIDE_HEALTH_DEGRADED, .serial = serial};
-    text_copy(fact->subject, sizeof fact->subject, subject);
-    text_copy(fact->text, sizeof fact->text, text);
-}
-
 static void tell(struct judging *judging, const struct job_record *record, uint32_t rank, const char *text, bool over)
 {
     const char *name = record->job.nodes.items[rank / record->job.spec.nproc_per_node];
@@ -69,18 +56,18 @@ static void tell(struct judging *judging, const struct job_record *record, uint3
         return;
     char subject[HEALTH_SUBJECT_MAX + 1];
     TEXT(subject, "job %s rank %u", record->job.spec.name, rank);
-    bool told = entry->hung.state != TIDE_HEALTH_HEALTHY && judging->now_ns < entry->hung_until_ns && entry->hung.serial > node->forgiven;
-    bool before = told && entry->hung.restart;
-    uint64_t until_ns = judging->now_ns + (over ? HANG_OVER_FOR_MS : HANG_COUNTS_MS) * NS_PER_MS;
+    struct found *hung = &entry->hung;
+    bool told = judge_found_counts(hung, judging->now_ns) && hung->fact.serial > node->forgiven;
+    bool before = told && hung->fact.restart;
     if (!over && before)
         return; /* what is worse, and still counts */
-    if (over || !told || strcmp(entry->hung.subject, subject) != 0)
-        set_fact(node, entry, subject, text);
-    entry->hung_until_ns = until_ns;
+    if (over || !told || strcmp(hung->fact.subject, subject) != 0)
+        judge_found(node, entry, hung, "hang", subject, text);
+    hung->until_ns = judging->now_ns + (over ? HANG_OVER_FOR_MS : HANG_COUNTS_MS) * NS_PER_MS;
     if (!over)
         return;
-    entry->hung.restart = true;
-    entry->hung.state = before ? TIDE_HEALTH_SUSPECT : TIDE_HEALTH_DEGRADED;
+    hung->fact.restart = true;
+    hung->fact.state = before ? TIDE_HEALTH_SUSPECT : TIDE_HEALTH_DEGRADED;
     entry->hung_ns = judging->now_ns;
 }
 

@@ -3,23 +3,40 @@
 
 /* ---- what a node tells of itself ---- */
 
-static void add_found(struct judging *judging, struct health_fact *found, uint64_t until_ns, struct health_report *to)
+void judge_found(const struct node *node, struct book_entry *entry, struct found *to, const char *probe, const char *subject,
+                 const char *text)
 {
-    if (judging->now_ns >= until_ns)
-        *found = (struct health_fact){0};
-    if (found->state == TIDE_HEALTH_HEALTHY)
+    uint64_t serial = node_health_serial(node);
+    serial = entry->slow.fact.serial > serial ? entry->slow.fact.serial : serial;
+    serial = entry->hung.fact.serial > serial ? entry->hung.fact.serial : serial;
+    to->fact = (struct health_fact){.state = TIDE_HEALTH_DEGRADED, .serial = serial + 1};
+    TEXT(to->fact.probe, "%s", probe);
+    TEXT(to->fact.subject, "%s", subject);
+    TEXT(to->fact.text, "%s", text);
+}
+
+bool judge_found_counts(const struct found *found, uint64_t now_ns)
+{
+    return found->fact.state != TIDE_HEALTH_HEALTHY && now_ns < found->until_ns;
+}
+
+static void add_found(struct judging *judging, struct found *found, struct health_report *to)
+{
+    if (!judge_found_counts(found, judging->now_ns)) {
+        *found = (struct found){0};
         return;
-    judge_want(judging, until_ns);
+    }
+    judge_want(judging, found->until_ns);
     if (to->facts.count < HEALTH_FACTS_MAX)
-        *(struct health_fact *)codec_list_add(&health_fact_codec, &to->facts) = *found;
+        *(struct health_fact *)codec_list_add(&health_fact_codec, &to->facts) = found->fact;
 }
 
 /* … and what the leader finds besides. Release with health_report_codec. */
 static void known_now(struct judging *judging, struct book_entry *entry, struct health_report *to)
 {
     codec_copy(&health_report_codec, &entry->heartbeat.health, to);
-    add_found(judging, &entry->slow, entry->slow_until_ns, to);
-    add_found(judging, &entry->hung, entry->hung_until_ns, to);
+    add_found(judging, &entry->slow, to);
+    add_found(judging, &entry->hung, to);
 }
 
 /* One that was spared is taken away when it may be. */
@@ -82,8 +99,8 @@ static void add_fit(struct judging *judging, const struct node *node, struct boo
 void judge_health(struct judging *judging, const struct node *node, struct book_entry *entry)
 {
     /* Of ten thousand nodes nearly all are well. */
-    bool well = entry->heartbeat.health.facts.count == 0 && node->evidence.count == 0 && entry->slow.state == TIDE_HEALTH_HEALTHY &&
-                entry->hung.state == TIDE_HEALTH_HEALTHY;
+    bool well = entry->heartbeat.health.facts.count == 0 && node->evidence.count == 0 && entry->slow.fact.state == TIDE_HEALTH_HEALTHY &&
+                entry->hung.fact.state == TIDE_HEALTH_HEALTHY;
     if (entry->heard_ns == 0 || (well && !node->unfit))
         return;
     struct health_report now;

@@ -49,21 +49,17 @@ static void tell(struct judging *judging, const struct job_record *record, uint3
     const struct node *node = state_node(judging->state, name);
     if (entry == NULL || node == NULL)
         return;
-    struct health_fact *slow = &entry->slow;
-    char subject[HEALTH_SUBJECT_MAX + 1];
+    struct found *slow = &entry->slow;
+    char subject[HEALTH_SUBJECT_MAX + 1], text[TIDE_TEXT_MAX + 1];
     TEXT(subject, "job %s rank %u", record->job.spec.name, rank);
-    bool told = slow->state != TIDE_HEALTH_HEALTHY && judging->now_ns < entry->slow_until_ns;
-    if (told && strcmp(slow->subject, subject) != 0)
+    bool told = judge_found_counts(slow, judging->now_ns);
+    if (told && strcmp(slow->fact.subject, subject) != 0)
         return; /* one of a node is enough: of several, each would take the place of the other without end */
-    entry->slow_until_ns = judging->now_ns + 2 * STRAGGLER_WINDOW_MS * NS_PER_MS;
+    slow->until_ns = judging->now_ns + 2 * STRAGGLER_WINDOW_MS * NS_PER_MS;
     if (told)
         return; /* its numbers are of no interest */
-    *slow = (struct health_fact){.probe = "straggler", .state = TIDE_HEALTH_DEGRADED, .serial = node->forgiven + 1};
-    for (size_t i = 0; i < node->evidence.count; i++)
-        slow->serial = node->evidence.items[i].serial >= slow->serial ? node->evidence.items[i].serial + 1 : slow->serial;
-    text_copy(slow->subject, sizeof slow->subject, subject);
-    TEXT(slow->text, "it needs %" PRIu64 " us for a step, the median of %u ranks %" PRIu64 " us", us,
-         job_world(&record->job), median);
+    TEXT(text, "it needs %" PRIu64 " us for a step, the median of %u ranks %" PRIu64 " us", us, job_world(&record->job), median);
+    judge_found(node, entry, slow, "straggler", subject, text);
 }
 
 void judge_pace(struct judging *judging, const struct job_record *record, struct track *track)

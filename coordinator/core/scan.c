@@ -91,8 +91,8 @@ static void scan_stuck(const struct node *node, const struct book_entry *entry, 
         uint64_t age_ms = fact->ago_ms + (now_ns - entry->heard_ns) / NS_PER_MS;
         take_stuck(node, fact, age_ms, scan);
     }
-    if (now_ns < entry->hung_until_ns)
-        take_stuck(node, &entry->hung, (now_ns - entry->hung_ns) / NS_PER_MS, scan);
+    if (judge_found_counts(&entry->hung, now_ns))
+        take_stuck(node, &entry->hung.fact, (now_ns - entry->hung_ns) / NS_PER_MS, scan);
 }
 
 static void scan_node(const struct state *state, const struct book *book, const struct job_record *record,
