@@ -54,6 +54,7 @@ static void who_hangs_is_blamed_and_the_second_time_drained(void **context)
     assert_text(job_of(&w, "j")->recoveries.items[0].text, "no step is made since node n2 told: hang: job j rank 1");
     assert_int_equal(state_node(&w.state, "n2")->state, TIDE_NODE_READY);
     go_on(&w);
+    run(&w, 30000); /* that it is over is forgotten; that it was so for too long is not */
     assert_int_equal(job_of(&w, "j")->generation, 2);
     hang(&w, op_at(61, 61), op_at(60, 0));
     run(&w, HANG_MS + 10000);
@@ -61,6 +62,45 @@ static void who_hangs_is_blamed_and_the_second_time_drained(void **context)
     assert_int_equal(job_of(&w, "j")->generation, 3);
     for (size_t i = 0; i < job_of(&w, "j")->nodes.count; i++)
         assert_string_not_equal(job_of(&w, "j")->nodes.items[i], "n2");
+    world_release(&w);
+}
+
+/* Whoever has given the node back has forgiven it: the next time is the first one, and is told. */
+static void what_was_forgiven_is_told_anew(void **context)
+{
+    (void)context;
+    struct world w;
+    world_begin(&w);
+    run(&w, 2000);
+    for (unsigned i = 0; i < 2; i++) {
+        hang(&w, op_at(61, 61), op_at(60, 0));
+        run(&w, HANG_MS + 10000);
+        go_on(&w);
+    }
+    assert_int_equal(state_node(&w.state, "n2")->state, TIDE_NODE_DRAINED);
+    assert_int_equal(node_order(&w, CMD_NODE_RESUME, "n2"), TIDE_OK);
+    assert_int_equal(node_order(&w, CMD_NODE_DRAIN, "n3"), TIDE_OK);
+    crash(&w, 1);
+    go_on(&w);
+    assert_string_equal(job_of(&w, "j")->nodes.items[1], "n2");
+    assert_int_equal(state_node(&w.state, "n2")->health, TIDE_HEALTH_HEALTHY);
+    hang(&w, op_at(61, 61), op_at(60, 0));
+    run(&w, HANG_TOLD_MS);
+    assert_int_equal(state_node(&w.state, "n2")->health, TIDE_HEALTH_DEGRADED);
+    world_release(&w);
+}
+
+static void who_comes_to_the_next_one_does_not_hang(void **context)
+{
+    (void)context;
+    struct world w;
+    world_begin(&w);
+    run(&w, 2000);
+    for (unsigned i = 0; i < 3; i++) {
+        hang(&w, op_at(61 + i, 61 + i), op_at(60 + i, 0));
+        run(&w, HANG_MS - 1000);
+    }
+    assert_int_equal(job_of(&w, "j")->generation, 1);
     world_release(&w);
 }
 
@@ -116,6 +156,7 @@ static void what_is_not_seen_alarms_nobody(void **context)
     run(&w, 1000);
     w.now_ns += 60 * NS_PER_S;
     w.wall_ms += 60000;
+    run(&w, 1000);
     go_on(&w);
     assert_int_equal(job_of(&w, "j")->generation, 1);
     for (size_t i = 0; i < w.state.nodes.count; i++)
@@ -127,6 +168,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(who_hangs_is_blamed_and_the_second_time_drained),
+        cmocka_unit_test(what_was_forgiven_is_told_anew),
+        cmocka_unit_test(who_comes_to_the_next_one_does_not_hang),
         cmocka_unit_test(where_all_are_inside_nobody_is_blamed),
         cmocka_unit_test(where_nobody_is_blamed_room_is_waited_for),
         cmocka_unit_test(what_is_not_seen_alarms_nobody),
