@@ -12,13 +12,13 @@
 #define HANG_COUNTS_MS 20000u     /* … and counts for so long after it was so last */
 #define HANG_OVER_FOR_MS 3600000u /* a second time within that: the node is suspect. Once may be the program's doing */
 
-/* 0: a node tells of none, or is not heard. So it mostly is of the first, whose ranks make steps. */
+/* 0: a node tells of none. So it mostly is of the first, whose ranks make steps. */
 static size_t count_rows(const struct judging *judging, const struct job_record *record)
 {
     size_t count = 0;
     for (uint32_t n = 0; n < record->job.nodes.count; n++) {
         const struct gen_report *report = scan_report(judging->book, record, n);
-        if (report == NULL || report->ops.count == 0 || !book_heard(judging->state, judging->book, record->job.nodes.items[n]))
+        if (report == NULL || report->ops.count == 0)
             return 0;
         count += report->ops.count;
     }
