@@ -50,11 +50,9 @@ static void view_release(struct across_cut *cut)
         cut->peers[i].tries = 0;
     }
     mem_free(cut->chunks);
-    mem_free(cut->slots);
+    digest_index_release(&cut->index);
     cut->chunks = NULL;
-    cut->slots = NULL;
     cut->count = 0;
-    cut->slot_mask = 0;
     cut->wanted = 0;
     cut->view = VIEW_NONE;
 }
@@ -111,12 +109,8 @@ static struct across_cut *cut_of(const struct across *across, const char *uid, u
 
 struct across_chunk *across_find_chunk(const struct across_cut *cut, struct digest digest)
 {
-    if (cut->count == 0)
-        return NULL;
-    for (uint64_t at = digest.low & cut->slot_mask; cut->slots[at] != 0; at = (at + 1) & cut->slot_mask)
-        if (digest_equal(cut->chunks[cut->slots[at] - 1].digest, digest))
-            return &cut->chunks[cut->slots[at] - 1];
-    return NULL;
+    uint32_t found = cut->count > 0 ? digest_index_find(&cut->index, &cut->chunks->digest, sizeof *cut->chunks, digest) : 0;
+    return found != 0 ? &cut->chunks[found - 1] : NULL;
 }
 
 /* Where the same is met again the first place counts: it is the first for whoever has the same. */
@@ -126,14 +120,9 @@ static void enter(struct across_cut *cut, const struct slot_sum *sum, struct dig
         struct digest digest = sum->chunks[i];
         if (digest_equal(digest, zero))
             continue;
-        uint64_t at = digest.low & cut->slot_mask;
-        while (cut->slots[at] != 0 && !digest_equal(cut->chunks[cut->slots[at] - 1].digest, digest))
-            at = (at + 1) & cut->slot_mask;
-        if (cut->slots[at] != 0)
-            continue;
         cut->chunks[cut->count] = (struct across_chunk){
             .digest = digest, .lead = sum->chunks[i - i % SPREAD_RUN_CHUNKS].low, .nodes = 1u << cut->node};
-        cut->slots[at] = ++cut->count;
+        cut->count += digest_index_add(&cut->index, &cut->chunks->digest, sizeof *cut->chunks, cut->count);
     }
 }
 
@@ -161,17 +150,13 @@ static void view_own(struct across_cut *cut)
 {
     struct slot_sum sums[TIDE_LOCAL_RANKS_MAX] = {{0}};
     struct digest zero;
-    uint64_t all = 0, size = 2;
+    uint64_t all = 0;
     for (uint32_t r = 0; r < cut->ranks_per_node; r++)
         if (own_sum(cut, across_scope(cut, cut->node).first + r, &sums[r], NULL) == TIDE_OK)
             all += sums[r].chunk_count;
     all = all < ACROSS_CHUNKS_MAX ? all : ACROSS_CHUNKS_MAX;
-    while (size < 2 * all)
-        size *= 2;
     cut->chunks = mem_try_array(all, sizeof *cut->chunks);
-    cut->slots = mem_try_array(size, sizeof *cut->slots);
-    cut->slot_mask = size - 1;
-    if (cut->chunks != NULL && cut->slots != NULL && zero_digest(&zero) == 0)
+    if (cut->chunks != NULL && digest_index_init(&cut->index, all) == 0 && zero_digest(&zero) == 0)
         for (uint32_t r = 0; r < cut->ranks_per_node; r++)
             enter(cut, &sums[r], zero);
     for (uint32_t r = 0; r < cut->ranks_per_node; r++)

@@ -7,6 +7,7 @@
 #include <pthread.h>
 
 #include "agent/rpc/across.h"
+#include "ckpt/base/digest_index.h"
 #include "ckpt/format/manifest.h"
 
 enum across_state {
@@ -46,9 +47,8 @@ struct across_cut {
     struct across_node peers[SPREAD_NODES_MAX];
     /* The view; while it is being made, of who makes it. */
     struct across_chunk *chunks;
-    uint32_t *slots; /* a hash table of their indexes + 1 */
+    struct digest_index index;
     uint32_t count;
-    uint64_t slot_mask;
     bool worth;      /* others hold enough of it */
     uint32_t wanted; /* nodes that were chosen for something that is not written here */
     uint64_t began_ns; /* the view was made */

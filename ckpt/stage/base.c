@@ -64,26 +64,18 @@ static int load(struct base *base, struct store *store, const char *arena, const
 static enum tide_status index_chunks(struct base *base, struct err *err)
 {
     const struct rank_manifest *m = &base->manifest;
-    uint64_t count = m->chunks.count, size = 2;
-    while (size < 2 * count)
-        size *= 2;
-    base->slot_mask = size - 1;
+    uint64_t count = m->chunks.count;
     base->chunks = mem_try_array(count, sizeof *base->chunks);
-    base->slots = mem_try_array(size, sizeof *base->slots);
     base->live = mem_try_array(m->packs.count, sizeof *base->live);
     base->pack = mem_try_array(m->packs.count, sizeof *base->pack);
-    if (base->chunks == NULL || base->slots == NULL || base->live == NULL || base->pack == NULL)
+    if (base->chunks == NULL || base->live == NULL || base->pack == NULL || digest_index_init(&base->index, count) != 0)
         return err_set(err, TIDE_E_NOMEM, "no memory to compare with cut %llu", (unsigned long long)m->cut);
     for (uint64_t i = 0; i < count; i++) {
         enum tide_status status = chunk_parse(m->chunks.items[i], &base->chunks[i], err);
         if (status != TIDE_OK)
             return status;
-        if (base->chunks[i].codec == CHUNK_ZERO)
-            continue;
-        uint64_t at = base->chunks[i].digest.low & base->slot_mask;
-        while (base->slots[at] != 0)
-            at = (at + 1) & base->slot_mask;
-        base->slots[at] = (uint32_t)i + 1;
+        if (base->chunks[i].codec != CHUNK_ZERO)
+            digest_index_add(&base->index, &base->chunks->digest, sizeof *base->chunks, (uint32_t)i);
     }
     return TIDE_OK;
 }
@@ -93,10 +85,8 @@ static const struct chunk *same_as(const struct base *base, uint64_t index, stru
     /* Most that is the same stands where it stood. */
     if (index < base->manifest.chunks.count && digest_equal(base->chunks[index].digest, digest))
         return base->chunks[index].codec == CHUNK_ZERO ? NULL : &base->chunks[index];
-    for (uint64_t at = digest.low & base->slot_mask; base->slots[at] != 0; at = (at + 1) & base->slot_mask)
-        if (digest_equal(base->chunks[base->slots[at] - 1].digest, digest))
-            return &base->chunks[base->slots[at] - 1];
-    return NULL;
+    uint32_t found = digest_index_find(&base->index, &base->chunks->digest, sizeof *base->chunks, digest);
+    return found != 0 ? &base->chunks[found - 1] : NULL;
 }
 
 int base_find(const struct base *base, uint64_t index, struct digest digest, struct chunk *ret_chunk)
@@ -216,7 +206,7 @@ void base_release(struct base *base)
     if (base->chunks != NULL)
         codec_release(&rank_manifest_codec, &base->manifest);
     mem_free(base->chunks);
-    mem_free(base->slots);
+    digest_index_release(&base->index);
     mem_free(base->live);
     mem_free(base->pack);
     *base = (struct base){0};

@@ -8,6 +8,7 @@
  * Which one it is stands in a file of the arena, beside the slots. It is a hint: without it, or if what it names is not the
  * committed checkpoint any more, everything is stored. */
 
+#include "ckpt/base/digest_index.h"
 #include "ckpt/stage/shard.h"
 
 #define BASE_CUTS_MAX 8u /* cuts that a shard refers to; what lies in older ones is stored again */
@@ -16,8 +17,7 @@ struct base {
     int have; /* it may be referred to */
     struct rank_manifest manifest;
     struct chunk *chunks; /* of the manifest */
-    uint32_t *slots;      /* a hash table of their indexes + 1 */
-    uint64_t slot_mask;
+    struct digest_index index; /* of those that are stored */
     uint64_t *live; /* of each pack: stored bytes that are still the same; 0: it is not referred to */
     uint32_t *pack; /* its index in the new manifest */
 };

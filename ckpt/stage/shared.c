@@ -5,6 +5,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "ckpt/base/digest_index.h"
 #include "ckpt/base/mem.h"
 
 #define ROOM_FIRST 1024u
@@ -38,9 +39,8 @@ struct table {
     uint32_t writers;
     struct shared_writer *first;
     struct claim *claims;
-    uint32_t *slots; /* a hash table of their indexes + 1 */
+    struct digest_index index; /* of the claims */
     uint32_t count, room;
-    uint64_t slot_mask;
 };
 
 static struct {
@@ -87,7 +87,7 @@ static void table_free(struct table *table)
         mem_free(w);
     }
     mem_free(table->claims);
-    mem_free(table->slots);
+    digest_index_release(&table->index);
     mem_free(table);
 }
 
@@ -138,20 +138,13 @@ uint64_t shared_begin(const struct shared_writer *writer, uint64_t count)
 
 static struct claim *claim_of(const struct table *table, struct digest digest)
 {
-    if (table->room == 0)
-        return NULL;
-    for (uint64_t at = digest.low & table->slot_mask; table->slots[at] != 0; at = (at + 1) & table->slot_mask)
-        if (digest_equal(table->claims[table->slots[at] - 1].digest, digest))
-            return &table->claims[table->slots[at] - 1];
-    return NULL;
+    uint32_t found = table->count > 0 ? digest_index_find(&table->index, &table->claims->digest, sizeof *table->claims, digest) : 0;
+    return found != 0 ? &table->claims[found - 1] : NULL;
 }
 
 static void enter(struct table *table, uint32_t index)
 {
-    uint64_t at = table->claims[index].digest.low & table->slot_mask;
-    while (table->slots[at] != 0)
-        at = (at + 1) & table->slot_mask;
-    table->slots[at] = index + 1;
+    digest_index_add(&table->index, &table->claims->digest, sizeof *table->claims, index);
 }
 
 /* Nonzero: there is no room. */
@@ -163,20 +156,18 @@ static int widen(struct table *table)
     if (room > SHARED_CHUNKS_MAX)
         return -1;
     struct claim *claims = mem_try_array(room, sizeof *claims);
-    uint32_t *slots = mem_try_array(2 * (size_t)room, sizeof *slots);
-    if (claims == NULL || slots == NULL) {
+    struct digest_index index;
+    if (claims == NULL || digest_index_init(&index, room) != 0) {
         mem_free(claims);
-        mem_free(slots);
         return -1;
     }
     if (table->count > 0)
         memcpy(claims, table->claims, table->count * sizeof *claims);
     mem_free(table->claims);
-    mem_free(table->slots);
+    digest_index_release(&table->index);
     table->claims = claims;
-    table->slots = slots;
+    table->index = index;
     table->room = room;
-    table->slot_mask = 2 * (uint64_t)room - 1;
     for (uint32_t i = 0; i < table->count; i++)
         enter(table, i);
     return 0;

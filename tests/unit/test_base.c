@@ -12,6 +12,7 @@
 #include <cmocka.h>
 
 #include "ckpt/base/digest.h"
+#include "ckpt/base/digest_index.h"
 #include "ckpt/base/fsx.h"
 #include "ckpt/base/log.h"
 #include "ckpt/base/mem.h"
@@ -258,6 +259,30 @@ static void signals_stay_with_the_thread_that_begins_others(void **state)
     assert_int_equal(hears, 2);
 }
 
+/* Also of those that begin at the same place, round the end of the table; of two alike the first. */
+static void items_are_found_by_their_digests(void **state)
+{
+    (void)state;
+    struct {
+        uint32_t number;
+        struct digest digest;
+    } items[6] = {{0}};
+    struct digest_index index = {0};
+    assert_int_equal(digest_index_find(&index, &items->digest, sizeof items[0], items[0].digest), 0);
+    assert_int_equal(digest_index_init(&index, 6), 0);
+    for (uint32_t i = 0; i < 6; i++) {
+        items[i].digest = (struct digest){.high = i < 5 ? i : 2, .low = UINT64_MAX};
+        assert_int_equal(digest_index_add(&index, &items->digest, sizeof items[0], i), i < 5);
+    }
+    for (uint32_t i = 0; i < 5; i++)
+        assert_int_equal(digest_index_find(&index, &items->digest, sizeof items[0], items[i].digest), i + 1);
+    assert_int_equal(digest_index_find(&index, &items->digest, sizeof items[0], (struct digest){.high = 5, .low = UINT64_MAX}), 0);
+    digest_index_release(&index);
+    mem_fail_at(1);
+    assert_int_not_equal(digest_index_init(&index, 6), 0);
+    digest_index_release(&index);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -269,6 +294,7 @@ int main(void)
         cmocka_unit_test(allocations_fail_when_told),
         cmocka_unit_test(a_digest_does_not_depend_on_the_pieces),
         cmocka_unit_test(digests_survive_their_hex),
+        cmocka_unit_test(items_are_found_by_their_digests),
         cmocka_unit_test(chance_is_replayed_from_its_seed),
         cmocka_unit_test(lists_of_strings_are_argvs),
         cmocka_unit_test(signals_stay_with_the_thread_that_begins_others),
