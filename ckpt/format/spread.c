@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "ckpt/base/mem.h"
+#include "ckpt/base/rng.h"
 #include "ckpt/format/layout.h"
 
 #define SPREAD_MAGIC UINT64_C(0x3144414552505354) /* "TSPREAD1" */
@@ -22,22 +23,15 @@ _Static_assert(sizeof(struct head) == 56 && sizeof(struct spread_pack) == 32 && 
 
 /* ---- who writes ---- */
 
-/* Every bit of the number moves each of the result: the finish of splitmix64. */
-static uint64_t mixed(uint64_t number)
-{
-    number = (number ^ (number >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
-    number = (number ^ (number >> 27)) * UINT64_C(0x94d049bb133111eb);
-    return number ^ (number >> 31);
-}
-
 /* Each node draws a number for the run, and the largest wins: a node more or less moves no run between the others. */
 unsigned spread_writer(uint64_t lead, uint32_t nodes)
 {
+    struct rng rng = {.state = lead};
     unsigned best = 0;
     uint64_t most = 0;
     int any = 0;
     for (unsigned node = 0; node < SPREAD_NODES_MAX; node++) {
-        uint64_t drawn = mixed(lead + (node + 1) * UINT64_C(0x9e3779b97f4a7c15));
+        uint64_t drawn = rng_next(&rng);
         if (!(nodes >> node & 1) || (any && drawn <= most))
             continue;
         any = 1;
