@@ -8,18 +8,10 @@
 #include "ckpt/base/rng.h"
 #include "ckpt/format/layout.h"
 
-#define SPREAD_MAGIC UINT64_C(0x3144414552505354) /* "TSPREAD1" */
 #define ROOM_FIRST 64u
 
-/* This, then the packs, then the places. The digest is that of the whole with the digest itself zero. */
-struct head {
-    uint64_t magic, cut, generation;
-    struct digest digest;
-    uint32_t packs, places;
-    uint64_t zero;
-};
-
-_Static_assert(sizeof(struct head) == 56 && sizeof(struct spread_pack) == 32 && sizeof(struct spread_place) == 32, "no gaps are sent");
+_Static_assert(sizeof(struct spread_head) == 56 && sizeof(struct spread_pack) == 32 && sizeof(struct spread_place) == 32,
+               "no gaps are sent");
 
 /* ---- who writes ---- */
 
@@ -137,7 +129,7 @@ static void sort(struct spread_table *table)
 
 static size_t bytes_of(uint64_t packs, uint64_t places)
 {
-    return sizeof(struct head) + (size_t)packs * sizeof(struct spread_pack) + (size_t)places * sizeof(struct spread_place);
+    return sizeof(struct spread_head) + (size_t)packs * sizeof(struct spread_pack) + (size_t)places * sizeof(struct spread_place);
 }
 
 size_t spread_bytes_max(void)
@@ -153,11 +145,11 @@ enum tide_status spread_print(struct spread_table *table, const struct spread_sc
     unsigned char *bytes = mem_try_alloc(count);
     if (bytes == NULL)
         return err_set(err, TIDE_E_NOMEM, "no memory to tell other nodes of %u chunks", table->place_count);
-    struct head head = {.magic = SPREAD_MAGIC,
-                        .cut = scope->cut,
-                        .generation = scope->generation,
-                        .packs = table->pack_count,
-                        .places = table->place_count};
+    struct spread_head head = {.magic = SPREAD_MAGIC,
+                               .cut = scope->cut,
+                               .generation = scope->generation,
+                               .packs = table->pack_count,
+                               .places = table->place_count};
     memcpy(bytes, &head, sizeof head);
     if (table->pack_count > 0)
         memcpy(bytes + sizeof head, table->packs, packs);
@@ -199,10 +191,9 @@ static int table_good(const struct spread_table *table, const struct spread_scop
 }
 
 /* Its digest, and what it says of itself. */
-static int head_good(const void *bytes, size_t count, const struct spread_scope *scope, struct head *ret_head)
+static int head_good(const void *bytes, size_t count, const struct spread_scope *scope, struct spread_head *ret_head)
 {
-    static const struct head nothing;
-    struct head head;
+    struct spread_head head;
     struct digest_run *run = digest_run_create();
     if (run == NULL || count < sizeof head) {
         digest_run_free(run);
@@ -210,7 +201,7 @@ static int head_good(const void *bytes, size_t count, const struct spread_scope 
     }
     memcpy(&head, bytes, sizeof head);
     struct digest told = head.digest;
-    head.digest = nothing.digest;
+    head.digest = (struct digest){0};
     digest_run_add(run, &head, sizeof head);
     digest_run_add(run, (const unsigned char *)bytes + sizeof head, count - sizeof head);
     int good = digest_equal(told, digest_run_end(run));
@@ -223,7 +214,7 @@ static int head_good(const void *bytes, size_t count, const struct spread_scope 
 enum tide_status spread_parse(const void *bytes, size_t count, const struct spread_scope *scope, struct spread_table *ret_table,
                               struct err *err)
 {
-    struct head head;
+    struct spread_head head;
     if (!head_good(bytes, count, scope, &head))
         return err_set(err, TIDE_E_CORRUPT, "a table of what another node wrote is damaged, or of another cut");
     struct spread_table table = {.pack_count = head.packs, .place_count = head.places};

@@ -34,6 +34,15 @@ struct spread_place {
     uint32_t pack, offset, length; /* 0 where nothing is stored */
 };
 
+/* As it is sent: this, then the packs, then the places. */
+#define SPREAD_MAGIC UINT64_C(0x3144414552505354) /* "TSPREAD1" */
+struct spread_head {
+    uint64_t magic, cut, generation;
+    struct digest digest; /* of the whole, with the digest itself zero */
+    uint32_t packs, places;
+    uint64_t zero;
+};
+
 struct spread_table {
     struct spread_pack *packs;
     struct spread_place *places;

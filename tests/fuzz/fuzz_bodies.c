@@ -125,7 +125,7 @@ static char *body_of(const struct codec *codec, struct fuzz_in *in, bool grown, 
         *ret_bytes = strlen(body);
         return body;
     }
-    body = mem_alloc(in->left + 1); /* exactly as long as it is */
+    body = mem_alloc(in->left); /* exactly as long as it is */
     if (in->left > 0)
         memcpy(body, in->at, in->left);
     *ret_bytes = in->left;

@@ -264,7 +264,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
         try_grown(choice, &in);
         return 0;
     }
-    char *text = mem_alloc(in.left + 1); /* exactly as long as it is */
+    char *text = mem_alloc(in.left); /* exactly as long as it is */
     if (in.left > 0)
         memcpy(text, in.at, in.left);
     if (choice == RANK_TEXT)

@@ -6,18 +6,9 @@
 #include "ckpt/format/spread.h"
 #include "tests/fuzz/fuzz.h"
 
-#define DIGEST_AT 24u /* behind magic, cut and generation */
-#define MAGIC UINT64_C(0x3144414552505354)
-#define HEAD_BYTES 56u
 #define RANKS 4u
 
 static const struct spread_scope scope = {.cut = 5, .generation = 3, .first = 4, .ranks = RANKS};
-
-static void put(uint8_t *to, uint64_t value, unsigned bytes)
-{
-    for (unsigned i = 0; i < bytes; i++)
-        to[i] = (uint8_t)(value >> 8 * i);
-}
 
 /* Packs as they may be. */
 static void mend_packs(uint8_t *packs, uint64_t count)
@@ -49,31 +40,38 @@ static void use(const struct spread_table *table)
     (void)spread_find(table, (struct digest){0});
 }
 
+/* The digest of whatever it is. */
+static void sign(uint8_t *text, size_t count)
+{
+    struct spread_head head;
+    memcpy(&head, text, sizeof head);
+    head.digest = (struct digest){0};
+    memcpy(text, &head, sizeof head);
+    head.digest = digest_of(text, count);
+    memcpy(text, &head, sizeof head);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 {
     struct fuzz_in in = {.at = data, .left = bytes};
     struct spread_table table = {0};
     struct err err = {0};
     uint64_t honest = fuzz_number(&in, 1), packs = fuzz_number(&in, 1) % 8, places = fuzz_number(&in, 1) % 16;
-    size_t count = honest & 1 ? HEAD_BYTES + (size_t)(packs + places) * 32 : in.left, given;
-    uint8_t *text = mem_alloc(count + 1); /* exactly as long as it is */
+    size_t count = honest & 1 ? sizeof(struct spread_head) + packs * sizeof(struct spread_pack) + places * sizeof(struct spread_place)
+                              : in.left, given;
+    uint8_t *text = mem_alloc(count); /* exactly as long as it is */
     const uint8_t *rest = fuzz_take(&in, count, &given);
     if (given > 0)
         memcpy(text, rest, given);
     if (honest & 1) { /* but for what is in its packs and places */
-        put(text, MAGIC, 8);
-        put(text + 8, scope.cut, 8);
-        put(text + 16, scope.generation, 8);
-        put(text + 40, packs + (honest >> 1 & 1), 4);
-        put(text + 44, places + (honest >> 2 & 1), 4);
+        const struct spread_head head = {.magic = SPREAD_MAGIC, .cut = scope.cut, .generation = scope.generation,
+                                         .packs = (uint32_t)(packs + (honest >> 1 & 1)), .places = (uint32_t)(places + (honest >> 2 & 1))};
+        memcpy(text, &head, sizeof head);
         if (honest >> 3 & 1)
-            mend_packs(text + HEAD_BYTES, packs);
+            mend_packs(text + sizeof head, packs);
     }
-    if (count >= HEAD_BYTES) {
-        memset(text + DIGEST_AT, 0, sizeof(struct digest));
-        struct digest digest = digest_of(text, count);
-        memcpy(text + DIGEST_AT, &digest, sizeof digest);
-    }
+    if (count >= sizeof(struct spread_head))
+        sign(text, count);
     enum tide_status status = spread_parse(text, count, &scope, &table, &err);
     FUZZ_CHECK(status == TIDE_OK || (status == TIDE_E_CORRUPT && err.text[0] != '\0'));
     if (status == TIDE_OK)
