@@ -177,7 +177,7 @@ static void what_cannot_be_is_refused(void **state)
     (void)state;
     struct spread_table got = {0};
     struct err err = {0};
-    for (unsigned wrong = 0; wrong < 6; wrong++) {
+    for (unsigned wrong = 0; wrong < 7; wrong++) {
         struct spread_table table = {0};
         void *bytes = NULL;
         size_t count = 0;
@@ -200,6 +200,9 @@ static void what_cannot_be_is_refused(void **state)
         case 4:
             pack->content[3] = '/';
             break;
+        case 5:
+            pack->content[3] = '\0';
+            break;
         default:
             pack->bytes = FORMAT_PACK_BYTES_MAX + 1;
         }
@@ -208,6 +211,84 @@ static void what_cannot_be_is_refused(void **state)
         mem_free(bytes);
         spread_release(&table);
     }
+}
+
+static void sign(unsigned char *bytes, size_t count, struct spread_head *head)
+{
+    head->digest = (struct digest){0};
+    memcpy(bytes, head, sizeof *head);
+    head->digest = digest_of(bytes, count);
+    memcpy(bytes, head, sizeof *head);
+}
+
+/* Nor is what this version does not print: another format, and one chunk twice. */
+static void what_is_not_printed_so_is_refused(void **state)
+{
+    (void)state;
+    struct spread_table table = {0}, got = {0};
+    struct spread_head head;
+    struct err err = {0};
+    void *sent = NULL;
+    size_t count = 0;
+    fill(&table, 12);
+    assert_int_equal(spread_print(&table, &scope, &sent, &count, &err), TIDE_OK);
+    unsigned char *bytes = sent;
+    memcpy(&head, bytes, sizeof head);
+    head.magic++;
+    sign(bytes, count, &head);
+    assert_int_equal(spread_parse(bytes, count, &scope, &got, &err), TIDE_E_CORRUPT);
+    head.magic--;
+    sign(bytes, count, &head);
+    assert_int_equal(spread_parse(bytes, count, &scope, &got, &err), TIDE_OK);
+    spread_release(&got);
+    struct spread_place *last = (struct spread_place *)(bytes + count) - 1;
+    memcpy(last, last - 1, sizeof *last);
+    sign(bytes, count, &head);
+    assert_int_equal(spread_parse(bytes, count, &scope, &got, &err), TIDE_E_CORRUPT);
+    mem_free(sent);
+    spread_release(&table);
+}
+
+/* What was told of an attempt that failed lies where it lies. */
+static void packs_of_two_attempts_are_two(void **state)
+{
+    (void)state;
+    struct spread_table table = {0};
+    struct chunk chunk = chunk_of(1);
+    struct pack_name pack = pack_of(1);
+    assert_int_equal(spread_add(&table, &chunk, &pack, FORMAT_CHUNK_BYTES), 0);
+    chunk = chunk_of(2);
+    pack.content[0] = 'f';
+    assert_int_equal(spread_add(&table, &chunk, &pack, FORMAT_CHUNK_BYTES), 0);
+    assert_int_equal(table.pack_count, 2);
+    assert_int_equal(table.places[1].pack, 1);
+    spread_release(&table);
+}
+
+static void more_than_there_is_room_for_is_not_told(void **state)
+{
+    (void)state;
+    struct spread_table table = {0}, got = {0};
+    struct err err = {0};
+    void *bytes = NULL;
+    size_t count = 0;
+    struct chunk chunk = {.codec = CHUNK_ZERO};
+    for (; chunk.digest.low < SPREAD_PLACES_MAX; chunk.digest.low++)
+        assert_int_equal(spread_add(&table, &chunk, NULL, 0), 0);
+    assert_int_not_equal(spread_add(&table, &chunk, NULL, 0), 0);
+    assert_int_equal(table.place_count, SPREAD_PLACES_MAX);
+    assert_int_equal(spread_print(&table, &scope, &bytes, &count, &err), TIDE_OK);
+    assert_int_equal(spread_parse(bytes, count, &scope, &got, &err), TIDE_OK);
+    assert_non_null(spread_find(&got, (struct digest){.low = SPREAD_PLACES_MAX - 1}));
+    spread_release(&got);
+    mem_free(bytes);
+    /* Whoever has more room is not believed. */
+    table.places = mem_grow(table.places, SPREAD_PLACES_MAX + 1, sizeof table.places[0]);
+    table.places[table.place_count++] = (struct spread_place){.digest = chunk.digest};
+    assert_int_equal(spread_print(&table, &scope, &bytes, &count, &err), TIDE_OK);
+    assert_int_equal(spread_parse(bytes, count, &scope, &got, &err), TIDE_E_CORRUPT);
+    mem_free(bytes);
+    spread_release(&table);
 }
 
 static void without_memory_less_is_told(void **state)
@@ -251,6 +332,9 @@ int main(void)
         cmocka_unit_test(a_table_arrives_as_it_was_sent),
         cmocka_unit_test(what_was_damaged_on_the_way_is_refused),
         cmocka_unit_test(what_cannot_be_is_refused),
+        cmocka_unit_test(what_is_not_printed_so_is_refused),
+        cmocka_unit_test(packs_of_two_attempts_are_two),
+        cmocka_unit_test(more_than_there_is_room_for_is_not_told),
         cmocka_unit_test(without_memory_less_is_told),
     };
     return cmocka_run_group_tests_name("spread", tests, NULL, NULL);
