@@ -11,6 +11,8 @@ struct strlist {
 };
 
 void strlist_add(struct strlist *list, const char *text);
+/* Those of the other behind them; that one is empty then. */
+void strlist_append(struct strlist *list, struct strlist *more);
 void strlist_release(struct strlist *list); /* frees all, leaves it empty */
 
 #endif

@@ -204,9 +204,7 @@ static enum tide_status list_one_by_one(struct store *store, const struct strlis
     for (size_t i = 0; status == TIDE_OK && i < prefixes->count; i++) {
         struct strlist some = {0};
         status = store_list(store, prefixes->items[i], &some, err);
-        for (size_t k = 0; status == TIDE_OK && k < some.count; k++)
-            strlist_add(keys, some.items[k]);
-        strlist_release(&some);
+        strlist_append(keys, &some);
     }
     return status;
 }

@@ -18,7 +18,8 @@
 #define PROVE_S 10u
 #define KEYS_FILE_MAX 65536u
 #define PAGE_BYTES ((size_t)8 << 20) /* 1,000 keys of the longest kind, three times as long encoded, in their XML */
-#define LIST_KEYS_MAX ((size_t)1 << 20)
+#define PAGE_PAIRS 4u /* of its query; the last of which the first page does without */
+#define LIST_KEYS_MAX ((size_t)1 << 20) /* below one prefix */
 
 struct store_s3 {
     struct store base;
@@ -272,14 +273,23 @@ static enum tide_status page_of(struct store_s3 *s3, const char *prefix, const s
     return s3_page_parse(body, answer->used, ret_page, err);
 }
 
+/* For a page from `token` on, "": the first. It refers to all of these. */
+static struct s3_request page_request(const char *prefix, const char *token, struct sigv4_pair query[PAGE_PAIRS], char *body)
+{
+    query[0] = (struct sigv4_pair){"list-type", "2"};
+    query[1] = (struct sigv4_pair){"encoding-type", "url"};
+    query[2] = (struct sigv4_pair){"prefix", prefix};
+    query[3] = (struct sigv4_pair){"continuation-token", token};
+    return (struct s3_request){.method = "GET", .key = "", .query = query, .query_count = token[0] ? PAGE_PAIRS : PAGE_PAIRS - 1,
+                               .to = body, .to_bytes = PAGE_BYTES};
+}
+
 static enum tide_status ask_page(struct store_s3 *s3, const char *prefix, const char *token, char *body,
                                  struct s3_page *ret_page, struct err *err)
 {
     struct s3_answer answer;
-    struct sigv4_pair query[] = {
-        {"list-type", "2"}, {"encoding-type", "url"}, {"prefix", prefix}, {"continuation-token", token}};
-    struct s3_request request = {
-        .method = "GET", .key = "", .query = query, .query_count = token[0] ? 4 : 3, .to = body, .to_bytes = PAGE_BYTES};
+    struct sigv4_pair query[PAGE_PAIRS];
+    struct s3_request request = page_request(prefix, token, query, body);
     enum tide_status status = ask(s3, prefix, &request, &answer, err);
     return status == TIDE_OK ? page_of(s3, prefix, &answer, body, ret_page, err) : status;
 }
@@ -353,7 +363,7 @@ static enum tide_status s3_list(struct store *store, const char *prefix, struct 
 struct first_page {
     struct s3_call *call; /* NULL: none */
     s3_name name;
-    struct sigv4_pair query[3];
+    struct sigv4_pair query[PAGE_PAIRS];
     char *body; /* PAGE_BYTES; only what is used of them is ever there */
 };
 
@@ -366,11 +376,7 @@ static enum tide_status first_begin(struct store_s3 *s3, struct first_page *firs
     if (first->body == NULL)
         return err_set(err, TIDE_E_NOMEM, "no memory to list keys");
     name_of(s3, prefix, first->name);
-    first->query[0] = (struct sigv4_pair){"list-type", "2"};
-    first->query[1] = (struct sigv4_pair){"encoding-type", "url"};
-    first->query[2] = (struct sigv4_pair){"prefix", first->name};
-    struct s3_request request = {
-        .method = "GET", .key = "", .query = first->query, .query_count = 3, .to = first->body, .to_bytes = PAGE_BYTES};
+    struct s3_request request = page_request(first->name, "", first->query, first->body);
     return s3_begin(s3->client, &request, &first->call, err);
 }
 
@@ -380,6 +386,7 @@ static enum tide_status first_finish(struct store_s3 *s3, struct first_page *fir
     char token[S3_LIST_TOKEN_MAX + 1] = "";
     struct s3_answer answer;
     struct s3_page page = {0};
+    struct strlist some = {0};
     int more = 0;
     if (first->call == NULL)
         return TIDE_OK;
@@ -389,8 +396,23 @@ static enum tide_status first_finish(struct store_s3 *s3, struct first_page *fir
         return err_wrap(err, "GET of %s in bucket %s", first->name, s3->url.bucket);
     status = page_of(s3, first->name, &answer, first->body, &page, err);
     if (status == TIDE_OK)
-        status = take_page(s3, &page, token, keys, &more, err);
-    return status == TIDE_OK && more ? list_pages(s3, first->name, token, first->body, keys, err) : status;
+        status = take_page(s3, &page, token, &some, &more, err);
+    if (status == TIDE_OK && more)
+        status = list_pages(s3, first->name, token, first->body, &some, err);
+    if (status == TIDE_OK)
+        strlist_append(keys, &some);
+    strlist_release(&some);
+    return status;
+}
+
+/* It is waited for, because it writes into its body; what comes of it counts no more. */
+static void first_forget(struct first_page *first)
+{
+    struct s3_answer answer;
+    struct err why;
+    enum tide_status status = first->call != NULL ? s3_finish(first->call, &answer, &why) : TIDE_OK;
+    (void)status;
+    first->call = NULL;
 }
 
 static enum tide_status s3_list_each(struct store *store, const struct strlist *prefixes, struct strlist *ret_keys, struct err *err)
@@ -400,9 +422,10 @@ static enum tide_status s3_list_each(struct store *store, const struct strlist *
     enum tide_status status = TIDE_OK;
     for (size_t i = 0; i < prefixes->count + S3_CONNECTIONS; i++) {
         struct first_page *first = &firsts[i % S3_CONNECTIONS];
-        struct err late; /* what is under way is waited for after a failure, too */
-        enum tide_status now = first_finish(s3, first, ret_keys, status == TIDE_OK ? err : &late);
-        status = status == TIDE_OK ? now : status;
+        if (status == TIDE_OK)
+            status = first_finish(s3, first, ret_keys, err);
+        else
+            first_forget(first);
         if (status == TIDE_OK && i < prefixes->count)
             status = first_begin(s3, first, prefixes->items[i], err);
     }

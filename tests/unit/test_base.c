@@ -162,6 +162,17 @@ static void lists_of_strings_are_argvs(void **state)
     assert_int_equal(list.count, 2);
     assert_string_equal(list.items[1], "b");
     assert_null(list.items[2]);
+    struct strlist more = {0};
+    strlist_append(&list, &more);
+    strlist_add(&more, "c");
+    strlist_append(&list, &more);
+    assert_int_equal(more.count, 0);
+    strlist_append(&more, &list);
+    assert_int_equal(list.count, 0);
+    assert_int_equal(more.count, 3);
+    assert_string_equal(more.items[2], "c");
+    assert_null(more.items[3]);
+    strlist_append(&list, &more);
     strlist_release(&list);
     assert_int_equal(list.count, 0);
     assert_null(list.items);

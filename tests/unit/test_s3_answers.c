@@ -147,6 +147,26 @@ static void one_of_several_lists_that_fails_fails_all(void **state)
     strlist_release(&prefixes);
 }
 
+#define MORE_KEYS                                                                                                                        \
+    HEAD("200 OK", "122")                                                                                                                \
+    "<ListBucketResult><IsTruncated>true</IsTruncated><NextContinuationToken>next</NextContinuationToken></ListBucketResult>   "
+
+/* Of what is under way when one has failed the first page is waited for, and no second is asked for. */
+static void after_one_has_failed_no_further_page_is_asked_for(void **state)
+{
+    (void)state;
+    struct err err = {0};
+    struct strlist prefixes = {0}, keys = {0};
+    strlist_add(&prefixes, "m/");
+    strlist_add(&prefixes, "n/");
+    begin((const char *const[]){HEAD("403 Forbidden", "0"), MORE_KEYS, NO_KEYS, NULL});
+    assert_int_equal(store_list_each(store, &prefixes, &keys, &err), TIDE_E_DENIED);
+    assert_int_equal(store_list(store, "x/", &keys, &err), TIDE_OK);
+    end(3);
+    assert_non_null(strstr(server.requests[2], "&prefix=p%2Fx%2F "));
+    strlist_release(&prefixes);
+}
+
 static void keys_that_are_refused_are_read_again(void **state)
 {
     (void)state;
@@ -172,6 +192,7 @@ int main(void)
         cmocka_unit_test(on_http_a_body_is_signed_unless_it_is_said_otherwise),
         cmocka_unit_test(a_list_that_fails_is_no_empty_list),
         cmocka_unit_test(one_of_several_lists_that_fails_fails_all),
+        cmocka_unit_test(after_one_has_failed_no_further_page_is_asked_for),
         cmocka_unit_test(keys_that_are_refused_are_read_again),
     };
     setenv("AWS_ACCESS_KEY_ID", "ACCESS", 1);
