@@ -184,7 +184,9 @@ void key_prefix_manifests(const char *job, const char *uid, uint64_t cut, object
 
 void key_prefix_packs(const char *job, const char *uid, uint64_t cut, unsigned place, object_key ret_prefix)
 {
-    snprintf(ret_prefix, sizeof(object_key), "c/%02x/%s.%s/%" PRIu64 "-", place, job, uid, cut);
+    int n = snprintf(ret_prefix, sizeof(object_key), "c/%02x/%s.%s/", place, job, uid);
+    if (cut > 0)
+        snprintf(ret_prefix + n, sizeof(object_key) - (size_t)n, "%" PRIu64 "-", cut);
 }
 
 int key_is_commit(const char *key)

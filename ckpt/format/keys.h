@@ -41,7 +41,8 @@ void key_prefix_needs(const char *job, const char *uid, uint64_t needed, object_
 void key_garbage(const char *job, const char *uid, uint64_t cut, object_key ret_key);
 int key_garbage_parse(const char *key, const char *job, const char *uid, uint64_t *ret_cut);
 
-/* What all objects of a cut begin with, of any generation: the manifests, and one of the 256 places of packs. */
+/* What all objects of a cut begin with, of any generation: the manifests, and one of the 256 places of packs. cut 0, of packs: all of
+ * the job. */
 #define KEY_PLACES 256u
 void key_prefix_manifests(const char *job, const char *uid, uint64_t cut, object_key ret_prefix);
 void key_prefix_packs(const char *job, const char *uid, uint64_t cut, unsigned place, object_key ret_prefix);

@@ -59,6 +59,22 @@ bool regions_have_parts(const struct region_entry *regions, size_t count)
     return false;
 }
 
+/* ---- packs ---- */
+
+enum tide_status packs_list(struct store *store, const char *job, const char *uid, uint64_t cut, unsigned place,
+                            struct strlist *ret_keys, struct err *err)
+{
+    struct strlist prefixes = {0};
+    object_key prefix;
+    for (unsigned i = 0; i < PLACES_LISTED; i++) {
+        key_prefix_packs(job, uid, cut, place + i, prefix);
+        strlist_add(&prefixes, prefix);
+    }
+    enum tide_status status = store_list_each(store, &prefixes, ret_keys, err);
+    strlist_release(&prefixes);
+    return status;
+}
+
 /* ---- manifests ---- */
 
 static enum tide_status read_checked(struct store *store, const char *key, const char *hex, char **ret_text,

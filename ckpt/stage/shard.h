@@ -4,6 +4,7 @@
 
 /* What writing and reading shards share: the arena's paths, objects that are checked by their digest, packs. */
 
+#include "ckpt/format/keys.h"
 #include "ckpt/format/manifest.h"
 #include "ckpt/stage/arena.h"
 #include "ckpt/stage/encode.h"
@@ -28,6 +29,13 @@ MUST_USE enum tide_status shard_manifest_read(struct store *store, const char *k
 /* The rank manifest of a shard, which must be of that cut and rank. */
 MUST_USE enum tide_status rank_manifest_read(struct store *store, const struct manifest *whole, uint32_t rank,
                                              struct rank_manifest *ret_manifest, struct err *err);
+
+/* The keys of packs of a cut, 0: of all cuts, in no order, whose places are `place` and the PLACES_LISTED - 1 behind it: several are listed
+ * at a time, and the keys of all of them need not be in memory together. Errors: those of the store. */
+#define PLACES_LISTED 32u
+_Static_assert(KEY_PLACES % PLACES_LISTED == 0, "all are listed");
+MUST_USE enum tide_status packs_list(struct store *store, const char *job, const char *uid, uint64_t cut, unsigned place,
+                                     struct strlist *ret_keys, struct err *err);
 
 /* The shard of a rank of another world than that of the checkpoint. Errors: those of stage_fetch_to. */
 struct stage_target;

@@ -82,17 +82,14 @@ static enum tide_status is_empty(struct store *store, const char *prefix, int *r
 /* Wherever they are. */
 static enum tide_status remove_packs(const struct purge *p, uint64_t cut, struct err *err)
 {
-    object_key prefix;
-    struct strlist places = {0}, keys = {0};
-    for (unsigned place = 0; place < KEY_PLACES; place++) {
-        key_prefix_packs(p->job, p->uid, cut, place, prefix);
-        strlist_add(&places, prefix);
+    enum tide_status status = TIDE_OK;
+    for (unsigned place = 0; status == TIDE_OK && place < KEY_PLACES; place += PLACES_LISTED) {
+        struct strlist keys = {0};
+        status = packs_list(p->store, p->job, p->uid, cut, place, &keys, err);
+        if (status == TIDE_OK)
+            status = remove_listed(p->store, &keys, 0, err);
+        strlist_release(&keys);
     }
-    enum tide_status status = store_list_each(p->store, &places, &keys, err);
-    if (status == TIDE_OK)
-        status = remove_listed(p->store, &keys, 0, err);
-    strlist_release(&places);
-    strlist_release(&keys);
     return status;
 }
 

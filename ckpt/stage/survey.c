@@ -18,44 +18,34 @@ static int by_cut(const void *a, const void *b)
     return strcmp(x->key, y->key);
 }
 
-/* The keys below these prefixes. */
-static enum tide_status add(struct store *store, const struct strlist *prefixes, struct survey *survey, struct err *err)
+static void take(struct survey *survey, struct strlist *keys)
 {
-    struct strlist keys;
-    enum tide_status status = store_list_each(store, prefixes, &keys, err);
-    if (status != TIDE_OK)
-        return status;
-    for (size_t i = 0; i < keys.count; i++) {
+    for (size_t i = 0; i < keys->count; i++) {
         struct survey_object object;
-        if (key_object_parse(keys.items[i], survey->job, survey->uid, &object.name) != 0)
+        if (key_object_parse(keys->items[i], survey->job, survey->uid, &object.name) != 0)
             continue;
-        object.key = mem_strdup(keys.items[i]);
+        object.key = mem_strdup(keys->items[i]);
         survey->objects.items = mem_grow(survey->objects.items, survey->objects.count + 1, sizeof object);
         survey->objects.items[survey->objects.count++] = object;
     }
-    strlist_release(&keys);
-    return TIDE_OK;
+    strlist_release(keys);
 }
 
 /* What describes cuts, one kind before the other; then packs. */
-static enum tide_status add_all(struct store *store, struct survey *survey, struct err *err)
+static enum tide_status take_all(struct store *store, struct survey *survey, struct err *err)
 {
     enum tide_status status = TIDE_OK;
+    struct strlist keys = {0};
     object_key prefix;
-    struct strlist prefixes = {0};
     for (const char *kind = "mng"; *kind && status == TIDE_OK; kind++) {
         snprintf(prefix, sizeof prefix, "%c/%s.%s/", *kind, survey->job, survey->uid);
-        strlist_add(&prefixes, prefix);
-        status = add(store, &prefixes, survey, err);
-        strlist_release(&prefixes);
+        status = store_list(store, prefix, &keys, err);
+        take(survey, &keys);
     }
-    for (unsigned place = 0; place < KEY_PLACES; place++) {
-        snprintf(prefix, sizeof prefix, "c/%02x/%s.%s/", place, survey->job, survey->uid);
-        strlist_add(&prefixes, prefix);
+    for (unsigned place = 0; status == TIDE_OK && place < KEY_PLACES; place += PLACES_LISTED) {
+        status = packs_list(store, survey->job, survey->uid, 0, place, &keys, err);
+        take(survey, &keys);
     }
-    if (status == TIDE_OK)
-        status = add(store, &prefixes, survey, err);
-    strlist_release(&prefixes);
     return status;
 }
 
@@ -64,7 +54,7 @@ enum tide_status survey_take(struct store *store, const char *job, const char *u
     struct survey survey = {0};
     text_copy(survey.job, sizeof survey.job, job);
     text_copy(survey.uid, sizeof survey.uid, uid);
-    enum tide_status status = add_all(store, &survey, err);
+    enum tide_status status = take_all(store, &survey, err);
     if (status != TIDE_OK) {
         survey_release(&survey);
         return status;

@@ -30,6 +30,10 @@ static void keys_are_those_of_the_readme(void **state)
     object_key prefix;
     key_prefix_packs("fashion", UID, 7, place, prefix);
     assert_int_equal(strncmp(key, prefix, strlen(prefix)), 0);
+    assert_string_equal(prefix + strlen("c/00/"), "fashion." UID "/7-");
+    key_prefix_packs("fashion", UID, 0, place, prefix);
+    assert_int_equal(strncmp(key, prefix, strlen(prefix)), 0);
+    assert_string_equal(prefix + strlen("c/00/"), "fashion." UID "/");
     key_rank(&name, 3, key);
     assert_string_equal(key, "m/fashion." UID "/7-2/3.json");
     assert_false(key_is_commit(key));

@@ -416,6 +416,34 @@ static void a_sweep_finds_what_attempts_left(void **state)
     assert_int_equal(store_remove(real, stray, &err), TIDE_OK);
 }
 
+/* One in each of the places where packs may be. */
+static void packs_are_found_wherever_they_lie(void **state)
+{
+    (void)state;
+    struct err err = {0};
+    struct survey survey;
+    unsigned seen[KEY_PLACES] = {0}, places = 0, place = 0;
+    const struct cut_name name = {.job = JOB, .uid = TEST_UID, .cut = 7, .generation = 1}, later = {JOB, TEST_UID, 77, 1};
+    object_key key;
+    for (uint64_t seq = 0; places < KEY_PLACES; seq++) {
+        key_pack(&name, 0, seq, "0123456789abcdef", key);
+        assert_int_equal(sscanf(key, "c/%2x/", &place), 1);
+        if (seen[place]++ == 0) {
+            assert_int_equal(store_put(real, key, "x", 1, &err), TIDE_OK);
+            places++;
+        }
+    }
+    key_pack(&later, 0, 0, "0123456789abcdef", key);
+    assert_int_equal(store_put(real, key, "x", 1, &err), TIDE_OK);
+    assert_int_equal(survey_take(real, JOB, TEST_UID, &survey, &err), TIDE_OK);
+    assert_int_equal(survey.objects.count, KEY_PLACES + 1);
+    survey_release(&survey);
+    assert_int_equal(stage_purge(real, JOB, TEST_UID, 7, &err), TIDE_OK);
+    assert_int_equal(data(), 1);
+    assert_int_equal(stage_purge(real, JOB, TEST_UID, 77, &err), TIDE_OK);
+    assert_int_equal(data(), 0);
+}
+
 static enum tide_status count_told(void *context, const char *key, struct err *err)
 {
     (void)key;
@@ -524,6 +552,7 @@ int main(void)
         CASE(what_is_kept_is_whole_and_what_is_not_leaves_nothing),
         CASE(a_base_that_is_no_good_is_not_used),
         CASE(a_sweep_finds_what_attempts_left),
+        CASE(packs_are_found_wherever_they_lie),
         CASE(what_cannot_be_read_keeps_all_that_it_has),
         CASE(a_committed_cut_that_nobody_knows_is_left),
         CASE(a_sweep_cut_short_loses_nothing),
