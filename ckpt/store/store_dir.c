@@ -38,6 +38,12 @@ static void parent_of(const char *key, char to[TIDE_PATH_MAX + 1])
     text_copy(to, slash ? (size_t)(slash - key) + 1 : 2, slash ? key : ".");
 }
 
+/* A directory that somebody removed a moment ago, as local file systems and NFS say it. */
+static int went_away(int number)
+{
+    return number == ENOENT || number == ESTALE;
+}
+
 /* NOT_FOUND: somebody removed an empty directory under us; try again. */
 static enum tide_status make_parents(struct store_dir *dir, const char *key, struct err *err)
 {
@@ -45,7 +51,7 @@ static enum tide_status make_parents(struct store_dir *dir, const char *key, str
     for (const char *slash = strchr(key, '/'); slash; slash = strchr(slash + 1, '/')) {
         text_copy(part, (size_t)(slash - key) + 1, key);
         if (mkdirat(dir->fd, part, 0777) != 0 && errno != EEXIST)
-            return errno == ENOENT ? TIDE_E_NOT_FOUND : err_errno(err, "cannot create directory %s/%s", dir->root, part);
+            return went_away(errno) ? TIDE_E_NOT_FOUND : err_errno(err, "cannot create directory %s/%s", dir->root, part);
     }
     return TIDE_OK;
 }
@@ -94,17 +100,18 @@ static enum tide_status put_unnamed(struct store_dir *dir, const char *key, cons
     char parent[TIDE_PATH_MAX + 1], self[64];
     parent_of(key, parent);
     int fd = openat(dir->fd, parent, O_TMPFILE | O_WRONLY | O_CLOEXEC, 0444);
-    if (fd < 0 && (errno == EOPNOTSUPP || errno == EISDIR || errno == EINVAL))
+    /* EPERM is ext4's word, too, for a directory removed since it was looked up: a file with a name is told it went away. */
+    if (fd < 0 && (errno == EOPNOTSUPP || errno == EISDIR || errno == EINVAL || errno == EPERM))
         return TIDE_E_UNSUPPORTED;
     if (fd < 0)
-        return errno == ENOENT ? TIDE_E_NOT_FOUND : err_errno(err, "cannot create a file in %s/%s", dir->root, parent);
+        return went_away(errno) ? TIDE_E_NOT_FOUND : err_errno(err, "cannot create a file in %s/%s", dir->root, parent);
     enum tide_status status = fill(dir, fd, key, data, bytes, err);
     if (status == TIDE_OK) {
         snprintf(self, sizeof self, "/proc/self/fd/%d", fd);
         if (linkat(AT_FDCWD, self, dir->fd, key, AT_SYMLINK_FOLLOW) != 0) {
             if (errno == EEXIST)
                 status = taken(key, err);
-            else if (errno == ENOENT && faccessat(dir->fd, parent, F_OK, 0) != 0)
+            else if (went_away(errno) && faccessat(dir->fd, parent, F_OK, 0) != 0)
                 status = TIDE_E_NOT_FOUND;
             else if (errno == ENOSPC || errno == EDQUOT || errno == EIO)
                 status = err_errno(err, "cannot name object %s/%s", dir->root, key);
@@ -128,7 +135,7 @@ static enum tide_status name_it(struct store_dir *dir, int fd, const char *tempo
         return TIDE_OK;
     if (number == EEXIST)
         return taken(key, err);
-    if (number == ENOENT) /* the directory went away, or the file, taken for one that a dead writer left */
+    if (went_away(number)) /* the directory went away, or the file, taken for one that a dead writer left */
         return TIDE_E_NOT_FOUND;
     errno = number;
     return err_errno(err, "cannot link object %s/%s", dir->root, key);
@@ -143,7 +150,7 @@ static enum tide_status put_named(struct store_dir *dir, const char *key, const 
     snprintf(temporary, sizeof temporary, "%s/%s%s", parent, STORE_DIR_TEMPORARY, chance);
     int fd = openat(dir->fd, temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0444);
     if (fd < 0)
-        return errno == ENOENT ? TIDE_E_NOT_FOUND : err_errno(err, "cannot create a file in %s/%s", dir->root, parent);
+        return went_away(errno) ? TIDE_E_NOT_FOUND : err_errno(err, "cannot create a file in %s/%s", dir->root, parent);
     flock(fd, LOCK_EX | LOCK_NB); /* "I live": where locks are not known, nobody is thought dead either */
     enum tide_status status = fill(dir, fd, key, data, bytes, err);
     if (status == TIDE_OK)
