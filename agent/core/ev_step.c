@@ -230,12 +230,10 @@ static bool read_progress(const struct control_progress *from, struct rank_part 
     return true;
 }
 
-/* A rank that records waits for nobody, and nobody knows for whom others wait then. */
 static void take_progress(const struct agent_core *core, const struct job_part *job, struct rank_part *part,
                           const struct control_progress *progress)
 {
-    bool tells = progress != NULL && part->page.phase == CONTROL_STEPPING && part->page.armed_step != STEP_TAKEN &&
-                 stands_still(&job->pace, core->now_ns);
+    bool tells = progress != NULL && part->page.phase == CONTROL_STEPPING && stands_still(&job->pace, core->now_ns);
     if (!tells || !read_progress(progress, part))
         part->op_count = 0;
 }

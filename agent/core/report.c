@@ -105,7 +105,7 @@ static void report_ops(const struct rank_part *part, struct gen_report *to)
         struct op_report *op = codec_list_add(&op_report_codec, &to->ops);
         *op = (struct op_report){.rank = part->rank, .member = from->member, .size = from->size, .begun = from->begun,
                                  .reached = from->reached, .unreached = from->unreached, .done = from->done, .undone = from->undone,
-                                 .messages = from->messages != 0};
+                                 .messages = from->messages != 0, .recording = part->page.armed_step == STEP_TAKEN};
         snprintf(op->id, sizeof op->id, "%016llx", (unsigned long long)from->id);
         snprintf(op->name, sizeof op->name, "%.*s", CONTROL_COMM_NAME_MAX, from->name);
     }

@@ -132,6 +132,7 @@ static const struct codec_field op_report_fields[] = {
     CODEC_FIELD(op_report, done, CODEC_U64),
     CODEC_FIELD(op_report, undone, CODEC_U64),
     CODEC_FIELD(op_report, messages, CODEC_BOOL),
+    CODEC_FIELD(op_report, recording, CODEC_BOOL),
 };
 CODEC_DEFINE(op_report_codec, op_report, "operation report", op_report_fields);
 

@@ -160,6 +160,7 @@ struct op_report {
     uint32_t member, size;
     uint64_t begun, reached, unreached, done, undone;
     bool messages;
+    bool recording; /* the rank is in a checkpoint: others may wait for it, and it for what is in its streams */
 };
 
 /* A recorded cut of a rank that lies in this node's arena, with its digest. */

@@ -83,11 +83,11 @@ static bool is_ahead(const struct group *group, const struct hang_row *row)
     return row->begun > least_of_others(&group->entered, row->rank);
 }
 
-/* For another process. One whose communicator is not known to the end may do so. */
+/* For another process. One whose communicator is not known to the end may do so; one in a checkpoint has a reason of its own. */
 static bool waits(const struct group *group, const struct hang_row *row)
 {
     bool inside = row->undone != 0 && !is_unreached(group, row) && !is_undone(group, row);
-    return is_ahead(group, row) || inside || group->rows != group->size;
+    return is_ahead(group, row) || inside || row->recording || group->rows != group->size;
 }
 
 struct finding_hang {
@@ -97,7 +97,8 @@ struct finding_hang {
     unsigned char *ranks; /* what is known of each */
     size_t count;
     uint32_t world;
-    bool whole; /* every communicator is known to the end */
+    bool whole;     /* every communicator is known to the end */
+    bool recording; /* a rank is in a checkpoint */
 };
 
 static void gather(struct finding_hang *f)
@@ -124,6 +125,7 @@ static void mark_ranks(struct finding_hang *f)
         unsigned is = SEEN | (is_late(group, row) ? LATE : 0u) | (is_unreached(group, row) ? UNREACHED : 0u) |
                       (is_undone(group, row) ? UNDONE : 0u) | (waits(group, row) ? WAITS : 0u) | (row->messages ? MESSAGES : 0u) |
                       (is_ahead(group, row) ? AHEAD : 0u);
+        f->recording = f->recording || row->recording;
         if (row->rank < f->world)
             f->ranks[row->rank] = (unsigned char)(f->ranks[row->rank] | is);
     }
@@ -161,8 +163,8 @@ static void blame(const struct finding_hang *f, struct hang_verdict *to)
         some |= f->ranks[rank];
     }
     to->kind = all & UNREACHED ? HANG_NOT_REACHED : all & UNDONE ? HANG_NOT_DONE : HANG_NOT_ENTERED;
-    /* One of several may wait for a message of another one. */
-    if (to->count > 1 && (some & MESSAGES))
+    /* One of several may wait for a message of another one, and one alone for that of a rank in a checkpoint. */
+    if ((to->count > 1 || f->recording) && (some & MESSAGES))
         *to = (struct hang_verdict){.kind = HANG_NONE};
 }
 
@@ -178,8 +180,11 @@ static bool in_a_circle(const struct finding_hang *f)
     return late;
 }
 
+/* While a rank is in a checkpoint the others may well wait for that. */
 static void blame_nobody(const struct finding_hang *f, struct hang_verdict *to)
 {
+    if (f->recording)
+        return;
     bool circle = in_a_circle(f);
     for (size_t i = 0; f->whole && i < f->count && to->kind == HANG_NONE; i++) {
         const struct hang_row *row = &f->rows[f->order[i]];

@@ -23,6 +23,7 @@ struct hang_row {
     uint64_t done;      /* it has completed this one … */
     uint64_t undone;    /* … and not this one */
     bool messages;      /* it passes messages, too: it may wait for one */
+    bool recording;     /* it is in a checkpoint: others may wait for it, but not for ever, and it for what is in its streams */
 };
 
 enum hang_kind {

@@ -4,9 +4,8 @@
 #include "coordinator/core/hang.h"
 #include "coordinator/core/judge.h"
 
-/* Ranks of a job that stands still: whom do they wait for? Agents tell of a rank only while its job stands still there, and not while it
- * is in a checkpoint. Who is to blame is evidence of his node; if it stays so for as long as the agents say (--hang-ms) the job
- * needs another generation. */
+/* Ranks of a job that stands still: whom do they wait for? Agents tell of a rank only while its job stands still there. Who is to blame
+ * is evidence of his node; if it stays so for as long as the agents say (--hang-ms) the job needs another generation. */
 
 #define HANG_TELL_MS 2000u        /* the same verdict for so long: it is told */
 #define HANG_COUNTS_MS 20000u     /* … and counts for so long after it was so last */
@@ -39,7 +38,8 @@ static size_t gather(const struct judging *judging, const struct job_record *rec
                 continue;
             rows[count++] = (struct hang_row){.rank = op->rank, .comm = op->id, .name = op->name[0] ? op->name : op->id,
                                               .member = op->member, .size = op->size, .begun = op->begun, .reached = op->reached,
-                                              .unreached = op->unreached, .done = op->done, .undone = op->undone, .messages = op->messages};
+                                              .unreached = op->unreached, .done = op->done, .undone = op->undone, .messages = op->messages,
+                                              .recording = op->recording};
         }
     }
     return count;

@@ -31,6 +31,7 @@ struct story {
     struct assignment order;
     struct heartbeat said;
     struct control_comm comms[2]; /* of whatever rank */
+    struct control_progress *progress; /* the same */
 };
 
 static inline void story_begin(struct story *s)
@@ -159,6 +160,7 @@ static inline void page_is(struct story *s, uint64_t generation, uint32_t rank, 
     event.rank = rank;
     event.page = *page;
     event.comms = s->comms;
+    event.progress = s->progress;
     happens(s, &event);
 }
 

@@ -295,6 +295,41 @@ static void a_job_that_stands_still(void **state)
     story_end(&s);
 }
 
+/* Also of a rank in a checkpoint: what it waits for is in its streams, and the others may wait for it. */
+static void how_far_ranks_are_is_told_while_they_stand_still(void **state)
+{
+    (void)state;
+    struct story s;
+    story_begin(&s);
+    ordered(&s);
+    step_started(&s, 1);
+    step_says(&s, 1, TIDE_RANK_RUNNING, 0, -1);
+    struct control_progress progress = {
+        .version = 2, .count = 1, .comms = {{.id = 0xabc, .begun = 61, .done = 60, .undone = 61, .size = 2}}};
+    struct agent_page page = page_at(1);
+    s.progress = &progress;
+    page_is(&s, 1, 0, &page);
+    assert_int_equal(says(&s)->ops.count, 0);
+    passes_ms(&s, AGENT_STILL_FIRST_MS);
+    page_is(&s, 1, 0, &page);
+    assert_int_equal(says(&s)->ops.count, 1);
+    assert_string_equal(says(&s)->ops.items[0].id, "0000000000000abc");
+    assert_int_equal(says(&s)->ops.items[0].undone, 61);
+    assert_false(says(&s)->ops.items[0].recording);
+    page.armed_step = STEP_TAKEN;
+    page_is(&s, 1, 0, &page);
+    assert_int_equal(says(&s)->ops.count, 1);
+    assert_true(says(&s)->ops.items[0].recording);
+    progress.version = 3; /* it is being written */
+    page_is(&s, 1, 0, &page);
+    assert_int_equal(says(&s)->ops.count, 0);
+    progress.version = 4;
+    page = page_at(2);
+    page_is(&s, 1, 0, &page);
+    assert_int_equal(says(&s)->ops.count, 0);
+    story_end(&s);
+}
+
 /* Steps of a few milliseconds: a moment is nothing. */
 static void a_job_with_short_steps_stands_still_after_a_second(void **state)
 {
@@ -393,6 +428,7 @@ int main(void)
         cmocka_unit_test(a_start_that_fails_is_tried_again_later),
         cmocka_unit_test(a_restarted_agent_finds_its_step_again),
         cmocka_unit_test(a_job_that_stands_still),
+        cmocka_unit_test(how_far_ranks_are_is_told_while_they_stand_still),
         cmocka_unit_test(a_job_with_short_steps_stands_still_after_a_second),
         cmocka_unit_test(what_an_earlier_agent_began_is_not_begun_again),
         cmocka_unit_test(remains_of_older_generations_go_first),

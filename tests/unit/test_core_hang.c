@@ -16,12 +16,14 @@
 
 #define ROWS_MAX 8
 
+enum { MESSAGES = 1, RECORDS = 2 }; /* also */
+
 struct row {
     uint32_t rank;
     const char *comm;
     uint32_t size;
     uint64_t begun, reached, unreached, done, undone;
-    bool messages;
+    unsigned also;
 };
 
 struct hang_case {
@@ -46,6 +48,14 @@ static const struct hang_case cases[] = {
      HANG_NOT_ENTERED,
      "12",
      ""},
+    {"those that are in a checkpoint wait for what is in their streams, and one has not entered it",
+     3,
+     {{0, "a", 3, 61, 61, 0, 60, 61, RECORDS},
+      {1, "a", 3, 60, 60, 0, 60, 0, 0},
+      {2, "a", 3, 61, 61, 0, 60, 61, RECORDS}},
+     HANG_NOT_ENTERED,
+     "1",
+     "rank 1 has entered 60 collectives of communicator a, others 61"},
     {"nothing is known of the devices", 2, {{0, "a", 2, 4, 0, 0, 0, 0, 0}, {1, "a", 2, 3, 0, 0, 0, 0, 0}}, HANG_NOT_ENTERED, "1", ""},
     {"who is behind since he waits elsewhere is not to blame",
      3,
@@ -108,7 +118,25 @@ static const struct hang_case cases[] = {
      "",
      ""},
     {"nobody has entered anything", 2, {{0, "a", 2, 0, 0, 0, 0, 0, 0}, {1, "a", 2, 0, 0, 0, 0, 0, 0}}, HANG_NONE, "", ""},
-    {"a rank says nothing: it is in a checkpoint, or has no NCCL",
+    {"who is behind is in a checkpoint",
+     2,
+     {{0, "a", 2, 61, 61, 0, 60, 61, 0}, {1, "a", 2, 60, 60, 0, 60, 0, RECORDS}},
+     HANG_NONE,
+     "",
+     ""},
+    {"all have entered it, and one is in a checkpoint",
+     2,
+     {{0, "a", 2, 60, 60, 0, 59, 60, 0}, {1, "a", 2, 60, 60, 0, 59, 60, RECORDS}},
+     HANG_NONE,
+     "",
+     ""},
+    {"who is behind may wait for a message of one that is in a checkpoint",
+     2,
+     {{0, "a", 2, 61, 61, 0, 60, 61, RECORDS}, {1, "a", 2, 60, 60, 0, 60, 0, MESSAGES}},
+     HANG_NONE,
+     "",
+     ""},
+    {"a rank says nothing: it has no NCCL",
      3,
      {{0, "a", 2, 61, 61, 0, 60, 61, 0}, {1, "a", 2, 60, 60, 0, 60, 0, 0}},
      HANG_NONE,
@@ -129,13 +157,13 @@ static const struct hang_case cases[] = {
      ""},
     {"of two that pass messages one may wait for the other",
      3,
-     {{0, "a", 3, 61, 61, 0, 60, 61, 0}, {1, "a", 3, 60, 0, 0, 60, 0, 1}, {2, "a", 3, 60, 0, 0, 60, 0, 1}},
+     {{0, "a", 3, 61, 61, 0, 60, 61, 0}, {1, "a", 3, 60, 0, 0, 60, 0, MESSAGES}, {2, "a", 3, 60, 0, 0, 60, 0, MESSAGES}},
      HANG_NONE,
      "",
      ""},
     {"one alone that does is to blame",
      2,
-     {{0, "a", 2, 61, 61, 0, 60, 61, 1}, {1, "a", 2, 60, 60, 0, 60, 0, 1}},
+     {{0, "a", 2, 61, 61, 0, 60, 61, MESSAGES}, {1, "a", 2, 60, 60, 0, 60, 0, MESSAGES}},
      HANG_NOT_ENTERED,
      "1",
      ""},
@@ -179,7 +207,8 @@ static size_t rows_of(const struct hang_case *c, struct hang_row *to)
                                         .unreached = r->unreached,
                                         .done = r->done,
                                         .undone = r->undone,
-                                        .messages = r->messages};
+                                        .messages = (r->also & MESSAGES) != 0,
+                                        .recording = (r->also & RECORDS) != 0};
     return count;
 }
 
