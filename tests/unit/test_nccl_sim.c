@@ -7,6 +7,7 @@
 #include <arpa/inet.h>
 #include <pthread.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include "agent/health/ras.h"
 #include "ckpt/base/clock.h"
@@ -16,6 +17,8 @@
 #define RANKS 3
 #define MANY ((size_t)300000) /* more than one piece */
 #define GONE_MS 2000
+#define GATE_S 20
+#define LOOK_US 1000
 
 struct world {
     ncclUniqueId id;
@@ -245,6 +248,66 @@ static void test_the_one_that_is_behind_is_told_by_ras(void **state)
     unsetenv("SIM_NCCL_RAS");
 }
 
+/* ---- a device works by itself ---- */
+
+struct gate {
+    _Atomic int open, passed; /* -1: it never was opened */
+};
+
+static void CUDART_CB wait_for_gate(void *context)
+{
+    struct gate *gate = context;
+    uint64_t until_ns = clock_mono_ns() + GATE_S * NS_PER_S;
+    while (!atomic_load(&gate->open) && clock_mono_ns() < until_ns)
+        usleep(LOOK_US);
+    atomic_store(&gate->passed, atomic_load(&gate->open) ? 1 : -1);
+}
+
+static bool comes(cudaEvent_t event)
+{
+    uint64_t until_ns = clock_mono_ns() + GATE_S * NS_PER_S;
+    cudaError_t error;
+    while ((error = cudaEventQuery(event)) == cudaErrorNotReady && clock_mono_ns() < until_ns)
+        usleep(LOOK_US);
+    return error == cudaSuccess;
+}
+
+static void test_who_is_told_at_once_waits_for_no_call_of_the_host(void **state)
+{
+    static struct gate gate;
+    cudaStream_t stream, other;
+    cudaEvent_t before, behind;
+    size_t free_before = 0, free_behind = 0, whole = 0;
+    void *at = NULL;
+    (void)state;
+    assert_int_equal(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), cudaSuccess);
+    assert_int_equal(cudaStreamCreateWithFlags(&other, cudaStreamNonBlocking), cudaSuccess);
+    assert_int_equal(cudaEventCreateWithFlags(&before, cudaEventDisableTiming), cudaSuccess);
+    assert_int_equal(cudaEventCreateWithFlags(&behind, cudaEventDisableTiming), cudaSuccess);
+    assert_int_equal(cudaMemGetInfo(&free_before, &whole), cudaSuccess);
+    assert_int_equal(cudaMalloc(&at, 64), cudaSuccess);
+    assert_int_equal(cudaEventRecord(before, stream), cudaSuccess);
+    assert_int_equal(cudaLaunchHostFunc(stream, wait_for_gate, &gate), cudaSuccess);
+    assert_int_equal(cudaMemsetAsync(at, 1, 64, stream), cudaSuccess);
+    assert_int_equal(cudaFreeAsync(at, stream), cudaSuccess);
+    assert_int_equal(cudaEventRecord(behind, stream), cudaSuccess);
+    assert_int_equal(cudaEventQuery(behind), cudaErrorNotReady);
+    assert_int_equal(cudaEventQuery(before), cudaSuccess);
+    assert_int_equal(cudaStreamDestroy(stream), cudaSuccess);
+    assert_int_equal(cudaEventRecord(behind, stream), cudaErrorInvalidResourceHandle);
+    assert_int_equal(cudaStreamSynchronize(other), cudaSuccess); /* one stream is held up, and no other */
+    assert_int_equal(cudaEventQuery(behind), cudaErrorNotReady);
+    assert_int_equal(atomic_load(&gate.passed), 0);
+    atomic_store(&gate.open, 1);
+    assert_true(comes(behind));
+    assert_int_equal(atomic_load(&gate.passed), 1);
+    assert_int_equal(cudaMemGetInfo(&free_behind, &whole), cudaSuccess);
+    assert_int_equal(free_behind, free_before);
+    assert_int_equal(cudaStreamDestroy(other), cudaSuccess);
+    assert_int_equal(cudaEventDestroy(before), cudaSuccess);
+    assert_int_equal(cudaEventDestroy(behind), cudaSuccess);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_collectives_are_done_between_processes),
@@ -252,6 +315,7 @@ int main(void)
                                        cmocka_unit_test(test_a_group_sends_and_receives_at_once),
                                        cmocka_unit_test(test_communicators_are_split_and_shrunk),
                                        cmocka_unit_test(test_a_dead_peer_is_an_asynchronous_error),
-                                       cmocka_unit_test(test_the_one_that_is_behind_is_told_by_ras)};
+                                       cmocka_unit_test(test_the_one_that_is_behind_is_told_by_ras),
+                                       cmocka_unit_test(test_who_is_told_at_once_waits_for_no_call_of_the_host)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -67,20 +67,9 @@ static int capture_minds(void)
     return 0;
 }
 
-int sim_is_busy(void)
-{
-    return sim.busy && !pthread_equal(sim.busy_thread, pthread_self());
-}
-
-void sim_lock(void)
+cudaError_t sim_enter(enum sim_manner manner)
 {
     pthread_mutex_lock(&sim.lock);
-    while (sim_is_busy())
-        pthread_cond_wait(&sim.changed, &sim.lock);
-}
-
-static cudaError_t enter(enum sim_manner manner)
-{
     start_first();
     if (manner == SIM_ANY)
         return cudaSuccess;
@@ -91,18 +80,6 @@ static cudaError_t enter(enum sim_manner manner)
         return cudaErrorStreamCaptureUnsupported;
     }
     return sim.devices[sim_current].sticky;
-}
-
-cudaError_t sim_enter(enum sim_manner manner)
-{
-    sim_lock();
-    return enter(manner);
-}
-
-cudaError_t sim_enter_to_look(enum sim_manner manner)
-{
-    pthread_mutex_lock(&sim.lock);
-    return enter(manner);
 }
 
 cudaError_t sim_leave(cudaError_t error)
@@ -117,7 +94,7 @@ cudaError_t sim_leave(cudaError_t error)
 
 void sim_reset(int devices, size_t bytes_each)
 {
-    sim_lock();
+    pthread_mutex_lock(&sim.lock);
     start_first();
     start(devices, bytes_each);
     sim_current = 0;
@@ -145,7 +122,6 @@ void sim_hold(int hold)
 {
     sim_enter(SIM_ANY);
     sim.hold = hold;
-    pthread_cond_broadcast(&sim.changed);
     pthread_mutex_unlock(&sim.lock);
 }
 
@@ -190,7 +166,7 @@ cudaError_t cudaGetDeviceCount(int *ret_count)
 
 cudaError_t cudaSetDevice(int device)
 {
-    sim_enter_to_look(SIM_ANY);
+    sim_enter(SIM_ANY);
     if (sim.driver != cudaSuccess)
         return sim_leave(sim.driver);
     if (device < 0 || device >= sim.device_count)
@@ -201,7 +177,7 @@ cudaError_t cudaSetDevice(int device)
 
 cudaError_t cudaGetDevice(int *ret_device)
 {
-    sim_enter_to_look(SIM_ANY);
+    sim_enter(SIM_ANY);
     *ret_device = sim_current;
     return sim_leave(sim.driver);
 }
@@ -263,7 +239,7 @@ cudaError_t cudaPeekAtLastError(void)
 cudaError_t cudaGetLastError(void)
 {
     cudaError_t error = last_error;
-    sim_enter_to_look(SIM_ANY);
+    sim_enter(SIM_ANY);
     last_error = sim.devices[sim_current].sticky; /* those stay */
     pthread_mutex_unlock(&sim.lock);
     return error;

@@ -91,7 +91,7 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t handle, unsigne
 
 cudaError_t cudaEventQuery(cudaEvent_t handle)
 {
-    cudaError_t error = sim_enter_to_look(SIM_UNSAFE);
+    cudaError_t error = sim_enter(SIM_UNSAFE);
     struct CUevent_st *e = event_of(handle);
     sim.counts.event_queries++;
     if (error == cudaSuccess && e == NULL)
@@ -99,8 +99,12 @@ cudaError_t cudaEventQuery(cudaEvent_t handle)
     if (error != cudaSuccess || e->op == NULL)
         return sim_leave(error);
     int device = e->op->device;
-    if (!e->op->done && ((e->op->held && sim.hold) || e->op->end_ns > sim_now() || sim_is_busy()))
+    if (!e->op->done && ((e->op->held && sim.hold) || e->op->end_ns > sim_now()))
         return sim_leave(cudaErrorNotReady);
+    if (!e->op->done && e->op->waits) {
+        sim_begin_op(e->op);
+        return sim_leave(cudaErrorNotReady);
+    }
     if (!e->op->done)
         sim_force(e->op);
     return sim_leave(sim.devices[device].sticky);

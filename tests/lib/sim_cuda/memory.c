@@ -139,7 +139,7 @@ cudaError_t cudaMallocManaged(void **ret_at, size_t bytes, unsigned flags)
     return sim_leave(error == cudaSuccess ? allocate(ret_at, bytes, cudaMemoryTypeManaged) : error);
 }
 
-static cudaError_t give_back(void *at)
+cudaError_t sim_give_back(void *at)
 {
     for (unsigned i = 0; i < sim.block_count; i++) {
         struct sim_block b = sim.blocks[i];
@@ -166,7 +166,7 @@ cudaError_t cudaFree(void *at)
     const struct sim_block *block = sim_block_of(at, 0);
     if (block)
         sim_await_device(block->device);
-    return sim_leave(give_back(at));
+    return sim_leave(sim_give_back(at));
 }
 
 cudaError_t cudaFreeAsync(void *at, cudaStream_t stream)
@@ -175,10 +175,14 @@ cudaError_t cudaFreeAsync(void *at, cudaStream_t stream)
     struct CUstream_st *s = sim_stream(stream);
     if (error == cudaSuccess && s == NULL)
         error = cudaErrorInvalidResourceHandle;
+    if (error == cudaSuccess && s->tail && s->tail->waits) { /* it is told at once */
+        sim_put(&(struct sim_op){.kind = SIM_FREE, .stream = s, .to = at});
+        return sim_leave(sim_block_of(at, 0) ? cudaSuccess : cudaErrorInvalidValue);
+    }
     if (error == cudaSuccess) {
         if (s->tail)
             sim_force(s->tail);
-        error = give_back(at);
+        error = sim_give_back(at);
     }
     return sim_leave(error);
 }

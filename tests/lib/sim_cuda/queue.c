@@ -12,7 +12,7 @@ struct CUstream_st *sim_stream(cudaStream_t handle)
     if (handle == NULL || handle == cudaStreamLegacy)
         return &sim.devices[sim_current].legacy;
     for (struct CUstream_st *s = sim.streams; s; s = s->next)
-        if (s == handle)
+        if (s == handle && !s->destroyed)
             return s;
     return NULL;
 }
@@ -42,18 +42,28 @@ cudaError_t cudaStreamCreate(cudaStream_t *ret_stream)
 cudaError_t cudaStreamDestroy(cudaStream_t handle)
 {
     sim_enter(SIM_ANY);
-    for (struct CUstream_st **at = &sim.streams; *at; at = &(*at)->next) {
-        struct CUstream_st *s = *at;
-        if (s != handle)
-            continue;
-        if (s->tail)
-            sim_force(s->tail);
-        sim.capturing -= s->capturing;
-        *at = s->next;
-        free(s);
-        return sim_leave(cudaSuccess);
-    }
-    return sim_leave(cudaErrorInvalidResourceHandle);
+    struct CUstream_st *s = sim_stream(handle);
+    if (s == NULL || s->is_legacy)
+        return sim_leave(cudaErrorInvalidResourceHandle);
+    sim.capturing -= s->capturing;
+    s->destroyed = 1;
+    if (s->tail && s->tail->waits)
+        sim_begin_op(s->tail);
+    else if (s->tail)
+        sim_force(s->tail);
+    sim_free_if_over(s);
+    return sim_leave(cudaSuccess);
+}
+
+void sim_free_if_over(struct CUstream_st *stream)
+{
+    struct CUstream_st **at = &sim.streams;
+    if (!stream->destroyed || stream->head || stream->hand)
+        return;
+    while (*at != stream)
+        at = &(*at)->next;
+    *at = stream->next;
+    free(stream);
 }
 
 /* ---- what is in them ---- */
@@ -74,6 +84,7 @@ static void depend(struct sim_op *op, struct sim_op *on)
     on->refs++;
     op->deps[op->dep_count++] = on;
     op->held |= on->held;
+    op->waits |= on->waits;
     if (on->end_ns > op->end_ns)
         op->end_ns = on->end_ns;
 }
@@ -123,9 +134,13 @@ struct sim_op *sim_put(const struct sim_op *like)
     op->refs = 1;
     op->device = s->device;
     op->is_copy = op->kind == SIM_COPY;
-    for (unsigned i = 0; i < op->dep_count; i++)
+    op->number = ++sim.ops;
+    for (unsigned i = 0; i < op->dep_count; i++) {
         op->deps[i]->refs++;
+        op->waits |= op->deps[i]->waits;
+    }
     op->held |= op->is_copy || (s->tail && s->tail->held);
+    op->waits |= op->outside || (s->tail && s->tail->waits);
     depend_on_default(op);
     schedule(op);
     if (s->tail)
@@ -136,15 +151,14 @@ struct sim_op *sim_put(const struct sim_op *like)
     return op;
 }
 
-/* What is in streams stays as it is meanwhile: whoever would change it waits. */
-static void call_outside(const struct sim_op *op)
+/* It stays the first of its stream meanwhile: whoever wants what is behind it waits. */
+static void call_outside(struct sim_op *op)
 {
-    sim.busy = 1;
-    sim.busy_thread = pthread_self();
+    op->running = 1;
     pthread_mutex_unlock(&sim.lock);
     op->call(op->context);
     pthread_mutex_lock(&sim.lock);
-    sim.busy = 0;
+    op->running = 0;
     pthread_cond_broadcast(&sim.changed);
 }
 
@@ -159,27 +173,45 @@ static void perform(struct sim_op *op)
         memmove(sim_view(op->to), sim_view(op->from), op->bytes);
     else if (op->kind == SIM_SET)
         memset(sim_view(op->to), op->value, op->bytes);
+    else if (op->kind == SIM_FREE)
+        sim_give_back(op->to);
     else if (op->kind == SIM_CALL && !op->outside)
         op->call(op->context);
     else if (op->kind == SIM_CALL)
         call_outside(op);
 }
 
+static struct sim_op *first_before(const struct sim_op *op)
+{
+    for (unsigned i = 0; i < op->dep_count; i++)
+        if (!op->deps[i]->done)
+            return op->deps[i];
+    return NULL;
+}
+
+static void do_first(struct CUstream_st *s)
+{
+    struct sim_op *head = s->head;
+    perform(head);
+    head->done = 1;
+    s->head = head->next;
+    if (s->head == NULL)
+        s->tail = NULL;
+    sim_unref(head);
+}
+
+/* Others may do some of it meanwhile, wherever the lock is let go. */
 void sim_force(struct sim_op *op)
 {
     op->refs++;
     while (!op->done) {
-        struct CUstream_st *s = op->stream;
-        struct sim_op *head = s->head;
-        for (unsigned i = 0; i < head->dep_count; i++)
-            if (!head->deps[i]->done)
-                sim_force(head->deps[i]);
-        perform(head);
-        head->done = 1;
-        s->head = head->next;
-        if (s->head == NULL)
-            s->tail = NULL;
-        sim_unref(head);
+        struct sim_op *head = op->stream->head, *before = first_before(head);
+        if (head->running)
+            pthread_cond_wait(&sim.changed, &sim.lock);
+        else if (before)
+            sim_force(before);
+        else
+            do_first(op->stream);
     }
     sim_unref(op);
 }
@@ -196,7 +228,7 @@ void sim_await(struct sim_op *op)
         t.tv_nsec = (long)(until % 1000000000u);
         pthread_mutex_unlock(&sim.lock);
         clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &t, NULL);
-        sim_lock();
+        pthread_mutex_lock(&sim.lock);
     }
     if (!op->done)
         sim_force(op);
@@ -209,18 +241,32 @@ void sim_await_stream(struct CUstream_st *stream)
         sim_await(stream->tail);
 }
 
+/* Of what was put in up to `number`. */
+static struct CUstream_st *unfinished(int device, uint64_t number)
+{
+    for (struct CUstream_st *s = sim.streams; s; s = s->next)
+        if (s->device == device && s->head && s->head->number <= number)
+            return s;
+    return NULL;
+}
+
 void sim_await_device(int device)
 {
+    uint64_t number = sim.ops;
+    struct CUstream_st *s;
     sim_await_stream(&sim.devices[device].legacy);
-    for (struct CUstream_st *s = sim.streams; s; s = s->next)
-        if (s->device == device)
-            sim_await_stream(s);
+    while ((s = unfinished(device, number)) != NULL)
+        sim_await_stream(s);
 }
 
 static void forget(struct CUstream_st *stream)
 {
     while (stream->head) {
         struct sim_op *op = stream->head;
+        if (op->running) {
+            pthread_cond_wait(&sim.changed, &sim.lock);
+            continue;
+        }
         stream->head = op->next;
         op->done = 1;
         sim_unref(op);
@@ -231,16 +277,21 @@ static void forget(struct CUstream_st *stream)
 
 void sim_queue_reset(void)
 {
+    for (struct CUstream_st *s = sim.streams; s; s = s->next)
+        s->destroyed = 0; /* they all go here */
+    for (struct CUstream_st *s = sim.streams; s; s = s->next)
+        forget(s);
+    for (int i = 0; i < SIM_DEVICES_MAX; i++)
+        forget(&sim.devices[i].legacy);
+    while (sim.hands > 0)
+        pthread_cond_wait(&sim.changed, &sim.lock);
     while (sim.streams) {
         struct CUstream_st *s = sim.streams;
         sim.streams = s->next;
-        forget(s);
         free(s);
     }
-    for (int i = 0; i < SIM_DEVICES_MAX; i++) {
-        forget(&sim.devices[i].legacy);
+    for (int i = 0; i < SIM_DEVICES_MAX; i++)
         memset(sim.devices[i].engine_end_ns, 0, sizeof sim.devices[i].engine_end_ns);
-    }
     while (sim.events) {
         struct CUevent_st *e = sim.events;
         sim.events = e->next;
@@ -260,7 +311,7 @@ static void heal(struct CUstream_st *stream)
 
 void sim_heal(void)
 {
-    sim_lock();
+    pthread_mutex_lock(&sim.lock);
     for (int i = 0; i < SIM_DEVICES_MAX; i++) {
         struct sim_device *d = &sim.devices[i];
         heal(&d->legacy);

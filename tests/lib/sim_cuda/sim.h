@@ -14,7 +14,7 @@
 #define SIM_STREAMS_MAX 64
 #define SIM_NEVER UINT64_MAX
 
-enum sim_kind { SIM_COPY, SIM_SET, SIM_CALL, SIM_MARK };
+enum sim_kind { SIM_COPY, SIM_SET, SIM_CALL, SIM_MARK, SIM_FREE };
 
 struct sim_op {
     struct sim_op *next; /* in its stream */
@@ -29,8 +29,11 @@ struct sim_op {
     cudaHostFn_t call;
     void *context;
     uint64_t end_ns;
+    uint64_t number; /* of all that was ever put into a stream */
     int done, held, is_copy;
     int outside; /* its call is made without the lock: it may take for ever */
+    int running; /* that call */
+    int waits;   /* it, or something that it comes behind, is such a call */
     unsigned refs;
     unsigned dep_count;
     struct sim_op *deps[SIM_STREAMS_MAX + 1];
@@ -39,6 +42,9 @@ struct sim_op {
 struct CUstream_st {
     struct CUstream_st *next;
     int device, priority, capturing, broken, is_legacy;
+    int destroyed; /* no handle is left: it goes when it is empty */
+    int hand;      /* a thread of ours does what is `wanted`: a device works by itself */
+    struct sim_op *wanted;
     enum cudaStreamCaptureMode mode;
     unsigned flags;
     struct sim_op *head, *tail;
@@ -70,9 +76,9 @@ struct sim_block {
 
 struct sim {
     pthread_mutex_t lock;
-    pthread_cond_t changed;
-    int busy; /* a call that was put into a stream is made, by that thread: all others wait, but those that only look */
-    pthread_t busy_thread;
+    pthread_cond_t changed; /* a call has come back, or a hand has gone */
+    unsigned hands; /* threads of ours */
+    uint64_t ops;
     int device_count;
     struct sim_device devices[SIM_DEVICES_MAX];
     struct sim_block blocks[SIM_BLOCKS_MAX];
@@ -100,11 +106,6 @@ enum sim_manner {
 };
 /* Lock; the error this call has to return, which the caller hands to sim_leave. */
 cudaError_t sim_enter(enum sim_manner manner);
-/* The same, of a call that changes nothing, while another thread is busy. */
-cudaError_t sim_enter_to_look(enum sim_manner manner);
-/* Lock, and wait until no other thread is busy. */
-void sim_lock(void);
-int sim_is_busy(void); /* another thread */
 /* Unlock and remember the error. */
 cudaError_t sim_leave(cudaError_t error);
 uint64_t sim_now(void);
@@ -115,20 +116,28 @@ const struct sim_block *sim_block_of(const void *at, size_t bytes);
 int sim_is_device(const void *at);
 /* 1: all in one pinned range, 0: in none, -1: in part, or in several. */
 int sim_pinned(const void *at, size_t bytes);
+cudaError_t sim_give_back(void *at);
 void sim_memory_reset(void);
 
 /* ---- queue.c ---- */
 /* The stream meant by a handle; NULL: it is not one. */
 struct CUstream_st *sim_stream(cudaStream_t handle);
+/* Nobody has a handle to it, and nothing is left in it: it is freed. */
+void sim_free_if_over(struct CUstream_st *stream);
 /* Put a copy of `op` behind everything in the stream it names. */
 struct sim_op *sim_put(const struct sim_op *op);
-/* Do it, and what it depends on. */
+/* Do it, and what it depends on. Unlocks where that `waits`. */
 void sim_force(struct sim_op *op);
 /* Wait for its time, then do it. Unlocks meanwhile. */
 void sim_await(struct sim_op *op);
 void sim_await_stream(struct CUstream_st *stream);
 void sim_await_device(int device);
 void sim_unref(struct sim_op *op);
+/* Waits until our own threads are gone. */
 void sim_queue_reset(void);
+
+/* ---- hand.c ---- */
+/* A thread of ours waits for its time, and does it. Whoever asks does not wait. */
+void sim_begin_op(struct sim_op *op);
 
 #endif

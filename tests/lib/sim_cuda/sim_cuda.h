@@ -9,7 +9,11 @@
  *
  * It is lazy, on purpose: work that was put into a stream is done as late as CUDA allows, that is when somebody looks
  * (synchronises, or asks an event whose time has come), and then only what that depends on. A fence that is missing
- * therefore gives wrong bytes each time, not once in a thousand. There are no threads behind it.
+ * therefore gives wrong bytes each time, not once in a thousand.
+ *
+ * Who looks does it himself, but for calls of the host that are in a stream (cudaLaunchHostFunc), and what is behind such a call: they may
+ * take for ever. Who is told at once by a real device (cudaEventQuery) is told here that it is not ready, and a thread of the simulator
+ * begins to do it.
  *
  * What follows is for tests, beside the calls of CUDA. */
 
@@ -52,6 +56,8 @@ struct sim_counts sim_counts(void);
 void sim_speed(enum sim_engine engine, uint64_t bytes_per_s, uint64_t delay_ns);
 /* Work that takes that long: a kernel, to anybody who only waits. */
 void sim_work(cudaStream_t stream, uint64_t ns);
+/* What is in the stream up to now is done by the simulator's own thread, as soon as its time has come. */
+void sim_begin(cudaStream_t stream);
 /* While 1, copies are not done by an event's being asked, only because something depends on them. */
 void sim_hold(int hold);
 /* Behind `copies` more copies of that device every call fails with `error`, until sim_reset. */

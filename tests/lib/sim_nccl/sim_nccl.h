@@ -8,8 +8,8 @@
  * order of the ranks, so that they are the same each time. It knows the calls that tidemark and its tests use and no others.
  *
  * It proves order, counts, errors and what follows from them. It proves nothing about speed, nor about NCCL itself. What is
- * unlike the real one: an operation is begun when somebody waits for its stream, and then the whole of the process's
- * simulator waits for the others. So two processes that wait for two communicators in a different order wait for ever here.
+ * unlike the real one: an operation is begun when somebody waits for its stream, or asks it. So two processes that wait for two
+ * communicators in a different order wait for ever here.
  *
  * An error of a peer (it has died, or has aborted) shows as with the real one: in ncclCommGetAsyncError, while the operation
  * goes on until ncclCommAbort.
