@@ -134,6 +134,13 @@ static bool is_due(uint64_t asked_ns, uint64_t now_ns)
     return asked_ns == 0 || now_ns - asked_ns >= CUT_ASK_AGAIN_MS * NS_PER_MS;
 }
 
+int cut_call_waits_for(const struct cut_call *call, uint32_t self, uint64_t entered)
+{
+    if (call->number == 0)
+        return 1;
+    return (call->root == CUT_CALL_OF_ALL || call->root == self) && entered < call->number;
+}
+
 enum cut_unmet_act cut_offers_unmet(const struct cut_unmet *unmet, uint64_t now_ns)
 {
     uint64_t waited = now_ns - unmet->since_ns;
@@ -141,10 +148,10 @@ enum cut_unmet_act cut_offers_unmet(const struct cut_unmet *unmet, uint64_t now_
     bool blocked = unmet->told_blocked && (unmet->told_flipped || !unmet->has_flipped); /* who has flipped since has looked */
     if (unmet->meets == CUT_MEETS)
         return CUT_UNMET_DONE;
-    if (maybe && blocked && waited >= CUT_ASSUME_AFTER_MS * NS_PER_MS)
+    if (maybe && blocked && waited >= (unmet->waits_for_us ? CUT_ASSUME_AFTER_MS : CUT_ASSUME_AT_LAST_MS) * NS_PER_MS)
         return CUT_UNMET_ASSUMED;
-    if (flip && blocked && is_due(unmet->asked_to_flip_ns, now_ns))
-        return CUT_UNMET_ASKS_ALL_TO_FLIP;
+    if (flip && blocked)
+        return is_due(unmet->asked_all_ns, now_ns) ? CUT_UNMET_ASKS_ALL_TO_FLIP : CUT_UNMET_WAITS;
     if (unmet->has_flipped || waited < CUT_ASK_AFTER_MS * NS_PER_MS)
         return CUT_UNMET_WAITS;
     if (!is_due(flip ? unmet->asked_to_flip_ns : unmet->asked_ns, now_ns))

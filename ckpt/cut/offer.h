@@ -17,7 +17,8 @@
 #define CUT_SENDS_NONE UINT64_MAX
 #define CUT_ASK_AFTER_MS 2u                 /* a sender waits so long before it asks its receiver */
 #define CUT_ASK_AGAIN_MS CUT_HOLD_MS        /* … and asks again */
-#define CUT_ASSUME_AFTER_MS (3 * CUT_HOLD_MS) /* who is in a call does not answer: a receive that others may get is the sender's */
+#define CUT_ASSUME_AFTER_MS (3 * CUT_HOLD_MS) /* who is in a call does not answer: a receive that others may get is the sender's … */
+#define CUT_ASSUME_AT_LAST_MS (100 * CUT_HOLD_MS) /* … also where that call is not known to wait for the sender */
 
 /* Two words on the way from rank to rank. */
 struct cut_offer {
@@ -25,6 +26,14 @@ struct cut_offer {
     uint16_t any_source; /* the message of another sender may get it */
     uint16_t taken;      /* the reader's */
 };
+
+/* A call in which a rank does not look: a collective, or number 0: another, which may wait for anybody. */
+struct cut_call {
+    uint64_t comm, number; /* the number-th (1, 2, …) on that communicator */
+    uint32_t root;         /* it waits for that rank of the world alone; CUT_CALL_OF_ALL: for every member */
+    uint32_t reserved;
+};
+#define CUT_CALL_OF_ALL UINT32_MAX
 
 struct cut_offers {
     uint64_t comm;    /* its identity */
@@ -68,8 +77,10 @@ struct cut_unmet {
     unsigned meets;                      /* enum cut_meets */
     int has_flipped;                     /* its receiver has, as far as we know: then it brings the two together itself */
     int told_blocked, told_flipped;      /* what it told last of that communicator, in our epoch: it does not look; it had flipped */
+    int waits_for_us;                    /* … as it is in a call that waits for us (cut_call_waits_for) */
     uint64_t since_ns;                   /* it waits */
     uint64_t asked_ns, asked_to_flip_ns; /* its receiver was asked last; 0: never */
+    uint64_t asked_all_ns;               /* all were, for this message */
 };
 
 enum cut_unmet_act {
@@ -80,6 +91,10 @@ enum cut_unmet_act {
     CUT_UNMET_DONE,         /* it is complete: it is going to be received */
     CUT_UNMET_ASSUMED       /* it is taken for complete: nobody else can be asked */
 };
+/* Does it wait for `self`, who has entered so many collectives of its communicator? Not a member: CUT_CALL_STRANGER. By way of others
+ * it may in any case. */
+#define CUT_CALL_STRANGER UINT64_MAX
+int cut_call_waits_for(const struct cut_call *call, uint32_t self, uint64_t entered);
 enum cut_unmet_act cut_offers_unmet(const struct cut_unmet *unmet, uint64_t now_ns);
 
 #endif

@@ -236,6 +236,11 @@ void cut_rank_prefer(struct cut_rank *rank, uint32_t peer, uint64_t epoch)
     rank->peers[peer].first_epoch = rank->first_epoch = epoch;
 }
 
+void cut_rank_prefer_over(struct cut_rank *rank, uint32_t peer)
+{
+    rank->peers[peer].first_epoch = 0;
+}
+
 enum cut_take cut_rank_take(struct cut_rank *rank, uint32_t peer, unsigned colour)
 {
     if (colour == rank->colour && !cut_rank_hands_out(rank, peer))

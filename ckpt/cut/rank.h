@@ -226,8 +226,10 @@ int cut_rank_drained(const struct cut_rank *rank, uint32_t peer);
  * itself. */
 int cut_rank_hands_out(const struct cut_rank *rank, uint32_t peer);
 /* The peer sends synchronously, in `epoch`, to a receive of ours that others may get, and is going to be told that it is received. So
- * what it has sent is looked for first, and handed out before what others sent behind. */
+ * what it has sent up to that message is looked for first, and handed out before what others sent behind; and what it sends behind it
+ * is handed out as theirs, for it may not be the only one: then it is over. */
 void cut_rank_prefer(struct cut_rank *rank, uint32_t peer, uint64_t epoch);
+void cut_rank_prefer_over(struct cut_rank *rank, uint32_t peer);
 static inline int cut_rank_is_first(const struct cut_rank *rank, uint32_t peer)
 {
     return rank->epoch != 0 && rank->first_epoch == rank->epoch && rank->peers[peer].first_epoch == rank->epoch;

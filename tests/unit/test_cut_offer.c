@@ -266,7 +266,7 @@ static void a_receive_that_others_may_get_has_its_receiver_flip(void **state)
 static void it_is_assumed_only_of_who_cannot_answer(void **state)
 {
     const uint64_t late = CUT_ASSUME_AFTER_MS * NS_PER_MS;
-    struct cut_unmet unmet = {.meets = CUT_MEETS_MAYBE, .told_blocked = 1};
+    struct cut_unmet unmet = {.meets = CUT_MEETS_MAYBE, .told_blocked = 1, .waits_for_us = 1};
     (void)state;
     assert_int_equal(after(unmet, late - 1), CUT_UNMET_ASKS_ALL_TO_FLIP);
     assert_int_equal(after(unmet, late), CUT_UNMET_ASSUMED);
@@ -279,6 +279,32 @@ static void it_is_assumed_only_of_who_cannot_answer(void **state)
     assert_int_equal(after((struct cut_unmet){.meets = CUT_MEETS_MAYBE}, late), CUT_UNMET_ASKS_TO_FLIP);
 }
 
+/* The receiver's call lasts: that is no reason, unless it waits for us. By way of others it may. */
+static void of_a_call_that_does_not_wait_for_us_it_is_assumed_at_last(void **state)
+{
+    const uint64_t soon = CUT_ASSUME_AFTER_MS * NS_PER_MS, late = CUT_ASSUME_AT_LAST_MS * NS_PER_MS;
+    struct cut_unmet unmet = {.meets = CUT_MEETS_MAYBE, .told_blocked = 1};
+    (void)state;
+    assert_int_equal(after(unmet, soon), CUT_UNMET_ASKS_ALL_TO_FLIP);
+    assert_int_equal(after(unmet, late - 1), CUT_UNMET_ASKS_ALL_TO_FLIP);
+    assert_int_equal(after(unmet, late), CUT_UNMET_ASSUMED);
+}
+
+static void a_call_waits_for_who_has_not_entered_it(void **state)
+{
+    const struct cut_call all = {.comm = COMM, .number = 9, .root = CUT_CALL_OF_ALL}, one = {.comm = COMM, .number = 9, .root = 3};
+    const struct cut_call another = {.number = 0};
+    (void)state;
+    assert_true(cut_call_waits_for(&all, 2, 8));
+    assert_false(cut_call_waits_for(&all, 2, 9));
+    assert_false(cut_call_waits_for(&all, 2, CUT_CALL_STRANGER));
+    assert_true(cut_call_waits_for(&one, 3, 8));
+    assert_false(cut_call_waits_for(&one, 2, 8));
+    assert_false(cut_call_waits_for(&one, 3, 9));
+    assert_true(cut_call_waits_for(&another, 2, 9)); /* nobody knows for whom */
+    assert_true(cut_call_waits_for(&another, 2, CUT_CALL_STRANGER));
+}
+
 /* What they send from then on is of the new colour, and the receiver, which does not look, hands it out behind ours. */
 static void all_are_asked_to_make_way_before_it_is_assumed(void **state)
 {
@@ -288,7 +314,9 @@ static void all_are_asked_to_make_way_before_it_is_assumed(void **state)
     assert_int_equal(after(unmet, HOLD_NS), CUT_UNMET_ASKS_ALL_TO_FLIP);
     unmet.has_flipped = unmet.told_flipped = 1; /* it has, and others may not */
     assert_int_equal(after(unmet, HOLD_NS), CUT_UNMET_ASKS_ALL_TO_FLIP);
-    unmet.asked_to_flip_ns = BEGAN_NS + HOLD_NS;
+    unmet.asked_to_flip_ns = BEGAN_NS + HOLD_NS; /* for another message */
+    assert_int_equal(after(unmet, HOLD_NS), CUT_UNMET_ASKS_ALL_TO_FLIP);
+    unmet.asked_all_ns = BEGAN_NS + HOLD_NS;
     assert_int_equal(after(unmet, HOLD_NS + CUT_ASK_AGAIN_MS * NS_PER_MS - 1), CUT_UNMET_WAITS);
     assert_int_equal(after(unmet, HOLD_NS + CUT_ASK_AGAIN_MS * NS_PER_MS), CUT_UNMET_ASKS_ALL_TO_FLIP);
     unmet.told_flipped = 0; /* it has looked since, and finds ours itself */
@@ -314,6 +342,8 @@ int main(void)
         CASE(who_waits_asks_now_and_then),
         CASE(a_receive_that_others_may_get_has_its_receiver_flip),
         CASE(it_is_assumed_only_of_who_cannot_answer),
+        CASE(of_a_call_that_does_not_wait_for_us_it_is_assumed_at_last),
+        CASE(a_call_waits_for_who_has_not_entered_it),
         CASE(all_are_asked_to_make_way_before_it_is_assumed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -7,10 +7,10 @@
 
 #define UNPACK(...) __VA_ARGS__
 
-#define BLOCKING(name, parameters, arguments)                                                                               \
+#define BLOCKING(name, parameters, arguments, root)                                                                               \
     int MPI_##name(UNPACK parameters, MPI_Comm handle)                                                                      \
     {                                                                                                                       \
-        bool parked = collective_enter(handle);                                                                             \
+        bool parked = collective_enter(handle, root);                                                                       \
         int error = real.name(UNPACK arguments, handle);                                                                    \
         if (UNLIKELY(parked))                                                                                               \
             blocked_leave();                                                                                                \
@@ -45,8 +45,11 @@
     }                                                                                                                       \
     PERSISTENT_ALIAS(name)
 
-#define ALL(blocking, nonblocking, persistent, parameters, arguments)                                                       \
-    BLOCKING(blocking, parameters, arguments);                                                                              \
+#define ALL(...) EVERY(__VA_ARGS__, NO_ROOT)
+/* Its root waits for all, others for the root alone. */
+#define FROM_ROOT(...) EVERY(__VA_ARGS__, root)
+#define EVERY(blocking, nonblocking, persistent, parameters, arguments, root)                                               \
+    BLOCKING(blocking, parameters, arguments, root);                                                                        \
     NONBLOCKING(nonblocking, parameters, arguments);                                                                        \
     PERSISTENT(persistent, parameters, arguments)
 
@@ -58,17 +61,17 @@
 
 /* ---- entering ---- */
 
-static inline bool collective_enter(MPI_Comm handle)
+static inline bool collective_enter(MPI_Comm handle, int root)
 {
     comm_count_collective(handle);
-    return blocked_enter();
+    return blocked_enter_collective(handle, root);
 }
 
 /* ---- all of them ---- */
 
 int MPI_Barrier(MPI_Comm handle)
 {
-    bool parked = collective_enter(handle);
+    bool parked = collective_enter(handle, NO_ROOT);
     int error = real.Barrier(handle);
     if (UNLIKELY(parked))
         blocked_leave();
@@ -94,14 +97,15 @@ PERSISTENT_ALIAS(Barrier_init);
 
 /* With counts of one size. */
 #define DATA_CALLS(x)                                                                                                       \
-    ALL(Bcast##x, Ibcast##x, Bcast_init##x, (void *buffer, COUNT n, MPI_Datatype type, int root), (buffer, n, type, root)); \
+    FROM_ROOT(Bcast##x, Ibcast##x, Bcast_init##x, (void *buffer, COUNT n, MPI_Datatype type, int root),                     \
+        (buffer, n, type, root));                                                                                           \
     ALL(Gather##x, Igather##x, Gather_init##x, (IN, OUT, int root),                                                         \
         (sendbuf, sendcount, sendtype, recvbuf, recvcount, recvtype, root));                                                \
     ALL(Gatherv##x, Igatherv##x, Gatherv_init##x, (IN, OUT_V, int root),                                                    \
         (sendbuf, sendcount, sendtype, recvbuf, recvcounts, rdispls, recvtype, root));                                      \
-    ALL(Scatter##x, Iscatter##x, Scatter_init##x, (IN, OUT, int root),                                                      \
+    FROM_ROOT(Scatter##x, Iscatter##x, Scatter_init##x, (IN, OUT, int root),                                                      \
         (sendbuf, sendcount, sendtype, recvbuf, recvcount, recvtype, root));                                                \
-    ALL(Scatterv##x, Iscatterv##x, Scatterv_init##x, (IN_V, OUT, int root),                                                 \
+    FROM_ROOT(Scatterv##x, Iscatterv##x, Scatterv_init##x, (IN_V, OUT, int root),                                                 \
         (sendbuf, sendcounts, sdispls, sendtype, recvbuf, recvcount, recvtype, root));                                      \
     ALL(Allgather##x, Iallgather##x, Allgather_init##x, (IN, OUT),                                                          \
         (sendbuf, sendcount, sendtype, recvbuf, recvcount, recvtype));                                                      \

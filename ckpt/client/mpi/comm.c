@@ -249,6 +249,7 @@ static void forget(struct comm *comm)
     comm_add_up(comm);
     mem_free(comm->quick);
     mem_free(comm->said);
+    mem_free(comm->first);
     mem_free(comm->world);
     mem_free(comm);
 }
@@ -435,6 +436,7 @@ void count_arrived_now(const struct comm *comm, int from)
         return;
     comm->all[from].arrived++;
     cut_rank_arrived(&inside.cut, comm->world[from]);
+    parcels_counted(comm, from);
 }
 
 void comm_add_up(struct comm *comm)

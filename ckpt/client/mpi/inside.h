@@ -39,6 +39,7 @@ struct said {
     uint64_t epoch, arrived;
     uint32_t count;
     bool blocked;
+    struct cut_call call; /* it matters for receives of any source */
 };
 
 /* One communicator of the program's, all of whose members are in MPI_COMM_WORLD. */
@@ -49,6 +50,7 @@ struct comm {
     uint32_t *world;     /* … and their ranks in MPI_COMM_WORLD */
     struct tally *all;
     struct said *said;  /* to each of them; NULL: nothing, in this attempt */
+    uint64_t *first;    /* up to that message each of them goes first; NULL: nobody does, in this attempt */
     bool freed;         /* by the program; ours to free when nothing is pending */
     uint32_t pending;   /* … requests of ours on it, which grow no more */
     MPI_Comm colour[2]; /* the program's own, and its twin */
@@ -85,7 +87,7 @@ struct copy {
     struct request *request; /* a synchronous one, that waits for it */
     uint32_t to;             /* … of that rank of the world (offer.c) */
     uint64_t position;       /* … among inside.sends */
-    uint64_t since_ns;
+    uint64_t since_ns, asked_all_ns;
     size_t bytes;
     unsigned char data[];
 };
@@ -135,6 +137,7 @@ struct inside {
     struct control_page *page; /* our own mapping of it; NULL before libtidemark is there */
     bool attached;
     uint32_t blocked; /* threads in a call of MPI's that waits for others */
+    struct cut_call call; /* … it, if it is one */
     bool tell_anew;   /* offers_tell: more than receives that were posted may be new */
     bool parked;      /* receives of ours are in MPI, in the old colour */
     bool logging;     /* the record of this epoch is whole so far */
@@ -377,6 +380,16 @@ void parcel_log_received(struct request *request, bool count);
 /* One that MPI has matched and is still putting there: what is matched from now on is behind it in the log. */
 void parcel_expect(struct request *request);
 void parcel_unexpect(struct request *request);
+/* The message that member has sent as the number-th goes before those of others, once we have flipped (cut_rank_prefer). */
+void parcels_prefer(uint64_t comm, uint32_t peer, uint64_t number, uint64_t epoch);
+void parcels_prefer_none(void);
+/* One was counted of that member; it may have been the last that goes first. */
+void parcels_counted_first(const struct comm *comm, int member);
+static inline void parcels_counted(const struct comm *comm, int member)
+{
+    if (UNLIKELY(comm->first != NULL))
+        parcels_counted_first(comm, member);
+}
 void parcels_release(uint32_t peer);
 void parcels_release_all(void);
 /* What there is of a communicator that is gone. */
@@ -390,13 +403,19 @@ void progress(void);
 void bookmarks_receive(void);
 /* At the end of a call: where nothing is to do any more, calls may be quick again. */
 void settle_quick(void);
+#define NO_ROOT (-1)
 /* Around a call of MPI's that waits for others, and in which nothing is polled: receives that wait are parked. True: leave.
  */
-bool blocked_enter_slow(void);
+bool blocked_enter_slow(MPI_Comm collective, int root);
 void blocked_leave(void);
 static inline bool blocked_enter(void)
 {
-    return !quick() && blocked_enter_slow();
+    return !quick() && blocked_enter_slow(MPI_COMM_NULL, NO_ROOT);
+}
+/* … of a collective, which is counted already. root: a member that it waits for alone; NO_ROOT: for all. */
+static inline bool blocked_enter_collective(MPI_Comm handle, int root)
+{
+    return !quick() && blocked_enter_slow(handle, root);
 }
 /* In a call that looks at something and does not wait: a program may wait for others by calling nothing else. */
 void look_once(void);

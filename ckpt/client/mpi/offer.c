@@ -25,11 +25,13 @@ enum want_flip {
 
 struct want {
     uint64_t epoch;
-    uint64_t flip; /* enum want_flip */
+    uint64_t flip;         /* enum want_flip */
+    uint64_t comm, number; /* to be first: up to that message */
 };
 
 struct offer_head {
     uint64_t epoch, comm, arrived;
+    struct cut_call call;   /* … which */
     uint32_t count;
     uint8_t vague, blocked; /* blocked: told ahead of a call in which the receiver does not look */
     uint8_t flipped;        /* it has */
@@ -151,6 +153,7 @@ void offers_begin(void)
         mem_free(comm->said);
         comm->said = NULL;
     }
+    parcels_prefer_none();
     for (uint32_t i = 0; i < requests.used; i++)
         requests.arena[i].told = requests.arena[i].matched = false;
 }
@@ -195,7 +198,7 @@ static void take_want(struct other *from, int source)
     from->asks = somebody_asks = true;
     to_flip |= want.flip != WANT_NO_FLIP;
     if (want.flip == WANT_TO_BE_FIRST)
-        cut_rank_prefer(&inside.cut, (uint32_t)source, want.epoch);
+        parcels_prefer(want.comm, (uint32_t)source, want.number, want.epoch);
     if (want.flip >= WANT_FLIP_OF_ALL)
         flips_for = from;
 }
@@ -240,6 +243,15 @@ static void conclude(uint32_t peer)
     other->fresh = false;
 }
 
+/* Collectives of that communicator that we have entered. */
+static uint64_t entered(uint64_t id)
+{
+    for (const struct comm *comm = inside.comms; comm; comm = comm->next)
+        if (comm->id == id && !comm->freed)
+            return comm->collectives;
+    return CUT_CALL_STRANGER;
+}
+
 static struct cut_unmet unmet_of(const struct copy *copy)
 {
     const struct other *other = &others[copy->to];
@@ -248,35 +260,41 @@ static struct cut_unmet unmet_of(const struct copy *copy)
                               .has_flipped = cut_rank_has_flipped(&inside.cut, copy->to),
                               .since_ns = copy->since_ns,
                               .asked_ns = other->asked_ns,
-                              .asked_to_flip_ns = other->asked_to_flip_ns};
+                              .asked_to_flip_ns = other->asked_to_flip_ns,
+                              .asked_all_ns = copy->asked_all_ns};
     for (const struct told *told = other->told; told && send; told = told->next) {
         if (told->offers.comm == send->comm && told->head.epoch == inside.cut.epoch) {
             unmet.told_blocked = told->head.blocked;
             unmet.told_flipped = told->head.flipped;
+            unmet.waits_for_us = cut_call_waits_for(&told->head.call, (uint32_t)inside.rank, entered(told->head.call.comm));
         }
     }
     return unmet;
 }
 
-static void ask(uint32_t peer, enum want_flip flip, uint64_t now)
+/* send: what is to be the first; NULL: nothing. */
+static void ask(uint32_t peer, enum want_flip flip, const struct cut_send *send, uint64_t now)
 {
     struct other *other = &others[peer];
     struct letter *letter = mem_try_alloc(sizeof *letter);
     if (letter == NULL)
         return;
-    letter->want = (struct want){.epoch = inside.cut.epoch, .flip = flip};
+    letter->want = (struct want){
+        .epoch = inside.cut.epoch, .flip = flip, .comm = send ? send->comm : 0, .number = send ? send->number : 0};
     *(flip ? &other->asked_to_flip_ns : &other->asked_ns) = now;
     post(letter, &letter->want, sizeof letter->want, peer, WANT_TAG);
 }
 
 /* Its receiver does not look. Whoever might send for the same receive flips first: what it sends then is of the new colour, and the
  * receiver hands it out behind what is ours. */
-static void ask_all(uint32_t receiver, uint64_t now)
+static void ask_all(struct copy *copy, uint64_t now)
 {
+    copy->asked_all_ns = now;
+    ask(copy->to, WANT_TO_BE_FIRST, cut_sends_at(&inside.sends, copy->position), now);
     for (uint32_t peer = 0; peer < (uint32_t)inside.world_size; peer++) {
-        bool asked = peer == receiver || !cut_rank_has_flipped(&inside.cut, peer);
-        if (asked && peer != (uint32_t)inside.rank && now - others[peer].asked_to_flip_ns >= CUT_ASK_AGAIN_MS * NS_PER_MS)
-            ask(peer, peer == receiver ? WANT_TO_BE_FIRST : WANT_FLIP_OF_ALL, now);
+        bool asked = peer == copy->to || peer == (uint32_t)inside.rank || cut_rank_has_flipped(&inside.cut, peer);
+        if (!asked && now - others[peer].asked_to_flip_ns >= CUT_ASK_AGAIN_MS * NS_PER_MS)
+            ask(peer, WANT_FLIP_OF_ALL, NULL, now);
     }
 }
 
@@ -290,13 +308,13 @@ static void settle(struct copy *copy, uint64_t now)
         copy_paid(copy);
         break;
     case CUT_UNMET_ASKS:
-        ask(copy->to, WANT_NO_FLIP, now);
+        ask(copy->to, WANT_NO_FLIP, NULL, now);
         break;
     case CUT_UNMET_ASKS_TO_FLIP:
-        ask(copy->to, WANT_FLIP_IF_ITS, now);
+        ask(copy->to, WANT_FLIP_IF_ITS, NULL, now);
         break;
     case CUT_UNMET_ASKS_ALL_TO_FLIP:
-        ask_all(copy->to, now);
+        ask_all(copy, now);
         break;
     case CUT_UNMET_WAITS:
         break;
@@ -348,7 +366,8 @@ static struct said *said_to(struct comm *comm, int member)
 
 static bool same(const struct said *a, const struct said *b)
 {
-    return a->epoch == b->epoch && a->arrived == b->arrived && a->count == b->count && a->blocked == b->blocked;
+    return a->epoch == b->epoch && a->arrived == b->arrived && a->count == b->count && a->blocked == b->blocked &&
+           a->call.comm == b->call.comm && a->call.number == b->call.number;
 }
 
 static void fill(struct letter *letter, size_t room, const struct comm *comm, int member, struct request *const *list, size_t count)
@@ -367,15 +386,19 @@ static void tell_member(struct comm *comm, int member, struct request *const *li
                               .comm = comm->id,
                               .arrived = comm->all[member].arrived,
                               .blocked = blocked,
+                              .call = blocked ? inside.call : (struct cut_call){0},
                               .flipped = cut_rank_matches(&inside.cut) != 0};
     size_t fitting = 0;
-    bool is_news = !blocked;
+    bool is_news = !blocked, for_any = false;
     for (size_t i = 0; i < count; i++) {
         fitting += fits(list[i], comm, member);
         is_news |= fits(list[i], comm, member) && !list[i]->told;
+        for_any |= fits(list[i], comm, member) && list[i]->peer == MPI_ANY_SOURCE;
     }
     count_begun(comm, member, &head);
     struct said now = {.epoch = inside.cut.epoch, .arrived = head.arrived, .count = (uint32_t)fitting, .blocked = blocked};
+    if (for_any || head.vague)
+        now.call = head.call;
     struct said *said = said_to(comm, member);
     if ((fitting == 0 && said->count == 0) || (!is_news && same(said, &now)))
         return;

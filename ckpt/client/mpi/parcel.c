@@ -179,6 +179,7 @@ static void take_in(struct parcel *parcel, unsigned colour)
         return;
     }
     parcel->comm->all[parcel->message.source].arrived++;
+    parcels_counted(parcel->comm, parcel->message.source);
     parcel->log = take == CUT_TAKE_LOG;
     parcel->count = take == CUT_TAKE_LOG || take == CUT_TAKE_FORGET;
     inside.to_count += parcel->count;
@@ -205,6 +206,65 @@ static bool pull_one(struct comm *comm, unsigned colour, int source)
     return true;
 }
 
+/* ---- those that go first ---- */
+
+static bool waits_for_first(const struct comm *comm, int member)
+{
+    return comm->first && comm->all[member].arrived < comm->first[member];
+}
+
+static bool goes_first(const struct comm *comm, int member)
+{
+    return waits_for_first(comm, member) && cut_rank_is_first(&inside.cut, comm->world[member]);
+}
+
+static int member_of(const struct comm *comm, uint32_t peer)
+{
+    int member = 0;
+    while (member < comm->size && comm->world[member] != peer)
+        member++;
+    return member;
+}
+
+/* Without memory it is as if nobody had asked. */
+void parcels_prefer(uint64_t id, uint32_t peer, uint64_t number, uint64_t epoch)
+{
+    struct comm *comm = inside.comms;
+    while (comm && comm->id != id)
+        comm = comm->next;
+    int member = comm ? member_of(comm, peer) : 0;
+    if (comm == NULL || member == comm->size || comm->all[member].arrived >= number)
+        return;
+    if (comm->first == NULL)
+        comm->first = mem_try_array((size_t)comm->size, sizeof *comm->first);
+    if (comm->first == NULL)
+        return;
+    if (comm->first[member] < number)
+        comm->first[member] = number;
+    cut_rank_prefer(&inside.cut, peer, epoch);
+}
+
+void parcels_prefer_none(void)
+{
+    for (struct comm *comm = inside.comms; comm; comm = comm->next) {
+        mem_free(comm->first);
+        comm->first = NULL;
+    }
+}
+
+void parcels_counted_first(const struct comm *comm, int member)
+{
+    uint32_t peer = comm->world[member];
+    if (!cut_rank_is_first(&inside.cut, peer) || waits_for_first(comm, member))
+        return;
+    for (const struct comm *other = inside.comms; other; other = other->next) {
+        int there = other->first ? member_of(other, peer) : other->size;
+        if (there < other->size && waits_for_first(other, there))
+            return;
+    }
+    cut_rank_prefer_over(&inside.cut, peer);
+}
+
 /* Which of two senders' messages a probe of any source finds first MPI does not say. */
 void parcels_pull_first(void)
 {
@@ -212,7 +272,7 @@ void parcels_pull_first(void)
         return;
     for (struct comm *comm = inside.comms; comm; comm = comm->next) {
         for (int source = 0; source < comm->size; source++) {
-            while (cut_rank_is_first(&inside.cut, comm->world[source]) && pull_one(comm, inside.cut.colour, source))
+            while (goes_first(comm, source) && pull_one(comm, inside.cut.colour, source))
                 ;
         }
     }
@@ -243,30 +303,53 @@ static void release_one(struct cut_message *message)
     struct parcel *parcel = message->payload;
     cut_rank_released(&inside.cut, message->peer);
     parcel->comm->all[message->source].arrived++;
+    parcels_counted(parcel->comm, message->source);
     arrive(message->payload);
+}
+
+/* The next that is held of it on that communicator, if it may be handed out. */
+static bool release_next(struct comm *comm, uint32_t peer)
+{
+    bool may = comm->queue.held_count > 0 && cut_rank_hands_out(&inside.cut, peer);
+    struct cut_message *message = may ? cut_queue_release(&comm->queue, peer) : NULL;
+    if (message)
+        release_one(message);
+    return message != NULL;
 }
 
 static void release_of(uint32_t peer)
 {
-    struct cut_message *message;
-    if (!cut_rank_hands_out(&inside.cut, peer))
+    for (struct comm *comm = inside.comms; comm; comm = comm->next) {
+        while (release_next(comm, peer))
+            ;
+    }
+}
+
+static void release_firsts(void)
+{
+    if (inside.cut.first_epoch != inside.cut.epoch)
         return;
     for (struct comm *comm = inside.comms; comm; comm = comm->next) {
-        while (comm->queue.held_count > 0 && (message = cut_queue_release(&comm->queue, peer)) != NULL)
-            release_one(message);
+        for (int member = 0; member < comm->size; member++) {
+            while (goes_first(comm, member) && release_next(comm, comm->world[member]))
+                ;
+        }
     }
 }
 
 void parcels_release(uint32_t peer)
 {
+    bool others_waited = cut_rank_is_first(&inside.cut, peer);
+    release_firsts();
     release_of(peer);
-    for (uint32_t other = 0; cut_rank_is_first(&inside.cut, peer) && other < (uint32_t)inside.world_size; other++)
+    for (uint32_t other = 0; others_waited && other < (uint32_t)inside.world_size; other++)
         release_of(other);
 }
 
 void parcels_release_all(void)
 {
     struct cut_message *message;
+    release_firsts();
     for (struct comm *comm = inside.comms; comm; comm = comm->next) {
         while ((message = cut_queue_release_any(&comm->queue)) != NULL)
             release_one(message);

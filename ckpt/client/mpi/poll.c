@@ -133,12 +133,23 @@ void progress(void)
 
 /* ---- calls of MPI's that wait for others ---- */
 
-bool blocked_enter_slow(void)
+/* Not a collective of a communicator that is followed: it may wait for anybody. */
+static struct cut_call call_of(MPI_Comm handle, int root)
+{
+    const struct comm *comm = handle != MPI_COMM_NULL ? comm_of(handle) : NULL;
+    if (comm == NULL)
+        return (struct cut_call){0};
+    bool for_one = root >= 0 && root < comm->size && comm->world[root] != (uint32_t)inside.rank;
+    return (struct cut_call){.comm = comm->id, .number = comm->collectives, .root = for_one ? comm->world[root] : CUT_CALL_OF_ALL};
+}
+
+bool blocked_enter_slow(MPI_Comm collective, int root)
 {
     if (!inside.on)
         return false;
     inside_lock();
     progress();
+    inside.call = inside.blocked == 0 ? call_of(collective, root) : (struct cut_call){0};
     inside.blocked++;
     inside.tell_anew = true;
     settle_quick();
@@ -150,6 +161,7 @@ void blocked_leave(void)
 {
     inside_lock();
     inside.blocked--;
+    inside.call = (struct cut_call){0};
     receives_unpark();
     progress();
     settle_quick();

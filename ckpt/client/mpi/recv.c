@@ -54,6 +54,7 @@ static void count_old(struct request *request, const MPI_Status *status)
         return;
     enum cut_take take = cut_rank_take(&inside.cut, comm->world[status->MPI_SOURCE], inside.cut.colour ^ 1);
     comm->all[status->MPI_SOURCE].arrived++;
+    parcels_counted(comm, status->MPI_SOURCE);
     if (take == CUT_TAKE_LOG) {
         parcel_log_received(request, true);
     } else {

@@ -165,7 +165,7 @@ static uint32_t mprobe(struct world *world, struct rank *rank, const struct op *
     if (rank->mprobed == NULL)
         return NONE32;
     cut_rank_arrived(&rank->cut, rank->mprobed->src);
-    rank->arrived[op->comm][rank->mprobed->src]++;
+    firsts_arrived(world, rank, op->comm, rank->mprobed->src);
     return rank->mprobed->message;
 }
 
@@ -206,7 +206,11 @@ static struct coll *enter(struct world *world, struct rank *rank, const struct o
 static enum went op_coll(struct world *world, struct rank *rank, const struct op *op)
 {
     if (rank->phase++ == 0) {
-        shell_park(world, rank);
+        bool all = op->message == 0 || op->message - 1 == rank->self;
+        struct cut_call call = {.comm = world->program->comm[op->comm].id,
+                                .number = rank->collectives[op->comm] + 1,
+                                .root = all ? CUT_CALL_OF_ALL : op->message - 1};
+        shell_park(world, rank, &call);
         rank->blocking.coll = enter(world, rank, op);
     }
     if (!rank->blocking.coll->ready[rank->self])

@@ -81,10 +81,14 @@ gaps_do_not_matter              offer.c          s/        if \(send->number != 
 nothing_is_promised             offer.c          s/    if \(!offers->vague\)\n        meet_certainly\(offers, sends, peer\);\n//
 what_is_begun_takes_all         offer.c          s/ \|\| may_be_left\(offers, send->tag\)//
 what_was_told_is_so_for_ever    offer.c          s/send->meets = there \? CUT_MEETS_MAYBE : CUT_MEETS_NOT/send->meets |= there/
-nobody_makes_way                offer.c          s/    if \(flip && blocked && is_due.*?\n.*?\n//
+nobody_makes_way                offer.c          s/    if \(flip && blocked\)\n.*?\n//
 nobody_goes_first               rank.c           s/rank->peers\[peer\].first_epoch = rank->first_epoch = epoch;//
+first_with_all_it_sends         rank.c           s/rank->peers\[peer\].first_epoch = 0;//
 who_goes_first_for_ever         rank.h           s/ && rank->peers\[peer\].first_epoch == rank->epoch//
-an_assumption_at_once           offer.c          s/ && waited >= CUT_ASSUME_AFTER_MS \* NS_PER_MS//
+an_assumption_at_once           offer.c          s/ && waited >= \(.*?\) \* NS_PER_MS//
+any_call_waits_for_us           offer.c          s/waits_for_us \? CUT_ASSUME_AFTER_MS : CUT_ASSUME_AT_LAST_MS/meets ? CUT_ASSUME_AFTER_MS : CUT_ASSUME_AT_LAST_MS/
+who_has_entered_is_waited_for   offer.c          s/ && entered < call->number//
+others_roots_wait_for_us        offer.c          s/\(call->root == CUT_CALL_OF_ALL \|\| call->root == self\) && //
 who_looks_is_assumed_to_wait    offer.c          s/maybe && blocked && waited/maybe \&\& waited/
 who_has_flipped_since_is_in_it  offer.c          s/ && \(unmet->told_flipped \|\| !unmet->has_flipped\)//
 nobody_is_asked_to_flip         offer.c          s/flip \? CUT_UNMET_ASKS_TO_FLIP : CUT_UNMET_ASKS/CUT_UNMET_ASKS/

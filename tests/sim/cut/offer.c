@@ -20,6 +20,7 @@ void offers_begin(struct rank *rank)
     rank->asked_by = 0;
     rank->asked_to_flip = rank->asked_anyway = false;
     memset(rank->said, 0, sizeof rank->said);
+    memset(rank->first, 0, sizeof rank->first);
     for (struct ireq *q = rank->posted_list.next; q != &rank->posted_list; q = q->next)
         q->told = false;
 }
@@ -34,8 +35,11 @@ void offers_take(struct world *world, struct rank *rank)
             rank->asked_by |= 1u << letter->from;
             rank->asked_to_flip |= letter->flip;
             rank->asked_anyway |= letter->anyway;
-            if (letter->first)
+            if (letter->number > rank->arrived[letter->comm][letter->from]) {
+                uint64_t *first = &rank->first[letter->comm][letter->from];
+                *first = letter->number > *first ? letter->number : *first;
                 cut_rank_prefer(&rank->cut, letter->from, letter->epoch);
+            }
         }
     }
 }
@@ -52,33 +56,49 @@ void offers_sent(struct world *world, struct rank *rank, struct ireq *ireq)
         ireq->position = cut_sends_add(&rank->sends, m->dst, world->program->comm[m->comm].id, number, m->tag);
 }
 
-static void ask(struct world *world, struct rank *rank, uint8_t peer, bool flip, bool anyway, bool first)
+static struct letter *question(struct world *world, const struct rank *rank, bool flip, bool anyway)
 {
     struct letter *letter = world_alloc(world, sizeof *letter);
-    *letter = (struct letter){.want = true, .from = rank->self, .epoch = rank->cut.epoch, .flip = flip, .anyway = anyway, .first = first};
-    pmpi_letter(world, rank, peer, letter);
+    *letter = (struct letter){.want = true, .from = rank->self, .epoch = rank->cut.epoch, .flip = flip, .anyway = anyway};
+    return letter;
 }
 
-static void ask_all(struct world *world, struct rank *rank, uint8_t receiver)
+static void ask_all(struct world *world, struct rank *rank, const struct ireq *ireq, const struct message *m)
 {
-    for (uint8_t peer = 0; peer < world->program->ranks; peer++)
-        if (peer == receiver || (peer != rank->self && !cut_rank_has_flipped(&rank->cut, peer)))
-            ask(world, rank, peer, true, true, peer == receiver);
+    const struct cut_send *send = cut_sends_at(&rank->sends, ireq->position);
+    for (uint8_t peer = 0; peer < world->program->ranks; peer++) {
+        if (peer != m->dst && (peer == rank->self || cut_rank_has_flipped(&rank->cut, peer)))
+            continue;
+        struct letter *letter = question(world, rank, true, true);
+        letter->comm = m->comm;
+        letter->number = peer == m->dst && send != NULL ? send->number : 0;
+        pmpi_letter(world, rank, peer, letter);
+    }
 }
 
-static void ask_as(struct world *world, struct rank *rank, const struct message *m, enum cut_unmet_act act)
+static void ask_as(struct world *world, struct rank *rank, struct ireq *ireq, const struct message *m, enum cut_unmet_act act)
 {
     if (act == CUT_UNMET_ASKS)
         rank->asked_at[m->dst] = world->now;
-    else
+    else if (act == CUT_UNMET_ASKS_TO_FLIP)
         rank->asked_to_flip_at[m->dst] = world->now;
-    if (act == CUT_UNMET_ASKS_ALL_TO_FLIP)
-        ask_all(world, rank, m->dst);
     else
-        ask(world, rank, m->dst, act == CUT_UNMET_ASKS_TO_FLIP, false, false);
+        ireq->asked_all_at = world->now;
+    if (act == CUT_UNMET_ASKS_ALL_TO_FLIP)
+        ask_all(world, rank, ireq, m);
+    else
+        pmpi_letter(world, rank, m->dst, question(world, rank, act == CUT_UNMET_ASKS_TO_FLIP, false));
 }
 
-static struct cut_unmet unmet_of(struct rank *rank, const struct ireq *ireq, const struct message *m)
+static uint64_t entered(const struct world *world, const struct rank *rank, uint64_t id)
+{
+    for (unsigned comm = 0; comm < world->program->comms; comm++)
+        if (world->program->comm[comm].id == id && world->program->comm[comm].rank_of[rank->self] >= 0)
+            return rank->collectives[comm];
+    return CUT_CALL_STRANGER;
+}
+
+static struct cut_unmet unmet_of(const struct world *world, struct rank *rank, const struct ireq *ireq, const struct message *m)
 {
     const struct letter *told = rank->told[m->dst][m->comm];
     bool holds = told != NULL && told->epoch == rank->cut.epoch;
@@ -89,9 +109,11 @@ static struct cut_unmet unmet_of(struct rank *rank, const struct ireq *ireq, con
                               .has_flipped = cut_rank_has_flipped(&rank->cut, m->dst),
                               .told_blocked = holds && told->blocked,
                               .told_flipped = holds && told->flipped,
+                              .waits_for_us = holds && cut_call_waits_for(&told->call, rank->self, entered(world, rank, told->call.comm)),
                               .since_ns = ireq->since,
                               .asked_ns = rank->asked_at[m->dst],
-                              .asked_to_flip_ns = rank->asked_to_flip_at[m->dst]};
+                              .asked_to_flip_ns = rank->asked_to_flip_at[m->dst],
+                              .asked_all_ns = ireq->asked_all_at};
 }
 
 bool offers_done(struct world *world, struct rank *rank, struct ireq *ireq)
@@ -101,7 +123,7 @@ bool offers_done(struct world *world, struct rank *rank, struct ireq *ireq)
         return true;
     if (!cut_rank_copies(&rank->cut))
         return false;
-    struct cut_unmet unmet = unmet_of(rank, ireq, m);
+    struct cut_unmet unmet = unmet_of(world, rank, ireq, m);
     enum cut_unmet_act act = cut_offers_unmet(&unmet, world->now);
     bool assumed = act == CUT_UNMET_ASSUMED;
     if (assumed || act == CUT_UNMET_DONE) {
@@ -112,7 +134,7 @@ bool offers_done(struct world *world, struct rank *rank, struct ireq *ireq)
         return true;
     }
     if (act != CUT_UNMET_WAITS)
-        ask_as(world, rank, m, act);
+        ask_as(world, rank, ireq, m, act);
     return false;
 }
 
@@ -124,14 +146,15 @@ static bool fits(const struct ireq *ireq, unsigned comm, int32_t source)
 }
 
 /* What waits on `comm` for messages of `peer`. */
-static struct letter *letter_for(struct world *world, struct rank *rank, unsigned comm, uint8_t peer, bool blocked)
+static struct letter *letter_for(struct world *world, struct rank *rank, unsigned comm, uint8_t peer, const struct cut_call *call)
 {
     int32_t source = world->program->comm[comm].rank_of[peer];
     struct letter *letter = world_alloc(world, sizeof *letter);
     *letter = (struct letter){.from = rank->self,
                               .comm = (uint8_t)comm,
                               .epoch = epoch_of_attempt(rank),
-                              .blocked = blocked,
+                              .blocked = call != NULL,
+                              .call = call != NULL ? *call : (struct cut_call){0},
                               .flipped = cut_rank_matches(&rank->cut) != 0};
     letter->offers = (struct cut_offers){
         .comm = world->program->comm[comm].id, .arrived = rank->arrived[comm][peer], .offers = letter->offer};
@@ -142,50 +165,54 @@ static struct letter *letter_for(struct world *world, struct rank *rank, unsigne
         if (q->state == IREQ_DEFERRED) {
             letter->offer[letter->offers.count++] = (struct cut_offer){.tag = q->receive.tag, .any_source = any};
             letter->is_news |= !q->told;
+            letter->for_any |= any;
         } else if (q->state == IREQ_REAL) { /* MPI has begun to receive it, and counts it when it is done */
             letter->offers.vague |= any;
+            letter->for_any |= any;
             letter->offers.arrived += !any;
         }
     }
     return letter;
 }
 
-static void tell(struct world *world, struct rank *rank, unsigned comm, uint8_t peer, bool blocked)
+static void tell(struct world *world, struct rank *rank, unsigned comm, uint8_t peer, const struct cut_call *call)
 {
     struct said *said = &rank->said[comm][peer];
-    const struct letter *letter = letter_for(world, rank, comm, peer, blocked);
+    const struct letter *letter = letter_for(world, rank, comm, peer, call);
     struct said now = {.epoch = rank->cut.epoch,
                        .arrived = letter->offers.arrived,
                        .count = letter->offers.count,
-                       .blocked = blocked};
+                       .blocked = letter->blocked};
+    if (letter->for_any) /* only then it matters which call this is */
+        now.call = letter->call;
     if (now.count == 0 && said->count == 0)
         return;
-    if (blocked && !letter->is_news && memcmp(said, &now, sizeof now) == 0)
+    if (letter->blocked && !letter->is_news && memcmp(said, &now, sizeof now) == 0)
         return;
     *said = now;
     pmpi_letter(world, rank, peer, letter);
 }
 
-static void tell_all(struct world *world, struct rank *rank)
+static void tell_all(struct world *world, struct rank *rank, const struct cut_call *call)
 {
     for (unsigned comm = 0; comm < world->program->comms; comm++)
         for (uint8_t peer = 0; peer < world->program->ranks; peer++)
             if (world->program->comm[comm].rank_of[peer] >= 0)
-                tell(world, rank, comm, peer, true);
+                tell(world, rank, comm, peer, call);
     for (struct ireq *q = rank->posted_list.next; q != &rank->posted_list; q = q->next)
         q->told |= q->state == IREQ_DEFERRED;
 }
 
-void offers_tell(struct world *world, struct rank *rank)
+void offers_tell(struct world *world, struct rank *rank, const struct cut_call *call)
 {
     if (!cut_rank_polls(&rank->cut))
         return;
     if (cut_rank_matches(&rank->cut)) {
-        tell_all(world, rank);
+        tell_all(world, rank, call);
         return;
     }
     shell_regroup(world, rank);
-    tell_all(world, rank);
+    tell_all(world, rank, call);
     shell_to_mpi(world, rank);
 }
 
@@ -198,7 +225,7 @@ void offers_answer(struct world *world, struct rank *rank)
     for (unsigned comm = 0; comm < world->program->comms; comm++)
         for (uint8_t peer = 0; peer < world->program->ranks; peer++)
             if (rank->asked_by & 1u << peer && world->program->comm[comm].rank_of[peer] >= 0)
-                tell(world, rank, comm, peer, false);
+                tell(world, rank, comm, peer, NULL);
     shell_to_mpi(world, rank);
     rank->asked_by = 0;
     rank->asked_to_flip = rank->asked_anyway = false;

@@ -44,7 +44,7 @@ static void give(struct world *world, struct ireq *ireq, struct qmsg *q)
         shell_imrecv(world, q->packet);
 }
 
-static void arrive(struct world *world, struct rank *rank, struct qmsg *q, unsigned comm)
+void shell_arrive(struct world *world, struct rank *rank, struct qmsg *q, unsigned comm)
 {
     struct cut_receive *receive = cut_queue_arrive(&rank->queue[comm], &q->message);
     if (receive != NULL)
@@ -83,27 +83,6 @@ void shell_post(struct world *world, struct rank *rank, struct ireq *ireq, unsig
 
 /* ---- taking what has come, of a rank that matches ---- */
 
-static void release_of(struct rank *rank, uint32_t peer, struct world *world)
-{
-    if (!cut_rank_hands_out(&rank->cut, peer))
-        return;
-    for (unsigned comm = 0; comm < world->program->comms; comm++) {
-        struct cut_message *m;
-        while ((m = cut_queue_release(&rank->queue[comm], peer)) != NULL) {
-            cut_rank_released(&rank->cut, peer);
-            rank->arrived[comm][peer]++;
-            arrive(world, rank, qmsg_of(m), comm);
-        }
-    }
-}
-
-static void release(struct rank *rank, uint32_t peer, struct world *world)
-{
-    release_of(rank, peer, world);
-    for (uint32_t other = 0; cut_rank_is_first(&rank->cut, peer) && other < world->program->ranks; other++)
-        release_of(rank, other, world);
-}
-
 static void take(struct world *world, struct rank *rank, struct packet *packet)
 {
     struct qmsg *q = world_alloc(world, sizeof *q);
@@ -116,12 +95,12 @@ static void take(struct world *world, struct rank *rank, struct packet *packet)
         cut_queue_hold(&rank->queue[packet->comm], &q->message);
         return;
     }
-    rank->arrived[packet->comm][packet->src]++;
+    firsts_arrived(world, rank, packet->comm, packet->src);
     if (what != CUT_TAKE_DELIVER)
         keep_add(world, rank, (struct keep){.taken = q, .log = what == CUT_TAKE_LOG});
-    arrive(world, rank, q, packet->comm);
+    shell_arrive(world, rank, q, packet->comm);
     if (what != CUT_TAKE_DELIVER && cut_rank_drained(&rank->cut, packet->src))
-        release(rank, packet->src, world);
+        firsts_release(world, rank, packet->src);
 }
 
 /* What MPI had matched already when it was taken over. */
@@ -132,14 +111,14 @@ static void harvest(struct world *world, struct rank *rank)
             continue;
         struct packet *packet = k->over->real->packet;
         enum cut_take what = cut_rank_take(&rank->cut, packet->src, packet->colour);
-        rank->arrived[packet->comm][packet->src]++;
+        firsts_arrived(world, rank, packet->comm, packet->src);
         k->whole = true;
         k->id = packet->message;
         k->log = what == CUT_TAKE_LOG;
         k->over->message = packet->message;
         k->over->state = IREQ_DONE;
         if (cut_rank_drained(&rank->cut, packet->src))
-            release(rank, packet->src, world);
+            firsts_release(world, rank, packet->src);
     }
 }
 
@@ -148,7 +127,7 @@ static void bookmarks(struct world *world, struct rank *rank)
     struct packet *b;
     while ((b = pmpi_next_bookmark(world, rank)) != NULL)
         if (cut_rank_bookmark(&rank->cut, b->src, &b->bookmark))
-            release(rank, b->src, world);
+            firsts_release(world, rank, b->src);
 }
 
 /* Of those who go first. */
@@ -158,7 +137,7 @@ static void pull_first(struct world *world, struct rank *rank)
         for (uint8_t peer = 0; peer < world->program->ranks; peer++) {
             struct packet *packet;
             int32_t source = world->program->comm[comm].rank_of[peer];
-            while (source >= 0 && cut_rank_is_first(&rank->cut, peer) &&
+            while (source >= 0 && firsts_has(rank, comm, peer) &&
                    (packet = pmpi_improbe(world, rank, comm, rank->cut.colour, source, CUT_ANY)) != NULL)
                 take(world, rank, packet);
         }
@@ -213,7 +192,7 @@ static void take_back(struct world *world, struct rank *rank)
                 violation(world, "rank %u: a receive matched a message that had been in the queue all the time", rank->self);
         } else if (q->state == IREQ_REAL && q->real->done) {
             cut_rank_arrived(&rank->cut, q->real->packet->src);
-            rank->arrived[q->comm][q->real->packet->src]++;
+            firsts_arrived(world, rank, q->comm, q->real->packet->src);
             q->message = q->real->packet->message;
             q->state = IREQ_DONE;
         }
@@ -294,12 +273,13 @@ void shell_to_mpi(struct world *world, struct rank *rank)
 static void end_transition(struct world *world, struct rank *rank)
 {
     pull_first(world, rank);
+    firsts_release_all(world, rank);
     for (unsigned comm = 0; comm < world->program->comms; comm++) {
         struct cut_message *m;
         while ((m = cut_queue_release_any(&rank->queue[comm])) != NULL) {
             cut_rank_released(&rank->cut, m->peer);
-            rank->arrived[comm][m->peer]++;
-            arrive(world, rank, qmsg_of(m), comm);
+            firsts_arrived(world, rank, comm, (uint8_t)m->peer);
+            shell_arrive(world, rank, qmsg_of(m), comm);
         }
     }
     if (rank->keep_first != NULL)
@@ -353,7 +333,7 @@ bool shell_test(struct world *world, struct rank *rank, struct ireq *ireq)
         if ((cut_rank_matches(&rank->cut) && !ireq->is_new) || !ireq->real->done)
             return false; /* taken over: harvest() tells */
         cut_rank_arrived(&rank->cut, ireq->real->packet->src);
-        rank->arrived[ireq->comm][ireq->real->packet->src]++;
+        firsts_arrived(world, rank, ireq->comm, ireq->real->packet->src);
         ireq->message = ireq->real->packet->message;
         ireq->state = IREQ_DONE;
         return true;
@@ -436,11 +416,11 @@ static bool only_new_can_come(const struct world *world, const struct rank *rank
     return true;
 }
 
-void shell_park(struct world *world, struct rank *rank)
+void shell_park(struct world *world, struct rank *rank, const struct cut_call *call)
 {
     if (cut_rank_matches(&rank->cut))
         pump(world, rank);
-    offers_tell(world, rank);
+    offers_tell(world, rank, call);
     if (!cut_rank_matches(&rank->cut))
         return;
     for (struct ireq *q = rank->posted_list.next; q != &rank->posted_list; q = q->next)
@@ -586,7 +566,7 @@ void shell_load(struct world *world, struct rank *rank, const struct record *fro
         q->message = (struct cut_message){.source = (int32_t)entry.source, .tag = entry.tag, .peer = m->src};
         if (entry.comm != world->program->comm[m->comm].id || entry.tag != m->tag)
             violation(world, "rank %u: the log has another message than was written", rank->self);
-        arrive(world, rank, q, m->comm);
+        shell_arrive(world, rank, q, m->comm);
     }
     if (status != TIDE_OK)
         violation(world, "rank %u: %s", rank->self, err.text);

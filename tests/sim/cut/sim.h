@@ -126,7 +126,7 @@ struct ireq {
     struct preq *real;
     struct qmsg *got;
     struct coll *coll;
-    uint64_t position, since; /* of a send: among rank->sends, and when it began */
+    uint64_t position, since, asked_all_at; /* of a send: among rank->sends, and when it began */
     bool copied, waits;       /* waits: for its receive to have begun */
     bool told;                /* whoever may send for it, in this attempt */
     bool is_new;              /* parked in the new colour: nothing of the old one can come */
@@ -150,9 +150,10 @@ struct keep {
 
 /* A receiver tells of receives that wait, or is asked for it. */
 struct letter {
-    bool want, flip, anyway, first, blocked, flipped, is_news;
+    bool want, flip, anyway, blocked, flipped, is_news, for_any;
     uint8_t from, comm;
-    uint64_t epoch;
+    uint64_t epoch, number; /* it wants message `number` of `comm` to be the first */
+    struct cut_call call;
     struct cut_offers offers;
     struct cut_offer offer[REQUESTS_MAX + 1];
 };
@@ -161,6 +162,7 @@ struct letter {
 struct said {
     uint64_t epoch, arrived;
     uint32_t count, blocked;
+    struct cut_call call;
 };
 
 struct slot {
@@ -212,6 +214,7 @@ struct rank {
     struct cut_sends sends;
     const struct letter *told[RANKS_MAX][COMMS_MAX];
     struct said said[COMMS_MAX][RANKS_MAX];
+    uint64_t first[COMMS_MAX][RANKS_MAX]; /* up to that message it goes first */
     uint64_t asked_at[RANKS_MAX], asked_to_flip_at[RANKS_MAX]; /* last; 0: never */
     uint32_t asked_by; /* bit per rank */
     bool asked_to_flip, asked_anyway;
@@ -366,17 +369,23 @@ bool shell_test(struct world *world, struct rank *rank, struct ireq *ireq); /* t
 void shell_seen(struct rank *rank, struct ireq *ireq);
 void shell_early(struct world *world, struct rank *rank, unsigned comm, int32_t source, int32_t tag);
 void shell_send(struct world *world, struct rank *rank, struct ireq *ireq, uint32_t message);
-void shell_park(struct world *world, struct rank *rank);
+void shell_park(struct world *world, struct rank *rank, const struct cut_call *call);
 void shell_unpark(struct world *world, struct rank *rank);
 void shell_safe_point(struct world *world, struct rank *rank, uint64_t step);
 void shell_leave(struct world *world, struct rank *rank);
 bool shell_finalize(struct world *world, struct rank *rank); /* true: it is over */
 void shell_load(struct world *world, struct rank *rank, const struct record *from);
-
+void shell_arrive(struct world *world, struct rank *rank, struct qmsg *q, unsigned comm); /* the program may have it */
 /* For a moment it matches, of the colour of the day; and MPI again. */
 void shell_regroup(struct world *world, struct rank *rank);
 void shell_to_mpi(struct world *world, struct rank *rank);
 void shell_early_asked(struct world *world, struct rank *rank, bool anyway);
+
+/* first.c: what is held is handed out */
+bool firsts_has(const struct rank *rank, unsigned comm, uint32_t peer); /* it goes before others there */
+void firsts_arrived(const struct world *world, struct rank *rank, unsigned comm, uint8_t peer); /* one of its messages counts */
+void firsts_release(struct world *world, struct rank *rank, uint32_t peer); /* nothing of before is on its way from that peer */
+void firsts_release_all(struct world *world, struct rank *rank); /* of all that go first */
 
 /* keep.c */
 void keep_add(struct world *world, struct rank *rank, struct keep with);
@@ -387,7 +396,7 @@ void offers_begin(struct rank *rank);
 void offers_sent(struct world *world, struct rank *rank, struct ireq *ireq);
 bool offers_done(struct world *world, struct rank *rank, struct ireq *ireq); /* true: it is received, as far as its sender sees */
 void offers_take(struct world *world, struct rank *rank);
-void offers_tell(struct world *world, struct rank *rank);
+void offers_tell(struct world *world, struct rank *rank, const struct cut_call *call);
 void offers_answer(struct world *world, struct rank *rank);
 bool is_synchronous(const struct world *world, const struct ireq *ireq); /* a send that is one */
 
