@@ -12,6 +12,8 @@
  *     3  what describes it, and its own needs n/…
  *     4  for every note of the job: packs that no cut needs any more, then the note
  *
+ * Within a step objects go in no order, several at a time; none is under way any more when the next begins.
+ *
  * A purge that is cut short leaves nothing that looks whole; the next one, of this cut or of another, finishes it. */
 
 struct purge {
@@ -20,22 +22,27 @@ struct purge {
     uint64_t cut;
 };
 
-static enum tide_status remove_listed(struct store *store, const struct strlist *keys, int commits, struct err *err)
-{
-    enum tide_status status = TIDE_OK;
-    for (size_t i = 0; status == TIDE_OK && i < keys->count; i++)
-        if (!commits || key_is_commit(keys->items[i]))
-            status = store_remove(store, keys->items[i], err);
-    return status;
-}
-
-static enum tide_status remove_keys(struct store *store, const char *prefix, int commits, struct err *err)
+/* One for each generation that committed it. */
+static enum tide_status remove_commits(struct store *store, const char *prefix, struct err *err)
 {
     struct strlist keys;
     enum tide_status status = store_list(store, prefix, &keys, err);
     if (status != TIDE_OK)
         return status;
-    status = remove_listed(store, &keys, commits, err);
+    for (size_t i = 0; status == TIDE_OK && i < keys.count; i++)
+        if (key_is_commit(keys.items[i]))
+            status = store_remove(store, keys.items[i], err);
+    strlist_release(&keys);
+    return status;
+}
+
+static enum tide_status remove_keys(struct store *store, const char *prefix, struct err *err)
+{
+    struct strlist keys;
+    enum tide_status status = store_list(store, prefix, &keys, err);
+    if (status != TIDE_OK)
+        return status;
+    status = store_remove_each(store, &keys, err);
     strlist_release(&keys);
     return status;
 }
@@ -87,7 +94,7 @@ static enum tide_status remove_packs(const struct purge *p, uint64_t cut, struct
         struct strlist keys = {0};
         status = packs_list(p->store, p->job, p->uid, cut, place, &keys, err);
         if (status == TIDE_OK)
-            status = remove_listed(p->store, &keys, 0, err);
+            status = store_remove_each(p->store, &keys, err);
         strlist_release(&keys);
     }
     return status;
@@ -131,13 +138,13 @@ enum tide_status stage_purge(struct store *store, const char *job, const char *j
     struct purge p = {.store = store, .job = job, .uid = job_uid, .cut = cut};
     object_key prefix;
     key_prefix_manifests(job, job_uid, cut, prefix);
-    enum tide_status status = remove_keys(store, prefix, 1, err);
+    enum tide_status status = remove_commits(store, prefix, err);
     if (status == TIDE_OK)
         status = note(&p, cut, err);
     if (status == TIDE_OK)
         status = release_needs(&p, err);
     if (status == TIDE_OK)
-        status = remove_keys(store, prefix, 0, err);
+        status = remove_keys(store, prefix, err);
     if (status == TIDE_OK)
         status = sweep(&p, err);
     return status == TIDE_OK ? TIDE_OK : err_wrap(err, "cannot delete cut %" PRIu64 " of job %s", cut, job);

@@ -180,9 +180,21 @@ enum tide_status survey_strays(const struct survey *survey, struct store *store,
 
 /* ---- sweeping ---- */
 
-static enum tide_status remove_stray(void *store, const char *key, struct err *err)
+static enum tide_status add_stray(void *strays, const char *key, struct err *err)
 {
-    return store_remove(store, key, err);
+    (void)err;
+    strlist_add(strays, key);
+    return TIDE_OK;
+}
+
+static enum tide_status remove_strays(const struct survey *survey, struct store *store, uint64_t cut, struct err *err)
+{
+    struct strlist strays = {0};
+    enum tide_status status = survey_strays(survey, store, cut, add_stray, &strays, err);
+    if (status == TIDE_OK)
+        status = store_remove_each(store, &strays, err);
+    strlist_release(&strays);
+    return status;
 }
 
 enum tide_status stage_sweep(struct store *store, const char *job, const char *uid, const struct orphan_rule *rule,
@@ -200,7 +212,7 @@ enum tide_status stage_sweep(struct store *store, const char *job, const char *u
         if (verdict == ORPHAN_DELETE)
             status = stage_purge(store, job, uid, cut, err);
         else if (verdict == ORPHAN_NOT)
-            status = survey_strays(&survey, store, cut, remove_stray, store, err);
+            status = remove_strays(&survey, store, cut, err);
     }
     survey_release(&survey);
     if (status == TIDE_OK)

@@ -24,13 +24,6 @@ void crew_release(struct crew *crew)
     pthread_mutex_destroy(&crew->lock);
 }
 
-static void perform(struct store_op *op)
-{
-    const struct store_ops *ops = op->store->ops;
-    op->status = op->is_get ? ops->get(op->store, op->key, op->offset, op->to, op->bytes, &op->err)
-                            : ops->put(op->store, op->key, op->from, op->bytes, &op->err);
-}
-
 static void *work(void *argument)
 {
     struct crew *crew = argument;
@@ -47,7 +40,7 @@ static void *work(void *argument)
         if (crew->first == NULL)
             crew->last = &crew->first;
         pthread_mutex_unlock(&crew->lock);
-        perform(op);
+        store_perform(op);
         pthread_mutex_lock(&crew->lock);
         op->running = 0;
         pthread_cond_broadcast(&crew->changed);
@@ -76,7 +69,7 @@ void crew_begin(struct crew *crew, struct store_op *op)
     }
     pthread_mutex_unlock(&crew->lock);
     if (!there)
-        perform(op);
+        store_perform(op);
 }
 
 int crew_pending(struct crew *crew, struct store_op *op)

@@ -2,7 +2,7 @@
 #ifndef CKPT_STORE_CREW_H
 #define CKPT_STORE_CREW_H
 
-/* Threads that put and get for a store whose own verbs block, so that the next object is made while the last one is made
+/* Threads that put, get and remove for a store whose own verbs block, so that the next object is made while the last one is made
  * durable. Started when first needed. */
 
 #include <pthread.h>

@@ -129,6 +129,22 @@ enum tide_status store_get(struct store *store, const char *key, uint64_t offset
 
 /* ---- begun and finished ---- */
 
+void store_perform(struct store_op *op)
+{
+    const struct store_ops *ops = op->store->ops;
+    switch (op->verb) {
+    case STORE_PUT:
+        op->status = ops->put(op->store, op->key, op->from, op->bytes, &op->err);
+        break;
+    case STORE_GET:
+        op->status = ops->get(op->store, op->key, op->offset, op->to, op->bytes, &op->err);
+        break;
+    case STORE_REMOVE:
+        op->status = ops->remove(op->store, op->key, &op->err);
+        break;
+    }
+}
+
 static void begin(struct store_op *op)
 {
     const struct store_ops *ops = op->store->ops;
@@ -138,21 +154,25 @@ static void begin(struct store_op *op)
     op->begun = ops->begin != NULL;
     if (op->begun)
         ops->begin(op);
-    else if (op->is_get)
-        op->status = ops->get(op->store, op->key, op->offset, op->to, op->bytes, &op->err);
     else
-        op->status = ops->put(op->store, op->key, op->from, op->bytes, &op->err);
+        store_perform(op);
 }
 
 void store_begin_put(struct store *store, struct store_op *op, const char *key, const void *data, size_t bytes)
 {
-    *op = (struct store_op){.store = store, .key = key, .from = data, .bytes = bytes};
+    *op = (struct store_op){.verb = STORE_PUT, .store = store, .key = key, .from = data, .bytes = bytes};
     begin(op);
 }
 
 void store_begin_get(struct store *store, struct store_op *op, const char *key, uint64_t offset, void *to, size_t bytes)
 {
-    *op = (struct store_op){.store = store, .key = key, .is_get = 1, .offset = offset, .to = to, .bytes = bytes};
+    *op = (struct store_op){.verb = STORE_GET, .store = store, .key = key, .offset = offset, .to = to, .bytes = bytes};
+    begin(op);
+}
+
+void store_begin_remove(struct store *store, struct store_op *op, const char *key)
+{
+    *op = (struct store_op){.verb = STORE_REMOVE, .store = store, .key = key};
     begin(op);
 }
 
@@ -225,6 +245,24 @@ enum tide_status store_remove(struct store *store, const char *key, struct err *
 {
     enum tide_status status = check_key(key, err);
     return status == TIDE_OK ? store->ops->remove(store, key, err) : status;
+}
+
+enum tide_status store_remove_each(struct store *store, const struct strlist *keys, struct err *err)
+{
+    struct store_op ops[STORE_REMOVES_AT_ONCE];
+    size_t room = store_at_once(store) < STORE_REMOVES_AT_ONCE ? store_at_once(store) : STORE_REMOVES_AT_ONCE, begun = 0, ended = 0;
+    enum tide_status status = TIDE_OK;
+    while (ended < begun || (status == TIDE_OK && begun < keys->count)) {
+        if (status == TIDE_OK && begun < keys->count && begun - ended < room) {
+            store_begin_remove(store, &ops[begun % room], keys->items[begun]);
+            begun++;
+            continue;
+        }
+        enum tide_status one = store_finish(&ops[ended % room], status == TIDE_OK ? err : NULL);
+        ended++;
+        status = status == TIDE_OK ? one : status;
+    }
+    return status;
 }
 
 int store_moved(struct store *store)

@@ -15,14 +15,18 @@
 
 struct store;
 
-/* A put or a get that goes on while its caller does something else. Key and bytes stay the caller's, untouched, until it is
- * finished; so does this. */
+#define STORE_REMOVES_AT_ONCE 8u /* of store_remove_each; fewer where a store does fewer things at once */
+
+enum store_verb { STORE_PUT, STORE_GET, STORE_REMOVE };
+
+/* What goes on while its caller does something else. Key and bytes stay the caller's, untouched, until it is finished; so does
+ * this. */
 struct store_op {
+    enum store_verb verb;
     struct store *store;
     const char *key;
     const void *from; /* put */
     void *to;         /* get */
-    int is_get;
     uint64_t offset;
     size_t bytes;
     /* All below is the store's. */
@@ -74,11 +78,12 @@ MUST_USE enum tide_status store_get(struct store *store, const char *key, uint64
  * under way, and end in any order; each ends in time. */
 void store_begin_put(struct store *store, struct store_op *op, const char *key, const void *data, size_t bytes);
 void store_begin_get(struct store *store, struct store_op *op, const char *key, uint64_t offset, void *to, size_t bytes);
+void store_begin_remove(struct store *store, struct store_op *op, const char *key);
 /* More than that many operations at a time wait for each other. */
 unsigned store_at_once(const struct store *store);
 /* Nonzero: it is still under way, and store_finish would wait for it. */
 int store_pending(struct store_op *op);
-/* Wait for it. Errors: as put and get. */
+/* Wait for it. Errors: as put, get and remove. */
 MUST_USE enum tide_status store_finish(struct store_op *op, struct err *err);
 
 MUST_USE enum tide_status store_size(struct store *store, const char *key, uint64_t *ret_bytes, struct err *err);
@@ -86,6 +91,9 @@ MUST_USE enum tide_status store_list(struct store *store, const char *prefix, st
 /* The keys below each of these prefixes, in no order; a server is asked for several at a time. Errors: as list. */
 MUST_USE enum tide_status store_list_each(struct store *store, const struct strlist *prefixes, struct strlist *ret_keys, struct err *err);
 MUST_USE enum tide_status store_remove(struct store *store, const char *key, struct err *err);
+/* All of these, in no order, some at a time; none is under way on return. After one that fails no further one is begun. Errors: of
+ * the first that failed, as remove. */
+MUST_USE enum tide_status store_remove_each(struct store *store, const struct strlist *keys, struct err *err);
 
 /* A whole object into heap memory, NUL behind the last byte. Errors: as get; LIMIT. */
 MUST_USE enum tide_status store_read(struct store *store, const char *key, size_t bytes_max, char **ret_data,
@@ -105,6 +113,9 @@ MUST_USE enum tide_status store_same(struct store *store, const char *key, const
  * the directory, or it was removed and made anew; or when what opened it is no good any more: keys that a server refuses.
  * What is open is then not the store any more; open it again. */
 int store_moved(struct store *store);
+
+/* For stores: do it, here and now, by the verbs that block. */
+void store_perform(struct store_op *op);
 
 int store_key_valid(const char *key); /* store_url.c */
 

@@ -187,6 +187,18 @@ static enum tide_status of_get(struct store_s3 *s3, struct store_op *op, const s
     return answer->used == op->bytes ? TIDE_OK : too_short(s3, op->key, op->offset + op->bytes, err);
 }
 
+/* What was not there is fine, a bucket that is not there is not. */
+static enum tide_status of_remove(struct store_s3 *s3, struct store_op *op, const struct s3_answer *answer, struct err *err)
+{
+    if (answer->http == 204 || answer->http == 200)
+        return TIDE_OK;
+    if (answer->http == 404 && strcmp(answer->error.code, "NoSuchBucket") != 0)
+        return TIDE_OK;
+    return refused(s3, "delete", op->key, answer, err);
+}
+
+static const char *const method_of[] = {[STORE_PUT] = "PUT", [STORE_GET] = "GET", [STORE_REMOVE] = "DELETE"};
+
 static void s3_op_begin(struct store_op *op)
 {
     struct store_s3 *s3 = s3_of(op->store);
@@ -194,7 +206,9 @@ static void s3_op_begin(struct store_op *op)
     s3_name name;
     name_of(s3, op->key, name);
     struct s3_request request = {.method = "PUT", .key = name, .if_absent = 1, .body = op->from, .body_bytes = op->bytes};
-    if (op->is_get) {
+    if (op->verb == STORE_REMOVE) {
+        request = (struct s3_request){.method = "DELETE", .key = name};
+    } else if (op->verb == STORE_GET) {
         /* No object is that long; a server would not even read the number. */
         if (op->bytes > 0 && op->offset > INT64_MAX - (uint64_t)op->bytes) {
             op->status = too_short(s3, op->key, op->offset, &op->err);
@@ -224,8 +238,16 @@ static enum tide_status s3_op_finish(struct store_op *op, struct err *err)
         return get_nothing(op->store, op->key, op->offset, err);
     enum tide_status status = s3_finish(op->inner, &answer, err);
     if (status != TIDE_OK)
-        return err_wrap(err, "%s of %s in bucket %s", op->is_get ? "GET" : "PUT", op->key, s3->url.bucket);
-    return op->is_get ? of_get(s3, op, &answer, err) : of_put(s3, op, &answer, err);
+        return err_wrap(err, "%s of %s in bucket %s", method_of[op->verb], op->key, s3->url.bucket);
+    switch (op->verb) {
+    case STORE_PUT:
+        return of_put(s3, op, &answer, err);
+    case STORE_GET:
+        return of_get(s3, op, &answer, err);
+    case STORE_REMOVE:
+        return of_remove(s3, op, &answer, err);
+    }
+    return TIDE_E_INVALID;
 }
 
 static int s3_op_pending(struct store_op *op)
@@ -250,17 +272,9 @@ static enum tide_status s3_get(struct store *store, const char *key, uint64_t of
 
 static enum tide_status s3_remove(struct store *store, const char *key, struct err *err)
 {
-    struct store_s3 *s3 = s3_of(store);
-    struct s3_answer answer;
-    s3_name name;
-    name_of(s3, key, name);
-    struct s3_request request = {.method = "DELETE", .key = name};
-    enum tide_status status = ask(s3, key, &request, &answer, err);
-    if (status != TIDE_OK || answer.http == 204 || answer.http == 200)
-        return status;
-    if (answer.http == 404 && strcmp(answer.error.code, "NoSuchBucket") != 0)
-        return TIDE_OK;
-    return refused(s3, "delete", key, &answer, err);
+    struct store_op op;
+    store_begin_remove(store, &op, key);
+    return store_finish(&op, err);
 }
 
 /* ---- list ---- */

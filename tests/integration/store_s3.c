@@ -113,7 +113,7 @@ static int contract(void)
     const struct CMUnitTest tests[] = {
         CASE(objects_are_written_once),           CASE(the_same_again_is_content),
         CASE(what_is_missing_or_short_is_named),  CASE(lists_are_sorted_and_by_prefix),
-        CASE(removing_what_is_not_there_is_fine), CASE(one_writer_wins_each_race),
+        CASE(removing_what_is_not_there_is_fine), CASE(many_are_removed_together), CASE(one_writer_wins_each_race),
         CASE(packs_come_back_as_they_were),       CASE(lists_go_on_after_a_page),
         CASE(what_was_begun_goes_on_at_once),     CASE(several_lists_have_what_each_has),
     };

@@ -48,10 +48,10 @@ sweeps_ids_to_come              ckpt/format/orphan.c            s/cut < rule->be
 sweeps_anothers_history         ckpt/format/orphan.c            s/    if \(committed\)\n        return ORPHAN_STRANGE;\n//
 sweeps_no_dropped_ones          ckpt/format/orphan.c            s/        return ORPHAN_DELETE;\n    if \(committed\)/        return ORPHAN_NOT;\n    if (committed)/
 strays_of_all_generations       ckpt/stage/survey.c             s/ && objects\[i\]\.name\.generation == commit->name\.generation//
-strays_stay                     ckpt/stage/survey.c             s/    return store_remove\(store, key, err\);/    (void)store, (void)key, (void)err;\n    return TIDE_OK;/
+strays_stay                     ckpt/stage/survey.c             s/        status = store_remove_each\(store, &strays, err\);/        status = TIDE_OK;/
 strays_of_strangers             ckpt/stage/survey.c             s/else if \(verdict == ORPHAN_NOT\)/else/
 a_sweep_ends_at_bad_manifests   ckpt/stage/survey.c             s/status == TIDE_E_CORRUPT \|\| status == TIDE_E_VERSION \|\| status == TIDE_E_NOT_FOUND/false/
-commit_is_deleted_last          ckpt/stage/stage_purge.c        s/status = remove_keys\(store, prefix, 1, err\);/status = TIDE_OK;/
+commit_is_deleted_last          ckpt/stage/stage_purge.c        s/status = remove_commits\(store, prefix, err\);/status = TIDE_OK;/
 takes_packs_others_need         ckpt/stage/stage_purge.c        s/!unneeded \|\| !gone/!gone/
 takes_packs_of_the_living       ckpt/stage/stage_purge.c        s/!unneeded \|\| !gone/!unneeded/
 no_note_of_its_own              ckpt/stage/stage_purge.c        s/status = note\(&p, cut, err\);/status = TIDE_OK;/

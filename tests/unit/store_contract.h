@@ -145,6 +145,34 @@ static void removing_what_is_not_there_is_fine(void **state)
     assert_int_equal(store_put(store, "a/b/1", "yy", 2, &err), TIDE_OK);
 }
 
+#define REMOVED 60u
+
+/* Some at a time: those that are there, in the same directories and others, and one that is not. What is not named stays. */
+static void many_are_removed_together(void **state)
+{
+    (void)state;
+    struct err err = {0};
+    struct strlist keys = {0}, left = {0};
+    char key[64];
+    for (unsigned i = 0; i < REMOVED; i++) {
+        snprintf(key, sizeof key, "gone/%u/%u/%u", i % 3, i % 7, i);
+        assert_int_equal(store_put(store, key, "x", 1, &err), TIDE_OK);
+        strlist_add(&keys, key);
+    }
+    strlist_add(&keys, "gone/0/0/nobody");
+    assert_int_equal(store_put(store, "gone/1/stays", "x", 1, &err), TIDE_OK);
+    assert_int_equal(store_remove_each(store, &keys, &err), TIDE_OK);
+    assert_int_equal(store_list(store, "gone/", &left, &err), TIDE_OK);
+    assert_int_equal(left.count, 1);
+    assert_string_equal(left.items[0], "gone/1/stays");
+    strlist_release(&left);
+    assert_int_equal(store_remove_each(store, &keys, &err), TIDE_OK);
+    strlist_add(&keys, "../outside");
+    assert_int_equal(store_remove_each(store, &keys, &err), TIDE_E_INVALID);
+    strlist_release(&keys);
+    assert_int_equal(store_remove_each(store, &keys, &err), TIDE_OK);
+}
+
 #define AT_ONCE 20u
 
 static void what_was_begun_goes_on_at_once(void **state)

@@ -264,6 +264,7 @@ int main(void)
         BOTH(lists_are_sorted_and_by_prefix),
         BOTH(several_lists_have_what_each_has),
         BOTH(removing_what_is_not_there_is_fine),
+        BOTH(many_are_removed_together),
         BOTH(what_was_begun_goes_on_at_once),
         BOTH(litter_is_no_object),
         BOTH(removing_leaves_no_litter),
