@@ -18,7 +18,7 @@
 #define CUT_ASK_AFTER_MS 2u                 /* a sender waits so long before it asks its receiver */
 #define CUT_ASK_AGAIN_MS CUT_HOLD_MS        /* … and asks again */
 #define CUT_ASSUME_AFTER_MS (3 * CUT_HOLD_MS) /* who is in a call does not answer: a receive that others may get is the sender's … */
-#define CUT_ASSUME_AT_LAST_MS (100 * CUT_HOLD_MS) /* … also where that call is not known to wait for the sender */
+#define CUT_ASSUME_AT_LAST_MS 10000u /* … also where that call is not known to wait for the sender */
 
 /* Two words on the way from rank to rank. */
 struct cut_offer {

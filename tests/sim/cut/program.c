@@ -10,6 +10,7 @@
 
 #define TAGS 2
 #define TRIES 8
+#define ROUNDABOUT 30 /* percent of meetings, where it is possible */
 
 /* How receives of one rank on one communicator name what they want. */
 enum style { BY_SOURCE_AND_TAG, BY_TAG, BY_SOURCE, BY_NOTHING, STYLES };
@@ -245,9 +246,28 @@ static void collective(struct maker *m)
     collective_of(m, comm, root, percent(m, 30));
 }
 
+static uint32_t other_member(const struct maker *m, uint32_t comm, uint32_t rank)
+{
+    const struct comm *c = &m->p->comm[comm];
+    return c->members[0] != rank ? c->members[0] : c->members[1];
+}
+
+/* A communicator of the receiver's and of others, without the sender; COMMS_MAX: there is none. */
+static uint32_t roundabout(const struct maker *m, uint32_t dst, uint32_t first)
+{
+    for (uint32_t by = 1; by < m->p->comms; by++) {
+        const struct comm *c = &m->p->comm[by];
+        if (c->size > 1 && c->rank_of[dst] >= 0 && c->rank_of[first] < 0)
+            return by;
+    }
+    return COMMS_MAX;
+}
+
 /* A rank receives ahead, of any source, and comes to a collective. Another sends to it, synchronously, and comes there when that is
  * complete; a third sends to it behind the collective. There are as many receives as messages, and what is sent later to these
- * receives is sent behind the collective: so the first message has its receive before that. */
+ * receives is sent behind the collective: so the first message has its receive before that.
+ * Roundabout: before that the receiver comes to one of other ranks, without the sender; but one of those waits for the sender's
+ * next message. */
 static void meeting(struct maker *m)
 {
     uint32_t comm = below(m, m->p->comms);
@@ -257,9 +277,15 @@ static void meeting(struct maker *m)
     struct class *class = class_of(m, comm, dst, first, tag);
     if (first == dst || !wildcard_source(m, comm, dst) || class->sent != class->posted || free_slot(m, dst) < 0)
         return;
+    uint32_t by = percent(m, ROUNDABOUT) ? roundabout(m, dst, first) : COMMS_MAX;
     receive(m, comm, dst, first, tag, true);
     uint32_t id = new_message(m, comm, first, dst, tag, SEND_SYNCHRONOUS);
     add(m, first, (struct op){.kind = OP_SEND, .comm = (uint8_t)comm, .message = id});
+    if (by < COMMS_MAX) {
+        send_eager(m, 0, first, other_member(m, by, dst), tag);
+        receive(m, 0, other_member(m, by, dst), first, tag, false);
+        collective_of(m, by, 0, false);
+    }
     collective_of(m, comm, 0, false);
     send_eager(m, comm, second, dst, tag);
     receive(m, comm, dst, second, tag, false);
