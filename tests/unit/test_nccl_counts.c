@@ -281,6 +281,27 @@ static void test_of_many_none_goes_over(void **state)
     unsetenv("SIM_NCCL_ABORTS_MEET");
 }
 
+/* The program does not end them. */
+static void run_past(int rank, int ranks, void *shared)
+{
+    char why[256] = "";
+    (void)rank, (void)ranks, (void)shared;
+    for (unsigned i = 0; i < CONTROL_COMMS_MAX; i++) {
+        ncclUniqueId id;
+        ncclComm_t comm = NULL;
+        must(ncclGetUniqueId(&id) == ncclSuccess && ncclCommInitRank(&comm, 1, id, 0) == ncclSuccess);
+    }
+    must(tide_nccl_may_record(why, sizeof why) == TIDE_E_LIMIT && strstr(why, "1024 NCCL communicators"));
+    tide_nccl_leave();
+    must(tide_nccl_may_record(why, sizeof why) == TIDE_OK);
+}
+
+static void test_those_of_before_are_not_too_many(void **state)
+{
+    (void)state;
+    together(1, 0, run_past, world_make());
+}
+
 struct two_worlds {
     struct world now, then;
     _Atomic int made;
@@ -430,6 +451,7 @@ int main(void)
                                        cmocka_unit_test(test_an_error_of_one_gets_all_out),
                                        cmocka_unit_test(test_what_goes_over_counts_from_the_beginning),
                                        cmocka_unit_test(test_of_many_none_goes_over),
+                                       cmocka_unit_test(test_those_of_before_are_not_too_many),
                                        cmocka_unit_test(test_the_watch_aborts_side_by_side),
                                        cmocka_unit_test(test_a_call_comes_back_from_what_the_program_has_aborted),
                                        cmocka_unit_test(test_the_watch_lets_calls_come_back_first)};

@@ -2,55 +2,21 @@
 
 /* How far the streams of a communicator are, as libtidemark_nccl tells it: by events before and behind collectives, on the simulators. */
 
-#include "tests/unit/nccl_world.h"
+#include "tests/unit/nccl_told.h"
 
 #include <unistd.h>
 
-#include "ckpt/base/clock.h"
 #include "ckpt/client/nccl/inside.h"
 
-#define TOLD_S 60
-#define LOOK_US 5000
 #define APART_US 12000 /* more than MARK_GAP_NS, by a clock of a few milliseconds */
 #define CALM 3        /* collectives that nothing is wrong with */
 #define LONG_NS UINT64_C(3600000000000)
-
-static struct control_progress progress;
 
 static void in_the_world(int rank)
 {
     char text[16];
     snprintf(text, sizeof text, "%d", rank);
     setenv("RANK", text, 1);
-}
-
-/* As another process would: it looks at the version before and after, of which ThreadSanitizer knows nothing. */
-__attribute__((no_sanitize("thread"))) static struct control_progress_comm told(void)
-{
-    struct control_progress_comm is = {0};
-    const volatile uint64_t *from = (const void *)&progress.comms[0];
-    uint64_t version, *to = (void *)&is;
-    do {
-        version = atomic_load(&progress.version);
-        for (size_t i = 0; i < sizeof is / sizeof *to; i++)
-            to[i] = from[i];
-    } while (version % 2 == 1 || atomic_load(&progress.version) != version);
-    return is;
-}
-
-static struct control_progress_comm await_told(bool (*is_so)(const struct control_progress_comm *is))
-{
-    uint64_t until_ns = clock_mono_ns() + TOLD_S * NS_PER_S;
-    struct control_progress_comm is = told();
-    while (!is_so(&is) && clock_mono_ns() < until_ns) {
-        usleep(LOOK_US);
-        is = told();
-    }
-    if (!is_so(&is))
-        fprintf(stderr, "begun %d reached %d unreached %d done %d undone %d\n", (int)is.begun, (int)is.reached, (int)is.unreached,
-                (int)is.done, (int)is.undone);
-    must(is_so(&is));
-    return is;
 }
 
 /* Who leaves is missed by the others, and their communicator ends. */
@@ -130,10 +96,10 @@ static void run_inside(int rank, int ranks, void *shared)
     float *at;
     cudaStream_t stream;
     ncclComm_t comm = calm(rank, ranks, shared, &at, &stream);
-    struct control_progress_comm is = await_told(all_done);
+    struct control_progress_comm is = await_told(0, all_done);
     must(is.size == (uint32_t)ranks && is.member == (uint32_t)rank && strcmp(is.name, "nccl 0.0") == 0 && is.messages == 0);
     reduce(at, comm, stream);
-    is = await_told(is_inside);
+    is = await_told(0, is_inside);
     must(is.since_ns > 0 && is.since_ns <= clock_mono_ns());
     leave_together(shared, rank, ranks);
 }
@@ -155,7 +121,7 @@ static void run_stuck(int rank, int ranks, void *shared)
     ncclComm_t comm = calm(rank, ranks, shared, &at, &stream);
     reduce(at, comm, stream);
     reduce(at, comm, stream);
-    (void)await_told(rank == 1 ? is_stuck : is_behind);
+    (void)await_told(0, rank == 1 ? is_stuck : is_behind);
     leave_together(shared, rank, ranks);
 }
 
@@ -177,7 +143,7 @@ static void run_before(int rank, int ranks, void *shared)
     if (rank == 2)
         sim_work(stream, LONG_NS);
     reduce(at, comm, stream);
-    (void)await_told(rank == 2 ? is_before : is_inside);
+    (void)await_told(0, rank == 2 ? is_before : is_inside);
     leave_together(shared, rank, ranks);
 }
 
@@ -206,9 +172,9 @@ static void run_captured(int rank, int ranks, void *shared)
     must(ncclGroupEnd() == ncclSuccess && cudaStreamSynchronize(stream) == cudaSuccess);
     must(cudaStreamBeginCapture(stream, cudaStreamCaptureModeGlobal) == cudaSuccess);
     reduce(at, comm, stream);
-    (void)await_told(has_more);
+    (void)await_told(0, has_more);
     must(cudaStreamEndCapture(stream, &graph) == cudaSuccess && sim_counts().captures_broken == 0);
-    must(told().undone == 0 && told().unreached == 0);
+    must(told(0).undone == 0 && told(0).unreached == 0);
     tide_nccl_tell(NULL);
     must(ncclCommDestroy(comm) == ncclSuccess);
 }
@@ -217,6 +183,97 @@ static void test_captures_and_groups(void **state)
 {
     (void)state;
     together(RANKS, 0, run_captured, world_make());
+}
+
+static bool is_unknown(const struct control_progress_comm *is)
+{
+    return is->begun == CALM + 1 && is->done == CALM && is->undone == 0 && is->unreached == 0;
+}
+
+/* Nobody is blamed for what a GPU that has failed does not tell. */
+static void run_failed_gpu(int rank, int ranks, void *shared)
+{
+    float *at;
+    cudaStream_t stream;
+    ncclComm_t comm = calm(rank, ranks, shared, &at, &stream);
+    reduce(at, comm, stream);
+    (void)await_told(0, is_inside);
+    sim_fault(0, cudaErrorECCUncorrectable, 0);
+    must(cudaMemcpy(at + 4, at + 8, 4, cudaMemcpyDeviceToDevice) == cudaErrorECCUncorrectable);
+    (void)await_told(0, is_unknown);
+    leave_together(shared, rank, ranks);
+}
+
+static void test_a_gpu_that_fails_tells_nothing(void **state)
+{
+    (void)state;
+    struct world *w = world_make();
+    fault_at("SIM_NCCL_STALL", 1, CALM + 1);
+    together(RANKS, 0, run_failed_gpu, w);
+    fault_over("SIM_NCCL_STALL");
+}
+
+static bool first_is_done(const struct control_progress_comm *is)
+{
+    return is->begun == 2 && is->done == 2;
+}
+
+static void await_count(uint32_t count, uint32_t more)
+{
+    uint64_t until_ns = clock_mono_ns() + TOLD_S * NS_PER_S;
+    while ((__atomic_load_n(&progress.count, __ATOMIC_ACQUIRE) != count || __atomic_load_n(&progress.more, __ATOMIC_ACQUIRE) != more) &&
+           clock_mono_ns() < until_ns)
+        usleep(LOOK_US);
+    must(clock_mono_ns() < until_ns);
+}
+
+/* Those that nobody is told of cost nothing; until there is room. */
+static void run_too_many(int rank, int ranks, void *shared)
+{
+    float *at = floats();
+    ncclComm_t many[CONTROL_PROGRESS_MAX + 1] = {join(rank, ranks, shared)}, *last = &many[CONTROL_PROGRESS_MAX];
+    in_the_world(rank);
+    for (unsigned i = 1; i <= CONTROL_PROGRESS_MAX; i++)
+        must(ncclCommSplit(many[0], 0, rank, &many[i], NULL) == ncclSuccess);
+    tide_nccl_tell(&progress);
+    await_count(CONTROL_PROGRESS_MAX, 1);
+    uint64_t before = sim_counts().event_records;
+    reduce(at, *last, NULL);
+    must(cudaStreamSynchronize(NULL) == cudaSuccess && sim_counts().event_records == before);
+    reduce(at, many[0], NULL);
+    must(cudaStreamSynchronize(NULL) == cudaSuccess && sim_counts().event_records == before + 2);
+    must(ncclCommDestroy(many[0]) == ncclSuccess);
+    await_count(CONTROL_PROGRESS_MAX, 0);
+    reduce(at, *last, NULL);
+    must(cudaStreamSynchronize(NULL) == cudaSuccess);
+    (void)await_told(CONTROL_PROGRESS_MAX - 1, first_is_done);
+}
+
+static void test_too_many_are_not_marked(void **state)
+{
+    (void)state;
+    together(RANKS, 0, run_too_many, world_make());
+}
+
+/* The program keeps it, and we nothing that CUDA counts. */
+static void run_dead_and_kept(int rank, int ranks, void *shared)
+{
+    float *at;
+    cudaStream_t stream;
+    ncclComm_t comm = calm(rank, ranks, shared, &at, &stream);
+    uint64_t until_ns = clock_mono_ns() + TOLD_S * NS_PER_S;
+    must(sim_counts().events > 0);
+    tide_nccl_over();
+    while (sim_counts().events > 0 && clock_mono_ns() < until_ns)
+        usleep(LOOK_US);
+    must(sim_counts().events == 0);
+    must(ncclAllReduce(at, at, 4, ncclFloat32, ncclSum, comm, stream) == ncclRemoteError && ncclCommDestroy(comm) == ncclSuccess);
+}
+
+static void test_a_dead_one_has_no_events(void **state)
+{
+    (void)state;
+    together(1, 0, run_dead_and_kept, world_make());
 }
 
 static void test_when_a_mark_is_due(void **state)
@@ -239,7 +296,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_inside_a_collective), cmocka_unit_test(test_stuck_in_a_kernel),
         cmocka_unit_test(test_before_a_collective), cmocka_unit_test(test_captures_and_groups),
-        cmocka_unit_test(test_when_a_mark_is_due),
+        cmocka_unit_test(test_a_gpu_that_fails_tells_nothing), cmocka_unit_test(test_too_many_are_not_marked),
+        cmocka_unit_test(test_a_dead_one_has_no_events), cmocka_unit_test(test_when_a_mark_is_due),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -9,11 +9,13 @@
 /* NCCL makes some of its own calls through the names that are ours: those are not the program's. */
 static __thread unsigned depth __attribute__((tls_model("initial-exec")));
 static __thread unsigned group_depth __attribute__((tls_model("initial-exec")));
-/* The last collective of the group: it goes into its stream when the group ends. */
+#define GROUPED_MAX 8u /* communicators of a group that get a mark */
+/* The last collective of each in the group: it goes into its stream when the group ends. */
 static __thread struct {
     ncclComm_t handle;
     cudaStream_t stream;
-} grouped __attribute__((tls_model("initial-exec")));
+} grouped[GROUPED_MAX] __attribute__((tls_model("initial-exec")));
+static __thread unsigned grouped_count __attribute__((tls_model("initial-exec")));
 
 static inline struct comm *enter(ncclComm_t handle)
 {
@@ -26,13 +28,24 @@ static inline ncclResult_t leave(struct comm *comm, ncclResult_t result)
     return comm_done(comm, result);
 }
 
+static void note_grouped(ncclComm_t handle, cudaStream_t stream)
+{
+    unsigned i = 0;
+    while (i < grouped_count && grouped[i].handle != handle)
+        i++;
+    if (i == GROUPED_MAX)
+        return;
+    grouped[i].handle = handle;
+    grouped[i].stream = stream;
+    grouped_count += i == grouped_count;
+}
+
 static inline struct mark *count_one(struct comm *comm, cudaStream_t stream)
 {
     uint64_t op = atomic_fetch_add_explicit(&comm->collectives, 1, memory_order_relaxed) + 1;
     if (LIKELY(group_depth == 0))
         return mark_before(comm, op, stream);
-    grouped.handle = comm->handle;
-    grouped.stream = stream;
+    note_grouped(comm->handle, stream);
     return NULL;
 }
 
@@ -133,25 +146,31 @@ static ncclResult_t group_ended(ncclResult_t result)
     return result;
 }
 
-/* Of all that goes into streams now one collective gets a mark. */
+/* Of all that goes into streams now one collective of each communicator gets a mark. */
 static ncclResult_t end_marked(void)
 {
-    struct comm *comm = comm_get(grouped.handle);
-    struct mark *mark = NULL;
-    grouped.handle = NULL;
-    if (comm != NULL && !comm_is_dead(comm))
-        mark = mark_before(comm, atomic_load(&comm->collectives), grouped.stream);
+    struct comm *comm[GROUPED_MAX];
+    struct mark *mark[GROUPED_MAX] = {NULL};
+    unsigned count = grouped_count;
+    grouped_count = 0;
+    for (unsigned i = 0; i < count; i++) {
+        comm[i] = comm_get(grouped[i].handle);
+        if (comm[i] != NULL && !comm_is_dead(comm[i]))
+            mark[i] = mark_before(comm[i], atomic_load(&comm[i]->collectives), grouped[i].stream);
+    }
     ncclResult_t result = real.GroupEnd();
-    if (mark != NULL)
-        mark_after(comm, mark, grouped.stream, result);
-    comm_put(comm);
+    for (unsigned i = 0; i < count; i++) {
+        if (mark[i] != NULL)
+            mark_after(comm[i], mark[i], grouped[i].stream, result);
+        comm_put(comm[i]);
+    }
     return result;
 }
 
 /* What was gathered goes to NCCL here; what it calls meanwhile is its own. */
 ncclResult_t ncclGroupEnd(void)
 {
-    bool marked = depth++ == 0 && group_depth == 1 && grouped.handle != NULL;
+    bool marked = depth++ == 0 && group_depth == 1 && grouped_count > 0;
     return group_ended(marked ? end_marked() : real.GroupEnd());
 }
 
@@ -159,6 +178,6 @@ ncclResult_t ncclGroupEnd(void)
 ncclResult_t ncclGroupSimulateEnd(ncclSimInfo_t *ret_info)
 {
     depth++;
-    grouped.handle = NULL;
+    grouped_count = 0;
     return group_ended(real.GroupSimulateEnd(ret_info));
 }

@@ -57,8 +57,10 @@ struct mark {
 /* A ring: the program's thread puts in at `head`, the one that asks takes out at `tail`. */
 struct marks {
     _Atomic uint32_t head, tail;
-    _Atomic bool off;  /* there can be no events there */
-    uint64_t last_ns;  /* of the program's thread */
+    _Atomic bool off;    /* there can be no events there */
+    _Atomic bool untold; /* nobody is told of it: there are too many */
+    bool has_gpu;        /* … which is known, and there are events perhaps */
+    uint64_t last_ns;    /* of the program's thread */
     int gpu;
     struct mark items[MARKS];
     _Atomic uint64_t reached, unreached, done, undone; /* struct control_progress_comm */

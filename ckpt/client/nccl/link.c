@@ -23,9 +23,11 @@ enum tide_status tide_nccl_may_record(char *why, size_t size)
     size_t count = 0;
     const struct comm *dead = NULL;
     pthread_mutex_lock(&comms.lock);
-    for (const struct comm *comm = comms.first; comm; comm = comm->next, count++)
+    for (const struct comm *comm = comms.first; comm; comm = comm->next) {
+        count += !comm->past;
         if (atomic_load(&comm->error) != ncclSuccess && !comm->past)
             dead = comm;
+    }
     if (dead)
         snprintf(why, size, "NCCL communicator %s (%016llx) has failed and was aborted", dead->name,
                  (unsigned long long)dead->id);

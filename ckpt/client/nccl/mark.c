@@ -36,21 +36,30 @@ static bool is_captured(cudaStream_t stream)
     return true;
 }
 
-/* On the communicator's GPU, whichever the program uses. */
-static bool has_events(struct comm *comm, struct mark *mark)
+static bool has_gpu(struct comm *comm)
 {
-    int gpu = 0;
-    if (mark->after != NULL)
+    struct marks *marks = &comm->marks;
+    if (LIKELY(marks->has_gpu))
         return true;
-    if (real.CommCuDevice(comm->handle, &gpu) != ncclSuccess)
-        return false;
-    comm->marks.gpu = gpu;
-    int before = cuda_use(gpu);
-    bool made = (mark->before != NULL || cuda.EventCreateWithFlags(&mark->before, cudaEventDisableTiming) == cudaSuccess) &&
-                cuda.EventCreateWithFlags(&mark->after, cudaEventDisableTiming) == cudaSuccess;
-    if (before != gpu)
+    marks->has_gpu = real.CommCuDevice(comm->handle, &marks->gpu) == ncclSuccess;
+    return marks->has_gpu;
+}
+
+static bool has_events(struct mark *mark)
+{
+    return mark->after != NULL ||
+           ((mark->before != NULL || cuda.EventCreateWithFlags(&mark->before, cudaEventDisableTiming) == cudaSuccess) &&
+            cuda.EventCreateWithFlags(&mark->after, cudaEventDisableTiming) == cudaSuccess);
+}
+
+/* Of a GPU: where it is the default stream's, that is the one in use. Its communicator's, as NCCL has it. */
+static cudaError_t record(const struct marks *marks, cudaEvent_t event, cudaStream_t stream)
+{
+    int before = cuda_use(marks->gpu);
+    cudaError_t error = cuda.EventRecord(event, stream);
+    if (before != marks->gpu)
         cuda.SetDevice(before);
-    return made;
+    return error;
 }
 
 /* Some milliseconds are near enough; the exact time costs more than all else that we do in a call. */
@@ -61,24 +70,38 @@ static uint64_t about_now_ns(void)
     return (uint64_t)now.tv_sec * NS_PER_S + (uint64_t)now.tv_nsec;
 }
 
+/* On the communicator's GPU. */
+static struct mark *begin(struct marks *marks, struct mark *mark, cudaStream_t stream)
+{
+    if (is_captured(stream))
+        return NULL;
+    if (has_events(mark) && cuda.EventRecord(mark->before, stream) == cudaSuccess)
+        return mark;
+    give_up(marks);
+    return NULL;
+}
+
 struct mark *mark_before(struct comm *comm, uint64_t op, cudaStream_t stream)
 {
     struct marks *marks = &comm->marks;
     uint32_t head = atomic_load_explicit(&marks->head, memory_order_relaxed);
-    if (LIKELY(!atomic_load_explicit(&marking, memory_order_relaxed)) || comm->background || atomic_load(&marks->off))
+    if (LIKELY(!atomic_load_explicit(&marking, memory_order_relaxed)) || comm->background || atomic_load(&marks->off) ||
+        atomic_load(&marks->untold))
         return NULL;
     uint64_t now_ns = about_now_ns();
     if (!mark_due(now_ns, marks->last_ns, head - atomic_load_explicit(&marks->tail, memory_order_acquire)))
         return NULL;
     marks->last_ns = now_ns;
-    if (is_captured(stream))
-        return NULL;
-    struct mark *mark = &marks->items[head % MARKS];
-    if (!has_events(comm, mark) || cuda.EventRecord(mark->before, stream) != cudaSuccess) {
+    if (!has_gpu(comm)) {
         give_up(marks);
         return NULL;
     }
-    mark->op = op;
+    int before = cuda_use(marks->gpu);
+    struct mark *mark = begin(marks, &marks->items[head % MARKS], stream);
+    if (before != marks->gpu)
+        cuda.SetDevice(before);
+    if (mark != NULL)
+        mark->op = op;
     return mark;
 }
 
@@ -87,7 +110,7 @@ void mark_after(struct comm *comm, const struct mark *mark, cudaStream_t stream,
     struct marks *marks = &comm->marks;
     if (result != ncclSuccess) /* nothing of it is in the stream */
         return;
-    if (cuda.EventRecord(mark->after, stream) != cudaSuccess) {
+    if (record(marks, mark->after, stream) != cudaSuccess) {
         give_up(marks);
         return;
     }
@@ -101,16 +124,18 @@ void marks_free(struct marks *marks)
             cuda.EventDestroy(marks->items[i].before);
         if (marks->items[i].after != NULL)
             cuda.EventDestroy(marks->items[i].after);
+        marks->items[i] = (struct mark){0};
     }
 }
 
 /* ---- on the thread that asks ---- */
 
-static bool has_come(cudaEvent_t event)
+/* Of a device that has failed nothing is known any more. */
+static bool has_come(struct marks *marks, cudaEvent_t event)
 {
     cudaError_t error = cuda.EventQuery(event);
     if (error != cudaSuccess && error != cudaErrorNotReady)
-        cuda.GetLastError();
+        give_up(marks);
     return error == cudaSuccess;
 }
 
@@ -126,7 +151,7 @@ static uint32_t take_whole(struct marks *marks, uint32_t tail, uint32_t head)
     for (; tail != head; tail++) {
         const struct mark *mark = &marks->items[tail % MARKS];
         atomic_store(&marks->undone, mark->op);
-        if (!has_come(mark->after))
+        if (!has_come(marks, mark->after))
             break;
         grow(&marks->reached, mark->op);
         grow(&marks->done, mark->op);
@@ -141,7 +166,7 @@ static void ask_before(struct marks *marks, uint32_t tail, uint32_t head)
     uint64_t unreached = 0, undone = tail != head ? marks->items[tail % MARKS].op : 0;
     for (; tail != head; tail++) {
         const struct mark *mark = &marks->items[tail % MARKS];
-        if (has_come(mark->before))
+        if (has_come(marks, mark->before))
             grow(&marks->reached, mark->op);
         else if (unreached == 0)
             unreached = mark->op;
@@ -164,27 +189,47 @@ static void look_at(struct comm *comm)
     struct marks *marks = &comm->marks;
     uint64_t begun = atomic_load(&comm->collectives);
     uint32_t head = atomic_load_explicit(&marks->head, memory_order_acquire), tail = atomic_load(&marks->tail);
-    bool stands = begun == marks->seen_begun && !atomic_load(&marks->off);
+    bool stands = begun == marks->seen_begun;
     marks->seen_begun = begun;
-    if (head != tail) {
+    if (head != tail && !atomic_load(&marks->off)) {
         use_only(marks->gpu);
         tail = take_whole(marks, tail, head);
     }
-    ask_before(marks, stands ? tail : head, head);
+    if (stands && !atomic_load(&marks->off))
+        ask_before(marks, tail, head);
+    if (!stands || atomic_load(&marks->off))
+        ask_before(marks, head, head);
 }
 
-/* One that lives and was not looked at in this round; a reference. */
+/* One of those that are told of and was not looked at in this round; a reference. */
 static struct comm *next_to_look_at(void)
 {
     struct comm *next = NULL;
+    uint32_t told = 0;
     pthread_mutex_lock(&comms.lock);
-    for (struct comm *comm = comms.first; comm && next == NULL; comm = comm->next)
+    for (struct comm *comm = comms.first; comm && next == NULL && told < CONTROL_PROGRESS_MAX; comm = comm->next) {
+        told += !comm_is_dead(comm);
         if (!comm_is_dead(comm) && comm->marks.round != round_number)
             next = comm;
+    }
     if (next != NULL) {
         next->marks.round = round_number;
         atomic_fetch_add(&next->refs, 1);
     }
+    pthread_mutex_unlock(&comms.lock);
+    return next;
+}
+
+/* A dead one gets no marks any more, once all who have found it alive are back; a program may keep it for long. */
+static struct comm *next_to_empty(void)
+{
+    struct comm *next = NULL;
+    pthread_mutex_lock(&comms.lock);
+    for (struct comm *comm = comms.first; comm && next == NULL; comm = comm->next)
+        if (comm_is_dead(comm) && atomic_load(&comm->refs) == 1 && comm->marks.has_gpu)
+            next = comm;
+    if (next != NULL)
+        atomic_fetch_add(&next->refs, 1);
     pthread_mutex_unlock(&comms.lock);
     return next;
 }
@@ -201,6 +246,11 @@ static void *look(void *unused)
         struct comm *comm;
         while (atomic_load(&marking) && (comm = next_to_look_at()) != NULL) {
             look_at(comm);
+            comm_put(comm);
+        }
+        while ((comm = next_to_empty()) != NULL) {
+            marks_free(&comm->marks);
+            comm->marks.has_gpu = false;
             comm_put(comm);
         }
     }
@@ -237,6 +287,7 @@ void marks_tell(void)
         if (comm->past || comm_is_dead(comm))
             continue;
         comm_ask_size_locked(comm);
+        atomic_store(&comm->marks.untold, count == CONTROL_PROGRESS_MAX);
         if (count < CONTROL_PROGRESS_MAX)
             tell_of(comm, &to->comms[count++], now_ns);
         else

@@ -21,6 +21,7 @@ cudaError_t cudaEventCreateWithFlags(cudaEvent_t *ret_event, unsigned flags)
     e->next = sim.events;
     e->device = sim_current;
     sim.events = e;
+    sim.counts.events++;
     *ret_event = e;
     return sim_leave(cudaSuccess);
 }
@@ -40,6 +41,7 @@ cudaError_t cudaEventDestroy(cudaEvent_t handle)
         *at = e->next;
         sim_unref(e->op);
         free(e);
+        sim.counts.events--;
         return sim_leave(cudaSuccess);
     }
     return sim_leave(cudaErrorInvalidResourceHandle);
@@ -54,6 +56,7 @@ cudaError_t cudaEventRecord(cudaEvent_t handle, cudaStream_t stream)
         error = cudaErrorInvalidResourceHandle;
     if (error != cudaSuccess)
         return sim_leave(error);
+    sim.counts.event_records++;
     sim_unref(e->op);
     e->op = NULL;
     e->captured = s->capturing;

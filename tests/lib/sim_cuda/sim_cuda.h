@@ -39,7 +39,8 @@ struct sim_kernel {
 enum sim_engine { SIM_D2H, SIM_H2D, SIM_D2D, SIM_ENGINES };
 
 struct sim_counts {
-    uint64_t device_syncs, stream_syncs, event_queries;
+    uint64_t device_syncs, stream_syncs, event_queries, event_records;
+    uint64_t events; /* there are */
     uint64_t copies[SIM_ENGINES], bytes[SIM_ENGINES]; /* put into streams */
     uint64_t pageable; /* copies that stopped their caller, because host memory was not pinned */
     uint64_t registers, unregisters, pinned_bytes;

@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "tests/lib/sim_cuda/sim_cuda.h"
 #include "tests/lib/sim_nccl/sim.h"
 
 /* From a call into a stream. What is called between ncclGroupStart and ncclGroupEnd is put there by the latter. */
@@ -64,13 +65,22 @@ static void note_stream(struct ncclComm *comm, cudaStream_t stream)
         comm->streams[comm->stream_count++] = stream;
 }
 
+/* On the communicator's GPU, whichever the program uses. Whoever waits for one member's stream waits for those of the others. */
 static ncclResult_t start(struct launch *launch)
 {
-    note_stream(launch->comm, launch->stream);
-    atomic_fetch_add(&launch->comm->refs, 1);
-    return cudaLaunchHostFunc(launch->stream, run, launch) == cudaSuccess
-               ? ncclSuccess
-               : sim_fail(ncclUnhandledCudaError, "the stream took nothing");
+    struct ncclComm *comm = launch->comm;
+    cudaStream_t stream = launch->stream;
+    bool is_beside = comm->is_beside;
+    int before = comm->device;
+    note_stream(comm, stream);
+    atomic_fetch_add(&comm->refs, 1);
+    cudaGetDevice(&before);
+    cudaSetDevice(comm->device);
+    cudaError_t error = cudaLaunchHostFunc(stream, run, launch);
+    if (error == cudaSuccess && is_beside)
+        sim_begin(stream);
+    cudaSetDevice(before);
+    return error == cudaSuccess ? ncclSuccess : sim_fail(ncclUnhandledCudaError, "the stream took nothing");
 }
 
 static struct launch *launch_for(struct ncclComm *comm, cudaStream_t stream, bool messages)

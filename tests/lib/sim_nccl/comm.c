@@ -111,16 +111,14 @@ static ncclResult_t announce(struct ncclComm *comm)
     return ncclSuccess;
 }
 
-static bool open_peers(struct ncclComm *comm)
+static void open_peers(struct ncclComm *comm)
 {
-    bool one_each = true;
     for (int r = 0; r < comm->ranks; r++) {
         int32_t pid = atomic_load(&comm->shared->members[r].pid);
+        comm->is_beside = comm->is_beside || (r != comm->rank && pid == (int32_t)getpid());
         if (pid != 0 && r != comm->rank && comm->pidfds[r] < 0)
             comm->pidfds[r] = (int)syscall(SYS_pidfd_open, pid, 0);
-        one_each = one_each && (r == comm->rank || pid != (int32_t)getpid());
     }
-    return one_each;
 }
 
 ncclResult_t sim_join(struct ncclComm *comm)
@@ -130,8 +128,7 @@ ncclResult_t sim_join(struct ncclComm *comm)
     time_t until = time(NULL) + SIM_INIT_S;
     path_of(comm, path);
     while (atomic_load(&comm->shared->joined) < (uint32_t)comm->ranks) {
-        if (!open_peers(comm))
-            break;
+        open_peers(comm);
         sim_look_at_peers(comm, SIM_ALL);
         if (atomic_load(&comm->async) != ncclSuccess || time(NULL) > until) {
             unlink(path);
@@ -139,11 +136,10 @@ ncclResult_t sim_join(struct ncclComm *comm)
         }
         nanosleep(&pause, NULL);
     }
-    bool one_each = open_peers(comm);
-    if (comm->rank == 0 || !one_each)
+    open_peers(comm);
+    if (comm->rank == 0)
         unlink(path);
-    return one_each ? ncclSuccess
-                    : sim_fail(ncclInvalidUsage, "the simulator has one member of a communicator in a process, not more");
+    return ncclSuccess;
 }
 
 /* In a group all are announced before any is waited for. NULL: the group ends. */
@@ -214,10 +210,23 @@ ncclResult_t ncclCommInitRankConfig(ncclComm_t *ret_comm, int ranks, ncclUniqueI
     return ncclCommInitRank(ret_comm, ranks, id, rank);
 }
 
+/* As the real one has it: an interposer sees that an id is made, and no more. */
 ncclResult_t ncclCommInitAll(ncclComm_t *comms, int count, const int *devices)
 {
-    (void)comms, (void)count, (void)devices;
-    return sim_fail(ncclInvalidUsage, "the simulator has one member of a communicator in a process, not more");
+    ncclUniqueId id;
+    int before = 0;
+    ncclResult_t result = ncclGetUniqueId(&id), joined;
+    id.internal[SIM_ID_CHARS] = '\0';
+    cudaGetDevice(&before);
+    sim_group_depth++;
+    for (int i = 0; i < count && result == ncclSuccess; i++) {
+        cudaSetDevice(devices != NULL ? devices[i] : i);
+        result = make(id.internal, count, i, false, &comms[i]);
+    }
+    sim_group_depth--;
+    joined = sim_group_depth > 0 ? ncclSuccess : sim_later(NULL, NULL);
+    cudaSetDevice(before);
+    return result == ncclSuccess ? joined : result;
 }
 
 /* ---- made of others ---- */
@@ -236,8 +245,12 @@ static void derived_id(const struct ncclComm *parent, const char *how, uint32_t 
 
 static void finish_streams(struct ncclComm *comm)
 {
+    int before = comm->device;
+    cudaGetDevice(&before);
+    cudaSetDevice(comm->device);
     for (unsigned i = 0; i < comm->stream_count; i++)
         cudaStreamSynchronize(comm->streams[i]);
+    cudaSetDevice(before);
 }
 
 static void place_in(const struct ncclComm *parent, int colour, int *ret_ranks, int *ret_rank)

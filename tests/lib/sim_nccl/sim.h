@@ -66,6 +66,7 @@ struct ncclComm {
     struct ncclComm *next; /* ras.c */
     char id[SIM_ID_CHARS + 1];
     int rank, ranks, device;
+    bool is_beside; /* another member, in this process */
     uint32_t splits, shrinks;
     struct sim_shared *shared;
     size_t shared_bytes;

@@ -3,13 +3,14 @@
 #define TESTS_LIB_SIM_NCCL_SIM_NCCL_H
 
 /* A simulator of NCCL for machines without a GPU: a library with the name and the symbol version of libnccl.so.2, so that
- * what is shipped runs on it unchanged. Communicators are between processes of one machine, one member each; operations are
- * put into the streams of the simulator of CUDA, and done when that does them, through shared memory. Sums are taken in the
+ * what is shipped runs on it unchanged. Communicators are between processes of one machine, with any number of members in each;
+ * operations are put into the streams of the simulator of CUDA, and done when that does them, through shared memory. Sums are taken in the
  * order of the ranks, so that they are the same each time. It knows the calls that tidemark and its tests use and no others.
  *
  * It proves order, counts, errors and what follows from them. It proves nothing about speed, nor about NCCL itself. What is
- * unlike the real one: an operation is begun when somebody waits for its stream, or asks it. So two processes that wait for two
- * communicators in a different order wait for ever here.
+ * unlike the real one: an operation is begun when somebody waits for its stream, or asks it; at once only where another
+ * member is in the same process. So two processes that wait for two communicators in a different order wait for ever here. What is
+ * made of a communicator (split, shrunk) each member makes by a thread of its own.
  *
  * An error of a peer (it has died, or has aborted) shows as with the real one: in ncclCommGetAsyncError, while the operation
  * goes on until ncclCommAbort.
