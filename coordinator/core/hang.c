@@ -83,13 +83,6 @@ static bool is_ahead(const struct group *group, const struct hang_row *row)
     return row->begun > least_of_others(&group->entered, row->rank);
 }
 
-/* For another process. One whose communicator is not known to the end may do so; one in a checkpoint has a reason of its own. */
-static bool waits(const struct group *group, const struct hang_row *row)
-{
-    bool inside = row->undone != 0 && !is_unreached(group, row) && !is_undone(group, row);
-    return is_ahead(group, row) || inside || row->recording || group->rows != group->size;
-}
-
 struct finding_hang {
     const struct hang_row *rows;
     size_t *order;        /* rows, by communicator and rank */
@@ -117,13 +110,42 @@ static void gather(struct finding_hang *f)
     }
 }
 
+/* Is the row at `other` of the same communicator and rank as that at `at`, and late? */
+static bool is_late_beside(const struct finding_hang *f, size_t at, size_t other)
+{
+    const struct hang_row *a = &f->rows[f->order[at]], *b = &f->rows[f->order[other]];
+    return a->rank == b->rank && strcmp(a->comm, b->comm) == 0 && is_late(&f->groups[other], b);
+}
+
+/* Of a process that is several members of a communicator one waits for another: that is no waiting for another process. Such rows are
+ * beside each other. */
+static bool waits_for_itself(const struct finding_hang *f, size_t at)
+{
+    uint32_t rank = f->rows[f->order[at]].rank;
+    bool late = false;
+    for (size_t i = at; !late && i-- > 0 && f->rows[f->order[i]].rank == rank;)
+        late = is_late_beside(f, at, i);
+    for (size_t i = at + 1; !late && i < f->count && f->rows[f->order[i]].rank == rank; i++)
+        late = is_late_beside(f, at, i);
+    return late;
+}
+
+/* For another process. One whose communicator is not known to the end may do so; one in a checkpoint has a reason of its own. */
+static bool waits(const struct finding_hang *f, size_t at)
+{
+    const struct hang_row *row = &f->rows[f->order[at]];
+    const struct group *group = &f->groups[at];
+    bool inside = row->undone != 0 && !is_unreached(group, row) && !is_undone(group, row);
+    return is_ahead(group, row) || (inside && !waits_for_itself(f, at)) || row->recording || group->rows != group->size;
+}
+
 static void mark_ranks(struct finding_hang *f)
 {
     for (size_t i = 0; i < f->count; i++) {
         const struct hang_row *row = &f->rows[f->order[i]];
         const struct group *group = &f->groups[i];
         unsigned is = SEEN | (is_late(group, row) ? LATE : 0u) | (is_unreached(group, row) ? UNREACHED : 0u) |
-                      (is_undone(group, row) ? UNDONE : 0u) | (waits(group, row) ? WAITS : 0u) | (row->messages ? MESSAGES : 0u) |
+                      (is_undone(group, row) ? UNDONE : 0u) | (waits(f, i) ? WAITS : 0u) | (row->messages ? MESSAGES : 0u) |
                       (is_ahead(group, row) ? AHEAD : 0u);
         f->recording = f->recording || row->recording;
         if (row->rank < f->world)
