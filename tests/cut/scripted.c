@@ -378,6 +378,7 @@ static const struct story {
                {"file", story_file, MPI_THREAD_SINGLE, TIDE_MPI_REQUESTS_REPOSTED},
                {"parking", story_parking, MPI_THREAD_SINGLE, TIDE_MPI_REQUESTS_REPOSTED},
                {"threads", story_threads, MPI_THREAD_MULTIPLE, TIDE_MPI_REQUESTS_REPOSTED},
+               {"threads_woken", story_threads_woken, MPI_THREAD_MULTIPLE, TIDE_MPI_REQUESTS_REPOSTED},
 #if defined(OPEN_MPI) /* Debian's MPICH does not spawn */
                {"leaders", story_leaders, MPI_THREAD_SINGLE, TIDE_MPI_REQUESTS_REPOSTED},
 #endif

@@ -36,6 +36,7 @@ stories()
     expect "a file operation that has not ended is refused, and collective ones are counted ($1)" "$1" file
     expect "receives are parked around collectives, those of windows and files and those that make communicators too ($1)" "$1" parking
     expect "a receive that one thread posts while another is in a collective is parked at once, and stays so ($1)" "$1" threads
+    expect "a thread that waits in a call is woken when a cut is armed, whatever call it is, and waits on ($1)" "$1" threads_woken
     expect "who waits in a loop of its own, or on a communicator that is not followed, is not in the way ($1)" "$1" looks
     expect "a synchronous send is complete when its receive has begun, and not when a receiver that has recorded takes it ($1)" "$1" ssend
     expect "one that is under way at its sender's safe point is refused, and not told that it is received ($1)" "$1" ssend_refused

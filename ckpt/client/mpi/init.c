@@ -8,23 +8,33 @@
 #include "ckpt/client/mpi/inside.h"
 
 #define SPINS_MAX 64u       /* looks in vain before others are let run */
+#define TRIES_MAX 64u       /* the lock is held for less than it takes to sleep */
 #define LEAVE_MS_MAX 10000u /* MPI_Finalize waits so long for what is sent from copies */
 
 static _Atomic uint64_t no_page;
-struct inside inside = {.word = &no_page, .quick = NEVER};
+struct inside inside = {.word = &no_page, .quick = NEVER, .calm = NEVER};
 
 static pthread_mutex_t lock;
 
 void inside_lock(void)
 {
-    if (inside.many_threads)
-        pthread_mutex_lock(&lock);
+    if (!inside.many_threads)
+        return;
+    for (unsigned i = 0; pthread_mutex_trylock(&lock) != 0; i++) {
+        if (i == TRIES_MAX) {
+            pthread_mutex_lock(&lock);
+            break;
+        }
+    }
+    inside.depth++;
 }
 
 void inside_unlock(void)
 {
-    if (inside.many_threads)
-        pthread_mutex_unlock(&lock);
+    if (!inside.many_threads)
+        return;
+    inside.depth--;
+    pthread_mutex_unlock(&lock);
 }
 
 void inside_pause(unsigned *spins)
@@ -35,6 +45,8 @@ void inside_pause(unsigned *spins)
         inside_lock();
     }
     progress();
+    if (inside.many_threads)
+        settle_calm();
 }
 
 /* An error handler or a callback of the program's may call MPI. */
@@ -109,11 +121,13 @@ static void leave(void)
             real.Test(&barrier, &together, MPI_STATUS_IGNORE);
         inside_pause(&spins);
     }
+    beside_end();
     bookmarks_receive();
     offers_take();
     link_finish();
     inside.on = false;
     inside.quick = NEVER;
+    atomic_store(&inside.calm, NEVER);
     inside_unlock();
 }
 

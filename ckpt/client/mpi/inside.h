@@ -7,7 +7,10 @@
  * A call of the program's looks at one word. Where it reads what it should, nothing is armed, in transition or in our
  * queues, there is one thread, and the call is MPI's own on the communicator of the colour, and a count. Otherwise the call
  * takes the slow way (*_slow), which is right in every state, waits in no call of MPI's but a blocking collective, and holds
- * the lock where there are threads. Outside a job the slow way leads straight to MPI. */
+ * the lock where there are threads. Outside a job the slow way leads straight to MPI.
+ *
+ * With MPI_THREAD_MULTIPLE each call takes the lock, but who only waits or looks for its own requests does so beside it
+ * (beside.c). */
 
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -110,6 +113,10 @@ struct inside {
 
     bool on;           /* in a job, between MPI_Init and MPI_Finalize */
     bool many_threads; /* MPI_THREAD_MULTIPLE */
+    uint32_t depth;    /* the lock is held so many times by one thread */
+    uint32_t draining; /* threads that wait until nobody is beside it */
+    _Atomic uint64_t calm;   /* what `quick` would be if there were one thread; NEVER where there is */
+    _Atomic uint32_t beside; /* threads that are in MPI beside the lock */
     int world_size, rank;
     uint64_t seen;     /* the word, when the page was last looked at */
     uint64_t sequence; /* of receives posted */
@@ -158,6 +165,43 @@ void inside_lock(void);
 void inside_unlock(void);
 /* Between two looks of somebody who waits. `spins` counts them. */
 void inside_pause(unsigned *spins);
+
+/* ---- beside.c ---- */
+
+/* In between: there is nothing to do still. */
+static inline bool beside_stays(void)
+{
+    uint64_t calm = atomic_load(&inside.calm);
+    return calm != NEVER && atomic_load(inside.word) == calm;
+}
+/* Of many threads one goes to MPI with its own requests, and without the lock. While it is there nobody looks at the page. False: the
+ * slow way it is. */
+static inline bool beside_enter(void)
+{
+    if (!inside.many_threads)
+        return false;
+    atomic_fetch_add(&inside.beside, 1);
+    if (LIKELY(beside_stays()))
+        return true;
+    atomic_fetch_sub(&inside.beside, 1);
+    return false;
+}
+static inline void beside_leave(void)
+{
+    atomic_fetch_sub(&inside.beside, 1);
+}
+/* In between: as MPI_Wait, and as MPI_Waitany; there is room for one more behind the last. False: woken, as there is something to do,
+ * and nothing is complete. */
+bool beside_wait(MPI_Request reals[2], MPI_Status *status, int *ret_error);
+bool beside_wait_any(int count, MPI_Request *reals, int *ret_index, MPI_Status *status, int *ret_error);
+/* The lock is held, and is not in between. True: it is done. */
+bool beside_request(struct request *request);
+/* Nobody is there, and nobody goes there before settle_quick; else those who wait are woken, and it is so soon. */
+bool beside_empty(void);
+/* Wait until it is so. False: somebody did not come out. */
+bool beside_drain(void);
+/* Before MPI_Finalize. */
+void beside_end(void);
 
 /* ---- comm.c ---- */
 
@@ -291,6 +335,10 @@ int attributes_delete(MPI_Comm handle);
 int receive_begin(struct request *request);
 /* Is it done? One step, without waiting. */
 bool request_advance(struct request *request);
+/* MPI says that it is. */
+void request_advanced(struct request *request, const MPI_Status *status, int error);
+/* Wait until it is. */
+void request_wait(struct request *request);
 /* Take its outcome; a persistent one is inactive then, others are gone. An MPI error code; nobody was told yet. */
 int request_finish(struct request *request, MPI_Status *ret_status);
 /* What is matched and whole is put where the program wants it. */
@@ -403,6 +451,8 @@ void progress(void);
 void bookmarks_receive(void);
 /* At the end of a call: where nothing is to do any more, calls may be quick again. */
 void settle_quick(void);
+/* The same of what calls do beside the lock. */
+void settle_calm(void);
 #define NO_ROOT (-1)
 /* Around a call of MPI's that waits for others, and in which nothing is polled: receives that wait are parked. True: leave.
  */

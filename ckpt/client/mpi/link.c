@@ -22,7 +22,9 @@ int tide_mpi_attach(const struct tide_mpi_host *host)
     if (host->rank != (uint32_t)inside.rank || host->world_size != (uint32_t)inside.world_size)
         return 0;
     inside_lock();
-    struct control_page *page = inside.page ? inside.page : map_again(host->page);
+    struct control_page *page = inside.page;
+    if (beside_drain() && page == NULL)
+        page = map_again(host->page);
     if (page) {
         inside.host = *host;
         inside.page = page;
@@ -102,9 +104,10 @@ static enum tide_status may(char *why, size_t size)
     if (unrepeatable_why())
         return refuse(why, size, TIDE_E_STATE, unrepeatable_why());
     if (synchronous_under_way())
-        return refuse(why, size, TIDE_E_STATE,
-                      "a synchronous MPI send is under way at the safe point, and to save its message would tell the program "
-                      "that it is received; complete it before tide_step");
+        return refuse(
+            why, size, TIDE_E_STATE,
+            "a synchronous MPI send is under way at the safe point, and to save its message would tell the program "
+            "that it is received; complete it before tide_step");
     if (inside.matched)
         return refuse(why, size, TIDE_E_STATE, "a message found by MPI_Mprobe is not received yet");
     if (inside.windows_shared)
@@ -139,8 +142,10 @@ int tide_mpi_unfollowed(char *why, size_t why_size)
 enum tide_status tide_mpi_may_record(char *why, size_t why_size)
 {
     inside_lock();
+    bool alone = beside_drain();
     progress();
-    return may(why, why_size);
+    return alone ? may(why, why_size)
+                 : refuse(why, why_size, TIDE_E_STATE, "another thread is in a callback of MPI's that calls MPI");
 }
 
 void tide_mpi_flip(uint64_t epoch, int recorded)
@@ -163,6 +168,8 @@ void tide_mpi_poll(void)
 {
     inside_lock();
     cut_rank_not_held(&inside.cut);
+    if (atomic_load(inside.word) != inside.seen)
+        beside_drain();
     progress();
     settle_quick();
     inside_unlock();

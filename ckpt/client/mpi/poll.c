@@ -36,7 +36,8 @@ void give_up(const char *why)
 /* Everything that MPI has of ours goes to our queues first, so that nothing new of the old colour is matched unseen. */
 void flip(uint64_t epoch, bool recorded)
 {
-    inside.quick = NEVER;
+    if (!inside.many_threads)
+        inside.quick = NEVER;
     comms_add_up();
     receives_take_back();
     cut_rank_flip(&inside.cut, epoch, recorded);
@@ -68,7 +69,7 @@ static void release(void)
 
 static void look(void)
 {
-    if (inside.page == NULL)
+    if (inside.page == NULL || !beside_empty())
         return;
     uint64_t seen = atomic_load(inside.word);
     struct cut_words now = words();
@@ -178,6 +179,22 @@ void look_once(void)
     inside_unlock();
 }
 
+/* What calls look at when there is nothing to do; else NEVER. */
+static uint64_t word_when_calm(void)
+{
+    bool idle = inside.cut.state == CUT_RANK_IDLE || inside.cut.state == CUT_RANK_FINISHED;
+    bool nothing =
+        inside.queued == 0 && inside.parcels.next == &inside.parcels && inside.copies == NULL && inside.unheld == 0;
+    return inside.on && idle && nothing && inside.draining == 0 ? inside.seen : NEVER;
+}
+
+void settle_calm(void)
+{
+    uint64_t calm = inside.many_threads ? word_when_calm() : NEVER;
+    if (atomic_load_explicit(&inside.calm, memory_order_relaxed) != calm)
+        atomic_store(&inside.calm, calm);
+}
+
 /* Where a thread is in such a call, what waits is parked whenever nobody else looks. */
 void settle_quick(void)
 {
@@ -185,9 +202,10 @@ void settle_quick(void)
         offers_tell();
         receives_park();
     }
-    bool idle = inside.cut.state == CUT_RANK_IDLE || inside.cut.state == CUT_RANK_FINISHED;
-    bool nothing = inside.queued == 0 && inside.parcels.next == &inside.parcels && inside.copies == NULL &&
-                   inside.unheld == 0 && !inside.many_threads;
-    inside.quick = inside.on && idle && nothing ? inside.seen : NEVER;
+    if (UNLIKELY(inside.many_threads)) {
+        settle_calm();
+        return;
+    }
+    inside.quick = word_when_calm();
     inside.unadded |= inside.quick != NEVER;
 }

@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <sched.h>
+
 #include "ckpt/client/mpi/inside.h"
+
+#define LOOKS_MAX 64u /* of one thread in vain before others are let run */
 
 /* ---- probes ---- */
 
@@ -47,7 +51,8 @@ static int real_look(int source, int tag, MPI_Comm handle, int *found, MPI_Messa
 }
 
 /* On a communicator that is not followed. */
-static int look_elsewhere(int source, int tag, MPI_Comm handle, int *found, MPI_Message *message, MPI_Status *status, bool wait)
+static int look_elsewhere(int source, int tag, MPI_Comm handle, int *found, MPI_Message *message, MPI_Status *status,
+                          bool wait)
 {
     bool blocked = wait && blocked_enter();
     if (!wait)
@@ -64,6 +69,34 @@ static int look_elsewhere(int source, int tag, MPI_Comm handle, int *found, MPI_
     return error;
 }
 
+/* Where there is nothing to do MPI alone knows. The lock is held, and left while it looks. False: not found, and one who
+ * waits waits on the slow way. */
+static bool look_beside(struct comm *comm, int source, int tag, int *found, MPI_Message *message, MPI_Status *status,
+                        bool wait, int *ret_error)
+{
+    MPI_Status own;
+    unsigned spins = 0;
+    if (inside.depth != 1 || !beside_enter())
+        return false;
+    MPI_Comm now = comm->now;
+    inside_unlock();
+    do {
+        *ret_error = real_look(source, tag, now, found, message, &own, false);
+        if (wait && ++spins % LOOKS_MAX == 0)
+            sched_yield();
+    } while (wait && !*found && *ret_error == MPI_SUCCESS && beside_stays());
+    inside_lock();
+    if (*ret_error == MPI_SUCCESS && *found) {
+        status_copy(status, &own);
+        if (message && *message != MPI_MESSAGE_NO_PROC) {
+            count_arrived_now(comm, own.MPI_SOURCE);
+            inside.matched++;
+        }
+    }
+    beside_leave();
+    return !wait || *found || *ret_error != MPI_SUCCESS;
+}
+
 __attribute__((noinline)) static int look_slow(int source, int tag, MPI_Comm handle, int *found, MPI_Message *message,
                                                MPI_Status *status, bool wait)
 {
@@ -76,7 +109,8 @@ __attribute__((noinline)) static int look_slow(int source, int tag, MPI_Comm han
     }
     progress();
     int error;
-    while (error = look(comm, source, tag, found, message, status), !*found && error == MPI_SUCCESS) {
+    while (!look_beside(comm, source, tag, found, message, status, wait, &error) &&
+           (error = look(comm, source, tag, found, message, status), !*found && error == MPI_SUCCESS)) {
         if (source != MPI_PROC_NULL)
             look_early(comm, source, tag);
         if (!wait)

@@ -426,17 +426,13 @@ static struct request *receive_create(void *buffer, int count, MPI_Datatype type
 
 static int receive_wait(struct request *request, MPI_Status *status)
 {
-    unsigned spins = 0;
     int error = receive_begin(request);
     if (error != MPI_SUCCESS) {
         request_destroy(request);
         return error;
     }
     inside.outstanding++;
-    while (!request_advance(request)) {
-        look_early_for(request);
-        inside_pause(&spins);
-    }
+    request_wait(request);
     return request_finish(request, status);
 }
 

@@ -43,7 +43,8 @@ static void copy_add(struct copy *copy, size_t bytes)
     inside.copied += bytes;
     copy->next = inside.copies;
     inside.copies = copy;
-    inside.quick = NEVER;
+    if (!inside.many_threads)
+        inside.quick = NEVER;
 }
 
 static bool bookmark_room(struct bookmark *bookmark)
@@ -217,7 +218,6 @@ int send_begin(enum send_mode mode, const void *buffer, int count, MPI_Datatype 
 
 int send_wait(enum send_mode mode, const void *buffer, int count, MPI_Datatype type, int to, int tag, struct comm *comm)
 {
-    unsigned spins = 0;
     struct request *request = request_create(REQUEST_SEND, NULL);
     if (request == NULL)
         return raise_error(comm, MPI_ERR_NO_MEM);
@@ -225,8 +225,8 @@ int send_wait(enum send_mode mode, const void *buffer, int count, MPI_Datatype t
     int error = send_begin(mode, buffer, count, type, to, tag, comm, request, &request->real);
     if (error == MPI_SUCCESS && request->real != MPI_REQUEST_NULL)
         request->state = REQUEST_REAL;
-    while (error == MPI_SUCCESS && !request_advance(request))
-        inside_pause(&spins);
+    if (error == MPI_SUCCESS && !request_advance(request))
+        request_wait(request);
     if (error == MPI_SUCCESS)
         error = request->error;
     request_destroy(request);

@@ -53,7 +53,8 @@ static int both_inside(const struct message *out, const struct message *in, stru
     inside.outstanding += 2;
     /* Both are advanced in each turn: neither waits for the other. */
     for (;;) {
-        bool sent = request_advance(send), arrived = request_advance(receive);
+        bool arrived = beside_request(receive) || request_advance(receive);
+        bool sent = request_advance(send) || (arrived && beside_request(send));
         if (sent && arrived)
             break;
         if (!arrived)

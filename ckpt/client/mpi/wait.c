@@ -14,14 +14,28 @@ static bool advance_real(struct request *request)
     int error = real.Test(&request->real, &done, &status);
     if (!done && error == MPI_SUCCESS)
         return false;
+    request_advanced(request, &status, error);
+    return true;
+}
+
+void request_advanced(struct request *request, const MPI_Status *status, int error)
+{
     if (request->kind == REQUEST_RECV) {
-        receive_completed(request, &status, error);
-        return true;
+        receive_completed(request, status, error);
+        return;
     }
-    request->status = status;
+    request->status = *status;
     request->error = error;
     request->state = REQUEST_DONE;
-    return true;
+}
+
+void request_wait(struct request *request)
+{
+    unsigned spins = 0;
+    while (!beside_request(request) && !request_advance(request)) {
+        look_early_for(request);
+        inside_pause(&spins);
+    }
 }
 
 bool request_advance(struct request *request)
@@ -109,7 +123,7 @@ void look_early_for_all(int count, const MPI_Request *handles)
 
 bool unwrap(int count, const MPI_Request *handles, MPI_Request *ret_real)
 {
-    if (!quick())
+    if (!quick() && !beside_enter())
         return false;
     for (int i = 0; i < count; i++) {
         const struct request *request = request_of(handles[i]);
@@ -119,8 +133,10 @@ bool unwrap(int count, const MPI_Request *handles, MPI_Request *ret_real)
             ret_real[i] = request->real;
         else if (request->state == REQUEST_INACTIVE)
             ret_real[i] = MPI_REQUEST_NULL;
-        else
+        else {
+            unwrapped_end();
             return false;
+        }
     }
     return true;
 }
@@ -138,7 +154,7 @@ void completed(MPI_Request *handle, MPI_Request real_request, const MPI_Status *
         return;
     inside.outstanding--;
     if (request->kind == REQUEST_RECV) {
-        if (LIKELY(error == MPI_SUCCESS && !request->cancelling))
+        if (LIKELY(error == MPI_SUCCESS && !request->cancelling && !inside.many_threads))
             count_arrived(request->comm, status->MPI_SOURCE);
         else
             receive_completed(request, status, error);
@@ -154,36 +170,55 @@ void completed(MPI_Request *handle, MPI_Request real_request, const MPI_Status *
 
 /* ---- Wait, Test ---- */
 
-__attribute__((noinline)) static int wait_slow(MPI_Request *handle, MPI_Status *status)
+/* False: it is not done, and there is nothing to be slow for any more. */
+__attribute__((noinline)) static bool wait_slow(MPI_Request *handle, MPI_Status *status, int *ret_error)
 {
-    int done = 0, error = MPI_SUCCESS;
+    int done = 0;
     unsigned spins = 0;
-    if (!inside.on)
-        return real.Wait(handle, status);
+    if (!inside.on) {
+        *ret_error = real.Wait(handle, status);
+        return true;
+    }
     inside_lock();
     progress();
-    while (error = try_one(handle, &done, status), !done && error == MPI_SUCCESS) {
+    while (*ret_error = try_one(handle, &done, status), !done && *ret_error == MPI_SUCCESS) {
         look_early_for_all(1, handle);
         inside_pause(&spins);
+        if (slow_no_more())
+            break;
     }
     settle_quick();
     inside_unlock();
-    return error;
+    return done || *ret_error != MPI_SUCCESS;
 }
 
 int MPI_Wait(MPI_Request *handle, MPI_Status *status)
 {
-    MPI_Request real_request;
+    MPI_Request real_request[2]; /* room for beside_wait */
     MPI_Status own;
-    if (UNLIKELY(!unwrap(1, handle, &real_request)))
-        return wait_slow(handle, status);
-    if (status == MPI_STATUS_IGNORE)
-        status = &own;
-    bool real_one = real_request != MPI_REQUEST_NULL;
-    int error = real.Wait(&real_request, status);
-    if (LIKELY(real_one))
-        completed(handle, real_request, status, error);
-    return error;
+    int error;
+    for (;;) {
+        if (UNLIKELY(!unwrap(1, handle, real_request))) {
+            if (wait_slow(handle, status, &error))
+                return error;
+            continue;
+        }
+        MPI_Status *to = status == MPI_STATUS_IGNORE ? &own : status;
+        bool real_one = real_request[0] != MPI_REQUEST_NULL, done = true;
+        if (LIKELY(!inside.many_threads))
+            error = real.Wait(real_request, to);
+        else
+            done = beside_wait(real_request, to, &error);
+        if (LIKELY(real_one && done)) {
+            completed_begin();
+            completed(handle, real_request[0], to, error);
+            completed_end();
+        } else {
+            unwrapped_end();
+        }
+        if (LIKELY(done))
+            return error;
+    }
 }
 
 __attribute__((noinline)) static int test_slow(MPI_Request *handle, int *done, MPI_Status *status)
@@ -210,8 +245,13 @@ int MPI_Test(MPI_Request *handle, int *done, MPI_Status *status)
         status = &own;
     bool real_one = real_request != MPI_REQUEST_NULL;
     int error = real.Test(&real_request, done, status);
-    if (real_one && (*done || error != MPI_SUCCESS))
+    if (real_one && (*done || error != MPI_SUCCESS)) {
+        completed_begin();
         completed(handle, real_request, status, error);
+        completed_end();
+    } else {
+        unwrapped_end();
+    }
     return error;
 }
 
@@ -241,36 +281,62 @@ static int try_any(int count, MPI_Request *handles, int *ret_index, int *ret_don
     return MPI_SUCCESS;
 }
 
-__attribute__((noinline)) static int waitany_slow(int count, MPI_Request *handles, int *index, MPI_Status *status)
+__attribute__((noinline)) static bool waitany_slow(int count, MPI_Request *handles, int *index, MPI_Status *status,
+                                                   int *ret_error)
 {
-    int done = 0, error = MPI_SUCCESS;
+    int done = 0;
     unsigned spins = 0;
-    if (!inside.on)
-        return real.Waitany(count, handles, index, status);
+    if (!inside.on) {
+        *ret_error = real.Waitany(count, handles, index, status);
+        return true;
+    }
     inside_lock();
     progress();
-    while (error = try_any(count, handles, index, &done, status), !done) {
+    while (*ret_error = try_any(count, handles, index, &done, status), !done) {
         look_early_for_all(count, handles);
         inside_pause(&spins);
+        if (slow_no_more())
+            break;
     }
     settle_quick();
     inside_unlock();
-    return error;
+    return done;
+}
+
+static void completed_any(int count, MPI_Request *handles, const MPI_Request *real_requests, int index,
+                          const MPI_Status *status, int error)
+{
+    if (index < 0 || index >= count) { /* MPI_UNDEFINED */
+        unwrapped_end();
+        return;
+    }
+    completed_begin();
+    completed(&handles[index], real_requests[index], status, error);
+    completed_end();
 }
 
 int MPI_Waitany(int count, MPI_Request *handles, int *index, MPI_Status *status)
 {
-    MPI_Request real_requests[UNWRAPPED_MAX];
+    MPI_Request real_requests[UNWRAPPED_MAX + 1];
     MPI_Status own;
-    if (UNLIKELY(count > UNWRAPPED_MAX || !unwrap(count, handles, real_requests)))
-        return waitany_slow(count, handles, index, status);
-    if (status == MPI_STATUS_IGNORE)
-        status = &own;
-    *index = MPI_UNDEFINED;
-    int error = real.Waitany(count, real_requests, index, status);
-    if (*index != MPI_UNDEFINED && *index >= 0 && *index < count)
-        completed(&handles[*index], real_requests[*index], status, error);
-    return error;
+    int error;
+    for (;;) {
+        bool done = true;
+        if (UNLIKELY(count > UNWRAPPED_MAX || !unwrap(count, handles, real_requests))) {
+            if (waitany_slow(count, handles, index, status, &error))
+                return error;
+            continue;
+        }
+        MPI_Status *to = status == MPI_STATUS_IGNORE ? &own : status;
+        *index = MPI_UNDEFINED;
+        if (LIKELY(!inside.many_threads))
+            error = real.Waitany(count, real_requests, index, to);
+        else
+            done = beside_wait_any(count, real_requests, index, to, &error);
+        completed_any(count, handles, real_requests, done ? *index : MPI_UNDEFINED, to, error);
+        if (LIKELY(done))
+            return error;
+    }
 }
 
 __attribute__((noinline)) static int testany_slow(int count, MPI_Request *handles, int *index, int *done, MPI_Status *status)
@@ -297,8 +363,7 @@ int MPI_Testany(int count, MPI_Request *handles, int *index, int *done, MPI_Stat
         status = &own;
     *index = MPI_UNDEFINED;
     int error = real.Testany(count, real_requests, index, done, status);
-    if ((*done || error != MPI_SUCCESS) && *index != MPI_UNDEFINED && *index >= 0 && *index < count)
-        completed(&handles[*index], real_requests[*index], status, error);
+    completed_any(count, handles, real_requests, *done || error != MPI_SUCCESS ? *index : MPI_UNDEFINED, status, error);
     return error;
 }
 
@@ -326,41 +391,81 @@ static int try_some(int count, MPI_Request *handles, int *ret_count, int *indice
     return error;
 }
 
-__attribute__((noinline)) static int some_slow(int count, MPI_Request *handles, int *done, int *indices,
-                                               MPI_Status *statuses, bool wait)
+__attribute__((noinline)) static bool some_slow(int count, MPI_Request *handles, int *done, int *indices,
+                                                MPI_Status *statuses, bool wait, int *ret_error)
 {
-    int error = MPI_SUCCESS;
     unsigned spins = 0;
-    if (!inside.on)
-        return wait ? real.Waitsome(count, handles, done, indices, statuses)
-                    : real.Testsome(count, handles, done, indices, statuses);
+    if (!inside.on) {
+        *ret_error = (wait ? real.Waitsome : real.Testsome)(count, handles, done, indices, statuses);
+        return true;
+    }
     inside_lock();
     progress();
-    while (error = try_some(count, handles, done, indices, statuses), *done == 0) {
+    while (*ret_error = try_some(count, handles, done, indices, statuses), *done == 0) {
         look_early_for_all(count, handles);
         if (!wait)
             break;
         inside_pause(&spins);
+        if (slow_no_more())
+            break;
     }
     settle_quick();
     inside_unlock();
-    return error;
+    return !wait || *done != 0;
+}
+
+/* Those that are complete; of many threads, where none is, the first that is. False: woken before. */
+static bool some_real(int count, MPI_Request *real_requests, int *done, int *indices, MPI_Status *statuses, bool wait,
+                      int *ret_error)
+{
+    if (LIKELY(wait && !inside.many_threads)) {
+        *ret_error = real.Waitsome(count, real_requests, done, indices, statuses);
+        return true;
+    }
+    *ret_error = real.Testsome(count, real_requests, done, indices, statuses);
+    if (!wait || *ret_error != MPI_SUCCESS || *done != 0)
+        return true;
+    if (!beside_wait_any(count, real_requests, indices, statuses, ret_error))
+        return false;
+    *done = 1;
+    statuses[0].MPI_ERROR = *ret_error;
+    if (*ret_error != MPI_SUCCESS)
+        *ret_error = MPI_ERR_IN_STATUS;
+    return true;
+}
+
+/* Nothing to be waited for any more: *ret_error is what the call is to return. */
+static bool some_unwrapped(int count, MPI_Request *handles, MPI_Request *real_requests, int *done, int *indices,
+                           MPI_Status *statuses, bool wait, int *ret_error)
+{
+    bool ended = some_real(count, real_requests, done, indices, statuses, wait, ret_error);
+    int error = *ret_error;
+    if (!ended || (error != MPI_SUCCESS && error != MPI_ERR_IN_STATUS) || *done <= 0) { /* MPI_UNDEFINED */
+        unwrapped_end();
+        return ended;
+    }
+    completed_begin();
+    for (int i = 0; i < *done; i++)
+        completed(&handles[indices[i]], real_requests[indices[i]], &statuses[i], error_of(error, &statuses[i]));
+    completed_end();
+    return true;
 }
 
 static int some(int count, MPI_Request *handles, int *done, int *indices, MPI_Status *statuses, bool wait)
 {
-    MPI_Request real_requests[UNWRAPPED_MAX];
+    MPI_Request real_requests[UNWRAPPED_MAX + 1];
     MPI_Status own[UNWRAPPED_MAX];
-    if (UNLIKELY(count > UNWRAPPED_MAX || !unwrap(count, handles, real_requests)))
-        return some_slow(count, handles, done, indices, statuses, wait);
-    if (statuses == MPI_STATUSES_IGNORE)
-        statuses = own;
-    int error = (wait ? real.Waitsome : real.Testsome)(count, real_requests, done, indices, statuses);
-    if (error != MPI_SUCCESS && error != MPI_ERR_IN_STATUS)
-        return error;
-    for (int i = 0; *done != MPI_UNDEFINED && i < *done; i++)
-        completed(&handles[indices[i]], real_requests[indices[i]], &statuses[i], error_of(error, &statuses[i]));
-    return error;
+    int error;
+    for (;;) {
+        bool ended;
+        if (UNLIKELY(count > UNWRAPPED_MAX || !unwrap(count, handles, real_requests)))
+            ended = some_slow(count, handles, done, indices, statuses, wait, &error);
+        else
+            ended = some_unwrapped(count, handles, real_requests, done, indices,
+                                   statuses == MPI_STATUSES_IGNORE ? own : statuses, wait, &error);
+        if (LIKELY(ended))
+            return error;
+    }
 }
 
 int MPI_Waitsome(int count, MPI_Request *handles, int *done, int *indices, MPI_Status *statuses)

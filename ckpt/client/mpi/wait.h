@@ -15,10 +15,33 @@ bool is_active(MPI_Request handle);
 bool is_complete(MPI_Request handle);
 void look_early_for_all(int count, const MPI_Request *handles);
 
-/* MPI's requests of those, to be handed to it as they are. False: one is not MPI's business now. */
+/* MPI's requests of those, to be handed to it as they are. False: one is not MPI's business now. True: behind MPI's call comes
+ * unwrapped_end(). Where there are many threads the call is one that does not wait, or beside_wait. */
 bool unwrap(int count, const MPI_Request *handles, MPI_Request *ret_real);
-/* MPI says that it is complete. */
+static inline void unwrapped_end(void)
+{
+    if (UNLIKELY(inside.many_threads))
+        beside_leave();
+}
+/* … or, where some are complete, the two below around `completed` for each of them. */
+static inline void completed_begin(void)
+{
+    if (UNLIKELY(inside.many_threads))
+        inside_lock();
+}
+static inline void completed_end(void)
+{
+    if (UNLIKELY(inside.many_threads)) {
+        beside_leave();
+        inside_unlock();
+    }
+}
 void completed(MPI_Request *handle, MPI_Request real_request, const MPI_Status *status, int error);
+/* It is the turn of those who do not hold the lock. */
+static inline bool slow_no_more(void)
+{
+    return UNLIKELY(inside.many_threads) && beside_stays();
+}
 
 static inline int error_of(int error, const MPI_Status *status)
 {

@@ -32,9 +32,67 @@ static int errors_in_statuses(int count, MPI_Status *statuses, const int *errors
     return MPI_ERR_IN_STATUS;
 }
 
-__attribute__((noinline)) static int waitall_slow(int count, MPI_Request *handles, MPI_Status *statuses)
+/* False: some are left, and there is nothing to be slow for any more. */
+static bool all_slow(int count, MPI_Request *handles, MPI_Status *statuses, int *ret_error)
 {
     unsigned spins = 0;
+    int left;
+    inside_lock();
+    progress();
+    while ((left = try_all(count, handles, statuses, ret_error)) > 0) {
+        look_early_for_all(count, handles);
+        inside_pause(&spins);
+        if (slow_no_more())
+            break;
+    }
+    settle_quick();
+    inside_unlock();
+    return left == 0;
+}
+
+/* Of many threads: one after the other, UNWRAPPED_MAX at most. False: not all of them. */
+static bool few_beside(int count, MPI_Request *handles, MPI_Status *statuses, int *ret_error)
+{
+    MPI_Request real_requests[UNWRAPPED_MAX];
+    MPI_Status own[UNWRAPPED_MAX];
+    bool waited[UNWRAPPED_MAX];
+    int ended = 0;
+    if (!unwrap(count, handles, real_requests))
+        return false;
+    while (ended < count) {
+        MPI_Request room[2] = {real_requests[ended]};
+        waited[ended] = ret_error[ended] == MPI_ERR_PENDING;
+        if (waited[ended] && !beside_wait(room, &own[ended], &ret_error[ended])) {
+            ret_error[ended] = MPI_ERR_PENDING;
+            break;
+        }
+        real_requests[ended++] = room[0];
+    }
+    completed_begin();
+    for (int i = 0; i < ended; i++) {
+        if (!waited[i])
+            continue;
+        status_copy(status_at(statuses, i), &own[i]);
+        completed(&handles[i], real_requests[i], &own[i], ret_error[i]);
+    }
+    completed_end();
+    return ended == count;
+}
+
+static bool all_beside(int count, MPI_Request *handles, MPI_Status *statuses, int *ret_error)
+{
+    int i = 0;
+    while (i < count) {
+        int few = count - i < UNWRAPPED_MAX ? count - i : UNWRAPPED_MAX;
+        if (!few_beside(few, handles + i, statuses == MPI_STATUSES_IGNORE ? statuses : statuses + i, ret_error + i))
+            return false;
+        i += few;
+    }
+    return true;
+}
+
+__attribute__((noinline)) static int waitall_slow(int count, MPI_Request *handles, MPI_Status *statuses)
+{
     if (!inside.on || count <= 0)
         return real.Waitall(count, handles, statuses);
     int *errors = mem_try_array((size_t)count, sizeof *errors);
@@ -42,14 +100,9 @@ __attribute__((noinline)) static int waitall_slow(int count, MPI_Request *handle
         return raise_error(NULL, MPI_ERR_NO_MEM);
     for (int i = 0; i < count; i++)
         errors[i] = MPI_ERR_PENDING;
-    inside_lock();
-    progress();
-    while (try_all(count, handles, statuses, errors) > 0) {
-        look_early_for_all(count, handles);
-        inside_pause(&spins);
-    }
-    settle_quick();
-    inside_unlock();
+    while (!(inside.many_threads && all_beside(count, handles, statuses, errors)) &&
+           !all_slow(count, handles, statuses, errors))
+        ;
     int error = errors_in_statuses(count, statuses, errors);
     mem_free(errors);
     return error;
@@ -128,6 +181,8 @@ int MPI_Waitall(int count, MPI_Request *handles, MPI_Status *statuses)
     MPI_Request real_requests[UNWRAPPED_MAX];
     MPI_Status own[UNWRAPPED_MAX];
     uint64_t active;
+    if (UNLIKELY(inside.many_threads))
+        return waitall_slow(count, handles, statuses);
     if (all_plain(count, handles, &active))
         return waitall_plain(count, handles, statuses, active);
     if (UNLIKELY(count > UNWRAPPED_MAX))
@@ -177,11 +232,17 @@ int MPI_Testall(int count, MPI_Request *handles, int *done, MPI_Status *statuses
     if (statuses == MPI_STATUSES_IGNORE)
         statuses = own;
     int error = real.Testall(count, real_requests, done, statuses);
-    for (int i = 0; (*done || error == MPI_ERR_IN_STATUS) && i < count; i++) {
+    if (!*done && error != MPI_ERR_IN_STATUS) {
+        unwrapped_end();
+        return error;
+    }
+    completed_begin();
+    for (int i = 0; i < count; i++) {
         int its = error_of(error, &statuses[i]);
         if (its != MPI_ERR_PENDING)
             completed(&handles[i], real_requests[i], &statuses[i], its);
     }
+    completed_end();
     return error;
 }
 
