@@ -55,7 +55,9 @@ static void report(const struct comm *comm, const MPI_Status *status)
         inside.host.give_up(inside.host.context, RECORD_EARLY, why);
 }
 
-void look_early(const struct comm *comm, int source, int tag)
+/* waits: the receive that would get it, NULL for a probe. One that MPI does not give back has got a message of the old
+ * colour, and is waiting for its bytes: it needs none of the new one. */
+static void look_for(const struct comm *comm, int source, int tag, const struct request *waits)
 {
     static uint64_t looked_ns;
     int found = 0;
@@ -70,8 +72,17 @@ void look_early(const struct comm *comm, int source, int tag)
         return;
     if (!cut_rank_early(&inside.cut, now))
         return;
+    if (waits && receive_has_matched(waits)) {
+        cut_rank_not_held(&inside.cut);
+        return;
+    }
     report(comm, &status);
     flip(inside.cut.aim, false);
+}
+
+void look_early(const struct comm *comm, int source, int tag)
+{
+    look_for(comm, source, tag, NULL);
 }
 
 bool look_early_asked(const struct request *request)
@@ -80,7 +91,8 @@ bool look_early_asked(const struct request *request)
     MPI_Status status;
     const struct comm *comm = request->comm;
     if (inside.cut.aim == 0 || cut_rank_matches(&inside.cut) ||
-        real.Iprobe(request->peer, request->tag, comm->colour[inside.cut.colour ^ 1], &found, &status) != MPI_SUCCESS || !found)
+        real.Iprobe(request->peer, request->tag, comm->colour[inside.cut.colour ^ 1], &found, &status) != MPI_SUCCESS ||
+        !found)
         return false;
     report(comm, &status);
     flip(inside.cut.aim, false);
@@ -93,7 +105,8 @@ void flip_asked(uint32_t by)
     if (inside.cut.aim == 0 || cut_rank_matches(&inside.cut))
         return;
     snprintf(why, sizeof why,
-             "rank %u made way for a synchronous send of rank %u: that waits for a receive of any source, and its receiver is in a call "
+             "rank %u made way for a synchronous send of rank %u: that waits for a receive of any source, and its receiver "
+             "is in a call "
              "that waits for others",
              inside.cut.rank, by);
     if (inside.attached)
@@ -103,6 +116,7 @@ void flip_asked(uint32_t by)
 
 void look_early_for(const struct request *request)
 {
-    if (request->kind == REQUEST_RECV && request->state == REQUEST_REAL && request->comm && request->peer != MPI_PROC_NULL)
-        look_early(request->comm, request->peer, request->tag);
+    if (request->kind == REQUEST_RECV && request->state == REQUEST_REAL && request->comm && request->peer != MPI_PROC_NULL &&
+        !request->matched)
+        look_for(request->comm, request->peer, request->tag, request);
 }

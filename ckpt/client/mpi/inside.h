@@ -354,6 +354,8 @@ void receives_take_back(void);
 void receives_requeue(void);
 /* Those that wait in our queues go to MPI in the colour of the day, in order of posting. */
 void receives_to_mpi(void);
+/* MPI had this one, and does not give it back. Else it is as it was, behind all of its kind that were posted before it. */
+bool receive_has_matched(const struct request *request);
 /* Those that MPI has, in order of posting; those that wait in our queues. NULL: none. Free with mem_free. */
 struct request **receives_in_mpi(size_t *ret_count);
 struct request **receives_in_queue(size_t *ret_count);

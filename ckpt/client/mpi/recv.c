@@ -276,6 +276,14 @@ void receives_to_mpi(void)
     mem_free(list);
 }
 
+bool receive_has_matched(const struct request *request)
+{
+    receives_take_back();
+    bool has = request->state != REQUEST_QUEUED;
+    receives_to_mpi();
+    return has;
+}
+
 /* Asked at the end of each call while a thread is in one that waits for others: no list is made. */
 bool receives_untold(void)
 {
