@@ -2,6 +2,7 @@
 #include <stdio.h>
 
 #include "agent/core/internal.h"
+#include "ckpt/base/text.h"
 
 #define ACTIONS_ROOM_FIRST 16u
 
@@ -54,7 +55,7 @@ void say(struct agent_core *core, enum log_level level, const char *format, ...)
     action->level = level;
     va_list args;
     va_start(args, format);
-    vsnprintf(action->text, sizeof action->text, format, args);
+    text_say_list(action->text, sizeof action->text, format, args);
     va_end(args);
 }
 

@@ -2,6 +2,7 @@
 #include <stdio.h>
 
 #include "agent/core/internal.h"
+#include "ckpt/base/text.h"
 
 static void answer(struct agent_core *core, struct job_part *job, struct rank_part *part)
 {
@@ -54,11 +55,9 @@ static int fetch_slot(struct job_part *job, const struct rank_part *part)
 static void give_up(struct agent_core *core, struct rank_part *part)
 {
     struct restore_part *restore = &part->restore;
-    char why[TIDE_TEXT_MAX + 1];
-    text_copy(why, sizeof why, restore->text);
-    snprintf(restore->text, sizeof restore->text, "no valid copy of checkpoint %llu is left for rank %u (%s%s): %.130s",
+    text_say(restore->text, sizeof restore->text, "no valid copy of checkpoint %llu is left for rank %u (%s%s): %s",
              (unsigned long long)restore->cut, part->rank, restore->store_bad ? "arena and store were tried" : "it was never stored",
-             restore->peer_bad ? ", its peer was asked" : "", why);
+             restore->peer_bad ? ", its peer was asked" : "", restore->text);
     restore->state = RESTORE_FAILED;
     restore->status = TIDE_E_CORRUPT;
     core->dirty = true;

@@ -2,6 +2,7 @@
 #include <stdio.h>
 
 #include "agent/core/internal.h"
+#include "ckpt/base/text.h"
 
 #define BUSY_RETRY_MS 20u /* a record under way takes about as long as a copy of the state */
 
@@ -41,7 +42,7 @@ static void take_end(struct agent_core *core, struct job_part *job, struct rank_
     if (page->record_result == RECORD_EARLY)
         report->progress = CUT_EARLY;
     if (report->progress == CUT_FAILED)
-        snprintf(report->detail, sizeof report->detail, "%s: %.200s", tide_status_name((enum tide_status)page->record_status),
+        text_say(report->detail, sizeof report->detail, "%s: %s", tide_status_name((enum tide_status)page->record_status),
                  page->record_detail);
     else
         text_copy(report->detail, sizeof report->detail, page->record_detail);
@@ -67,7 +68,7 @@ static void take_record(struct agent_core *core, struct job_part *job, struct ra
         return;
     cut->state = CUT_PART_FAILED;
     cut->report.progress = CUT_FAILED;
-    text_copy(cut->report.detail, sizeof cut->report.detail, err.text);
+    text_fit(cut->report.detail, sizeof cut->report.detail, err.text);
     slot_release(job, part->rank, cut->slot);
 }
 

@@ -2,6 +2,7 @@
 #include <stdio.h>
 
 #include "agent/core/internal.h"
+#include "ckpt/base/text.h"
 
 static const char *const tier_names[] = {"ram", "store", "peer"};
 
@@ -95,7 +96,7 @@ static void report_waiting(const struct rank_part *part, struct gen_report *to)
     const struct restore_part *restore = &part->restore;
     bool waits = restore->give_up_ns != 0 && restore->state != RESTORE_READY && restore->state != RESTORE_FAILED;
     if (waits && to->detail[0] == '\0')
-        snprintf(to->detail, sizeof to->detail, "waits for checkpoint %llu: %.200s", (unsigned long long)restore->cut, restore->text);
+        text_say(to->detail, sizeof to->detail, "waits for checkpoint %llu: %s", (unsigned long long)restore->cut, restore->text);
 }
 
 static void report_ops(const struct rank_part *part, struct gen_report *to)

@@ -6,6 +6,7 @@
 
 #include "ckpt/base/clock.h"
 #include "ckpt/base/mem.h"
+#include "ckpt/base/text.h"
 
 enum fact_phase { FACT_RAISED, FACT_FADING };
 
@@ -101,7 +102,7 @@ static void part_tell(struct health *health, struct fact_part *part, const struc
     fact->latched = stays || finding->latched;
     fact->serial = ++health->serial;
     if (part->times > 1)
-        snprintf(fact->text, sizeof fact->text, "%.*s (%u times)", TIDE_TEXT_MAX - 32, finding->text, part->times);
+        text_say(fact->text, sizeof fact->text, "%s (%u times)", finding->text, part->times);
     else
         text_copy(fact->text, sizeof fact->text, finding->text);
     part->told_ns = now_ns;

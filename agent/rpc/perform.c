@@ -9,6 +9,7 @@
 #include "ckpt/base/fsx.h"
 #include "ckpt/base/log.h"
 #include "ckpt/base/mem.h"
+#include "ckpt/base/text.h"
 #include "ckpt/stage/copy.h"
 
 #define ARENA_MODE 0755
@@ -101,7 +102,7 @@ static void start_step(struct shell *shell, const struct agent_action *action)
     } else {
         event.kind = EV_STEP_FAILED;
         event.status = status;
-        text_copy(event.text, sizeof event.text, err.text);
+        text_fit(event.text, sizeof event.text, err.text);
     }
     codec_release(&step_spec_codec, &spec);
     shell_event(shell, &event);

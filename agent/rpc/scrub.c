@@ -10,6 +10,7 @@
 
 #include "ckpt/base/clock.h"
 #include "ckpt/base/mem.h"
+#include "ckpt/base/text.h"
 #include "ckpt/base/thread.h"
 #include "ckpt/stage/stage.h"
 
@@ -65,7 +66,7 @@ static void first_fault(void *context, const char *text)
 {
     struct scrub *scrub = context;
     if (scrub->fault[0] == '\0')
-        text_copy(scrub->fault, sizeof scrub->fault, text);
+        text_fit(scrub->fault, sizeof scrub->fault, text);
 }
 
 static int seen_enough(void *context)
@@ -120,7 +121,7 @@ static void *run(void *argument)
     scrub->due_ns = clock_mono_ns();
     scrub->event.status = look_twice(scrub, &err);
     if (scrub->event.status != TIDE_OK)
-        text_copy(scrub->event.text, sizeof scrub->event.text, err.text);
+        text_fit(scrub->event.text, sizeof scrub->event.text, err.text);
     pthread_mutex_lock(&scrub->lock);
     if (!scrub->closed)
         uv_async_send(&scrub->ended);

@@ -13,6 +13,7 @@
 #include "ckpt/base/fsx.h"
 #include "ckpt/base/log.h"
 #include "ckpt/base/mem.h"
+#include "ckpt/base/text.h"
 #include "ckpt/format/manifest.h"
 #include "ckpt/stage/shard.h"
 
@@ -234,7 +235,7 @@ static void on_thread(uv_work_t *request)
     struct err err = {0};
     item->event.status = run(item, &err);
     if (item->event.status != TIDE_OK)
-        text_copy(item->event.text, sizeof item->event.text, err.text);
+        text_fit(item->event.text, sizeof item->event.text, err.text);
 }
 
 /* ---- on the loop's thread ---- */

@@ -13,6 +13,7 @@
 #include "ckpt/base/clock.h"
 #include "ckpt/base/log.h"
 #include "ckpt/base/mem.h"
+#include "ckpt/base/text.h"
 #include "ckpt/stage/arena.h"
 #include "ckpt/stage/numa.h"
 #include "ckpt/wire/local.h"
@@ -103,7 +104,7 @@ void rank_link_tell(struct rank *rank, struct local_message *message)
 static void refuse(struct rank_link *link, enum tide_status status, const char *text)
 {
     struct local_message message = {.type = LOCAL_REFUSED, .status = status};
-    text_copy(message.text, sizeof message.text, text);
+    text_fit(message.text, sizeof message.text, text);
     link_send(link, &message);
 }
 

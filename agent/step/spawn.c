@@ -13,6 +13,7 @@
 
 #include "ckpt/base/mem.h"
 #include "ckpt/base/strlist.h"
+#include "ckpt/base/text.h"
 
 #define PATH_DEFAULT "/usr/local/bin:/usr/bin:/bin"
 #define EXIT_NOT_EXECUTED 127 /* as a shell says it */
@@ -154,10 +155,10 @@ void spawn_failure_text(const struct spawn_failure *failure, const char *program
     const char *why = strerror_r(failure->number, reason, sizeof reason);
     switch (failure->stage) {
     case SPAWN_CWD:
-        snprintf(ret_text, TIDE_TEXT_MAX + 1, "cannot enter the working directory '%.150s': %s", cwd, why);
+        text_say(ret_text, TIDE_TEXT_MAX + 1, "cannot enter the working directory '%s': %s", cwd, why);
         break;
     case SPAWN_EXEC:
-        snprintf(ret_text, TIDE_TEXT_MAX + 1, "cannot execute '%.150s': %s%s", program, why,
+        text_say(ret_text, TIDE_TEXT_MAX + 1, "cannot execute '%s': %s%s", program, why,
                  failure->number == ENOENT && is_there(program, cwd) ? " (its interpreter is missing)" : "");
         break;
     case SPAWN_GROUP:

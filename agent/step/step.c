@@ -12,6 +12,7 @@
 #include "ckpt/base/clock.h"
 #include "ckpt/base/log.h"
 #include "ckpt/base/mem.h"
+#include "ckpt/base/text.h"
 
 /* ---- the end ---- */
 
@@ -94,7 +95,7 @@ static void never_started(struct step *step, const char *reason, int32_t exit_co
         rank->report.state = TIDE_RANK_EXITED;
         rank->report.exit_code = exit_code;
         rank->report.signal = number;
-        text_copy(rank->report.detail, sizeof rank->report.detail, reason);
+        text_fit(rank->report.detail, sizeof rank->report.detail, reason);
         rank->ended_ns = now;
     }
     step->spawned = true;
@@ -105,7 +106,7 @@ static void never_started(struct step *step, const char *reason, int32_t exit_co
 void step_cannot_start(struct step *step, const char *reason)
 {
     log_error("%s", reason);
-    text_copy(step->detail, sizeof step->detail, reason);
+    text_fit(step->detail, sizeof step->detail, reason);
     never_started(step, reason, 1, 0);
     /* Those of this node that did start cannot do without the others. */
     if (!ranks_gone(step))

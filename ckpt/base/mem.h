@@ -26,7 +26,7 @@ MUST_USE void *mem_try_array(size_t count, size_t size);
 /* Tests: the n-th next mem_try_* (1 is the next) returns NULL; 0 switches it off. */
 void mem_fail_at(unsigned long n);
 
-/* Copy with truncation, always terminated. For text people read; never for identifiers (see name_valid). */
+/* Copy with truncation, always terminated. Never for identifiers (see name_valid); sentences that may be too long: text_fit (text.h). */
 void text_copy(char *to, size_t size, const char *from);
 
 /* 1..TIDE_NAME_MAX of [A-Za-z0-9._-], first one alphanumeric: names become file names, object keys and host names. */

@@ -4,6 +4,7 @@
 
 #include "ckpt/base/clock.h"
 #include "ckpt/base/mem.h"
+#include "ckpt/base/text.h"
 #include "ckpt/client/client.h"
 #include "ckpt/client/mpi/link.h"
 
@@ -31,7 +32,7 @@ static void tell_result(struct tide *tide)
     struct control_page *page = tide->page;
     int failed = record->result == RECORD_FAILED || record->result == RECORD_EARLY;
     atomic_store(&page->record_status, failed ? (uint32_t)record->why.status : TIDE_OK);
-    text_copy(page->record_detail, sizeof page->record_detail, failed ? record->why.text : record->note);
+    text_fit(page->record_detail, sizeof page->record_detail, failed ? record->why.text : record->note);
     atomic_store(&page->record_result, record->result);
 }
 

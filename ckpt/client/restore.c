@@ -8,6 +8,7 @@
 #include "ckpt/base/clock.h"
 #include "ckpt/base/mem.h"
 #include "ckpt/base/team.h"
+#include "ckpt/base/text.h"
 #include "ckpt/client/client.h"
 
 #define RESTORE_THREADS (DEVICE_LANES / 2) /* while the program waits: what they do is bounded by memory beyond that */
@@ -363,7 +364,7 @@ static enum tide_status tell_bad(struct tide *tide, const struct local_message *
     struct local_message message = {
         .type = LOCAL_RESTORE_BAD, .slot = from->slot, .attempt = attempt, .cut = from->cut, .status = tide->err.status};
     struct err why;
-    text_copy(message.text, sizeof message.text, tide->err.text);
+    text_fit(message.text, sizeof message.text, tide->err.text);
     enum tide_status status = channel_send(tide, &message, clock_mono_ns() + tide->options.deadline_ms * NS_PER_MS, &why);
     if (status != TIDE_OK)
         tide->err = why;

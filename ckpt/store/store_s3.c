@@ -105,8 +105,8 @@ static enum tide_status refused(struct store_s3 *s3, const char *verb, const cha
     if (status == TIDE_E_CORRUPT)
         return err_set(err, status, "object %s in bucket %s at %s is shorter than expected", key, s3->url.bucket,
                        s3->url.host);
-    return err_set(err, status, "cannot %s %s in bucket %s at %s: %u %s: %s", verb, key, s3->url.bucket, s3->url.host,
-                   answer->http, code, answer->error.message);
+    return err_set(err, status, "%u %s: %s (cannot %s %s in bucket %s at %s)", answer->http, code[0] ? code : "without a code",
+                   answer->error.message, verb, key, s3->url.bucket, s3->url.host);
 }
 
 static enum tide_status ask(struct store_s3 *s3, const char *key, const struct s3_request *request,

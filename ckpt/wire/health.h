@@ -12,6 +12,7 @@
 
 #define HEALTH_FACTS_MAX 32u   /* of one node */
 #define HEALTH_SUBJECT_MAX 79  /* bytes of "GPU 0000:65:00" */
+#define HEALTH_SENTENCE_MAX 511 /* bytes of a fact with its probe and subject, whole */
 #define HEALTH_BOOT_MAX 36     /* characters of the kernel's boot id */
 
 /* One thing that is wrong: the evidence. */

@@ -183,7 +183,7 @@ enum tide_status apply(struct state *state, const struct command *command, uint6
     enum tide_status status = dispatch(&change);
     fill_outcome(&change);
     if (status != TIDE_OK) {
-        TEXT(ret_outcome->text, "%s", local.text);
+        STATE_TEXT(state, ret_outcome->text, "%s", local.text);
         err_set(err, status, "%s", local.text);
     }
     if (command->request[0])

@@ -194,7 +194,7 @@ enum tide_status apply_STORE_FAIL(struct change *change)
               STORE_ATTEMPTS_MAX, over ? "; it stays in memory only" : "", event->text);
     if (over) {
         store_leave(record, ckpt->cut);
-        TEXT(ckpt->reason, "it stays in memory only: %s", event->text);
+        STATE_TEXT(change->state, ckpt->reason, "it stays in memory only: %s", event->text);
         store_next(change);
     }
     return TIDE_OK;
@@ -261,8 +261,9 @@ static bool origin_lost(struct change *change)
     struct job *job = &change->job->job;
     if (job->origin.uid[0] == '\0' || job_newest_restorable(job, UINT64_MAX) != NULL)
         return false;
-    TEXT(job->reason, "it was to go on from checkpoint %" PRIu64 " of job %s, which cannot be restored, and has no other: %s",
-         job->origin.cut, job->origin.job, change->command->event.text);
+    STATE_TEXT(change->state, job->reason,
+               "it was to go on from checkpoint %" PRIu64 " of job %s, which cannot be restored, and has no other: %s",
+               job->origin.cut, job->origin.job, change->command->event.text);
     job->exit_status = 1;
     gen_stop(change, TIDE_JOB_FAILED);
     return true;
@@ -288,7 +289,7 @@ enum tide_status apply_CKPT_CORRUPT(struct change *change)
                            .detect_ms = command->ms,
                            .from_step = command->step};
     text_copy(why.node, sizeof why.node, event->node);
-    TEXT(why.text, "checkpoint %" PRIu64 ": %s", command->cut, event->text);
+    STATE_TEXT(change->state, why.text, "checkpoint %" PRIu64 ": %s", command->cut, event->text);
     if (record->restore_stored)
         mark_corrupt(change, ckpt);
     else

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "coordinator/core/inner.h"
 
+#define NODES_TOLD 6u /* by the event that a generation starts */
+
 /*                      GEN_LAUNCH
  *   NONE (generation 0) ─────────► LAUNCHED ──── GEN_FAIL, JOB_ROLLBACK, CKPT_CORRUPT ───► FENCING (generation + 1)
  *   pending                        running ◄──────────────── GEN_LAUNCH ──────────────── restarting, or pending: waits for
@@ -18,7 +20,7 @@ void gen_end(struct change *change, const struct recovery *why)
     struct ckpt *open = job_open_cut(job);
     if (open != NULL) {
         char reason[TIDE_TEXT_MAX + 1];
-        TEXT(reason, "generation %" PRIu64 " ended first: %s", job->generation, why->text);
+        STATE_TEXT(change->state, reason, "generation %" PRIu64 " ended first: %s", job->generation, why->text);
         cut_abort(change, open, why->node, why->rank, reason);
     }
     if (job->recoveries.count >= RECOVERIES_MAX)
@@ -67,9 +69,9 @@ static void fail_for_good(struct change *change)
     if (command->final)
         TEXT(job->reason, "%s", command->event.text);
     else if (job->spec.max_restarts == 0)
-        TEXT(job->reason, "%s; no restart is allowed (max_restarts is 0)", command->event.text);
+        STATE_TEXT(change->state, job->reason, "%s; no restart is allowed (max_restarts is 0)", command->event.text);
     else
-        TEXT(job->reason, "%s; all %u restarts are used up", command->event.text, job->spec.max_restarts);
+        STATE_TEXT(change->state, job->reason, "%s; all %u restarts are used up", command->event.text, job->spec.max_restarts);
     job->exit_status = command->exit_status ? command->exit_status : 1;
     gen_stop(change, TIDE_JOB_FAILED);
 }
@@ -97,7 +99,7 @@ static void tell_pause(struct change *change)
 {
     struct job_record *record = change->job;
     uint64_t pause_s = record->pause_ms / MS_PER_S;
-    TEXT(record->job.reason, "%s; next try %" PRIu64 " s after that", change->command->event.text, pause_s);
+    STATE_TEXT(change->state, record->job.reason, "%s; next try %" PRIu64 " s after that", change->command->event.text, pause_s);
     event_add(change, EVENT_NOTE, NULL, -1, 0,
               "%u generations in a row failed before they made a step: the next starts after %" PRIu64 " s", record->barren,
               pause_s);
@@ -190,20 +192,49 @@ static void tell_fenced(struct change *change)
               recovery->generation, recovery->fence_ms);
 }
 
+static bool has_moved(const struct job *job, const struct strlist *before, size_t n)
+{
+    return n < before->count && strcmp(before->items[n], job->nodes.items[n]) != 0;
+}
+
+static void add_place(struct change *change, const struct strlist *before, size_t n, char where[TIDE_TEXT_MAX + 1])
+{
+    const struct job *job = &change->job->job;
+    const struct ckpt *ckpt = job_ckpt(job, job->restore_cut);
+    bool moved = has_moved(job, before, n);
+    const char *peer = moved && ckpt != NULL && ckpt->nodes.count == job->nodes.count ? ckpt_peer(change->state, ckpt, n) : NULL;
+    state_text(change->state, where, TIDE_TEXT_MAX + 1, "%s%s%s%s%s%s%s%s", where, where[0] ? ", " : "", job->nodes.items[n],
+               moved ? " (in place of " : "", moved ? before->items[n] : "", peer != NULL ? ", from the memory of " : "",
+               peer != NULL ? peer : "", moved ? ")" : "");
+}
+
+/* Of more nodes than can be told, those that are new. */
+static void where_text(struct change *change, const struct strlist *before, char where[TIDE_TEXT_MAX + 1])
+{
+    const struct job *job = &change->job->job;
+    size_t count = job->nodes.count, told = 0;
+    bool all = change->state->level < MARK_LEVEL || count <= NODES_TOLD;
+    where[0] = '\0';
+    for (size_t i = 0; i < 2 * count && (all || told < NODES_TOLD); i++) {
+        size_t n = i % count;
+        if (all ? i < count : has_moved(job, before, n) == (i < count)) {
+            add_place(change, before, n, where);
+            told++;
+        }
+    }
+    if (told < count)
+        state_text(change->state, where, TIDE_TEXT_MAX + 1, "%s and %zu more", where, count - told);
+}
+
 static void tell_launched(struct change *change, const struct strlist *before)
 {
     const struct job *job = &change->job->job;
     const struct ckpt *ckpt = job_ckpt(job, job->restore_cut);
-    char from[TIDE_NAME_MAX + 1], where[TIDE_TEXT_MAX + 1] = "";
+    char from[TIDE_NAME_MAX + 1], where[TIDE_TEXT_MAX + 1];
     TEXT(from, "the beginning");
     if (ckpt != NULL)
         TEXT(from, "checkpoint %" PRIu64 " (step %" PRIu64 ")", ckpt->cut, ckpt->step);
-    for (size_t i = 0; i < job->nodes.count; i++) {
-        bool moved = i < before->count && strcmp(before->items[i], job->nodes.items[i]) != 0;
-        const char *peer = moved && ckpt != NULL && ckpt->nodes.count == job->nodes.count ? ckpt_peer(change->state, ckpt, i) : NULL;
-        TEXT(where, "%s%s%s%s%s%s%s%s", where, i ? ", " : "", job->nodes.items[i], moved ? " (in place of " : "",
-             moved ? before->items[i] : "", peer != NULL ? ", from the memory of " : "", peer != NULL ? peer : "", moved ? ")" : "");
-    }
+    where_text(change, before, where);
     char size[TIDE_NAME_MAX + 1] = "";
     if (before->count != 0 && before->count != job->nodes.count)
         TEXT(size, " with %u ranks, %zu before,", job_world(job), before->count * job->spec.nproc_per_node);

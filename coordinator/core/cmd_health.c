@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "coordinator/core/inner.h"
 
+#define HEALTH_SHOWN_UNMARKED 140 /* bytes of what is wrong, below MARK_LEVEL */
+
 /*            evidence: suspect, failed                     NODE_FIT: good for health_good_ms; NODE_RESUME: forgiven
  *   fit ─────────────────────────────────► unfit (drained) ─────────────────────────────────────────────────────► fit
  *
@@ -126,16 +128,16 @@ static void take_away(struct change *change, struct node *node)
     node->unfit = true;
     node->state = TIDE_NODE_DRAINED;
     if (!node->cordoned)
-        node_tell_unfit(node);
+        node_tell_unfit(change->state, node);
 }
 
-void node_tell_unfit(struct node *node)
+void node_tell_unfit(const struct state *state, struct node *node)
 {
     const struct health_fact *worst = health_worst(&node->evidence, node->forgiven);
-    char text[TIDE_TEXT_MAX + 1] = "it was, and is to be good for a while first";
+    char text[HEALTH_SENTENCE_MAX + 1] = "it was, and is to be good for a while first";
     if (worst != NULL)
         health_fact_text(worst, text, sizeof text);
-    TEXT(node->reason, "%s: %s", worst != NULL ? health_names[worst->state] : "unfit", text);
+    STATE_TEXT(state, node->reason, "%s: %s", worst != NULL ? health_names[worst->state] : "unfit", text);
 }
 
 void node_forgive(struct node *node)
@@ -153,7 +155,7 @@ static void why_it_stays(const struct change *change, const struct node *node, c
     char spares[TIDE_TEXT_MAX + 1];
     to[0] = '\0';
     if (node->spared && health_spares(state, change->command->at_ms, spares, sizeof spares))
-        text_format(to, size, "; it is not drained, as %s", spares);
+        state_text(state, to, size, "; it is not drained, as %s", spares);
     if (node->health < TIDE_HEALTH_FAILED || record->phase != GEN_PHASE_LAUNCHED || !strlist_has(&record->job.nodes, node->name))
         return;
     struct room room;
@@ -161,7 +163,7 @@ static void why_it_stays(const struct change *change, const struct node *node, c
     const char *why = health_keeps(&room, record);
     room_release(&room);
     if (why != NULL)
-        text_format(to, size, "; the job runs on there, as %s", why);
+        state_text(state, to, size, "; the job runs on there, as %s", why);
 }
 
 /* The same piece of evidence: whoever else counts serials there, and whatever it hides by now. */
@@ -175,7 +177,8 @@ static bool same_fact(const struct state *state, const struct health_fact *a, co
 /* Every job with a part there hears of what is new. */
 static void tell_jobs(struct change *change, const struct node *node, const struct health_fact *worst)
 {
-    char text[TIDE_TEXT_MAX + 1], why[TIDE_TEXT_MAX + 1];
+    int shown = change->state->level < MARK_LEVEL ? HEALTH_SHOWN_UNMARKED : HEALTH_SENTENCE_MAX;
+    char text[HEALTH_SENTENCE_MAX + 1], why[TIDE_TEXT_MAX + 1];
     health_fact_text(worst, text, sizeof text);
     for (size_t i = 0; i < change->state->jobs.count; i++) {
         struct job_record *record = &change->state->jobs.items[i];
@@ -183,8 +186,8 @@ static void tell_jobs(struct change *change, const struct node *node, const stru
             continue;
         change->job = record;
         why_it_stays(change, node, record, why, sizeof why);
-        event_add(change, EVENT_NODE_HEALTH, node->name, -1, 0, "node %s is %s: %.140s%s", node->name, health_names[worst->state], text,
-                  why);
+        event_add(change, EVENT_NODE_HEALTH, node->name, -1, 0, "node %s is %s: %.*s%s", node->name, health_names[worst->state], shown,
+                  text, why);
     }
     change->job = NULL;
 }

@@ -134,7 +134,7 @@ static enum tide_status make_record(struct change *change, struct job_record **r
     record->job.state = TIDE_JOB_IMPORTED;
     record->job.next_cut = 1;
     record->job.submitted_ms = record->job.ended_ms = command->at_ms;
-    TEXT(record->job.reason, "its checkpoints were found in %s", command->store);
+    STATE_TEXT(change->state, record->job.reason, "its checkpoints were found in %s", command->store);
     *ret_record = record;
     return TIDE_OK;
 }

@@ -120,7 +120,7 @@ enum tide_status apply_JOB_SUBMIT(struct change *change)
               spec.spares == 1 ? "" : "s", range);
     job_waiting_refresh(change);
     history_fold(change->state);
-    TEXT(change->outcome->text, "job %s is submitted%s%s", spec.name, record->job.reason[0] ? "; it " : "",
+    STATE_TEXT(change->state, change->outcome->text, "job %s is submitted%s%s", spec.name, record->job.reason[0] ? "; it " : "",
          record->job.reason);
     return TIDE_OK;
 }

@@ -241,8 +241,8 @@ enum tide_status apply_CKPT_UNPIN(struct change *change)
     ckpt->held_until_ms = 0;
     ckpt_retain(change);
     change->outcome->cut = ckpt->cut;
-    TEXT(change->outcome->text, "checkpoint %s/%" PRIu64 " is not kept by hand any more; it is %s%s%s", job->spec.name, ckpt->cut,
-         ckpt_state_names[ckpt->state], ckpt->reason[0] ? ": " : "", ckpt->reason);
+    STATE_TEXT(change->state, change->outcome->text, "checkpoint %s/%" PRIu64 " is not kept by hand any more; it is %s%s%s",
+               job->spec.name, ckpt->cut, ckpt_state_names[ckpt->state], ckpt->reason[0] ? ": " : "", ckpt->reason);
     return TIDE_OK;
 }
 

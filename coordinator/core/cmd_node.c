@@ -117,7 +117,7 @@ static void node_fill(struct change *change, struct node *node)
     else if (node->cordoned && node->reason[0] == '\0')
         TEXT(node->reason, "drained by hand");
     else if (!node->cordoned)
-        node_tell_unfit(node);
+        node_tell_unfit(change->state, node);
     node->state = away ? TIDE_NODE_DRAINED : TIDE_NODE_READY;
 }
 
@@ -226,7 +226,7 @@ static void amend_recovery(struct change *change, const struct node *node, uint6
     recovery->cause = EVENT_NODE_LOST;
     recovery->rank = -1;
     text_copy(recovery->node, sizeof recovery->node, node->name);
-    TEXT(recovery->text, "node %s was lost; seen first as: %s", node->name, recovery->text);
+    STATE_TEXT(change->state, recovery->text, "node %s was lost; seen first as: %s", node->name, recovery->text);
 }
 
 static void tell_job(struct change *change, const struct node *node)

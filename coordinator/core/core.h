@@ -221,10 +221,11 @@ enum tide_status apply(struct state *state, const struct command *command, uint6
  *      checkpoints that were found in a store; jobs that go on from those of others
  *   3  how many nodes may be drained for their health at a time is bounded, too, and not only within an hour; who resumes a
  *      node forgives what was hidden by something worse, and what is new then is not hidden;
- *      nodes tell the pin of the key that their ports show;
+ *      nodes tell the pin of the key that their ports show; a sentence that is too long is cut in its middle, and that is marked;
  *      nodes have domains; what is recorded is copied into the memory of nodes of other domains, unless its job wants no copies */
 
 #define PIN_LEVEL 3u
+#define MARK_LEVEL 3u /* of sentences that are too long */
 
 /* The lowest level at which this may be proposed: there are no members then that could not read it. */
 uint32_t command_level(const struct command *command);

@@ -5,30 +5,38 @@
 
 #include "coordinator/core/inner.h"
 
-/* Bytes of the last character of text that are there but not all of it; 0 when it is whole. */
-static size_t broken_tail(const char *text, size_t n)
-{
-    size_t back = 0;
-    while (back < n && back < 3 && ((unsigned char)text[n - 1 - back] & 0xc0) == 0x80)
-        back++;
-    if (back == n)
-        return back;
-    unsigned char lead = (unsigned char)text[n - 1 - back];
-    size_t want = lead >= 0xf0 ? 4 : lead >= 0xe0 ? 3 : lead >= 0xc0 ? 2 : 1;
-    return want == back + 1 ? 0 : back + 1;
-}
-
 void text_format(char *to, size_t size, const char *format, ...)
 {
-    /* Formatted aside: an argument may be the present text. */
-    char text[ERR_TEXT_MAX];
     va_list args;
     va_start(args, format);
-    vsnprintf(text, sizeof text < size ? sizeof text : size, format, args);
+    text_say_list(to, size, format, args);
     va_end(args);
+}
+
+/* As versions did it that knew of no mark. */
+static void cut_off(char *to, size_t size, const char *format, va_list args)
+{
+    char text[ERR_TEXT_MAX];
+    vsnprintf(text, sizeof text < size ? sizeof text : size, format, args);
     size_t n = strlen(text);
-    text[n - broken_tail(text, n)] = '\0';
+    text[n - text_broken_tail(text, n)] = '\0';
     memcpy(to, text, strlen(text) + 1);
+}
+
+static void state_text_list(const struct state *state, char *to, size_t size, const char *format, va_list args)
+{
+    if (state->level < MARK_LEVEL)
+        cut_off(to, size, format, args);
+    else
+        text_say_list(to, size, format, args);
+}
+
+void state_text(const struct state *state, char *to, size_t size, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    state_text_list(state, to, size, format, args);
+    va_end(args);
 }
 
 void event_add(struct change *change, unsigned kind, const char *node, int32_t rank, uint64_t cut, const char *format, ...)
@@ -45,12 +53,10 @@ void event_add(struct change *change, unsigned kind, const char *node, int32_t r
     event->rank = rank;
     if (node != NULL)
         text_copy(event->node, sizeof event->node, node);
-    char text[TIDE_TEXT_MAX + 1];
     va_list args;
     va_start(args, format);
-    vsnprintf(text, sizeof text, format, args);
+    state_text_list(change->state, event->text, sizeof event->text, format, args);
     va_end(args);
-    TEXT(event->text, "%s", text);
 }
 
 struct recovery *recovery_present(struct job *job)

@@ -9,6 +9,7 @@
 
 #include "ckpt/base/clock.h"
 #include "ckpt/base/mem.h"
+#include "ckpt/base/text.h"
 #include "coordinator/core/core.h"
 
 #define EXIT_STATUS_SIGNAL 128 /* exit status of what a signal ended, as in shells */
@@ -89,9 +90,13 @@ bool purge_writer(const struct job_record *record, uint64_t cut, const char *nod
 
 /* ---- history.c: what people read later ---- */
 
-/* Formatted into `to`, cut to its size at the end of a character: half a character would not survive the image. */
+/* text_say, for sentences that are no part of the state: what is proposed, or told at once; and where they cannot be too long. */
 void text_format(char *to, size_t size, const char *format, ...) PRINTF_LIKE(3, 4);
 #define TEXT(field, ...) text_format(field, sizeof(field), __VA_ARGS__)
+/* For what apply() leaves behind, answers included: below MARK_LEVEL what has no room is cut off, at the end of a character as half of
+ * one would not survive the image. */
+void state_text(const struct state *state, char *to, size_t size, const char *format, ...) PRINTF_LIKE(4, 5);
+#define STATE_TEXT(state, field, ...) state_text(state, field, sizeof(field), __VA_ARGS__)
 
 /* One more event of change->job; its generation is the job's. node NULL: none; rank -1: none; cut 0: none. */
 void event_add(struct change *change, unsigned kind, const char *node, int32_t rank, uint64_t cut, const char *format, ...)
@@ -154,7 +159,7 @@ enum tide_status node_find(struct change *change, struct node **ret_node);
 void health_merge(const struct state *state, const struct node *node, const struct health_report *report,
                   struct health_report *ret_merged);
 /* Why it is drained for its health, as its reason. */
-void node_tell_unfit(struct node *node);
+void node_tell_unfit(const struct state *state, struct node *node);
 /* Why no more nodes are drained for their health now, as "2 of 8 nodes were within 60 min"; false: one more may be. */
 bool health_spares(const struct state *state, uint64_t now_ms, char *to, size_t size);
 /* Why ranks of the job stay where they are, whatever is said of the health of their node: health ends no training. NULL: they can

@@ -123,7 +123,7 @@ static void fail_unfit(struct judging *judging, const struct job_record *record,
     struct command *fail = gen_add_fail(judging, record, scan, EVENT_NODE_HEALTH, scan->failed_node, -1);
     const struct node *node = state_node(judging->state, scan->failed_node);
     const struct health_fact *worst = health_worst(&node->evidence, node->forgiven);
-    char text[TIDE_TEXT_MAX + 1];
+    char text[HEALTH_SENTENCE_MAX + 1];
     health_fact_text(worst, text, sizeof text);
     fail->ms = judging->now_ms > worst->at_ms ? judging->now_ms - worst->at_ms : 0;
     TEXT(fail->event.text, "node %s is %s: %s", node->name, health_names[node->health], text);
@@ -142,7 +142,7 @@ static bool judge_stuck(struct judging *judging, const struct job_record *record
     uint64_t step_ms = track->step_ns / NS_PER_MS, wait_ms = 2 * step_ms > HEALTH_RESTART_MS ? 2 * step_ms : HEALTH_RESTART_MS;
     if (!judge_passed(judging, since_ns, wait_ms))
         return false;
-    char text[TIDE_TEXT_MAX + 1];
+    char text[HEALTH_SENTENCE_MAX + 1];
     health_fact_text(at->fact, text, sizeof text);
     struct command *fail = gen_add_fail(judging, record, scan, EVENT_NODE_HEALTH, at->node, -1);
     fail->ms = at->age_ms;

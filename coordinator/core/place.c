@@ -380,12 +380,12 @@ struct names {
     char text[TIDE_TEXT_MAX + 1];
 };
 
-static void names_add(struct names *names, const char *name)
+static void names_add(const struct state *state, struct names *names, const char *name)
 {
     if (names->count < NAMES_SHOWN)
-        TEXT(names->text, "%s%s%s", names->text, names->count ? ", " : "", name);
+        STATE_TEXT(state, names->text, "%s%s%s", names->text, names->count ? ", " : "", name);
     else if (names->count == NAMES_SHOWN)
-        TEXT(names->text, "%s, …", names->text);
+        STATE_TEXT(state, names->text, "%s, …", names->text);
     names->count++;
 }
 
@@ -398,11 +398,11 @@ void place_explain(struct room *room, const struct job_record *record, char *to,
     for (size_t i = 0; i < room->state->nodes.count; i++) {
         const struct node *node = &room->state->nodes.items[i];
         if (room_free(room, i, spec->nproc_per_node) == 0)
-            names_add(node->state == TIDE_NODE_LOST ? &lost : node->state == TIDE_NODE_DRAINED ? &drained : &full, node->name);
+            names_add(room->state, node->state == TIDE_NODE_LOST ? &lost : node->state == TIDE_NODE_DRAINED ? &drained : &full, node->name);
     }
     shift(room, record, true);
-    text_format(to, size, "waits for nodes: needs %u with %u free slot%s each, %u %s there%s%s%s%s%s%s", nodes_least(record),
-                spec->nproc_per_node, spec->nproc_per_node == 1 ? "" : "s", there, there == 1 ? "is" : "are",
-                lost.count ? "; lost: " : "", lost.text, drained.count ? "; drained: " : "", drained.text,
-                full.count ? "; without room: " : "", full.text);
+    state_text(room->state, to, size, "waits for nodes: needs %u with %u free slot%s each, %u %s there%s%s%s%s%s%s", nodes_least(record),
+               spec->nproc_per_node, spec->nproc_per_node == 1 ? "" : "s", there, there == 1 ? "is" : "are",
+               lost.count ? "; lost: " : "", lost.text, drained.count ? "; drained: " : "", drained.text,
+               full.count ? "; without room: " : "", full.text);
 }

@@ -95,6 +95,29 @@ static void a_failed_record_is_said_with_its_reason(void **state)
     story_end(&s);
 }
 
+/* Or nothing of it would arrive: half a character is no JSON. */
+static void a_long_reason_is_cut_between_characters(void **state)
+{
+    (void)state;
+    struct story s;
+    story_runs(&s, 10);
+    open_cut(&s, 1, 1, 20);
+    armed(&s, 0, 1, 1, ARM_ARMED, 0);
+    struct agent_page page = page_recorded(1, 1, 20, 0, RECORD_FAILED);
+    page.record_status = TIDE_E_NOSPACE;
+    size_t used = 0;
+    while (used + sizeof "ä; free some" <= sizeof page.record_detail)
+        used += (size_t)snprintf(page.record_detail + used, sizeof page.record_detail - used, "ä");
+    snprintf(page.record_detail + used, sizeof page.record_detail - used, "; free some");
+    page_is(&s, 1, 0, &page);
+    char *text = codec_print(&cut_report_codec, &says(&s)->cuts.items[0], CODEC_COMPACT);
+    assert_non_null(strstr(text, "\"no_space: ää"));
+    assert_non_null(strstr(text, "…"));
+    assert_non_null(strstr(text, "ä; free some\""));
+    mem_free(text);
+    story_end(&s);
+}
+
 static void digests_that_fail_fail_the_cut(void **state)
 {
     (void)state;
@@ -438,6 +461,7 @@ int main(void)
         cmocka_unit_test(communicators_are_told_where_nothing_is_coloured),
         cmocka_unit_test(a_missed_step_is_said_and_armed_anew),
         cmocka_unit_test(a_failed_record_is_said_with_its_reason),
+        cmocka_unit_test(a_long_reason_is_cut_between_characters),
         cmocka_unit_test(digests_that_fail_fail_the_cut),
         cmocka_unit_test(the_newest_sealed_cut_is_never_overwritten),
         cmocka_unit_test(an_aborted_cut_is_disarmed),

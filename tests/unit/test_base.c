@@ -19,6 +19,7 @@
 #include "ckpt/base/rng.h"
 #include "ckpt/base/strlist.h"
 #include "ckpt/base/team.h"
+#include "ckpt/base/text.h"
 #include "ckpt/base/thread.h"
 
 #include <errno.h>
@@ -55,6 +56,60 @@ static void an_error_may_quote_itself(void **state)
     err_set(&err, TIDE_E_IO, "inner");
     err_set(&err, TIDE_E_IO, "outer: %s", err.text);
     assert_string_equal(err.text, "outer: inner");
+}
+
+#define ROOM 33u /* of a text, NUL included */
+
+static void a_text_that_is_too_long_is_cut_in_its_middle(void **state)
+{
+    (void)state;
+    char to[ROOM];
+    text_fit(to, sizeof to, "as long as there is room for it.");
+    assert_string_equal(to, "as long as there is room for it.");
+    text_fit(to, sizeof to, "cannot write c/00/job/7/8.pk: the disk is full; free some");
+    assert_string_equal(to, "cannot write c/00/j… free some");
+    assert_int_equal(strlen(to), ROOM - 1);
+    /* What had no room before is not missed twice. */
+    text_say(to, sizeof to, "%s, %d more", to, 12);
+    assert_string_equal(to, "cannot write c/00/j…e, 12 more");
+    text_say(to, sizeof to, "%s: %s", "rank 3", "no answer");
+    assert_string_equal(to, "rank 3: no answer");
+    /* Where there is no room for a mark the end goes. */
+    text_fit(to, 8, "much too long");
+    assert_string_equal(to, "much to");
+    text_fit(to, 1, "nothing");
+    assert_string_equal(to, "");
+}
+
+/* However much room there is, and wherever it begins and ends. */
+static void characters_stay_whole(void **state)
+{
+    (void)state;
+    static const char *const characters[] = {"x", "é", "€", "𝄞"};
+    char from[256] = "", to[256];
+    size_t used = 0;
+    for (unsigned i = 0; i < 60; i++)
+        used += (size_t)snprintf(from + used, sizeof from - used, "%s", characters[i * 7 / 3 % 4]);
+    for (size_t size = 1; size < sizeof to; size++) {
+        memset(to, 'z', sizeof to);
+        text_fit(to, size, from);
+        size_t bytes = strlen(to), at = 0;
+        assert_true(bytes < size);
+        assert_true(bytes + 8 >= size || strcmp(to, from) == 0);
+        while (at < bytes) {
+            size_t n = 1;
+            while (((unsigned char)to[at + n] & 0xc0) == 0x80)
+                n++;
+            assert_int_equal(text_broken_tail(to, at + n), 0);
+            at += n;
+        }
+        assert_int_equal(strcmp(to, from) != 0 && size > 12, strstr(to, "…") != NULL);
+    }
+    /* Half of one at the end of what was cut before. */
+    text_fit(to, sizeof to, "caf\xc3");
+    assert_string_equal(to, "caf");
+    text_fit(to, sizeof to, "\xf0\x9d\x84");
+    assert_string_equal(to, "");
 }
 
 static void names_are_safe_everywhere(void **state)
@@ -310,6 +365,8 @@ int main(void)
         cmocka_unit_test(lists_of_strings_are_argvs),
         cmocka_unit_test(signals_stay_with_the_thread_that_begins_others),
         cmocka_unit_test(files_are_replaced_whole),
+        cmocka_unit_test(a_text_that_is_too_long_is_cut_in_its_middle),
+        cmocka_unit_test(characters_stay_whole),
         cmocka_unit_test(a_directory_of_others_is_not_taken),
         cmocka_unit_test(log_levels_have_names),
     };

@@ -199,6 +199,35 @@ static void at_level_0_drop_by_hand_has_no_grace(void **context)
     world_release(&w);
 }
 
+/* What has no room in a sentence is left out of its middle from the level on that all members mark it at. */
+static void what_a_sentence_has_no_room_for_is_marked(void **context)
+{
+    (void)context;
+    struct world w;
+    char words[TIDE_TEXT_MAX + 1];
+    memset(words, 'x', sizeof words - sizeof "; free some");
+    text_copy(words + sizeof words - sizeof "; free some", sizeof "; free some", "; free some");
+    for (uint32_t level = 2; level <= MARK_LEVEL; level++) {
+        world_init(&w);
+        w.state.level = w.second.level = level;
+        world_nodes(&w, 1, 1);
+        struct command command = submission(&w, "j", 1, 0, 1);
+        command.spec.max_restarts = 0;
+        assert_int_equal(submit_this(&w, &command), TIDE_OK);
+        run(&w, 1000);
+        struct command fail = verdict(&w, CMD_GEN_FAIL, "j");
+        fail.event.kind = EVENT_RANK_EXITED;
+        TEXT_SET(fail.event.text, words);
+        assert_int_equal(world_apply(&w, &fail), TIDE_OK);
+        const char *reason = job_of(&w, "j")->reason;
+        assert_int_equal(strlen(reason), TIDE_TEXT_MAX);
+        assert_int_equal(strstr(reason, "xx…") != NULL, level == MARK_LEVEL);
+        assert_int_equal(strstr(reason, "; free some; no restart is allowed (max_restarts is 0)") != NULL, level == MARK_LEVEL);
+        assert_string_equal(event_last(&w, "j", EVENT_RANK_EXITED)->text, words);
+        world_release(&w);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -206,6 +235,7 @@ int main(void)
         cmocka_unit_test(it_is_raised_to_what_the_oldest_knows),
         cmocka_unit_test(what_older_members_cannot_read_is_not_proposed),
         cmocka_unit_test(what_is_of_a_later_level_is_refused_with_the_level),
+        cmocka_unit_test(what_a_sentence_has_no_room_for_is_marked),
         cmocka_unit_test(at_level_0_what_is_not_kept_is_dropped_at_once),
         cmocka_unit_test(at_level_0_drop_by_hand_has_no_grace),
     };

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "core_dsl.h"
 
+#define MANY 7u
+
 /* The life of a job: launch, failures, restarts, ends. */
 
 static void plain_job_runs_and_succeeds(void **context)
@@ -178,6 +180,28 @@ static void lost_node_gives_its_place_to_the_spare(void **context)
     assert_string_equal(job->spares.items[0], "n2");
     assert_false(fake_of(&w, "n2")->jobs[0].alive);
     assert_int_equal(job->generation, 2);
+    world_release(&w);
+}
+
+/* Of more nodes than can be told those that are new are. */
+static void of_many_nodes_the_new_ones_are_told(void **context)
+{
+    (void)context;
+    struct world w;
+    world_init(&w);
+    world_nodes(&w, MANY + 1, 1);
+    submit(&w, "j", MANY, 1, 1);
+    run(&w, 1000);
+    assert_text(event_last(&w, "j", EVENT_LAUNCHED)->text, " and 1 more");
+    char *last = mem_strdup(job_of(&w, "j")->nodes.items[MANY - 1]), *spare = mem_strdup(job_of(&w, "j")->spares.items[0]);
+    char *want = mem_format("on %s (in place of %s), ", spare, last);
+    fake_of(&w, last)->up = false;
+    run(&w, 2500);
+    assert_text(event_last(&w, "j", EVENT_LAUNCHED)->text, want);
+    assert_text(event_last(&w, "j", EVENT_LAUNCHED)->text, " and 1 more");
+    mem_free(last);
+    mem_free(spare);
+    mem_free(want);
     world_release(&w);
 }
 
@@ -489,6 +513,7 @@ int main(void)
         cmocka_unit_test(killed_rank_restarts_the_job_where_it_was),
         cmocka_unit_test(first_failure_is_named),
         cmocka_unit_test(lost_node_gives_its_place_to_the_spare),
+        cmocka_unit_test(of_many_nodes_the_new_ones_are_told),
         cmocka_unit_test(peers_that_fail_before_the_lease_ends_are_not_blamed),
         cmocka_unit_test(without_a_spare_the_job_waits_and_says_for_what),
         cmocka_unit_test(pending_job_starts_when_nodes_suffice),
