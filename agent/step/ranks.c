@@ -52,6 +52,7 @@ void ranks_renew(struct rank *rank)
     *report = (struct rank_report){.rank = report->rank,
                                    .state = lives ? TIDE_RANK_RUNNING : TIDE_RANK_STARTING,
                                    .pid = lives ? report->pid : 0,
+                                   .born = lives ? report->born : 0,
                                    .attached = lives};
     rank->ended_ns = 0;
     rank->stay = RANK_STAYS_NOT;
@@ -166,6 +167,7 @@ static enum tide_status start_process(struct rank *rank, const struct strlist *e
     if (status != TIDE_OK)
         return status;
     rank->report.pid = pid;
+    rank->report.born = step->spec.generation;
     uv_poll_init(&step->loop, &rank->failure_poll, rank->failure_fd);
     rank->failure_poll.data = rank;
     uv_poll_start(&rank->failure_poll, UV_READABLE | UV_DISCONNECT, on_failure);

@@ -63,6 +63,7 @@ static const struct codec_field rank_report_fields[] = {
     CODEC_FIELD(rank_report, rank, CODEC_U32, .required = true),
     CODEC_ENUM_OF(rank_report, state, rank_state_names, .required = true),
     CODEC_FIELD(rank_report, pid, CODEC_I32),
+    CODEC_FIELD(rank_report, born, CODEC_U64),
     CODEC_FIELD(rank_report, step, CODEC_U64),
     CODEC_FIELD(rank_report, stepped, CODEC_BOOL),
     CODEC_FIELD(rank_report, attached, CODEC_BOOL),

@@ -72,6 +72,7 @@ struct rank_report {
     uint32_t rank;
     unsigned state;     /* enum tide_rank_state */
     int32_t pid;
+    uint64_t born;      /* the generation its process was started in; an older one: it went over (tide_set_restart). 0: not told */
     uint64_t step;      /* last tide_step; restored step before the first */
     bool stepped;       /* made a tide_step in this generation */
     bool attached;      /* called tide_init */

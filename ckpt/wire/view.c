@@ -1,6 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "ckpt/wire/view.h"
 
+#include <stdio.h>
+
+#define RANGES_MAX 8u /* of ranks, in a sentence */
+
 static const struct codec_field error_fields[] = {
     CODEC_TEXT_OF(api_error, code, .required = true),
     CODEC_TEXT_OF(api_error, message, .required = true),
@@ -23,6 +27,55 @@ static const struct codec_field job_view_fields[] = {
     CODEC_FIELD(job_view, explain, CODEC_STRLIST, .size = TIDE_RANKS_MAX),
 };
 CODEC_DEFINE(job_view_codec, job_view, "job view", job_view_fields);
+
+static bool stayed(const struct job_view *view, size_t at)
+{
+    uint64_t born = view->ranks.items[at].report.born;
+    return born != 0 && born < view->job.generation;
+}
+
+static bool began(const struct job_view *view, size_t at)
+{
+    return view->ranks.items[at].report.born == view->job.generation;
+}
+
+/* "rank 3", "ranks 0-2, 5 and 12 more"; returns how many there are. */
+static size_t name_ranks(const struct job_view *view, bool (*is)(const struct job_view *, size_t), char *to, size_t size)
+{
+    size_t count = 0, named = 0, used = 0, ranges = 0, end;
+    for (size_t i = 0; i < view->ranks.count; i++)
+        count += is(view, i);
+    used = (size_t)snprintf(to, size, "rank%s", count == 1 ? "" : "s");
+    for (size_t i = 0; i < view->ranks.count && ranges < RANGES_MAX; i = end) {
+        for (end = i; end < view->ranks.count && is(view, end);)
+            end++;
+        if (end == i) {
+            end++;
+            continue;
+        }
+        const char *comma = ranges++ > 0 ? "," : "";
+        if (end - i == 1)
+            used += (size_t)snprintf(to + used, size - used, "%s %zu", comma, i);
+        else
+            used += (size_t)snprintf(to + used, size - used, "%s %zu-%zu", comma, i, end - 1);
+        named += end - i;
+    }
+    if (named < count)
+        snprintf(to + used, size - used, " and %zu more", count - named);
+    return count;
+}
+
+bool job_view_processes(const struct job_view *view, char *to, size_t size)
+{
+    char of_old[RANGES_MAX * 24 + 48], of_new[sizeof of_old];
+    size_t old = name_ranks(view, stayed, of_old, sizeof of_old), new = name_ranks(view, began, of_new, sizeof of_new);
+    if (old == 0)
+        return false;
+    int n = snprintf(to, size, "%s stayed in %s", of_old, old == 1 ? "its process" : "their processes");
+    if (new > 0 && n > 0 && (size_t)n < size)
+        snprintf(to + n, size - (size_t)n, ", %s %s started anew", of_new, new == 1 ? "was" : "were");
+    return true;
+}
 
 static const struct codec_field job_list_fields[] = {
     CODEC_FIELD(job_list, revision, CODEC_U64, .required = true),

@@ -30,6 +30,9 @@ struct job_view {
     struct strlist explain;             /* sentences: why it is in this state, what it waits for, who is missing */
 };
 extern const struct codec job_view_codec;
+/* "ranks 0-2 stayed in their processes, rank 3 was started anew": into the present generation, as far as their nodes have told. False:
+ * of none it is known that it stayed. */
+bool job_view_processes(const struct job_view *view, char *to, size_t size);
 
 /* GET /v1/jobs; events, checkpoints and recoveries are left out of each. */
 struct job_list {

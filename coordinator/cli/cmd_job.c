@@ -142,6 +142,8 @@ static void show_job(const struct job_view *view, bool wide)
         field_print("spares", TINT_NONE, "%s (of %u)", text[0] ? text : "none", job->spec.spares);
     field_print("generation", TINT_NONE, "%" PRIu64, job->generation);
     field_print("restarts", TINT_NONE, "%u of %u", job->restarts, job->spec.max_restarts);
+    if (job_view_processes(view, text, sizeof text))
+        field_print("last restart", TINT_NONE, "%s", text);
     if (steps_text(view, text, sizeof text)[0])
         field_print("progress", TINT_NONE, "%s", text);
     field_print("submitted", TINT_NONE, "%s", clock_text(job->submitted_ms, time));

@@ -22,6 +22,15 @@ static void view_ranks(const struct book *book, const struct job_record *record,
     }
 }
 
+static void explain_processes(struct job_view *view)
+{
+    char text[ERR_TEXT_MAX], words[ERR_TEXT_MAX];
+    if (!job_view_processes(view, text, sizeof text))
+        return;
+    TEXT(words, "at the last restart %s", text);
+    strlist_add(&view->explain, words);
+}
+
 enum tide_status view_job(const struct state *state, const struct book *book, const char *job, uint64_t now_ns,
                           struct job_view *ret_view, struct err *err)
 {
@@ -33,6 +42,7 @@ enum tide_status view_job(const struct state *state, const struct book *book, co
     text_copy(view.log_key, sizeof view.log_key, record->log_key);
     view_ranks(book, record, &view);
     explain(state, book, record, now_ns, &view.explain);
+    explain_processes(&view);
     *ret_view = view;
     return TIDE_OK;
 }

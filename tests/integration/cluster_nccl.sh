@@ -67,6 +67,9 @@ BEFORE=$(job_pids rough)
 expect "a rank can be killed" cluster_rank_kill rough 3
 wait_for 60 "generation 2" runs_as rough 2
 expect "the others go on in their processes" stayed 4 "$BEFORE" "$(job_pids rough)" 0 1 2
+STAYED="ranks 0-2 stayed in their processes, rank 3 was started anew"
+expect "the job tells so" says "$STAYED" tide job show rough
+expect "and so is it explained" says "at the last restart $STAYED" tide job explain rough
 expect "the job succeeds all the same" job_succeeds rough
 expect "with one restart from a checkpoint" cluster_job_is rough '.job.restarts == 1 and .job.recoveries[0].to_step > 0'
 expect "all is told in the order in which it was" told_in_order rough submitted launched running stepping cut_opened sealed rank_exited fenced \
@@ -82,6 +85,7 @@ cluster_rank_kill rougher 0 STOP && cluster_rank_kill rougher 3
 wait_for 60 "generation 2" runs_as rougher 2
 BETWEEN=$(job_pids rougher)
 expect "a rank that does not leave is started anew, and nobody else" stayed 4 "$BEFORE" "$BETWEEN" 1 2
+expect "which is told" says "ranks 1-2 stayed in their processes, ranks 0, 3 were started anew" tide job show rougher
 expect "another rank can be killed" cluster_rank_kill rougher 1
 wait_for 60 "generation 3" runs_as rougher 3
 expect "who is there goes over from wherever it is" stayed 4 "$BETWEEN" "$(job_pids rougher)" 0 2 3

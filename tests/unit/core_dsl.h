@@ -87,6 +87,7 @@ struct fake_rank {
     struct fake_paint paint;
     uint64_t slow;             /* not 0: of its steps from now on only every so many counts */
     uint64_t slow_from;
+    uint64_t born;             /* not 0: of its process, as its agent says; else the generation it is in */
     struct op_report op;       /* how far it is in a communicator; size 0: it tells of none */
 };
 
@@ -402,6 +403,7 @@ static inline void fake_report_rank(struct world *w, struct fake_job *job, uint3
     if (does->stuck_start)
         return;
     report->pid = 100 + (int32_t)rank;
+    report->born = does->born != 0 ? does->born : job->ran;
     bool ends = does->ends || does->exit_code || does->signal || does->exec_failed ||
                 (w->total_steps && fake_step(w, job) >= w->total_steps);
     report->attached = !does->exec_failed;

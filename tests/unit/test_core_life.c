@@ -504,6 +504,29 @@ static void a_new_leader_gives_full_leases_and_goes_on(void **context)
     world_release(&w);
 }
 
+static void who_stayed_in_his_process_is_told(void **context)
+{
+    (void)context;
+    struct world w;
+    world_init(&w);
+    world_nodes(&w, 2, 2);
+    submit(&w, "j", 2, 0, 2);
+    run(&w, 500);
+    assert_false(explained(&w, "j", "at the last restart"));
+    w.ranks[0].born = w.ranks[1].born = w.ranks[3].born = 1;
+    crash(&w, 2);
+    run(&w, 1000);
+    assert_int_equal(job_of(&w, "j")->generation, 2);
+    assert_true(explained(&w, "j", "at the last restart ranks 0-1, 3 stayed in their processes, rank 2 was started anew"));
+    /* The next one starts all of them anew. */
+    memset(w.ranks, 0, sizeof w.ranks);
+    crash(&w, 0);
+    run(&w, 1000);
+    assert_int_equal(job_of(&w, "j")->generation, 3);
+    assert_false(explained(&w, "j", "at the last restart"));
+    world_release(&w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -526,6 +549,7 @@ int main(void)
         cmocka_unit_test(gone_before_the_start_is_not_the_end),
         cmocka_unit_test(late_reports_of_an_old_generation_count_for_nothing),
         cmocka_unit_test(ranks_that_vanish_are_missed),
+        cmocka_unit_test(who_stayed_in_his_process_is_told),
         cmocka_unit_test(a_new_leader_gives_full_leases_and_goes_on),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
