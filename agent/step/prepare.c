@@ -150,6 +150,9 @@ static enum tide_status write_page(const struct step *step, uint32_t number, str
     whole->page.generation = step->spec.generation;
     whole->page.rank = number;
     whole->page.world_size = (uint32_t)step->spec.peers.count * step->spec.job.nproc_per_node;
+    whole->page.restarts = step->spec.restarts;
+    whole->page.master_port = step->spec.master_port;
+    text_copy(whole->page.master_address, sizeof whole->page.master_address, step->spec.master_address);
     whole->page.may_stay = step->spec.job.launcher == LAUNCHER_NONE;
     atomic_init(&whole->page.armed_step, STEP_NONE);
     int fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);

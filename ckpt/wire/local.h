@@ -35,6 +35,7 @@
 #define CONTROL_PAGE_BYTES 131072u
 #define CONTROL_COMMS_MAX 1024u /* communicators of a rank at a record */
 #define CONTROL_COMM_NAME_MAX 63
+#define CONTROL_ADDRESS_MAX 255
 #define STEP_NONE UINT64_MAX         /* nothing armed */
 #define STEP_TAKEN (UINT64_MAX - 1u) /* the rank is recording; the agent keeps its hands off */
 #define STEP_NEXT (UINT64_MAX - 2u)  /* armed for the next safe point, whatever its number (free mode). With an armed_epoch that
@@ -203,6 +204,10 @@ struct control_page {
     _Atomic uint32_t over;       /* the step, R: CONTROL_OVER… */
 
     struct control_progress progress; /* R */
+
+    /* Of this generation, as the environment tells it to processes that are started for it; the step, when it creates the page. */
+    uint32_t restarts, master_port; /* master_port 0: of a step that does not tell */
+    char master_address[CONTROL_ADDRESS_MAX + 1];
 };
 _Static_assert(sizeof(struct control_page) <= CONTROL_PAGE_BYTES, "the control page has room");
 

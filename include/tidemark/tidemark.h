@@ -196,10 +196,15 @@ TIDE_MUST_USE enum tide_status tide_share(struct tide *tide, const char *name, u
  *         }
  *
  * Every call on the handle but tide_restart says TIDE_E_RESTART, or what it always says, once the generation is over. A process
- * that has not called tide_restart within a few seconds from then on is killed, and started anew. Its environment stays that of
- * its first generation: MASTER_ADDR, where the node of rank 0 was lost, MASTER_PORT, TORCHELASTIC_RESTART_COUNT and
- * TIDEMARK_GENERATION are old. So it must keep its handle: tide_init after tide_finalize is refused once it has gone over. What
- * it has left behind as a daemon, whose parent has ended, is killed with each generation; its children stay. ---- */
+ * that has not called tide_restart within a few seconds from then on is killed, and started anew. So it must keep its handle:
+ * tide_init after tide_finalize is refused once it has gone over. What it has left behind as a daemon, whose parent has ended, is
+ * killed with each generation; its children stay.
+ *
+ * Its environment stays that of its first generation, since no library can change that while other threads read it. RANK, LOCAL_RANK,
+ * WORLD_SIZE, the other numbers of ranks and nodes, and TIDEMARK_NODE stay right: a job that goes on with other numbers, or on another
+ * node, starts its processes anew. MASTER_PORT, TIDEMARK_GENERATION, TORCHELASTIC_RESTART_COUNT and TORCHELASTIC_ERROR_FILE are old,
+ * and so is MASTER_ADDR where the node of rank 0 was lost: ask tide_get_generation. A program that has something else read them
+ * (torch.distributed from "env://") sets them behind tide_restart, by setenv, where no other thread of it looks at the environment. */
 
 /* Ask for it; once, before the first tide_restart. `callback` may be NULL; it is called once for each generation that ends so, with
  * `user`, by a thread of the library, deaf to signals, and gets the program's own threads out of what they wait for: ncclCommAbort,
@@ -214,6 +219,20 @@ TIDE_MUST_USE enum tide_status tide_set_restart(struct tide *tide, void (*callba
  * Errors: STATE (not asked for, or not in a job), TIMEOUT (the generation is not over: what failed is the program's own),
  * UNAVAILABLE and others; the process should exit then. */
 TIDE_MUST_USE enum tide_status tide_restart(struct tide *tide);
+
+/* The present generation, as the environment tells it to a process that is started for it. Set size to sizeof(struct tide_generation);
+ * fields are only ever added. */
+struct tide_generation {
+    size_t size;
+    uint64_t number;           /* TIDEMARK_GENERATION */
+    uint32_t restarts;         /* TORCHELASTIC_RESTART_COUNT */
+    uint32_t master_port;      /* MASTER_PORT */
+    char master_address[256];  /* MASTER_ADDR: of the node of rank 0 */
+};
+
+/* Outside a job: what the environment says; zero and "" where it says nothing. Errors: INVALID, RESTART (that generation is over, and
+ * tide_restart has not succeeded), UNSUPPORTED (an older step process). On failure *ret_generation is untouched. */
+TIDE_MUST_USE enum tide_status tide_get_generation(struct tide *tide, struct tide_generation *ret_generation);
 
 /* ---- device regions. Each of these calls waits first for a checkpoint that is still on its way to the host, but
  * tide_before_update, which never waits. Outside a job they do nothing and succeed. ---- */

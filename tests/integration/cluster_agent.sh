@@ -59,6 +59,12 @@ is_ordered()
     [ -e "$(echo "$CLUSTER_DIR"/n"$1"/steps/*/next.json)" ]
 }
 
+# of_generation RANK WORDS: what it says of the newest one, behind these words
+of_generation()
+{
+    tide job logs moved --rank "$1" --generation "$(cluster_job moved '.job.generation')" | sed -n "s/^rank $1 $2: //p"
+}
+
 goes_on()
 {
     cluster_job_is "$1" '.job.generation > 1 and .job.all_stepped'
@@ -83,6 +89,12 @@ wait_for 60 "$MEETS to be back" cluster_node_is "$MEETS" ready
 kill -CONT "$(step_pid "${MEETS#n}")"
 expect "the job goes on" wait_for 60 "all ranks to step" goes_on moved
 expect "who was there is still the same process" stayed 4 "$BEFORE" "$(job_pids moved)" 0 2 3
+ANEW=$(of_generation 1 "was started with")
+expect "who was started anew has the generation in its environment" equal "${ANEW% master *}" "generation 2 restarts 1"
+expect "it is told the same" equal "$(of_generation 1 "is told")" "$ANEW"
+expect "and so is who stayed" equal "$(of_generation 2 "is told")" "$ANEW"
+OLD=$(of_generation 2 "was started with")
+expect "whose environment is old" equal "${OLD% master *}" "generation 1 restarts 0"
 job_let_end moved
 expect "the job succeeds" job_succeeds moved
 expect "its ranks computed what they would have alone" equal "$(job_hashes moved)" "$(pulse_hashes 4 --steps "$ENDS_AT")"

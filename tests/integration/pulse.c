@@ -219,6 +219,20 @@ static struct tide *join(const struct arguments *a, struct state *state)
     return tide;
 }
 
+/* The environment is that of the first generation; and what is told is right in each. */
+static void print_generation(const struct arguments *a, struct tide *tide, uint64_t rank)
+{
+    struct tide_generation is = {.size = sizeof is};
+    if (!a->stay)
+        return;
+    must(tide, tide_get_generation(tide, &is), "tide_get_generation");
+    printf("rank %llu is told: generation %llu restarts %u master %s:%u\n", (unsigned long long)rank, (unsigned long long)is.number,
+           is.restarts, is.master_address, is.master_port);
+    printf("rank %llu was started with: generation %lu restarts %lu master %s:%lu\n", (unsigned long long)rank,
+           environment("TIDEMARK_GENERATION", 0), environment("TORCHELASTIC_RESTART_COUNT", 0), getenv("MASTER_ADDR"),
+           environment("MASTER_PORT", 0));
+}
+
 /* From the checkpoint, or the beginning, to the end. What it says is TIDE_E_RESTART when the generation ended first. */
 static enum tide_status train(struct arguments *a, struct tide *tide, struct state *state, uint64_t rank)
 {
@@ -253,8 +267,11 @@ int main(int argc, char **argv)
     if (a.trouble && strcmp(a.trouble, "early") == 0)
         trouble(&a, rank, 0);
     struct tide *tide = join(&a, &state);
-    while ((status = train(&a, tide, &state, rank)) == TIDE_E_RESTART)
+    print_generation(&a, tide, rank);
+    while ((status = train(&a, tide, &state, rank)) == TIDE_E_RESTART) {
         must(tide, tide_restart(tide), "tide_restart");
+        print_generation(&a, tide, rank);
+    }
     must(tide, status, "training");
     tide_finalize(tide);
     free(state.words);

@@ -214,6 +214,8 @@ static void refused_it_belongs_to_none(void **state)
     step.next_generation = 0;
     generation_ends();
     assert_int_equal(tide_restart(tide), TIDE_E_STALE);
+    struct tide_generation is = {.size = sizeof is};
+    assert_int_equal(tide_get_generation(tide, &is), TIDE_E_RESTART);
     assert_int_equal(step.page->generation, 3);
     uint64_t before = step.page->step;
     (void)tide_step(tide, 9);
@@ -248,6 +250,58 @@ static void outside_a_job_nothing_is_done(void **state)
     mem_free(path);
 }
 
+static void tell(uint32_t restarts, uint32_t port, const char *address)
+{
+    step.page->restarts = restarts;
+    step.page->master_port = port;
+    snprintf(step.page->master_address, sizeof step.page->master_address, "%s", address);
+}
+
+static void expect_generation(uint64_t number, uint32_t restarts, uint32_t port, const char *address)
+{
+    struct tide_generation is = {.size = sizeof is};
+    assert_int_equal(tide_get_generation(tide, &is), TIDE_OK);
+    assert_true(is.size == sizeof is && is.number == number && is.restarts == restarts && is.master_port == port);
+    assert_string_equal(is.master_address, address);
+}
+
+/* Its environment would be that of the first for ever. */
+static void each_generation_says_what_is_another_in_it(void **state)
+{
+    (void)state;
+    struct tide_generation is = {.size = sizeof is, .number = 77};
+    begin(0);
+    assert_int_equal(tide_get_generation(tide, &is), TIDE_E_UNSUPPORTED);
+    assert_int_equal(is.number, 77);
+    tell(2, 29500, "10.0.0.1");
+    expect_generation(3, 2, 29500, "10.0.0.1");
+    generation_ends();
+    assert_int_equal(tide_restart(tide), TIDE_OK);
+    tell(3, 29501, "10.0.0.9");
+    expect_generation(4, 3, 29501, "10.0.0.9");
+    is.size = sizeof is - 1;
+    assert_int_equal(tide_get_generation(tide, &is), TIDE_E_INVALID);
+    assert_int_equal(tide_get_generation(tide, NULL), TIDE_E_INVALID);
+}
+
+static void outside_a_job_the_environment_says_it(void **state)
+{
+    (void)state;
+    char *path = mem_strdup(getenv(ENV_SOCKET));
+    unsetenv(ENV_SOCKET);
+    assert_int_equal(tide_init(&tide, NULL), TIDE_OK);
+    expect_generation(0, 0, 0, "");
+    setenv("MASTER_ADDR", "localhost", 1);
+    setenv("MASTER_PORT", "1234", 1);
+    setenv("TORCHELASTIC_RESTART_COUNT", "5", 1);
+    expect_generation(0, 5, 1234, "localhost");
+    unsetenv("MASTER_ADDR");
+    unsetenv("MASTER_PORT");
+    unsetenv("TORCHELASTIC_RESTART_COUNT");
+    setenv(ENV_SOCKET, path, 1);
+    mem_free(path);
+}
+
 /* A forked child that cleans up is not the rank: it neither hangs nor speaks for it. */
 static void a_forked_child_is_no_rank(void **state)
 {
@@ -276,6 +330,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(refused_it_belongs_to_none, setup, teardown),
         cmocka_unit_test_setup_teardown(who_has_not_asked_stays_as_he_was, setup, teardown),
         cmocka_unit_test_setup_teardown(outside_a_job_nothing_is_done, setup, teardown),
+        cmocka_unit_test_setup_teardown(each_generation_says_what_is_another_in_it, setup, teardown),
+        cmocka_unit_test_setup_teardown(outside_a_job_the_environment_says_it, setup, teardown),
         cmocka_unit_test_setup_teardown(a_forked_child_is_no_rank, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
