@@ -6,6 +6,9 @@
 
 /* Sentences for `job explain`: why it is in this state, what it waits for, who is missing. */
 
+#define STANDS_MS 10000u /* no step for so long, and for so many times what the last one took: that is said */
+#define STANDS_STEPS 3u
+
 struct talk {
     const struct state *state;
     const struct book *book;
@@ -237,6 +240,21 @@ static const char *hang_of(const struct talk *talk)
     return track != NULL && track->hang.text[0] != '\0' ? track->hang.text : NULL;
 }
 
+/* A fact and no verdict: without NCCL nothing tells for whom they wait, and a step may take long. From when on this leader knows. */
+static void explain_steps(const struct talk *talk, const struct gen_scan *scan)
+{
+    const struct track *track = talk->book != NULL ? track_find(talk->book, talk->record->job.uid) : NULL;
+    bool known = track != NULL && track->steps_generation == talk->record->job.generation && track->grew_ns != 0;
+    uint64_t stands_ns = known ? talk->now_ns - track->grew_ns : 0;
+    char spread[TIDE_TEXT_MAX + 1];
+    if (scan->done > 0 || stands_ns < STANDS_MS * NS_PER_MS || stands_ns < STANDS_STEPS * track->step_ns) {
+        say(talk, "all ranks make steps; the newest reported is %" PRIu64, scan->top_step);
+        return;
+    }
+    scan_spread(talk->book, talk->record, spread, sizeof spread);
+    say(talk, "no rank has come further than step %" PRIu64 " for %" PRIu64 " s%s", scan->top_step, stands_ns / NS_PER_S, spread);
+}
+
 static void explain_running(const struct talk *talk)
 {
     const struct job *job = &talk->record->job;
@@ -259,7 +277,7 @@ static void explain_running(const struct talk *talk)
     } else if (hang_of(talk) != NULL) {
         say(talk, "no rank makes a step: %s", hang_of(talk));
     } else {
-        say(talk, "all ranks make steps; the newest reported is %" PRIu64, scan.top_step);
+        explain_steps(talk, &scan);
     }
     if (scan.done > 0)
         say(talk, "%u of %u ranks have finished", scan.done, scan.world);

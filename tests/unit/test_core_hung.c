@@ -164,6 +164,32 @@ static void what_is_not_seen_alarms_nobody(void **context)
     world_release(&w);
 }
 
+/* As of programs without NCCL: nobody is named, and nothing is done; but it is said, and who has come how far. */
+static void a_job_that_stands_still_for_an_unknown_reason_says_so(void **context)
+{
+    (void)context;
+    struct world w;
+    world_begin(&w);
+    run(&w, 2000);
+    assert_true(explained(&w, "j", "all ranks make steps; the newest reported is"));
+    w.ranks[0].slow = w.ranks[1].slow = UINT64_MAX; /* for good */
+    w.ranks[0].slow_from = 501;
+    w.ranks[1].slow_from = 500;
+    run(&w, 8000);
+    assert_true(explained(&w, "j", "all ranks make steps"));
+    run(&w, 8000);
+    assert_false(explained(&w, "j", "all ranks make steps"));
+    assert_true(explained(&w, "j", "no rank has come further than step 501 for 1"));
+    assert_true(explained(&w, "j", " s, with rank 1 at step 500 and rank 0 at 501"));
+    assert_int_equal(state_node(&w.state, "n1")->evidence.count + state_node(&w.state, "n2")->evidence.count, 0);
+    run(&w, 600000);
+    assert_int_equal(job_of(&w, "j")->generation, 1);
+    w.ranks[0].slow = w.ranks[1].slow = 0;
+    run(&w, 1000);
+    assert_true(explained(&w, "j", "all ranks make steps"));
+    world_release(&w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -173,6 +199,7 @@ int main(void)
         cmocka_unit_test(where_all_are_inside_nobody_is_blamed),
         cmocka_unit_test(where_nobody_is_blamed_room_is_waited_for),
         cmocka_unit_test(what_is_not_seen_alarms_nobody),
+        cmocka_unit_test(a_job_that_stands_still_for_an_unknown_reason_says_so),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
