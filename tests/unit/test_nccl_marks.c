@@ -282,6 +282,38 @@ static void test_a_dead_one_has_no_events(void **state)
     together(1, 0, run_dead_and_kept, world_make());
 }
 
+#define ALIVE 8u     /* communicators at a time */
+#define LOOKED_AT 60 /* events, while they come and go */
+
+/* Destroyed and aborted while they are looked at. */
+static void run_come_and_go(int rank, int ranks, void *shared)
+{
+    ncclComm_t alive[ALIVE] = {NULL};
+    float *at = floats();
+    uint64_t until_ns = clock_mono_ns() + TOLD_S * NS_PER_S, before = sim_counts().event_queries;
+    (void)rank, (void)ranks, (void)shared;
+    tide_nccl_tell(&progress);
+    for (unsigned i = 0; i % ALIVE != 0 || (sim_counts().event_queries < before + LOOKED_AT && clock_mono_ns() < until_ns); i++) {
+        ncclComm_t *comm = &alive[i % ALIVE];
+        ncclUniqueId id;
+        must(*comm == NULL || (i & 1 ? ncclCommDestroy(*comm) : ncclCommAbort(*comm)) == ncclSuccess);
+        must(ncclGetUniqueId(&id) == ncclSuccess && ncclCommInitRank(comm, 1, id, 0) == ncclSuccess);
+        must(ncclAllReduce(at, at, 4, ncclFloat32, ncclSum, *comm, NULL) == ncclSuccess);
+    }
+    must(sim_counts().event_queries >= before + LOOKED_AT);
+    for (unsigned i = 0; i < ALIVE; i++)
+        must(ncclCommDestroy(alive[i]) == ncclSuccess);
+    while (sim_counts().events > 0 && clock_mono_ns() < until_ns)
+        usleep(LOOK_US);
+    must(sim_counts().events == 0);
+}
+
+static void test_they_end_while_they_are_looked_at(void **state)
+{
+    (void)state;
+    together(1, 0, run_come_and_go, world_make());
+}
+
 static void test_when_a_mark_is_due(void **state)
 {
     static const struct {
@@ -303,7 +335,8 @@ int main(void)
         cmocka_unit_test(test_inside_a_collective), cmocka_unit_test(test_stuck_in_a_kernel),
         cmocka_unit_test(test_before_a_collective), cmocka_unit_test(test_captures_and_groups),
         cmocka_unit_test(test_a_gpu_that_fails_tells_nothing), cmocka_unit_test(test_too_many_are_not_marked),
-        cmocka_unit_test(test_a_dead_one_has_no_events), cmocka_unit_test(test_when_a_mark_is_due),
+        cmocka_unit_test(test_a_dead_one_has_no_events), cmocka_unit_test(test_they_end_while_they_are_looked_at),
+        cmocka_unit_test(test_when_a_mark_is_due),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
