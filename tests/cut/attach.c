@@ -52,7 +52,8 @@ int MPI_Init(int *argc, char ***argv)
 {
     NEXT(Init, (int *, char ***));
     int error = next(argc, argv);
-    attach();
+    if (error == MPI_SUCCESS)
+        attach();
     return error;
 }
 
@@ -60,7 +61,8 @@ int MPI_Init_thread(int *argc, char ***argv, int required, int *provided)
 {
     NEXT(Init_thread, (int *, char ***, int, int *));
     int error = next(argc, argv, required, provided);
-    attach();
+    if (error == MPI_SUCCESS)
+        attach();
     return error;
 }
 

@@ -121,6 +121,14 @@ static void arrive(struct parcel *parcel)
     cut_rank_not_held(&inside.cut);
 }
 
+/* Open MPI does not say so of a message to ourselves. */
+static bool is_too_long(const struct parcel *parcel, int count, MPI_Datatype type)
+{
+    MPI_Count size = 0;
+    PMPI_Type_size_x(type, &size);
+    return parcel->bytes > (uint64_t)count * (uint64_t)size;
+}
+
 /* Hand it over with MPI's own conversion and checks: a message to ourselves, from packed bytes to the program's datatype. */
 int parcel_give(struct parcel *parcel, void *buffer, int count, MPI_Datatype type, MPI_Status *ret_status)
 {
@@ -136,6 +144,8 @@ int parcel_give(struct parcel *parcel, void *buffer, int count, MPI_Datatype typ
         real.Cancel(&request);
     if (error == MPI_SUCCESS)
         error = real.Wait(&request, ret_status);
+    if (error == MPI_SUCCESS && sent == MPI_SUCCESS && is_too_long(parcel, count, type))
+        error = MPI_ERR_TRUNCATE;
     ret_status->MPI_SOURCE = parcel->message.source;
     ret_status->MPI_TAG = parcel->message.tag;
     parcel->given = true;

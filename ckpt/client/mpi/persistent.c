@@ -23,8 +23,8 @@ static int keep(enum request_kind kind, enum send_mode mode, void *buffer, int c
     return request ? MPI_SUCCESS : raise_error(comm, MPI_ERR_NO_MEM);
 }
 
-/* One that we keep; else MPI makes its own, or complains. It is not asked to make one that is thrown away: in Open MPI 4.1
- * that takes a reference of the communicator with it. */
+/* One that we keep; else MPI makes its own, or complains. What else it may complain about it is asked with a request for
+ * nobody: one for a rank that is thrown away takes a reference of the communicator with it in Open MPI 4.1. */
 static struct comm *comm_to_keep(MPI_Comm handle, int peer, int tag)
 {
     inside_lock();
@@ -35,6 +35,11 @@ static struct comm *comm_to_keep(MPI_Comm handle, int peer, int tag)
     return possible ? comm : NULL;
 }
 
+static int tried(int error, MPI_Request *request)
+{
+    return error == MPI_SUCCESS ? real.Request_free(request) : error;
+}
+
 #define SEND_INIT(name, mode)                                                                                               \
     int MPI_##name(const void *buffer, int count, MPI_Datatype type, int to, int tag, MPI_Comm handle,                      \
                    MPI_Request *request)                                                                                    \
@@ -42,7 +47,8 @@ static struct comm *comm_to_keep(MPI_Comm handle, int peer, int tag)
         struct comm *comm = comm_to_keep(handle, to, tag);                                                                  \
         if (comm == NULL || to == MPI_ANY_SOURCE)                                                                           \
             return request_pass(real.name(buffer, count, type, to, tag, handle, request), PASSED_FOREIGN, handle, request); \
-        return keep(REQUEST_SEND, mode, (void *)(uintptr_t)buffer, count, type, to, tag, comm, request);                    \
+        int error = tried(real.name(buffer, count, type, MPI_PROC_NULL, tag, handle, request), request);                    \
+        return error ? error : keep(REQUEST_SEND, mode, (void *)(uintptr_t)buffer, count, type, to, tag, comm, request);    \
     }                                                                                                                       \
     INTERPOSED(name)
 
@@ -55,8 +61,10 @@ int MPI_Recv_init(void *buffer, int count, MPI_Datatype type, int from, int tag,
 {
     struct comm *comm = comm_to_keep(handle, from, tag);
     if (comm == NULL)
-        return request_pass(real.Recv_init(buffer, count, type, from, tag, handle, request), PASSED_FOREIGN, handle, request);
-    return keep(REQUEST_RECV, SEND_STANDARD, buffer, count, type, from, tag, comm, request);
+        return request_pass(real.Recv_init(buffer, count, type, from, tag, handle, request), PASSED_FOREIGN, handle,
+                            request);
+    int error = tried(real.Recv_init(buffer, count, type, MPI_PROC_NULL, tag, handle, request), request);
+    return error ? error : keep(REQUEST_RECV, SEND_STANDARD, buffer, count, type, from, tag, comm, request);
 }
 
 static int start_send(struct request *request)
@@ -112,7 +120,7 @@ int MPI_Start(MPI_Request *handle)
 
 int MPI_Startall(int count, MPI_Request *handles)
 {
-    if (!inside.on)
+    if (!inside.on || count <= 0 || handles == NULL)
         return real.Startall(count, handles);
     inside_lock();
     if (!quick())

@@ -10,7 +10,8 @@
 /* What MPI has is looked at only behind what we have, and not at all while we match. */
 static int look(struct comm *comm, int source, int tag, int *found, MPI_Message *message, MPI_Status *status)
 {
-    bool possible = source == MPI_ANY_SOURCE || (unsigned)source < (unsigned)comm->size;
+    bool possible =
+        (source == MPI_ANY_SOURCE || (unsigned)source < (unsigned)comm->size) && (tag == MPI_ANY_TAG || tag >= 0);
     struct parcel *parcel = possible ? parcel_find(comm, source, tag) : NULL;
     *found = 0;
     if (parcel == NULL && possible && cut_rank_matches(&inside.cut))

@@ -26,6 +26,14 @@ void status_empty(MPI_Status *status)
     status->MPI_TAG = MPI_ANY_TAG;
 }
 
+void status_of_nobody(const struct request *request, MPI_Status *status)
+{
+    if (request == NULL || request->kind != REQUEST_RECV || request->peer != MPI_PROC_NULL || status == MPI_STATUS_IGNORE)
+        return;
+    status_empty(status);
+    status->MPI_SOURCE = MPI_PROC_NULL;
+}
+
 bool received_in_part(int error)
 {
     int class = MPI_SUCCESS;
@@ -68,13 +76,14 @@ void receive_completed(struct request *request, const MPI_Status *status, int er
 {
     int cancelled = 0;
     request->status = *status;
+    status_of_nobody(request, &request->status);
     request->error = error;
     request->real = MPI_REQUEST_NULL;
     request->matched = false;
     if (UNLIKELY(request->cancelling))
         PMPI_Test_cancelled(status, &cancelled);
     request->state = REQUEST_DONE;
-    if (cancelled || request->comm == NULL || !received(error)) {
+    if (cancelled || request->comm == NULL || request->peer == MPI_PROC_NULL || !received(error)) {
         parcel_unexpect(request);
         return;
     }
@@ -132,7 +141,7 @@ static void to_queue(struct request *request)
 static bool possible(const struct request *request)
 {
     return (request->peer == MPI_ANY_SOURCE || (unsigned)request->peer < (unsigned)request->comm->size) &&
-           (request->tag == MPI_ANY_TAG || request->tag >= 0);
+           (request->tag == MPI_ANY_TAG || request->tag >= 0) && request->count >= 0 && request->type != MPI_DATATYPE_NULL;
 }
 
 int receive_begin(struct request *request)

@@ -56,8 +56,8 @@ static bool bookmark_room(struct bookmark *bookmark)
 }
 
 /* Tell `peer` how many messages there were before the flip, ahead of the first one behind it. There is room for one, and it
- * is free: MPI has taken what an epoch told before the next begins. Should it not be so the peer is told later, and what goes
- * before is held there until then, or until settled. False: not yet. */
+ * is free: MPI has taken what an epoch told before the next begins. Should it not be so the peer is told later, and what
+ * goes before is held there until then, or until settled. False: not yet. */
 static bool bookmark_send(uint32_t peer)
 {
     struct cut_bookmark words;
@@ -93,6 +93,8 @@ bool bookmarks_sent(void)
 static struct copy *pack(const void *buffer, int count, MPI_Datatype type, const struct comm *comm, uint64_t *ret_bytes)
 {
     struct packing packing;
+    if (count < 0 || type == MPI_DATATYPE_NULL) /* MPI is to complain once */
+        return NULL;
     if (packing_init(&packing, buffer, count, type, comm->now) != MPI_SUCCESS)
         return NULL;
     struct copy *copy = mem_try_alloc(sizeof *copy + packing.room);
@@ -115,7 +117,8 @@ static int copy_send(struct copy *copy, uint64_t bytes, enum send_mode mode, int
     return error;
 }
 
-/* A synchronous one is done when the program at its other end receives it: MPI says so, or the receiver has told us of it (offer.c). */
+/* A synchronous one is done when the program at its other end receives it: MPI says so, or the receiver has told us of it
+ * (offer.c). */
 static void copy_owe(struct copy *copy, enum send_mode mode, struct request *request)
 {
     if (request == NULL)

@@ -154,7 +154,7 @@ void completed(MPI_Request *handle, MPI_Request real_request, const MPI_Status *
         return;
     inside.outstanding--;
     if (request->kind == REQUEST_RECV) {
-        if (LIKELY(error == MPI_SUCCESS && !request->cancelling && !inside.many_threads))
+        if (LIKELY(error == MPI_SUCCESS && !request->cancelling && request->peer != MPI_PROC_NULL && !inside.many_threads))
             count_arrived(request->comm, status->MPI_SOURCE);
         else
             receive_completed(request, status, error);
@@ -209,6 +209,8 @@ int MPI_Wait(MPI_Request *handle, MPI_Status *status)
             error = real.Wait(real_request, to);
         else
             done = beside_wait(real_request, to, &error);
+        if (UNLIKELY(inside.many_threads))
+            status_of_nobody(request_of(*handle), to);
         if (LIKELY(real_one && done)) {
             completed_begin();
             completed(handle, real_request[0], to, error);
@@ -320,6 +322,8 @@ int MPI_Waitany(int count, MPI_Request *handles, int *index, MPI_Status *status)
     MPI_Request real_requests[UNWRAPPED_MAX + 1];
     MPI_Status own;
     int error;
+    if (UNLIKELY(count <= 0)) /* MPI knows whether that is right */
+        return real.Waitany(count, handles, index, status);
     for (;;) {
         bool done = true;
         if (UNLIKELY(count > UNWRAPPED_MAX || !unwrap(count, handles, real_requests))) {
@@ -341,7 +345,7 @@ int MPI_Waitany(int count, MPI_Request *handles, int *index, MPI_Status *status)
 
 __attribute__((noinline)) static int testany_slow(int count, MPI_Request *handles, int *index, int *done, MPI_Status *status)
 {
-    if (!inside.on)
+    if (!inside.on || count <= 0)
         return real.Testany(count, handles, index, done, status);
     inside_lock();
     progress();
@@ -456,6 +460,8 @@ static int some(int count, MPI_Request *handles, int *done, int *indices, MPI_St
     MPI_Request real_requests[UNWRAPPED_MAX + 1];
     MPI_Status own[UNWRAPPED_MAX];
     int error;
+    if (UNLIKELY(count <= 0))
+        return (wait ? real.Waitsome : real.Testsome)(count, handles, done, indices, statuses);
     for (;;) {
         bool ended;
         if (UNLIKELY(count > UNWRAPPED_MAX || !unwrap(count, handles, real_requests)))

@@ -72,6 +72,7 @@ static bool few_beside(int count, MPI_Request *handles, MPI_Status *statuses, in
     for (int i = 0; i < ended; i++) {
         if (!waited[i])
             continue;
+        status_of_nobody(request_of(handles[i]), &own[i]);
         status_copy(status_at(statuses, i), &own[i]);
         completed(&handles[i], real_requests[i], &own[i], ret_error[i]);
     }
@@ -138,7 +139,7 @@ static inline bool completed_receive(MPI_Request *handle, const MPI_Status *stat
 {
     struct request *request = request_of(*handle);
     if (UNLIKELY(request == NULL || request->kind != REQUEST_RECV || request->persistent || request->cancelling ||
-                 request->own_type || request->comm->freed))
+                 request->own_type || request->peer == MPI_PROC_NULL || request->comm->freed))
         return false;
     count_arrived(request->comm, status->MPI_SOURCE);
     request_give(request);
@@ -211,7 +212,7 @@ static int testall_inside(int count, MPI_Request *handles, int *done, MPI_Status
 
 __attribute__((noinline)) static int testall_slow(int count, MPI_Request *handles, int *done, MPI_Status *statuses)
 {
-    if (!inside.on)
+    if (!inside.on || count <= 0)
         return real.Testall(count, handles, done, statuses);
     inside_lock();
     progress();
