@@ -14,6 +14,7 @@ struct across {
     pthread_mutex_t lock;
     pthread_cond_t changed;
     struct across_cut *first;
+    struct shun shun;
 };
 
 struct across *across_create(void)
@@ -27,6 +28,11 @@ struct across *across_create(void)
 pthread_mutex_t *across_lock(struct across_cut *cut)
 {
     return &cut->across->lock;
+}
+
+struct shun *across_shun(struct across_cut *cut)
+{
+    return &cut->across->shun;
 }
 
 struct spread_scope across_scope(const struct across_cut *cut, uint32_t node)

@@ -20,7 +20,13 @@ static enum tide_status ask(struct across_node *node, const char *query, uint64_
         node->curl = curl_easy_init();
     if (node->curl == NULL)
         return err_set(err, TIDE_E_NOMEM, "no memory to ask another agent");
-    return slot_client_get(node->curl, &question, most, ret_data, ret_count, err);
+    uint64_t from_ns = clock_mono_ns();
+    enum tide_status status = slot_client_get(node->curl, &question, most, ret_data, ret_count, err);
+    long http = 0;
+    curl_easy_getinfo(node->curl, CURLINFO_RESPONSE_CODE, &http);
+    node->answered = http != 0;
+    node->took_ns = clock_mono_ns() - from_ns;
+    return status;
 }
 
 void across_hang_up(struct across_node *node)
@@ -28,6 +34,36 @@ void across_hang_up(struct across_node *node)
     if (node->curl != NULL)
         curl_easy_cleanup(node->curl);
     node->curl = NULL;
+}
+
+/* ---- who gives no answer ---- */
+
+static bool left_alone(struct across_cut *cut, uint32_t node)
+{
+    const struct copy_source *source = &cut->peers[node].source;
+    pthread_mutex_lock(across_lock(cut));
+    bool alone = shun_is(across_shun(cut), source->address, source->port, clock_mono_ns());
+    pthread_mutex_unlock(across_lock(cut));
+    return alone;
+}
+
+static void answered(struct across_cut *cut, uint32_t node)
+{
+    const struct copy_source *source = &cut->peers[node].source;
+    pthread_mutex_lock(across_lock(cut));
+    shun_answered(across_shun(cut), source->address, source->port);
+    pthread_mutex_unlock(across_lock(cut));
+}
+
+static void silent(struct across_cut *cut, uint32_t node)
+{
+    const struct copy_source *source = &cut->peers[node].source;
+    pthread_mutex_lock(across_lock(cut));
+    uint32_t seconds = shun_silent(across_shun(cut), source->address, source->port, cut->peers[node].took_ns, clock_mono_ns());
+    pthread_mutex_unlock(across_lock(cut));
+    if (seconds != 0)
+        log_info("job %s: the agent at %s:%u gives no answer: it is not asked what it holds for %u s, and nothing is shared with it",
+                 cut->job, source->address, source->port, seconds);
 }
 
 /* ---- what others hold ---- */
@@ -68,6 +104,8 @@ static void look_at(struct across_cut *cut, uint32_t node, uint64_t until_ns)
     struct err err = {0};
     enum tide_status status = TIDE_OK;
     uint32_t first = across_scope(cut, node).first;
+    cut->peers[node].answered = false;
+    cut->peers[node].took_ns = 0;
     for (uint32_t r = 0; status == TIDE_OK && r < cut->ranks_per_node; r++) {
         struct slot_sum sum = {0};
         status = ask_rank(cut, node, first + r, until_ns, &sum, &err);
@@ -75,6 +113,10 @@ static void look_at(struct across_cut *cut, uint32_t node, uint64_t until_ns)
             mark(cut, node, &sum);
         slot_sum_release(&sum);
     }
+    if (cut->peers[node].answered)
+        answered(cut, node);
+    else if (status == TIDE_E_UNAVAILABLE)
+        silent(cut, node);
     if (status == TIDE_OK) {
         cut->peers[node].state = PEER_HOLDS;
         return;
@@ -93,7 +135,7 @@ void across_look(struct across_cut *cut)
     for (uint32_t node = 0; cut->count > 0 && node < cut->nodes; node++) {
         uint64_t now = clock_mono_ns(), left_ns = now < until_ns ? until_ns - now : 0;
         uint32_t others = cut->nodes - node - (node < cut->node); /* this one and those behind it */
-        if (node != cut->node && cut->peers[node].source.port != 0)
+        if (node != cut->node && cut->peers[node].source.port != 0 && !left_alone(cut, node))
             look_at(cut, node, now + left_ns / others);
     }
 }
@@ -137,6 +179,8 @@ void across_ask(struct across_cut *cut, uint32_t nodes)
         cut->peers[node].packs = packs;
         cut->peers[node].state = state;
         pthread_mutex_unlock(across_lock(cut));
+        if (state == PEER_GONE && !cut->peers[node].answered)
+            silent(cut, node);
         if (state == PEER_GONE)
             log_info("job %s: what the agent at %s:%u holds of checkpoint %" PRIu64 " is written here, too: %s", cut->job,
                      cut->peers[node].source.address, cut->peers[node].source.port, cut->cut, err.text);

@@ -7,6 +7,7 @@
 #include <pthread.h>
 
 #include "agent/rpc/across.h"
+#include "agent/rpc/shun.h"
 #include "ckpt/base/digest_index.h"
 #include "ckpt/format/manifest.h"
 
@@ -24,6 +25,8 @@ struct across_node {
     enum across_state state;
     unsigned tries; /* questions without an answer */
     CURL *curl;     /* NULL: none yet */
+    bool answered;  /* the last question, in whatever way … */
+    uint64_t took_ns; /* … after so long */
     struct spread_table table; /* WROTE */
     unsigned char *packs;      /* … of each of its packs: enum pack_look; NULL: no memory for it */
 };
@@ -71,5 +74,7 @@ void across_look(struct across_cut *cut);
 void across_ask(struct across_cut *cut, uint32_t nodes);
 void across_hang_up(struct across_node *node);
 pthread_mutex_t *across_lock(struct across_cut *cut);
+/* Those that gave no answer, for all cuts. With the lock. */
+struct shun *across_shun(struct across_cut *cut);
 
 #endif

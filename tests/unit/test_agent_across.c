@@ -350,6 +350,15 @@ static void who_dies_between_both_tables_is_done_without(void **state)
     is_whole(1, NODES);
 }
 
+static unsigned calls_at(int listener)
+{
+    unsigned calls = 0;
+    struct pollfd called = {.fd = listener, .events = POLLIN};
+    for (int fd; poll(&called, 1, 0) == 1 && (fd = accept(listener, NULL, NULL)) >= 0; close(fd))
+        calls++;
+    return calls;
+}
+
 /* Accepted, and no word: a host that is stopped. Another tells what it holds and then never stores. */
 static void who_never_answers_is_given_up(void **state)
 {
@@ -370,13 +379,21 @@ static void who_never_answers_is_given_up(void **state)
     assert_null(across_join(nodes[0].across, &nodes[0].plan, &later)); /* another rank's thread has other things to do */
     assert_true(later);
     pthread_join(thread, NULL);
-    close(silent);
+    assert_int_equal(calls_at(silent), 1);
     assert_int_equal(nodes[0].outcome, TIDE_OK);
     assert_true(nodes[0].left > 0); /* who comes behind is asked all the same */
     assert_int_equal(chunks_stored(), CHUNKS);
     put_from(1);
     commit(1, NODES);
     is_whole(1, NODES);
+    /* With the next one it is left alone, and not waited for; the others are asked. */
+    record_all(2);
+    nodes[0].plan.peers[1].port = ntohs(at.sin_port);
+    struct across_cut *cut = joined(&nodes[0]);
+    struct stage_storing *storing = begin(&nodes[0], cut);
+    end(&nodes[0], cut, storing);
+    assert_int_equal(calls_at(silent), 0);
+    close(silent);
 }
 
 /* What it told of stays, and is named by others. */
