@@ -383,6 +383,7 @@ static const struct story {
                {"leaders", story_leaders, MPI_THREAD_SINGLE, TIDE_MPI_REQUESTS_REPOSTED},
 #endif
                {"looks", story_looks, MPI_THREAD_SINGLE, TIDE_MPI_REQUESTS_REPOSTED},
+               {"neighbours", story_neighbours, MPI_THREAD_SINGLE, TIDE_MPI_REQUESTS_REPOSTED},
                {"offers", story_offers, MPI_THREAD_SINGLE, TIDE_MPI_REQUESTS_REPOSTED},
                {"offers_any", story_offers_any, MPI_THREAD_SINGLE, TIDE_MPI_REQUESTS_REPOSTED},
                {"offers_before", story_offers_before, MPI_THREAD_SINGLE, TIDE_MPI_REQUESTS_REPOSTED},

@@ -17,6 +17,7 @@ void story_counted(void);
 void story_freed(void);
 void story_leaders(void);
 void story_looks(void);
+void story_neighbours(void);
 void story_offers(void);
 void story_offers_any(void);
 void story_offers_before(void);

@@ -51,6 +51,8 @@ expect "so it is where posted receives are posted again (examples/pipeline verif
     drive --ranks 3 --cuts 15 --restarts 2 --mode free -- "$SCENARIO_BUILD/examples/pipeline/pipeline"
 expect "a sparse exchange leaves no message behind, and no synchronous send is complete before its receive has begun" \
     drive --ranks 3 --cuts 30 --restarts 2 --mode free -- "$SCENARIO_BUILD/tests/cut_sparse" 2000
+expect "neighbourhood collectives of all kinds give the same, cut or not, restarted or not" \
+    drive --ranks 4 --cuts 20 --restarts 2 --mode step -- "$SCENARIO_BUILD/tests/cut_neighbours" 4000
 expect "a pipeline whose receives are posted ahead computes the same, restarted or not" \
     drive --ranks 3 --cuts 40 --restarts 5 --mode free --gap-us 20000 -- "$PIPELINE" --micro-batches 3000
 expect "without a channel log the check finds transfers lost" \
@@ -60,6 +62,8 @@ expect "a nonblocking collective that is outstanding is never cut through, whate
 if [ -x "$BANK_MPICH" ]; then
     expect "so it is with MPICH" drive --ranks 3 --cuts 10 --restarts 1 --mode free --bank --launcher mpiexec.mpich -- \
         "$BANK_MPICH" --transfers 1000
+    expect "and neighbourhood collectives" drive --ranks 3 --cuts 10 --restarts 1 --mode step --launcher mpiexec.mpich -- \
+        "$SCENARIO_BUILD/tests/cut_neighbours_mpich" 500
 else
     expect "MPICH is there to test with (libmpich-dev, mpich)" false
 fi

@@ -34,6 +34,7 @@ stories()
     expect "what is outstanding is counted, and nothing that a program has freed ($1)" "$1" counted
     expect "a communicator that is freed is known until what is under way on it has ended, and no longer ($1)" "$1" freed
     expect "an active persistent collective is never cut through ($1)" "$1" persistent
+    expect "neighbourhood collectives are counted, refused where they are outstanding, and parked around ($1)" "$1" neighbours
     expect "a window's epoch that is open, and a use of it under way, are refused ($1)" "$1" window
     expect "a file operation that has not ended is refused, and collective ones are counted ($1)" "$1" file
     expect "receives are parked around collectives, those of windows and files and those that make communicators too ($1)" "$1" parking
