@@ -10,7 +10,7 @@ enum tide_status shard_reader_init(struct shard_reader *reader, struct store *st
                                    struct err *err)
 {
     *reader = (struct shard_reader){.store = store, .manifest = manifest};
-    unsigned useful = store_at_once(store) + 2; /* one is decoded, one waits */
+    unsigned useful = store_gets_at_once(store) + 2; /* one is decoded, one waits */
     reader->most = useful < SPANS_MAX ? useful : SPANS_MAX;
     return encoder_create(&reader->encoder, err);
 }

@@ -5,9 +5,9 @@
 
 #include "ckpt/base/thread.h"
 
-void crew_init(struct crew *crew)
+void crew_init(struct crew *crew, unsigned most)
 {
-    *crew = (struct crew){.last = &crew->first};
+    *crew = (struct crew){.last = &crew->first, .most = most < CREW_MOST ? most : CREW_MOST};
     pthread_mutex_init(&crew->lock, NULL);
     pthread_cond_init(&crew->changed, NULL);
 }
@@ -49,9 +49,10 @@ static void *work(void *argument)
     return NULL;
 }
 
+/* One more with each that is begun, until there are enough. */
 static void start(struct crew *crew)
 {
-    while (crew->count < CREW_THREADS && thread_begin(&crew->threads[crew->count], work, crew) == 0)
+    if (crew->count < crew->most && thread_begin(&crew->threads[crew->count], work, crew) == 0)
         crew->count++;
 }
 

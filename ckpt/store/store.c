@@ -181,6 +181,11 @@ unsigned store_at_once(const struct store *store)
     return store->ops->at_once > 0 ? store->ops->at_once : 1;
 }
 
+unsigned store_gets_at_once(const struct store *store)
+{
+    return store->ops->gets_at_once > 0 ? store->ops->gets_at_once : 1;
+}
+
 int store_pending(struct store_op *op)
 {
     return op->begun && op->store->ops->pending(op);

@@ -16,13 +16,15 @@
 #include "ckpt/base/rng.h"
 #include "ckpt/store/crew.h"
 
+#define WRITERS 2u /* one writes, one waits for the disk */
+#define READERS 8u /* a directory may be far away: each read waits for it, and the next ones wait meanwhile */
 #define PUT_TRIES_MAX 16 /* a purge that removes an empty directory under a writer makes it start over */
 
 struct store_dir {
     struct store base;
     unsigned flags;
     int fd;
-    struct crew crew;
+    struct crew writers, readers;
     char root[TIDE_PATH_MAX + 1]; /* for messages */
 };
 
@@ -286,19 +288,25 @@ static enum tide_status dir_remove(struct store *store, const char *key, struct 
     return TIDE_OK;
 }
 
+static struct crew *crew_of(struct store_op *op)
+{
+    struct store_dir *dir = dir_of(op->store);
+    return op->verb == STORE_GET ? &dir->readers : &dir->writers;
+}
+
 static void dir_begin(struct store_op *op)
 {
-    crew_begin(&dir_of(op->store)->crew, op);
+    crew_begin(crew_of(op), op);
 }
 
 static enum tide_status dir_finish(struct store_op *op, struct err *err)
 {
-    return crew_finish(&dir_of(op->store)->crew, op, err);
+    return crew_finish(crew_of(op), op, err);
 }
 
 static int dir_pending(struct store_op *op)
 {
-    return crew_pending(&dir_of(op->store)->crew, op);
+    return crew_pending(crew_of(op), op);
 }
 
 static int dir_moved(struct store *store)
@@ -312,14 +320,16 @@ static int dir_moved(struct store *store)
 
 static void dir_close(struct store *store)
 {
-    crew_release(&dir_of(store)->crew);
+    crew_release(&dir_of(store)->writers);
+    crew_release(&dir_of(store)->readers);
     close(dir_of(store)->fd);
     mem_free(store);
 }
 
 static const struct store_ops dir_ops = {
     .scheme = "file",
-    .at_once = CREW_THREADS,
+    .at_once = WRITERS,
+    .gets_at_once = READERS,
     .put = dir_put,
     .get = dir_get,
     .begin = dir_begin,
@@ -348,7 +358,8 @@ enum tide_status store_dir_open(const char *path, unsigned flags, struct store *
     dir->base.ops = &dir_ops;
     dir->flags = flags;
     dir->fd = fd;
-    crew_init(&dir->crew);
+    crew_init(&dir->writers, WRITERS);
+    crew_init(&dir->readers, READERS);
     text_copy(dir->root, sizeof dir->root, path);
     *ret_store = &dir->base;
     return TIDE_OK;

@@ -466,6 +466,7 @@ static void s3_close(struct store *store)
 static const struct store_ops s3_ops = {
     .scheme = "s3",
     .at_once = S3_CONNECTIONS,
+    .gets_at_once = S3_CONNECTIONS,
     .put = s3_put,
     .get = s3_get,
     .begin = s3_op_begin,
