@@ -116,6 +116,20 @@ void slot_unmap(struct slot *slot)
     *slot = (struct slot){0};
 }
 
+enum tide_status slot_open_file(const struct slot *slot, const char *path, int *ret_fd, struct err *err)
+{
+    struct stat info;
+    int fd = open(path, O_WRONLY | O_CLOEXEC);
+    if (fd < 0)
+        return err_errno(err, "cannot open slot %s", path);
+    if (fstat(fd, &info) != 0 || info.st_ino != slot->inode) {
+        close(fd);
+        return err_set(err, TIDE_E_IO, "slot %s was replaced while it was written; nobody but the agent may touch the arena", path);
+    }
+    *ret_fd = fd;
+    return TIDE_OK;
+}
+
 uint64_t slot_ahead(const struct slot *slot, uint64_t ready, uint64_t until)
 {
     uint64_t bytes = slot->mapped_bytes;

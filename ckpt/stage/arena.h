@@ -102,6 +102,9 @@ MUST_USE enum tide_status slot_reserve_on(const char *path, uint64_t bytes, int 
 /* Map an existing slot file, read-only or writable. Does not judge its contents. Errors: NOT_FOUND, IO, CORRUPT (too short). */
 MUST_USE enum tide_status slot_map(const char *path, int writable, struct slot *ret_slot, struct err *err);
 void slot_unmap(struct slot *slot);
+/* The file of a slot that is mapped, to write its data into: what is read next lies in the processor's cache, and its pages need not be
+ * mapped. It is the caller's to close. Errors: IO (another file lies at that path by now, too). */
+MUST_USE enum tide_status slot_open_file(const struct slot *slot, const char *path, int *ret_fd, struct err *err);
 /* Have the pages that are written next at once, where each alone would cost a fault and all together more than their bytes do: of a
  * slot whose memory is reserved, some from `ready` on until `until` is reached, counted from its header. Returns until where they are
  * ready. */

@@ -115,24 +115,19 @@ static enum tide_status write_all(const struct export *x, struct store *store, v
     struct shard_reader reader;
     struct digest digest;
     size_t cursor = 0;
-    unsigned char *raw = mem_try_alloc(FORMAT_CHUNK_BYTES);
-    if (raw == NULL)
-        return err_set(err, TIDE_E_NOMEM, "no memory to read a chunk");
+    const unsigned char *raw = NULL;
     enum tide_status status = shard_reader_init(&reader, store, x->manifest, err);
-    if (status != TIDE_OK) {
-        mem_free(raw);
+    if (status != TIDE_OK)
         return status;
-    }
     for (uint64_t i = 0; i < x->manifest->chunks.count && status == TIDE_OK; i++) {
         uint64_t begin = i * FORMAT_CHUNK_BYTES, end = begin + chunk_raw_bytes(x->manifest->data_bytes, i);
-        status = shard_read_chunk(&reader, i, raw, &digest, err);
+        status = shard_read_chunk(&reader, i, &raw, &digest, err);
         if (status == TIDE_OK)
             status = write_chunk(x, raw, begin, end, &cursor, err);
         if (status == TIDE_OK && progress != NULL)
             progress(context, end - begin);
     }
     shard_reader_release(&reader);
-    mem_free(raw);
     return status;
 }
 

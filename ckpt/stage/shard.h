@@ -58,21 +58,25 @@ struct span {
     unsigned char *room; /* SPAN_BYTES_MAX */
 };
 
-/* Reads a shard's chunks, some ahead of the one that is asked for: SPANS_MAX * SPAN_BYTES_MAX of memory at most. */
+/* Reads a shard's chunks, some ahead of the one that is asked for: SPANS_MAX * SPAN_BYTES_MAX of memory at most, and one chunk. */
 struct shard_reader {
     struct store *store;
     const struct rank_manifest *manifest;
     struct encoder *encoder;
-    struct span spans[SPANS_MAX]; /* a ring */
+    unsigned char *raw; /* CHUNK_BYTES */
+    struct span spans[SPANS_MAX]; /* a ring, of the first `most` */
     unsigned head, count, most;
     uint64_t ahead; /* the first chunk that no span has */
 };
 MUST_USE enum tide_status shard_reader_init(struct shard_reader *reader, struct store *store,
                                             const struct rank_manifest *manifest, struct err *err);
+/* Waits for what is under way. */
 void shard_reader_release(struct shard_reader *reader);
-/* Chunk `index`, anywhere above the one asked for before, decoded to `to` (CHUNK_BYTES of room) and compared with its digest. Errors:
- * CORRUPT naming object and chunk, NOT_FOUND, those of the store. */
-MUST_USE enum tide_status shard_read_chunk(struct shard_reader *reader, uint64_t index, void *to, struct digest *ret_digest,
-                                           struct err *err);
+/* Have the first chunks read while the caller does something else. */
+void shard_read_ahead(struct shard_reader *reader);
+/* Chunk `index`, anywhere above the one asked for before, decoded and compared with its digest: its bytes, in memory of the reader's
+ * that nobody else writes, until the next is asked for. Errors: CORRUPT naming object and chunk, NOT_FOUND, those of the store. */
+MUST_USE enum tide_status shard_read_chunk(struct shard_reader *reader, uint64_t index, const unsigned char **ret_bytes,
+                                           struct digest *ret_digest, struct err *err);
 
 #endif

@@ -27,7 +27,6 @@ struct anew {
     uint64_t data_bytes;
     struct reshard_plan plan;
     struct slot slot;
-    unsigned char *chunk; /* CHUNK_BYTES */
 };
 
 static void release(struct anew *a)
@@ -38,7 +37,6 @@ static void release(struct anew *a)
     mem_free(a->regions);
     reshard_plan_release(&a->plan);
     slot_unmap(&a->slot);
-    mem_free(a->chunk);
 }
 
 /* ---- what is wanted ---- */
@@ -135,7 +133,8 @@ static enum tide_status find_tables(struct anew *a, struct err *err)
 /* Chunks are asked for in order, and a run may share one with the run before it. */
 struct source {
     struct shard_reader reader;
-    uint64_t chunk; /* in a->chunk; UINT64_MAX: none yet */
+    uint64_t chunk; /* in `bytes`; UINT64_MAX: none yet */
+    const unsigned char *bytes;
 };
 
 static enum tide_status copy_run(struct anew *a, struct source *from, struct reshard_run run, struct err *err)
@@ -144,11 +143,11 @@ static enum tide_status copy_run(struct anew *a, struct source *from, struct res
         uint64_t index = run.from / CHUNK_BYTES, at = run.from % CHUNK_BYTES;
         uint64_t bytes = CHUNK_BYTES - at < run.bytes ? CHUNK_BYTES - at : run.bytes;
         struct digest digest;
-        enum tide_status status = index == from->chunk ? TIDE_OK : shard_read_chunk(&from->reader, index, a->chunk, &digest, err);
+        enum tide_status status = index == from->chunk ? TIDE_OK : shard_read_chunk(&from->reader, index, &from->bytes, &digest, err);
         if (status != TIDE_OK)
             return status;
         from->chunk = index;
-        memcpy(a->slot.data + run.to, a->chunk + at, (size_t)bytes);
+        memcpy(a->slot.data + run.to, from->bytes + at, (size_t)bytes);
         run.from += bytes;
         run.to += bytes;
         run.bytes -= bytes;
@@ -254,8 +253,8 @@ static enum tide_status put_together(struct anew *a, struct err *err)
 
 enum tide_status shard_put_together(struct store *store, const struct manifest *whole, const struct stage_target *target, struct err *err)
 {
-    struct anew a = {.store = store, .whole = whole, .target = target, .chunk = mem_try_alloc(CHUNK_BYTES)};
-    enum tide_status status = a.chunk != NULL ? find_wanted(&a, err) : err_set(err, TIDE_E_NOMEM, "no memory for a chunk");
+    struct anew a = {.store = store, .whole = whole, .target = target};
+    enum tide_status status = find_wanted(&a, err);
     if (status == TIDE_OK)
         status = find_tables(&a, err);
     if (status == TIDE_OK)

@@ -12,7 +12,13 @@ enum tide_status shard_reader_init(struct shard_reader *reader, struct store *st
     *reader = (struct shard_reader){.store = store, .manifest = manifest};
     unsigned useful = store_gets_at_once(store) + 2; /* one is decoded, one waits */
     reader->most = useful < SPANS_MAX ? useful : SPANS_MAX;
-    return encoder_create(&reader->encoder, err);
+    reader->raw = mem_try_alloc(CHUNK_BYTES);
+    if (reader->raw == NULL)
+        return err_set(err, TIDE_E_NOMEM, "no memory to read a chunk");
+    enum tide_status status = encoder_create(&reader->encoder, err);
+    if (status != TIDE_OK)
+        shard_reader_release(reader);
+    return status;
 }
 
 /* ---- what is got together ---- */
@@ -47,10 +53,10 @@ static int plan(struct shard_reader *reader, struct span *span)
     return span->bytes == 0;
 }
 
-static void begin_spans(struct shard_reader *reader)
+void shard_read_ahead(struct shard_reader *reader)
 {
     while (reader->count < reader->most && reader->ahead < reader->manifest->chunks.count) {
-        struct span *span = &reader->spans[(reader->head + reader->count) % SPANS_MAX];
+        struct span *span = &reader->spans[(reader->head + reader->count) % reader->most];
         if (plan(reader, span))
             return;
         reader->count++;
@@ -78,12 +84,12 @@ static struct span *span_of(struct shard_reader *reader, uint64_t index)
 {
     while (reader->count > 0 && reader->spans[reader->head].end <= index) {
         await(&reader->spans[reader->head]);
-        reader->head = (reader->head + 1) % SPANS_MAX;
+        reader->head = (reader->head + 1) % reader->most;
         reader->count--;
     }
     if (reader->count == 0 && reader->ahead < index)
         reader->ahead = index;
-    begin_spans(reader);
+    shard_read_ahead(reader);
     struct span *span = &reader->spans[reader->head];
     await(span);
     return span;
@@ -93,10 +99,11 @@ void shard_reader_release(struct shard_reader *reader)
 {
     for (; reader->count > 0; reader->count--) {
         await(&reader->spans[reader->head]);
-        reader->head = (reader->head + 1) % SPANS_MAX;
+        reader->head = (reader->head + 1) % reader->most;
     }
     for (unsigned i = 0; i < SPANS_MAX; i++)
         mem_free(reader->spans[i].room);
+    mem_free(reader->raw);
     encoder_free(reader->encoder);
     *reader = (struct shard_reader){0};
 }
@@ -108,13 +115,25 @@ static const char *key_of(const struct shard_reader *reader, const struct chunk 
     return chunk->codec == CHUNK_ZERO ? "nothing" : reader->manifest->packs.items[chunk->pack].key;
 }
 
-enum tide_status shard_read_chunk(struct shard_reader *reader, uint64_t index, void *to, struct digest *ret_digest,
+/* One that is stored as it is stays where it was read to. */
+static enum tide_status raw_of(struct shard_reader *reader, const struct chunk *chunk, const unsigned char *from, uint32_t bytes,
+                               const unsigned char **ret_bytes, struct err *err)
+{
+    if (chunk->codec == CHUNK_RAW && chunk->length == bytes) {
+        *ret_bytes = from;
+        return TIDE_OK;
+    }
+    *ret_bytes = reader->raw;
+    return decode_chunk(reader->encoder, chunk->codec, from, chunk->length, reader->raw, bytes, err);
+}
+
+enum tide_status shard_read_chunk(struct shard_reader *reader, uint64_t index, const unsigned char **ret_bytes, struct digest *ret_digest,
                                   struct err *err)
 {
     const struct rank_manifest *m = reader->manifest;
     struct chunk chunk;
     struct err why;
-    const unsigned char *from = NULL;
+    const unsigned char *from = NULL, *bytes = NULL;
     uint32_t raw = chunk_raw_bytes(m->data_bytes, index);
     enum tide_status status = chunk_parse(m->chunks.items[index], &chunk, err);
     if (status != TIDE_OK)
@@ -125,12 +144,13 @@ enum tide_status shard_read_chunk(struct shard_reader *reader, uint64_t index, v
             return err_set(err, span->status, "%s", span->err.text);
         from = span->room + (chunk.offset - span->offset);
     }
-    status = decode_chunk(reader->encoder, chunk.codec, from, chunk.length, to, raw, &why);
-    if (status == TIDE_OK && !digest_equal(chunk.digest, digest_of(to, raw)))
+    status = raw_of(reader, &chunk, from, raw, &bytes, &why);
+    if (status == TIDE_OK && !digest_equal(chunk.digest, digest_of(bytes, raw)))
         status = err_set(&why, TIDE_E_CORRUPT, "it does not match its digest");
     if (status != TIDE_OK)
         return err_set(err, TIDE_E_CORRUPT, "chunk %" PRIu64 " of rank %u in object %s: %s", index, m->rank,
                        key_of(reader, &chunk), why.text);
+    *ret_bytes = bytes;
     *ret_digest = chunk.digest;
     return TIDE_OK;
 }

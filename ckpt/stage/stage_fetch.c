@@ -42,15 +42,23 @@ static void lay_regions(const struct rank_manifest *m, struct slot *slot)
         region_lay(&m->regions.items[i], &slot->regions[i], parts != NULL ? &parts[i] : NULL);
 }
 
-/* The data and, at the end, the digest file. The slot is not RECORDED before both are there. */
-static enum tide_status fill_data(struct shard_reader *reader, struct slot *slot, struct digest *chunks, struct err *err)
+/* The data, through the slot's file: to have its pages mapped would cost as much again as to write them. */
+static enum tide_status fill_data(struct shard_reader *reader, const struct slot *slot, const char *path, struct digest *chunks,
+                                  struct err *err)
 {
-    enum tide_status status = TIDE_OK;
-    uint64_t ready = 0, data = slot->header->data_offset;
-    for (uint64_t i = 0; status == TIDE_OK && i < reader->manifest->chunks.count; i++) {
-        ready = slot_ahead(slot, ready, data + (i + 1) * CHUNK_BYTES);
-        status = shard_read_chunk(reader, i, slot->data + i * CHUNK_BYTES, &chunks[i], err);
+    const struct rank_manifest *m = reader->manifest;
+    const uint64_t data = (uint64_t)(slot->data - (unsigned char *)slot->header); /* what the header says others may write */
+    int fd = -1;
+    enum tide_status status = slot_open_file(slot, path, &fd, err);
+    if (status != TIDE_OK)
+        return status;
+    for (uint64_t i = 0; status == TIDE_OK && i < m->chunks.count; i++) {
+        const unsigned char *bytes;
+        status = shard_read_chunk(reader, i, &bytes, &chunks[i], err);
+        if (status == TIDE_OK && !fsx_pwrite_all(fd, bytes, chunk_raw_bytes(m->data_bytes, i), data + i * CHUNK_BYTES))
+            status = err_errno(err, "cannot write slot %s", path);
     }
+    close(fd);
     return status;
 }
 
@@ -88,24 +96,22 @@ static enum tide_status save_sum(const struct rank_manifest *m, const char *job_
     return status;
 }
 
-static enum tide_status fill_slot(struct store *store, const struct rank_manifest *m, const char *job_uid, struct slot *slot,
+/* The data and, at the end, the digest file. The slot is not RECORDED before both are there. */
+static enum tide_status fill_slot(struct shard_reader *reader, const char *job_uid, struct slot *slot, const char *path,
                                   const char *sum_path, struct err *err)
 {
-    struct shard_reader reader;
+    const struct rank_manifest *m = reader->manifest;
     bool parts = regions_have_parts(m->regions.items, m->regions.count);
     enum tide_status status = slot_start(slot, (uint32_t)m->regions.count, parts, m->data_bytes, err);
-    if (status == TIDE_OK)
-        status = shard_reader_init(&reader, store, m, err);
     if (status != TIDE_OK)
         return status;
     lay_regions(m, slot);
     struct digest *chunks = mem_try_array(m->chunks.count, sizeof *chunks);
-    status = chunks ? fill_data(&reader, slot, chunks, err) : err_set(err, TIDE_E_NOMEM, "no memory for the digests");
+    status = chunks ? fill_data(reader, slot, path, chunks, err) : err_set(err, TIDE_E_NOMEM, "no memory for the digests");
     if (status == TIDE_OK)
         status = save_sum(m, job_uid, slot, chunks, sum_path, err);
     else
         mem_free(chunks);
-    shard_reader_release(&reader);
     return status;
 }
 
@@ -128,14 +134,11 @@ static int already_there(const struct rank_manifest *m, const struct place *plac
     return there;
 }
 
-static enum tide_status fetch(struct store *store, const struct rank_manifest *m, const struct place *place, struct err *err)
+static enum tide_status fetch_into(struct shard_reader *reader, const struct place *place, const char *path, const char *sum_path,
+                                   struct err *err)
 {
-    arena_path path, sum_path;
+    const struct rank_manifest *m = reader->manifest;
     struct slot mapped;
-    slot_path(place->arena, m->rank, place->slot, path);
-    slot_sum_path(place->arena, m->rank, place->slot, sum_path);
-    if (already_there(m, place))
-        return TIDE_OK;
     bool parts = regions_have_parts(m->regions.items, m->regions.count);
     uint64_t bytes = slot_bytes_needed((uint32_t)m->regions.count, parts, m->data_bytes);
     enum tide_status status = fsx_mkdirs(place->arena, 0700, err);
@@ -150,7 +153,7 @@ static enum tide_status fetch(struct store *store, const struct rank_manifest *m
     if (unlink(sum_path) != 0 && errno != ENOENT)
         status = err_errno(err, "cannot remove %s", sum_path);
     if (status == TIDE_OK)
-        status = fill_slot(store, m, uid_of(m, place), &mapped, sum_path, err);
+        status = fill_slot(reader, uid_of(m, place), &mapped, path, sum_path, err);
     if (status == TIDE_OK) {
         struct slot_header facts = facts_of(m, uid_of(m, place));
         slot_finish(&mapped, &facts);
@@ -158,6 +161,23 @@ static enum tide_status fetch(struct store *store, const struct rank_manifest *m
         slot_void(&mapped);
     }
     slot_unmap(&mapped);
+    return status;
+}
+
+static enum tide_status fetch(struct store *store, const struct rank_manifest *m, const struct place *place, struct err *err)
+{
+    arena_path path, sum_path;
+    struct shard_reader reader;
+    slot_path(place->arena, m->rank, place->slot, path);
+    slot_sum_path(place->arena, m->rank, place->slot, sum_path);
+    if (already_there(m, place))
+        return TIDE_OK;
+    enum tide_status status = shard_reader_init(&reader, store, m, err);
+    if (status != TIDE_OK)
+        return status;
+    shard_read_ahead(&reader); /* while the slot gets its memory */
+    status = fetch_into(&reader, place, path, sum_path, err);
+    shard_reader_release(&reader);
     return status;
 }
 

@@ -1,0 +1,350 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* A shard on its way back, several reads at a time: how many are under way, that what is wrong with one is told of it alone, and that
+ * none is left behind. Most stores here do nothing before they are asked how it went. */
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "tests/unit/chunks.h"
+
+#define CHUNKS 80u /* of noise: ten reads, of three packs */
+#define EACH (SPAN_BYTES_MAX / CHUNK_BYTES)
+#define CUT 1u
+
+static char *arena, *elsewhere, *root, key[TIDE_PATH_MAX + 1], digest[DIGEST_HEX_CHARS + 1];
+static struct store *real;
+static unsigned content[CHUNKS];
+
+/* ---- a store in front of the real one ---- */
+
+static struct lazy {
+    struct store base;
+    unsigned begun, under_way, most;
+    unsigned failing, breaking; /* the n-th read; 0: none */
+    const char *slot;           /* is it there when the first is begun? */
+    int slot_there;
+} lazy;
+
+static void lazy_begin(struct store_op *op)
+{
+    if (lazy.begun++ == 0 && lazy.slot != NULL)
+        lazy.slot_there = access(lazy.slot, F_OK) == 0;
+    op->running = (int)lazy.begun;
+    lazy.under_way++;
+    lazy.most = lazy.most < lazy.under_way ? lazy.under_way : lazy.most;
+}
+
+static enum tide_status lazy_finish(struct store_op *op, struct err *err)
+{
+    lazy.under_way--;
+    if (op->running == (int)lazy.failing)
+        return err_set(err, TIDE_E_UNAVAILABLE, "the store hangs");
+    enum tide_status status = store_get(real, op->key, op->offset, op->to, op->bytes, err);
+    if (status == TIDE_OK && op->running == (int)lazy.breaking)
+        ((unsigned char *)op->to)[3 * CHUNK_BYTES + 1] ^= 1;
+    return status;
+}
+
+static enum tide_status lazy_get(struct store *store, const char *name, uint64_t offset, void *to, size_t bytes, struct err *err)
+{
+    (void)store;
+    return store_get(real, name, offset, to, bytes, err);
+}
+
+static enum tide_status lazy_size(struct store *store, const char *name, uint64_t *ret_bytes, struct err *err)
+{
+    (void)store;
+    return store_size(real, name, ret_bytes, err);
+}
+
+static struct store_ops lazy_ops = {.scheme = "lazy", .get = lazy_get, .size = lazy_size, .begin = lazy_begin, .finish = lazy_finish};
+
+/* ---- a checkpoint ---- */
+
+static int setup(void **state)
+{
+    (void)state;
+    struct err err = {0};
+    struct stage_shard shard;
+    struct cut_order order = {.cut = CUT, .generation = 1, .step = CUT};
+    test_places(&arena, &elsewhere, &root, &real);
+    for (unsigned i = 0; i < CHUNKS; i++)
+        content[i] = i + 1;
+    test_chunks_record(arena, 0, 1, CUT, content, CHUNKS);
+    assert_int_equal(stage_store(real, arena, 0, CUT % SLOTS, "job", TEST_UID, CUT, &shard, &err), TIDE_OK);
+    test_add_shard(&order, 0, &shard);
+    assert_int_equal(stage_commit(real, "job", TEST_UID, &order, key, digest, &err), TIDE_OK);
+    codec_release(&cut_order_codec, &order);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    test_places_remove(arena, elsewhere, root, real);
+    return 0;
+}
+
+static int fresh(void **state)
+{
+    (void)state;
+    lazy = (struct lazy){.base.ops = &lazy_ops};
+    lazy_ops.gets_at_once = 20;
+    return 0;
+}
+
+static void begin(struct rank_manifest *m, struct shard_reader *reader)
+{
+    struct err err = {0};
+    struct manifest whole;
+    assert_int_equal(manifest_read(real, key, digest, &whole, &err), TIDE_OK);
+    assert_int_equal(rank_manifest_read(real, &whole, 0, m, &err), TIDE_OK);
+    assert_int_equal(shard_reader_init(reader, &lazy.base, m, &err), TIDE_OK);
+    codec_release(&manifest_codec, &whole);
+}
+
+static void end(struct rank_manifest *m, struct shard_reader *reader)
+{
+    shard_reader_release(reader);
+    codec_release(&rank_manifest_codec, m);
+    assert_int_equal(lazy.under_way, 0);
+}
+
+static enum tide_status read_one(struct shard_reader *reader, unsigned index, struct err *err)
+{
+    static unsigned char want[CHUNK_BYTES];
+    const unsigned char *bytes = NULL;
+    struct digest found;
+    enum tide_status status = shard_read_chunk(reader, index, &bytes, &found, err);
+    if (status != TIDE_OK)
+        return status;
+    test_chunk_fill(want, content[index]);
+    assert_memory_equal(bytes, want, CHUNK_BYTES);
+    assert_true(digest_equal(found, digest_of(want, CHUNK_BYTES)));
+    return status;
+}
+
+static enum tide_status fetch(struct store *from, struct err *err)
+{
+    return stage_fetch(from, key, digest, NULL, elsewhere, 0, 0, err);
+}
+
+static int is_there(void)
+{
+    char hex[DIGEST_HEX_CHARS + 1];
+    uint32_t slot;
+    return stage_find(elsewhere, 0, TEST_UID, CUT, 1, 1, &slot, hex, NULL) == TIDE_OK;
+}
+
+/* Nothing of an earlier test is there. */
+static void forget(void)
+{
+    arena_path path;
+    slot_path(elsewhere, 0, 0, path);
+    unlink(path);
+    slot_sum_path(elsewhere, 0, 0, path);
+    unlink(path);
+}
+
+/* ---- tests ---- */
+
+static unsigned rooms(const struct shard_reader *reader)
+{
+    unsigned count = 0;
+    for (unsigned i = 0; i < SPANS_MAX; i++)
+        count += reader->spans[i].room != NULL;
+    return count;
+}
+
+static void all_reads_that_there_is_memory_for_are_under_way(void **state)
+{
+    (void)state;
+    struct rank_manifest m;
+    struct shard_reader reader;
+    struct err err = {0};
+    begin(&m, &reader);
+    shard_read_ahead(&reader);
+    assert_int_equal(lazy.under_way, SPANS_MAX);
+    for (unsigned i = 0; i < CHUNKS; i++)
+        assert_int_equal(read_one(&reader, i, &err), TIDE_OK);
+    assert_int_equal(lazy.begun, CHUNKS / EACH);
+    assert_int_equal(lazy.most, SPANS_MAX);
+    assert_int_equal(rooms(&reader), SPANS_MAX);
+    end(&m, &reader);
+}
+
+static void no_more_memory_than_the_store_can_use(void **state)
+{
+    (void)state;
+    struct rank_manifest m;
+    struct shard_reader reader;
+    struct err err = {0};
+    lazy_ops.gets_at_once = 2;
+    begin(&m, &reader);
+    for (unsigned i = 0; i < CHUNKS; i++)
+        assert_int_equal(read_one(&reader, i, &err), TIDE_OK);
+    assert_int_equal(lazy.most, 4);
+    assert_int_equal(rooms(&reader), 4);
+    end(&m, &reader);
+}
+
+static void chunks_may_be_passed_over(void **state)
+{
+    (void)state;
+    struct rank_manifest m;
+    struct shard_reader reader;
+    struct err err = {0};
+    static const unsigned wanted[] = {2, 3, 30, 79};
+    begin(&m, &reader);
+    for (unsigned i = 0; i < sizeof wanted / sizeof wanted[0]; i++)
+        assert_int_equal(read_one(&reader, wanted[i], &err), TIDE_OK);
+    end(&m, &reader);
+}
+
+static void a_bad_chunk_is_told_alone(void **state)
+{
+    (void)state;
+    struct rank_manifest m;
+    struct shard_reader reader;
+    struct err err = {0};
+    lazy.breaking = 3;
+    begin(&m, &reader);
+    for (unsigned i = 0; i < CHUNKS; i++)
+        assert_int_equal(read_one(&reader, i, &err), i == 2 * EACH + 3 ? TIDE_E_CORRUPT : TIDE_OK);
+    assert_non_null(strstr(err.text, "chunk 19 of rank 0 in object "));
+    end(&m, &reader);
+}
+
+static void a_read_that_fails_is_told_of_its_chunks_alone(void **state)
+{
+    (void)state;
+    struct rank_manifest m;
+    struct shard_reader reader;
+    struct err err = {0};
+    lazy.failing = 2;
+    begin(&m, &reader);
+    for (unsigned i = 0; i < CHUNKS; i++)
+        assert_int_equal(read_one(&reader, i, &err), i / EACH == 1 ? TIDE_E_UNAVAILABLE : TIDE_OK);
+    assert_string_equal(err.text, "the store hangs");
+    end(&m, &reader);
+}
+
+static void what_nobody_wants_any_more_is_waited_for(void **state)
+{
+    (void)state;
+    struct rank_manifest m;
+    struct shard_reader reader;
+    struct err err = {0};
+    begin(&m, &reader);
+    assert_int_equal(read_one(&reader, 0, &err), TIDE_OK);
+    assert_int_equal(lazy.under_way, SPANS_MAX - 1);
+    end(&m, &reader);
+    assert_int_equal(lazy.begun, SPANS_MAX);
+}
+
+static void the_first_are_read_while_the_slot_gets_its_memory(void **state)
+{
+    (void)state;
+    arena_path path;
+    struct err err = {0};
+    forget();
+    slot_path(elsewhere, 0, 0, path);
+    lazy.slot = path;
+    assert_int_equal(fetch(&lazy.base, &err), TIDE_OK);
+    assert_true(lazy.begun > 0);
+    assert_false(lazy.slot_there);
+    assert_true(is_there());
+}
+
+/* Whichever it is: nothing is left under way, and the slot is not taken for whole. */
+static void a_fetch_in_which_a_read_fails_leaves_nothing(void **state)
+{
+    (void)state;
+    forget();
+    for (unsigned n = 1; n <= 2 * CHUNKS / EACH; n++) {
+        struct err err = {0};
+        unsigned read = (n + 1) / 2;
+        fresh(state);
+        *(n % 2 ? &lazy.failing : &lazy.breaking) = read;
+        assert_int_equal(fetch(&lazy.base, &err), n % 2 ? TIDE_E_UNAVAILABLE : TIDE_E_CORRUPT);
+        assert_int_equal(lazy.under_way, 0);
+        assert_false(is_there());
+    }
+    struct err err = {0};
+    fresh(state);
+    assert_int_equal(fetch(&lazy.base, &err), TIDE_OK);
+    assert_true(is_there());
+}
+
+/* A slot that somebody put in the place of the one that is filled is not written into. */
+static void a_slot_that_was_replaced_is_left_alone(void **state)
+{
+    (void)state;
+    arena_path path;
+    struct slot slot;
+    struct err err = {0};
+    int fd = -1;
+    snprintf(path, sizeof path, "%s/slot", elsewhere);
+    assert_int_equal(slot_reserve(path, 2 * SLOT_HEADER_BYTES, &err), TIDE_OK);
+    assert_int_equal(slot_map(path, 1, &slot, &err), TIDE_OK);
+    assert_int_equal(slot_open_file(&slot, path, &fd, &err), TIDE_OK);
+    close(fd);
+    fd = -1;
+    char other[sizeof path + 8];
+    snprintf(other, sizeof other, "%s.new", path);
+    assert_int_equal(slot_reserve(other, 2 * SLOT_HEADER_BYTES, &err), TIDE_OK);
+    assert_int_equal(rename(other, path), 0);
+    assert_int_equal(slot_open_file(&slot, path, &fd, &err), TIDE_E_IO);
+    assert_int_equal(fd, -1);
+    slot_unmap(&slot);
+    unlink(path);
+}
+
+/* With threads: one finds its pack cut short while others read on. */
+static void a_reader_that_fails_does_not_disturb_the_others(void **state)
+{
+    (void)state;
+    struct rank_manifest m;
+    struct shard_reader reader;
+    struct err err = {0};
+    char path[2 * TIDE_PATH_MAX];
+    forget();
+    begin(&m, &reader);
+    snprintf(path, sizeof path, "%s/%s", root, m.packs.items[1].key);
+    end(&m, &reader);
+    assert_int_equal(fetch(real, &err), TIDE_OK);
+    assert_true(is_there());
+    forget();
+    assert_int_equal(truncate(path, 9 << 20), 0);
+    assert_int_equal(fetch(real, &err), TIDE_E_CORRUPT);
+    assert_non_null(strstr(err.text, strrchr(path, '/') + 1));
+    assert_false(is_there());
+    struct stage_verdict verdict = {0};
+    assert_int_equal(stage_check(real, key, digest, NULL, NULL, &verdict, &err), TIDE_OK);
+    assert_int_equal(verdict.bad, 1);
+    assert_int_equal(verdict.chunks, CHUNKS);
+}
+
+int main(void)
+{
+#define CASE(name) cmocka_unit_test_setup(name, fresh)
+    const struct CMUnitTest tests[] = {
+        CASE(all_reads_that_there_is_memory_for_are_under_way),
+        CASE(no_more_memory_than_the_store_can_use),
+        CASE(chunks_may_be_passed_over),
+        CASE(a_bad_chunk_is_told_alone),
+        CASE(a_read_that_fails_is_told_of_its_chunks_alone),
+        CASE(what_nobody_wants_any_more_is_waited_for),
+        CASE(the_first_are_read_while_the_slot_gets_its_memory),
+        CASE(a_fetch_in_which_a_read_fails_leaves_nothing),
+        CASE(a_slot_that_was_replaced_is_left_alone),
+        CASE(a_reader_that_fails_does_not_disturb_the_others), /* the last: it damages the store */
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
