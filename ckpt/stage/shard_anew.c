@@ -10,6 +10,7 @@
 #include "ckpt/format/reshard.h"
 #include "ckpt/stage/shard.h"
 #include "ckpt/stage/stage.h"
+#include "ckpt/stage/tables.h"
 #include "ckpt/stage/want.h"
 
 /* The shard of a rank of another world: what it is to hold is told by the rank, what there is by the manifests of all that made the
@@ -19,9 +20,7 @@ struct anew {
     struct store *store;
     const struct manifest *whole;
     const struct stage_target *target;
-    struct reshard_rank *ranks; /* of the checkpoint: their tables, owned */
-    uint32_t rank_count;
-    uint64_t step;
+    const struct tables *tables; /* of the ranks that made the checkpoint */
     struct region_entry *regions; /* of the new shard, in their places, … */
     uint32_t region_count, told_count; /* … and behind them what is not restored */
     uint64_t data_bytes;
@@ -31,9 +30,7 @@ struct anew {
 
 static void release(struct anew *a)
 {
-    for (uint32_t i = 0; i < a->rank_count; i++)
-        mem_free((void *)a->ranks[i].regions);
-    mem_free(a->ranks);
+    tables_give(a->tables);
     mem_free(a->regions);
     reshard_plan_release(&a->plan);
     slot_unmap(&a->slot);
@@ -92,39 +89,6 @@ static enum tide_status find_wanted(struct anew *a, struct err *err)
         return err_set(err, status == TIDE_E_CORRUPT ? TIDE_E_MISMATCH : status, "%s", why.text);
     status = take_wanted(a, &want, err);
     want_release(&want);
-    return status;
-}
-
-/* ---- what there is ---- */
-
-/* Of each manifest the table alone is kept. */
-static enum tide_status take_table(struct anew *a, uint32_t rank, struct err *err)
-{
-    struct rank_manifest m;
-    enum tide_status status = rank_manifest_read(a->store, a->whole, rank, &m, err);
-    if (status != TIDE_OK)
-        return status;
-    if (rank > 0 && m.step != a->step)
-        status = err_set(err, TIDE_E_MISMATCH,
-                         "in checkpoint %" PRIu64 " rank %u is at step %" PRIu64 " and rank 0 at %" PRIu64
-                         ": ranks that count steps of their own cannot be restored in another number",
-                         a->whole->cut, rank, m.step, a->step);
-    a->step = m.step;
-    a->ranks[rank] = (struct reshard_rank){.regions = m.regions.items, .count = m.regions.count};
-    a->rank_count = rank + 1;
-    memset(&m.regions, 0, sizeof m.regions);
-    codec_release(&rank_manifest_codec, &m);
-    return status;
-}
-
-static enum tide_status find_tables(struct anew *a, struct err *err)
-{
-    a->ranks = mem_try_array(a->whole->world_size, sizeof *a->ranks);
-    if (a->ranks == NULL)
-        return err_set(err, TIDE_E_NOMEM, "no memory for the tables of %u ranks", a->whole->world_size);
-    enum tide_status status = TIDE_OK;
-    for (uint32_t rank = 0; status == TIDE_OK && rank < a->whole->world_size; rank++)
-        status = take_table(a, rank, err);
     return status;
 }
 
@@ -224,7 +188,7 @@ static enum tide_status close_slot(struct anew *a, const char *sum_path, struct 
                                 .cut = a->whole->cut,
                                 .attempt = 1,
                                 .world_size = a->target->world_size,
-                                .step = a->step};
+                                .step = a->tables->step};
     struct slot_sum sum;
     text_copy(facts.job_uid, sizeof facts.job_uid, uid_of(a));
     slot_finish(&a->slot, &facts);
@@ -256,9 +220,9 @@ enum tide_status shard_put_together(struct store *store, const struct manifest *
     struct anew a = {.store = store, .whole = whole, .target = target};
     enum tide_status status = find_wanted(&a, err);
     if (status == TIDE_OK)
-        status = find_tables(&a, err);
+        status = tables_take(store, whole, &a.tables, err);
     if (status == TIDE_OK)
-        status = reshard_plan_make(a.ranks, a.rank_count, target->rank, a.regions, a.told_count, &a.plan, err);
+        status = reshard_plan_make(a.tables->ranks, a.tables->rank_count, target->rank, a.regions, a.told_count, &a.plan, err);
     if (status == TIDE_OK)
         status = put_together(&a, err);
     release(&a);

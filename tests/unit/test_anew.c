@@ -3,9 +3,14 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "ckpt/stage/tables.h"
 #include "ckpt/stage/want.h"
 #include "tests/unit/slots.h"
 
@@ -368,6 +373,117 @@ static void memory_that_runs_out_is_an_error(void **state)
     came_back(1, 2);
 }
 
+/* ---- several at a time ---- */
+
+#define TAKERS 6u
+
+/* The real store, that counts how often a rank manifest is read, and may be gone. */
+static struct counted {
+    struct store base;
+    atomic_uint read;
+    atomic_int gone;
+} counted;
+
+static enum tide_status counted_get(struct store *of, const char *key, uint64_t offset, void *to, size_t bytes, struct err *err)
+{
+    (void)of;
+    if (atomic_load(&counted.gone))
+        return err_set(err, TIDE_E_UNAVAILABLE, "the store is gone");
+    usleep(1000); /* so that all come while it is read */
+    atomic_fetch_add(&counted.read, strstr(key, ".json") != NULL);
+    return store_get(store, key, offset, to, bytes, err);
+}
+
+static enum tide_status counted_size(struct store *of, const char *key, uint64_t *ret_bytes, struct err *err)
+{
+    (void)of;
+    return store_size(store, key, ret_bytes, err);
+}
+
+static const struct store_ops counted_ops = {.scheme = "counted", .get = counted_get, .size = counted_size};
+
+static struct manifest whole;
+static pthread_barrier_t together;
+
+static void *take(void *context)
+{
+    const struct tables **to = context;
+    struct err err = {0};
+    pthread_barrier_wait(&together);
+    enum tide_status status = tables_take(&counted.base, &whole, to, &err);
+    pthread_barrier_wait(&together);
+    if (status == TIDE_OK && (*to)->rank_count == whole.world_size && (*to)->step == 90)
+        tables_give(*to);
+    else
+        *to = NULL;
+    return NULL;
+}
+
+static unsigned taken(void)
+{
+    pthread_t threads[TAKERS];
+    const struct tables *tables[TAKERS] = {NULL};
+    unsigned good = 0;
+    atomic_store(&counted.read, 0);
+    for (unsigned i = 0; i < TAKERS; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, take, &tables[i]), 0);
+    for (unsigned i = 0; i < TAKERS; i++) {
+        pthread_join(threads[i], NULL);
+        good += tables[i] != NULL;
+    }
+    return good;
+}
+
+static void tables_are_read_once_for_all(void **state)
+{
+    (void)state;
+    struct err err = {0};
+    const uint32_t world = 4;
+    checkpoint(world, 0);
+    counted.base.ops = &counted_ops;
+    assert_int_equal(manifest_read(store, commit_key, commit_digest, &whole, &err), TIDE_OK);
+    pthread_barrier_init(&together, NULL, TAKERS);
+    assert_int_equal(taken(), TAKERS);
+    assert_int_equal(atomic_load(&counted.read), world);
+    /* Nobody uses them any more, and they are read again; a failure is everybody's, and no failure for ever. */
+    atomic_store(&counted.gone, 1);
+    assert_int_equal(taken(), 0);
+    atomic_store(&counted.gone, 0);
+    assert_int_equal(taken(), TAKERS);
+    assert_int_equal(atomic_load(&counted.read), world);
+    pthread_barrier_destroy(&together);
+    codec_release(&manifest_codec, &whole);
+}
+
+/* A rank that is put together while another is reads the manifests of those alone whose bytes it needs. */
+static void ranks_put_together_at_a_time_share_them(void **state)
+{
+    (void)state;
+    struct err err = {0};
+    const struct tables *held = NULL;
+    const uint32_t world = 6;
+    struct state_of s = state_of(0, 3);
+    checkpoint(world, 0);
+    want(&s, 0, 3, GENERATION);
+    counted.base.ops = &counted_ops;
+    assert_int_equal(manifest_read(store, commit_key, commit_digest, &whole, &err), TIDE_OK);
+    const struct stage_target target = {
+        .arena = elsewhere, .rank = 0, .slot = 0, .generation = GENERATION, .world_size = 3, .job_uid = TEST_UID};
+    unsigned read[2];
+    for (unsigned i = 0; i < 2; i++) {
+        if (i == 1)
+            assert_int_equal(tables_take(&counted.base, &whole, &held, &err), TIDE_OK);
+        atomic_store(&counted.read, 0);
+        assert_int_equal(shard_put_together(&counted.base, &whole, &target, &err), TIDE_OK);
+        read[i] = atomic_load(&counted.read);
+        came_back(0, 3);
+    }
+    assert_int_equal(read[0], read[1] + world);
+    tables_give(held);
+    tables_give(NULL);
+    codec_release(&manifest_codec, &whole);
+}
+
 #define WITH_A_STORE(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
 
 int main(void)
@@ -382,6 +498,8 @@ int main(void)
         WITH_A_STORE(ranks_with_steps_of_their_own_are_refused),
         WITH_A_STORE(damage_never_reaches_a_slot),
         WITH_A_STORE(memory_that_runs_out_is_an_error),
+        WITH_A_STORE(tables_are_read_once_for_all),
+        WITH_A_STORE(ranks_put_together_at_a_time_share_them),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
