@@ -388,6 +388,7 @@ static const struct story {
                {"offers_any", story_offers_any, MPI_THREAD_SINGLE, TIDE_MPI_REQUESTS_REPOSTED},
                {"offers_before", story_offers_before, MPI_THREAD_SINGLE, TIDE_MPI_REQUESTS_REPOSTED},
                {"offers_threads", story_offers_threads, MPI_THREAD_MULTIPLE, TIDE_MPI_REQUESTS_REPOSTED},
+               {"order", story_order, MPI_THREAD_SINGLE, TIDE_MPI_REQUESTS_REPOSTED},
                {"room", story_room, MPI_THREAD_SINGLE, TIDE_MPI_REQUESTS_REPOSTED},
                {"ssend", story_ssend, MPI_THREAD_SINGLE, TIDE_MPI_REQUESTS_REPOSTED},
                {"ssend_refused", story_ssend_refused, MPI_THREAD_SINGLE, TIDE_MPI_REQUESTS_REPOSTED},

@@ -22,6 +22,7 @@ void story_offers(void);
 void story_offers_any(void);
 void story_offers_before(void);
 void story_offers_threads(void);
+void story_order(void);
 void story_room(void);
 void story_ssend(void);
 void story_ssend_behind(void);

@@ -219,12 +219,11 @@ static bool in_queue(const struct request *request)
     return request->state == REQUEST_QUEUED && request->parcel == NULL;
 }
 
-/* True: it is ours again. Else it has been matched, and is done or will be. */
-static bool take_back(struct request *request)
+/* MPI was asked to cancel it. True: it is ours again. Else it has been matched, and is done or will be. */
+static bool is_ours_again(struct request *request)
 {
     int done = 0, cancelled = 0;
     MPI_Status status;
-    real.Cancel(&request->real);
     int error = real.Test(&request->real, &done, &status);
     if (done && error == MPI_SUCCESS)
         PMPI_Test_cancelled(&status, &cancelled);
@@ -234,13 +233,17 @@ static bool take_back(struct request *request)
     return cancelled;
 }
 
-/* Those that MPI gives back wait for what becomes of them: receives_requeue, or receives_to_mpi. */
+/* Those that MPI gives back wait for what becomes of them: receives_requeue, or receives_to_mpi. What arrives meanwhile, in a call of
+ * ours or of another thread's, must not get one where another that was posted before it fits and is ours already: so the last goes
+ * first. What was matched is taken in in the order of posting, which is that of the log. */
 void receives_take_back(void)
 {
     size_t count = 0;
     struct request **list = receives_that(in_mpi, &count);
+    for (size_t i = count; i > 0; i--)
+        real.Cancel(&list[i - 1]->real);
     for (size_t i = 0; i < count; i++) {
-        if (take_back(list[i])) {
+        if (is_ours_again(list[i])) {
             list[i]->real = MPI_REQUEST_NULL;
             list[i]->state = REQUEST_QUEUED;
             list[i]->taken_back = true;
