@@ -20,6 +20,7 @@
 #include "tests/cut/story.h"
 
 #define STUCK_SECONDS 50
+#define ATTACHED_BYTES (1 << 20) /* more than is sent before its receive is there */
 
 /* ---- what is refused ---- */
 
@@ -110,7 +111,7 @@ static int got;
 
 /* Rank 1 has flipped and its receive waits in a queue; it comes to `call`. Rank 0 sends then, waits for that to be matched, and
  * comes to `call` too. */
-static void parked(uint64_t epoch, void (*call)(void))
+void parked(uint64_t epoch, void (*call)(void))
 {
     int sent = (int)epoch;
     got = 0;
@@ -174,8 +175,42 @@ static void call_dup(void)
     MPI_Comm_free(&made);
 }
 
+static MPI_Comm parking_comm;
+
+static void call_disconnect(void)
+{
+    MPI_Comm_disconnect(&parking_comm);
+}
+
+/* Waits until rank 0 has received what rank 1 had sent before. */
+static char *attached;
+
+static void call_detach(void)
+{
+    int size;
+    if (rank == 1)
+        MPI_Buffer_detach(&attached, &size);
+    else
+        MPI_Recv(attached, ATTACHED_BYTES, MPI_BYTE, 1, 6, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
+}
+
+static void parked_in_detach(uint64_t epoch)
+{
+    attached = calloc(1, ATTACHED_BYTES + MPI_BSEND_OVERHEAD);
+    CHECK(attached != NULL);
+    if (rank == 1) {
+        char *sent = calloc(1, ATTACHED_BYTES);
+        MPI_Buffer_attach(attached, ATTACHED_BYTES + MPI_BSEND_OVERHEAD);
+        MPI_Bsend(sent, ATTACHED_BYTES, MPI_BYTE, 0, 6, MPI_COMM_WORLD);
+        free(sent);
+    }
+    parked(epoch, call_detach);
+    free(attached);
+}
+
 static void story_parking(void)
 {
+    MPI_Comm_dup(MPI_COMM_WORLD, &parking_comm);
     MPI_Win_create(NULL, 0, 1, MPI_INFO_NULL, MPI_COMM_WORLD, &parking_window);
     parked(1, call_barrier);
     parked(2, call_fence);
@@ -183,6 +218,8 @@ static void story_parking(void)
     parked(4, call_write);
     parked(5, call_close);
     parked(6, call_dup);
+    parked(7, call_disconnect);
+    parked_in_detach(8);
     MPI_Win_free(&parking_window);
 }
 
@@ -416,7 +453,7 @@ static int child(int argc, char **argv)
 {
     alarm(STUCK_SECONDS);
     MPI_Init(&argc, &argv);
-    story_child();
+    story_child(argc > 2);
     MPI_Finalize();
     return 0;
 }

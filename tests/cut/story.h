@@ -5,14 +5,19 @@
 /* Stories of cut_scripted that are told outside of scripted.c. */
 
 #include <mpi.h>
+#include <stdbool.h>
+#include <stdint.h>
 
 #define STORY_CHILD "child" /* the first argument of one that a story spawns */
 extern const char *program;
 
+/* Rank 1 has flipped and its receive waits in a queue; it comes to `call`, in which rank 0 sends to it first. */
+void parked(uint64_t epoch, void (*call)(void));
 /* To the other rank, and not followed. Disconnect it. */
 MPI_Comm foreign_comm(void);
 
-void story_child(void);
+/* One that is only there, or has a part in story_leaders. */
+void story_child(bool idle);
 void story_counted(void);
 void story_freed(void);
 void story_leaders(void);

@@ -105,6 +105,17 @@ static void failed_by_callback(size_t before, bool pending)
     CHECK(MPI_Comm_free(&comm) == MPI_SUCCESS && known() == before);
 }
 
+/* A persistent request is left, also where MPI has freed it at once. */
+static void left_behind(size_t before)
+{
+    MPI_Comm comm = with_attribute();
+    then = DO_NOTHING;
+    MPI_Recv_init(&in[0], 1, MPI_INT, 1 - rank, TAG_FIRST, comm, &first);
+    CHECK(MPI_Comm_disconnect(&comm) == MPI_SUCCESS && comm == MPI_COMM_NULL && known() == before + 1);
+    MPI_Request_free(&first);
+    CHECK(known() == before);
+}
+
 /* A window holds it. */
 static void held_by_window(size_t before)
 {
@@ -151,6 +162,7 @@ void story_freed(void)
     begun_by_callback(before);
     failed_by_callback(before, true);
     failed_by_callback(before, false);
+    left_behind(before);
     held_by_window(before);
     freed_in_transition(before, 1);
     accepted(2);

@@ -10,15 +10,28 @@
 #define TAG 9
 
 /* What a child of this program does. */
-void story_child(void)
+void story_child(bool idle)
 {
     MPI_Comm parent, family, made;
     MPI_Comm_get_parent(&parent);
+    if (idle) {
+        MPI_Comm_disconnect(&parent);
+        return;
+    }
     MPI_Intercomm_merge(parent, 1, &family);
     MPI_Intercomm_create(family, 0, MPI_COMM_NULL, 0, TAG, &made);
     MPI_Comm_free(&made);
     MPI_Comm_free(&family);
     MPI_Comm_disconnect(&parent);
+}
+
+/* All of the world wait for the root. */
+static void call_spawn(void)
+{
+    char *arguments[] = {STORY_CHILD, "idle", NULL};
+    MPI_Comm child;
+    MPI_Comm_spawn(program, arguments, 1, MPI_INFO_NULL, 0, MPI_COMM_WORLD, &child, MPI_ERRCODES_IGNORE);
+    MPI_Comm_disconnect(&child);
 }
 
 void story_leaders(void)
@@ -42,4 +55,5 @@ void story_leaders(void)
         MPI_Comm_disconnect(&child);
     }
     accepted(2);
+    parked(3, call_spawn);
 }

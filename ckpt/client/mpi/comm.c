@@ -305,14 +305,53 @@ static int free_late(struct comm *comm, MPI_Comm *handle)
     return MPI_SUCCESS;
 }
 
+static bool waits_for_members(int (*drop)(MPI_Comm *))
+{
+    return drop == real.Comm_disconnect;
+}
+
 static int drop_foreign(MPI_Comm *handle, int (*drop)(MPI_Comm *))
 {
     bool foreign = *handle != MPI_COMM_NULL;
+    bool blocked = waits_for_members(drop) && blocked_enter();
     int error = drop(handle);
+    if (blocked)
+        blocked_leave();
     inside_lock();
     if (foreign && error == MPI_SUCCESS && inside.foreign > 0)
         inside.foreign--;
     inside_unlock();
+    return error;
+}
+
+/* MPI has freed it. Requests of the program's that are left, persistent ones, still know it. */
+static void dropped(struct comm *comm)
+{
+    comm->pending = requests_on(comm);
+    comm->freed = comm->pending > 0;
+    if (!comm->freed)
+        free_for_good(comm);
+}
+
+/* It is found by its handle no more. While MPI is at it nobody takes anything from it. */
+static int drop_ours(struct comm *comm, MPI_Comm *handle, int (*drop)(MPI_Comm *))
+{
+    bool blocked = waits_for_members(drop) && blocked_enter();
+    inside_lock();
+    comm->colour[0] = MPI_COMM_NULL;
+    inside_unlock();
+    int error = drop(handle);
+    inside_lock();
+    if (error == MPI_SUCCESS) {
+        dropped(comm);
+    } else { /* it is there still, and messages on it are to be counted */
+        comm->colour[0] = *handle;
+        comm->now = comm->colour[inside.cut.colour];
+        enter_bucket(comm);
+    }
+    inside_unlock();
+    if (blocked)
+        blocked_leave();
     return error;
 }
 
@@ -332,16 +371,7 @@ static int comm_drop(MPI_Comm *handle, int (*drop)(MPI_Comm *))
         return error;
     if (comm == NULL)
         return drop_foreign(handle, drop);
-    error = drop(handle);
-    inside_lock();
-    if (error == MPI_SUCCESS) {
-        comm->colour[0] = MPI_COMM_NULL;
-        free_for_good(comm);
-    } else {
-        enter_bucket(comm); /* it is there still, and messages on it are to be counted */
-    }
-    inside_unlock();
-    return error;
+    return drop_ours(comm, handle, drop);
 }
 
 int MPI_Comm_free(MPI_Comm *handle)
@@ -377,7 +407,7 @@ static bool has_name(const struct comm *comm, char *name)
 {
     int length = 0;
     name[0] = '\0';
-    if (inside.on && !comm->freed)
+    if (inside.on && !comm->freed && comm->colour[0] != MPI_COMM_NULL)
         PMPI_Comm_get_name(comm->colour[0], name, &length);
     return name[0] != '\0';
 }

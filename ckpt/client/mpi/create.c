@@ -202,10 +202,14 @@ bool create_advance(struct request *request)
     return true;
 }
 
-/* ---- with processes outside of MPI_COMM_WORLD: left alone, and known to be there ---- */
+/* ---- with processes outside of MPI_COMM_WORLD: left alone, and known to be there ----
+ *
+ * They wait for others, of this world too. */
 
-static int foreign(int error)
+static int foreign(int error, bool blocked)
 {
+    if (UNLIKELY(blocked))
+        blocked_leave();
     if (inside.on && error == MPI_SUCCESS) {
         inside_lock();
         inside.foreign++;
@@ -217,28 +221,33 @@ static int foreign(int error)
 int MPI_Comm_spawn(const char *command, char *argv[], int maxprocs, MPI_Info info, int root, MPI_Comm comm, MPI_Comm *made,
                    int errcodes[])
 {
-    return foreign(real.Comm_spawn(command, argv, maxprocs, info, root, comm, made, errcodes));
+    bool blocked = blocked_enter();
+    return foreign(real.Comm_spawn(command, argv, maxprocs, info, root, comm, made, errcodes), blocked);
 }
 
 int MPI_Comm_spawn_multiple(int count, char *commands[], char **argvs[], const int maxprocs[], const MPI_Info infos[],
                             int root, MPI_Comm comm, MPI_Comm *made, int errcodes[])
 {
-    return foreign(real.Comm_spawn_multiple(count, commands, argvs, maxprocs, infos, root, comm, made, errcodes));
+    bool blocked = blocked_enter();
+    return foreign(real.Comm_spawn_multiple(count, commands, argvs, maxprocs, infos, root, comm, made, errcodes), blocked);
 }
 
 int MPI_Comm_accept(const char *port, MPI_Info info, int root, MPI_Comm comm, MPI_Comm *made)
 {
-    return foreign(real.Comm_accept(port, info, root, comm, made));
+    bool blocked = blocked_enter();
+    return foreign(real.Comm_accept(port, info, root, comm, made), blocked);
 }
 
 int MPI_Comm_connect(const char *port, MPI_Info info, int root, MPI_Comm comm, MPI_Comm *made)
 {
-    return foreign(real.Comm_connect(port, info, root, comm, made));
+    bool blocked = blocked_enter();
+    return foreign(real.Comm_connect(port, info, root, comm, made), blocked);
 }
 
 int MPI_Comm_join(int fd, MPI_Comm *made)
 {
-    return foreign(real.Comm_join(fd, made));
+    bool blocked = blocked_enter();
+    return foreign(real.Comm_join(fd, made), blocked);
 }
 
 INTERPOSED(Comm_spawn);

@@ -204,7 +204,8 @@ static bool pull_one(struct comm *comm, unsigned colour, int source)
     int found = 0;
     MPI_Status status;
     MPI_Count size = 0;
-    if (real.Iprobe(source, MPI_ANY_TAG, comm->colour[colour], &found, &status) != MPI_SUCCESS || !found)
+    if (comm->colour[colour] == MPI_COMM_NULL || /* it is being freed, or is */
+        real.Iprobe(source, MPI_ANY_TAG, comm->colour[colour], &found, &status) != MPI_SUCCESS || !found)
         return false;
     /* What there is no memory for stays where it is. */
     PMPI_Get_elements_x(&status, MPI_BYTE, &size);

@@ -25,7 +25,7 @@
 #define REAL_MESSAGES(X)                                                                                                     \
     X(Send) X(Ssend) X(Bsend) X(Rsend) X(Isend) X(Issend) X(Ibsend) X(Irsend) X(Recv) X(Irecv) X(Sendrecv)                   \
     X(Sendrecv_replace) X(Probe) X(Iprobe) X(Mprobe) X(Improbe) X(Mrecv) X(Imrecv) X(Send_init) X(Ssend_init)                \
-    X(Bsend_init) X(Rsend_init) X(Recv_init)
+    X(Bsend_init) X(Rsend_init) X(Recv_init) X(Buffer_detach)
 
 #define REAL_REQUESTS(X)                                                                                                     \
     X(Wait) X(Waitall) X(Waitany) X(Waitsome) X(Test) X(Testall) X(Testany) X(Testsome) X(Request_get_status)                \
@@ -94,7 +94,8 @@
 #define REAL_MPI_4(X)                                                                                                        \
     REAL_COLLECTIVE_DATA(X, _c) REAL_NONBLOCKING_COLLECTIVE_DATA(X, _c) REAL_PERSISTENT_COLLECTIVE_DATA(X, _c)               \
     REAL_WINDOW_DATA(X, _c) REAL_FILE_DATA(X, _c) X(Isendrecv) X(Isendrecv_replace) X(Psend_init) X(Precv_init)              \
-    X(Pready) X(Pready_range) X(Pready_list) X(Parrived) X(Session_init) X(Session_finalize) X(Comm_idup_with_info)
+    X(Pready) X(Pready_range) X(Pready_list) X(Parrived) X(Session_init) X(Session_finalize) X(Comm_idup_with_info)               \
+    X(Buffer_detach_c)
 #else
 #define REAL_MPI_4(X)
 #endif

@@ -368,3 +368,26 @@ int MPI_Issend(const void *buffer, int count, MPI_Datatype type, int to, int tag
     return MPI_SUCCESS;
 }
 INTERPOSED(Issend);
+
+/* Waits until what is in the buffer has been received. */
+int MPI_Buffer_detach(void *buffer, int *size)
+{
+    bool blocked = blocked_enter();
+    int error = real.Buffer_detach(buffer, size);
+    if (UNLIKELY(blocked))
+        blocked_leave();
+    return error;
+}
+INTERPOSED(Buffer_detach);
+
+#if MPI_VERSION >= 4
+int MPI_Buffer_detach_c(void *buffer, MPI_Count *size)
+{
+    bool blocked = blocked_enter();
+    int error = real.Buffer_detach_c(buffer, size);
+    if (UNLIKELY(blocked))
+        blocked_leave();
+    return error;
+}
+INTERPOSED(Buffer_detach_c);
+#endif
