@@ -17,7 +17,7 @@
 #define LOG_BYTES ((size_t)64 << 20)
 
 int rank;
-bool right = true;
+_Atomic bool right = true;
 static struct control_page *page;
 unsigned char *channel_log; /* what was appended, behind a head */
 size_t logged;
@@ -29,7 +29,8 @@ void check(bool fact, const char *text)
 {
     if (!fact)
         fprintf(stderr, "cut_scripted: rank %d: not so: %s\n", rank, text);
-    right &= fact;
+    if (!fact)
+        right = false;
 }
 
 void *shared_memory(const char *path, size_t bytes)

@@ -10,7 +10,7 @@
 #include <stdint.h>
 
 extern int rank;
-extern bool right;                 /* all that was checked */
+extern _Atomic bool right;         /* all that was checked, by any thread */
 extern unsigned char *channel_log; /* of the last record: a head, and what was appended */
 extern size_t logged;
 extern unsigned entries;
