@@ -416,6 +416,7 @@ static const struct story {
                {"parking", story_parking, MPI_THREAD_SINGLE, TIDE_MPI_REQUESTS_REPOSTED},
                {"threads", story_threads, MPI_THREAD_MULTIPLE, TIDE_MPI_REQUESTS_REPOSTED},
                {"threads_woken", story_threads_woken, MPI_THREAD_MULTIPLE, TIDE_MPI_REQUESTS_REPOSTED},
+               {"threads_failed", story_threads_failed, MPI_THREAD_MULTIPLE, 0},
 #if defined(OPEN_MPI) /* Debian's MPICH does not spawn */
                {"leaders", story_leaders, MPI_THREAD_SINGLE, TIDE_MPI_REQUESTS_REPOSTED},
 #endif

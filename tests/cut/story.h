@@ -34,6 +34,7 @@ void story_ssend_behind(void);
 void story_ssend_posted(void);
 void story_ssend_refused(void);
 void story_threads(void);
+void story_threads_failed(void);
 void story_threads_woken(void);
 
 #endif

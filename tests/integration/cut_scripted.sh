@@ -42,6 +42,7 @@ stories()
     expect "receives are parked around all calls that wait for others ($1)" "$1" parking
     expect "a receive that one thread posts while another is in a collective is parked at once, and stays so ($1)" "$1" threads
     expect "a thread that waits in a call is woken when a cut is armed, whatever call it is, and waits on ($1)" "$1" threads_woken
+    expect "of many threads a receive that fails is over, and told as MPI tells it, in all calls ($1)" "$1" threads_failed
     expect "who waits in a loop of its own, or on a communicator that is not followed, is not in the way ($1)" "$1" looks
     expect "a synchronous send is complete when its receive has begun, and not when a receiver that has recorded takes it ($1)" "$1" ssend
     expect "one that is under way at its sender's safe point is refused, and not told that it is received ($1)" "$1" ssend_refused
