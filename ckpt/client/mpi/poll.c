@@ -163,6 +163,7 @@ void blocked_leave(void)
     inside_lock();
     inside.blocked--;
     inside.call = (struct cut_call){0};
+    inside.tell_anew = true; /* of another thread, which is in a call still, it is not known in which */
     receives_unpark();
     progress();
     settle_quick();
