@@ -95,9 +95,9 @@ static enum tide_status refused(struct store_s3 *s3, const char *verb, const cha
             continue;
         if (m->keys)
             atomic_store(&s3->refused, 1);
-        /* What to do comes first: a text may be cut short on its way to a person. */
-        return err_set(err, m->status, "%u %s: %s (cannot %s %s in bucket %s at %s)", answer->http, code, m->text, verb, key,
-                       s3->url.bucket, s3->url.host);
+        /* What to do comes last: of a text that is too long for a person the middle is left out (ckpt/base/text.h). */
+        return err_set(err, m->status, "%u %s: cannot %s %s in bucket %s at %s: %s", answer->http, code, verb, key, s3->url.bucket,
+                       s3->url.host, m->text);
     }
     enum tide_status status = status_of(answer->http);
     if (status == TIDE_E_NOT_FOUND)

@@ -448,12 +448,12 @@ static void who_goes_first_is_handed_out_before_others(void **state)
     record(2);
     assert_false(cut_rank_is_first(&rank, 0)); /* that was of the other attempt */
     cut_rank_prefer(&rank, 0, 2);
-    cut_rank_prefer(&rank, 3, 2);
-    assert_false(bookmark(2, 2, 1));
-    assert_int_equal(cut_rank_take(&rank, 2, 0), CUT_TAKE_HOLD);
-    cut_rank_prefer_over(&rank, 3);
+    cut_rank_prefer(&rank, 2, 2);
+    assert_true(bookmark(2, 2, 1));
+    assert_int_equal(cut_rank_take(&rank, 2, 0), CUT_TAKE_DELIVER);
+    cut_rank_prefer_over(&rank, 2); /* what it sends behind that waits for rank 0 as any other's */
     assert_true(cut_rank_is_first(&rank, 0));
-    assert_false(cut_rank_is_first(&rank, 3)); /* who waited for it alone waits no more */
+    assert_false(cut_rank_is_first(&rank, 2));
     assert_int_equal(cut_rank_take(&rank, 2, 0), CUT_TAKE_HOLD);
     cut_rank_prefer_over(&rank, 0);
     assert_int_equal(cut_rank_take(&rank, 2, 0), CUT_TAKE_DELIVER);

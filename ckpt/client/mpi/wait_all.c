@@ -157,6 +157,7 @@ static int waitall_unwrapped(int count, MPI_Request *handles, MPI_Status *status
             continue;
         }
         int its = error_of(error, &statuses[i]);
+        status_of_nobody(its == MPI_SUCCESS ? request_of(handles[i]) : NULL, &statuses[i]);
         if (LIKELY(its != MPI_ERR_PENDING))
             completed(&handles[i], real_requests[i], &statuses[i], its);
     }
