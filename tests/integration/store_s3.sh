@@ -71,7 +71,7 @@ expect "the command finds the promises kept" says '"good": true' check_s3
 expect "and tells the speed of several workers" says '"workers": 4' check_s3
 
 # ---- what is said of one that cannot be used ----
-expect "a wrong secret is called one" says "SignatureDoesNotMatch: the secret key is not" with_keys "$S3_ACCESS" wrong
+expect "a wrong secret is called one" says "the secret key is not this access key's; check AWS_SECRET_ACCESS_KEY" with_keys "$S3_ACCESS" wrong
 expect "and is not printed" equal "$(with_keys "$S3_ACCESS" hush-hush | grep -c hush)" 0
 expect "an unknown access key is called one" says "does not know this access key" with_keys UNKNOWN "$S3_SECRET"
 expect "no keys at all are asked for" says "there are no keys: set AWS_ACCESS_KEY_ID" with_keys '' ''
