@@ -87,14 +87,14 @@ bool health_spares(const struct state *state, uint64_t now_ms, char *to, size_t 
 {
     struct drained drained = count_drained(state, now_ms);
     if (drained.of_late >= share(drained.there, HEALTH_DRAINS_OF)) {
-        text_format(to, size, "%u of %zu nodes were within %u min", share(drained.there, HEALTH_DRAINS_OF), state->nodes.count,
-                    HEALTH_DRAINS_MS / 60000u);
+        text_say(to, size, "%u of %zu nodes were within %u min", share(drained.there, HEALTH_DRAINS_OF), state->nodes.count,
+                 HEALTH_DRAINS_MS / 60000u);
         return true;
     }
     if (state->level < 3 || drained.now < share(drained.there, HEALTH_DRAINED_OF))
         return false;
-    text_format(to, size, "%u of %zu nodes are, for their health: give some back (tidemark node resume), or replace them", drained.now,
-                state->nodes.count);
+    text_say(to, size, "%u of %zu nodes are, for their health: give some back (tidemark node resume), or replace them", drained.now,
+             state->nodes.count);
     return true;
 }
 

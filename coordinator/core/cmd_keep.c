@@ -14,15 +14,15 @@
 static const char *grace_text(uint64_t ms, char to[WHEN_CHARS])
 {
     if (ms < 10 * MS_PER_S)
-        text_format(to, WHEN_CHARS, "%" PRIu64 ".%03" PRIu64 " s", ms / MS_PER_S, ms % MS_PER_S);
+        text_say(to, WHEN_CHARS, "%" PRIu64 ".%03" PRIu64 " s", ms / MS_PER_S, ms % MS_PER_S);
     else if (ms < 600 * MS_PER_S)
-        text_format(to, WHEN_CHARS, "%" PRIu64 " s", ms / MS_PER_S);
+        text_say(to, WHEN_CHARS, "%" PRIu64 " s", ms / MS_PER_S);
     else if (ms < 2 * HOUR_MS)
-        text_format(to, WHEN_CHARS, "%" PRIu64 " min", ms / MS_PER_S / 60);
+        text_say(to, WHEN_CHARS, "%" PRIu64 " min", ms / MS_PER_S / 60);
     else if (ms < 48 * HOUR_MS)
-        text_format(to, WHEN_CHARS, "%" PRIu64 " h", ms / HOUR_MS);
+        text_say(to, WHEN_CHARS, "%" PRIu64 " h", ms / HOUR_MS);
     else
-        text_format(to, WHEN_CHARS, "%" PRIu64 " d", ms / HOUR_MS / 24);
+        text_say(to, WHEN_CHARS, "%" PRIu64 " d", ms / HOUR_MS / 24);
     return to;
 }
 
@@ -40,7 +40,7 @@ static void rule_text(const struct job_spec *spec, char to[TIDE_TEXT_MAX + 1])
         TEXT(of_ids, ", and one in %u", spec->ckpt_keep_every);
     if (spec->ckpt_keep_every_ms)
         TEXT(of_time, ", and one in %s", grace_text(spec->ckpt_keep_every_ms, time));
-    text_format(to, TIDE_TEXT_MAX + 1, "the %u newest are kept%s%s", spec->ckpt_keep, of_ids, of_time);
+    text_say(to, TIDE_TEXT_MAX + 1, "the %u newest are kept%s%s", spec->ckpt_keep, of_ids, of_time);
 }
 
 static void condemn(struct change *change, struct ckpt *ckpt, const char *reason)

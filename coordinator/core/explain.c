@@ -138,15 +138,15 @@ static void explain_memory(const struct talk *talk, const struct ckpt *stored, c
     char names[TIDE_TEXT_MAX + 1];
     scan_names(talk->book, record, &record->job.nodes, missing_slot, &needed, names, sizeof names);
     if (needed == UINT32_MAX && (newest == NULL || newest->cut == stored->cut))
-        text_format(to, size, "the next has to wait until that is stored");
+        text_say(to, size, "the next has to wait until that is stored");
     else if (newest != NULL && newest->cut != stored->cut)
-        text_format(to, size, "checkpoint %" PRIu64 " (step %" PRIu64 ") is in memory and stored next", newest->cut, newest->step);
+        text_say(to, size, "checkpoint %" PRIu64 " (step %" PRIu64 ") is in memory and stored next", newest->cut, newest->step);
     else
-        text_format(to, size, "others are recorded in memory");
+        text_say(to, size, "others are recorded in memory");
     if (needed == UINT32_MAX && newest != NULL && newest->cut != stored->cut)
-        text_format(to, size, "%s; as it was asked for, none is recorded before that", to);
+        text_say(to, size, "%s; as it was asked for, none is recorded before that", to);
     else if (needed != UINT32_MAX && names[0] != '\0')
-        text_format(to, size, "%s; another has to wait, there is no slot for it: %s", to, names);
+        text_say(to, size, "%s; another has to wait, there is no slot for it: %s", to, names);
 }
 
 /* One checkpoint takes longer into the store than from one to the next. */

@@ -5,14 +5,6 @@
 
 #include "coordinator/core/inner.h"
 
-void text_format(char *to, size_t size, const char *format, ...)
-{
-    va_list args;
-    va_start(args, format);
-    text_say_list(to, size, format, args);
-    va_end(args);
-}
-
 /* As versions did it that knew of no mark. */
 static void cut_off(char *to, size_t size, const char *format, va_list args)
 {

@@ -91,8 +91,7 @@ bool purge_writer(const struct job_record *record, uint64_t cut, const char *nod
 /* ---- history.c: what people read later ---- */
 
 /* text_say, for sentences that are no part of the state: what is proposed, or told at once; and where they cannot be too long. */
-void text_format(char *to, size_t size, const char *format, ...) PRINTF_LIKE(3, 4);
-#define TEXT(field, ...) text_format(field, sizeof(field), __VA_ARGS__)
+#define TEXT(field, ...) text_say(field, sizeof(field), __VA_ARGS__)
 /* For what apply() leaves behind, answers included: below MARK_LEVEL what has no room is cut off, at the end of a character as half of
  * one would not survive the image. */
 void state_text(const struct state *state, char *to, size_t size, const char *format, ...) PRINTF_LIKE(4, 5);

@@ -173,15 +173,15 @@ static void tell_misfit(const struct attempt *a, enum cut_misfit misfit, const s
 {
     const struct cut_report *report = who->report;
     if (misfit == CUT_MISFIT_FAILED)
-        text_format(to, size, "rank %u on %s could not record: %s", report->rank, who->node,
-                    report->detail[0] ? report->detail : "no reason given");
+        text_say(to, size, "rank %u on %s could not record: %s", report->rank, who->node,
+                 report->detail[0] ? report->detail : "no reason given");
     else if (misfit == CUT_MISFIT_EARLY)
-        text_format(to, size, "rank %u on %s needs what was sent behind the sender's record: %s", report->rank, who->node, report->detail);
+        text_say(to, size, "rank %u on %s needs what was sent behind the sender's record: %s", report->rank, who->node, report->detail);
     else if (misfit == CUT_MISFIT_PASSED)
-        text_format(to, size, "rank %u on %s came to step %" PRIu64 " before it was known that all ranks are armed", report->rank,
-                    who->node, a->ckpt->step);
+        text_say(to, size, "rank %u on %s came to step %" PRIu64 " before it was known that all ranks are armed", report->rank,
+                 who->node, a->ckpt->step);
     else
-        text_format(to, size, "rank %u on %s was at step %" PRIu64 " already", report->rank, who->node, report->step);
+        text_say(to, size, "rank %u on %s was at step %" PRIu64 " already", report->rank, who->node, report->step);
 }
 
 /* Does anything that ranks say speak against this attempt? */
@@ -260,18 +260,18 @@ static void tell_wait(const struct attempt *a, uint64_t ms, char *to, size_t siz
     char names[TIDE_TEXT_MAX + 1], spread[TIDE_TEXT_MAX + 1] = "";
     *ret_rank = missing != NULL ? first_missing(a, missing, context) : -1;
     if (missing == NULL) {
-        text_format(to, size, "%" PRIu64 " of %" PRIu64 " messages sent before it had not arrived within %" PRIu64 " ms",
-                    a->verdict.sent - a->verdict.arrived, a->verdict.sent, ms);
+        text_say(to, size, "%" PRIu64 " of %" PRIu64 " messages sent before it had not arrived within %" PRIu64 " ms",
+                 a->verdict.sent - a->verdict.arrived, a->verdict.sent, ms);
         return;
     }
     scan_names(a->judging->book, a->record, &job->nodes, missing, context, names, sizeof names);
     if (a->ckpt->mode == CUT_MODE_FREE) {
-        text_format(to, size, "within %" PRIu64 " ms, %s: %s", ms, what, names);
+        text_say(to, size, "within %" PRIu64 " ms, %s: %s", ms, what, names);
         return;
     }
     if (missing == missing_copy)
         scan_spread(a->judging->book, a->record, spread, sizeof spread);
-    text_format(to, size, "step %" PRIu64 ", within %" PRIu64 " ms%s, %s: %s", a->ckpt->step, ms, spread, what, names);
+    text_say(to, size, "step %" PRIu64 ", within %" PRIu64 " ms%s, %s: %s", a->ckpt->step, ms, spread, what, names);
 }
 
 static void judge_deadline(struct attempt *a)

@@ -145,16 +145,16 @@ void rank_text(const struct rank_at *rank, char *to, size_t size)
     const char *colon = report->detail[0] ? ": " : "";
     const char *name = report->signal ? sigabbrev_np(report->signal) : NULL;
     if (report->exec_failed)
-        text_format(to, size, "rank %u on %s could not be executed%s%s", report->rank, rank->node, colon, report->detail);
+        text_say(to, size, "rank %u on %s could not be executed%s%s", report->rank, rank->node, colon, report->detail);
     else if (report->signal)
-        text_format(to, size, "rank %u on %s was killed by signal %d (SIG%s)%s%s", report->rank, rank->node, report->signal,
-                    name ? name : "?", colon, report->detail);
+        text_say(to, size, "rank %u on %s was killed by signal %d (SIG%s)%s%s", report->rank, rank->node, report->signal,
+                 name ? name : "?", colon, report->detail);
     else if (report->exit_code == TIDE_EXIT_DO_NOT_RESTART)
-        text_format(to, size, "rank %u on %s exited with status %d, which asks not to be restarted%s%s", report->rank,
-                    rank->node, report->exit_code, colon, report->detail);
+        text_say(to, size, "rank %u on %s exited with status %d, which asks not to be restarted%s%s", report->rank,
+                 rank->node, report->exit_code, colon, report->detail);
     else
-        text_format(to, size, "rank %u on %s exited with status %d%s%s", report->rank, rank->node, report->exit_code, colon,
-                    report->detail);
+        text_say(to, size, "rank %u on %s exited with status %d%s%s", report->rank, rank->node, report->exit_code, colon,
+                 report->detail);
 }
 
 /* ---- the open cut ---- */
@@ -346,12 +346,12 @@ void scan_names(const struct book *book, const struct job_record *record, const 
         }
         const struct gen_report *report = book_report(book, nodes->items[n], record->job.uid);
         bool told = report != NULL && report->detail[0] != '\0';
-        text_format(to, size, "%s%srank %u on %s%s%s%s", to, shown ? ", " : "", rank, nodes->items[n], told ? " (" : "",
-                    told ? report->detail : "", told ? ")" : "");
+        text_say(to, size, "%s%srank %u on %s%s%s%s", to, shown ? ", " : "", rank, nodes->items[n], told ? " (" : "",
+                 told ? report->detail : "", told ? ")" : "");
         shown++;
     }
     if (more > 0)
-        text_format(to, size, "%s and %u more", to, more);
+        text_say(to, size, "%s and %u more", to, more);
 }
 
 void scan_spread(const struct book *book, const struct job_record *record, char *to, size_t size)
@@ -366,8 +366,8 @@ void scan_spread(const struct book *book, const struct job_record *record, char 
     }
     to[0] = '\0';
     if (behind != NULL && behind->step < ahead->step)
-        text_format(to, size, ", with rank %u at step %" PRIu64 " and rank %u at %" PRIu64, behind->rank, behind->step, ahead->rank,
-                    ahead->step);
+        text_say(to, size, ", with rank %u at step %" PRIu64 " and rank %u at %" PRIu64, behind->rank, behind->step, ahead->rank,
+                 ahead->step);
 }
 
 bool missing_start(const struct book *book, const struct job_record *record, uint32_t rank, const void *context)
@@ -418,6 +418,6 @@ void scan_fence_names(const struct state *state, const struct book *book, const 
         if (node == NULL || node->state == TIDE_NODE_LOST || scan_gone(book, record, node->name))
             continue;
         if (shown++ < NAMES_SHOWN)
-            text_format(to, size, "%s%s%s", to, shown > 1 ? ", " : "", node->name);
+            text_say(to, size, "%s%s%s", to, shown > 1 ? ", " : "", node->name);
     }
 }

@@ -170,7 +170,7 @@ enum cut_misfit scan_comms(const struct book *book, const struct job_record *rec
     enum cut_misfit misfit =
         err.status == TIDE_OK ? cut_comms_judge(comms, job_world(&record->job), why, size) : CUT_MISFIT_FAILED;
     if (err.status != TIDE_OK)
-        text_format(why, size, "%s", err.text);
+        text_say(why, size, "%s", err.text);
     cut_comms_free(comms);
     return misfit;
 }

@@ -370,7 +370,7 @@ int raise_error(const struct comm *comm, int error);
 /* All but MPI_ERROR, which a single completion leaves alone. */
 void status_copy(MPI_Status *to, const MPI_Status *from);
 void status_empty(MPI_Status *status);
-/* Where it is a receive from MPI_PROC_NULL: MPICH's MPI_Test and MPI_Waitany leave that out. */
+/* Where it is a receive from MPI_PROC_NULL: MPICH's MPI_Test and MPI_Waitany leave that out, its MPI_Waitall at times. */
 void status_of_nobody(const struct request *request, MPI_Status *status);
 
 /* ---- sendrecv.c ---- */
