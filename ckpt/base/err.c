@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "ckpt/base/text.h"
+
 const char *tide_status_name(enum tide_status status)
 {
     switch ((int)status) {
@@ -37,11 +39,8 @@ enum tide_status err_set(struct err *err, enum tide_status status, const char *f
         return status;
     va_list args;
     va_start(args, format);
-    /* Formatted aside: an argument may be the present text. */
-    char text[ERR_TEXT_MAX];
-    vsnprintf(text, sizeof text, format, args);
+    text_say_list(err->text, sizeof err->text, format, args); /* an argument may be the present text */
     va_end(args);
-    memcpy(err->text, text, sizeof text);
     err->status = status;
     return status;
 }
@@ -53,12 +52,9 @@ enum tide_status err_wrap(struct err *err, const char *format, ...)
     va_list args;
     va_start(args, format);
     char words[ERR_TEXT_MAX / 2];
-    vsnprintf(words, sizeof words, format, args);
+    text_say_list(words, sizeof words, format, args);
     va_end(args);
-    char text[ERR_TEXT_MAX];
-    int n = snprintf(text, sizeof text, "%s: ", words);
-    snprintf(text + n, sizeof text - (size_t)n, "%s", err->text);
-    memcpy(err->text, text, sizeof text);
+    text_say(err->text, sizeof err->text, "%s: %s", words, err->text);
     return err->status;
 }
 
@@ -81,7 +77,7 @@ enum tide_status err_errno(struct err *err, const char *format, ...)
     va_list args;
     va_start(args, format);
     char words[ERR_TEXT_MAX / 2];
-    vsnprintf(words, sizeof words, format, args);
+    text_say_list(words, sizeof words, format, args);
     va_end(args);
     char reason[128];
     return err_set(err, status_of_errno(number), "%s: %s", words, strerror_r(number, reason, sizeof reason));

@@ -48,7 +48,11 @@ void text_fit(char *to, size_t size, const char *from)
 void text_say_list(char *to, size_t size, const char *format, va_list args)
 {
     char text[TEXT_FORMAT_MAX];
-    vsnprintf(text, sizeof text, format, args);
+    if (vsnprintf(text, sizeof text, format, args) >= (int)sizeof text) { /* what was there at the end is not known */
+        size_t bytes = sizeof text - 1 - MARK_BYTES;
+        bytes -= text_broken_tail(text, bytes);
+        memcpy(text + bytes, TEXT_LEFT_OUT, sizeof TEXT_LEFT_OUT);
+    }
     text_fit(to, size, text);
 }
 

@@ -12,6 +12,7 @@
 #include <sys/socket.h>
 
 #include "ckpt/base/mem.h"
+#include "ckpt/base/text.h"
 
 /* AES in hardware is there on everything this runs on; 128 bits of it are enough and cost less. */
 #define TLS_CIPHERS "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"
@@ -23,7 +24,7 @@ void tls_words(char to[TIDE_TEXT_MAX + 1])
     unsigned long code = ERR_peek_last_error();
     const char *reason = code ? ERR_reason_error_string(code) : NULL;
     bool alert = ERR_GET_LIB(code) == ERR_LIB_SSL && ERR_GET_REASON(code) >= SSL_AD_REASON_OFFSET;
-    snprintf(to, TIDE_TEXT_MAX + 1, "%s%s", alert ? "it refused us: " : "", reason ? reason : "the connection broke");
+    text_say(to, TIDE_TEXT_MAX + 1, "%s%s", alert ? "it refused us: " : "", reason ? reason : "the connection broke");
     ERR_clear_error();
 }
 
@@ -190,7 +191,7 @@ static enum io outcome(SSL *ssl, int done, char ret_why[TIDE_TEXT_MAX + 1])
             struct err err = {0};
             errno = number;
             err_errno(&err, "the connection broke");
-            text_copy(ret_why, TIDE_TEXT_MAX + 1, err.text);
+            text_fit(ret_why, TIDE_TEXT_MAX + 1, err.text);
             return IO_FAILED;
         }
         break;
@@ -199,7 +200,7 @@ static enum io outcome(SSL *ssl, int done, char ret_why[TIDE_TEXT_MAX + 1])
     }
     long verdict = SSL_get_verify_result(ssl);
     if (verdict != X509_V_OK) {
-        snprintf(ret_why, TIDE_TEXT_MAX + 1, "its certificate is not good: %s", X509_verify_cert_error_string(verdict));
+        text_say(ret_why, TIDE_TEXT_MAX + 1, "its certificate is not good: %s", X509_verify_cert_error_string(verdict));
         ERR_clear_error();
     } else {
         tls_words(ret_why);

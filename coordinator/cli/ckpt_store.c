@@ -8,6 +8,7 @@
 
 #include "ckpt/base/clock.h"
 #include "ckpt/base/mem.h"
+#include "ckpt/base/text.h"
 #include "coordinator/cli/show.h"
 #include "coordinator/cli/term.h"
 #include "coordinator/cli/units.h"
@@ -26,7 +27,7 @@ enum tide_status ckpt_find(const struct cli *cli, struct job_view *ret_view, jso
     if (*ret_ckpt != NULL)
         return TIDE_OK;
     char hint[TIDE_TEXT_MAX + 1];
-    snprintf(hint, sizeof hint, "tidemark ckpt list %s shows those there are", job);
+    text_say(hint, sizeof hint, "tidemark ckpt list %s shows those there are", job);
     codec_release(&job_view_codec, ret_view);
     json_decref(*ret_json);
     return fault_set(fault, TIDE_E_NOT_FOUND, hint, "job %s has no checkpoint %" PRIu64, job, cut);
@@ -60,7 +61,7 @@ enum tide_status store_open_there(const char *url, struct store **ret_store, str
         return fault_set(fault, TIDE_E_NOT_FOUND, hint, "the store's directory %s is not on this machine", dir);
     enum tide_status status = store_open(url, ret_store, &fault->err);
     if (status != TIDE_OK)
-        text_copy(fault->hint, sizeof fault->hint, hint);
+        text_fit(fault->hint, sizeof fault->hint, hint);
     return status;
 }
 

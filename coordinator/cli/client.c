@@ -7,6 +7,7 @@
 
 #include "ckpt/base/clock.h"
 #include "ckpt/base/mem.h"
+#include "ckpt/base/text.h"
 #include "coordinator/cli/exits.h"
 #include "coordinator/cli/home.h"
 #include "coordinator/cli/signals.h"
@@ -24,9 +25,9 @@ enum tide_status fault_set(struct fault *fault, enum tide_status status, const c
     va_list args;
     va_start(args, format);
     fault->err.status = status;
-    vsnprintf(fault->err.text, sizeof fault->err.text, format, args);
+    text_say_list(fault->err.text, sizeof fault->err.text, format, args);
     va_end(args);
-    text_copy(fault->hint, sizeof fault->hint, hint ? hint : "");
+    text_fit(fault->hint, sizeof fault->hint, hint ? hint : "");
     return status;
 }
 
@@ -184,7 +185,7 @@ static void attempt_once(struct client *client, const struct attempt *a, struct 
     memcpy(call->key, a->key, sizeof call->key);
     snprintf(call->url, sizeof call->url, "%s%s", url, a->path);
     if (http_start(client->http, call, &err) != TIDE_OK) {
-        text_copy(call->error, sizeof call->error, err.text);
+        text_fit(call->error, sizeof call->error, err.text);
         call->done = true;
         return;
     }
@@ -213,13 +214,12 @@ static void remember_failure(struct client *client, struct attempt *a, const str
 {
     if (a->number % client->urls.count == 0)
         a->reasons[0] = '\0';
-    size_t n = strlen(a->reasons);
     const char *url = client->urls.items[(client->preferred + a->number) % client->urls.count];
     if (call->reached)
         fault_from_answer(call, &a->last);
     else
         a->last.err.status = TIDE_OK;
-    snprintf(a->reasons + n, sizeof a->reasons - n, "%s%s (%s)", n ? ", " : "", url,
+    text_say(a->reasons, sizeof a->reasons, "%s%s%s (%s)", a->reasons, a->reasons[0] ? ", " : "", url,
              call->reached ? a->last.err.text : call->error);
     if (!client->quiet && clock_mono_ns() - a->begun_ns > PATIENCE_MS * NS_PER_MS)
         progress_show("waiting for a coordinator: %s", a->reasons);

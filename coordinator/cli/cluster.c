@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "ckpt/base/mem.h"
+#include "ckpt/base/text.h"
 #include "coordinator/cli/units.h"
 
 #define FREE_BYTES_LOW (UINT64_C(1) << 30) /* a coordinator takes no more commands long before its disk is full */
@@ -53,7 +54,7 @@ static void add(struct strlist *to, const char *format, ...)
     char text[TIDE_TEXT_MAX + 1];
     va_list args;
     va_start(args, format);
-    vsnprintf(text, sizeof text, format, args);
+    text_say_list(text, sizeof text, format, args);
     va_end(args);
     strlist_add(to, text);
 }
@@ -62,7 +63,7 @@ static void member_problems(const struct member_view *m, bool led, struct strlis
 {
     char size[UNIT_TEXT_MAX];
     if (led && !member_heard(m) && m->error[0] != '\0')
-        add(to, "member %" PRIu64 " is not connected to the leader: %.300s", m->id, m->error);
+        add(to, "member %" PRIu64 " is not connected to the leader: %s", m->id, m->error);
     else if (led && !member_heard(m))
         add(to, "member %" PRIu64 " is not heard by the leader", m->id);
     else if (led && m->lag > CAUGHT_UP_LAG_MAX)

@@ -4,6 +4,7 @@
 
 #include "ckpt/base/clock.h"
 #include "ckpt/base/mem.h"
+#include "ckpt/base/text.h"
 #include "ckpt/stage/stage.h"
 #include "coordinator/cli/ckpt_store.h"
 #include "coordinator/cli/exits.h"
@@ -144,7 +145,7 @@ static void say_bad(void *context, const char *text)
 
 static void damage_hint(const char *id, char to[TIDE_TEXT_MAX + 1])
 {
-    snprintf(to, TIDE_TEXT_MAX + 1,
+    text_say(to, TIDE_TEXT_MAX + 1,
              "a restore that meets it takes another; bring its objects back from a copy of the store, or let go of it: "
              "tidemark ckpt drop %s",
              id);

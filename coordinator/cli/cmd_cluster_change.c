@@ -8,6 +8,7 @@
 
 #include "ckpt/base/clock.h"
 #include "ckpt/base/mem.h"
+#include "ckpt/base/text.h"
 #include "coordinator/cli/cluster.h"
 #include "coordinator/cli/creds.h"
 #include "coordinator/cli/exits.h"
@@ -135,10 +136,10 @@ static enum tide_status too_late(const struct change *change, const struct membe
 {
     char time[UNIT_TEXT_MAX], hint[TIDE_TEXT_MAX + 1], why[TIDE_TEXT_MAX + 1];
     if (!member_heard(m))
-        snprintf(why, sizeof why, "is not connected%s%.200s", m->error[0] ? ": " : "", m->error);
+        text_say(why, sizeof why, "is not connected%s%s", m->error[0] ? ": " : "", m->error);
     else
         snprintf(why, sizeof why, "is %" PRIu64 " entries behind", m->lag);
-    snprintf(hint, sizeof hint, "it stays a learner; let its tidemarkd run, then: tidemark cluster promote %" PRIu64,
+    text_say(hint, sizeof hint, "it stays a learner; let its tidemarkd run, then: tidemark cluster promote %" PRIu64,
              change->id);
     return fault_set(fault, TIDE_E_TIMEOUT, hint, "waited %s for member %" PRIu64 " to catch up; it %s",
                      duration_text(change->cli->options.within_ms, time), change->id, why);

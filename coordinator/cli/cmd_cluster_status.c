@@ -5,6 +5,7 @@
 
 #include "ckpt/base/clock.h"
 #include "ckpt/base/mem.h"
+#include "ckpt/base/text.h"
 #include "coordinator/cli/cluster.h"
 #include "coordinator/cli/exits.h"
 #include "coordinator/cli/show.h"
@@ -54,12 +55,12 @@ static void side_take(struct side *side)
     struct err err = {0};
     if (side->call.reached && side->call.status != 200) {
         fault_from_answer(&side->call, &fault);
-        text_copy(side->call.error, sizeof side->call.error, fault.err.text);
+        text_fit(side->call.error, sizeof side->call.error, fault.err.text);
     } else if (side->call.reached) {
         side->answered = codec_parse(&cluster_view_codec, side->call.answer, side->call.answer_bytes, CODEC_LENIENT,
                                      &side->view, &err) == TIDE_OK;
         if (!side->answered)
-            text_copy(side->call.error, sizeof side->call.error, err.text);
+            text_fit(side->call.error, sizeof side->call.error, err.text);
     }
 }
 
@@ -196,7 +197,7 @@ static void add_problem(struct look *look, const char *format, ...)
     char text[TIDE_TEXT_MAX + 1];
     va_list args;
     va_start(args, format);
-    vsnprintf(text, sizeof text, format, args);
+    text_say_list(text, sizeof text, format, args);
     va_end(args);
     strlist_add(&look->problems, text);
 }

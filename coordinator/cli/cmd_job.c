@@ -5,6 +5,7 @@
 #include "ckpt/base/mem.h"
 
 #include "ckpt/base/clock.h"
+#include "ckpt/base/text.h"
 #include "coordinator/cli/exits.h"
 #include "coordinator/cli/show.h"
 #include "coordinator/cli/units.h"
@@ -34,10 +35,8 @@ static void list_columns(struct table *t, bool wide)
 static void join(const struct strlist *list, char *to, size_t size)
 {
     to[0] = '\0';
-    for (size_t i = 0; i < list->count; i++) {
-        size_t n = strlen(to);
-        snprintf(to + n, size - n, "%s%s", i ? "," : "", list->items[i]);
-    }
+    for (size_t i = 0; i < list->count; i++)
+        text_say(to, size, "%s%s%s", to, i ? "," : "", list->items[i]);
 }
 
 static void list_row(struct table *t, const struct job *job, bool wide, uint64_t now)
@@ -105,10 +104,8 @@ int cmd_job_list(struct cli *cli)
 static void show_command(const struct job_spec *spec)
 {
     char text[1024] = "";
-    for (size_t i = 0; i < spec->argv.count; i++) {
-        size_t n = strlen(text);
-        snprintf(text + n, sizeof text - n, "%s%s", i ? " " : "", spec->argv.items[i]);
-    }
+    for (size_t i = 0; i < spec->argv.count; i++)
+        text_say(text, sizeof text, "%s%s%s", text, i ? " " : "", spec->argv.items[i]);
     field_print("command", TINT_NONE, "%s", text);
 }
 

@@ -4,6 +4,7 @@
 
 #include "ckpt/base/clock.h"
 #include "ckpt/base/mem.h"
+#include "ckpt/base/text.h"
 #include "coordinator/cli/exits.h"
 #include "coordinator/cli/show.h"
 #include "coordinator/cli/units.h"
@@ -28,10 +29,8 @@ static const char *shown_state(const struct node_view *v)
 static void jobs_text(const struct strlist *jobs, char *to, size_t size)
 {
     to[0] = '\0';
-    for (size_t i = 0; i < jobs->count; i++) {
-        size_t n = strlen(to);
-        snprintf(to + n, size - n, "%s%s", i ? "," : "", jobs->items[i]);
-    }
+    for (size_t i = 0; i < jobs->count; i++)
+        text_say(to, size, "%s%s%s", to, i ? "," : "", jobs->items[i]);
 }
 
 static void node_row(struct table *t, const struct node_view *v, bool wide)

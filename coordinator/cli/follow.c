@@ -4,6 +4,7 @@
 
 #include "ckpt/base/clock.h"
 #include "ckpt/base/mem.h"
+#include "ckpt/base/text.h"
 #include "coordinator/cli/command.h"
 #include "coordinator/cli/exits.h"
 #include "coordinator/cli/logs.h"
@@ -46,7 +47,7 @@ static enum tide_status contact_lost(const struct following *f, struct fault *fa
 {
     char time[UNIT_TEXT_MAX], hint[TIDE_TEXT_MAX + 1];
     const struct client *client = f->ask->client;
-    snprintf(hint, sizeof hint, "the job goes on without it; attach again with: tidemark job logs -f %s", f->ask->job);
+    text_say(hint, sizeof hint, "the job goes on without it; attach again with: tidemark job logs -f %s", f->ask->job);
     return fault_set(fault, TIDE_E_UNAVAILABLE, hint, "no coordinator has answered for %s; tried %s last (%s)",
                      duration_text(client->timeout_ms, time), client->urls.items[client->preferred], f->watch.error);
 }

@@ -5,6 +5,7 @@
 
 #include "ckpt/base/log.h"
 #include "ckpt/base/mem.h"
+#include "ckpt/base/text.h"
 #include "coordinator/cli/creds.h"
 #include "coordinator/cli/exits.h"
 #include "coordinator/cli/show.h"
@@ -58,9 +59,9 @@ static int check_args(const struct cli *cli)
     const struct command *c = cli->command;
     char title[96], text[256];
     if (cli->args.count < c->args_min)
-        snprintf(text, sizeof text, "%s needs %s", command_title(c, title, sizeof title), c->args);
+        text_say(text, sizeof text, "%s needs %s", command_title(c, title, sizeof title), c->args);
     else if (cli->args.count > c->args_max)
-        snprintf(text, sizeof text, "%s: one word too many: \"%.80s\"", command_title(c, title, sizeof title),
+        text_say(text, sizeof text, "%s: one word too many: \"%s\"", command_title(c, title, sizeof title),
                  cli->args.items[c->args_max]);
     else
         return EXIT_CODE_OK;

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "ckpt/base/mem.h"
+#include "ckpt/base/text.h"
 
 #define FIELD_WIDTH 13
 #define GAP "  "
@@ -68,7 +69,7 @@ void progress_show(const char *format, ...)
     char text[256];
     va_list args;
     va_start(args, format);
-    vsnprintf(text, sizeof text, format, args);
+    text_say_list(text, sizeof text, format, args);
     va_end(args);
     struct winsize size;
     size_t width = ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 1 ? size.ws_col - 1u : 79u;
@@ -133,7 +134,7 @@ void table_cell(struct table *table, enum tint tint, const char *format, ...)
     char text[1024];
     va_list args;
     va_start(args, format);
-    vsnprintf(text, sizeof text, format, args);
+    text_say_list(text, sizeof text, format, args);
     va_end(args);
     /* Text of ranks and people may hold anything; a table row is one line. */
     for (char *p = text; *p != '\0'; p++)
@@ -218,7 +219,7 @@ void field_print(const char *name, enum tint tint, const char *format, ...)
     char text[2048];
     va_list args;
     va_start(args, format);
-    vsnprintf(text, sizeof text, format, args);
+    text_say_list(text, sizeof text, format, args);
     va_end(args);
     printf("%-*s %s%s%s\n", FIELD_WIDTH, name, tint_on(tint), text, tint != TINT_NONE ? tint_off() : "");
 }

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "ckpt/base/clock.h"
+#include "ckpt/base/text.h"
 #include "coordinator/cli/show.h"
 #include "coordinator/cli/units.h"
 
@@ -51,7 +52,7 @@ static void tell(const struct job_view *view, const char *what, uint64_t begun_n
 static enum tide_status too_late(const struct job_view *view, const char *what, uint64_t within_ms, struct fault *fault)
 {
     char time[UNIT_TEXT_MAX], hint[TIDE_TEXT_MAX + 1];
-    snprintf(hint, sizeof hint, "it may still happen; tidemark job explain %s tells what it waits for", view->job.spec.name);
+    text_say(hint, sizeof hint, "it may still happen; tidemark job explain %s tells what it waits for", view->job.spec.name);
     return fault_set(fault, TIDE_E_TIMEOUT, hint, "waited %s for %s; the job is %s%s%s", duration_text(within_ms, time),
                      what, job_state_names[view->job.state], view->job.reason[0] ? ": " : "", view->job.reason);
 }

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "ckpt/base/mem.h"
+#include "ckpt/base/text.h"
 #include "ckpt/wire/view.h"
 #include "coordinator/http/inner.h"
 
@@ -60,7 +61,7 @@ void http_redirect(struct http_request *request, const char *base, const char *f
     struct api_error error = {.hint = "the header Location says where"};
     va_list args;
     va_start(args, format);
-    vsnprintf(error.message, sizeof error.message, format, args);
+    text_say_list(error.message, sizeof error.message, format, args);
     va_end(args);
     text_copy(error.code, sizeof error.code, tide_status_name(TIDE_E_UNAVAILABLE));
     for (const char *p = base; *p != '\0'; p++)

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "ckpt/base/mem.h"
+#include "ckpt/base/text.h"
 #include "ckpt/wire/view.h"
 #include "coordinator/http/inner.h"
 
@@ -272,7 +273,7 @@ void request_refuse(struct http_request *request, unsigned code, enum tide_statu
     char text[ERR_TEXT_MAX / 2];
     va_list args;
     va_start(args, format);
-    vsnprintf(text, sizeof text, format, args);
+    text_say_list(text, sizeof text, format, args);
     va_end(args);
     request->refusal_code = code;
     mem_free(request->refusal);

@@ -8,6 +8,7 @@
 
 #include "ckpt/base/clock.h"
 #include "ckpt/base/mem.h"
+#include "ckpt/base/text.h"
 #include "coordinator/net/inner.h"
 
 /* A name being asked for; outlives its peer when it must. */
@@ -30,7 +31,7 @@ void dial_later(struct net_peer *peer)
 
 static void failed(struct net_peer *peer, const char *why)
 {
-    text_copy(peer->error, sizeof peer->error, why);
+    text_fit(peer->error, sizeof peer->error, why);
     voice_say(&peer->voice, net_now_ms(), LOG_WARN, "member %" PRIu64 " at %s: %s", peer->id, peer->address, why);
     peer->failures++;
     dial_later(peer);

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "ckpt/base/mem.h"
+#include "ckpt/base/text.h"
 #include "coordinator/net/inner.h"
 
 #define PIECES_PER_WRITE 64u
@@ -69,7 +70,7 @@ void link_kill(struct link *link, const char *format, ...)
     if (link->state != LINK_LINGERING) {
         va_list args;
         va_start(args, format);
-        vsnprintf(link->why, sizeof link->why, format, args);
+        text_say_list(link->why, sizeof link->why, format, args);
         va_end(args);
     }
     doom(link);
@@ -83,7 +84,7 @@ void link_refuse(struct link *link, const char *format, ...)
     char room[ADDRESS_MAX + 64];
     va_list args;
     va_start(args, format);
-    vsnprintf(link->why, sizeof link->why, format, args);
+    text_say_list(link->why, sizeof link->why, format, args);
     va_end(args);
     voice_say(link->peer ? &link->peer->voice : &link->net->voice, net_now_ms(), LOG_WARN, "refused %s: %s",
               link_name(link, room), link->why);
@@ -125,7 +126,7 @@ static enum io send_some(struct link *link, size_t most, size_t *ret_bytes)
         return IO_AGAIN_WRITE;
     struct err err = {0};
     err_errno(&err, "the connection broke");
-    text_copy(link->why, sizeof link->why, err.text);
+    text_fit(link->why, sizeof link->why, err.text);
     return IO_FAILED;
 }
 
@@ -231,7 +232,7 @@ static enum io receive_some(struct link *link, size_t *ret_bytes)
         return IO_AGAIN;
     struct err err = {0};
     err_errno(&err, "the connection broke");
-    text_copy(link->why, sizeof link->why, err.text);
+    text_fit(link->why, sizeof link->why, err.text);
     return IO_FAILED;
 }
 

@@ -5,13 +5,14 @@
 #include <string.h>
 
 #include "ckpt/base/mem.h"
+#include "ckpt/base/text.h"
 
 void voice_say(struct voice *voice, uint64_t now_ms, enum log_level level, const char *format, ...)
 {
     char text[TIDE_TEXT_MAX + 1];
     va_list args;
     va_start(args, format);
-    vsnprintf(text, sizeof text, format, args);
+    text_say_list(text, sizeof text, format, args);
     va_end(args);
     if (now_ms - voice->window_ms >= VOICE_WINDOW_MS) {
         voice->window_ms = now_ms;

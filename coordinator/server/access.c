@@ -8,6 +8,7 @@
 #include "ckpt/base/clock.h"
 #include "ckpt/base/log.h"
 #include "ckpt/base/mem.h"
+#include "ckpt/base/text.h"
 #include "coordinator/server/inner.h"
 
 #define BEARER "Bearer "
@@ -54,7 +55,7 @@ static void caller_of_token(const struct server *server, const char *header, str
     }
     snprintf(caller->name, sizeof caller->name, "token %s", token->name);
     if (token->expires_ms != 0 && token->expires_ms <= clock_wall_ms()) {
-        snprintf(caller->why, sizeof caller->why, "its token %s has expired", token->name);
+        text_say(caller->why, sizeof caller->why, "its token %s has expired", token->name);
         return;
     }
     caller->role = token->role;
@@ -67,15 +68,15 @@ static void caller_of_cert(struct server *server, const struct http_request *req
     struct cert_name name;
     struct err err = {0};
     if (uri == NULL) {
-        snprintf(caller->why, sizeof caller->why, "no token, and %s", why ? why : "no certificate");
+        text_say(caller->why, sizeof caller->why, "no token, and %s", why ? why : "no certificate");
         return;
     }
     if (cert_name_parse(uri, &name, &err) != TIDE_OK) {
-        text_copy(caller->why, sizeof caller->why, err.text);
+        text_fit(caller->why, sizeof caller->why, err.text);
         return;
     }
     if (strcmp(name.cluster, server->options.identity->identity.cluster) != 0) {
-        snprintf(caller->why, sizeof caller->why, "its certificate is for cluster %s", name.cluster);
+        text_say(caller->why, sizeof caller->why, "its certificate is for cluster %s", name.cluster);
         return;
     }
     if (revoked_cert(server, &name, http_peer_serial(request), caller->why, sizeof caller->why)) {

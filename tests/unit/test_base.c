@@ -81,6 +81,39 @@ static void a_text_that_is_too_long_is_cut_in_its_middle(void **state)
     assert_string_equal(to, "");
 }
 
+/* Of an error, and of a text that is longer than what is formatted at once. */
+static void what_is_left_out_is_marked_everywhere(void **state)
+{
+    (void)state;
+    struct err err = {0};
+    char longer[2 * TEXT_FORMAT_MAX], to[TEXT_FORMAT_MAX];
+    memset(longer, 'x', sizeof longer - 1);
+    longer[sizeof longer - 1] = '\0';
+    err_set(&err, TIDE_E_IO, "cannot read %.*s: do this", ERR_TEXT_MAX, longer);
+    assert_int_equal(strlen(err.text), sizeof err.text - 1);
+    assert_non_null(strstr(err.text, "…"));
+    assert_string_equal(err.text + strlen(err.text) - 9, ": do this");
+    err_wrap(&err, "rank %d", 7);
+    assert_int_equal(strncmp(err.text, "rank 7: cannot read x", 21), 0);
+    assert_string_equal(err.text + strlen(err.text) - 9, ": do this");
+    errno = ENOSPC;
+    err_errno(&err, "cannot write %s/9.pk", longer);
+    assert_non_null(strstr(err.text, "…"));
+    assert_non_null(strstr(err.text, ": No space left"));
+    text_say(to, sizeof to, "%s", longer);
+    assert_string_equal(to + strlen(to) - strlen("x…"), "x…");
+}
+
+/* A list that grows word by word is cut as it would be at once. */
+static void a_list_that_grows_has_one_mark(void **state)
+{
+    (void)state;
+    char to[ROOM] = "";
+    for (unsigned i = 1; i <= 40; i++)
+        text_say(to, sizeof to, "%sn%u,", to, i);
+    assert_string_equal(to, "n1,n2,n3,n4,n5,n6,n…8,n39,n40,");
+}
+
 /* However much room there is, and wherever it begins and ends. */
 static void characters_stay_whole(void **state)
 {
@@ -366,6 +399,8 @@ int main(void)
         cmocka_unit_test(signals_stay_with_the_thread_that_begins_others),
         cmocka_unit_test(files_are_replaced_whole),
         cmocka_unit_test(a_text_that_is_too_long_is_cut_in_its_middle),
+        cmocka_unit_test(what_is_left_out_is_marked_everywhere),
+        cmocka_unit_test(a_list_that_grows_has_one_mark),
         cmocka_unit_test(characters_stay_whole),
         cmocka_unit_test(a_directory_of_others_is_not_taken),
         cmocka_unit_test(log_levels_have_names),
