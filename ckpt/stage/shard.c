@@ -159,3 +159,19 @@ enum tide_status rank_manifest_read(struct store *store, const struct manifest *
     *ret_manifest = manifest;
     return TIDE_OK;
 }
+
+enum tide_status object_put(struct store *store, const struct codec *codec, const void *from, const char *key,
+                            char ret_digest[DIGEST_HEX_CHARS + 1], uint64_t *ret_bytes, struct err *err)
+{
+    char *text = codec_print(codec, from, CODEC_COMPACT);
+    size_t bytes = strlen(text);
+    enum tide_status status = bytes > MANIFEST_BYTES_MAX
+                                  ? err_set(err, TIDE_E_LIMIT, "object %s would have %zu bytes", key, bytes)
+                                  : store_put_same(store, key, text, bytes, err);
+    if (status == TIDE_OK) {
+        digest_hex(digest_of(text, bytes), ret_digest);
+        *ret_bytes = bytes;
+    }
+    mem_free(text);
+    return status;
+}

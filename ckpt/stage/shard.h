@@ -30,6 +30,10 @@ MUST_USE enum tide_status shard_manifest_read(struct store *store, const char *k
 MUST_USE enum tide_status rank_manifest_read(struct store *store, const struct manifest *whole, uint32_t rank,
                                              struct rank_manifest *ret_manifest, struct err *err);
 
+/* Print one, `from`, and put it under its key; the digest of its bytes is what refers to it. Errors: LIMIT, those of the store. */
+MUST_USE enum tide_status object_put(struct store *store, const struct codec *codec, const void *from, const char *key,
+                                     char ret_digest[DIGEST_HEX_CHARS + 1], uint64_t *ret_bytes, struct err *err);
+
 /* The keys of packs of a cut, 0: of all cuts, in no order, whose places are `place` and the PLACES_LISTED - 1 behind it: several are listed
  * at a time, and the keys of all of them need not be in memory together. Errors: those of the store. */
 #define PLACES_LISTED 32u

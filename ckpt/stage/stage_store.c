@@ -4,10 +4,10 @@
 
 #include "ckpt/base/mem.h"
 #include "ckpt/stage/base.h"
+#include "ckpt/stage/packer.h"
 #include "ckpt/stage/shard.h"
 #include "ckpt/stage/shared.h"
 #include "ckpt/stage/stage.h"
-#include "ckpt/stage/upload.h"
 
 #define PACKS_OF_OTHERS_MAX (RANK_PACKS_MAX * 3 / 4) /* in a manifest, before those of other nodes are not referred to any more */
 
@@ -20,55 +20,47 @@ enum whose {
     LEFT       /* … did not, as far as is known here */
 };
 
-/* A shard on its way into the store: packs under way, one being filled, the manifest growing beside them. */
+/* A shard on its way into the store, its manifest growing beside its packs. */
 struct writer {
     struct store *store;
     const struct slot *slot;
     const struct slot_sum *sum;
-    struct encoder *encoder;
-    struct effort effort;
-    unsigned char *raw; /* CHUNK_BYTES: the copy that was checked is the copy that is encoded */
-    struct upload upload;
+    struct packer packer;
     struct base base;
     size_t referred; /* packs of earlier cuts, which stand before its own */
-    size_t own;      /* packs of its own, put so far */
-    size_t round, round_own; /* in manifest.packs and of `own`: where those begin that were put since it joined `shared` last */
+    size_t round, round_own; /* in manifest.packs and of its own: where those begin that were put since it joined `shared` last */
     struct shared_writer *shared; /* NULL: no chunk is asked of others */
     const struct stage_across *across; /* NULL: nor of other nodes */
     struct chunk *chunks;  /* all of the shard, as far as they have a place */
     unsigned char *whose;  /* of each: enum whose */
-    uint32_t pack_used;
-    struct digest_run *pack_digest; /* of what is used, taken while it is in the processor's cache */
-    size_t region; /* the first that chunks to come have a part of */
     struct rank_manifest manifest;
-    uint64_t stored_bytes;
 };
+
+static void chunk_placed(void *context, uint64_t index, const struct chunk *placed)
+{
+    struct writer *w = context;
+    struct chunk chunk = *placed;
+    w->chunks[index] = chunk;
+    w->whose[index] = OWN;
+    chunk.pack = (uint32_t)(w->packer.own - w->round_own);
+    shared_note(w->shared, &chunk);
+}
 
 static enum tide_status writer_init(struct writer *w, struct store *store, const struct slot *slot,
                                     const struct slot_sum *sum, struct err *err)
 {
     *w = (struct writer){.store = store, .slot = slot, .sum = sum};
-    effort_init(&w->effort);
-    w->raw = mem_try_alloc(CHUNK_BYTES);
-    if (w->raw == NULL)
-        return err_set(err, TIDE_E_NOMEM, "no memory for a chunk of %u bytes", CHUNK_BYTES);
-    w->pack_digest = digest_run_create();
-    if (w->pack_digest == NULL)
-        return err_set(err, TIDE_E_NOMEM, "no memory for the digests of packs");
-    return encoder_create(&w->encoder, err);
+    return packer_init(&w->packer, store, slot, sum, &w->manifest, chunk_placed, w, err);
 }
 
 static void writer_release(struct writer *w)
 {
     shared_leave(w->shared); /* who waits for it goes on */
+    packer_release(&w->packer);
     codec_release(&rank_manifest_codec, &w->manifest);
     mem_free(w->chunks);
     mem_free(w->whose);
-    encoder_free(w->encoder);
-    upload_release(&w->upload);
     base_release(&w->base);
-    digest_run_free(w->pack_digest);
-    mem_free(w->raw);
 }
 
 static void describe(struct writer *w, const char *job)
@@ -92,53 +84,15 @@ static void describe(struct writer *w, const char *job)
     m->version = rank_manifest_version(m);
 }
 
-static enum tide_status flush_pack(struct writer *w, struct err *err)
+static enum tide_status write_chunk(struct writer *w, uint64_t index, struct err *err)
 {
-    if (w->pack_used == 0)
-        return TIDE_OK;
-    struct cut_name name = rank_manifest_name(&w->manifest);
-    char content[DIGEST_HEX_CHARS + 1];
-    struct pack_entry *pack = codec_list_add(&pack_entry_codec, &w->manifest.packs);
-    digest_hex(digest_run_end(w->pack_digest), content);
-    digest_run_restart(w->pack_digest);
-    content[PACK_CONTENT_CHARS] = '\0';
-    key_pack(&name, w->manifest.rank, w->own++, content, pack->key);
-    pack->bytes = w->pack_used;
-    w->stored_bytes += w->pack_used;
-    uint32_t bytes = w->pack_used;
-    w->pack_used = 0;
-    effort_note(&w->effort, upload_depth(&w->upload), upload_depth_max(&w->upload));
-    encoder_effort(w->encoder, w->effort.level);
-    return upload_put(&w->upload, pack->key, bytes, err);
-}
-
-static enum tide_status encode_into_pack(struct writer *w, uint64_t index, struct err *err)
-{
-    uint32_t raw;
-    struct segments segments;
-    enum tide_status status = slot_chunk_read(w->slot, w->sum, index, w->raw, &raw, err);
-    if (status == TIDE_OK && w->pack_used + raw > FORMAT_PACK_BYTES_MAX)
-        status = flush_pack(w, err);
-    if (status != TIDE_OK)
-        return status;
-    struct chunk chunk = {
-        .digest = w->sum->chunks[index], .pack = (uint32_t)w->manifest.packs.count, .offset = w->pack_used};
-    segments_plan(&w->manifest, index, &w->region, &segments);
-    unsigned char *to = upload_room(&w->upload) + w->pack_used;
-    encode_chunk(w->encoder, w->raw, raw, &segments, to, &chunk.codec, &chunk.length);
-    digest_run_add(w->pack_digest, to, chunk.length);
-    w->pack_used += chunk.length;
-    w->chunks[index] = chunk;
-    w->whose[index] = OWN;
-    chunk.pack = (uint32_t)(w->own - w->round_own);
-    shared_note(w->shared, &chunk);
-    return TIDE_OK;
+    return packer_add(&w->packer, index, err);
 }
 
 static enum tide_status claim_chunk(struct writer *w, uint64_t index, struct err *err)
 {
     w->whose[index] = shared_claim(w->shared, w->sum->chunks[index]) ? OWN : THEIRS;
-    return w->whose[index] == OWN ? encode_into_pack(w, index, err) : TIDE_OK;
+    return w->whose[index] == OWN ? write_chunk(w, index, err) : TIDE_OK;
 }
 
 static enum tide_status add_chunk(struct writer *w, uint64_t index, struct err *err)
@@ -149,23 +103,6 @@ static enum tide_status add_chunk(struct writer *w, uint64_t index, struct err *
         return claim_chunk(w, index, err);
     w->whose[index] = ELSEWHERE;
     return TIDE_OK;
-}
-
-/* Print a manifest and put it under its key; the digest of its bytes is what refers to it. */
-static enum tide_status put_object(struct store *store, const struct codec *codec, const void *from, const char *key,
-                                   char ret_digest[DIGEST_HEX_CHARS + 1], uint64_t *ret_bytes, struct err *err)
-{
-    char *text = codec_print(codec, from, CODEC_COMPACT);
-    size_t bytes = strlen(text);
-    enum tide_status status = bytes > MANIFEST_BYTES_MAX
-                                  ? err_set(err, TIDE_E_LIMIT, "object %s would have %zu bytes", key, bytes)
-                                  : store_put_same(store, key, text, bytes, err);
-    if (status == TIDE_OK) {
-        digest_hex(digest_of(text, bytes), ret_digest);
-        *ret_bytes = bytes;
-    }
-    mem_free(text);
-    return status;
 }
 
 /* It may be there: an agent that stored it and died, or was asked again. Which packs it chose is then not asked again. */
@@ -191,27 +128,18 @@ static int stored_before(struct writer *w, struct stage_shard *shard)
     return same;
 }
 
-static enum tide_status finish_packs(struct writer *w, struct err *err)
-{
-    enum tide_status status = flush_pack(w, err);
-    return status == TIDE_OK ? upload_finish(&w->upload, err) : status;
-}
-
 /* `add` each chunk of that kind, the first of which is not that of other ranks; then all packs are durable. */
 static enum tide_status write_all(struct writer *w, enum whose kind,
                                   enum tide_status (*add)(struct writer *w, uint64_t index, struct err *err), struct err *err)
 {
     uint64_t count = w->sum->chunk_count, begin = shared_begin(w->shared, count);
     enum tide_status status = TIDE_OK;
-    w->region = 0;
     for (uint64_t i = 0; status == TIDE_OK && i < count; i++) {
         uint64_t index = (begin + i) % count;
-        if (index == 0)
-            w->region = 0;
         if (w->whose[index] == kind)
             status = add(w, index, err);
     }
-    return status == TIDE_OK ? finish_packs(w, err) : status;
+    return status == TIDE_OK ? packer_finish(&w->packer, err) : status;
 }
 
 /* Index of the pack in the manifest; those of one writer come one after the other. It may be its own after all: what is there twice was
@@ -249,7 +177,7 @@ static enum tide_status take_theirs(struct writer *w, struct err *err)
         if (pack.key[0] != '\0' && pack_known(w, &pack, &w->chunks[i].pack) != 0)
             w->chunks[i].pack = pack_added(w, &pack);
     }
-    return left > 0 ? write_all(w, THEIRS, encode_into_pack, err) : TIDE_OK;
+    return left > 0 ? write_all(w, THEIRS, write_chunk, err) : TIDE_OK;
 }
 
 /* The chunks of that kind: what nobody else has claimed is written, what another has, is referred to. */
@@ -257,11 +185,11 @@ static enum tide_status write_round(struct writer *w, enum whose kind,
                                     enum tide_status (*add)(struct writer *w, uint64_t index, struct err *err), struct err *err)
 {
     w->round = w->manifest.packs.count;
-    w->round_own = w->own;
+    w->round_own = w->packer.own;
     enum tide_status status = write_all(w, kind, add, err);
     if (status != TIDE_OK)
         return status;
-    shared_publish(w->shared, w->manifest.packs.items + w->round, w->own - w->round_own);
+    shared_publish(w->shared, w->manifest.packs.items + w->round, w->packer.own - w->round_own);
     return take_theirs(w, err);
 }
 
@@ -325,7 +253,7 @@ static enum tide_status write_left(struct writer *w, struct err *err)
     const struct cut_name name = rank_manifest_name(&w->manifest);
     if (count_of(w, LEFT) == 0)
         return TIDE_OK;
-    enum tide_status status = upload_init(&w->upload, w->store, err);
+    enum tide_status status = packer_open(&w->packer, err);
     if (status != TIDE_OK)
         return status;
     struct shared_writer *again = shared_join(w->store, &name); /* before it leaves: what is known ends with the last */
@@ -351,7 +279,7 @@ static enum tide_status write_packs(struct writer *w, const char *arena, int sha
     w->whose = mem_try_alloc(w->sum->chunk_count);
     if (w->sum->chunk_count > 0 && (w->chunks == NULL || w->whose == NULL))
         return err_set(err, TIDE_E_NOMEM, "no memory for a table of %" PRIu64 " chunks", w->sum->chunk_count);
-    enum tide_status status = upload_init(&w->upload, w->store, err);
+    enum tide_status status = packer_open(&w->packer, err);
     if (status == TIDE_OK)
         status = base_plan(&w->base, w->store, arena, w->sum->chunks, w->sum->chunk_count, &w->manifest, err);
     if (status != TIDE_OK)
@@ -396,7 +324,7 @@ static enum tide_status begin_shard(struct stage_storing *s, const char *job, in
     enum tide_status status = write_packs(w, s->arena, share, err);
     if (status == TIDE_OK)
         tell_across(w);
-    upload_release(&w->upload);
+    packer_close(&w->packer);
     return status;
 }
 
@@ -413,10 +341,10 @@ static enum tide_status end_shard(struct stage_storing *s, struct err *err)
         if (status == TIDE_OK)
             status = rank_manifest_check(&w->manifest, err);
         if (status == TIDE_OK)
-            status = put_object(w->store, &rank_manifest_codec, &w->manifest, s->shard.key, s->shard.digest, &manifest_bytes, err);
+            status = object_put(w->store, &rank_manifest_codec, &w->manifest, s->shard.key, s->shard.digest, &manifest_bytes, err);
         if (status != TIDE_OK)
             return status;
-        s->shard.stored_bytes = w->stored_bytes + manifest_bytes;
+        s->shard.stored_bytes = w->packer.stored_bytes + manifest_bytes;
     }
     base_save(s->arena, &w->manifest, s->shard.key, s->shard.digest);
     return TIDE_OK;
@@ -494,53 +422,4 @@ enum tide_status stage_store_shared(struct store *store, const char *arena, uint
                                     const char *job_uid, uint64_t cut, struct stage_shard *ret_shard, struct err *err)
 {
     return store_slot(store, arena, rank, slot, job, job_uid, cut, 1, ret_shard, err);
-}
-
-/* ---- the manifest ---- */
-
-static enum tide_status gather(struct store *store, const struct cut_order *order, struct manifest *m, struct err *err)
-{
-    uint64_t bytes;
-    for (size_t i = 0; i < order->shards.count; i++) {
-        const struct shard_ref *from = &order->shards.items[i];
-        struct shard_entry *to = codec_list_add(&shard_entry_codec, &m->shards);
-        to->rank = from->rank;
-        text_copy(to->key, sizeof to->key, from->key);
-        text_copy(to->digest, sizeof to->digest, from->digest);
-        to->raw_bytes = from->raw_bytes;
-        to->stored_bytes = from->stored_bytes;
-    }
-    if (manifest_check(m, err) != TIDE_OK)
-        return err_set(err, TIDE_E_INVALID, "the order to commit cut %" PRIu64 " does not name one shard per rank",
-                       order->cut);
-    /* A commit that names what is not there would be a lie that lasts. */
-    for (size_t i = 0; i < m->shards.count; i++) {
-        enum tide_status status = store_size(store, m->shards.items[i].key, &bytes, err);
-        if (status != TIDE_OK)
-            return status;
-    }
-    return TIDE_OK;
-}
-
-enum tide_status stage_commit(struct store *store, const char *job, const char *job_uid, const struct cut_order *order,
-                              char ret_key[TIDE_PATH_MAX + 1], char ret_digest[DIGEST_HEX_CHARS + 1], struct err *err)
-{
-    struct manifest m = {.version = FORMAT_VERSION_WHOLE,
-                         .cut = order->cut,
-                         .generation = order->generation,
-                         .step = order->step,
-                         .world_size = (uint32_t)order->shards.count};
-    object_key key;
-    uint64_t bytes;
-    text_copy(m.job, sizeof m.job, job);
-    text_copy(m.uid, sizeof m.uid, job_uid);
-    struct cut_name name = manifest_name(&m);
-    key_commit(&name, key);
-    enum tide_status status = gather(store, order, &m, err);
-    if (status == TIDE_OK)
-        status = put_object(store, &manifest_codec, &m, key, ret_digest, &bytes, err);
-    if (status == TIDE_OK)
-        text_copy(ret_key, TIDE_PATH_MAX + 1, key);
-    codec_release(&manifest_codec, &m);
-    return status == TIDE_OK ? TIDE_OK : err_wrap(err, "cannot commit cut %" PRIu64 " of job %s", order->cut, job);
 }

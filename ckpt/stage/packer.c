@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "ckpt/stage/packer.h"
+
+#include "ckpt/base/mem.h"
+
+enum tide_status packer_init(struct packer *packer, struct store *store, const struct slot *slot, const struct slot_sum *sum,
+                             struct rank_manifest *manifest,
+                             void (*placed)(void *context, uint64_t index, const struct chunk *chunk), void *context, struct err *err)
+{
+    *packer = (struct packer){
+        .store = store, .slot = slot, .sum = sum, .manifest = manifest, .placed = placed, .context = context};
+    effort_init(&packer->effort);
+    packer->raw = mem_try_alloc(CHUNK_BYTES);
+    if (packer->raw == NULL)
+        return err_set(err, TIDE_E_NOMEM, "no memory for a chunk of %u bytes", CHUNK_BYTES);
+    packer->digest = digest_run_create();
+    if (packer->digest == NULL)
+        return err_set(err, TIDE_E_NOMEM, "no memory for the digests of packs");
+    return encoder_create(&packer->encoder, err);
+}
+
+void packer_release(struct packer *packer)
+{
+    upload_release(&packer->upload);
+    encoder_free(packer->encoder);
+    digest_run_free(packer->digest);
+    mem_free(packer->raw);
+}
+
+enum tide_status packer_open(struct packer *packer, struct err *err)
+{
+    return upload_init(&packer->upload, packer->store, err);
+}
+
+void packer_close(struct packer *packer)
+{
+    upload_release(&packer->upload);
+}
+
+static enum tide_status flush(struct packer *p, struct err *err)
+{
+    if (p->used == 0)
+        return TIDE_OK;
+    struct cut_name name = rank_manifest_name(p->manifest);
+    char content[DIGEST_HEX_CHARS + 1];
+    struct pack_entry *pack = codec_list_add(&pack_entry_codec, &p->manifest->packs);
+    digest_hex(digest_run_end(p->digest), content);
+    digest_run_restart(p->digest);
+    content[PACK_CONTENT_CHARS] = '\0';
+    key_pack(&name, p->manifest->rank, p->own++, content, pack->key);
+    pack->bytes = p->used;
+    p->stored_bytes += p->used;
+    uint32_t bytes = p->used;
+    p->used = 0;
+    effort_note(&p->effort, upload_depth(&p->upload), upload_depth_max(&p->upload));
+    encoder_effort(p->encoder, p->effort.level);
+    return upload_put(&p->upload, pack->key, bytes, err);
+}
+
+static enum tide_status make_room(struct packer *p, uint32_t raw_bytes, struct err *err)
+{
+    return p->used + raw_bytes > FORMAT_PACK_BYTES_MAX ? flush(p, err) : TIDE_OK;
+}
+
+/* That many bytes behind what is used are the stored form of the chunk. */
+static void place(struct packer *p, uint64_t index, enum chunk_codec codec, uint32_t length)
+{
+    struct chunk chunk = {.codec = codec,
+                          .digest = p->sum->chunks[index],
+                          .pack = (uint32_t)p->manifest->packs.count,
+                          .offset = p->used,
+                          .length = length};
+    digest_run_add(p->digest, upload_room(&p->upload) + p->used, length);
+    p->used += length;
+    p->placed(p->context, index, &chunk);
+}
+
+static enum tide_status encode_here(struct packer *p, uint64_t index, struct segments *segments, struct err *err)
+{
+    uint32_t raw, length;
+    enum chunk_codec codec;
+    enum tide_status status = slot_chunk_read(p->slot, p->sum, index, p->raw, &raw, err);
+    if (status == TIDE_OK)
+        status = make_room(p, raw, err);
+    if (status != TIDE_OK)
+        return status;
+    encode_chunk(p->encoder, p->raw, raw, segments, upload_room(&p->upload) + p->used, &codec, &length);
+    place(p, index, codec, length);
+    return TIDE_OK;
+}
+
+/* Chunks come in order, but for once that the last is followed by the first. */
+static void plan(struct packer *p, uint64_t index, struct segments *ret_segments)
+{
+    if (index < p->next)
+        p->region = 0;
+    segments_plan(p->manifest, index, &p->region, ret_segments);
+    p->next = index + 1;
+}
+
+enum tide_status packer_add(struct packer *p, uint64_t index, struct err *err)
+{
+    struct segments segments;
+    plan(p, index, &segments);
+    return encode_here(p, index, &segments, err);
+}
+
+enum tide_status packer_finish(struct packer *p, struct err *err)
+{
+    enum tide_status status = flush(p, err);
+    return status == TIDE_OK ? upload_finish(&p->upload, err) : status;
+}
