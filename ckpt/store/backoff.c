@@ -21,7 +21,9 @@ enum backoff_verdict backoff_of(unsigned http_status, const char *code)
         NULL};
     /* 501 is an answer: the store will not learn it. 507 neither: space does not come back by asking. */
     static const char *const final[] = {"NotImplemented", "QuotaExceeded", "InsufficientStorage", NULL};
-    static const char *const again[] = {"ConditionalRequestConflict", "OperationAborted", "RequestTimeout", NULL};
+    /* Of the last three the server has got other bytes, or fewer, than were sent. */
+    static const char *const again[] = {"ConditionalRequestConflict", "OperationAborted", "RequestTimeout", "BadDigest",
+                                        "XAmzContentSHA256Mismatch", "IncompleteBody", NULL};
     if (among(code, final) || http_status == 501 || http_status == 507)
         return BACKOFF_FINAL;
     if (among(code, slow) || http_status == 429 || http_status == 503)

@@ -15,6 +15,7 @@
 #include "ckpt/store/sigv4.h"
 
 #define S3_CONNECTIONS 8u
+#define S3_LENGTH_UNKNOWN UINT64_MAX
 
 struct s3_client;
 struct s3_call; /* a request under way */
@@ -38,7 +39,7 @@ struct s3_answer {
     unsigned http;         /* 200, 404 … */
     struct s3_error error; /* of an answer that is not 2xx */
     size_t used;           /* bytes in `to` */
-    uint64_t length;       /* Content-Length */
+    uint64_t length;       /* Content-Length, or S3_LENGTH_UNKNOWN */
     int unsure;            /* an earlier try ended without an answer that counts: it may have been done */
 };
 

@@ -209,6 +209,30 @@ static enum tide_status say_transport(const struct s3_try *t, CURLcode code, str
     return err_set(err, of_transport(code) == BACKOFF_FINAL ? TIDE_E_IO : TIDE_E_UNAVAILABLE, "%s: %s", host, why);
 }
 
+/* Bytes from elsewhere would be taken for a damaged object. */
+static int other_range(const struct s3_try *t, uint64_t *ret_from)
+{
+    struct curl_header *header = NULL;
+    return t->request->ranged && curl_easy_header(t->curl, "Content-Range", 0, CURLH_HEADER, -1, &header) == CURLHE_OK &&
+           sscanf(header->value, "bytes %" SCNu64 "-", ret_from) == 1 && *ret_from != t->request->offset;
+}
+
+/* Of an answer 2xx. Where its length is not told its end may be that of the connection, not that of the object. */
+static enum backoff_verdict judge_body(const struct s3_try *t, enum tide_status *ret_status, struct err *err)
+{
+    uint64_t from = 0;
+    if (other_range(t, &from)) {
+        *ret_status = err_set(err, TIDE_E_IO, "%s was asked for bytes from %" PRIu64 " on, and sent those from %" PRIu64 " on",
+                              t->url->host, t->request->offset, from);
+        return BACKOFF_FINAL;
+    }
+    if (!t->request->ranged || t->answer.length != S3_LENGTH_UNKNOWN || t->answer.used >= t->request->to_bytes)
+        return BACKOFF_FINAL;
+    *ret_status = err_set(err, TIDE_E_UNAVAILABLE, "%s ended an answer after %zu of %zu bytes, and had not said how long it would be",
+                          t->url->host, t->answer.used, t->request->to_bytes);
+    return BACKOFF_AGAIN;
+}
+
 enum backoff_verdict s3_try_end(struct s3_try *t, CURLcode code, enum tide_status *ret_status, struct err *err)
 {
     long http = 0;
@@ -220,10 +244,10 @@ enum backoff_verdict s3_try_end(struct s3_try *t, CURLcode code, enum tide_statu
     curl_easy_getinfo(t->curl, CURLINFO_RESPONSE_CODE, &http);
     curl_easy_getinfo(t->curl, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T, &length);
     t->answer.http = (unsigned)http;
-    t->answer.length = length < 0 ? 0 : (uint64_t)length;
+    t->answer.length = length < 0 ? S3_LENGTH_UNKNOWN : (uint64_t)length;
     *ret_status = TIDE_OK;
     if (http >= 200 && http <= 299)
-        return BACKOFF_FINAL;
+        return judge_body(t, ret_status, err);
     s3_error_parse(t->error_body, t->error_used, &t->answer.error);
     enum backoff_verdict verdict = backoff_of(t->answer.http, t->answer.error.code);
     if (verdict != BACKOFF_FINAL)

@@ -20,6 +20,7 @@
 #define PAGE_BYTES ((size_t)8 << 20) /* 1,000 keys of the longest kind, three times as long encoded, in their XML */
 #define PAGE_PAIRS 4u /* of its query; the last of which the first page does without */
 #define LIST_KEYS_MAX ((size_t)1 << 20) /* below one prefix */
+#define LIST_PAGES_MAX 65536u /* … and pages, some of which may be empty */
 
 struct store_s3 {
     struct store base;
@@ -100,6 +101,12 @@ static enum tide_status refused(struct store_s3 *s3, const char *verb, const cha
                        s3->url.host, m->text);
     }
     enum tide_status status = status_of(answer->http);
+    /* What stands before a server answers so while it is not there, and would have checkpoints taken for damaged. */
+    if (status == TIDE_E_NOT_FOUND && code[0] == '\0')
+        return err_set(err, TIDE_E_UNAVAILABLE,
+                       "404 without a code is no answer of an S3 server (cannot %s %s in bucket %s at %s); check endpoint=, and what "
+                       "stands before the server",
+                       verb, key, s3->url.bucket, s3->url.host);
     if (status == TIDE_E_NOT_FOUND)
         return err_set(err, status, "there is no object %s in bucket %s at %s", key, s3->url.bucket, s3->url.host);
     if (status == TIDE_E_CORRUPT)
@@ -162,6 +169,11 @@ static enum tide_status s3_size(struct store *store, const char *key, uint64_t *
         return find_out(s3, key, name, err);
     if (answer.http != 200)
         return refused(s3, "find", key, &answer, err);
+    if (answer.length == S3_LENGTH_UNKNOWN)
+        return err_set(err, TIDE_E_UNAVAILABLE,
+                       "how long object %s in bucket %s is, %s does not say: a HEAD was answered without Content-Length; check what stands "
+                       "before the server",
+                       key, s3->url.bucket, s3->url.host);
     *ret_bytes = answer.length;
     return TIDE_OK;
 }
@@ -192,7 +204,7 @@ static enum tide_status of_remove(struct store_s3 *s3, struct store_op *op, cons
 {
     if (answer->http == 204 || answer->http == 200)
         return TIDE_OK;
-    if (answer->http == 404 && strcmp(answer->error.code, "NoSuchBucket") != 0)
+    if (answer->http == 404 && answer->error.code[0] != '\0' && strcmp(answer->error.code, "NoSuchBucket") != 0)
         return TIDE_OK;
     return refused(s3, "delete", op->key, answer, err);
 }
@@ -308,7 +320,7 @@ static enum tide_status ask_page(struct store_s3 *s3, const char *prefix, const 
     return status == TIDE_OK ? page_of(s3, prefix, &answer, body, ret_page, err) : status;
 }
 
-static enum tide_status take_keys(const struct store_s3 *s3, const struct s3_page *page, struct strlist *keys,
+static enum tide_status take_keys(const struct store_s3 *s3, const char *prefix, const struct s3_page *page, struct strlist *keys,
                                   struct err *err)
 {
     size_t n = strlen(s3->url.prefix);
@@ -317,8 +329,12 @@ static enum tide_status take_keys(const struct store_s3 *s3, const struct s3_pag
                        s3->url.prefix);
     for (size_t i = 0; i < page->keys.count; i++) {
         const char *key = page->keys.items[i];
+        /* What is listed is what is deleted. */
+        if (strncmp(key, prefix, strlen(prefix)) != 0)
+            return err_set(err, TIDE_E_CORRUPT, "asked for keys below %.200s in bucket %s, %s lists %.200s, too: it cannot be a store",
+                           prefix, s3->url.bucket, s3->url.host, key);
         /* Others may write into the bucket too; what is no key of ours is not seen. */
-        if (strncmp(key, s3->url.prefix, n) == 0 && store_key_valid(key + n))
+        if (store_key_valid(key + n))
             strlist_add(keys, key + n);
     }
     return TIDE_OK;
@@ -329,14 +345,19 @@ static int by_name(const void *a, const void *b)
     return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
-/* Nonzero in *ret_more: there is another page, from `token` on, which is the one before until then. */
-static enum tide_status take_page(const struct store_s3 *s3, struct s3_page *page, char token[S3_LIST_TOKEN_MAX + 1], struct strlist *keys,
-                                  int *ret_more, struct err *err)
+static enum tide_status endless(const struct store_s3 *s3, struct err *err)
 {
-    enum tide_status status = take_keys(s3, page, keys, err);
+    return err_set(err, TIDE_E_CORRUPT, "the list of keys in bucket %s does not end", s3->url.bucket);
+}
+
+/* Nonzero in *ret_more: there is another page, from `token` on, which is the one before until then. */
+static enum tide_status take_page(const struct store_s3 *s3, const char *prefix, struct s3_page *page, char token[S3_LIST_TOKEN_MAX + 1],
+                                  struct strlist *keys, int *ret_more, struct err *err)
+{
+    enum tide_status status = take_keys(s3, prefix, page, keys, err);
     strlist_release(&page->keys);
     if (status == TIDE_OK && page->truncated && strcmp(token, page->next) == 0)
-        return err_set(err, TIDE_E_CORRUPT, "the list of keys in bucket %s does not end", s3->url.bucket);
+        return endless(s3, err);
     *ret_more = page->truncated;
     text_copy(token, S3_LIST_TOKEN_MAX + 1, page->next);
     return status;
@@ -346,11 +367,14 @@ static enum tide_status list_pages(struct store_s3 *s3, const char *prefix, char
                                    struct strlist *keys, struct err *err)
 {
     enum tide_status status = TIDE_OK;
+    unsigned pages = 0;
     for (int more = 1; status == TIDE_OK && more;) {
         struct s3_page page = {0};
+        if (pages++ == LIST_PAGES_MAX)
+            return endless(s3, err);
         status = ask_page(s3, prefix, token, body, &page, err);
         if (status == TIDE_OK)
-            status = take_page(s3, &page, token, keys, &more, err);
+            status = take_page(s3, prefix, &page, token, keys, &more, err);
     }
     return status;
 }
@@ -410,7 +434,7 @@ static enum tide_status first_finish(struct store_s3 *s3, struct first_page *fir
         return err_wrap(err, "GET of %s in bucket %s", first->name, s3->url.bucket);
     status = page_of(s3, first->name, &answer, first->body, &page, err);
     if (status == TIDE_OK)
-        status = take_page(s3, &page, token, &some, &more, err);
+        status = take_page(s3, first->name, &page, token, &some, &more, err);
     if (status == TIDE_OK && more)
         status = list_pages(s3, first->name, token, first->body, &some, err);
     if (status == TIDE_OK)

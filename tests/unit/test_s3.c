@@ -263,6 +263,8 @@ static void what_is_asked_again(void **state)
         {502, "", BACKOFF_AGAIN},
         {409, "ConditionalRequestConflict", BACKOFF_AGAIN},
         {409, "BucketNotEmpty", BACKOFF_FINAL},
+        {400, "BadDigest", BACKOFF_AGAIN},
+        {400, "IncompleteBody", BACKOFF_AGAIN},
         {501, "NotImplemented", BACKOFF_FINAL},
         {507, "", BACKOFF_FINAL},
     };

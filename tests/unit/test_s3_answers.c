@@ -86,18 +86,22 @@ static void a_body_cut_short_is_asked_for_again(void **state)
     end(3);
 }
 
+#define FROM_0 "HTTP/1.1 206 Partial Content\r\nConnection: close\r\nContent-Length: 4\r\nContent-Range: bytes 0-3/99\r\n\r\n"
+
 static void wrong_ranges_are_not_believed(void **state)
 {
     (void)state;
     struct err err = {0};
     char back[6] = "......";
     begin((const char *const[]){HEAD("206 Partial Content", "6") "longer", HEAD("200 OK", "4") "full",
-                                HEAD("206 Partial Content", "2") "sh", NULL});
+                                HEAD("206 Partial Content", "2") "sh", FROM_0 "mine", FROM_0 "mine", NULL});
     assert_int_equal(store_get(store, "k", 0, back, 4, &err), TIDE_E_IO);
     assert_memory_equal(back + 4, "..", 2);
     assert_int_equal(store_get(store, "k", 8, back, 4, &err), TIDE_E_IO);
     assert_int_equal(store_get(store, "k", 0, back, 4, &err), TIDE_E_CORRUPT);
-    end(3);
+    assert_int_equal(store_get(store, "k", 8, back, 4, &err), TIDE_E_IO);
+    assert_int_equal(store_get(store, "k", 0, back, 4, &err), TIDE_OK);
+    end(5);
 }
 
 /* That of "mine"; no server has to believe a body that nothing guards unless it was told so. */
@@ -167,6 +171,76 @@ static void after_one_has_failed_no_further_page_is_asked_for(void **state)
     strlist_release(&prefixes);
 }
 
+#define OTHERS                                                                                                                           \
+    HEAD("200 OK", "111")                                                                                                                \
+    "<ListBucketResult><Contents><Key>p/m/k</Key></Contents><Contents><Key>p/x/k</Key></Contents></ListBucketResult>"
+
+/* What is listed is deleted: a server that overlooks what was asked for must not be believed. */
+static void a_list_of_what_was_not_asked_for_is_refused(void **state)
+{
+    (void)state;
+    struct err err = {0};
+    struct strlist keys = {0};
+    begin((const char *const[]){OTHERS, NULL});
+    assert_int_equal(store_list(store, "m/", &keys, &err), TIDE_E_CORRUPT);
+    assert_non_null(strstr(err.text, "p/x/k"));
+    assert_int_equal(keys.count, 0);
+    end(1);
+}
+
+/* No S3 server answers a GET or DELETE with 404 and without a code; what stands before one does while it is not there. */
+static void what_is_no_answer_of_a_store_does_not_tell_that_an_object_is_gone(void **state)
+{
+    (void)state;
+    struct err err = {0};
+    uint64_t bytes;
+    char back[4];
+    begin((const char *const[]){HEAD("404 Not Found", "6") "<html>", HEAD("404 Not Found", "6") "<html>", HEAD("404 Not Found", "0"),
+                                HEAD("404 Not Found", "0"), HEAD("404 Not Found", "37") "<Error><Code>NoSuchKey</Code></Error>", NULL});
+    assert_int_equal(store_get(store, "k", 0, back, 4, &err), TIDE_E_UNAVAILABLE);
+    assert_non_null(strstr(err.text, "no answer of an S3 server"));
+    assert_int_equal(store_remove(store, "k", &err), TIDE_E_UNAVAILABLE);
+    assert_int_equal(store_size(store, "k", &bytes, &err), TIDE_E_UNAVAILABLE);
+    assert_int_equal(store_get(store, "k", 0, back, 4, &err), TIDE_E_NOT_FOUND);
+    end(5);
+}
+
+static void a_length_that_is_not_told_is_not_0(void **state)
+{
+    (void)state;
+    struct err err = {0};
+    uint64_t bytes = 7;
+    begin((const char *const[]){"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n", NULL});
+    assert_int_equal(store_size(store, "k", &bytes, &err), TIDE_E_UNAVAILABLE);
+    assert_non_null(strstr(err.text, "Content-Length"));
+    assert_int_equal(bytes, 7);
+    end(1);
+}
+
+/* Its end may be that of the connection as well as that of the object. */
+static void a_short_body_of_a_length_that_is_not_told_is_asked_for_again(void **state)
+{
+    (void)state;
+    struct err err = {0};
+    char back[4];
+    begin((const char *const[]){"HTTP/1.1 206 Partial Content\r\nConnection: close\r\n\r\nmi",
+                                "HTTP/1.1 206 Partial Content\r\nConnection: close\r\n\r\nmine", NULL});
+    assert_int_equal(store_get(store, "k", 0, back, 4, &err), TIDE_OK);
+    assert_memory_equal(back, "mine", 4);
+    end(2);
+}
+
+/* Signed, it is found by the server, and told with a 4xx. */
+static void a_body_that_was_changed_on_its_way_is_sent_again(void **state)
+{
+    (void)state;
+    struct err err = {0};
+    begin((const char *const[]){HEAD("400 Bad Request", "53") "<Error><Code>XAmzContentSHA256Mismatch</Code></Error>",
+                                HEAD("400 Bad Request", "37") "<Error><Code>BadDigest</Code></Error>", HEAD("200 OK", "0"), NULL});
+    assert_int_equal(store_put(store, "k", "mine", 4, &err), TIDE_OK);
+    end(3);
+}
+
 static void keys_that_are_refused_are_read_again(void **state)
 {
     (void)state;
@@ -193,6 +267,11 @@ int main(void)
         cmocka_unit_test(a_list_that_fails_is_no_empty_list),
         cmocka_unit_test(one_of_several_lists_that_fails_fails_all),
         cmocka_unit_test(after_one_has_failed_no_further_page_is_asked_for),
+        cmocka_unit_test(a_list_of_what_was_not_asked_for_is_refused),
+        cmocka_unit_test(what_is_no_answer_of_a_store_does_not_tell_that_an_object_is_gone),
+        cmocka_unit_test(a_length_that_is_not_told_is_not_0),
+        cmocka_unit_test(a_short_body_of_a_length_that_is_not_told_is_asked_for_again),
+        cmocka_unit_test(a_body_that_was_changed_on_its_way_is_sent_again),
         cmocka_unit_test(keys_that_are_refused_are_read_again),
     };
     setenv("AWS_ACCESS_KEY_ID", "ACCESS", 1);
