@@ -9,9 +9,11 @@
 #include <unistd.h>
 
 #include "ckpt/base/clock.h"
+#include "ckpt/base/log.h"
 #include "ckpt/base/mem.h"
 #include "ckpt/base/text.h"
 #include "ckpt/base/thread.h"
+#include "ckpt/format/keys.h"
 #include "ckpt/stage/stage.h"
 
 #define NAP_NS (100 * NS_PER_MS) /* after so long at most it sees that it shall end, or rest */
@@ -31,10 +33,12 @@ struct scrub {
     bool closed; /* under the lock: the loop may be no more */
     /* What the thread works with, from scrub_start until it has ended. */
     char store[TIDE_PATH_MAX + 1];
+    char job[TIDE_NAME_MAX + 1];
     struct scrub_order order;
     struct agent_event event;
     uint64_t due_ns; /* the bytes that come next */
     char fault[TIDE_TEXT_MAX + 1];
+    object_key pack; /* that has it; "": none */
 };
 
 /* ---- on its thread ---- */
@@ -69,6 +73,13 @@ static void first_fault(void *context, const char *text)
         text_fit(scrub->fault, sizeof scrub->fault, text);
 }
 
+static void first_pack(void *context, const char *pack)
+{
+    struct scrub *scrub = context;
+    if (scrub->pack[0] == '\0')
+        text_copy(scrub->pack, sizeof scrub->pack, pack);
+}
+
 static int seen_enough(void *context)
 {
     const struct scrub *scrub = context;
@@ -78,10 +89,11 @@ static int seen_enough(void *context)
 /* CORRUPT: it can be told that something is wrong. */
 static enum tide_status look(struct scrub *scrub, struct store *store, struct err *err)
 {
-    const struct stage_watch watch = {.say = first_fault, .progress = pace, .enough = seen_enough, .spans = SPANS, .context = scrub};
+    const struct stage_watch watch = {.say = first_fault, .progress = pace, .damaged = first_pack, .enough = seen_enough, .spans = SPANS,
+                                      .context = scrub};
     struct stage_verdict verdict = {0};
     struct err why = {0};
-    scrub->fault[0] = '\0';
+    scrub->fault[0] = scrub->pack[0] = '\0';
     scrub->event.raw_bytes = 0;
     enum tide_status status =
         stage_check_watched(store, scrub->order.manifest_key, scrub->order.manifest, &watch, &verdict, &why);
@@ -97,6 +109,15 @@ static enum tide_status look(struct scrub *scrub, struct store *store, struct er
     return status;
 }
 
+/* Cuts to come do not refer to it. Where that cannot be written they are found damaged as this one was. */
+static void blame(const struct scrub *scrub, struct store *store)
+{
+    struct err why = {0};
+    if (scrub->pack[0] != '\0' && stage_blame(store, scrub->job, scrub->event.uid, scrub->pack, &why) != TIDE_OK)
+        log_warn("job %s: that %s is damaged cannot be noted in the store, and the next checkpoint may refer to it: %s", scrub->job,
+                 scrub->pack, why.text);
+}
+
 static enum tide_status look_twice(struct scrub *scrub, struct err *err)
 {
     struct store *store = NULL;
@@ -106,6 +127,8 @@ static enum tide_status look_twice(struct scrub *scrub, struct err *err)
     status = look(scrub, store, err);
     if (status == TIDE_E_CORRUPT) /* it may have been the way here */
         status = look(scrub, store, err);
+    if (status == TIDE_E_CORRUPT)
+        blame(scrub, store);
     store_close(store);
     return status;
 }
@@ -170,6 +193,7 @@ void scrub_start(struct scrub *scrub, const struct agent_action *action)
     scrub->event = (struct agent_event){.kind = EV_SCRUBBED, .cut = action->cut};
     text_copy(scrub->event.uid, sizeof scrub->event.uid, action->uid);
     text_copy(scrub->store, sizeof scrub->store, order->store);
+    text_copy(scrub->job, sizeof scrub->job, action->job);
     for (size_t i = 0; i < order->scrub.count; i++)
         if (order->scrub.items[i].cut == action->cut)
             scrub->order = order->scrub.items[i];

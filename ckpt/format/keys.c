@@ -84,25 +84,46 @@ int key_need_parse(const char *key, const char *job, const char *uid, uint64_t *
     return 0;
 }
 
-void key_garbage(const char *job, const char *uid, uint64_t cut, object_key ret_key)
+/* "<kind>/<job>.<uid>/<cut>": a note about one cut. */
+static void key_note(char kind, const char *job, const char *uid, uint64_t cut, object_key ret_key)
 {
-    int n = snprintf(ret_key, sizeof(object_key), "g/%s.%s/", job, uid);
+    int n = snprintf(ret_key, sizeof(object_key), "%c/%s.%s/", kind, job, uid);
     if (cut)
         snprintf(ret_key + n, sizeof(object_key) - (size_t)n, "%" PRIu64, cut);
 }
 
-int key_garbage_parse(const char *key, const char *job, const char *uid, uint64_t *ret_cut)
+static int key_note_parse(char kind, const char *key, const char *job, const char *uid, uint64_t *ret_cut)
 {
     uint64_t cut = 0;
     object_key again;
-    const char *tail = strncmp(key, "g/", 2) == 0 ? after_job(key + 2, job, uid) : NULL;
+    const char *tail = key[0] == kind && key[1] == '/' ? after_job(key + 2, job, uid) : NULL;
     if (tail == NULL || sscanf(tail, "%" SCNu64, &cut) != 1)
         return -1;
-    key_garbage(job, uid, cut, again);
+    key_note(kind, job, uid, cut, again);
     if (cut == 0 || strcmp(again, key) != 0)
         return -1;
     *ret_cut = cut;
     return 0;
+}
+
+void key_garbage(const char *job, const char *uid, uint64_t cut, object_key ret_key)
+{
+    key_note('g', job, uid, cut, ret_key);
+}
+
+int key_garbage_parse(const char *key, const char *job, const char *uid, uint64_t *ret_cut)
+{
+    return key_note_parse('g', key, job, uid, ret_cut);
+}
+
+void key_damaged(const char *job, const char *uid, uint64_t cut, object_key ret_key)
+{
+    key_note('d', job, uid, cut, ret_key);
+}
+
+int key_damaged_parse(const char *key, const char *job, const char *uid, uint64_t *ret_cut)
+{
+    return key_note_parse('d', key, job, uid, ret_cut);
 }
 
 /* ---- any of them ---- */
@@ -147,6 +168,11 @@ int key_object_parse(const char *key, const char *job, const char *uid, struct o
     case 'g':
         n.kind = OBJECT_GARBAGE;
         if (key_garbage_parse(key, job, uid, &n.cut) != 0)
+            return -1;
+        break;
+    case 'd':
+        n.kind = OBJECT_DAMAGED;
+        if (key_damaged_parse(key, job, uid, &n.cut) != 0)
             return -1;
         break;
     default:

@@ -40,6 +40,9 @@ void key_prefix_needs(const char *job, const char *uid, uint64_t needed, object_
 /* g/<job>.<uid>/<cut>: the packs of this cut are to be deleted as soon as no other needs them. cut 0: what they begin with. */
 void key_garbage(const char *job, const char *uid, uint64_t cut, object_key ret_key);
 int key_garbage_parse(const char *key, const char *job, const char *uid, uint64_t *ret_cut);
+/* d/<job>.<uid>/<cut>: of the packs of this cut one is damaged: no new cut is to refer to them. cut 0: what they begin with. */
+void key_damaged(const char *job, const char *uid, uint64_t cut, object_key ret_key);
+int key_damaged_parse(const char *key, const char *job, const char *uid, uint64_t *ret_cut);
 
 /* What all objects of a cut begin with, of any generation: the manifests, and one of the 256 places of packs. cut 0, of packs: all of
  * the job. */
@@ -48,7 +51,7 @@ void key_prefix_manifests(const char *job, const char *uid, uint64_t cut, object
 void key_prefix_packs(const char *job, const char *uid, uint64_t cut, unsigned place, object_key ret_prefix);
 
 /* Any of these keys. */
-enum object_kind { OBJECT_PACK, OBJECT_RANK, OBJECT_COMMIT, OBJECT_NEED, OBJECT_GARBAGE };
+enum object_kind { OBJECT_PACK, OBJECT_RANK, OBJECT_COMMIT, OBJECT_NEED, OBJECT_GARBAGE, OBJECT_DAMAGED };
 struct object_name {
     enum object_kind kind;
     uint64_t cut;        /* it belongs to */

@@ -127,7 +127,25 @@ static uint64_t cut_of(const struct rank_manifest *m, size_t pack)
     return key_pack_parse(m->packs.items[pack].key, m->job, m->uid, &name) ? 0 : name.cut;
 }
 
-static void choose_packs(struct base *base, const struct digest *digests, uint64_t count, struct cuts *ret_cuts)
+/* What a reader has found damaged would make every new cut that refers to it as bad. */
+static enum tide_status list_damaged(struct store *store, const struct rank_manifest *next, struct strlist *ret_keys, struct err *err)
+{
+    object_key prefix;
+    key_damaged(next->job, next->uid, 0, prefix);
+    return store_list(store, prefix, ret_keys, err);
+}
+
+static int is_damaged(const struct rank_manifest *m, const struct strlist *damaged, uint64_t cut)
+{
+    uint64_t one = 0;
+    for (size_t i = 0; i < damaged->count; i++)
+        if (key_damaged_parse(damaged->items[i], m->job, m->uid, &one) == 0 && one == cut)
+            return 1;
+    return 0;
+}
+
+static void choose_packs(struct base *base, const struct digest *digests, uint64_t count, const struct strlist *damaged,
+                         struct cuts *ret_cuts)
 {
     const struct rank_manifest *m = &base->manifest;
     size_t chosen = 0;
@@ -138,7 +156,7 @@ static void choose_packs(struct base *base, const struct digest *digests, uint64
     }
     *ret_cuts = (struct cuts){0};
     for (size_t p = 0; p < m->packs.count; p++) {
-        if (base->live[p] * LIVE_PART < m->packs.items[p].bytes || ++chosen > BASE_PACKS_MAX)
+        if (base->live[p] * LIVE_PART < m->packs.items[p].bytes || is_damaged(m, damaged, cut_of(m, p)) || ++chosen > BASE_PACKS_MAX)
             base->live[p] = 0;
         if (base->live[p] > 0)
             add_cut(ret_cuts, cut_of(m, p));
@@ -187,13 +205,17 @@ enum tide_status base_plan(struct base *base, struct store *store, const char *a
                            uint64_t count, struct rank_manifest *next, struct err *err)
 {
     struct cuts cuts;
+    struct strlist damaged = {0};
     *base = (struct base){0};
     if (!load(base, store, arena, next))
         return TIDE_OK;
     enum tide_status status = index_chunks(base, err);
+    if (status == TIDE_OK)
+        status = list_damaged(store, next, &damaged, err);
     if (status != TIDE_OK)
         return status;
-    choose_packs(base, digests, count, &cuts);
+    choose_packs(base, digests, count, &damaged, &cuts);
+    strlist_release(&damaged);
     if (cuts.count > 0)
         status = promise(base, store, &cuts, next, err);
     if (status == TIDE_OK && base->have)

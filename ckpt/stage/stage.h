@@ -116,12 +116,16 @@ MUST_USE enum tide_status stage_check(struct store *store, const char *manifest_
 struct stage_watch {
     void (*say)(void *context, const char *text);
     void (*progress)(void *context, uint64_t bytes);
+    void (*damaged)(void *context, const char *pack); /* what a chunk is stored in is damaged, or gone: its key */
     int (*enough)(void *context); /* nonzero: no more is looked at, and the verdict is of what was */
     unsigned spans; /* read at a time, of 8 MiB; 0: as many as the store takes */
     void *context;
 };
 MUST_USE enum tide_status stage_check_watched(struct store *store, const char *manifest_key, const char *manifest_digest,
                                               const struct stage_watch *watch, struct stage_verdict *ret_verdict, struct err *err);
+
+/* A pack of the job was found damaged, whichever cut refers to it: no cut that is stored from now on refers to any of its cut. */
+MUST_USE enum tide_status stage_blame(struct store *store, const char *job, const char *job_uid, const char *pack, struct err *err);
 
 /* Delete a cut, the manifest first; its packs as soon as no other cut refers to them. */
 MUST_USE enum tide_status stage_purge(struct store *store, const char *job, const char *job_uid, uint64_t cut, struct err *err);

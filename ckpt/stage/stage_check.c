@@ -30,6 +30,14 @@ static int is_damage(enum tide_status status)
     return status == TIDE_E_CORRUPT || status == TIDE_E_NOT_FOUND;
 }
 
+/* It is the pack's fault, where there is one. */
+static void blame(struct checker *c, const struct rank_manifest *m, uint64_t index)
+{
+    struct chunk chunk;
+    if (c->watch.damaged && chunk_parse(m->chunks.items[index], &chunk, NULL) == TIDE_OK && chunk.codec != CHUNK_ZERO)
+        c->watch.damaged(c->watch.context, m->packs.items[chunk.pack].key);
+}
+
 /* Number of bad chunks; all are looked at, so that one verdict tells all. */
 static uint64_t check_chunks(struct checker *c, struct shard_reader *reader, uint64_t *ret_damaged)
 {
@@ -46,6 +54,8 @@ static uint64_t check_chunks(struct checker *c, struct shard_reader *reader, uin
         if (status == TIDE_OK)
             continue;
         damaged += is_damage(status) != 0;
+        if (is_damage(status))
+            blame(c, reader->manifest, i);
         if (bad++ < FAULTS_TOLD_MAX)
             tell(c, why.text);
     }
@@ -113,4 +123,14 @@ enum tide_status stage_check(struct store *store, const char *manifest_key, cons
 {
     const struct stage_watch watch = {.say = say, .context = context};
     return stage_check_watched(store, manifest_key, manifest_digest, &watch, ret_verdict, err);
+}
+
+enum tide_status stage_blame(struct store *store, const char *job, const char *job_uid, const char *pack, struct err *err)
+{
+    struct pack_name name;
+    object_key key;
+    if (key_pack_parse(pack, job, job_uid, &name) != 0)
+        return err_set(err, TIDE_E_INVALID, "%.200s is no pack of job %s", pack, job);
+    key_damaged(job, job_uid, name.cut, key);
+    return store_put_same(store, key, "", 0, err);
 }

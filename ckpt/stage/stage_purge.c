@@ -10,7 +10,7 @@
  *     1  the COMMIT objects: from now on nobody bases a cut on it
  *     2  a note g/… that its packs are to go, and one for each cut whose packs it needed
  *     3  what describes it, and its own needs n/…
- *     4  for every note of the job: packs that no cut needs any more, then the note
+ *     4  for every note of the job: packs that no cut needs any more, what says that one is damaged, then the note
  *
  * Within a step objects go in no order, several at a time; none is under way any more when the next begins.
  *
@@ -113,6 +113,9 @@ static enum tide_status sweep_cut(const struct purge *p, uint64_t cut, struct er
     if (status != TIDE_OK || !unneeded || !gone)
         return status;
     status = remove_packs(p, cut, err);
+    key_damaged(p->job, p->uid, cut, key);
+    if (status == TIDE_OK)
+        status = store_remove(p->store, key, err);
     key_garbage(p->job, p->uid, cut, key);
     return status == TIDE_OK ? store_remove(p->store, key, err) : status;
 }

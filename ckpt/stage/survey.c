@@ -37,7 +37,7 @@ static enum tide_status take_all(struct store *store, struct survey *survey, str
     enum tide_status status = TIDE_OK;
     struct strlist keys = {0};
     object_key prefix;
-    for (const char *kind = "mng"; *kind && status == TIDE_OK; kind++) {
+    for (const char *kind = "mngd"; *kind && status == TIDE_OK; kind++) {
         snprintf(prefix, sizeof prefix, "%c/%s.%s/", *kind, survey->job, survey->uid);
         status = store_list(store, prefix, &keys, err);
         take(survey, &keys);

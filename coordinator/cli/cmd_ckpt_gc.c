@@ -74,7 +74,7 @@ static bool only_notes(const struct survey *survey, size_t first, size_t end, in
 {
     for (size_t i = first; i < end; i++) {
         enum object_kind kind = survey->objects.items[i].name.kind;
-        if (kind != OBJECT_GARBAGE && !(kind == OBJECT_PACK && needed))
+        if (kind != OBJECT_GARBAGE && kind != OBJECT_DAMAGED && !(kind == OBJECT_PACK && needed))
             return false;
     }
     return needed;

@@ -78,6 +78,12 @@ static void keys_are_read_back(void **state)
     assert_int_equal(cut, 5);
     assert_int_not_equal(key_garbage_parse("g/fashion." UID "/5x", "fashion", UID, &cut), 0);
     assert_int_not_equal(key_garbage_parse("g/fashion." UID "/0", "fashion", UID, &cut), 0);
+    key_damaged("fashion", UID, 5, key);
+    assert_string_equal(key, "d/fashion." UID "/5");
+    assert_int_equal(key_damaged_parse(key, "fashion", UID, &cut), 0);
+    assert_int_not_equal(key_garbage_parse(key, "fashion", UID, &cut), 0);
+    assert_int_not_equal(key_damaged_parse("d/fashion." UID "/05", "fashion", UID, &cut), 0);
+    assert_int_not_equal(key_damaged_parse("d", "fashion", UID, &cut), 0);
 }
 
 static void packs_are_spread(void **state)

@@ -33,18 +33,24 @@ static void on_done(void *context, const struct agent_event *event)
     answers++;
 }
 
-static void stored(void)
+static void stored(uint64_t cut)
 {
     struct err err = {0};
     struct store *store = NULL;
     struct stage_shard shard;
-    struct cut_order commit = {.cut = CUT, .generation = 3, .step = 50};
+    struct cut_order commit = {.cut = cut, .generation = 3, .step = cut * 10};
     const struct test_region regions[] = {{"noise", 3 << 20}};
     char hex[DIGEST_HEX_CHARS + 1], key[TIDE_PATH_MAX + 1], digest[DIGEST_HEX_CHARS + 1];
-    test_record(arena, 0, 0, CUT, regions, 1, 1);
+    arena_path path;
+    struct slot slot;
+    test_record(arena, 0, 0, cut, regions, 1, 1);
+    slot_path(arena, 0, 0, path);
+    assert_int_equal(slot_map(path, 1, &slot, &err), TIDE_OK);
+    test_fill(slot.data, regions[0].bytes, "noise", 1); /* the same in each cut */
+    slot_unmap(&slot);
     assert_int_equal(store_open(root, &store, &err), TIDE_OK);
-    assert_int_equal(stage_sum(arena, 0, 0, TEST_UID, CUT, hex, &err), TIDE_OK);
-    assert_int_equal(stage_store(store, arena, 0, 0, "job", TEST_UID, CUT, &shard, &err), TIDE_OK);
+    assert_int_equal(stage_sum(arena, 0, 0, TEST_UID, cut, hex, &err), TIDE_OK);
+    assert_int_equal(stage_store(store, arena, 0, 0, "job", TEST_UID, cut, &shard, &err), TIDE_OK);
     struct shard_ref *ref = codec_list_add(&shard_ref_codec, &commit.shards);
     *ref = (struct shard_ref){.raw_bytes = shard.raw_bytes, .stored_bytes = shard.stored_bytes};
     text_copy(ref->key, sizeof ref->key, shard.key);
@@ -53,7 +59,7 @@ static void stored(void)
     codec_release(&cut_order_codec, &commit);
     store_close(store);
     struct scrub_order *listed = codec_list_add(&scrub_order_codec, &order.scrub);
-    listed->cut = CUT;
+    listed->cut = cut;
     text_copy(listed->manifest_key, sizeof listed->manifest_key, key);
     text_copy(listed->manifest, sizeof listed->manifest, digest);
     text_copy(order.store, sizeof order.store, root);
@@ -65,7 +71,7 @@ static int setup_at(uint64_t bytes_per_s)
     arena = test_dir();
     answers = 0;
     uv_loop_init(&loop);
-    stored();
+    stored(CUT);
     scrub = scrub_create(&loop, bytes_per_s, on_done, NULL);
     return 0;
 }
@@ -108,10 +114,15 @@ static int teardown(void **state)
     return 0;
 }
 
+static void begin_with(uint64_t cut)
+{
+    const struct agent_action action = {.kind = ACT_SCRUB, .uid = TEST_UID, .job = "job", .cut = cut, .order = &order};
+    scrub_start(scrub, &action);
+}
+
 static void begin(void)
 {
-    const struct agent_action action = {.kind = ACT_SCRUB, .uid = TEST_UID, .cut = CUT, .order = &order};
-    scrub_start(scrub, &action);
+    begin_with(CUT);
 }
 
 /* Nonzero: there is an answer. */
@@ -155,6 +166,35 @@ static void what_is_whole_and_what_is_not(void **state)
     assert_int_equal(waits(MS_MAX), 1);
     assert_int_equal(answer.status, TIDE_E_CORRUPT);
     assert_non_null(strstr(answer.text, "chunk 1 of rank 0 in object c/"));
+}
+
+/* The next cut holds the same bytes, and its rank would refer to where they lie. */
+static void what_is_known_to_be_damaged_is_stored_anew(void **state)
+{
+    (void)state;
+    stored(CUT + 1);
+    flip_a_pack();
+    stored(CUT + 2); /* nobody knows yet */
+    for (uint64_t cut = CUT; cut <= CUT + 2; cut++) {
+        begin_with(cut);
+        assert_int_equal(waits(MS_MAX), 1);
+        assert_int_equal(answer.status, TIDE_E_CORRUPT);
+        assert_non_null(strstr(answer.text, "chunk 1 of rank 0"));
+    }
+    stored(CUT + 3);
+    begin_with(CUT + 3);
+    assert_int_equal(waits(MS_MAX), 1);
+    assert_int_equal(answer.status, TIDE_OK);
+    /* What was noted goes with it. */
+    struct err err = {0};
+    struct store *store = NULL;
+    struct strlist keys = {0};
+    assert_int_equal(store_open(root, &store, &err), TIDE_OK);
+    for (uint64_t cut = CUT; cut <= CUT + 3; cut++)
+        assert_int_equal(stage_purge(store, "job", TEST_UID, cut, &err), TIDE_OK);
+    assert_int_equal(store_list(store, "", &keys, &err), TIDE_OK);
+    assert_int_equal(keys.count, 0);
+    store_close(store);
 }
 
 /* The object's text has one `was` in it, which is exchanged for as many characters. ret_digest: of the text as it is now. */
@@ -243,6 +283,7 @@ int main(void)
 #define CASE(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
     const struct CMUnitTest tests[] = {
         CASE(what_is_whole_and_what_is_not),
+        CASE(what_is_known_to_be_damaged_is_stored_anew),
         CASE(what_a_later_version_wrote_is_not_called_damaged),
         CASE(a_directory_that_is_not_mounted_holds_no_damage),
         CASE(it_rests_while_others_use_the_store),
