@@ -267,8 +267,13 @@ enum tide_status manifest_check(const struct manifest *m, struct err *err)
     for (size_t i = 0; i < m->shards.count; i++) {
         const struct shard_entry *shard = &m->shards.items[i];
         key_rank(&name, (uint32_t)i, key);
-        if (shard->rank != i || strcmp(shard->key, key) != 0 || digest_parse(shard->digest, &digest))
+        if (shard->rank != i || digest_parse(shard->digest, &digest))
             return err_set(err, TIDE_E_CORRUPT, "manifest: the shard of rank %zu is missing or wrong", i);
+        if (strcmp(shard->key, key) != 0)
+            return err_set(err, TIDE_E_CORRUPT,
+                           "manifest: the shard of rank %zu, \"%.120s\", is not where checkpoint %" PRIu64 " of job %s with uid %s has it: "
+                           "a manifest that leads elsewhere is not followed; restore another checkpoint",
+                           i, shard->key, m->cut, m->job, m->uid);
     }
     return TIDE_OK;
 }

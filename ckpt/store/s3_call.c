@@ -15,6 +15,7 @@
 #define MIB ((size_t)1 << 20)
 #define LAST_TRY_MS UINT64_C(100) /* with less time left nothing is tried any more */
 #define POLL_MS_MAX UINT64_C(1000)
+#define SHORT_TRY_US 1000000 /* too little for an answer: that nothing came is no reason */
 
 struct s3_call {
     struct s3_call *next; /* in the one queue it is in */
@@ -124,11 +125,20 @@ static void call_start(struct s3_call *call, uint64_t now_ns)
     call_done(call, status);
 }
 
+/* Near the end of a call's time a try has hardly any: what those before have met says more. */
+static int tells_nothing(const struct s3_call *call, CURLcode code)
+{
+    curl_off_t took_us = SHORT_TRY_US;
+    curl_easy_getinfo(call->now.curl, CURLINFO_TOTAL_TIME_T, &took_us);
+    return code == CURLE_OPERATION_TIMEDOUT && took_us < SHORT_TRY_US && call->why.text[0] != '\0';
+}
+
 static void call_tried(struct s3_call *call, CURLcode code)
 {
     struct s3_client *client = call->client;
     enum tide_status status = TIDE_OK;
-    enum backoff_verdict verdict = s3_try_end(&call->now, code, &status, &call->why);
+    struct err unheard = {0};
+    enum backoff_verdict verdict = s3_try_end(&call->now, code, &status, tells_nothing(call, code) ? &unheard : &call->why);
     curl_multi_remove_handle(client->multi, call->now.curl);
     s3_try_release(&call->now);
     curl_give(client, call->now.curl);

@@ -206,6 +206,8 @@ static enum tide_status say_transport(const struct s3_try *t, CURLcode code, str
         return err_set(err, TIDE_E_DENIED, "the certificate of %s is not trusted: %s; name its CA with ca=FILE", host, why);
     if (code == CURLE_COULDNT_CONNECT || code == CURLE_COULDNT_RESOLVE_HOST)
         return err_set(err, TIDE_E_UNAVAILABLE, "%s cannot be reached; check it, and endpoint= (%s)", host, why);
+    if (code == CURLE_SSL_CONNECT_ERROR)
+        return err_set(err, TIDE_E_UNAVAILABLE, "no TLS with %s: %s; of a server without it endpoint= is http://", host, why);
     return err_set(err, of_transport(code) == BACKOFF_FINAL ? TIDE_E_IO : TIDE_E_UNAVAILABLE, "%s: %s", host, why);
 }
 

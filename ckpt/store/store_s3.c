@@ -50,22 +50,25 @@ static const struct s3_meaning {
     enum tide_status status;
     int keys; /* others may help */
     const char *text;
+    int quoted; /* the server says more, the right region perhaps */
 } meanings[] = {
-    {"NoSuchBucket", TIDE_E_UNAVAILABLE, 0, "the bucket does not exist; create it or name another"},
-    {"InvalidAccessKeyId", TIDE_E_DENIED, 1, "the server does not know this access key; check AWS_ACCESS_KEY_ID"},
+    {"NoSuchBucket", TIDE_E_UNAVAILABLE, 0, "the bucket does not exist; create it or name another", 0},
+    {"InvalidAccessKeyId", TIDE_E_DENIED, 1, "the server does not know this access key; check AWS_ACCESS_KEY_ID", 0},
     {"SignatureDoesNotMatch", TIDE_E_DENIED, 1,
-     "the secret key is not this access key's; check AWS_SECRET_ACCESS_KEY and the region"},
-    {"ExpiredToken", TIDE_E_DENIED, 1, "the session token has expired; get new keys"},
-    {"InvalidToken", TIDE_E_DENIED, 1, "the session token is not valid; get new keys"},
+     "the secret key is not this access key's; check AWS_SECRET_ACCESS_KEY and the region", 0},
+    {"ExpiredToken", TIDE_E_DENIED, 1, "the session token has expired; get new keys", 0},
+    {"InvalidToken", TIDE_E_DENIED, 1, "the session token is not valid; get new keys", 0},
     {"RequestTimeTooSkewed", TIDE_E_DENIED, 0,
-     "the clocks of this host and of the server differ too much; set this host's clock"},
-    {"AccessDenied", TIDE_E_DENIED, 1, "these keys may not do that in this bucket"},
-    {"AuthorizationHeaderMalformed", TIDE_E_INVALID, 0, "the region is probably another; name it with region="},
+     "the clocks of this host and of the server differ too much; set this host's clock", 0},
+    {"AccessDenied", TIDE_E_DENIED, 1,
+     "these keys may not do that in this bucket; let them get, put, delete and list there, or use others", 0},
+    {"AuthorizationHeaderMalformed", TIDE_E_INVALID, 0, "the region is probably another; name it with region=", 1},
     {"PermanentRedirect", TIDE_E_INVALID, 0,
-     "the bucket is at another endpoint or in another region; name it with region= or endpoint="},
-    {"QuotaExceeded", TIDE_E_NOSPACE, 0, "the quota is used up"},
-    {"NotImplemented", TIDE_E_UNSUPPORTED, 0, "the server cannot do that; a store must know If-None-Match"},
-    {NULL, TIDE_OK, 0, NULL},
+     "the bucket is at another endpoint or in another region; name it with region= or endpoint=", 1},
+    {"TemporaryRedirect", TIDE_E_INVALID, 0, "the bucket is served elsewhere for now; name that with endpoint=, or try later", 1},
+    {"QuotaExceeded", TIDE_E_NOSPACE, 0, "the quota is used up; raise it, or delete what nobody needs", 0},
+    {"NotImplemented", TIDE_E_UNSUPPORTED, 0, "the server cannot do that; a store must know If-None-Match", 0},
+    {NULL, TIDE_OK, 0, NULL, 0},
 };
 
 static enum tide_status status_of(unsigned http)
@@ -97,8 +100,10 @@ static enum tide_status refused(struct store_s3 *s3, const char *verb, const cha
         if (m->keys)
             atomic_store(&s3->refused, 1);
         /* What to do comes last: of a text that is too long for a person the middle is left out (ckpt/base/text.h). */
-        return err_set(err, m->status, "%u %s: cannot %s %s in bucket %s at %s: %s", answer->http, code, verb, key, s3->url.bucket,
-                       s3->url.host, m->text);
+        int quoted = m->quoted && answer->error.message[0] != '\0';
+        return err_set(err, m->status, "%u %s: cannot %s %s in bucket %s at %s%s%s%s: %s", answer->http, code, verb, key,
+                       s3->url.bucket, s3->url.host, quoted ? " (" : "", quoted ? answer->error.message : "", quoted ? ")" : "",
+                       m->text);
     }
     enum tide_status status = status_of(answer->http);
     /* What stands before a server answers so while it is not there, and would have checkpoints taken for damaged. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "coordinator/cli/ckpt_store.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -51,15 +52,27 @@ static enum tide_status store_url(const struct cli *cli, const struct job *job, 
     return TIDE_OK;
 }
 
-/* Opening creates a missing directory, which would only turn "not on this machine" into "no such object". */
+enum tide_status store_dir_there(const char *url, const char *hint, struct fault *fault)
+{
+    const char *dir = strncmp(url, "file://", 7) == 0 ? url + 7 : url[0] == '/' ? url : NULL;
+    struct stat info;
+    if (dir == NULL || stat(dir, &info) == 0)
+        return TIDE_OK;
+    if (errno == ENOENT || errno == ENOTDIR)
+        return fault_set(fault, TIDE_E_NOT_FOUND, hint, "the store's directory %s is not on this machine", dir);
+    enum tide_status status = errno == EACCES ? TIDE_E_DENIED : TIDE_E_IO;
+    struct err why = {0};
+    err_errno(&why, "the store's directory %s cannot be looked at", dir);
+    return fault_set(fault, status, "run it as the user that the agents run as, or let this one look into it", "%s", why.text);
+}
+
 enum tide_status store_open_there(const char *url, struct store **ret_store, struct fault *fault)
 {
     static const char hint[] = "run it on a machine that sees the store, or name the store with --store URL";
-    const char *dir = strncmp(url, "file://", 7) == 0 ? url + 7 : url[0] == '/' ? url : NULL;
-    struct stat info;
-    if (dir != NULL && stat(dir, &info) != 0)
-        return fault_set(fault, TIDE_E_NOT_FOUND, hint, "the store's directory %s is not on this machine", dir);
-    enum tide_status status = store_open(url, ret_store, &fault->err);
+    enum tide_status status = store_dir_there(url, hint, fault);
+    if (status != TIDE_OK)
+        return status;
+    status = store_open(url, ret_store, &fault->err);
     if (status != TIDE_OK)
         text_fit(fault->hint, sizeof fault->hint, hint);
     return status;

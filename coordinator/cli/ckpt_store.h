@@ -15,6 +15,9 @@ MUST_USE enum tide_status ckpt_find(const struct cli *cli, struct job_view *ret_
  * cluster's. ret_url holds TIDE_PATH_MAX + 1 bytes. */
 MUST_USE enum tide_status job_store_open(const struct cli *cli, const struct job *job, const struct ckpt *ckpt, char *ret_url,
                                          struct store **ret_store, struct fault *fault);
+/* The directory of a store must be there: opening creates it, where a file system is not mounted, perhaps, which would only turn
+ * "not on this machine" into "no such object". TIDE_OK for any other store. hint: where it is not there. */
+MUST_USE enum tide_status store_dir_there(const char *url, const char *hint, struct fault *fault);
 /* One that must be there already. */
 MUST_USE enum tide_status store_open_there(const char *url, struct store **ret_store, struct fault *fault);
 /* A checkpoint is not to be deleted while it is read: it is held, for a while in case this ends before it can let it go. One that is kept

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <string.h>
-#include <sys/stat.h>
 
+#include "coordinator/cli/ckpt_store.h"
 #include "coordinator/cli/exits.h"
 #include "coordinator/cli/show.h"
 #include "coordinator/cli/signals.h"
@@ -109,17 +109,11 @@ static int run_check(const struct cli *cli, struct check *check, const char *url
 int cmd_store_check(struct cli *cli)
 {
     struct fault fault = {0};
-    struct stat info;
     struct check check;
     struct store *store;
     const char *url = cli->args.items[0];
-    /* Opening would make the directory: where one was expected, a file system may not be mounted. */
-    const char *dir = strncmp(url, "file://", 7) == 0 ? url + 7 : url[0] == '/' ? url : NULL;
-    if (dir != NULL && stat(dir, &info) != 0) {
-        fault_set(&fault, TIDE_E_NOT_FOUND, "mount or make it, then run this on a machine that sees it",
-                  "the store's directory %s is not on this machine", dir);
+    if (store_dir_there(url, "mount or make it, then run this on a machine that sees it", &fault) != TIDE_OK)
         return fault_report(&fault);
-    }
     signals_catch();
     progress_show("opening %s", url);
     enum tide_status status = store_open(url, &store, &fault.err);

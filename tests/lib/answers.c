@@ -41,8 +41,11 @@ static void *serve(void *argument)
         if (fd < 0)
             return NULL;
         setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof wait);
-        read_request(fd, server->requests[server->asked]);
         const char *answer = server->list[server->asked];
+        if (strncmp(answer, AT_ONCE, strlen(AT_ONCE)) == 0)
+            answer += strlen(AT_ONCE);
+        else
+            read_request(fd, server->requests[server->asked]);
         if (send(fd, answer, strlen(answer), MSG_NOSIGNAL) < 0)
             server->requests[server->asked][0] = '\0';
         close(fd);

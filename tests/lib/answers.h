@@ -12,6 +12,7 @@
 #define REQUEST_MAX 8192
 #define ANSWERS_WAIT_S 10
 #define BREAK_OFF "" /* reads the request, then closes the connection */
+#define AT_ONCE "!"  /* what follows is sent before anything is read */
 #define HEAD(status, length) "HTTP/1.1 " status "\r\nConnection: close\r\nContent-Length: " length "\r\n\r\n"
 
 struct answers {

@@ -386,6 +386,14 @@ static void manifests_hold_every_rank(void **state)
     m.world_size = 2;
     m.shards.items[0].key[5] ^= 1;
     assert_int_equal(manifest_check(&m, &err), TIDE_E_CORRUPT);
+    static const char *const elsewhere[] = {"m/fashion." UID "/7-2/../../x/0.json", "/etc/passwd", "m/other." UID "/7-2/0.json",
+                                            "m/fashion." UID "/6-2/0.json"};
+    for (size_t i = 0; i < sizeof elsewhere / sizeof elsewhere[0]; i++) {
+        text_copy(m.shards.items[0].key, sizeof m.shards.items[0].key, elsewhere[i]);
+        assert_int_equal(manifest_check(&m, &err), TIDE_E_CORRUPT);
+        assert_non_null(strstr(err.text, elsewhere[i]));
+        assert_non_null(strstr(err.text, "leads elsewhere is not followed; restore another checkpoint"));
+    }
     codec_release(&manifest_codec, &m);
 }
 

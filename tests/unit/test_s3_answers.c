@@ -255,9 +255,77 @@ static void keys_that_are_refused_are_read_again(void **state)
     assert_null(strstr(server.requests[0], "hush"));
 }
 
+#define REFUSAL(http, code, more)                                                                                                        \
+    HEAD(http, "200")                                                                                                                    \
+    "<Error><Code>" code "</Code><Message>" more "</Message></Error>"                                                                    \
+    "                                                                                                              "                     \
+    "                                                                                                              "
+
+/* Whatever a server refuses it for: what happened, to what, and what to do next. */
+static void a_refusal_is_told_with_what_to_do(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *answer, *code, *next;
+        enum tide_status status;
+    } cases[] = {
+        {REFUSAL("404 Not Found", "NoSuchBucket", ""), "404 NoSuchBucket", "create it or name another", TIDE_E_UNAVAILABLE},
+        {REFUSAL("400 Bad Request", "AuthorizationHeaderMalformed", "expecting 'eu-west-1'"), "expecting 'eu-west-1'",
+         "name it with region=", TIDE_E_INVALID},
+        {REFUSAL("301 Moved Permanently", "PermanentRedirect", ""), "301 PermanentRedirect", "name it with region= or endpoint=",
+         TIDE_E_INVALID},
+        {REFUSAL("307 Temporary Redirect", "TemporaryRedirect", ""), "307 TemporaryRedirect", "name that with endpoint=",
+         TIDE_E_INVALID},
+        {REFUSAL("403 Forbidden", "RequestTimeTooSkewed", "hush"), "clocks of this host", "set this host's clock", TIDE_E_DENIED},
+        {REFUSAL("403 Forbidden", "SignatureDoesNotMatch", "hush"), "secret key", "check AWS_SECRET_ACCESS_KEY", TIDE_E_DENIED},
+        {REFUSAL("403 Forbidden", "InvalidAccessKeyId", ""), "access key", "check AWS_ACCESS_KEY_ID", TIDE_E_DENIED},
+        {REFUSAL("403 Forbidden", "AccessDenied", ""), "these keys may not", "let them get, put, delete and list", TIDE_E_DENIED},
+        {REFUSAL("403 Forbidden", "QuotaExceeded", ""), "quota is used up", "raise it, or delete", TIDE_E_NOSPACE},
+        {REFUSAL("501 Not Implemented", "NotImplemented", ""), "501 NotImplemented", "must know If-None-Match", TIDE_E_UNSUPPORTED},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct err err = {0};
+        begin((const char *const[]){cases[i].answer, NULL});
+        assert_int_equal(store_put(store, "k", "mine", 4, &err), cases[i].status);
+        end(1);
+        if (strstr(err.text, cases[i].code) == NULL || strstr(err.text, cases[i].next) == NULL ||
+            strstr(err.text, "write k in bucket bucket at 127.0.0.1:") == NULL || strstr(err.text, "hush") != NULL)
+            fail_msg("case %zu: %s", i, err.text);
+    }
+}
+
+/* The last try may have had no time for more than nothing: the server has answered once, and says no more. */
+static void what_the_tries_before_met_is_told(void **state)
+{
+    (void)state;
+    struct err err = {0};
+    begin_with("&timeout=1", (const char *const[]){HEAD("503 Slow Down", "0"), NULL});
+    assert_int_equal(store_put(store, "k", "mine", 4, &err), TIDE_E_UNAVAILABLE);
+    if (strstr(err.text, "answers 503") == NULL)
+        fail_msg("%s", err.text);
+    end(1);
+}
+
+static void a_server_without_tls_is_suspected(void **state)
+{
+    (void)state;
+    struct err err = {0};
+    answers_begin(&server, (const char *const[]){AT_ONCE "HTTP/1.1 400 Bad Request\r\n\r\n", NULL});
+    char url[128];
+    snprintf(url, sizeof url, "s3://bucket/p?endpoint=https://127.0.0.1:%u&timeout=1", server.port);
+    assert_int_equal(store_s3_open(url, &store, &err), TIDE_OK);
+    assert_int_equal(store_put(store, "k", "mine", 4, &err), TIDE_E_UNAVAILABLE);
+    if (strstr(err.text, "endpoint= is http://") == NULL)
+        fail_msg("%s", err.text);
+    end(1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_refusal_is_told_with_what_to_do),
+        cmocka_unit_test(what_the_tries_before_met_is_told),
+        cmocka_unit_test(a_server_without_tls_is_suspected),
         cmocka_unit_test(a_lost_answer_to_our_own_put_is_found_out),
         cmocka_unit_test(after_a_lost_answer_another_writer_is_no_success),
         cmocka_unit_test(a_first_refusal_stands),
