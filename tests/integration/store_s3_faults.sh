@@ -19,6 +19,9 @@ PROXY_PORT=$((PORT + 5))
 TURNS_MAX=5 # until chance has it that the network does something
 PUT_S=90           # one upload with all that happens to it
 TIMEOUT_S=20       # of one request with its repetitions
+JOB_BYTES=60000    # of a connection, before something happens to it
+declare -A TROUBLES=([resets]="connections that are reset" [ends]="answers that end too soon" [flips]="bytes that change"
+    [stop]="storage that stands still" [kill]="a gateway that is killed" [full]="storage that is full")
 CUT=0
 
 if ! s3_ensure; then
@@ -254,6 +257,54 @@ AT=$(job_newest storm)
 network pass
 expect "once it serves again checkpoints are committed" wait_for 60 "later checkpoints" job_committed_after storm "$AT"
 expect "they are whole" tide ckpt verify "storm/$(job_newest storm)"
+
+# through WHAT: it begins, the job trains on, it ends; then checkpoints are committed.
+through()
+{
+    local at
+    at=$(job_newest storm)
+    "$1_begins" && steps_on storm && "$1_ends" && wait_for 60 "later checkpoints" job_committed_after storm "$at"
+}
+# The network does so to each connection, after some of its bytes; until it did.
+network_troubles()
+{
+    local before
+    before=$(seen "$1")
+    network "$1" $JOB_BYTES
+    wait_for 60 "the network to do something" seen_since "$1" "$before"
+}
+resets_begins() { network_troubles reset; }
+resets_ends() { network pass; }
+ends_begins() { network_troubles short; }
+ends_ends() { network pass; }
+flips_begins() { network_troubles flip-up; }
+flips_ends() { network pass; }
+stop_begins() { s3_signal STOP osd; }
+stop_ends() { wait_for 60 "the event" store_failed_since storm "$FAILED"; s3_signal CONT osd; }
+kill_begins() { s3_signal KILL rgw; }
+kill_ends() { wait_for 60 "the event" store_failed_since storm "$FAILED"; s3_start_rgw; }
+full_begins() { s3_full yes && wait_for 60 "storage to be full" s3_is_full; }
+full_ends() { wait_for 60 "the event" store_failed_since storm "$FAILED"; s3_full no; }
+store_failures()
+{
+    cluster_job "$1" '[(.job.events // [])[] | select(.kind == "store_failed") | .revision] | max // 0'
+}
+store_failed_since()
+{
+    [ "$(store_failures "$1")" -gt "$2" ]
+}
+for what in resets ends flips stop kill full; do
+    FAILED=$(store_failures storm)
+    expect "its job trains on through ${TROUBLES[$what]}" through $what
+done
+all_verify()
+{
+    local cut
+    for cut in $(cluster_job "$1" '.job.ckpts[] | select(.state == "committed") | .cut'); do
+        tide ckpt verify "$1/$cut" || return 1
+    done
+}
+expect "every checkpoint that is listed is whole" all_verify storm
 job_let_end storm
 expect "the job succeeds" job_succeeds storm
 expect "without a restart" equal "$(cluster_job storm .job.restarts)" 0

@@ -6,6 +6,7 @@
 #     s3_ensure || skip                       # installs the packages; fails where they cannot be had
 #     s3_start DIR 127.0.0.1 PORT [PREFIX…]   # PREFIX: a command all daemons run under, for a network namespace
 #     s3_keys                                 # exports AWS_* for the user it made
+#     s3_user NAME ACCESS SECRET              # makes another user
 #     s3_bucket NAME                          # makes a bucket
 #     s3_put NAME/KEY TEXT                    # puts an object
 #     s3_there NAME/KEY                       # is there such an object?
@@ -183,8 +184,14 @@ s3_start()
     fsid=$(cat /proc/sys/kernel/random/uuid)
     mkdir "$S3_DIR" && mkdir "$S3_DIR"/{mon,osd,rgw,run,log,crash} && s3_conf "$fsid" >"$S3_CONF" &&
         s3_start_mon "$fsid" && s3_start_osd "$(cat /proc/sys/kernel/random/uuid)" && s3_start_rgw &&
-        s3_in radosgw-admin -c "$S3_CONF" user create --uid=test --display-name=test --access-key="$S3_ACCESS" \
-            --secret-key="$S3_SECRET" >"$S3_DIR/log/user.out" 2>&1
+        s3_user test "$S3_ACCESS" "$S3_SECRET"
+}
+
+# s3_user NAME ACCESS SECRET
+s3_user()
+{
+    s3_in radosgw-admin -c "$S3_CONF" user create --uid="$1" --display-name="$1" --access-key="$2" --secret-key="$3" \
+        >"$S3_DIR/log/user-$1.out" 2>&1
 }
 
 s3_keys()
