@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # Checkpoints into a directory and back, by the code an agent runs: MB of state per second beside dd with fdatasync (limit) of as
 # many bytes. Weights become smaller on their way, noise does not. "again": a second cut of which 5 % changed; "anonymous": what
-# the process holds besides the arena, beside the memory it may take for packs. BENCH_STORE_DIR says on which file system.
+# the process holds besides the arena, beside the memory it may take for packs. again_bytes: of the first cut's, and the least that
+# must be written. BENCH_STORE_DIR says on which file system.
 set -euo pipefail
 shopt -s inherit_errexit
 # shellcheck source=tests/bench/persist.sh
