@@ -1,12 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "ckpt/base/mem.h"
 
+#include <assert.h>
 #include <malloc.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <tidemark/types.h>
+
+#define HUGE_PAGE_BYTES ((size_t)2 << 20)
 
 static unsigned long fail_at;
 
@@ -15,9 +19,14 @@ void mem_fail_at(unsigned long n)
     fail_at = n;
 }
 
+static int fails(void)
+{
+    return fail_at > 0 && --fail_at == 0;
+}
+
 void *mem_try_array(size_t count, size_t size)
 {
-    if (fail_at > 0 && --fail_at == 0)
+    if (fails())
         return NULL;
     return calloc(count ? count : 1, size ? size : 1);
 }
@@ -76,6 +85,35 @@ void mem_trim(void)
 #ifdef __GLIBC__
     malloc_trim(0);
 #endif
+}
+
+/* Begun at a huge page: more is asked for, and what is around it given back. */
+void *mem_try_pages(size_t bytes)
+{
+    size_t asked = bytes + HUGE_PAGE_BYTES;
+    assert(bytes % HUGE_PAGE_BYTES == 0);
+    if (fails())
+        return NULL;
+    unsigned char *from = mmap(NULL, asked, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (from == MAP_FAILED)
+        return NULL;
+    size_t before = (HUGE_PAGE_BYTES - (uintptr_t)from % HUGE_PAGE_BYTES) % HUGE_PAGE_BYTES;
+    unsigned char *pages = from + before;
+    mem_pages_free(before > 0 ? from : NULL, before);
+    mem_pages_free(pages + bytes, asked - before - bytes);
+    (void)madvise(pages, bytes, MADV_HUGEPAGE); /* a kernel without is only slower */
+    return pages;
+}
+
+void mem_pages_free(void *pages, size_t bytes)
+{
+    if (pages != NULL)
+        munmap(pages, bytes);
+}
+
+int mem_pages_lend(void *pages, size_t bytes)
+{
+    return madvise(pages, bytes, MADV_FREE);
 }
 
 void text_copy(char *to, size_t size, const char *from)

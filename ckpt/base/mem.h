@@ -23,6 +23,15 @@ void mem_trim(void);
 MUST_USE void *mem_try_alloc(size_t bytes);
 MUST_USE void *mem_try_array(size_t count, size_t size);
 
+/* For what is filled from one end to the other, again and again: whole huge pages where the kernel has them, because else it is
+ * given one small page at a time, which costs as much as filling them. Only what is written is ever there. bytes: a multiple of
+ * 2 MiB. */
+MUST_USE void *mem_try_pages(size_t bytes);
+void mem_pages_free(void *pages, size_t bytes); /* NULL is legal */
+/* What they hold is of no use until they are written again. Meanwhile the kernel may take them, and does so before it takes what
+ * is in use; what it has not taken is there at once. Nonzero: this kernel, or a limit on locked memory, has no such thing. */
+MUST_USE int mem_pages_lend(void *pages, size_t bytes);
+
 /* Tests: the n-th next mem_try_* (1 is the next) returns NULL; 0 switches it off. */
 void mem_fail_at(unsigned long n);
 

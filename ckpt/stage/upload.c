@@ -2,22 +2,21 @@
 #include "ckpt/stage/upload.h"
 
 #include <pthread.h>
-#include <stdint.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <time.h>
 
 #include "ckpt/base/mem.h"
 
 #define TURN_WAIT_S 60 /* for memory that others use */
-#define HUGE_PAGE_BYTES ((uintptr_t)2 << 20)
 
 /* ---- memory for packs, shared by all uploads of the process ---- */
 
 static struct {
     pthread_mutex_t lock;
     pthread_cond_t given;
-    unsigned uploads, packs;
+    unsigned uploads, packs; /* that are taken */
+    unsigned char *kept[UPLOAD_PACKS_MAX]; /* that are not: what is taken next, the one given last first */
+    unsigned kept_count;
 } all = {.lock = PTHREAD_MUTEX_INITIALIZER, .given = PTHREAD_COND_INITIALIZER};
 
 /* Held: by this upload. Called with the lock. */
@@ -48,12 +47,10 @@ static int join(void)
     return late;
 }
 
-static void leave(unsigned held)
+static void leave(void)
 {
     pthread_mutex_lock(&all.lock);
     all.uploads--;
-    all.packs -= held;
-    pthread_cond_broadcast(&all.given);
     pthread_mutex_unlock(&all.lock);
 }
 
@@ -66,39 +63,48 @@ static unsigned may_take(unsigned held)
     return may;
 }
 
-/* Nonzero: the caller frees one; it is counted as given already. */
+/* Nonzero: another upload waits for one of these. */
 static unsigned must_give(unsigned held)
 {
     pthread_mutex_lock(&all.lock);
     unsigned must = held > share();
-    all.packs -= must;
-    if (must)
-        pthread_cond_broadcast(&all.given);
     pthread_mutex_unlock(&all.lock);
     return must;
 }
 
-static void untake(void)
+/* Of one that is taken: one that is kept, or a new one, of which there are then less than UPLOAD_PACKS_MAX. */
+static unsigned char *pack_memory(void)
 {
     pthread_mutex_lock(&all.lock);
+    unsigned char *bytes = all.kept_count > 0 ? all.kept[--all.kept_count] : NULL;
+    pthread_mutex_unlock(&all.lock);
+    return bytes != NULL ? bytes : mem_try_pages(FORMAT_PACK_BYTES_MAX);
+}
+
+/* It is taken no more. Its memory, if it has any, is kept for the next one, because the kernel clears what it gives anew; until then
+ * it is lent to the kernel. */
+static void give(unsigned char *bytes)
+{
+    int keep = bytes != NULL && mem_pages_lend(bytes, FORMAT_PACK_BYTES_MAX) == 0;
+    if (!keep)
+        mem_pages_free(bytes, FORMAT_PACK_BYTES_MAX);
+    pthread_mutex_lock(&all.lock);
     all.packs--;
+    if (keep)
+        all.kept[all.kept_count++] = bytes;
     pthread_cond_broadcast(&all.given);
     pthread_mutex_unlock(&all.lock);
 }
 
-/* ---- one upload ---- */
-
-/* Where there are huge pages a pack is 16 of them: else filling it costs as much for its 8,192 pages as for its bytes. */
-static unsigned char *pack_memory(void)
+void upload_trim(void)
 {
-    unsigned char *bytes = mem_try_alloc(FORMAT_PACK_BYTES_MAX);
-    if (bytes == NULL)
-        return NULL;
-    uintptr_t begin = ((uintptr_t)bytes + HUGE_PAGE_BYTES - 1) / HUGE_PAGE_BYTES * HUGE_PAGE_BYTES;
-    size_t whole = ((uintptr_t)bytes + FORMAT_PACK_BYTES_MAX - begin) / HUGE_PAGE_BYTES * HUGE_PAGE_BYTES;
-    (void)madvise((void *)begin, whole, MADV_HUGEPAGE); /* a kernel without is only slower */
-    return bytes;
+    pthread_mutex_lock(&all.lock);
+    while (all.kept_count > 0)
+        mem_pages_free(all.kept[--all.kept_count], FORMAT_PACK_BYTES_MAX);
+    pthread_mutex_unlock(&all.lock);
 }
+
+/* ---- one upload ---- */
 
 enum tide_status upload_init(struct upload *upload, struct store *store, struct err *err)
 {
@@ -108,7 +114,8 @@ enum tide_status upload_init(struct upload *upload, struct store *store, struct 
                        UPLOAD_PACKS_MAX, FORMAT_PACK_BYTES_MAX, TURN_WAIT_S);
     upload->packs[0].bytes = pack_memory();
     if (upload->packs[0].bytes == NULL) {
-        leave(1);
+        give(NULL);
+        leave();
         return err_set(err, TIDE_E_NOMEM, "no memory to fill packs of %u bytes", FORMAT_PACK_BYTES_MAX);
     }
     upload->count = 1;
@@ -149,9 +156,9 @@ void upload_release(struct upload *upload)
         return;
     if (upload_finish(upload, &why) != TIDE_OK)
         upload->turns = 0; /* it failed before, or was given up */
-    for (unsigned i = 0; i < upload->count; i++)
-        mem_free(upload->packs[i].bytes);
-    leave(upload->count);
+    for (unsigned i = upload->count; i-- > 0;)
+        give(upload->packs[i].bytes);
+    leave();
     *upload = (struct upload){0};
 }
 
@@ -189,7 +196,7 @@ static void grow(struct upload *upload)
     if (pack->bytes != NULL)
         upload->filling = upload->count++;
     else
-        untake(); /* slower, then */
+        give(NULL); /* slower, then */
 }
 
 /* Another upload has come: its share is given back. */
@@ -201,7 +208,7 @@ static enum tide_status shrink(struct upload *upload, struct err *err)
         upload->count--;
         if (last->turn > 0)
             status = finish_one(last, err);
-        mem_free(last->bytes);
+        give(last->bytes);
     }
     return status;
 }

@@ -3,7 +3,8 @@
 #define CKPT_STAGE_UPLOAD_H
 
 /* Packs on their way into a store: while some are under way the next is filled. Their memory is bounded for the whole
- * process, whoever stores: UPLOAD_PACKS_MAX packs, shared evenly. */
+ * process, whoever stores: UPLOAD_PACKS_MAX packs, shared evenly. Of a pack only what was filled is ever there; between uploads
+ * it is kept, and the kernel's to take when memory is short (mem_pages_lend). */
 
 #include "ckpt/format/keys.h"
 #include "ckpt/format/layout.h"
@@ -12,7 +13,7 @@
 #define UPLOAD_PACKS_MAX 10u /* 320 MiB */
 
 struct upload_pack {
-    unsigned char *bytes; /* FORMAT_PACK_BYTES_MAX of room */
+    unsigned char *bytes; /* FORMAT_PACK_BYTES_MAX of room, which hold anything */
     object_key key;
     uint64_t turn; /* in which it was begun; 0: it is not under way */
     struct store_op op;
@@ -41,5 +42,8 @@ unsigned upload_depth(struct upload *upload);
 unsigned upload_depth_max(const struct upload *upload);
 /* Wait for all that is under way. */
 MUST_USE enum tide_status upload_finish(struct upload *upload, struct err *err);
+
+/* What is kept for uploads to come goes back to the kernel: for who measures, or makes memory fail. */
+void upload_trim(void);
 
 #endif

@@ -5,7 +5,7 @@
  *
  *     persist make ARENA RANKS MIB weights|noise    cut 1 into slot 0 of each rank, MIB in all, and its digests
  *     persist change ARENA RANKS PERCENT            cut 2 into slot 1: cut 1, of which runs of at most RUN_BYTES are others
- *     persist put ARENA RANKS CUT URL               stored and committed
+ *     persist put ARENA RANKS CUT URL…              stored and committed, in each of these stores, one after the other; a line each
  *     persist get ARENA RANKS KEY DIGEST URL        into slot 0 of an arena
  *     persist dump ARENA RANKS FILE                 the data of cut 1 as one plain file
  *     persist cold DIR|FILE…                        out of the page cache
@@ -123,22 +123,32 @@ struct cost {
     uint64_t anonymous_peak;
 };
 
-static double cpu_used(void)
+static double read_clock(clockid_t clock)
 {
     struct timespec t;
-    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+    clock_gettime(clock, &t);
     return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+/* Without that of who watches: no agent does. */
+static double cpu_used(pthread_t watcher)
+{
+    clockid_t watching_clock;
+    if (pthread_getcpuclockid(watcher, &watching_clock) != 0)
+        stop("no clock", NULL);
+    return read_clock(CLOCK_PROCESS_CPUTIME_ID) - read_clock(watching_clock);
 }
 
 static void run_ranks(struct cost *cost, void (*each)(struct rank *rank), void (*then)(void))
 {
     pthread_t threads[WORK_STORE_MAX], watcher;
     unsigned count = task.ranks < WORK_STORE_MAX ? task.ranks : WORK_STORE_MAX;
-    double begin = seconds(), cpu = cpu_used();
     task.each = each;
+    atomic_store(&task.next, 0);
     atomic_store(&watching, 1);
     if (pthread_create(&watcher, NULL, watch, &cost->anonymous_peak) != 0)
         stop("no thread", NULL);
+    double begin = seconds(), cpu = cpu_used(watcher);
     for (unsigned i = 0; i < count; i++)
         if (pthread_create(&threads[i], NULL, work, NULL) != 0)
             stop("no thread", NULL);
@@ -150,7 +160,7 @@ static void run_ranks(struct cost *cost, void (*each)(struct rank *rank), void (
     if (then != NULL)
         then();
     cost->seconds = seconds() - begin;
-    cost->cpu_seconds = cpu_used() - cpu;
+    cost->cpu_seconds = cpu_used(watcher) - cpu;
     atomic_store(&watching, 0);
     pthread_join(watcher, NULL);
 }
@@ -356,9 +366,10 @@ int main(int argc, char **argv)
         change(number(argv[4]));
     } else if (strcmp(verb, "dump") == 0 && argc == 5) {
         dump(argv[4]);
-    } else if (strcmp(verb, "put") == 0 && argc == 6) {
+    } else if (strcmp(verb, "put") == 0 && argc >= 6) {
         task.cut = number(argv[4]);
-        move(argv[5], put_one, commit);
+        for (int i = 5; i < argc; i++)
+            move(argv[i], put_one, commit);
     } else if (strcmp(verb, "get") == 0 && argc == 7) {
         task.key = argv[4];
         task.digest = argv[5];

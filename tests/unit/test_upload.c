@@ -9,6 +9,8 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -19,12 +21,15 @@
 
 #define PUTS_MAX 64u
 #define PACK_BYTES 4096u
+#define SMALL_PAGE 4096u
+#define HUGE_PAGE (2u << 20)
 
 static struct lazy {
     struct store base;
     unsigned under_way, most, done;
     unsigned failing; /* the n-th put; 0: none */
     int quick;        /* done as soon as it is begun */
+    struct upload *meanwhile; /* puts one more while the next is finished */
     unsigned char first[PUTS_MAX];
     char keys[PUTS_MAX][32];
 } lazy;
@@ -36,8 +41,11 @@ static void lazy_begin(struct store_op *op)
     lazy.most = lazy.most < lazy.under_way ? lazy.under_way : lazy.most;
 }
 
+static void put_meanwhile(void);
+
 static enum tide_status lazy_finish(struct store_op *op, struct err *err)
 {
+    put_meanwhile();
     lazy.under_way--;
     unsigned n = lazy.done++;
     /* Read only now: memory that was used again too early would show. */
@@ -72,6 +80,14 @@ static enum tide_status put(struct upload *upload, unsigned n)
     snprintf(key, sizeof key, "c/%u", n);
     memset(upload_room(upload), (int)n, PACK_BYTES);
     return upload_put(upload, key, PACK_BYTES, &err);
+}
+
+static void put_meanwhile(void)
+{
+    struct upload *upload = lazy.meanwhile;
+    lazy.meanwhile = NULL;
+    if (upload != NULL)
+        assert_int_equal(put(upload, 0), TIDE_OK);
 }
 
 static void begin(struct upload *upload)
@@ -218,6 +234,7 @@ static void without_memory_it_goes_on_with_less(void **state)
     (void)state;
     static struct upload upload;
     struct err err = {0};
+    upload_trim();
     mem_fail_at(1);
     assert_int_equal(upload_init(&upload, &lazy.base, &err), TIDE_E_NOMEM);
     begin(&upload);
@@ -232,6 +249,75 @@ static void without_memory_it_goes_on_with_less(void **state)
     upload_release(&upload);
 }
 
+static size_t bytes_there(void *from)
+{
+    static unsigned char there[FORMAT_PACK_BYTES_MAX / SMALL_PAGE];
+    size_t page = (size_t)sysconf(_SC_PAGESIZE), pages = 0;
+    assert_int_equal(mincore(from, FORMAT_PACK_BYTES_MAX, there), 0);
+    for (size_t i = 0; i < FORMAT_PACK_BYTES_MAX / page; i++)
+        pages += there[i] & 1;
+    return pages * page;
+}
+
+static void only_what_is_filled_is_there(void **state)
+{
+    (void)state;
+    static struct upload upload;
+    upload_trim();
+    begin(&upload);
+    assert_int_equal(bytes_there(upload_room(&upload)), 0);
+    memset(upload_room(&upload), 1, PACK_BYTES);
+    assert_in_range(bytes_there(upload_room(&upload)), PACK_BYTES, HUGE_PAGE); /* at most one huge page */
+    upload_release(&upload);
+}
+
+/* All that one upload had the next one has, and no more than that is ever kept. */
+static void memory_is_used_again(void **state)
+{
+    (void)state;
+    static struct upload upload;
+    unsigned char *had[UPLOAD_PACKS_MAX];
+    upload_trim();
+    begin(&upload);
+    for (unsigned i = 0; i < 20; i++)
+        assert_int_equal(put(&upload, i), TIDE_OK);
+    assert_int_equal(upload.count, UPLOAD_PACKS_MAX);
+    for (unsigned i = 0; i < UPLOAD_PACKS_MAX; i++)
+        had[i] = upload.packs[i].bytes;
+    upload_release(&upload);
+    mem_fail_at(1); /* nothing new is asked for */
+    begin(&upload);
+    for (unsigned i = 0; i < 20; i++)
+        assert_int_equal(put(&upload, i), TIDE_OK);
+    mem_fail_at(0);
+    assert_int_equal(upload.count, UPLOAD_PACKS_MAX);
+    for (unsigned i = 0; i < UPLOAD_PACKS_MAX; i++)
+        assert_ptr_equal(upload.packs[i].bytes, had[i]);
+    upload_release(&upload);
+    upload_trim();
+    for (unsigned i = 0; i < UPLOAD_PACKS_MAX; i++)
+        assert_int_equal(mincore(had[i], SMALL_PAGE, (unsigned char[1]){0}), -1); /* ENOMEM: nothing is mapped there */
+}
+
+/* The memory of one that is given back is nobody else's while it is still under way. */
+static void what_is_under_way_is_not_counted_as_given(void **state)
+{
+    (void)state;
+    static struct upload first, second;
+    upload_trim();
+    begin(&first);
+    for (unsigned i = 0; i < 8; i++)
+        assert_int_equal(put(&first, i), TIDE_OK);
+    begin(&second);
+    lazy.meanwhile = &second;
+    assert_int_equal(put(&first, 8), TIDE_OK);
+    assert_null(lazy.meanwhile);
+    assert_int_equal(first.count, UPLOAD_PACKS_MAX / 2);
+    assert_int_equal(second.count, 1);
+    upload_release(&first);
+    upload_release(&second);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -243,6 +329,9 @@ int main(void)
         cmocka_unit_test_setup(one_too_many_waits_for_memory, setup),
         cmocka_unit_test_setup(a_failure_is_told_once_and_the_rest_waited_for, setup),
         cmocka_unit_test_setup(without_memory_it_goes_on_with_less, setup),
+        cmocka_unit_test_setup(only_what_is_filled_is_there, setup),
+        cmocka_unit_test_setup(memory_is_used_again, setup),
+        cmocka_unit_test_setup(what_is_under_way_is_not_counted_as_given, setup),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
