@@ -225,6 +225,29 @@ static enum tide_status plan_shard(struct making *m, const struct region_entry *
 
 /* ---- the whole table ---- */
 
+static int by_name(const void *a, const void *b)
+{
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+/* What is told of a rank's regions comes from its memory. Of two of a name both would be made of the same shards. */
+static enum tide_status check_names(struct making *m, const struct region_entry *to, size_t to_count)
+{
+    const char **names = mem_try_array(to_count, sizeof *names);
+    enum tide_status status = TIDE_OK;
+    if (names == NULL && to_count > 0)
+        return err_set(m->err, TIDE_E_NOMEM, "no memory to look at %zu regions", to_count);
+    for (size_t i = 0; i < to_count; i++)
+        names[i] = to[i].name;
+    if (to_count > 0)
+        qsort(names, to_count, sizeof *names, by_name);
+    for (size_t i = 1; i < to_count && status == TIDE_OK; i++)
+        if (strcmp(names[i - 1], names[i]) == 0)
+            status = err_set(m->err, TIDE_E_MISMATCH, "region \"%s\" is registered twice", names[i]);
+    mem_free(names);
+    return status;
+}
+
 static enum tide_status plan_region(struct making *m, const struct region_entry *to, size_t hint)
 {
     switch (to->kind) {
@@ -273,6 +296,8 @@ enum tide_status reshard_plan_make(const struct reshard_rank *from, size_t from_
     enum tide_status status = from_count > 0 && from_count <= TIDE_RANKS_MAX
                                   ? TIDE_OK
                                   : err_set(err, TIDE_E_MISMATCH, "a checkpoint of %zu ranks cannot be restored", from_count);
+    if (status == TIDE_OK)
+        status = check_names(&m, to, to_count);
     for (size_t i = 0; status == TIDE_OK && i < to_count; i++)
         status = plan_region(&m, &to[i], i);
     for (uint32_t r = 0; status == TIDE_OK && r < from_count; r++)

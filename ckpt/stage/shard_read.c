@@ -110,6 +110,12 @@ void shard_reader_release(struct shard_reader *reader)
 
 /* ---- chunks ---- */
 
+/* Who goes back to one that is not there any more would be given other bytes, or none of the reader's. */
+static int is_in(const struct span *span, uint64_t index)
+{
+    return index >= span->first && index < span->end;
+}
+
 static const char *key_of(const struct shard_reader *reader, const struct chunk *chunk)
 {
     return chunk->codec == CHUNK_ZERO ? "nothing" : reader->manifest->packs.items[chunk->pack].key;
@@ -140,6 +146,8 @@ enum tide_status shard_read_chunk(struct shard_reader *reader, uint64_t index, c
         return status;
     if (chunk.codec != CHUNK_ZERO) {
         const struct span *span = span_of(reader, index);
+        if (!is_in(span, index))
+            return err_set(err, TIDE_E_INVALID, "chunk %" PRIu64 " of rank %u was asked for behind a later one", index, m->rank);
         if (span->status != TIDE_OK)
             return err_set(err, span->status, "%s", span->err.text);
         from = span->room + (chunk.offset - span->offset);

@@ -229,6 +229,17 @@ static void gaps_and_overlaps_are_refused(void **state)
     refused(&w, &to, 1, "rank 1");
 }
 
+/* One shard would be read twice, from its end back to its beginning. */
+static void a_region_that_is_registered_twice_is_refused(void **state)
+{
+    (void)state;
+    static struct world w;
+    struct box all = {.ndim = 1, .whole = {12}, .extent = {12}};
+    struct region_entry to[3] = {shard_of("m", TIDE_F32, &all), shard_of("k", TIDE_F32, &all), shard_of("m", TIDE_F32, &all)};
+    world_of(&w, 3, 4, 12);
+    refused(&w, to, 3, "\"m\" is registered twice");
+}
+
 static void ranks_that_have_the_same_shard_are_asked_in_turns(void **state)
 {
     (void)state;
@@ -349,6 +360,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_tensor_is_cut_anew_as_if_number_by_number),
         cmocka_unit_test(gaps_and_overlaps_are_refused),
+        cmocka_unit_test(a_region_that_is_registered_twice_is_refused),
         cmocka_unit_test(ranks_that_have_the_same_shard_are_asked_in_turns),
         cmocka_unit_test(a_region_is_found_wherever_it_stands),
         cmocka_unit_test(what_is_no_part_of_a_whole_is_refused),

@@ -207,6 +207,20 @@ static void chunks_may_be_passed_over(void **state)
     end(&m, &reader);
 }
 
+/* Its bytes are not there any more, and others must not be taken for them. */
+static void nobody_goes_back(void **state)
+{
+    (void)state;
+    struct rank_manifest m;
+    struct shard_reader reader;
+    struct err err = {0};
+    begin(&m, &reader);
+    assert_int_equal(read_one(&reader, 2 * EACH + 1, &err), TIDE_OK);
+    assert_int_equal(read_one(&reader, 1, &err), TIDE_E_INVALID);
+    assert_int_equal(read_one(&reader, 2 * EACH + 2, &err), TIDE_OK);
+    end(&m, &reader);
+}
+
 static void a_bad_chunk_is_told_alone(void **state)
 {
     (void)state;
@@ -338,6 +352,7 @@ int main(void)
         CASE(all_reads_that_there_is_memory_for_are_under_way),
         CASE(no_more_memory_than_the_store_can_use),
         CASE(chunks_may_be_passed_over),
+        CASE(nobody_goes_back),
         CASE(a_bad_chunk_is_told_alone),
         CASE(a_read_that_fails_is_told_of_its_chunks_alone),
         CASE(what_nobody_wants_any_more_is_waited_for),
