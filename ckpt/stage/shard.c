@@ -77,8 +77,9 @@ enum tide_status packs_list(struct store *store, const char *job, const char *ui
 
 /* ---- manifests ---- */
 
-static enum tide_status read_checked(struct store *store, const char *key, const char *hex, char **ret_text,
-                                     size_t *ret_bytes, struct err *err)
+/* hex NULL or "": any. CORRUPT: it is another. */
+static enum tide_status read_once(struct store *store, const char *key, const char *hex, char **ret_text, size_t *ret_bytes,
+                                  struct err *err)
 {
     char *text, found[DIGEST_HEX_CHARS + 1];
     size_t bytes;
@@ -93,6 +94,14 @@ static enum tide_status read_checked(struct store *store, const char *key, const
     *ret_text = text;
     *ret_bytes = bytes;
     return TIDE_OK;
+}
+
+/* A byte may have been changed on its way here. */
+static enum tide_status read_checked(struct store *store, const char *key, const char *hex, char **ret_text,
+                                     size_t *ret_bytes, struct err *err)
+{
+    enum tide_status status = read_once(store, key, hex, ret_text, ret_bytes, err);
+    return status == TIDE_E_CORRUPT ? read_once(store, key, hex, ret_text, ret_bytes, err) : status;
 }
 
 enum tide_status manifest_read(struct store *store, const char *key, const char *digest_hex_text,

@@ -61,6 +61,7 @@ void shard_read_ahead(struct shard_reader *reader)
             return;
         reader->count++;
         span->status = TIDE_OK;
+        span->again = 0;
         if (span->room == NULL)
             span->room = mem_try_alloc(SPAN_BYTES_MAX);
         span->waited = span->room == NULL;
@@ -133,28 +134,49 @@ static enum tide_status raw_of(struct shard_reader *reader, const struct chunk *
     return decode_chunk(reader->encoder, chunk->codec, from, chunk->length, reader->raw, bytes, err);
 }
 
+static enum tide_status decode_checked(struct shard_reader *reader, const struct chunk *chunk, const struct span *span, uint32_t raw,
+                                       const unsigned char **ret_bytes, struct err *err)
+{
+    const unsigned char *from = span != NULL ? span->room + (chunk->offset - span->offset) : NULL, *bytes = NULL;
+    enum tide_status status = raw_of(reader, chunk, from, raw, &bytes, err);
+    if (status == TIDE_OK && !digest_equal(chunk->digest, digest_of(bytes, raw)))
+        status = err_set(err, TIDE_E_CORRUPT, "it does not match its digest");
+    if (status == TIDE_OK)
+        *ret_bytes = bytes;
+    return status;
+}
+
+/* A byte may have been changed on its way here, and who is told that a checkpoint is damaged gives it up for good. Zero: there is
+ * nothing to get, or it was got twice already. */
+static int get_again(struct shard_reader *reader, struct span *span)
+{
+    if (span == NULL || span->again)
+        return 0;
+    const char *key = reader->manifest->packs.items[span->pack].key;
+    span->again = 1;
+    span->status = store_get(reader->store, key, span->offset, span->room, span->bytes, &span->err);
+    return 1;
+}
+
 enum tide_status shard_read_chunk(struct shard_reader *reader, uint64_t index, const unsigned char **ret_bytes, struct digest *ret_digest,
                                   struct err *err)
 {
     const struct rank_manifest *m = reader->manifest;
     struct chunk chunk;
     struct err why;
-    const unsigned char *from = NULL, *bytes = NULL;
+    const unsigned char *bytes = NULL;
     uint32_t raw = chunk_raw_bytes(m->data_bytes, index);
     enum tide_status status = chunk_parse(m->chunks.items[index], &chunk, err);
     if (status != TIDE_OK)
         return status;
-    if (chunk.codec != CHUNK_ZERO) {
-        const struct span *span = span_of(reader, index);
-        if (!is_in(span, index))
-            return err_set(err, TIDE_E_INVALID, "chunk %" PRIu64 " of rank %u was asked for behind a later one", index, m->rank);
-        if (span->status != TIDE_OK)
+    struct span *span = chunk.codec != CHUNK_ZERO ? span_of(reader, index) : NULL;
+    if (span != NULL && !is_in(span, index))
+        return err_set(err, TIDE_E_INVALID, "chunk %" PRIu64 " of rank %u was asked for behind a later one", index, m->rank);
+    do {
+        if (span != NULL && span->status != TIDE_OK)
             return err_set(err, span->status, "%s", span->err.text);
-        from = span->room + (chunk.offset - span->offset);
-    }
-    status = raw_of(reader, &chunk, from, raw, &bytes, &why);
-    if (status == TIDE_OK && !digest_equal(chunk.digest, digest_of(bytes, raw)))
-        status = err_set(&why, TIDE_E_CORRUPT, "it does not match its digest");
+        status = decode_checked(reader, &chunk, span, raw, &bytes, &why);
+    } while (status != TIDE_OK && get_again(reader, span));
     if (status != TIDE_OK)
         return err_set(err, TIDE_E_CORRUPT, "chunk %" PRIu64 " of rank %u in object %s: %s", index, m->rank,
                        key_of(reader, &chunk), why.text);

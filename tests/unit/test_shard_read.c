@@ -27,6 +27,8 @@ static struct lazy {
     struct store base;
     unsigned begun, under_way, most;
     unsigned failing, breaking; /* the n-th read; 0: none */
+    int stays, away;            /* what is broken is so again; what is to be got again is out of reach */
+    unsigned again;             /* that many reads were not begun, but done */
     const char *slot;           /* is it there when the first is begun? */
     int slot_there;
 } lazy;
@@ -54,7 +56,10 @@ static enum tide_status lazy_finish(struct store_op *op, struct err *err)
 static enum tide_status lazy_get(struct store *store, const char *name, uint64_t offset, void *to, size_t bytes, struct err *err)
 {
     (void)store;
-    return store_get(real, name, offset, to, bytes, err);
+    enum tide_status status = store_get(real, name, offset, to, bytes, err);
+    if (bytes == SPAN_BYTES_MAX && ++lazy.again > 0 && lazy.stays)
+        ((unsigned char *)to)[3 * CHUNK_BYTES + 1] ^= 1;
+    return bytes == SPAN_BYTES_MAX && lazy.away ? err_set(err, TIDE_E_UNAVAILABLE, "the store hangs") : status;
 }
 
 static enum tide_status lazy_size(struct store *store, const char *name, uint64_t *ret_bytes, struct err *err)
@@ -228,10 +233,33 @@ static void a_bad_chunk_is_told_alone(void **state)
     struct shard_reader reader;
     struct err err = {0};
     lazy.breaking = 3;
+    lazy.stays = 1;
     begin(&m, &reader);
     for (unsigned i = 0; i < CHUNKS; i++)
         assert_int_equal(read_one(&reader, i, &err), i == 2 * EACH + 3 ? TIDE_E_CORRUPT : TIDE_OK);
     assert_non_null(strstr(err.text, "chunk 19 of rank 0 in object "));
+    end(&m, &reader);
+}
+
+/* Who is told that a checkpoint is damaged gives it up for good. */
+static void what_was_changed_on_its_way_is_got_again(void **state)
+{
+    (void)state;
+    struct rank_manifest m;
+    struct shard_reader reader;
+    struct err err = {0};
+    lazy.breaking = 3;
+    begin(&m, &reader);
+    for (unsigned i = 0; i < CHUNKS; i++)
+        assert_int_equal(read_one(&reader, i, &err), TIDE_OK);
+    assert_int_equal(lazy.again, 1);
+    end(&m, &reader);
+    fresh(state);
+    lazy.breaking = 3;
+    lazy.away = 1; /* then nobody knows */
+    begin(&m, &reader);
+    for (unsigned i = 0; i < CHUNKS; i++)
+        assert_int_equal(read_one(&reader, i, &err), i >= 2 * EACH + 3 && i < 3 * EACH ? TIDE_E_UNAVAILABLE : TIDE_OK);
     end(&m, &reader);
 }
 
@@ -286,6 +314,7 @@ static void a_fetch_in_which_a_read_fails_leaves_nothing(void **state)
         unsigned read = (n + 1) / 2;
         fresh(state);
         *(n % 2 ? &lazy.failing : &lazy.breaking) = read;
+        lazy.stays = 1;
         assert_int_equal(fetch(&lazy.base, &err), n % 2 ? TIDE_E_UNAVAILABLE : TIDE_E_CORRUPT);
         assert_int_equal(lazy.under_way, 0);
         assert_false(is_there());
@@ -353,6 +382,7 @@ int main(void)
         CASE(no_more_memory_than_the_store_can_use),
         CASE(chunks_may_be_passed_over),
         CASE(nobody_goes_back),
+        CASE(what_was_changed_on_its_way_is_got_again),
         CASE(a_bad_chunk_is_told_alone),
         CASE(a_read_that_fails_is_told_of_its_chunks_alone),
         CASE(what_nobody_wants_any_more_is_waited_for),
