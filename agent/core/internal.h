@@ -288,6 +288,7 @@ void drive_restore(struct agent_core *core, struct job_part *job);
 void drive_cut(struct agent_core *core, struct job_part *job);
 void drive_epochs(struct agent_core *core, struct job_part *job);
 void drive_store(struct agent_core *core, struct job_part *job);
+void scrub_soon(const struct agent_core *core, struct job_part *job, uint64_t cut); /* something in it is damaged, as it seems */
 void drive_scrub(struct agent_core *core); /* all jobs: one checkpoint at a time is read */
 void report_scrubs(const struct agent_core *core, const struct job_part *job, struct gen_report *to);
 void drive_copies(struct agent_core *core, struct job_part *job);

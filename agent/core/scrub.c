@@ -8,7 +8,8 @@
  *                                        ▲                                damaged ─► told in each heartbeat while it is listed
  *                                        └─── AGENT_SCRUB_RETRY_MS ◄───── cannot be read
  *
- * None of these pauses is longer than scrub_every_ms.
+ * A restore that finds it damaged, and has in memory what is missing, makes it due at once. None of these pauses is longer than
+ * scrub_every_ms.
  */
 
 void agent_scrub_every(struct agent_core *core, uint64_t every_ms)
@@ -83,6 +84,13 @@ void drive_scrub(struct agent_core *core)
         return;
     core->scrubbing = true;
     act(core, ACT_SCRUB, whose)->cut = next->report.cut;
+}
+
+void scrub_soon(const struct agent_core *core, struct job_part *job, uint64_t cut)
+{
+    struct scrub_part *part = scrub_of(job, cut);
+    if (part != NULL)
+        part->not_before_ns = core->now_ns;
 }
 
 void ev_scrubbed(struct agent_core *core, const struct agent_event *event)

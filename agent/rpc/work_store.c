@@ -6,6 +6,8 @@
 #include "ckpt/base/fsx.h"
 #include "ckpt/base/log.h"
 #include "ckpt/base/mem.h"
+#include "ckpt/base/text.h"
+#include "ckpt/format/keys.h"
 #include "ckpt/stage/shared.h"
 #include "ckpt/stage/survey.h"
 
@@ -198,8 +200,42 @@ static enum tide_status do_store(struct item *item, struct store *store, struct 
     return TIDE_OK;
 }
 
+/* What a fetch found damaged in the store and had in the slot all the same: the first. */
+struct mended {
+    char *text; /* TIDE_TEXT_MAX + 1 bytes */
+    object_key pack;
+};
+
+static void mended_says(void *context, const char *text)
+{
+    struct mended *mended = context;
+    if (mended->text[0] == '\0')
+        text_fit(mended->text, TIDE_TEXT_MAX + 1, text);
+}
+
+static void mended_pack(void *context, const char *pack)
+{
+    struct mended *mended = context;
+    if (mended->pack[0] == '\0')
+        text_copy(mended->pack, sizeof mended->pack, pack);
+}
+
+/* No cut to come refers to it; one that is another job's is that one's to look after. */
+static void mended_blame(const struct mended *mended, const struct item *item, struct store *store)
+{
+    struct err why = {0};
+    if (mended->pack[0] == '\0')
+        return;
+    enum tide_status status = stage_blame(store, item->job, item->event.uid, mended->pack, &why);
+    if (status != TIDE_OK && status != TIDE_E_INVALID)
+        log_warn("job %s: that %s is damaged cannot be noted in the store, and the next checkpoint may refer to it: %s", item->job,
+                 mended->pack, why.text);
+}
+
 static enum tide_status do_fetch(struct item *item, struct store *store, struct err *err)
 {
+    struct mended mended = {.text = item->event.text};
+    const struct stage_watch watch = {.say = mended_says, .damaged = mended_pack, .context = &mended};
     enum tide_status status = fsx_mkdirs(item->arena, ARENA_MODE, err);
     if (status != TIDE_OK)
         return status;
@@ -209,11 +245,13 @@ static enum tide_status do_fetch(struct item *item, struct store *store, struct 
                                     .slot = item->event.slot,
                                     .world_size = item->world,
                                     .elastic = item->elastic,
-                                    .generation = item->event.generation};
+                                    .generation = item->event.generation,
+                                    .watch = &watch};
     status = stage_fetch_to(store, item->manifest_key, item->manifest, &to, err);
     if (status == TIDE_E_NOT_FOUND && !stage_holds_job(store, item->manifest_key))
         return err_set(err, TIDE_E_UNAVAILABLE, "store %.200s holds nothing of the job that made %.120s: is it mounted on this host?",
                        item->store, item->manifest_key);
+    mended_blame(&mended, item, store);
     return status;
 }
 

@@ -78,7 +78,8 @@ MUST_USE enum tide_status stage_commit(struct store *store, const char *job, con
                                        char ret_key[TIDE_PATH_MAX + 1], char ret_digest[DIGEST_HEX_CHARS + 1], struct err *err);
 
 /* Rebuild one rank's slot from the store, every byte verified against manifest -> rank manifest -> chunk; the .sum is
- * written too. A slot that holds the same already is left as it is. The slot becomes one of the job `job_uid`, whichever recorded
+ * written too. A slot that holds the same already is left as it is, and of one in which something is wrong, or that is not whole, what is
+ * damaged in the store, or gone. The slot becomes one of the job `job_uid`, whichever recorded
  * the checkpoint; NULL: of that one. Errors: CORRUPT naming the object and chunk, NOT_FOUND
  * (no such object, or the checkpoint has no such rank), VERSION, NOMEM, NOSPACE (of the arena too), those of the store. */
 MUST_USE enum tide_status stage_fetch(struct store *store, const char *manifest_key, const char *manifest_digest, const char *job_uid,
@@ -87,12 +88,14 @@ MUST_USE enum tide_status stage_fetch(struct store *store, const char *manifest_
 /* The same on a world of `world_size` ranks. Where another number of them made the checkpoint, the slot is put together from the shards of
  * all, as the rank has registered its regions (want.h): it is one of the new world, with digests of its own. Errors besides:
  * MISMATCH: that is not possible (reshard.h), not wanted (elastic is 0), or the program has told nothing of its regions. */
+struct stage_watch;
 struct stage_target {
     const char *job_uid, *arena;
     uint32_t rank, slot;
     uint32_t world_size; /* 0: as many as made it */
     int elastic;         /* the job may go on with another number of ranks */
     uint64_t generation; /* that is being restored: of what the rank has told */
+    const struct stage_watch *watch; /* say, damaged: of what is damaged in the store, and was whole in the slot. NULL is legal */
 };
 MUST_USE enum tide_status stage_fetch_to(struct store *store, const char *manifest_key, const char *manifest_digest,
                                          const struct stage_target *target, struct err *err);

@@ -15,6 +15,8 @@ struct place {
     const char *job_uid; /* of the job that is restored; NULL: it is the one that recorded */
     const char *arena;
     uint32_t slot;
+    const struct stage_watch *watch; /* NULL: nobody asks */
+    uint64_t *kept; /* chunks that the store has not, and the slot has */
 };
 
 static const char *uid_of(const struct rank_manifest *m, const struct place *place)
@@ -42,9 +44,28 @@ static void lay_regions(const struct rank_manifest *m, struct slot *slot)
         region_lay(&m->regions.items[i], &slot->regions[i], parts != NULL ? &parts[i] : NULL);
 }
 
+/* What the store has lost, or has wrong, may still be in the slot, where nothing is written over before it is there: the rank's own
+ * record, of which another part is bad, or what a peer sent until its next was. Nothing is believed but the digest. Nonzero: it is so. */
+static int keep_chunk(const struct rank_manifest *m, const struct place *place, const struct slot *slot, uint64_t index,
+                      const struct err *why, struct digest *ret_digest)
+{
+    struct chunk chunk;
+    if ((why->status != TIDE_E_CORRUPT && why->status != TIDE_E_NOT_FOUND) ||
+        chunk_parse(m->chunks.items[index], &chunk, NULL) != TIDE_OK ||
+        !digest_equal(chunk.digest, digest_of(slot->data + index * CHUNK_BYTES, chunk_raw_bytes(m->data_bytes, index))))
+        return 0;
+    if (place->watch != NULL && place->watch->say != NULL)
+        place->watch->say(place->watch->context, why->text);
+    if (place->watch != NULL && place->watch->damaged != NULL)
+        place->watch->damaged(place->watch->context, m->packs.items[chunk.pack].key);
+    *ret_digest = chunk.digest;
+    ++*place->kept;
+    return 1;
+}
+
 /* The data, through the slot's file: to have its pages mapped would cost as much again as to write them. */
-static enum tide_status fill_data(struct shard_reader *reader, const struct slot *slot, const char *path, struct digest *chunks,
-                                  struct err *err)
+static enum tide_status fill_data(struct shard_reader *reader, const struct place *place, const struct slot *slot, const char *path,
+                                  struct digest *chunks, struct err *err)
 {
     const struct rank_manifest *m = reader->manifest;
     const uint64_t data = (uint64_t)(slot->data - (unsigned char *)slot->header); /* what the header says others may write */
@@ -54,8 +75,11 @@ static enum tide_status fill_data(struct shard_reader *reader, const struct slot
         return status;
     for (uint64_t i = 0; status == TIDE_OK && i < m->chunks.count; i++) {
         const unsigned char *bytes;
-        status = shard_read_chunk(reader, i, &bytes, &chunks[i], err);
-        if (status == TIDE_OK && !fsx_pwrite_all(fd, bytes, chunk_raw_bytes(m->data_bytes, i), data + i * CHUNK_BYTES))
+        struct err why = {0};
+        status = shard_read_chunk(reader, i, &bytes, &chunks[i], &why);
+        if (status != TIDE_OK)
+            status = keep_chunk(m, place, slot, i, &why, &chunks[i]) ? TIDE_OK : err_set(err, status, "%s", why.text);
+        else if (!fsx_pwrite_all(fd, bytes, chunk_raw_bytes(m->data_bytes, i), data + i * CHUNK_BYTES))
             status = err_errno(err, "cannot write slot %s", path);
     }
     close(fd);
@@ -97,7 +121,7 @@ static enum tide_status save_sum(const struct rank_manifest *m, const char *job_
 }
 
 /* The data and, at the end, the digest file. The slot is not RECORDED before both are there. */
-static enum tide_status fill_slot(struct shard_reader *reader, const char *job_uid, struct slot *slot, const char *path,
+static enum tide_status fill_slot(struct shard_reader *reader, const struct place *place, struct slot *slot, const char *path,
                                   const char *sum_path, struct err *err)
 {
     const struct rank_manifest *m = reader->manifest;
@@ -107,9 +131,9 @@ static enum tide_status fill_slot(struct shard_reader *reader, const char *job_u
         return status;
     lay_regions(m, slot);
     struct digest *chunks = mem_try_array(m->chunks.count, sizeof *chunks);
-    status = chunks ? fill_data(reader, slot, path, chunks, err) : err_set(err, TIDE_E_NOMEM, "no memory for the digests");
+    status = chunks ? fill_data(reader, place, slot, path, chunks, err) : err_set(err, TIDE_E_NOMEM, "no memory for the digests");
     if (status == TIDE_OK)
-        status = save_sum(m, job_uid, slot, chunks, sum_path, err);
+        status = save_sum(m, uid_of(m, place), slot, chunks, sum_path, err);
     else
         mem_free(chunks);
     return status;
@@ -153,7 +177,7 @@ static enum tide_status fetch_into(struct shard_reader *reader, const struct pla
     if (unlink(sum_path) != 0 && errno != ENOENT)
         status = err_errno(err, "cannot remove %s", sum_path);
     if (status == TIDE_OK)
-        status = fill_slot(reader, uid_of(m, place), &mapped, path, sum_path, err);
+        status = fill_slot(reader, place, &mapped, path, sum_path, err);
     if (status == TIDE_OK) {
         struct slot_header facts = facts_of(m, uid_of(m, place));
         slot_finish(&mapped, &facts);
@@ -183,13 +207,16 @@ static enum tide_status fetch(struct store *store, const struct rank_manifest *m
 
 static enum tide_status fetch_same(struct store *store, const struct manifest *whole, const struct stage_target *target, struct err *err)
 {
-    const struct place place = {.job_uid = target->job_uid, .arena = target->arena, .slot = target->slot};
+    uint64_t kept = 0;
+    const struct place place = {
+        .job_uid = target->job_uid, .arena = target->arena, .slot = target->slot, .watch = target->watch, .kept = &kept};
     struct rank_manifest part;
     enum tide_status status = rank_manifest_read(store, whole, target->rank, &part, err);
     if (status != TIDE_OK)
         return status;
     status = fetch(store, &part, &place, err);
-    if (status == TIDE_OK && strcmp(uid_of(&part, &place), part.uid) == 0) /* of another job's packs nothing is referred to */
+    /* Of another job's packs nothing is referred to, and of a shard that is damaged. */
+    if (status == TIDE_OK && kept == 0 && strcmp(uid_of(&part, &place), part.uid) == 0)
         base_save(target->arena, &part, whole->shards.items[target->rank].key, whole->shards.items[target->rank].digest);
     codec_release(&rank_manifest_codec, &part);
     return status;

@@ -70,7 +70,7 @@ tide ckpt save rot --wait >/dev/null
 NEWER=$(job_newest rot)
 UID_OF=$(cluster_job rot .job.uid)
 
-# Damage the middle of a pack of that checkpoint: that is data, not a manifest.
+# damage CUT [PART]: a pack of that checkpoint in its middle, or at another part of it: that is data, not a manifest.
 damage()
 {
     local object size
@@ -78,7 +78,7 @@ damage()
     [ -n "$object" ] || { echo "no object of $1 found"; find "$CLUSTER_DIR/store" -type f; return 1; }
     size=$(stat -c %s "$object")
     chmod u+w "$object"
-    printf '\xff\x00\xff\x00' | dd of="$object" bs=1 seek=$((size / 2)) conv=notrunc status=none
+    printf '\xff\x00\xff\x00' | dd of="$object" bs=1 seek=$((size / ${2:-2})) conv=notrunc status=none
 }
 expect "an object of the newest checkpoint can be damaged" damage "$NEWER"
 expect "ckpt verify finds it" scenario_status_is 9 tide ckpt verify "rot/$NEWER"
@@ -112,6 +112,38 @@ expect "and training goes on as if nothing had been" equal "$(cluster_job rot .j
 job_let_end rot
 expect "the job succeeds" job_succeeds rot
 expect "its ranks computed what they would have alone" equal "$(job_hashes rot)" "$(pulse_hashes 2 --steps "$ENDS_AT")"
+
+# ---- neither copy is whole ----
+# Of three chunks memory has the last one wrong, and the store the first.
+for node in 1 2; do
+    cluster_agent_kill "$node"
+    cluster_agent_start "$node" --slots 4
+done
+tide run --name both --nnodes 1 --nproc-per-node 1 --launcher none --copies none -- "$PULSE" --kib 3072 --step-ms 20 --until "$CLUSTER_DIR/both.until"
+wait_for 60 "training" cluster_job_at_step both 10
+tide ckpt save both --wait >/dev/null
+NEWEST=$(job_newest both)
+UID_OF=$(cluster_job both .job.uid)
+spoil_memory()
+{
+    local slot spoiled=1
+    for slot in "/dev/shm/tidemark-$(<"$CLUSTER_DIR/$(cluster_job both '.job.nodes[0]')/node.uid")"/*/r0.slot?; do
+        printf rot | dd of="$slot" bs=1 seek=$((5 << 19)) conv=notrunc status=none && spoiled=0
+    done
+    return $spoiled
+}
+expect "memory can be damaged" spoil_memory
+expect "and the store" damage "$NEWEST" 6
+cluster_rank_kill both 0
+expect "the job goes on" wait_for 60 "steps" cluster_job_is both ".job.recoveries[0].to_step > 0 and .job.all_stepped"
+expect "with what they have between them" cluster_job_is both ".job.recoveries[0].cut == $NEWEST and .ranks[0].report.tier == \"store\""
+expect "that is logged" grep -qh "is damaged in the store, and what is missing for rank 0 was in memory: .*chunk 0" \
+    "$CLUSTER_DIR/n1.log" "$CLUSTER_DIR/n2.log"
+expect "and what is stored is called corrupt" wait_for 60 "the checkpoint to be called corrupt" \
+    cluster_job_is both ".job.ckpts[] | select(.cut == $NEWEST) | .state == \"corrupt\""
+job_let_end both
+expect "the job succeeds" job_succeeds both
+expect "its rank computed what it would have alone" equal "$(job_hashes both)" "$(pulse_hashes 1 --kib 3072 --steps "$ENDS_AT")"
 
 expect "nothing is left of all these" nothing_left
 

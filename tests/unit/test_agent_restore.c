@@ -73,6 +73,35 @@ static void what_is_not_here_is_fetched(void **state)
     story_end(&s);
 }
 
+/* What the rank has is right, and what is in the store is looked at by who tells the coordinators. */
+static void what_was_mended_is_looked_at(void **state)
+{
+    (void)state;
+    struct story s;
+    story_begin(&s);
+    agent_scrub_every(s.core, 86400000);
+    s.order.restore_cut = 7;
+    s.order.protect_cut = 7;
+    s.order.spec.nproc_per_node = 1;
+    text_copy(s.order.restore_manifest_key, sizeof s.order.restore_manifest_key, KEY);
+    for (uint64_t cut = 6; cut <= 7; cut++) {
+        struct scrub_order *order = codec_list_add(&scrub_order_codec, &s.order.scrub);
+        *order = (struct scrub_order){.cut = cut, .manifest_key = KEY};
+    }
+    ordered(&s);
+    step_started(&s, 1);
+    step_says(&s, 1, TIDE_RANK_RUNNING, 1, -1);
+    worked(&s, EV_FOUND, 0, 0, 7, TIDE_E_CORRUPT);
+    struct agent_event event = of_job(EV_FETCHED, 0);
+    event.rank = 0, event.slot = did(&s, ACT_FETCH)->slot, event.cut = 7;
+    text_copy(event.text, sizeof event.text, "chunk 3 of rank 0 in object c/x: it does not match its digest");
+    happens(&s, &event);
+    assert_int_equal(did(&s, ACT_ANSWER)->answer.result, LOCAL_RESTORE_FROM);
+    assert_non_null(did(&s, ACT_SCRUB));
+    assert_int_equal(did(&s, ACT_SCRUB)->cut, 7);
+    story_end(&s);
+}
+
 /* What it is made of is told when the rank asks, and what is in a slot is a shard of the other world. */
 static void a_rank_of_another_world_is_put_together_when_it_asks(void **state)
 {
@@ -314,6 +343,7 @@ int main(void)
         cmocka_unit_test(without_a_checkpoint_the_answer_is_none),
         cmocka_unit_test(the_arena_is_looked_at_before_the_rank_asks),
         cmocka_unit_test(what_is_not_here_is_fetched),
+        cmocka_unit_test(what_was_mended_is_looked_at),
         cmocka_unit_test(a_rank_of_another_world_is_put_together_when_it_asks),
         cmocka_unit_test(a_bad_copy_is_never_offered_again),
         cmocka_unit_test(a_copy_found_bad_is_written_over),

@@ -219,14 +219,18 @@ static void make_writable(const char *key, char path[2048])
     assert_int_equal(chmod(path, 0600), 0);
 }
 
-/* After damage to an object: a fetch of that rank either fails or gives the right bytes, and a check finds it. */
+/* After damage to an object: a fetch of that rank, which has nothing in memory, either fails or gives the right bytes, and a check
+ * finds it. */
 static int damage_is_harmless(uint32_t rank)
 {
     struct err err = {0};
+    arena_path path;
     struct stage_verdict verdict = {0};
     struct said said = {0};
     uint32_t slot;
     char hex[DIGEST_HEX_CHARS + 1];
+    slot_path(elsewhere, rank, 0, path);
+    unlink(path);
     enum tide_status status = stage_fetch(store, commit_key, commit_digest, NULL, elsewhere, rank, 0, &err);
     if (status == TIDE_OK) {
         slots_equal(arena, 1, elsewhere, 0, rank);

@@ -84,6 +84,7 @@ struct object {
     /* Of a pack: where its chunks lie that the checkpoint has. The rest is of earlier ones alone. */
     struct {
         uint64_t from, to;
+        size_t chunk; /* that lies there */
     } parts[PARTS_MAX];
     size_t part_count;
 };
@@ -115,6 +116,7 @@ static void add_parts(const struct rank_manifest *m, size_t pack)
             continue;
         assert_true(object->part_count < PARTS_MAX);
         object->parts[object->part_count].from = chunk.offset;
+        object->parts[object->part_count].chunk = i;
         object->parts[object->part_count++].to = chunk.offset + chunk.length;
     }
     assert_true(object->part_count > 0);
@@ -187,7 +189,9 @@ static int fetch_fails(uint32_t rank)
     uint32_t slot;
     char hex[DIGEST_HEX_CHARS + 1];
     slot_sum_path(elsewhere, rank, 0, path);
-    unlink(path); /* else it is found to be there */
+    unlink(path); /* else it is found to be there, … */
+    slot_path(elsewhere, rank, 0, path);
+    unlink(path); /* … or what the store has not is taken from it */
     enum tide_status status = stage_fetch(store, commit_key, commit_digest, NULL, elsewhere, rank, 0, &err);
     if (status == TIDE_OK) {
         slots_equal(rank);
@@ -351,6 +355,73 @@ static void with_a_replica_each_changed_byte_is_healed(void **state)
     print_message("%u changed in memory, %u of these healed from the store, the others without effect\n", changes, healed);
 }
 
+/* ---- neither is whole ---- */
+
+static unsigned told;
+
+static void is_told(void *context, const char *text)
+{
+    (void)context;
+    told++;
+    assert_non_null(strstr(text, "c/"));
+}
+
+static enum tide_status fetch_anew(uint32_t rank, struct err *err)
+{
+    const struct stage_watch watch = {.say = is_told};
+    const struct stage_target target = {.arena = elsewhere, .rank = rank, .watch = &watch};
+    told = 0;
+    return stage_fetch_to(store, commit_key, commit_digest, &target, err);
+}
+
+static int pack_has_chunk(const struct object *pack, size_t chunk)
+{
+    for (size_t i = 0; i < pack->part_count; i++)
+        if (pack->parts[i].chunk == chunk)
+            return 1;
+    return 0;
+}
+
+/* Memory has one byte wrong, and the store has lost a pack: each has what the other has not. Where it is the same chunk there is none that
+ * is right, and none is given. */
+static void what_memory_and_store_have_between_them_is_enough(void **state)
+{
+    (void)state;
+    char away[TIDE_PATH_MAX + 1040];
+    unsigned mended = 0, refused = 0, changes = test_from_env("TIDE_TORTURE_BYTES", CHANGES);
+    struct rng rng = {.state = test_from_env("TIDE_TORTURE_SEED", 1)};
+    find_objects();
+    all_is_well();
+    for (unsigned n = 0; n < changes; n++) {
+        struct err err = {0};
+        arena_path path;
+        struct slot mapped;
+        const struct object *pack = &objects[manifest_count + rng_below(&rng, object_count - manifest_count)];
+        uint32_t rank = (uint32_t)pack->rank;
+        slot_path(elsewhere, rank, 0, path);
+        assert_int_equal(slot_map(path, 0, &mapped, &err), TIDE_OK);
+        long data = (long)mapped.header->data_offset, at = (long)rng_below(&rng, mapped.header->data_bytes);
+        slot_unmap(&mapped);
+        test_flip(path, data + at, 1 + (int)rng_below(&rng, 255));
+        snprintf(away, sizeof away, "%s~", pack->path);
+        assert_int_equal(rename(pack->path, away), 0);
+        enum tide_status status = fetch_anew(rank, &err);
+        assert_int_equal(rename(away, pack->path), 0);
+        if (pack_has_chunk(pack, (size_t)at / CHUNK_BYTES)) {
+            assert_int_equal(status, TIDE_E_NOT_FOUND);
+            refused++;
+            all_is_well(); /* again */
+            continue;
+        }
+        if (status != TIDE_OK || told == 0)
+            fail_msg("change %u: byte %ld of rank %u without %s: %s", n, at, rank, pack->key, err.text);
+        replica_equal(rank);
+        mended++;
+    }
+    assert_true(mended > 0 && refused > 0);
+    print_message("%u mended, %u refused\n", mended, refused);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -358,6 +429,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_short_object_is_found, setup, teardown),
         cmocka_unit_test_setup_teardown(each_changed_byte_is_found, setup, teardown),
         cmocka_unit_test_setup_teardown(with_a_replica_each_changed_byte_is_healed, setup, teardown),
+        cmocka_unit_test_setup_teardown(what_memory_and_store_have_between_them_is_enough, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
