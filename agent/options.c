@@ -11,6 +11,7 @@
 #include "agent/health/watch/watch.h"
 #include "ckpt/base/mem.h"
 #include "ckpt/format/spread.h"
+#include "ckpt/stage/helpers.h"
 
 #define STATE_SYSTEM "/var/lib/tidemark"
 #define SCRUB_RATE_DEFAULT (UINT64_C(16) << 20)
@@ -21,7 +22,7 @@
 enum option_id {
     OPT_COORDINATOR = 256, OPT_IDENTITY, OPT_JOIN, OPT_NAME, OPT_DOMAIN, OPT_STATE, OPT_ADDRESS, OPT_HOST_NAME, OPT_SLOTS, OPT_ARENA,
     OPT_ARENA_MAX, OPT_MESH_PORT, OPT_LOG_PORT, OPT_KILL_ON_EXIT, OPT_STEP, OPT_PROBES, OPT_NIC, OPT_HANG_MS, OPT_SCRUB_RATE,
-    OPT_SCRUB_EVERY, OPT_SHARE_NODES, OPT_LOG_LEVEL, OPT_HELP, OPT_VERSION
+    OPT_SCRUB_EVERY, OPT_SHARE_NODES, OPT_ENCODE_HELPERS, OPT_LOG_LEVEL, OPT_HELP, OPT_VERSION
 };
 
 static const struct option long_options[] = {
@@ -45,6 +46,7 @@ static const struct option long_options[] = {
     {"scrub-rate", required_argument, NULL, OPT_SCRUB_RATE},
     {"scrub-every", required_argument, NULL, OPT_SCRUB_EVERY},
     {"share-nodes", required_argument, NULL, OPT_SHARE_NODES},
+    {"encode-helpers", required_argument, NULL, OPT_ENCODE_HELPERS},
     {"nic", required_argument, NULL, OPT_NIC},
     {"log-level", required_argument, NULL, OPT_LOG_LEVEL},
     {"help", no_argument, NULL, OPT_HELP},
@@ -85,6 +87,8 @@ const char *options_help(void)
            "  --scrub-every SECONDS  each of them once in so long (default: 86400)\n"
            "  --share-nodes N     so many nodes of a job, that follow each other, store once what they hold alike (default: 8, which\n"
            "                      is the most; 1: each node stores all it holds)\n"
+           "  --encode-helpers N  threads of the lowest priority that help to compress each rank's checkpoint, 3 at most; 0: none\n"
+           "                      (default: as many as there are processors, 4 of which are left to each rank)\n"
            "  --log-level LEVEL   error, warn, info or debug (default: info)\n"
            "  --help, --version\n"
            "\n"
@@ -202,6 +206,8 @@ static enum tide_status take(int id, const char *flag, const char *value, struct
         return take_number(flag, value, 1, SCRUB_EVERY_S_MAX, &shell->scrub_every_s, err);
     case OPT_SHARE_NODES:
         return take_small(flag, value, 1, SPREAD_NODES_MAX, &shell->share_nodes, err);
+    case OPT_ENCODE_HELPERS:
+        return take_small(flag, value, 0, HELPERS_MAX, &shell->encode_helpers, err);
     case OPT_PROBES:
         return watch_parse(value, &shell->probes, err);
     case OPT_NIC:
@@ -258,7 +264,8 @@ enum tide_status options_parse(int argc, char **argv, struct agent_options *ret_
                                               .hang_ms = RAS_HANG_MS_DEFAULT,
                                               .scrub_rate = SCRUB_RATE_DEFAULT,
                                               .scrub_every_s = SCRUB_EVERY_S_DEFAULT,
-                                              .share_nodes = SPREAD_NODES_MAX}};
+                                              .share_nodes = SPREAD_NODES_MAX,
+                                              .encode_helpers = ENCODE_HELPERS_BY_CORES}};
     int index = 0;
     optind = 1;
     for (int id; (id = getopt_long(argc, argv, "+:h", long_options, &index)) != -1;) {

@@ -1,7 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "ckpt/stage/packer.h"
 
+#include <string.h>
+
 #include "ckpt/base/mem.h"
+
+#define HELPERS_AFTER 8u /* chunks: of fewer it has encoded most before a helper is there */
 
 enum tide_status packer_init(struct packer *packer, struct store *store, const struct slot *slot, const struct slot_sum *sum,
                              struct rank_manifest *manifest,
@@ -19,9 +23,20 @@ enum tide_status packer_init(struct packer *packer, struct store *store, const s
     return encoder_create(&packer->encoder, err);
 }
 
+/* Nobody else reads the slot from here on. */
+static void end_helpers(struct packer *p)
+{
+    ahead_free(p->ahead);
+    p->ahead = NULL;
+    p->added = 0;
+    if (p->counted)
+        helpers_leave();
+    p->counted = 0;
+}
+
 void packer_release(struct packer *packer)
 {
-    upload_release(&packer->upload);
+    packer_close(packer);
     encoder_free(packer->encoder);
     digest_run_free(packer->digest);
     mem_free(packer->raw);
@@ -34,6 +49,7 @@ enum tide_status packer_open(struct packer *packer, struct err *err)
 
 void packer_close(struct packer *packer)
 {
+    end_helpers(packer);
     upload_release(&packer->upload);
 }
 
@@ -54,12 +70,15 @@ static enum tide_status flush(struct packer *p, struct err *err)
     p->used = 0;
     effort_note(&p->effort, upload_depth(&p->upload), upload_depth_max(&p->upload));
     encoder_effort(p->encoder, p->effort.level);
+    if (p->ahead != NULL)
+        ahead_effort(p->ahead, p->effort.level);
     return upload_put(&p->upload, pack->key, bytes, err);
 }
 
-static enum tide_status make_room(struct packer *p, uint32_t raw_bytes, struct err *err)
+/* Room for as much as it could need, so that where a pack ends does not depend on how the next chunk is encoded. */
+static int fits(const struct packer *p, uint32_t raw_bytes)
 {
-    return p->used + raw_bytes > FORMAT_PACK_BYTES_MAX ? flush(p, err) : TIDE_OK;
+    return p->used + raw_bytes <= FORMAT_PACK_BYTES_MAX;
 }
 
 /* That many bytes behind what is used are the stored form of the chunk. */
@@ -80,14 +99,59 @@ static enum tide_status encode_here(struct packer *p, uint64_t index, struct seg
     uint32_t raw, length;
     enum chunk_codec codec;
     enum tide_status status = slot_chunk_read(p->slot, p->sum, index, p->raw, &raw, err);
-    if (status == TIDE_OK)
-        status = make_room(p, raw, err);
+    if (status == TIDE_OK && !fits(p, raw))
+        status = flush(p, err);
     if (status != TIDE_OK)
         return status;
     encode_chunk(p->encoder, p->raw, raw, segments, upload_room(&p->upload) + p->used, &codec, &length);
     place(p, index, codec, length);
     return TIDE_OK;
 }
+
+/* ---- with helpers ---- */
+
+/* The chunk that was given first. A pack that is full may bring another effort, which its chunk is then encoded with. */
+static enum tide_status place_first(struct packer *p, struct err *err)
+{
+    struct ahead_chunk chunk;
+    enum tide_status status = TIDE_OK;
+    ahead_first(p->ahead, &chunk);
+    if (chunk.bytes != NULL && !fits(p, chunk.raw_bytes)) {
+        status = flush(p, err);
+        ahead_first(p->ahead, &chunk);
+    }
+    if (status == TIDE_OK && chunk.bytes == NULL) {
+        status = encode_here(p, chunk.index, &chunk.segments, err);
+    } else if (status == TIDE_OK) {
+        memcpy(upload_room(&p->upload) + p->used, chunk.bytes, chunk.length);
+        place(p, chunk.index, chunk.codec, chunk.length);
+    }
+    ahead_pop(p->ahead);
+    return status;
+}
+
+/* Nonzero: there are some. */
+static int have_helpers(struct packer *p)
+{
+    if (!p->counted)
+        helpers_come();
+    p->counted = 1;
+    unsigned most = helpers_now();
+    if (p->ahead == NULL) {
+        if (most == 0 || p->alone || ++p->added <= HELPERS_AFTER)
+            return 0;
+        p->ahead = ahead_create(p->slot, p->sum, p->encoder, p->raw, p->effort.level);
+        p->alone = p->ahead == NULL;
+    }
+    if (p->ahead != NULL && ahead_helpers(p->ahead, most) == 0) {
+        ahead_free(p->ahead);
+        p->ahead = NULL;
+        p->alone = 1;
+    }
+    return p->ahead != NULL;
+}
+
+/* ---- chunks ---- */
 
 /* Chunks come in order, but for once that the last is followed by the first. */
 static void plan(struct packer *p, uint64_t index, struct segments *ret_segments)
@@ -101,12 +165,22 @@ static void plan(struct packer *p, uint64_t index, struct segments *ret_segments
 enum tide_status packer_add(struct packer *p, uint64_t index, struct err *err)
 {
     struct segments segments;
+    enum tide_status status = TIDE_OK;
     plan(p, index, &segments);
-    return encode_here(p, index, &segments, err);
+    if (!have_helpers(p))
+        return encode_here(p, index, &segments, err);
+    while (status == TIDE_OK && !ahead_give(p->ahead, index, &segments))
+        status = place_first(p, err);
+    return status;
 }
 
 enum tide_status packer_finish(struct packer *p, struct err *err)
 {
-    enum tide_status status = flush(p, err);
+    enum tide_status status = TIDE_OK;
+    while (status == TIDE_OK && p->ahead != NULL && ahead_count(p->ahead) > 0)
+        status = place_first(p, err);
+    end_helpers(p);
+    if (status == TIDE_OK)
+        status = flush(p, err);
     return status == TIDE_OK ? upload_finish(&p->upload, err) : status;
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /* One rank's checkpoint on its way: recorded against memcpy, summed against XXH3, stored and fetched against what the
- * directory and zstd do alone. Arena in shared memory, store in TMPDIR. */
+ * directory and zstd do alone. Arena in shared memory, store in TMPDIR. encode_N_helpers: stored with so many, by a store that takes
+ * packs as they come and does nothing with them; limit is memcpy by one thread, peer the same without helpers. */
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -10,6 +11,7 @@
 #include <cmocka.h>
 #include <zstd.h>
 
+#include "ckpt/stage/helpers.h"
 #include "tests/bench/measure.h"
 #include "tests/unit/fake_step.h"
 
@@ -154,6 +156,78 @@ static void store_and_fetch(struct fake_step *step, uint64_t cut)
     test_dir_remove(elsewhere);
 }
 
+/* ---- a store that is no limit, and yet has always one pack under way: chunks are encoded as ever ---- */
+
+static const struct store_op *newest;
+
+static void sink_begin(struct store_op *op)
+{
+    newest = op;
+}
+
+static enum tide_status sink_finish(struct store_op *op, struct err *err)
+{
+    (void)op;
+    (void)err;
+    return TIDE_OK;
+}
+
+static int sink_pending(struct store_op *op)
+{
+    return op == newest;
+}
+
+static enum tide_status sink_put(struct store *store, const char *key, const void *data, size_t bytes, struct err *err)
+{
+    (void)store;
+    (void)key;
+    (void)data;
+    (void)bytes;
+    (void)err;
+    return TIDE_OK;
+}
+
+static enum tide_status sink_size(struct store *store, const char *key, uint64_t *ret_bytes, struct err *err)
+{
+    (void)store;
+    (void)ret_bytes;
+    return err_set(err, TIDE_E_NOT_FOUND, "%s is not here", key);
+}
+
+static double encode_seconds(struct fake_step *step, uint64_t cut, unsigned helpers)
+{
+    static const struct store_ops ops = {.scheme = "sink",
+                                         .at_once = 4,
+                                         .put = sink_put,
+                                         .begin = sink_begin,
+                                         .finish = sink_finish,
+                                         .pending = sink_pending,
+                                         .size = sink_size};
+    struct store sink = {.ops = &ops};
+    struct stage_shard shard;
+    struct err err = {0};
+    double best = 1e9;
+    helpers_want((int)helpers);
+    for (int i = 0; i < ROUNDS; i++) {
+        double begin = seconds();
+        assert_int_equal(stage_store(&sink, step->dir, 1, (uint32_t)cut % SLOTS, "bench", TEST_UID, cut, &shard, &err), TIDE_OK);
+        best = least(best, seconds() - begin);
+    }
+    helpers_want(0);
+    return best;
+}
+
+static void encode(struct fake_step *step, uint64_t cut, double copy)
+{
+    double alone = encode_seconds(step, cut, 0);
+    for (unsigned helpers = 0; helpers <= HELPERS_MAX; helpers++) {
+        char metric[32];
+        snprintf(metric, sizeof metric, "encode_%u_helpers", helpers);
+        double took = helpers == 0 ? alone : encode_seconds(step, cut, helpers);
+        result("stage", metric, (double)BYTES / GB / took, "GB/s", (double)BYTES / GB / copy, (double)BYTES / GB / alone);
+    }
+}
+
 /* Seconds. */
 static double restore(struct fake_step *step, struct tide **tide, uint64_t cut, uint64_t generation)
 {
@@ -193,6 +267,7 @@ int main(void)
     assert_int_equal(tide_step(tide, last), TIDE_OK);
     result("stage", "sum", (double)BYTES / GB / sum_seconds(&step, last), "GB/s", (double)BYTES / GB / hash, -1);
     store_and_fetch(&step, last);
+    encode(&step, last, copy);
     best = 1e9;
     for (uint64_t generation = 2; generation < 2 + ROUNDS; generation++)
         best = least(best, restore(&step, &tide, last, generation));

@@ -12,7 +12,7 @@ run()
     tide run --name "$name" --nnodes 2 --nproc-per-node 1 --launcher none "$@"
 }
 
-scenario_cluster 2 --slots 4
+scenario_cluster 2 --slots 4 --encode-helpers 2
 
 # ---- ranks that hold the same; the first that these agents store ----
 ALIKE=(--kib 3072 --alike 1) # each rank has 3 MiB
@@ -29,9 +29,10 @@ tide run --name again --restore-from "alike/$SHARED" --nnodes 2 --nproc-per-node
 expect "each rank goes on from what one of all has stored" job_succeeds again
 expect "and computes what it would have alone" equal "$(job_hashes again)" "$(pulse_hashes 4 "${ALIKE[@]}" --steps "$ENDS_AT")"
 
-# ---- by hand ----
-run hand -- "$PULSE" --until "$CLUSTER_DIR/hand.until"
-wait_for 60 "training" cluster_job_at_step hand 50
+# ---- by hand; so much that threads help to encode it ----
+MUCH=(--kib 12288 --step-ms 20)
+run hand -- "$PULSE" "${MUCH[@]}" --until "$CLUSTER_DIR/hand.until"
+wait_for 60 "training" cluster_job_at_step hand 20
 expect "a checkpoint can be taken by hand" tide ckpt save hand --wait
 FIRST=$(job_newest hand)
 STEP=$(cluster_job hand ".job.ckpts[] | select(.cut == $FIRST) | .step")
@@ -49,7 +50,7 @@ expect "the second, which will never have happened, is dropped" \
 expect "the newest restorable one is not dropped without --force" scenario_status_is 8 tide ckpt drop "hand/$FIRST"
 job_let_end hand
 expect "the job succeeds" job_succeeds hand
-expect "its ranks computed what they would have alone" equal "$(job_hashes hand)" "$(pulse_hashes 2 --steps "$ENDS_AT")"
+expect "its ranks computed what they would have alone" equal "$(job_hashes hand)" "$(pulse_hashes 2 "${MUCH[@]}" --steps "$ENDS_AT")"
 
 # ---- a rank that does not come to its armed step ----
 run slow --ckpt-every 300ms --cut-deadline 1s -- "$PULSE" --steps 1000 --step-ms 5 --trouble stall --rank 1 --at 100 --for-ms 4000
