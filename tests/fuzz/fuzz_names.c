@@ -67,7 +67,7 @@ static void try_key(const char *text)
     struct object_name name;
     if (key_object_parse(text, "job", "0123456789abcdef", &name) != 0)
         return;
-    FUZZ_CHECK(strstr(text, "/job.0123456789abcdef/") != NULL && strstr(text, "..") == NULL && strchr("cmng", text[0]) != NULL);
+    FUZZ_CHECK(strstr(text, "/job.0123456789abcdef/") != NULL && strstr(text, "..") == NULL && strchr("cmngd", text[0]) != NULL);
     FUZZ_CHECK((name.kind == OBJECT_PACK) == (text[0] == 'c') && (name.kind == OBJECT_NEED) == (text[0] == 'n'));
     FUZZ_CHECK((name.kind == OBJECT_COMMIT) == (key_is_commit(text) != 0));
 }
