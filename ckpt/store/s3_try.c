@@ -2,6 +2,7 @@
 #include "ckpt/store/s3_try.h"
 
 #include <inttypes.h>
+#include <openssl/x509_vfy.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -194,6 +195,14 @@ static enum backoff_verdict of_transport(CURLcode code)
     }
 }
 
+/* The certificate is of a CA that is trusted, and not of this server: of the chain libcurl has then nothing but its own "not yet". */
+static int is_the_name(const struct s3_try *t, CURLcode code)
+{
+    long verdict = -1;
+    curl_easy_getinfo(t->curl, CURLINFO_SSL_VERIFYRESULT, &verdict);
+    return code == CURLE_PEER_FAILED_VERIFICATION && (verdict == X509_V_OK || verdict == X509_V_ERR_UNSPECIFIED);
+}
+
 /* A failure below HTTP. */
 static enum tide_status say_transport(const struct s3_try *t, CURLcode code, struct err *err)
 {
@@ -203,11 +212,14 @@ static enum tide_status say_transport(const struct s3_try *t, CURLcode code, str
     if (code == CURLE_OUT_OF_MEMORY)
         return err_set(err, TIDE_E_NOMEM, "no memory to talk to %s", host);
     if (code == CURLE_PEER_FAILED_VERIFICATION || code == CURLE_SSL_CACERT_BADFILE)
-        return err_set(err, TIDE_E_DENIED, "the certificate of %s is not trusted: %s; name its CA with ca=FILE", host, why);
+        return err_set(err, TIDE_E_DENIED, "the certificate of %s is not trusted: %s; %s", host, why,
+                       is_the_name(t, code) ? "endpoint= and style= must make a name that is in it" : "name its CA with ca=FILE");
     if (code == CURLE_COULDNT_CONNECT || code == CURLE_COULDNT_RESOLVE_HOST)
         return err_set(err, TIDE_E_UNAVAILABLE, "%s cannot be reached; check it, and endpoint= (%s)", host, why);
     if (code == CURLE_SSL_CONNECT_ERROR)
         return err_set(err, TIDE_E_UNAVAILABLE, "no TLS with %s: %s; of a server without it endpoint= is http://", host, why);
+    if (code == CURLE_GOT_NOTHING && !t->url->tls)
+        return err_set(err, TIDE_E_UNAVAILABLE, "%s ends connections without an answer; of a server with TLS endpoint= is https://", host);
     return err_set(err, of_transport(code) == BACKOFF_FINAL ? TIDE_E_IO : TIDE_E_UNAVAILABLE, "%s: %s", host, why);
 }
 

@@ -34,7 +34,7 @@ s3_begin()
     if cluster_is_root; then
         s3_start "$CLUSTER_DIR/s3" "$(cluster_address 0)" $PORT nsenter --net="/run/netns/$(cluster_namespace 0)"
     else
-        s3_start "$CLUSTER_DIR/s3" "$(cluster_address 0)" $((PORT + CLUSTER_ID % 5000 * 2)) # beside those of others
+        s3_start "$CLUSTER_DIR/s3" "$(cluster_address 0)" $((PORT + CLUSTER_ID % 5000 * 4)) # beside those of others
     fi
 }
 expect "an S3 server starts" s3_begin || exit 1
@@ -83,6 +83,32 @@ expect "a bucket that is not there is called so" says "the bucket does not exist
 expect "so is an endpoint where nobody listens" says "cannot be reached; check it, and endpoint=" store_s3 open "s3://ckpts?endpoint=http://$(cluster_address 0):1&timeout=1"
 expect "and one that speaks no TLS" says "of a server without it endpoint= is http://" \
     store_s3 open "s3://ckpts?endpoint=https://${S3_ENDPOINT#http://}&timeout=2"
+expect "or only TLS" says "of a server with TLS endpoint= is https://" store_s3 open "s3://ckpts?endpoint=http://${S3_ENDPOINT_TLS#https://}&timeout=2"
+
+# ---- TLS ----
+CA="ca=$CLUSTER_DIR/s3/ca.pem"
+check_tls()
+{
+    tide store check -o json --bytes 9000000 "s3://ckpts/tls?endpoint=$S3_ENDPOINT_TLS&$CA"
+}
+expect "with the CA of the server's certificate promises are kept over TLS" says '"good": true' check_tls
+expect "without it nothing is sent" says "name its CA with ca=FILE" store_s3 open "s3://ckpts?endpoint=$S3_ENDPOINT_TLS"
+other_server()
+{
+    s3_tls_cert other DNS:elsewhere || return 1
+    (cluster_in 0 openssl s_server -accept "$(cluster_address 0):$((S3_PORT + 4))" -cert "$CLUSTER_DIR/s3/other.pem" \
+        -key "$CLUSTER_DIR/s3/other.key" -quiet) >"$CLUSTER_DIR/other.out" 2>&1 &
+    OTHER=$!
+}
+called_wrong()
+{
+    says "must make a name that is in it" store_s3 open "s3://ckpts?endpoint=https://$(cluster_address 0):$((S3_PORT + 4))&$CA"
+}
+expect "a server of another name starts" other_server
+expect "it is not believed, though its CA is" wait_for 20 "that to be said" called_wrong
+kill "$OTHER"
+
+# ---- clocks and rights ----
 skewed()
 {
     (cluster_in 0 timeout 60 env LD_PRELOAD="$SKEW" SKEW_S="$1" "$STORE_S3" open "$URL")

@@ -5,6 +5,8 @@
 #     . tests/lib/s3.sh
 #     s3_ensure || skip                       # installs the packages; fails where they cannot be had
 #     s3_start DIR 127.0.0.1 PORT [PREFIX…]   # PREFIX: a command all daemons run under, for a network namespace
+#                                             # where openssl is, $S3_ENDPOINT_TLS with the CA $S3_DIR/ca.pem, too
+#     s3_tls_cert NAME EXTENSION              # $S3_DIR/NAME.pem and NAME.key of that CA, for a subjectAltName like IP:127.0.0.1
 #     s3_keys                                 # exports AWS_* for the user it made
 #     s3_user NAME ACCESS SECRET              # makes another user
 #     s3_bucket NAME                          # makes a bucket
@@ -136,7 +138,7 @@ osd_max_scrubs = 0
 ms_async_op_threads = 2
 [client]
 ms_mon_client_mode = crc
-rgw_frontends = beast endpoint=$S3_HOST:$S3_PORT
+rgw_frontends = beast endpoint=$S3_HOST:$S3_PORT${S3_TLS:-}
 rgw_data = $S3_DIR/rgw
 rgw_enable_usage_log = false
 rgw_enable_ops_log = false
@@ -171,7 +173,23 @@ s3_start_rgw()
     s3_await rgw s3_answers
 }
 
-# s3_start DIR HOST PORT [PREFIX…]: DIR is made, and removed by s3_stop. The next two ports are used too.
+s3_tls_cert()
+{
+    (cd "$S3_DIR" && openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=s3 -keyout "$1.key" -out "$1.csr" &&
+        openssl x509 -req -in "$1.csr" -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -out "$1.pem" \
+            -extfile <(echo "subjectAltName=$2")) >>"$S3_DIR/log/tls.out" 2>&1
+}
+
+s3_tls()
+{
+    (cd "$S3_DIR" && openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=s3-ca -keyout ca.key -out ca.pem \
+        -addext basicConstraints=critical,CA:TRUE) >"$S3_DIR/log/tls.out" 2>&1 && s3_tls_cert server "IP:$S3_HOST" || return 1
+    S3_TLS=" ssl_endpoint=$S3_HOST:$((S3_PORT + 3)) ssl_certificate=$S3_DIR/server.pem ssl_private_key=$S3_DIR/server.key"
+    # shellcheck disable=SC2034 # for the scripts
+    S3_ENDPOINT_TLS=https://$S3_HOST:$((S3_PORT + 3))
+}
+
+# s3_start DIR HOST PORT [PREFIX…]: DIR is made, and removed by s3_stop. The next three ports are used too.
 s3_start()
 {
     S3_DIR=$1 S3_HOST=$2 S3_PORT=$3
@@ -182,7 +200,9 @@ s3_start()
     S3_ENDPOINT=http://$S3_HOST:$S3_PORT
     local fsid
     fsid=$(cat /proc/sys/kernel/random/uuid)
-    mkdir "$S3_DIR" && mkdir "$S3_DIR"/{mon,osd,rgw,run,log,crash} && s3_conf "$fsid" >"$S3_CONF" &&
+    mkdir "$S3_DIR" && mkdir "$S3_DIR"/{mon,osd,rgw,run,log,crash} || return 1
+    ! command -v openssl >/dev/null || s3_tls || return 1
+    s3_conf "$fsid" >"$S3_CONF" &&
         s3_start_mon "$fsid" && s3_start_osd "$(cat /proc/sys/kernel/random/uuid)" && s3_start_rgw &&
         s3_user test "$S3_ACCESS" "$S3_SECRET"
 }
