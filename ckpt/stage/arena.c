@@ -10,11 +10,6 @@
 
 #include "ckpt/stage/numa.h"
 
-#ifndef MADV_POPULATE_WRITE
-#define MADV_POPULATE_WRITE 23 /* Linux 5.14 */
-#endif
-
-#define AHEAD_BYTES ((uint64_t)2 << 20)
 #define DATA_ALIGN 4096u /* whole pages, which device copies like best */
 
 static uint64_t data_offset_of(uint32_t region_count, bool parts)
@@ -128,19 +123,6 @@ enum tide_status slot_open_file(const struct slot *slot, const char *path, int *
     }
     *ret_fd = fd;
     return TIDE_OK;
-}
-
-uint64_t slot_ahead(const struct slot *slot, uint64_t ready, uint64_t until)
-{
-    uint64_t bytes = slot->mapped_bytes;
-    while (ready < until && ready < bytes) {
-        uint64_t next = (ready / AHEAD_BYTES + 1) * AHEAD_BYTES, page = ready / DATA_ALIGN * DATA_ALIGN;
-        next = next < bytes ? next : bytes;
-        /* A kernel that cannot is only slower: the pages come one by one. */
-        (void)madvise((char *)slot->header + page, next - page, MADV_POPULATE_WRITE);
-        ready = next;
-    }
-    return ready;
 }
 
 int slot_is_at(const struct slot *slot, const char *path)

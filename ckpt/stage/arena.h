@@ -105,10 +105,6 @@ void slot_unmap(struct slot *slot);
 /* The file of a slot that is mapped, to write its data into: what is read next lies in the processor's cache, and its pages need not be
  * mapped. It is the caller's to close. Errors: IO (another file lies at that path by now, too). */
 MUST_USE enum tide_status slot_open_file(const struct slot *slot, const char *path, int *ret_fd, struct err *err);
-/* Have the pages that are written next at once, where each alone would cost a fault and all together more than their bytes do: of a
- * slot whose memory is reserved, some from `ready` on until `until` is reached, counted from its header. Returns until where they are
- * ready. */
-MUST_USE uint64_t slot_ahead(const struct slot *slot, uint64_t ready, uint64_t until);
 /* Is what is mapped still what the path leads to? */
 int slot_is_at(const struct slot *slot, const char *path);
 

@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "ckpt/base/fsx.h"
 #include "ckpt/base/mem.h"
 #include "ckpt/stage/shard.h"
 #include "ckpt/wire/local.h"
@@ -18,13 +19,15 @@ struct slot_copy {
     uint64_t cut, most;
     uint32_t rank;
     struct slot_sum sum;
-    struct slot slot;             /* once the header is here */
+    struct slot slot;             /* once the header is here, and its file */
+    int fd;                       /* -1: not open */
+    uint64_t data_at;             /* where its chunks begin */
     union {
         struct slot_header header;
         char bytes[SLOT_HEADER_BYTES];
     } head;                       /* kept apart until all the rest is good */
     uint64_t got, needed, hashed; /* bytes; needed 0: not known yet; chunks */
-    uint64_t ready;               /* until there its pages are mapped */
+    struct digest_run *run;       /* of the chunk that is coming */
 };
 
 /* ---- receiving ---- */
@@ -35,6 +38,7 @@ enum tide_status slot_copy_begin(const char *dir, uint32_t rank, uint32_t slot, 
     struct slot_copy *copy = mem_try_alloc(sizeof *copy);
     if (copy == NULL)
         return err_set(err, TIDE_E_NOMEM, "no memory to copy a slot");
+    copy->fd = -1;
     slot_path(dir, rank, slot, copy->path);
     slot_sum_path(dir, rank, slot, copy->sum_path);
     copy->rank = rank;
@@ -45,6 +49,8 @@ enum tide_status slot_copy_begin(const char *dir, uint32_t rank, uint32_t slot, 
     if (status == TIDE_OK && copy->sum.cut != cut)
         status = err_set(err, TIDE_E_NOT_FOUND, "the other host has cut %llu there, not %llu", (unsigned long long)copy->sum.cut,
                          (unsigned long long)cut);
+    if (status == TIDE_OK && (copy->run = digest_run_create()) == NULL)
+        status = err_set(err, TIDE_E_NOMEM, "no memory for a digest");
     if (status == TIDE_OK && unlink(copy->sum_path) != 0 && errno != ENOENT)
         status = err_errno(err, "cannot remove %s", copy->sum_path);
     if (status != TIDE_OK) {
@@ -73,26 +79,45 @@ static enum tide_status take_header(struct slot_copy *copy, struct err *err)
     if (status == TIDE_OK)
         status = slot_start(&copy->slot, h->region_count, h->parts, h->data_bytes, err);
     if (status == TIDE_OK)
-        copy->needed = needed;
-    return status;
+        status = slot_open_file(&copy->slot, copy->path, &copy->fd, err);
+    if (status != TIDE_OK)
+        return status;
+    copy->needed = needed;
+    copy->data_at = needed - h->data_bytes;
+    return TIDE_OK;
 }
 
-static enum tide_status hash_chunks(struct slot_copy *copy, struct err *err)
+/* The end of what is coming: the tables, or one chunk. */
+static uint64_t piece_end(const struct slot_copy *copy)
 {
-    uint64_t data_bytes = copy->head.header.data_bytes, offset = copy->slot.header->data_offset;
-    while (copy->hashed < copy->sum.chunk_count) {
-        uint64_t start = copy->hashed * CHUNK_BYTES;
-        uint32_t bytes = chunk_raw_bytes(data_bytes, copy->hashed);
-        if (copy->got < offset + start + bytes)
-            return TIDE_OK;
-        if (!digest_equal(copy->sum.chunks[copy->hashed], digest_of(copy->slot.data + start, bytes)))
-            return err_set(err, TIDE_E_CORRUPT,
-                           "chunk %llu of %llu of cut %llu of rank %u came with another digest: it was written over there, or broken",
-                           (unsigned long long)copy->hashed, (unsigned long long)copy->sum.chunk_count, (unsigned long long)copy->cut,
-                           copy->rank);
-        copy->hashed++;
-    }
+    if (copy->got < copy->data_at)
+        return copy->data_at;
+    return copy->data_at + copy->hashed * CHUNK_BYTES + chunk_raw_bytes(copy->head.header.data_bytes, copy->hashed);
+}
+
+static enum tide_status check_chunk(struct slot_copy *copy, struct err *err)
+{
+    if (!digest_equal(copy->sum.chunks[copy->hashed], digest_run_end(copy->run)))
+        return err_set(err, TIDE_E_CORRUPT,
+                       "chunk %llu of %llu of cut %llu of rank %u came with another digest: it was written over there, or broken",
+                       (unsigned long long)copy->hashed, (unsigned long long)copy->sum.chunk_count, (unsigned long long)copy->cut,
+                       copy->rank);
+    copy->hashed++;
+    digest_run_restart(copy->run);
     return TIDE_OK;
+}
+
+/* Some of what is coming: hashed and written while it lies in the processor's cache, and through the file, because to have the slot's
+ * pages mapped would cost as much again. */
+static enum tide_status take_piece(struct slot_copy *copy, const char *from, size_t count, struct err *err)
+{
+    bool data = copy->got >= copy->data_at;
+    if (data)
+        digest_run_add(copy->run, from, count);
+    if (!fsx_pwrite_all(copy->fd, from, count, copy->got))
+        return err_errno(err, "cannot write slot %s", copy->path);
+    copy->got += count;
+    return data && copy->got == piece_end(copy) ? check_chunk(copy, err) : TIDE_OK;
 }
 
 enum tide_status slot_copy_add(struct slot_copy *copy, const void *bytes, size_t count, struct err *err)
@@ -112,16 +137,25 @@ enum tide_status slot_copy_add(struct slot_copy *copy, const void *bytes, size_t
     }
     if (count > copy->needed - copy->got)
         return err_set(err, TIDE_E_CORRUPT, "the other host sent more than the slot has");
-    copy->ready = slot_ahead(&copy->slot, copy->ready, copy->got + count);
-    memcpy((char *)copy->slot.header + copy->got, from, count);
-    copy->got += count;
-    return hash_chunks(copy, err);
+    while (count > 0) {
+        uint64_t left = piece_end(copy) - copy->got;
+        size_t part = left < count ? (size_t)left : count;
+        enum tide_status status = take_piece(copy, from, part, err);
+        if (status != TIDE_OK)
+            return status;
+        from += part;
+        count -= part;
+    }
+    return TIDE_OK;
 }
 
 static void copy_free(struct slot_copy *copy)
 {
+    if (copy->fd >= 0)
+        close(copy->fd);
     slot_unmap(&copy->slot);
     slot_sum_release(&copy->sum);
+    digest_run_free(copy->run);
     mem_free(copy);
 }
 

@@ -16,6 +16,9 @@
 /* The shard of a rank of another world: what it is to hold is told by the rank, what there is by the manifests of all that made the
  * checkpoint. One of those ranks is read after the other, each from its first chunk that is needed to its last. */
 
+/* A run of so many bytes, or more, goes through the slot's file, not into its pages: to have one mapped costs as much as to write it. */
+#define RUN_FILE_MIN 4096u
+
 struct anew {
     struct store *store;
     const struct manifest *whole;
@@ -26,10 +29,14 @@ struct anew {
     uint64_t data_bytes;
     struct reshard_plan plan;
     struct slot slot;
+    arena_path path; /* its file */
+    int fd;          /* -1: not open */
 };
 
 static void release(struct anew *a)
 {
+    if (a->fd >= 0)
+        close(a->fd);
     tables_give(a->tables);
     mem_free(a->regions);
     reshard_plan_release(&a->plan);
@@ -101,6 +108,16 @@ struct source {
     const unsigned char *bytes;
 };
 
+static enum tide_status put_bytes(struct anew *a, uint64_t to, const unsigned char *from, uint64_t bytes, struct err *err)
+{
+    const uint64_t data = (uint64_t)(a->slot.data - (unsigned char *)a->slot.header); /* what the header says others may write */
+    if (bytes < RUN_FILE_MIN)
+        memcpy(a->slot.data + to, from, (size_t)bytes);
+    else if (!fsx_pwrite_all(a->fd, from, (size_t)bytes, data + to))
+        return err_errno(err, "cannot write slot %s", a->path);
+    return TIDE_OK;
+}
+
 static enum tide_status copy_run(struct anew *a, struct source *from, struct reshard_run run, struct err *err)
 {
     while (run.bytes > 0) {
@@ -111,7 +128,9 @@ static enum tide_status copy_run(struct anew *a, struct source *from, struct res
         if (status != TIDE_OK)
             return status;
         from->chunk = index;
-        memcpy(a->slot.data + run.to, from->bytes + at, (size_t)bytes);
+        status = put_bytes(a, run.to, from->bytes + at, bytes, err);
+        if (status != TIDE_OK)
+            return status;
         run.from += bytes;
         run.to += bytes;
         run.bytes -= bytes;
@@ -155,13 +174,15 @@ static enum tide_status copy_all(struct anew *a, struct err *err)
 
 /* ---- the slot ---- */
 
-static enum tide_status open_slot(struct anew *a, const char *path, const char *sum_path, struct err *err)
+static enum tide_status open_slot(struct anew *a, const char *sum_path, struct err *err)
 {
     uint32_t count = a->region_count;
     bool parts = regions_have_parts(a->regions, count);
-    enum tide_status status = slot_reserve(path, slot_bytes_needed(count, parts, a->data_bytes), err);
+    enum tide_status status = slot_reserve(a->path, slot_bytes_needed(count, parts, a->data_bytes), err);
     if (status == TIDE_OK)
-        status = slot_map(path, 1, &a->slot, err);
+        status = slot_map(a->path, 1, &a->slot, err);
+    if (status == TIDE_OK)
+        status = slot_open_file(&a->slot, a->path, &a->fd, err);
     if (status != TIDE_OK)
         return status;
     /* From here to RECORDED nobody may take it for whole. */
@@ -202,10 +223,10 @@ static enum tide_status close_slot(struct anew *a, const char *sum_path, struct 
 
 static enum tide_status put_together(struct anew *a, struct err *err)
 {
-    arena_path path, sum_path;
-    slot_path(a->target->arena, a->target->rank, a->target->slot, path);
+    arena_path sum_path;
+    slot_path(a->target->arena, a->target->rank, a->target->slot, a->path);
     slot_sum_path(a->target->arena, a->target->rank, a->target->slot, sum_path);
-    enum tide_status status = open_slot(a, path, sum_path, err);
+    enum tide_status status = open_slot(a, sum_path, err);
     if (status == TIDE_OK)
         status = copy_all(a, err);
     if (status == TIDE_OK)
@@ -217,7 +238,7 @@ static enum tide_status put_together(struct anew *a, struct err *err)
 
 enum tide_status shard_put_together(struct store *store, const struct manifest *whole, const struct stage_target *target, struct err *err)
 {
-    struct anew a = {.store = store, .whole = whole, .target = target};
+    struct anew a = {.store = store, .whole = whole, .target = target, .fd = -1};
     enum tide_status status = find_wanted(&a, err);
     if (status == TIDE_OK)
         status = tables_take(store, whole, &a.tables, err);
