@@ -60,17 +60,19 @@ struct span {
     enum tide_status status;
     struct err err;
     struct store_op op;
-    unsigned char *room; /* SPAN_BYTES_MAX */
+    unsigned char *room; /* SPAN_BYTES_MAX; NULL: none */
 };
 
-/* Reads a shard's chunks, some ahead of the one that is asked for: SPANS_MAX * SPAN_BYTES_MAX of memory at most, and one chunk. */
+/* Reads a shard's chunks, some ahead of the one that is asked for: SPANS_MAX * SPAN_BYTES_MAX of memory at most, and one chunk. The readers
+ * of a process share what the store moves at once: the more there are, the fewer each has ahead. */
 struct shard_reader {
     struct store *store;
     const struct rank_manifest *manifest;
     struct encoder *encoder;
     unsigned char *raw; /* CHUNK_BYTES */
-    struct span spans[SPANS_MAX]; /* a ring, of the first `most` */
-    unsigned head, count, most;
+    struct span spans[SPANS_MAX]; /* a ring */
+    unsigned head, count;
+    unsigned most; /* of them at a time, SPANS_MAX unless told otherwise; 0: not begun */
     uint64_t ahead; /* the first chunk that no span has */
 };
 MUST_USE enum tide_status shard_reader_init(struct shard_reader *reader, struct store *store,

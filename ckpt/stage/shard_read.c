@@ -1,21 +1,24 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <inttypes.h>
+#include <stdatomic.h>
 
 #include "ckpt/base/mem.h"
 #include "ckpt/stage/shard.h"
 
 #define SPAN_GAP_MAX (64u << 10) /* got and thrown away: cheaper than another request */
+#define SPANS_BEYOND 2u          /* those the store moves at once: one is decoded, one waits */
+
+static atomic_uint readers; /* of this process; they share what a store moves at once */
 
 enum tide_status shard_reader_init(struct shard_reader *reader, struct store *store, const struct rank_manifest *manifest,
                                    struct err *err)
 {
     *reader = (struct shard_reader){.store = store, .manifest = manifest};
-    unsigned useful = store_gets_at_once(store) + 2; /* one is decoded, one waits */
-    reader->most = useful < SPANS_MAX ? useful : SPANS_MAX;
+    reader->most = SPANS_MAX;
+    atomic_fetch_add(&readers, 1);
     reader->raw = mem_try_alloc(CHUNK_BYTES);
-    if (reader->raw == NULL)
-        return err_set(err, TIDE_E_NOMEM, "no memory to read a chunk");
-    enum tide_status status = encoder_create(&reader->encoder, err);
+    enum tide_status status = reader->raw != NULL ? encoder_create(&reader->encoder, err)
+                                                  : err_set(err, TIDE_E_NOMEM, "no memory to read a chunk");
     if (status != TIDE_OK)
         shard_reader_release(reader);
     return status;
@@ -53,17 +56,38 @@ static int plan(struct shard_reader *reader, struct span *span)
     return span->bytes == 0;
 }
 
+/* How many spans a reader has under way, or in memory: beyond its part of what the store moves at once they would only wait, in memory
+ * that is new to the process and has to be cleared for it. */
+static unsigned useful(const struct shard_reader *reader)
+{
+    unsigned sharing = atomic_load(&readers), at_once = store_gets_at_once(reader->store);
+    unsigned each = (at_once + sharing - 1) / sharing + SPANS_BEYOND;
+    return each < reader->most ? each : reader->most;
+}
+
+/* The next span's: one that a span had that is done with, if there is one. */
+static unsigned char *take_room(struct shard_reader *reader)
+{
+    for (unsigned i = reader->count; i < SPANS_MAX; i++) {
+        struct span *done = &reader->spans[(reader->head + i) % SPANS_MAX];
+        unsigned char *room = done->room;
+        done->room = NULL;
+        if (room != NULL)
+            return room;
+    }
+    return mem_try_alloc(SPAN_BYTES_MAX);
+}
+
 void shard_read_ahead(struct shard_reader *reader)
 {
-    while (reader->count < reader->most && reader->ahead < reader->manifest->chunks.count) {
-        struct span *span = &reader->spans[(reader->head + reader->count) % reader->most];
+    while (reader->count < useful(reader) && reader->ahead < reader->manifest->chunks.count) {
+        struct span *span = &reader->spans[(reader->head + reader->count) % SPANS_MAX];
         if (plan(reader, span))
             return;
+        span->room = take_room(reader);
         reader->count++;
         span->status = TIDE_OK;
         span->again = 0;
-        if (span->room == NULL)
-            span->room = mem_try_alloc(SPAN_BYTES_MAX);
         span->waited = span->room == NULL;
         if (span->waited)
             span->status = err_set(&span->err, TIDE_E_NOMEM, "no memory to read %u bytes of a pack", SPAN_BYTES_MAX);
@@ -85,7 +109,7 @@ static struct span *span_of(struct shard_reader *reader, uint64_t index)
 {
     while (reader->count > 0 && reader->spans[reader->head].end <= index) {
         await(&reader->spans[reader->head]);
-        reader->head = (reader->head + 1) % reader->most;
+        reader->head = (reader->head + 1) % SPANS_MAX;
         reader->count--;
     }
     if (reader->count == 0 && reader->ahead < index)
@@ -100,12 +124,14 @@ void shard_reader_release(struct shard_reader *reader)
 {
     for (; reader->count > 0; reader->count--) {
         await(&reader->spans[reader->head]);
-        reader->head = (reader->head + 1) % reader->most;
+        reader->head = (reader->head + 1) % SPANS_MAX;
     }
     for (unsigned i = 0; i < SPANS_MAX; i++)
         mem_free(reader->spans[i].room);
     mem_free(reader->raw);
     encoder_free(reader->encoder);
+    if (reader->most > 0)
+        atomic_fetch_sub(&readers, 1);
     *reader = (struct shard_reader){0};
 }
 

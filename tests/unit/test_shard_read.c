@@ -199,6 +199,52 @@ static void no_more_memory_than_the_store_can_use(void **state)
     end(&m, &reader);
 }
 
+/* What the store moves at once is for all of them: the more there are, the less memory each takes for what would only wait. */
+static void readers_share_what_the_store_can_use(void **state)
+{
+    (void)state;
+    struct rank_manifest m, n;
+    struct shard_reader one, other;
+    struct err err = {0};
+    lazy_ops.gets_at_once = 5;
+    begin(&m, &one);
+    begin(&n, &other);
+    shard_read_ahead(&one);
+    assert_int_equal(lazy.under_way, 5);
+    for (unsigned i = 0; i < 2 * EACH; i++)
+        assert_int_equal(read_one(&one, i, &err), TIDE_OK);
+    assert_int_equal(lazy.most, 5);
+    assert_int_equal(rooms(&one), 5);
+    shard_reader_release(&other);
+    codec_release(&rank_manifest_codec, &n);
+    for (unsigned i = 2 * EACH; i < CHUNKS; i++)
+        assert_int_equal(read_one(&one, i, &err), TIDE_OK);
+    assert_int_equal(lazy.begun, CHUNKS / EACH);
+    assert_int_equal(rooms(&one), 7);
+    end(&m, &one);
+}
+
+/* One that could not be begun takes part no more. */
+static void a_reader_without_memory_takes_nothing_of_the_others(void **state)
+{
+    (void)state;
+    struct rank_manifest m, n;
+    struct shard_reader one, other;
+    struct err err = {0};
+    lazy_ops.gets_at_once = 4;
+    begin(&n, &other);
+    end(&n, &other);
+    begin(&m, &other);
+    for (unsigned long i = 1; i <= 2; i++) {
+        mem_fail_at(i);
+        assert_int_equal(shard_reader_init(&one, &lazy.base, &m, &err), TIDE_E_NOMEM);
+        mem_fail_at(0);
+    }
+    shard_read_ahead(&other);
+    assert_int_equal(lazy.under_way, 6);
+    end(&m, &other);
+}
+
 static void chunks_may_be_passed_over(void **state)
 {
     (void)state;
@@ -380,6 +426,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         CASE(all_reads_that_there_is_memory_for_are_under_way),
         CASE(no_more_memory_than_the_store_can_use),
+        CASE(readers_share_what_the_store_can_use),
+        CASE(a_reader_without_memory_takes_nothing_of_the_others),
         CASE(chunks_may_be_passed_over),
         CASE(nobody_goes_back),
         CASE(what_was_changed_on_its_way_is_got_again),
