@@ -186,6 +186,11 @@ unsigned store_gets_at_once(const struct store *store)
     return store->ops->gets_at_once > 0 ? store->ops->gets_at_once : 1;
 }
 
+unsigned store_removes_at_once(const struct store *store)
+{
+    return store->ops->removes_at_once > 0 ? store->ops->removes_at_once : 1;
+}
+
 int store_pending(struct store_op *op)
 {
     return op->begun && op->store->ops->pending(op);
@@ -255,7 +260,8 @@ enum tide_status store_remove(struct store *store, const char *key, struct err *
 enum tide_status store_remove_each(struct store *store, const struct strlist *keys, struct err *err)
 {
     struct store_op ops[STORE_REMOVES_AT_ONCE];
-    size_t room = store_at_once(store) < STORE_REMOVES_AT_ONCE ? store_at_once(store) : STORE_REMOVES_AT_ONCE, begun = 0, ended = 0;
+    size_t most = store_removes_at_once(store), room = most < STORE_REMOVES_AT_ONCE ? most : STORE_REMOVES_AT_ONCE;
+    size_t begun = 0, ended = 0;
     enum tide_status status = TIDE_OK;
     while (ended < begun || (status == TIDE_OK && begun < keys->count)) {
         if (status == TIDE_OK && begun < keys->count && begun - ended < room) {

@@ -39,7 +39,7 @@ struct store_op {
 
 struct store_ops {
     const char *scheme; /* "file", "s3" */
-    unsigned at_once, gets_at_once; /* that many operations that are no gets, or gets, go on at a time; more wait for their turn */
+    unsigned at_once, gets_at_once, removes_at_once; /* that many puts, gets, removals go on at a time; more wait for their turn */
     /* Durable on return, whole or not at all. Errors: EXISTS (the key is taken; nothing changed), NOSPACE, IO, UNAVAILABLE.
      */
     enum tide_status (*put)(struct store *store, const char *key, const void *data, size_t bytes, struct err *err);
@@ -79,9 +79,10 @@ MUST_USE enum tide_status store_get(struct store *store, const char *key, uint64
 void store_begin_put(struct store *store, struct store_op *op, const char *key, const void *data, size_t bytes);
 void store_begin_get(struct store *store, struct store_op *op, const char *key, uint64_t offset, void *to, size_t bytes);
 void store_begin_remove(struct store *store, struct store_op *op, const char *key);
-/* More than that many operations at a time wait for each other: those that are no gets, and gets. */
+/* More than that many operations at a time wait for each other: puts, gets, and removals. */
 unsigned store_at_once(const struct store *store);
 unsigned store_gets_at_once(const struct store *store);
+unsigned store_removes_at_once(const struct store *store);
 /* Nonzero: it is still under way, and store_finish would wait for it. */
 int store_pending(struct store_op *op);
 /* Wait for it. Errors: as put, get and remove. */

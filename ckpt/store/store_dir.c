@@ -18,13 +18,14 @@
 
 #define WRITERS 2u /* one writes, one waits for the disk */
 #define READERS 8u /* a directory may be far away: each read waits for it, and the next ones wait meanwhile */
+#define REMOVERS READERS /* that takes no memory either; apart, so that nobody's restore waits behind it */
 #define PUT_TRIES_MAX 16 /* a purge that removes an empty directory under a writer makes it start over */
 
 struct store_dir {
     struct store base;
     unsigned flags;
     int fd;
-    struct crew writers, readers;
+    struct crew writers, readers, removers;
     char root[TIDE_PATH_MAX + 1]; /* for messages */
 };
 
@@ -291,7 +292,15 @@ static enum tide_status dir_remove(struct store *store, const char *key, struct 
 static struct crew *crew_of(struct store_op *op)
 {
     struct store_dir *dir = dir_of(op->store);
-    return op->verb == STORE_GET ? &dir->readers : &dir->writers;
+    switch (op->verb) {
+    case STORE_GET:
+        return &dir->readers;
+    case STORE_REMOVE:
+        return &dir->removers;
+    case STORE_PUT:
+        break;
+    }
+    return &dir->writers;
 }
 
 static void dir_begin(struct store_op *op)
@@ -322,6 +331,7 @@ static void dir_close(struct store *store)
 {
     crew_release(&dir_of(store)->writers);
     crew_release(&dir_of(store)->readers);
+    crew_release(&dir_of(store)->removers);
     close(dir_of(store)->fd);
     mem_free(store);
 }
@@ -330,6 +340,7 @@ static const struct store_ops dir_ops = {
     .scheme = "file",
     .at_once = WRITERS,
     .gets_at_once = READERS,
+    .removes_at_once = REMOVERS,
     .put = dir_put,
     .get = dir_get,
     .begin = dir_begin,
@@ -360,6 +371,7 @@ enum tide_status store_dir_open(const char *path, unsigned flags, struct store *
     dir->fd = fd;
     crew_init(&dir->writers, WRITERS);
     crew_init(&dir->readers, READERS);
+    crew_init(&dir->removers, REMOVERS);
     text_copy(dir->root, sizeof dir->root, path);
     *ret_store = &dir->base;
     return TIDE_OK;

@@ -496,6 +496,7 @@ static const struct store_ops s3_ops = {
     .scheme = "s3",
     .at_once = S3_CONNECTIONS,
     .gets_at_once = S3_CONNECTIONS,
+    .removes_at_once = S3_CONNECTIONS,
     .put = s3_put,
     .get = s3_get,
     .begin = s3_op_begin,

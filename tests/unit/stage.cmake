@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 tide_unit(store LINK tide_store)
 tide_unit(crew LINK tide_stage)
-target_link_options(test_crew PRIVATE LINKER:--wrap=pread)
+target_link_options(test_crew PRIVATE LINKER:--wrap=pread LINKER:--wrap=unlinkat)
 tide_unit(sigv4 LINK tide_store)
 tide_unit(s3 LINK tide_store)
 tide_unit(s3_answers LINK tide_store)

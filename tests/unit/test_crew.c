@@ -194,6 +194,52 @@ static void a_directory_reads_more_than_it_writes(void **state)
     test_dir_remove(dir);
 }
 
+int __real_unlinkat(int fd, const char *path, int flags);
+int __wrap_unlinkat(int fd, const char *path, int flags);
+
+/* The store's own: a writer's file without a name, and a directory, are nothing that was asked for. */
+int __wrap_unlinkat(int fd, const char *path, int flags)
+{
+    struct err err = {0};
+    return strncmp(path, "gone", 4) != 0 || meet(0, &err) == TIDE_OK ? __real_unlinkat(fd, path, flags) : -1;
+}
+
+/* What is removed takes no memory. Who reads does not wait behind it, nor who writes. */
+static void a_directory_removes_as_many_as_it_reads(void **state)
+{
+    (void)state;
+    char *dir = test_dir(), back = 0;
+    static char names[OPS][8];
+    static struct store_op ops[OPS];
+    struct store *real = NULL;
+    struct store_op get, put;
+    struct err err = {0};
+    assert_int_equal(store_dir_open(dir, STORE_DIR_DEFAULT, &real, &err), TIDE_OK);
+    assert_int_equal(store_removes_at_once(real), 8);
+    busy.met = 1;
+    assert_int_equal(store_put(real, "k", "x", 1, &err), TIDE_OK);
+    for (unsigned i = 0; i < OPS; i++) {
+        snprintf(names[i], sizeof names[i], "gone%u", i);
+        assert_int_equal(store_put(real, names[i], "x", 1, &err), TIDE_OK);
+    }
+    busy.met = 0;
+    busy.awaited = 9; /* eight that remove, and the one that reads */
+    busy.most = 0;
+    for (unsigned i = 0; i < OPS; i++)
+        store_begin_remove(real, &ops[i], names[i]);
+    store_begin_put(real, &put, "l", "y", 1);
+    assert_int_equal(store_finish(&put, &err), TIDE_OK);
+    store_begin_get(real, &get, "k", 0, &back, 1);
+    assert_int_equal(store_finish(&get, &err), TIDE_OK);
+    for (unsigned i = 0; i < OPS; i++)
+        assert_int_equal(store_finish(&ops[i], &err), TIDE_OK);
+    assert_int_equal(back, 'x');
+    assert_int_equal(busy.met, 1);
+    assert_int_equal(busy.most, 9);
+    store_close(real);
+    test_dir_remove(dir);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -203,6 +249,7 @@ int main(void)
         cmocka_unit_test_setup(a_failure_is_told_of_its_own, fresh),
         cmocka_unit_test_setup(one_operation_needs_one_thread, fresh),
         cmocka_unit_test_setup(a_directory_reads_more_than_it_writes, fresh),
+        cmocka_unit_test_setup(a_directory_removes_as_many_as_it_reads, fresh),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

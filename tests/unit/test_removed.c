@@ -109,7 +109,7 @@ static int setup(void **state)
     (void)state;
     struct err err = {0};
     late = (struct late){.base.ops = &late_ops};
-    late_ops.at_once = 2 * STORE_REMOVES_AT_ONCE;
+    late_ops.removes_at_once = 2 * STORE_REMOVES_AT_ONCE;
     root = test_dir();
     assert_int_equal(store_open(root, &real, &err), TIDE_OK);
     return 0;
@@ -167,7 +167,7 @@ static void no_more_than_the_store_does(void **state)
     (void)state;
     struct err err = {0};
     struct strlist keys = {0};
-    late_ops.at_once = 2;
+    late_ops.removes_at_once = 2;
     objects_put(&keys);
     assert_int_equal(store_remove_each(&late.base, &keys, &err), TIDE_OK);
     assert_int_equal(late.most, 2);
