@@ -160,14 +160,14 @@ static enum tide_status copy_all(struct anew *a, struct err *err)
 {
     enum tide_status status = TIDE_OK;
     for (size_t first = 0, end; status == TIDE_OK && first < a->plan.count; first = end) {
-        struct rank_manifest m;
+        const struct rank_manifest *m = NULL;
         for (end = first + 1; end < a->plan.count && a->plan.items[end].rank == a->plan.items[first].rank; end++)
             ;
-        status = rank_manifest_read(a->store, a->whole, a->plan.items[first].rank, &m, err);
+        status = tables_manifest(a->tables, a->whole, a->plan.items[first].rank, &m, err);
         if (status != TIDE_OK)
             return status;
-        status = copy_rank(a, &m, first, end, err);
-        codec_release(&rank_manifest_codec, &m);
+        status = copy_rank(a, m, first, end, err);
+        tables_manifest_give(a->tables, m);
     }
     return status;
 }
