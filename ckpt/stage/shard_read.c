@@ -75,7 +75,7 @@ static unsigned char *take_room(struct shard_reader *reader)
         if (room != NULL)
             return room;
     }
-    return mem_try_alloc(SPAN_BYTES_MAX);
+    return mem_try_pages(SPAN_BYTES_MAX);
 }
 
 void shard_read_ahead(struct shard_reader *reader)
@@ -127,7 +127,7 @@ void shard_reader_release(struct shard_reader *reader)
         reader->head = (reader->head + 1) % SPANS_MAX;
     }
     for (unsigned i = 0; i < SPANS_MAX; i++)
-        mem_free(reader->spans[i].room);
+        mem_pages_free(reader->spans[i].room, SPAN_BYTES_MAX);
     mem_free(reader->raw);
     encoder_free(reader->encoder);
     if (reader->most > 0)
