@@ -9,6 +9,7 @@ The first word of MODE_FILE says what happens to connections, a number behind it
     short BYTES     the server's answers end after as many bytes, at random
     flip-up BYTES   one byte on the way to the server is another, behind as many bytes, at random
     flip-down BYTES the same on the way back
+    flip-downs BYTES  the same again and again
 What happened is counted: one line a connection on stdout, "MODE" when it took effect.
 """
 import asyncio
@@ -36,17 +37,18 @@ class Connection:
     def __init__(self, mode_file):
         self.mode_file, self.text = mode_file, read_mode(mode_file)
         self.mode, *most = self.text.split()
-        self.left = random.randint(1, int(most[0]) if most else 1)
+        self.most = int(most[0]) if most else 1
+        self.left = random.randint(1, self.most)
 
     def effect(self):
         print(self.mode, flush=True)
-        self.left = None
+        self.left = random.randint(1, self.most) if self.mode == "flip-downs" else None
 
     def change(self, up, data):
         """What becomes of data on its way. Raises Ended when the connection does."""
         if read_mode(self.mode_file) != self.text:
             raise Ended(b"")
-        concerns = {"reset": True, "short": not up, "flip-up": up, "flip-down": not up}.get(self.mode, False)
+        concerns = {"reset": True, "short": not up, "flip-up": up, "flip-down": not up, "flip-downs": not up}.get(self.mode, False)
         if not concerns or self.left is None:
             return data
         if len(data) <= self.left:
@@ -54,7 +56,7 @@ class Connection:
             return data
         at = self.left
         self.effect()
-        if self.mode in ("flip-up", "flip-down"):
+        if self.mode in ("flip-up", "flip-down", "flip-downs"):
             return data[:at] + bytes([data[at] ^ 0x10]) + data[at + 1:]
         raise Ended(data[:at] if self.mode == "short" else b"")
 
