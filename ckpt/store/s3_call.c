@@ -10,11 +10,13 @@
 #include "ckpt/base/mem.h"
 #include "ckpt/base/rng.h"
 #include "ckpt/base/thread.h"
+#include "ckpt/store/s3_imds.h"
 #include "ckpt/store/s3_try.h"
 
 #define MIB ((size_t)1 << 20)
 #define LAST_TRY_MS UINT64_C(100) /* with less time left nothing is tried any more */
 #define POLL_MS_MAX UINT64_C(1000)
+#define LOOK_S UINT64_C(10) /* between two looks for other keys */
 #define SHORT_TRY_US 1000000 /* too little for an answer: that nothing came is no reason */
 
 struct s3_call {
@@ -27,6 +29,8 @@ struct s3_call {
     uint64_t due_ns; /* it rests until then */
     unsigned tries;
     int unsure;
+    unsigned number; /* of the keys it was signed with */
+    int renewed;     /* it is made once more, with others */
     struct s3_try now;
     enum tide_status status;
     struct err why;
@@ -39,15 +43,22 @@ struct queue {
 
 struct s3_client {
     struct s3_url url;
-    struct s3_keys keys;
     unsigned timeout_s;
-    pthread_mutex_t lock; /* new, closing, and done of calls */
+    s3_keys_source source;    /* NULL: there are no others */
+    pthread_mutex_t renewing; /* of who looks for others, and of when that was last: */
+    uint64_t looked_ns;
+    pthread_mutex_t lock; /* new, closing, done of calls, and: */
+    struct s3_keys keys;  /* the newest, */
+    unsigned number;      /* their number, */
+    uint64_t expires_s;   /* and since 1970; 0: never */
     pthread_cond_t finished;
     struct queue new;
     int closing;
     pthread_t thread;
     CURLM *multi;
     /* All below is the thread's alone. */
+    struct s3_keys signing; /* those of number signing_number */
+    unsigned signing_number;
     struct queue waiting; /* in the order they came, resting or not */
     struct pace pace;
     unsigned running;
@@ -109,7 +120,8 @@ static void call_start(struct s3_call *call, uint64_t now_ns)
         call_done(call, err_set(&call->why, TIDE_E_NOMEM, "no memory to talk to %s", client->url.host));
         return;
     }
-    call->now = (struct s3_try){.url = &client->url, .keys = &client->keys, .request = &call->request};
+    call->now = (struct s3_try){.url = &client->url, .keys = &client->signing, .request = &call->request};
+    call->number = client->signing_number;
     enum tide_status status =
         s3_try_begin(&call->now, curl, call->payload, (call->deadline_ns - now_ns) / NS_PER_MS + 1, &call->why);
     if (status == TIDE_OK && (curl_easy_setopt(curl, CURLOPT_PRIVATE, call) != CURLE_OK ||
@@ -171,6 +183,10 @@ static int take_new(struct s3_client *client)
 {
     pthread_mutex_lock(&client->lock);
     int closing = client->closing;
+    if (client->signing_number != client->number) {
+        client->signing = client->keys;
+        client->signing_number = client->number;
+    }
     if (client->new.first != NULL) {
         *client->waiting.last = client->new.first;
         client->waiting.last = client->new.last;
@@ -237,7 +253,9 @@ static void client_release(struct s3_client *client)
     curl_multi_cleanup(client->multi);
     pthread_cond_destroy(&client->finished);
     pthread_mutex_destroy(&client->lock);
+    pthread_mutex_destroy(&client->renewing);
     OPENSSL_cleanse(&client->keys, sizeof client->keys);
+    OPENSSL_cleanse(&client->signing, sizeof client->signing);
     mem_free(client);
     curl_global_cleanup();
 }
@@ -254,13 +272,14 @@ enum tide_status s3_client_create(const struct s3_url *url, const struct s3_keys
         return err_set(err, TIDE_E_NOMEM, "no memory to open the store");
     }
     client->url = *url;
-    client->keys = *keys;
+    client->keys = client->signing = *keys;
     client->timeout_s = url->timeout_s;
     client->rng.state = rng_entropy();
     pace_init(&client->pace, S3_CONNECTIONS);
     queue_init(&client->new);
     queue_init(&client->waiting);
     pthread_mutex_init(&client->lock, NULL);
+    pthread_mutex_init(&client->renewing, NULL);
     pthread_cond_init(&client->finished, NULL);
     client->multi = curl_multi_init();
     if (client->multi == NULL || curl_multi_setopt(client->multi, CURLMOPT_MAXCONNECTS, 2L * S3_CONNECTIONS) != CURLM_OK ||
@@ -289,6 +308,86 @@ void s3_client_timeout(struct s3_client *client, unsigned seconds)
     client->timeout_s = seconds;
 }
 
+/* ---- other keys ---- */
+
+void s3_client_renews(struct s3_client *client, s3_keys_source source, uint64_t expires_s)
+{
+    client->source = source;
+    client->expires_s = expires_s;
+}
+
+uint64_t s3_client_expires_s(struct s3_client *client)
+{
+    pthread_mutex_lock(&client->lock);
+    uint64_t expires_s = client->expires_s;
+    pthread_mutex_unlock(&client->lock);
+    return expires_s;
+}
+
+int s3_refuses_keys(const struct s3_answer *answer)
+{
+    static const char *const codes[] = {"AccessDenied", "ExpiredToken",          "InvalidAccessKeyId", "InvalidToken",
+                                        "SignatureDoesNotMatch", "TokenRefreshRequired", NULL};
+    for (const char *const *code = codes; *code != NULL; code++)
+        if (strcmp(answer->error.code, *code) == 0)
+            return 1;
+    return answer->error.code[0] == '\0' && (answer->http == 400 || answer->http == 403); /* of a HEAD no more is told */
+}
+
+static unsigned number_of(struct s3_client *client)
+{
+    pthread_mutex_lock(&client->lock);
+    unsigned number = client->number;
+    pthread_mutex_unlock(&client->lock);
+    return number;
+}
+
+static int same_keys(const struct s3_keys *a, const struct s3_keys *b)
+{
+    return strcmp(a->access, b->access) == 0 && strcmp(a->secret, b->secret) == 0 && strcmp(a->token, b->token) == 0;
+}
+
+/* With `renewing`. Where none are to be had the old ones have to do. */
+static void look_for_keys(struct s3_client *client)
+{
+    struct s3_keys keys = {{0}, {0}, {0}};
+    uint64_t expires_s = 0, now_ns = clock_mono_ns();
+    struct err why;
+    if (client->looked_ns != 0 && now_ns - client->looked_ns < LOOK_S * NS_PER_S)
+        return;
+    client->looked_ns = now_ns;
+    if (client->source(&keys, &expires_s, &why) == TIDE_OK) {
+        pthread_mutex_lock(&client->lock);
+        client->number += !same_keys(&keys, &client->keys);
+        client->keys = keys;
+        client->expires_s = expires_s;
+        pthread_mutex_unlock(&client->lock);
+    }
+    OPENSSL_cleanse(&keys, sizeof keys);
+}
+
+/* Nonzero: there are others than those of that number. */
+static int renewed(struct s3_client *client, unsigned number)
+{
+    if (client->source == NULL)
+        return 0;
+    pthread_mutex_lock(&client->renewing);
+    if (number_of(client) == number)
+        look_for_keys(client);
+    pthread_mutex_unlock(&client->renewing);
+    return number_of(client) != number;
+}
+
+/* Whoever comes first looks; the others go on with those that are good for a while yet. */
+static void renew_ahead(struct s3_client *client)
+{
+    uint64_t expires_s = client->source != NULL ? s3_client_expires_s(client) : 0;
+    if (expires_s == 0 || clock_wall_ms() / MS_PER_S + IMDS_AHEAD_S < expires_s || pthread_mutex_trylock(&client->renewing) != 0)
+        return;
+    look_for_keys(client);
+    pthread_mutex_unlock(&client->renewing);
+}
+
 /* ---- callers ---- */
 
 static enum tide_status payload_of(const struct s3_client *client, const struct s3_request *request,
@@ -303,10 +402,24 @@ static enum tide_status payload_of(const struct s3_client *client, const struct 
     return TIDE_OK;
 }
 
+/* From here on it has all its time. */
+static void hand_over(struct s3_call *call)
+{
+    struct s3_client *client = call->client;
+    size_t mib = (call->request.body_bytes + (call->request.ranged ? call->request.range_bytes : 0)) / MIB;
+    call->deadline_ns = clock_mono_ns() + (client->timeout_s + mib) * NS_PER_S;
+    call->due_ns = 0;
+    call->tries = 0;
+    pthread_mutex_lock(&client->lock);
+    call->done = 0;
+    queue_add(&client->new, call);
+    pthread_mutex_unlock(&client->lock);
+    curl_multi_wakeup(client->multi);
+}
+
 enum tide_status s3_begin(struct s3_client *client, const struct s3_request *request, struct s3_call **ret_call,
                           struct err *err)
 {
-    size_t mib = (request->body_bytes + (request->ranged ? request->range_bytes : 0)) / MIB;
     struct s3_call *call = mem_try_alloc(sizeof *call);
     if (call == NULL)
         return err_set(err, TIDE_E_NOMEM, "no memory to talk to %s", client->url.host);
@@ -319,11 +432,8 @@ enum tide_status s3_begin(struct s3_client *client, const struct s3_request *req
         mem_free(call);
         return status;
     }
-    call->deadline_ns = clock_mono_ns() + (client->timeout_s + mib) * NS_PER_S;
-    pthread_mutex_lock(&client->lock);
-    queue_add(&client->new, call);
-    pthread_mutex_unlock(&client->lock);
-    curl_multi_wakeup(client->multi);
+    renew_ahead(client);
+    hand_over(call);
     *ret_call = call;
     return TIDE_OK;
 }
@@ -336,13 +446,23 @@ int s3_pending(struct s3_call *call)
     return !done;
 }
 
-enum tide_status s3_finish(struct s3_call *call, struct s3_answer *ret_answer, struct err *err)
+static void await(struct s3_call *call)
 {
     struct s3_client *client = call->client;
     pthread_mutex_lock(&client->lock);
     while (!call->done) /* its deadline is the thread's to keep */
         pthread_cond_wait(&client->finished, &client->lock);
     pthread_mutex_unlock(&client->lock);
+}
+
+enum tide_status s3_finish(struct s3_call *call, struct s3_answer *ret_answer, struct err *err)
+{
+    await(call);
+    while (call->status == TIDE_OK && !call->renewed && s3_refuses_keys(&call->now.answer) && renewed(call->client, call->number)) {
+        call->renewed = 1;
+        hand_over(call);
+        await(call);
+    }
     enum tide_status status = call->status;
     if (status == TIDE_OK) {
         *ret_answer = call->now.answer;

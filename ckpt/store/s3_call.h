@@ -48,6 +48,17 @@ MUST_USE enum tide_status s3_client_create(const struct s3_url *url, const struc
                                            struct s3_client **ret_client, struct err *err);
 void s3_client_free(struct s3_client *client); /* NULL is legal; no request may be running */
 
+/* Where there are keys, as long as the client is used, which may be longer than keys are good. *ret_expires_s: since 1970; untouched:
+ * never. Blocks. */
+typedef enum tide_status (*s3_keys_source)(struct s3_keys *ret_keys, uint64_t *ret_expires_s, struct err *err);
+/* Before the first request. Keys that expire within IMDS_AHEAD_S, or that the server refuses, are looked for again there, and a request
+ * that was refused is made once more if there are others. */
+void s3_client_renews(struct s3_client *client, s3_keys_source source, uint64_t expires_s);
+/* When those that are used expire; 0: never. */
+uint64_t s3_client_expires_s(struct s3_client *client);
+/* With other keys it might have been another answer. */
+int s3_refuses_keys(const struct s3_answer *answer);
+
 /* Seconds from here on for one request with all its repetitions; each MiB of a body or a range gives one more. */
 void s3_client_timeout(struct s3_client *client, unsigned seconds);
 

@@ -26,7 +26,6 @@ struct store_s3 {
     struct store base;
     struct s3_url url;
     struct s3_client *client;
-    uint64_t expires_s; /* its keys, since 1970; 0: never */
     atomic_int refused; /* the keys are no good any more: there may be better ones by now */
 };
 
@@ -48,27 +47,26 @@ static void name_of(const struct store_s3 *s3, const char *key, s3_name name)
 static const struct s3_meaning {
     const char *code;
     enum tide_status status;
-    int keys; /* others may help */
     const char *text;
     int quoted; /* the server says more, the right region perhaps */
 } meanings[] = {
-    {"NoSuchBucket", TIDE_E_UNAVAILABLE, 0, "the bucket does not exist; create it or name another", 0},
-    {"InvalidAccessKeyId", TIDE_E_DENIED, 1, "the server does not know this access key; check AWS_ACCESS_KEY_ID", 0},
-    {"SignatureDoesNotMatch", TIDE_E_DENIED, 1,
+    {"NoSuchBucket", TIDE_E_UNAVAILABLE, "the bucket does not exist; create it or name another", 0},
+    {"InvalidAccessKeyId", TIDE_E_DENIED, "the server does not know this access key; check AWS_ACCESS_KEY_ID", 0},
+    {"SignatureDoesNotMatch", TIDE_E_DENIED,
      "the secret key is not this access key's; check AWS_SECRET_ACCESS_KEY and the region", 0},
-    {"ExpiredToken", TIDE_E_DENIED, 1, "the session token has expired; get new keys", 0},
-    {"InvalidToken", TIDE_E_DENIED, 1, "the session token is not valid; get new keys", 0},
-    {"RequestTimeTooSkewed", TIDE_E_DENIED, 0,
+    {"ExpiredToken", TIDE_E_DENIED, "the session token has expired; get new keys", 0},
+    {"InvalidToken", TIDE_E_DENIED, "the session token is not valid; get new keys", 0},
+    {"RequestTimeTooSkewed", TIDE_E_DENIED,
      "the clocks of this host and of the server differ too much; set this host's clock", 0},
-    {"AccessDenied", TIDE_E_DENIED, 1,
+    {"AccessDenied", TIDE_E_DENIED,
      "these keys may not do that in this bucket; let them get, put, delete and list there, or use others", 0},
-    {"AuthorizationHeaderMalformed", TIDE_E_INVALID, 0, "the region is probably another; name it with region=", 1},
-    {"PermanentRedirect", TIDE_E_INVALID, 0,
+    {"AuthorizationHeaderMalformed", TIDE_E_INVALID, "the region is probably another; name it with region=", 1},
+    {"PermanentRedirect", TIDE_E_INVALID,
      "the bucket is at another endpoint or in another region; name it with region= or endpoint=", 1},
-    {"TemporaryRedirect", TIDE_E_INVALID, 0, "the bucket is served elsewhere for now; name that with endpoint=, or try later", 1},
-    {"QuotaExceeded", TIDE_E_NOSPACE, 0, "the quota is used up; raise it, or delete what nobody needs", 0},
-    {"NotImplemented", TIDE_E_UNSUPPORTED, 0, "the server cannot do that; a store must know If-None-Match", 0},
-    {NULL, TIDE_OK, 0, NULL, 0},
+    {"TemporaryRedirect", TIDE_E_INVALID, "the bucket is served elsewhere for now; name that with endpoint=, or try later", 1},
+    {"QuotaExceeded", TIDE_E_NOSPACE, "the quota is used up; raise it, or delete what nobody needs", 0},
+    {"NotImplemented", TIDE_E_UNSUPPORTED, "the server cannot do that; a store must know If-None-Match", 0},
+    {NULL, TIDE_OK, NULL, 0},
 };
 
 static enum tide_status status_of(unsigned http)
@@ -94,11 +92,11 @@ static enum tide_status refused(struct store_s3 *s3, const char *verb, const cha
                                 struct err *err)
 {
     const char *code = answer->error.code;
+    if (s3_refuses_keys(answer)) /* and there are no others yet */
+        atomic_store(&s3->refused, 1);
     for (const struct s3_meaning *m = meanings; m->code; m++) {
         if (strcmp(m->code, code) != 0)
             continue;
-        if (m->keys)
-            atomic_store(&s3->refused, 1);
         /* What to do comes last: of a text that is too long for a person the middle is left out (ckpt/base/text.h). */
         int quoted = m->quoted && answer->error.message[0] != '\0';
         return err_set(err, m->status, "%u %s: cannot %s %s in bucket %s at %s%s%s%s: %s", answer->http, code, verb, key,
@@ -483,7 +481,8 @@ static enum tide_status s3_list_each(struct store *store, const struct strlist *
 static int s3_moved(struct store *store)
 {
     const struct store_s3 *s3 = s3_of(store);
-    return atomic_load(&s3->refused) || (s3->expires_s != 0 && clock_wall_ms() / MS_PER_S + IMDS_AHEAD_S >= s3->expires_s);
+    uint64_t expires_s = s3_client_expires_s(s3->client);
+    return atomic_load(&s3->refused) || (expires_s != 0 && clock_wall_ms() / MS_PER_S + IMDS_AHEAD_S >= expires_s);
 }
 
 static void s3_close(struct store *store)
@@ -557,13 +556,14 @@ static enum tide_status find_keys(struct s3_keys *ret_keys, uint64_t *ret_expire
 enum tide_status store_s3_open(const char *url, struct store **ret_store, struct err *err)
 {
     struct s3_keys keys = {0};
+    uint64_t expires_s = 0;
     struct store_s3 *s3 = mem_try_alloc(sizeof *s3);
     if (s3 == NULL)
         return err_set(err, TIDE_E_NOMEM, "no memory to open the store");
     s3->base.ops = &s3_ops;
     enum tide_status status = s3_url_parse(url, from_env, &s3->url, err);
     if (status == TIDE_OK)
-        status = find_keys(&keys, &s3->expires_s, err);
+        status = find_keys(&keys, &expires_s, err);
     if (status == TIDE_OK)
         status = s3_client_create(&s3->url, &keys, &s3->client, err);
     OPENSSL_cleanse(&keys, sizeof keys);
@@ -571,6 +571,7 @@ enum tide_status store_s3_open(const char *url, struct store **ret_store, struct
         mem_free(s3);
         return status;
     }
+    s3_client_renews(s3->client, find_keys, expires_s);
     s3_client_timeout(s3->client, s3->url.timeout_s < PROVE_S ? s3->url.timeout_s : PROVE_S);
     *ret_store = &s3->base;
     return TIDE_OK;

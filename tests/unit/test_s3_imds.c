@@ -145,16 +145,102 @@ static void the_store_takes_them_last(void **state)
     assert_non_null(strstr(err.text, "AWS_EC2_METADATA_DISABLED is set"));
 }
 
+/* ---- longer open than its keys are good ---- */
+
+static struct answers bucket;
+
+static void open_at(struct store **ret_store, const char *const *answers)
+{
+    struct err err = {0};
+    char url[128];
+    answers_begin(&bucket, answers);
+    snprintf(url, sizeof url, "s3://bucket?endpoint=http://127.0.0.1:%u", bucket.port);
+    assert_int_equal(store_s3_open(url, ret_store, &err), TIDE_OK);
+}
+
+#define LATER                                                                                                               \
+    "{\"Code\":\"Success\",\"AccessKeyId\":\"ASIA\",\"SecretAccessKey\":\"hush\",\"Token\":\"another\","                    \
+    "\"Expiration\":\"2099-01-01T00:00:00Z\"}"
+
+/* A scrub, or a large shard, takes longer than the hours that a role's keys are good for. */
+static void keys_that_expire_are_renewed_ahead(void **state)
+{
+    (void)state;
+    struct err err = {0};
+    struct store *store = NULL;
+    answers_begin(&server, (const char *const[]){TOKEN, ROLE, HEAD("200 OK", "118") PAST, TOKEN, ROLE, HEAD("200 OK", "118") LATER, NULL});
+    snprintf(endpoint, sizeof endpoint, "http://127.0.0.1:%u", server.port);
+    setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", endpoint, 1);
+    open_at(&store, (const char *const[]){HEAD("204 No Content", "0"), NULL});
+    assert_true(store_moved(store));
+    assert_int_equal(store_remove(store, "k", &err), TIDE_OK);
+    answers_end(&server, 6);
+    answers_end(&bucket, 1);
+    assert_non_null(strstr(bucket.requests[0], "\r\nx-amz-security-token: another\r\n"));
+    assert_false(store_moved(store));
+    store_close(store);
+}
+
+static void write_keys(const char *path, const char *token)
+{
+    FILE *file = fopen(path, "w");
+    assert_non_null(file);
+    fprintf(file, "[default]\naws_access_key_id = AKIA\naws_secret_access_key = hush\naws_session_token = %s\n", token);
+    assert_int_equal(fclose(file), 0);
+}
+
+#define EXPIRED HEAD("400 Bad Request", "40") "<Error><Code>ExpiredToken</Code></Error>"
+
+/* What somebody else renews has no date; the server's word has to do. */
+static void what_is_refused_is_asked_again_with_the_keys_there_are_now(void **state)
+{
+    (void)state;
+    struct err err = {0};
+    struct store *store = NULL;
+    uint64_t bytes = 0;
+    char path[] = "/tmp/tidemark-keys.XXXXXX";
+    int fd = mkstemp(path);
+    assert_true(fd >= 0);
+    close(fd);
+    setenv("AWS_SHARED_CREDENTIALS_FILE", path, 1);
+    write_keys(path, "first");
+    open_at(&store, (const char *const[]){EXPIRED, HEAD("200 OK", "0"), EXPIRED, NULL});
+    write_keys(path, "second");
+    assert_int_equal(store_put(store, "k", "mine", 4, &err), TIDE_OK);
+    assert_false(store_moved(store));
+    assert_int_equal(store_put(store, "k", "mine", 4, &err), TIDE_E_DENIED); /* there are no others */
+    assert_true(store_moved(store));
+    answers_end(&bucket, 3);
+    assert_non_null(strstr(bucket.requests[0], "\r\nx-amz-security-token: first\r\n"));
+    assert_non_null(strstr(bucket.requests[1], "\r\nx-amz-security-token: second\r\n"));
+    assert_non_null(strstr(bucket.requests[1], "\r\n\r\nmine"));
+    store_close(store);
+    /* HEAD says nothing but a number. */
+    write_keys(path, "third");
+    open_at(&store, (const char *const[]){HEAD("400 Bad Request", "0"), HEAD("200 OK", "7"), NULL});
+    write_keys(path, "fourth");
+    assert_int_equal(store_size(store, "k", &bytes, &err), TIDE_OK);
+    assert_int_equal(bytes, 7);
+    answers_end(&bucket, 2);
+    assert_non_null(strstr(bucket.requests[1], "\r\nx-amz-security-token: fourth\r\n"));
+    store_close(store);
+    unlink(path);
+    setenv("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent/credentials", 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_token_a_role_then_its_keys), cmocka_unit_test(what_is_no_answer_of_it_is_refused),
         cmocka_unit_test(times_are_read_or_refused),    cmocka_unit_test(who_is_silent_is_not_waited_for),
-        cmocka_unit_test(the_store_takes_them_last),
+        cmocka_unit_test(keys_that_expire_are_renewed_ahead), cmocka_unit_test(the_store_takes_them_last),
+        cmocka_unit_test(what_is_refused_is_asked_again_with_the_keys_there_are_now),
     };
     static const char *const names[] = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE",
-                                        "AWS_EC2_METADATA_DISABLED"};
+                                        "AWS_EC2_METADATA_DISABLED", "AWS_SHARED_CREDENTIALS_FILE"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         unsetenv(names[i]);
+    setenv("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent/credentials", 1);
+    setenv("no_proxy", "127.0.0.1", 1);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
