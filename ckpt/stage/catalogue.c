@@ -69,22 +69,83 @@ void catalogue_release(struct catalogue *catalogue)
     *catalogue = (struct catalogue){0};
 }
 
-static enum tide_status read_ranks(struct store *store, const struct manifest *whole, struct catalogue_found *found, struct err *err)
+/* ---- packs ---- */
+
+void catalogue_packs_release(struct catalogue_packs *packs)
 {
-    for (uint32_t rank = 0; rank < whole->world_size; rank++) {
-        struct rank_manifest part;
-        enum tide_status status = rank_manifest_read(store, whole, rank, &part, err);
+    strlist_release(&packs->keys);
+    *packs = (struct catalogue_packs){.keys = {0}};
+}
+
+static int by_text(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+static enum tide_status list_packs(struct store *store, const struct catalogue_entry *entry, struct catalogue_packs *packs,
+                                   struct err *err)
+{
+    enum tide_status status = TIDE_OK;
+    if (strcmp(packs->uid, entry->uid) == 0 && strcmp(packs->job, entry->job) == 0)
+        return TIDE_OK;
+    catalogue_packs_release(packs);
+    for (unsigned place = 0; status == TIDE_OK && place < KEY_PLACES; place += PLACES_LISTED) {
+        struct strlist some = {0};
+        status = packs_list(store, entry->job, entry->uid, 0, place, &some, err);
+        strlist_append(&packs->keys, &some);
+    }
+    if (status != TIDE_OK)
+        return status;
+    if (packs->keys.count > 0)
+        qsort(packs->keys.items, packs->keys.count, sizeof packs->keys.items[0], by_text);
+    text_copy(packs->job, sizeof packs->job, entry->job);
+    text_copy(packs->uid, sizeof packs->uid, entry->uid);
+    return TIDE_OK;
+}
+
+/* A list is a hint: what it does not show is asked for. */
+static enum tide_status check_packs(struct store *store, const struct rank_manifest *part, const struct catalogue_packs *packs,
+                                    struct err *err)
+{
+    for (size_t i = 0; i < part->packs.count; i++) {
+        const char *key = part->packs.items[i].key;
+        const struct strlist *keys = &packs->keys;
+        uint64_t bytes = 0;
+        if (keys->count > 0 && bsearch(&key, keys->items, keys->count, sizeof keys->items[0], by_text) != NULL)
+            continue;
+        enum tide_status status = store_size(store, key, &bytes, err);
+        if (status == TIDE_E_NOT_FOUND)
+            return err_set(err, status,
+                           "rank %u of checkpoint %s/%llu refers to %s, which is not in the store: what is copied must be copied with all "
+                           "that it refers to",
+                           part->rank, part->job, (unsigned long long)part->cut, key);
         if (status != TIDE_OK)
             return status;
-        found->raw_bytes += part.data_bytes;
-        found->stored_bytes += whole->shards.items[rank].stored_bytes;
-        codec_release(&rank_manifest_codec, &part);
     }
     return TIDE_OK;
 }
 
-enum tide_status catalogue_read(struct store *store, const struct catalogue_entry *entry, struct catalogue_found *ret_found,
-                                struct err *err)
+/* ---- one checkpoint ---- */
+
+static enum tide_status read_ranks(struct store *store, const struct manifest *whole, const struct catalogue_packs *packs,
+                                   struct catalogue_found *found, struct err *err)
+{
+    enum tide_status status = TIDE_OK;
+    for (uint32_t rank = 0; status == TIDE_OK && rank < whole->world_size; rank++) {
+        struct rank_manifest part;
+        status = rank_manifest_read(store, whole, rank, &part, err);
+        if (status != TIDE_OK)
+            return status;
+        found->raw_bytes += part.data_bytes;
+        found->stored_bytes += whole->shards.items[rank].stored_bytes;
+        status = check_packs(store, &part, packs, err);
+        codec_release(&rank_manifest_codec, &part);
+    }
+    return status;
+}
+
+enum tide_status catalogue_read(struct store *store, const struct catalogue_entry *entry, struct catalogue_packs *packs,
+                                struct catalogue_found *ret_found, struct err *err)
 {
     const struct cut_name name = {.job = entry->job, .uid = entry->uid, .cut = entry->cut, .generation = entry->generation};
     struct catalogue_found found = {0};
@@ -102,7 +163,9 @@ enum tide_status catalogue_read(struct store *store, const struct catalogue_entr
         return status;
     found.step = whole.step;
     found.world_size = whole.world_size;
-    status = read_ranks(store, &whole, &found, err);
+    status = list_packs(store, entry, packs, err);
+    if (status == TIDE_OK)
+        status = read_ranks(store, &whole, packs, &found, err);
     codec_release(&manifest_codec, &whole);
     if (status == TIDE_OK)
         *ret_found = found;

@@ -24,16 +24,25 @@ struct catalogue {
 MUST_USE enum tide_status catalogue_take(struct store *store, const char *job, struct catalogue *ret_catalogue, struct err *err);
 void catalogue_release(struct catalogue *catalogue);
 
+/* The packs of one job, listed when the first of its checkpoints is read: for all of them once, however many refer to them. */
+struct catalogue_packs {
+    char job[TIDE_NAME_MAX + 1];
+    char uid[TIDE_UID_CHARS + 1]; /* "": none is listed */
+    struct strlist keys;          /* sorted */
+};
+void catalogue_packs_release(struct catalogue_packs *packs);
+
 /* A committed one, as its manifests say. Each of them is read and compared with the digest that leads to it, but for the first, whose
- * digest is told; none may name an object that is not its job's. What chunks hold is not looked at (stage_check). */
+ * digest is told; none may name an object that is not its job's, and every pack that is named must be there. What packs hold is not
+ * looked at (stage_check). */
 struct catalogue_found {
     char key[TIDE_PATH_MAX + 1];
     char digest[DIGEST_HEX_CHARS + 1];
     uint64_t step, raw_bytes, stored_bytes;
     uint32_t world_size;
 };
-/* Errors: CORRUPT naming the object, VERSION, NOT_FOUND, NOMEM, those of the store. */
-MUST_USE enum tide_status catalogue_read(struct store *store, const struct catalogue_entry *entry, struct catalogue_found *ret_found,
-                                         struct err *err);
+/* packs: zero, or as it was left by the one before. Errors: CORRUPT naming the object, VERSION, NOT_FOUND, NOMEM, those of the store. */
+MUST_USE enum tide_status catalogue_read(struct store *store, const struct catalogue_entry *entry, struct catalogue_packs *packs,
+                                         struct catalogue_found *ret_found, struct err *err);
 
 #endif

@@ -20,6 +20,7 @@ struct import {
     const struct cli *cli;
     const char *url;
     struct store *store;
+    struct catalogue_packs packs; /* of the job that is looked at */
     struct table table;
     json_t *list;
     size_t counts[RESULT_REFUSED + 1], unfinished;
@@ -115,7 +116,7 @@ static enum tide_status import_one(struct import *import, const struct catalogue
     struct catalogue_found found = {0};
     struct fault fault = {0};
     progress_show("reading %s/%" PRIu64 " in %s", entry->job, entry->cut, import->url);
-    enum tide_status status = catalogue_read(import->store, entry, &found, &fault.err);
+    enum tide_status status = catalogue_read(import->store, entry, &import->packs, &found, &fault.err);
     if (status == TIDE_OK && import->cli->options.verify)
         status = check_whole(import, &found, &fault.err);
     progress_clear();
@@ -191,6 +192,7 @@ int cmd_ckpt_import(struct cli *cli)
         status = import_all(&import, &catalogue, &fault);
     int code = status != TIDE_OK ? fault_report(&fault) : import.counts[RESULT_REFUSED] > 0 ? EXIT_CODE_CKPT_BAD : EXIT_CODE_OK;
     catalogue_release(&catalogue);
+    catalogue_packs_release(&import.packs);
     store_close(import.store);
     json_decref(import.list);
     return code;
