@@ -5,9 +5,31 @@
 #include "ckpt/stage/shard.h"
 #include "ckpt/stage/stage.h"
 
+#define LOOKS_AT_ONCE 8u
+
+/* A commit that names what is not there would be a lie that lasts. The first byte of each is got, some at a time: one after the
+ * other, the rank manifests of a large job would take longer than a try may. */
+static enum tide_status all_there(struct store *store, const struct manifest *m, struct err *err)
+{
+    struct store_op ops[LOOKS_AT_ONCE];
+    char bytes[LOOKS_AT_ONCE];
+    size_t room = store_gets_at_once(store) < LOOKS_AT_ONCE ? store_gets_at_once(store) : LOOKS_AT_ONCE, begun = 0, ended = 0;
+    enum tide_status status = TIDE_OK;
+    while (ended < begun || (status == TIDE_OK && begun < m->shards.count)) {
+        if (status == TIDE_OK && begun < m->shards.count && begun - ended < room) {
+            store_begin_get(store, &ops[begun % room], m->shards.items[begun].key, 0, &bytes[begun % room], 1);
+            begun++;
+            continue;
+        }
+        enum tide_status one = store_finish(&ops[ended % room], status == TIDE_OK ? err : NULL);
+        ended++;
+        status = status == TIDE_OK ? one : status;
+    }
+    return status;
+}
+
 static enum tide_status gather(struct store *store, const struct cut_order *order, struct manifest *m, struct err *err)
 {
-    uint64_t bytes;
     for (size_t i = 0; i < order->shards.count; i++) {
         const struct shard_ref *from = &order->shards.items[i];
         struct shard_entry *to = codec_list_add(&shard_entry_codec, &m->shards);
@@ -20,13 +42,7 @@ static enum tide_status gather(struct store *store, const struct cut_order *orde
     if (manifest_check(m, err) != TIDE_OK)
         return err_set(err, TIDE_E_INVALID, "the order to commit cut %" PRIu64 " does not name one shard per rank",
                        order->cut);
-    /* A commit that names what is not there would be a lie that lasts. */
-    for (size_t i = 0; i < m->shards.count; i++) {
-        enum tide_status status = store_size(store, m->shards.items[i].key, &bytes, err);
-        if (status != TIDE_OK)
-            return status;
-    }
-    return TIDE_OK;
+    return all_there(store, m, err);
 }
 
 enum tide_status stage_commit(struct store *store, const char *job, const char *job_uid, const struct cut_order *order,

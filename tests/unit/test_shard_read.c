@@ -68,7 +68,14 @@ static enum tide_status lazy_size(struct store *store, const char *name, uint64_
     return store_size(real, name, ret_bytes, err);
 }
 
-static struct store_ops lazy_ops = {.scheme = "lazy", .get = lazy_get, .size = lazy_size, .begin = lazy_begin, .finish = lazy_finish};
+static enum tide_status lazy_put(struct store *store, const char *name, const void *data, size_t bytes, struct err *err)
+{
+    (void)store;
+    return store_put(real, name, data, bytes, err);
+}
+
+static struct store_ops lazy_ops = {.put = lazy_put,
+                                    .scheme = "lazy", .get = lazy_get, .size = lazy_size, .begin = lazy_begin, .finish = lazy_finish};
 
 /* ---- a checkpoint ---- */
 
@@ -420,6 +427,36 @@ static void a_reader_that_fails_does_not_disturb_the_others(void **state)
     assert_int_equal(verdict.chunks, CHUNKS);
 }
 
+/* ---- before a commit ---- */
+
+#define RANKS 5u
+
+/* Of a large job that is many questions. */
+static void that_all_is_there_is_looked_at_some_at_a_time(void **state)
+{
+    (void)state;
+    struct err err = {0};
+    struct cut_order order = {.cut = CUT + 1, .generation = 1, .step = CUT + 1};
+    char commit_key[TIDE_PATH_MAX + 1], commit_digest[DIGEST_HEX_CHARS + 1];
+    for (uint32_t rank = 0; rank < RANKS; rank++) {
+        struct stage_shard shard;
+        test_chunks_record(arena, rank, RANKS, CUT + 1, content, 1);
+        assert_int_equal(stage_store(real, arena, rank, (CUT + 1) % SLOTS, "job", TEST_UID, CUT + 1, &shard, &err), TIDE_OK);
+        test_add_shard(&order, rank, &shard);
+    }
+    lazy_ops.gets_at_once = 3;
+    assert_int_equal(store_remove(real, order.shards.items[1].key, &err), TIDE_OK);
+    assert_int_equal(stage_commit(&lazy.base, "job", TEST_UID, &order, commit_key, commit_digest, &err), TIDE_E_NOT_FOUND);
+    assert_non_null(strstr(err.text, order.shards.items[1].key));
+    assert_int_equal(lazy.under_way, 0);
+    assert_true(lazy.begun < RANKS); /* one that is missing is enough */
+    assert_int_equal(store_put(real, order.shards.items[1].key, "{}", 2, &err), TIDE_OK);
+    assert_int_equal(stage_commit(&lazy.base, "job", TEST_UID, &order, commit_key, commit_digest, &err), TIDE_OK);
+    assert_int_equal(lazy.most, 3);
+    assert_int_equal(lazy.under_way, 0);
+    codec_release(&cut_order_codec, &order);
+}
+
 int main(void)
 {
 #define CASE(name) cmocka_unit_test_setup(name, fresh)
@@ -430,6 +467,7 @@ int main(void)
         CASE(a_reader_without_memory_takes_nothing_of_the_others),
         CASE(chunks_may_be_passed_over),
         CASE(nobody_goes_back),
+        CASE(that_all_is_there_is_looked_at_some_at_a_time),
         CASE(what_was_changed_on_its_way_is_got_again),
         CASE(a_bad_chunk_is_told_alone),
         CASE(a_read_that_fails_is_told_of_its_chunks_alone),
