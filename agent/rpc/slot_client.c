@@ -9,6 +9,8 @@
 #include "ckpt/secure/pin_curl.h"
 
 #define RECEIVE_BYTES (512L << 10)
+/* The shorter key first: a third faster, and no weaker than the exchange of keys before it (128 bits). The port takes what is asked for. */
+#define CIPHERS "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"
 
 static enum tide_status status_of(long http)
 {
@@ -33,8 +35,10 @@ static void describe(CURL *curl, const struct slot_question *question, char *aut
     slot_secret(source->token, secret);
     snprintf(auth, auth_bytes, "Authorization: Bearer %s", secret);
     curl_easy_setopt(curl, CURLOPT_URL, url);
-    if (source->pin[0] != '\0')
+    if (source->pin[0] != '\0') {
         pin_require(curl, source->pin);
+        curl_easy_setopt(curl, CURLOPT_TLS13_CIPHERS, CIPHERS); /* a libcurl that cannot is only slower */
+    }
     curl_easy_setopt(curl, CURLOPT_PROXY, "");
     curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
     curl_easy_setopt(curl, CURLOPT_FAILONERROR, 1L);

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <cmocka.h>
+#include <openssl/ssl.h>
 
 #include "agent/rpc/copy.h"
 #include "tests/unit/slot_port.h"
@@ -217,12 +218,38 @@ static void there_is_room_for_copies_beside_what_slots_may_grow_to(void **state)
     assert_int_equal(copy_room(arenas, UINT64_MAX), 0); /* slots of ranks here may take all there is */
 }
 
+static char cipher[64];
+
+static size_t note_cipher(char *data, size_t one, size_t count, void *context)
+{
+    struct curl_tlssessioninfo *session = NULL;
+    (void)data;
+    if (curl_easy_getinfo(context, CURLINFO_TLS_SSL_PTR, &session) == CURLE_OK && session->backend == CURLSSLBACKEND_OPENSSL)
+        text_copy(cipher, sizeof cipher, SSL_get_cipher_name(session->internals));
+    return one * count;
+}
+
+/* Slots are enciphered with the shorter of the keys that TLS 1.3 knows: it costs a third less. */
+static void the_cheaper_cipher_is_taken(void **state)
+{
+    (void)state;
+    struct err err = {0};
+    CURL *curl = curl_easy_init();
+    const struct slot_question question = {.source = &source, .query = "uid=" TEST_UID "&rank=3&cut=7&part=slot",
+                                           .deadline_ms = HOLD_MS, .take = note_cipher, .context = curl};
+    assert_non_null(curl);
+    assert_int_equal(slot_client_ask(curl, &question, &err), TIDE_OK);
+    assert_string_equal(cipher, "TLS_AES_128_GCM_SHA256");
+    curl_easy_cleanup(curl);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(a_slot_comes_as_it_is_there, setup, teardown),
         cmocka_unit_test_setup_teardown(a_loop_that_is_held_up_holds_up_no_slot, setup, teardown),
         cmocka_unit_test_setup_teardown(who_does_not_know_the_secret_gets_nothing, setup, teardown),
+        cmocka_unit_test_setup_teardown(the_cheaper_cipher_is_taken, setup, teardown),
         cmocka_unit_test_setup_teardown(an_answer_is_kept_whole_or_refused, setup, teardown),
         cmocka_unit_test_setup_teardown(what_is_not_there_or_has_no_room_is_told, setup, teardown),
         cmocka_unit_test_setup_teardown(what_has_rotten_is_not_taken, setup, teardown),
