@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # What an agent holds at most, beside its caps (limit): its own memory while it stores checkpoints into a directory one after the
 # other, and restores one, beside that of the packs it may have; and its arena beside --arena-max, which has room for two slots a rank and
-# half of a third. idle: its own memory once the job has ended.
+# half of a third. idle: its own memory once the job has ended, without what it has lent to the kernel, which takes that when it is short.
 set -uo pipefail
 # shellcheck source=tests/lib/scenario.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../lib/scenario.sh"
@@ -26,6 +26,10 @@ fail()
 anonymous_kib()
 {
     awk '/^RssAnon/ {print $2}' "/proc/${CLUSTER_AGENT_PID[1]}/status"
+}
+lent_kib()
+{
+    awk '/^LazyFree/ {print $2}' "/proc/${CLUSTER_AGENT_PID[1]}/smaps_rollup"
 }
 arena_kib()
 {
@@ -57,4 +61,4 @@ wait $WATCHING
 read -r OWN ARENA <"$CLUSTER_DIR/most"
 line agent_anonymous $((OWN / 1024)) $PACKS_MIB
 line agent_arena $((ARENA / 1024)) $CAP_MIB
-line agent_anonymous_idle $(($(anonymous_kib) / 1024)) null
+line agent_anonymous_idle $((($(anonymous_kib) - $(lent_kib)) / 1024)) null
