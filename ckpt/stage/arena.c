@@ -6,10 +6,12 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "ckpt/stage/numa.h"
 
+#define TMPFS 0x01021994UL /* TMPFS_MAGIC of linux/magic.h */
 #define DATA_ALIGN 4096u /* whole pages, which device copies like best */
 
 static uint64_t data_offset_of(uint32_t region_count, bool parts)
@@ -38,6 +40,14 @@ struct slot_part *slot_parts(const struct slot *slot)
 
 /* ---- files ---- */
 
+/* Shared memory gives back by itself what it allocated in vain. The file may have grown meanwhile by another process, the step's or the
+ * agent's, and have been mapped: it must not be cut there. Elsewhere, where no arena is but for a trial, it is cut. */
+static int gives_back(int fd)
+{
+    struct statfs fs;
+    return fstatfs(fd, &fs) == 0 && (unsigned long)fs.f_type == TMPFS;
+}
+
 enum tide_status slot_reserve(const char *path, uint64_t bytes, struct err *err)
 {
     struct stat before;
@@ -55,8 +65,7 @@ enum tide_status slot_reserve(const char *path, uint64_t bytes, struct err *err)
         errno = failed;
         status = err_errno(err, "cannot reserve %llu bytes for slot %s; give the arena more memory",
                            (unsigned long long)bytes, path);
-        /* What was allocated before memory ran out is given back. */
-        if (ftruncate(fd, before.st_size) != 0)
+        if (!gives_back(fd) && ftruncate(fd, before.st_size) != 0)
             status = err_wrap(err, "and cannot give back the part that was allocated");
     }
     close(fd);

@@ -3,6 +3,8 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <errno.h>
+#include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -58,6 +60,39 @@ static void reserving_gives_real_blocks(void **state)
     assert_non_null(strstr(err.text, path));
     assert_int_equal(stat(path, &info), 0);
     assert_int_equal(info.st_size, 3 << 20);
+}
+
+/* ---- two who reserve ---- */
+
+static off_t grown; /* by another, while memory runs out for this one; 0: nothing of that */
+
+int __real_posix_fallocate(int fd, off_t from, off_t bytes);
+int __wrap_posix_fallocate(int fd, off_t from, off_t bytes);
+
+int __wrap_posix_fallocate(int fd, off_t from, off_t bytes)
+{
+    if (grown == 0)
+        return __real_posix_fallocate(fd, from, bytes);
+    assert_int_equal(__real_posix_fallocate(fd, 0, grown), 0);
+    return ENOSPC;
+}
+
+/* A step gives its ranks slots while the agent fetches into one of them: who has mapped what he got would die of a shorter file. */
+static void a_reservation_that_fails_takes_nothing_from_another(void **state)
+{
+    (void)state;
+    struct err err = {0};
+    struct stat info;
+    char shared[] = "/dev/shm/tide-test-XXXXXX";
+    int fd = mkstemp(shared);
+    assert_true(fd >= 0);
+    close(fd);
+    grown = 2 << 20;
+    assert_int_equal(slot_reserve(shared, 4 << 20, &err), TIDE_E_NOSPACE);
+    grown = 0;
+    assert_int_equal(stat(shared, &info), 0);
+    assert_int_equal(info.st_size, 2 << 20);
+    unlink(shared);
 }
 
 static void a_slot_is_whole_only_at_the_end(void **state)
@@ -265,6 +300,7 @@ static void files_that_are_no_slots_are_refused(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_reservation_that_fails_takes_nothing_from_another),
         cmocka_unit_test(sizes_are_bounded),
         cmocka_unit_test_setup_teardown(reserving_gives_real_blocks, setup, teardown),
         cmocka_unit_test_setup_teardown(a_slot_is_whole_only_at_the_end, setup, teardown),
