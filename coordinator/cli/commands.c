@@ -130,7 +130,8 @@ static const struct option gc_rows[] = {
 static TABLE(gc_table, "Options", gc_rows);
 
 static const struct option import_rows[] = {
-    {.name = "verify", .kind = OPTION_FLAG, AT(verify), .help = "read every byte of each before it is registered, not its manifests alone"},
+    {.name = "verify", .kind = OPTION_FLAG, AT(verify),
+     .help = "read every byte of each before it is registered, not its manifests and the names of its packs alone"},
     {.name = "dry-run", .letter = 'n', .kind = OPTION_FLAG, AT(dry_run),
      .help = "register nothing; tell what there is, and what is wrong with it"},
 };
