@@ -200,42 +200,42 @@ static enum tide_status do_store(struct item *item, struct store *store, struct 
     return TIDE_OK;
 }
 
-/* What a fetch found damaged in the store and had in the slot all the same: the first. */
-struct mended {
-    char *text; /* TIDE_TEXT_MAX + 1 bytes */
+/* What a fetch found damaged in the store: the first. */
+struct damage {
+    char *text; /* TIDE_TEXT_MAX + 1 bytes; of what it had in the slot all the same */
     object_key pack;
 };
 
-static void mended_says(void *context, const char *text)
+static void damage_mended(void *context, const char *text)
 {
-    struct mended *mended = context;
-    if (mended->text[0] == '\0')
-        text_fit(mended->text, TIDE_TEXT_MAX + 1, text);
+    struct damage *damage = context;
+    if (damage->text[0] == '\0')
+        text_fit(damage->text, TIDE_TEXT_MAX + 1, text);
 }
 
-static void mended_pack(void *context, const char *pack)
+static void damage_seen(void *context, const char *pack)
 {
-    struct mended *mended = context;
-    if (mended->pack[0] == '\0')
-        text_copy(mended->pack, sizeof mended->pack, pack);
+    struct damage *damage = context;
+    if (damage->pack[0] == '\0')
+        text_copy(damage->pack, sizeof damage->pack, pack);
 }
 
 /* No cut to come refers to it; one that is another job's is that one's to look after. */
-static void mended_blame(const struct mended *mended, const struct item *item, struct store *store)
+static void damage_blame(const struct damage *damage, const struct item *item, struct store *store)
 {
     struct err why = {0};
-    if (mended->pack[0] == '\0')
+    if (damage->pack[0] == '\0')
         return;
-    enum tide_status status = stage_blame(store, item->job, item->event.uid, mended->pack, &why);
+    enum tide_status status = stage_blame(store, item->job, item->event.uid, damage->pack, &why);
     if (status != TIDE_OK && status != TIDE_E_INVALID)
         log_warn("job %s: that %s is damaged cannot be noted in the store, and the next checkpoint may refer to it: %s", item->job,
-                 mended->pack, why.text);
+                 damage->pack, why.text);
 }
 
 static enum tide_status do_fetch(struct item *item, struct store *store, struct err *err)
 {
-    struct mended mended = {.text = item->event.text};
-    const struct stage_watch watch = {.say = mended_says, .damaged = mended_pack, .context = &mended};
+    struct damage damage = {.text = item->event.text};
+    const struct stage_watch watch = {.say = damage_mended, .damaged = damage_seen, .context = &damage};
     enum tide_status status = fsx_mkdirs(item->arena, ARENA_MODE, err);
     if (status != TIDE_OK)
         return status;
@@ -251,7 +251,7 @@ static enum tide_status do_fetch(struct item *item, struct store *store, struct 
     if (status == TIDE_E_NOT_FOUND && !stage_holds_job(store, item->manifest_key))
         return err_set(err, TIDE_E_UNAVAILABLE, "store %.200s holds nothing of the job that made %.120s: is it mounted on this host?",
                        item->store, item->manifest_key);
-    mended_blame(&mended, item, store);
+    damage_blame(&damage, item, store);
     return status;
 }
 

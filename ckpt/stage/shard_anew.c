@@ -125,6 +125,7 @@ static enum tide_status copy_run(struct anew *a, struct source *from, struct res
         uint64_t bytes = CHUNK_BYTES - at < run.bytes ? CHUNK_BYTES - at : run.bytes;
         struct digest digest;
         enum tide_status status = index == from->chunk ? TIDE_OK : shard_read_chunk(&from->reader, index, &from->bytes, &digest, err);
+        shard_blame(a->target->watch, from->reader.manifest, index, status);
         if (status != TIDE_OK)
             return status;
         from->chunk = index;

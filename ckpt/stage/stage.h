@@ -95,7 +95,7 @@ struct stage_target {
     uint32_t world_size; /* 0: as many as made it */
     int elastic;         /* the job may go on with another number of ranks */
     uint64_t generation; /* that is being restored: of what the rank has told */
-    const struct stage_watch *watch; /* say, damaged: of what is damaged in the store, and was whole in the slot. NULL is legal */
+    const struct stage_watch *watch; /* say: of what is damaged in the store, and was whole in the slot; damaged. NULL is legal */
 };
 MUST_USE enum tide_status stage_fetch_to(struct store *store, const char *manifest_key, const char *manifest_digest,
                                          const struct stage_target *target, struct err *err);

@@ -30,12 +30,12 @@ static int is_damage(enum tide_status status)
     return status == TIDE_E_CORRUPT || status == TIDE_E_NOT_FOUND;
 }
 
-/* It is the pack's fault, where there is one. */
-static void blame(struct checker *c, const struct rank_manifest *m, uint64_t index)
+void shard_blame(const struct stage_watch *watch, const struct rank_manifest *m, uint64_t index, enum tide_status status)
 {
     struct chunk chunk;
-    if (c->watch.damaged && chunk_parse(m->chunks.items[index], &chunk, NULL) == TIDE_OK && chunk.codec != CHUNK_ZERO)
-        c->watch.damaged(c->watch.context, m->packs.items[chunk.pack].key);
+    if (watch != NULL && watch->damaged != NULL && is_damage(status) && chunk_parse(m->chunks.items[index], &chunk, NULL) == TIDE_OK &&
+        chunk.codec != CHUNK_ZERO)
+        watch->damaged(watch->context, m->packs.items[chunk.pack].key);
 }
 
 /* Number of bad chunks; all are looked at, so that one verdict tells all. */
@@ -54,8 +54,7 @@ static uint64_t check_chunks(struct checker *c, struct shard_reader *reader, uin
         if (status == TIDE_OK)
             continue;
         damaged += is_damage(status) != 0;
-        if (is_damage(status))
-            blame(c, reader->manifest, i);
+        shard_blame(&c->watch, reader->manifest, i, status);
         if (bad++ < FAULTS_TOLD_MAX)
             tell(c, why.text);
     }

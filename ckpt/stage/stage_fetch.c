@@ -56,8 +56,6 @@ static int keep_chunk(const struct rank_manifest *m, const struct place *place, 
         return 0;
     if (place->watch != NULL && place->watch->say != NULL)
         place->watch->say(place->watch->context, why->text);
-    if (place->watch != NULL && place->watch->damaged != NULL)
-        place->watch->damaged(place->watch->context, m->packs.items[chunk.pack].key);
     *ret_digest = chunk.digest;
     ++*place->kept;
     return 1;
@@ -77,6 +75,7 @@ static enum tide_status fill_data(struct shard_reader *reader, const struct plac
         const unsigned char *bytes;
         struct err why = {0};
         status = shard_read_chunk(reader, i, &bytes, &chunks[i], &why);
+        shard_blame(place->watch, m, i, status);
         if (status != TIDE_OK)
             status = keep_chunk(m, place, slot, i, &why, &chunks[i]) ? TIDE_OK : err_set(err, status, "%s", why.text);
         else if (!fsx_pwrite_all(fd, bytes, chunk_raw_bytes(m->data_bytes, i), data + i * CHUNK_BYTES))

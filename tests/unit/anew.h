@@ -138,9 +138,20 @@ static inline void want(const struct state_of *s, uint32_t rank, uint32_t world,
     mem_free(table);
 }
 
+static object_key blamed; /* the pack that the last fetch found damaged; "": none */
+
+static inline void is_blamed(void *context, const char *pack)
+{
+    (void)context;
+    snprintf(blamed, sizeof blamed, "%s", pack);
+}
+
 static inline enum tide_status fetch(uint32_t rank, uint32_t world, int elastic, struct err *err)
 {
-    const struct stage_target to = {.arena = elsewhere, .rank = rank, .world_size = world, .elastic = elastic, .generation = GENERATION};
+    const struct stage_watch watch = {.damaged = is_blamed};
+    const struct stage_target to = {.arena = elsewhere, .rank = rank, .world_size = world, .elastic = elastic, .generation = GENERATION,
+                                    .watch = &watch};
+    blamed[0] = '\0';
     return stage_fetch_to(store, commit_key, commit_digest, &to, err);
 }
 

@@ -174,6 +174,7 @@ static void damage_never_reaches_a_slot(void **state)
         int needed = strstr(keys.items[i], "/2-0") == NULL; /* rank 2 had nothing of what rank 0 gets */
         test_flip(path, 1000, 0x10);
         assert_int_equal(fetch(0, 2, 1, &err), needed ? TIDE_E_CORRUPT : TIDE_OK);
+        assert_string_equal(blamed, needed ? keys.items[i] : "");
         assert_int_equal(stage_find(elsewhere, 0, TEST_UID, CUT, 2, 1, &slot, hex, &err) == TIDE_OK, !needed);
         test_flip(path, 1000, 0x10);
         mem_free(path);

@@ -219,6 +219,38 @@ static void make_writable(const char *key, char path[2048])
     assert_int_equal(chmod(path, 0600), 0);
 }
 
+static void is_blamed(void *context, const char *pack)
+{
+    snprintf(context, sizeof(object_key), "%s", pack);
+}
+
+/* Of a pack that is damaged, or gone, who fetches is told, also where nothing can be done for this fetch: the next cut is not to
+ * refer to it. */
+static void who_fetches_damage_is_told_the_pack(void **state)
+{
+    (void)state;
+    struct err err = {0};
+    struct strlist keys = {0};
+    object_key blamed = "";
+    char path[2048];
+    const struct stage_watch watch = {.damaged = is_blamed, .context = blamed};
+    const struct stage_target target = {.arena = elsewhere, .rank = 0, .watch = &watch};
+    save();
+    assert_int_equal(store_list(store, "c/", &keys, &err), TIDE_OK);
+    size_t own = 0;
+    while (strstr(keys.items[own], "/0-0") == NULL)
+        own++;
+    make_writable(keys.items[own], path);
+    test_flip(path, 1000, 0x10);
+    assert_int_equal(stage_fetch_to(store, commit_key, commit_digest, &target, &err), TIDE_E_CORRUPT);
+    assert_string_equal(blamed, keys.items[own]);
+    blamed[0] = '\0';
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(stage_fetch_to(store, commit_key, commit_digest, &target, &err), TIDE_E_NOT_FOUND);
+    assert_string_equal(blamed, keys.items[own]);
+    strlist_release(&keys);
+}
+
 /* After damage to an object: a fetch of that rank, which has nothing in memory, either fails or gives the right bytes, and a check
  * finds it. */
 static int damage_is_harmless(uint32_t rank)
@@ -456,6 +488,7 @@ int main(int argc, char **argv)
         cmocka_unit_test_setup_teardown(commits_are_whole_or_refused, setup, teardown),
         cmocka_unit_test_setup_teardown(an_arena_that_changed_is_not_stored, setup, teardown),
         cmocka_unit_test_setup_teardown(damage_never_reaches_a_slot, setup, teardown),
+        cmocka_unit_test_setup_teardown(who_fetches_damage_is_told_the_pack, setup, teardown),
         cmocka_unit_test_setup_teardown(short_and_lost_objects_are_told, setup, teardown),
         cmocka_unit_test_setup_teardown(a_fetch_that_was_cut_short_is_done_again, setup, teardown),
         cmocka_unit_test_setup_teardown(memory_that_runs_out_is_an_error, setup, teardown),
