@@ -15,7 +15,8 @@
 #define LATE_NS_MIN (4 * NS_PER_MS)
 #define LATE_NS_MAX (50 * NS_PER_MS)
 #define CHUNK_NS_DECAY 16u /* some chunks take no time: the longest counts, by a 16th less with each that is shorter */
-#define REST_NS (NS_PER_S / 4) /* for which a helper that was late takes no chunk */
+#define REST_NS_MIN (NS_PER_S / 4) /* for which a helper that was late takes no chunk: twice as long each time in a row */
+#define REST_NS_MAX (8 * NS_PER_S)
 #define IDLE_NS (1 * NS_PER_S) /* then it looks again; it is woken before that */
 
 enum place_state { FREE, GIVEN, BUSY, DONE, FAILED, MINE, LEFT };
@@ -148,14 +149,19 @@ static void *helper_run(void *context)
 {
     struct helper *h = context;
     const struct sched_param lowest = {0};
+    uint64_t rest_ns = REST_NS_MIN;
     /* Training's threads go first. Where it is refused it is only less polite. */
     (void)pthread_setschedparam(pthread_self(), SCHED_IDLE, &lowest);
     while (!atomic_load(&h->ahead->stop)) {
         struct place *place = wanted(h) ? take(h->ahead) : NULL;
-        if (place == NULL)
+        if (place == NULL) {
             sleep_until_wanted(h);
-        else if (help(h, place))
-            (void)wait_until(&h->wake, clock_mono_ns() + REST_NS);
+        } else if (help(h, place)) {
+            (void)wait_until(&h->wake, clock_mono_ns() + rest_ns);
+            rest_ns = 2 * rest_ns < REST_NS_MAX ? 2 * rest_ns : REST_NS_MAX;
+        } else {
+            rest_ns = REST_NS_MIN;
+        }
     }
     return NULL;
 }
