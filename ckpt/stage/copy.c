@@ -13,6 +13,8 @@
 #include "ckpt/stage/shard.h"
 #include "ckpt/wire/local.h"
 
+#define GATHER_BYTES ((size_t)64 << 10) /* what comes in smaller pieces, from anywhere in a page to anywhere, is written in these */
+
 struct slot_copy {
     arena_path path, sum_path;
     char job_uid[TIDE_UID_CHARS + 1];
@@ -28,6 +30,9 @@ struct slot_copy {
     } head;                       /* kept apart until all the rest is good */
     uint64_t got, needed, hashed; /* bytes; needed 0: not known yet; chunks */
     struct digest_run *run;       /* of the chunk that is coming */
+    uint64_t piece_end;           /* the end of that, or of the tables */
+    size_t gathered;              /* of what was got, not written yet */
+    char room[GATHER_BYTES];
 };
 
 /* ---- receiving ---- */
@@ -107,17 +112,26 @@ static enum tide_status check_chunk(struct slot_copy *copy, struct err *err)
     return TIDE_OK;
 }
 
-/* Some of what is coming: hashed and written while it lies in the processor's cache, and through the file, because to have the slot's
- * pages mapped would cost as much again. */
+/* What was gathered: hashed and written while it lies in the processor's cache, and through the file, because to have the slot's pages
+ * mapped would cost as much again. */
+static enum tide_status flush(struct slot_copy *copy, struct err *err)
+{
+    uint64_t from = copy->got - copy->gathered;
+    bool data = from >= copy->data_at;
+    if (data)
+        digest_run_add(copy->run, copy->room, copy->gathered);
+    if (!fsx_pwrite_all(copy->fd, copy->room, copy->gathered, from))
+        return err_errno(err, "cannot write slot %s", copy->path);
+    copy->gathered = 0;
+    return data && copy->got == copy->piece_end ? check_chunk(copy, err) : TIDE_OK;
+}
+
 static enum tide_status take_piece(struct slot_copy *copy, const char *from, size_t count, struct err *err)
 {
-    bool data = copy->got >= copy->data_at;
-    if (data)
-        digest_run_add(copy->run, from, count);
-    if (!fsx_pwrite_all(copy->fd, from, count, copy->got))
-        return err_errno(err, "cannot write slot %s", copy->path);
+    memcpy(copy->room + copy->gathered, from, count);
+    copy->gathered += count;
     copy->got += count;
-    return data && copy->got == piece_end(copy) ? check_chunk(copy, err) : TIDE_OK;
+    return copy->gathered == GATHER_BYTES || copy->got == copy->piece_end ? flush(copy, err) : TIDE_OK;
 }
 
 enum tide_status slot_copy_add(struct slot_copy *copy, const void *bytes, size_t count, struct err *err)
@@ -138,8 +152,10 @@ enum tide_status slot_copy_add(struct slot_copy *copy, const void *bytes, size_t
     if (count > copy->needed - copy->got)
         return err_set(err, TIDE_E_CORRUPT, "the other host sent more than the slot has");
     while (count > 0) {
-        uint64_t left = piece_end(copy) - copy->got;
+        copy->piece_end = piece_end(copy);
+        uint64_t left = copy->piece_end - copy->got;
         size_t part = left < count ? (size_t)left : count;
+        part = part < GATHER_BYTES - copy->gathered ? part : GATHER_BYTES - copy->gathered;
         enum tide_status status = take_piece(copy, from, part, err);
         if (status != TIDE_OK)
             return status;
