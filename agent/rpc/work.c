@@ -15,7 +15,6 @@
 #include "ckpt/base/mem.h"
 #include "ckpt/base/text.h"
 #include "ckpt/format/manifest.h"
-#include "ckpt/stage/helpers.h"
 #include "ckpt/stage/shard.h"
 
 #define COPY_MODE 0700
@@ -400,8 +399,6 @@ static void take_order(struct item *item, const struct agent_action *action)
     item->plan = item->kind == ACT_STORE ? work_plan(item, order) : NULL;
     item->world = (uint32_t)order->peers.count * order->spec.nproc_per_node;
     item->elastic = job_elastic(&order->spec);
-    if (item->kind == ACT_STORE)
-        helpers_ranks(order->spec.nproc_per_node);
     if (item->kind == ACT_COMMIT)
         codec_copy(&cut_order_codec, action->stored, &item->order);
     if (item->kind != ACT_PURGE || item->event.cut != 0)
