@@ -241,7 +241,7 @@ static void let_them_work(void)
     usleep(HELPED_US);
 }
 
-/* At every effort, and where it changes in the middle. */
+/* At every effort, and where it changes in the middle; there with a number of helpers that changes, too, from none to all. */
 static void what_is_stored_does_not_depend_on_helpers(void **state)
 {
     static const char *const stories[] = {CALM, "000000", "011111", "010000"};
@@ -252,7 +252,7 @@ static void what_is_stored_does_not_depend_on_helpers(void **state)
         struct shelf *alone = shelf_create(stories[i]);
         put_well(alone, 0, 1, 0, 0);
         bytes[i] = bytes_on(alone);
-        for (unsigned helpers = i == 0 ? 1 : HELPERS_MAX; helpers <= HELPERS_MAX + 1; helpers += helpers == 1 ? HELPERS_MAX - 1 : 1) {
+        for (unsigned helpers = i == 0 ? 1 : HELPERS_MAX + 1; helpers <= HELPERS_MAX + 1; helpers += helpers == 1 ? HELPERS_MAX - 1 : 1) {
             struct shelf *helped = shelf_create(stories[i]);
             helped->at_put = helpers > HELPERS_MAX ? other_helpers : NULL;
             helped->at_full = let_them_work;
