@@ -24,8 +24,7 @@ static int enough(const struct checker *c)
     return c->watch.enough != NULL && c->watch.enough(c->watch.context);
 }
 
-/* A store out of reach says nothing of what is in it, and neither does what only a later version can read: its digest is right. */
-static int is_damage(enum tide_status status)
+int shard_is_damage(enum tide_status status)
 {
     return status == TIDE_E_CORRUPT || status == TIDE_E_NOT_FOUND;
 }
@@ -33,7 +32,7 @@ static int is_damage(enum tide_status status)
 void shard_blame(const struct stage_watch *watch, const struct rank_manifest *m, uint64_t index, enum tide_status status)
 {
     struct chunk chunk;
-    if (watch != NULL && watch->damaged != NULL && is_damage(status) && chunk_parse(m->chunks.items[index], &chunk, NULL) == TIDE_OK &&
+    if (watch != NULL && watch->damaged != NULL && shard_is_damage(status) && chunk_parse(m->chunks.items[index], &chunk, NULL) == TIDE_OK &&
         chunk.codec != CHUNK_ZERO)
         watch->damaged(watch->context, m->packs.items[chunk.pack].key);
 }
@@ -53,7 +52,7 @@ static uint64_t check_chunks(struct checker *c, struct shard_reader *reader, uin
         enum tide_status status = shard_read_chunk(reader, i, &bytes, &digest, &why);
         if (status == TIDE_OK)
             continue;
-        damaged += is_damage(status) != 0;
+        damaged += shard_is_damage(status) != 0;
         shard_blame(&c->watch, reader->manifest, i, status);
         if (bad++ < FAULTS_TOLD_MAX)
             tell(c, why.text);
@@ -71,7 +70,7 @@ static void rank_bad(struct checker *c, enum tide_status status, const char *tex
 {
     tell(c, text);
     c->verdict.bad++;
-    c->verdict.damaged += is_damage(status) != 0;
+    c->verdict.damaged += shard_is_damage(status) != 0;
 }
 
 static void check_rank(struct checker *c, const struct manifest *whole, uint32_t rank)

@@ -5,26 +5,15 @@
 #include "ckpt/stage/shard.h"
 #include "ckpt/stage/stage.h"
 
-#define LOOKS_AT_ONCE 8u
-
-/* A commit that names what is not there would be a lie that lasts. The first byte of each is got, some at a time: one after the
- * other, the rank manifests of a large job would take longer than a try may. */
+/* A commit that names what is not there would be a lie that lasts. Some at a time: one after the other, the rank manifests of a large
+ * job would take longer than a try may. */
 static enum tide_status all_there(struct store *store, const struct manifest *m, struct err *err)
 {
-    struct store_op ops[LOOKS_AT_ONCE];
-    char bytes[LOOKS_AT_ONCE];
-    size_t room = store_gets_at_once(store) < LOOKS_AT_ONCE ? store_gets_at_once(store) : LOOKS_AT_ONCE, begun = 0, ended = 0;
-    enum tide_status status = TIDE_OK;
-    while (ended < begun || (status == TIDE_OK && begun < m->shards.count)) {
-        if (status == TIDE_OK && begun < m->shards.count && begun - ended < room) {
-            store_begin_get(store, &ops[begun % room], m->shards.items[begun].key, 0, &bytes[begun % room], 1);
-            begun++;
-            continue;
-        }
-        enum tide_status one = store_finish(&ops[ended % room], status == TIDE_OK ? err : NULL);
-        ended++;
-        status = status == TIDE_OK ? one : status;
-    }
+    struct strlist keys = {0};
+    for (size_t i = 0; i < m->shards.count; i++)
+        strlist_add(&keys, m->shards.items[i].key);
+    enum tide_status status = store_find_each(store, &keys, err);
+    strlist_release(&keys);
     return status;
 }
 

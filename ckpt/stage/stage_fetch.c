@@ -50,8 +50,7 @@ static int keep_chunk(const struct rank_manifest *m, const struct place *place, 
                       const struct err *why, struct digest *ret_digest)
 {
     struct chunk chunk;
-    if ((why->status != TIDE_E_CORRUPT && why->status != TIDE_E_NOT_FOUND) ||
-        chunk_parse(m->chunks.items[index], &chunk, NULL) != TIDE_OK ||
+    if (!shard_is_damage(why->status) || chunk_parse(m->chunks.items[index], &chunk, NULL) != TIDE_OK ||
         !digest_equal(chunk.digest, digest_of(slot->data + index * CHUNK_BYTES, chunk_raw_bytes(m->data_bytes, index))))
         return 0;
     if (place->watch != NULL && place->watch->say != NULL)

@@ -257,23 +257,49 @@ enum tide_status store_remove(struct store *store, const char *key, struct err *
     return status == TIDE_OK ? store->ops->remove(store, key, err) : status;
 }
 
-enum tide_status store_remove_each(struct store *store, const struct strlist *keys, struct err *err)
+/* One operation for each key. */
+struct each {
+    struct store_op op;
+    char byte;
+};
+
+static void begin_removal(struct store *store, struct each *each, const char *key)
 {
-    struct store_op ops[STORE_REMOVES_AT_ONCE];
-    size_t most = store_removes_at_once(store), room = most < STORE_REMOVES_AT_ONCE ? most : STORE_REMOVES_AT_ONCE;
-    size_t begun = 0, ended = 0;
+    store_begin_remove(store, &each->op, key);
+}
+
+static void begin_look(struct store *store, struct each *each, const char *key)
+{
+    store_begin_get(store, &each->op, key, 0, &each->byte, sizeof each->byte);
+}
+
+static enum tide_status do_each(struct store *store, const struct strlist *keys, unsigned most,
+                                void (*begin_one)(struct store *store, struct each *each, const char *key), struct err *err)
+{
+    struct each ops[STORE_EACH_AT_ONCE];
+    size_t room = most < STORE_EACH_AT_ONCE ? most : STORE_EACH_AT_ONCE, begun = 0, ended = 0;
     enum tide_status status = TIDE_OK;
     while (ended < begun || (status == TIDE_OK && begun < keys->count)) {
         if (status == TIDE_OK && begun < keys->count && begun - ended < room) {
-            store_begin_remove(store, &ops[begun % room], keys->items[begun]);
+            begin_one(store, &ops[begun % room], keys->items[begun]);
             begun++;
             continue;
         }
-        enum tide_status one = store_finish(&ops[ended % room], status == TIDE_OK ? err : NULL);
+        enum tide_status one = store_finish(&ops[ended % room].op, status == TIDE_OK ? err : NULL);
         ended++;
         status = status == TIDE_OK ? one : status;
     }
     return status;
+}
+
+enum tide_status store_remove_each(struct store *store, const struct strlist *keys, struct err *err)
+{
+    return do_each(store, keys, store_removes_at_once(store), begin_removal, err);
+}
+
+enum tide_status store_find_each(struct store *store, const struct strlist *keys, struct err *err)
+{
+    return do_each(store, keys, store_gets_at_once(store), begin_look, err);
 }
 
 int store_moved(struct store *store)

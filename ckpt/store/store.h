@@ -15,7 +15,7 @@
 
 struct store;
 
-#define STORE_REMOVES_AT_ONCE 8u /* of store_remove_each; fewer where a store does fewer things at once */
+#define STORE_EACH_AT_ONCE 8u /* of store_remove_each and store_find_each; fewer where a store does fewer things at once */
 
 enum store_verb { STORE_PUT, STORE_GET, STORE_REMOVE };
 
@@ -96,6 +96,8 @@ MUST_USE enum tide_status store_remove(struct store *store, const char *key, str
 /* All of these, in no order, some at a time; none is under way on return. After one that fails no further one is begun. Errors: of
  * the first that failed, as remove. */
 MUST_USE enum tide_status store_remove_each(struct store *store, const struct strlist *keys, struct err *err);
+/* In the same way: are all of these there, none of them empty? Their first bytes are got. Errors: as get. */
+MUST_USE enum tide_status store_find_each(struct store *store, const struct strlist *keys, struct err *err);
 
 /* A whole object into heap memory, NUL behind the last byte. Errors: as get; LIMIT. */
 MUST_USE enum tide_status store_read(struct store *store, const char *key, size_t bytes_max, char **ret_data,

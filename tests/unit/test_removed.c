@@ -109,7 +109,7 @@ static int setup(void **state)
     (void)state;
     struct err err = {0};
     late = (struct late){.base.ops = &late_ops};
-    late_ops.removes_at_once = 2 * STORE_REMOVES_AT_ONCE;
+    late_ops.removes_at_once = 2 * STORE_EACH_AT_ONCE;
     root = test_dir();
     assert_int_equal(store_open(root, &real, &err), TIDE_OK);
     return 0;
@@ -156,7 +156,7 @@ static void some_are_removed_at_a_time(void **state)
     struct strlist keys = {0};
     objects_put(&keys);
     assert_int_equal(store_remove_each(&late.base, &keys, &err), TIDE_OK);
-    assert_int_equal(late.most, STORE_REMOVES_AT_ONCE);
+    assert_int_equal(late.most, STORE_EACH_AT_ONCE);
     assert_int_equal(late.ended, OBJECTS);
     assert_int_equal(objects("x/"), 0);
     strlist_release(&keys);
@@ -186,7 +186,7 @@ static void after_one_that_fails_no_other_is_begun(void **state)
     assert_string_equal(err.text, "the store hangs at x/02");
     /* Those under way end, and are done. */
     assert_int_equal(late.under_way, 0);
-    assert_int_equal(late.begun, STORE_REMOVES_AT_ONCE + 2);
+    assert_int_equal(late.begun, STORE_EACH_AT_ONCE + 2);
     assert_int_equal(late.ended, late.begun);
     assert_int_equal(objects("x/"), OBJECTS - late.begun + 1);
     strlist_release(&keys);
@@ -219,7 +219,7 @@ static void the_steps_of_a_deletion_stay_in_their_order(void **state)
     struct err err = {0};
     cut_put();
     assert_int_equal(stage_purge(&late.base, JOB, TEST_UID, CUT, &err), TIDE_OK);
-    assert_int_equal(late.most, STORE_REMOVES_AT_ONCE);
+    assert_int_equal(late.most, STORE_EACH_AT_ONCE);
     assert_int_equal(objects(""), 0);
 }
 
