@@ -13,7 +13,6 @@
 #include "ckpt/base/mem.h"
 #include "ckpt/base/text.h"
 #include "ckpt/base/thread.h"
-#include "ckpt/format/keys.h"
 #include "ckpt/stage/stage.h"
 
 #define NAP_NS (100 * NS_PER_MS) /* after so long at most it sees that it shall end, or rest */
@@ -38,7 +37,7 @@ struct scrub {
     struct agent_event event;
     uint64_t due_ns; /* the bytes that come next */
     char fault[TIDE_TEXT_MAX + 1];
-    object_key pack; /* that has it; "": none */
+    struct strlist packs; /* that have it */
 };
 
 /* ---- on its thread ---- */
@@ -73,11 +72,10 @@ static void first_fault(void *context, const char *text)
         text_fit(scrub->fault, sizeof scrub->fault, text);
 }
 
-static void first_pack(void *context, const char *pack)
+static void bad_pack(void *context, const char *pack)
 {
     struct scrub *scrub = context;
-    if (scrub->pack[0] == '\0')
-        text_copy(scrub->pack, sizeof scrub->pack, pack);
+    stage_blame_add(&scrub->packs, pack);
 }
 
 static int seen_enough(void *context)
@@ -89,11 +87,12 @@ static int seen_enough(void *context)
 /* CORRUPT: it can be told that something is wrong. */
 static enum tide_status look(struct scrub *scrub, struct store *store, struct err *err)
 {
-    const struct stage_watch watch = {.say = first_fault, .progress = pace, .damaged = first_pack, .enough = seen_enough, .spans = SPANS,
+    const struct stage_watch watch = {.say = first_fault, .progress = pace, .damaged = bad_pack, .enough = seen_enough, .spans = SPANS,
                                       .context = scrub};
     struct stage_verdict verdict = {0};
     struct err why = {0};
-    scrub->fault[0] = scrub->pack[0] = '\0';
+    scrub->fault[0] = '\0';
+    strlist_release(&scrub->packs);
     scrub->event.raw_bytes = 0;
     enum tide_status status =
         stage_check_watched(store, scrub->order.manifest_key, scrub->order.manifest, &watch, &verdict, &why);
@@ -109,15 +108,6 @@ static enum tide_status look(struct scrub *scrub, struct store *store, struct er
     return status;
 }
 
-/* Cuts to come do not refer to it. Where that cannot be written they are found damaged as this one was. */
-static void blame(const struct scrub *scrub, struct store *store)
-{
-    struct err why = {0};
-    if (scrub->pack[0] != '\0' && stage_blame(store, scrub->job, scrub->event.uid, scrub->pack, &why) != TIDE_OK)
-        log_warn("job %s: that %s is damaged cannot be noted in the store, and the next checkpoint may refer to it: %s", scrub->job,
-                 scrub->pack, why.text);
-}
-
 static enum tide_status look_twice(struct scrub *scrub, struct err *err)
 {
     struct store *store = NULL;
@@ -127,8 +117,10 @@ static enum tide_status look_twice(struct scrub *scrub, struct err *err)
     status = look(scrub, store, err);
     if (status == TIDE_E_CORRUPT) /* it may have been the way here */
         status = look(scrub, store, err);
-    if (status == TIDE_E_CORRUPT)
-        blame(scrub, store);
+    struct err why = {0};
+    if (status == TIDE_E_CORRUPT && stage_blame(store, scrub->job, scrub->event.uid, &scrub->packs, &why) != TIDE_OK)
+        log_warn("job %s: %s", scrub->job, why.text);
+    strlist_release(&scrub->packs);
     store_close(store);
     return status;
 }

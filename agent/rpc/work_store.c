@@ -7,7 +7,6 @@
 #include "ckpt/base/log.h"
 #include "ckpt/base/mem.h"
 #include "ckpt/base/text.h"
-#include "ckpt/format/keys.h"
 #include "ckpt/stage/shared.h"
 #include "ckpt/stage/survey.h"
 
@@ -200,10 +199,10 @@ static enum tide_status do_store(struct item *item, struct store *store, struct 
     return TIDE_OK;
 }
 
-/* What a fetch found damaged in the store: the first. */
+/* What a fetch found damaged in the store. */
 struct damage {
-    char *text; /* TIDE_TEXT_MAX + 1 bytes; of what it had in the slot all the same */
-    object_key pack;
+    char *text; /* TIDE_TEXT_MAX + 1 bytes; the first that it had in the slot all the same */
+    struct strlist packs;
 };
 
 static void damage_mended(void *context, const char *text)
@@ -216,20 +215,7 @@ static void damage_mended(void *context, const char *text)
 static void damage_seen(void *context, const char *pack)
 {
     struct damage *damage = context;
-    if (damage->pack[0] == '\0')
-        text_copy(damage->pack, sizeof damage->pack, pack);
-}
-
-/* No cut to come refers to it; one that is another job's is that one's to look after. */
-static void damage_blame(const struct damage *damage, const struct item *item, struct store *store)
-{
-    struct err why = {0};
-    if (damage->pack[0] == '\0')
-        return;
-    enum tide_status status = stage_blame(store, item->job, item->event.uid, damage->pack, &why);
-    if (status != TIDE_OK && status != TIDE_E_INVALID)
-        log_warn("job %s: that %s is damaged cannot be noted in the store, and the next checkpoint may refer to it: %s", item->job,
-                 damage->pack, why.text);
+    stage_blame_add(&damage->packs, pack);
 }
 
 static enum tide_status do_fetch(struct item *item, struct store *store, struct err *err)
@@ -247,11 +233,14 @@ static enum tide_status do_fetch(struct item *item, struct store *store, struct 
                                     .elastic = item->elastic,
                                     .generation = item->event.generation,
                                     .watch = &watch};
+    struct err why = {0};
     status = stage_fetch_to(store, item->manifest_key, item->manifest, &to, err);
     if (status == TIDE_E_NOT_FOUND && !stage_holds_job(store, item->manifest_key))
-        return err_set(err, TIDE_E_UNAVAILABLE, "store %.200s holds nothing of the job that made %.120s: is it mounted on this host?",
-                       item->store, item->manifest_key);
-    damage_blame(&damage, item, store);
+        status = err_set(err, TIDE_E_UNAVAILABLE, "store %.200s holds nothing of the job that made %.120s: is it mounted on this host?",
+                         item->store, item->manifest_key);
+    else if (stage_blame(store, item->job, item->event.uid, &damage.packs, &why) != TIDE_OK)
+        log_warn("job %s: %s", item->job, why.text);
+    strlist_release(&damage.packs);
     return status;
 }
 

@@ -127,8 +127,12 @@ struct stage_watch {
 MUST_USE enum tide_status stage_check_watched(struct store *store, const char *manifest_key, const char *manifest_digest,
                                               const struct stage_watch *watch, struct stage_verdict *ret_verdict, struct err *err);
 
-/* A pack of the job was found damaged, whichever cut refers to it: no cut that is stored from now on refers to any of its cut. */
-MUST_USE enum tide_status stage_blame(struct store *store, const char *job, const char *job_uid, const char *pack, struct err *err);
+/* These packs were found damaged, whichever cut refers to them: no cut that is stored from now on refers to any of their cuts. Those of
+ * another job are that one's to look after. Errors: those of the store. */
+MUST_USE enum tide_status stage_blame(struct store *store, const char *job, const char *job_uid, const struct strlist *packs,
+                                      struct err *err);
+/* One more, of which it is told with each chunk (stage_watch.damaged). */
+void stage_blame_add(struct strlist *packs, const char *pack);
 
 /* Delete a cut, the manifest first; its packs as soon as no other cut refers to them. */
 MUST_USE enum tide_status stage_purge(struct store *store, const char *job, const char *job_uid, uint64_t cut, struct err *err);

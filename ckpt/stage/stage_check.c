@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <inttypes.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "ckpt/stage/shard.h"
 #include "ckpt/stage/stage.h"
@@ -123,12 +124,26 @@ enum tide_status stage_check(struct store *store, const char *manifest_key, cons
     return stage_check_watched(store, manifest_key, manifest_digest, &watch, ret_verdict, err);
 }
 
-enum tide_status stage_blame(struct store *store, const char *job, const char *job_uid, const char *pack, struct err *err)
+enum tide_status stage_blame(struct store *store, const char *job, const char *job_uid, const struct strlist *packs, struct err *err)
 {
     struct pack_name name;
-    object_key key;
-    if (key_pack_parse(pack, job, job_uid, &name) != 0)
-        return err_set(err, TIDE_E_INVALID, "%.200s is no pack of job %s", pack, job);
-    key_damaged(job, job_uid, name.cut, key);
-    return store_put_same(store, key, "", 0, err);
+    object_key key = "";
+    uint64_t last = 0; /* those of a cut come one after the other, for the most part */
+    enum tide_status status = TIDE_OK;
+    for (size_t i = 0; i < packs->count && status == TIDE_OK; i++) {
+        if (key_pack_parse(packs->items[i], job, job_uid, &name) != 0 || name.cut == last)
+            continue;
+        last = name.cut;
+        key_damaged(job, job_uid, name.cut, key);
+        status = store_put_same(store, key, "", 0, err);
+    }
+    return status == TIDE_OK ? TIDE_OK
+                             : err_wrap(err, "that %s is damaged cannot be noted in the store, and the next checkpoint may refer to it",
+                                        key);
+}
+
+void stage_blame_add(struct strlist *packs, const char *pack)
+{
+    if (packs->count == 0 || strcmp(packs->items[packs->count - 1], pack) != 0)
+        strlist_add(packs, pack);
 }

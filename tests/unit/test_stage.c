@@ -251,6 +251,33 @@ static void who_fetches_damage_is_told_the_pack(void **state)
     strlist_release(&keys);
 }
 
+static void each_cut_that_has_a_damaged_pack_is_noted(void **state)
+{
+    (void)state;
+    struct err err = {0};
+    object_key pack, note;
+    struct strlist packs = {0}, notes = {0};
+    static const struct {
+        const char *job;
+        uint64_t cut;
+    } of[] = {{"job", 3}, {"job", 3}, {"other", 8}, {"job", 5}, {"job", 5}, {"job", 3}};
+    for (uint64_t i = 0; i < sizeof of / sizeof of[0]; i++) {
+        const struct cut_name name = {.job = of[i].job, .uid = TEST_UID, .cut = of[i].cut, .generation = 1};
+        key_pack(&name, 0, i / 2, "0123456789abcdef", pack);
+        stage_blame_add(&packs, pack);
+    }
+    assert_int_equal(packs.count, 5); /* of the first it was told with two chunks */
+    assert_int_equal(stage_blame(store, "job", TEST_UID, &packs, &err), TIDE_OK);
+    assert_int_equal(store_list(store, "d/", &notes, &err), TIDE_OK);
+    assert_int_equal(notes.count, 2);
+    for (size_t i = 0; i < 2; i++) {
+        key_damaged("job", TEST_UID, i == 0 ? 3 : 5, note);
+        assert_true(strcmp(notes.items[0], note) == 0 || strcmp(notes.items[1], note) == 0);
+    }
+    strlist_release(&packs);
+    strlist_release(&notes);
+}
+
 /* After damage to an object: a fetch of that rank, which has nothing in memory, either fails or gives the right bytes, and a check
  * finds it. */
 static int damage_is_harmless(uint32_t rank)
@@ -488,6 +515,7 @@ int main(int argc, char **argv)
         cmocka_unit_test_setup_teardown(commits_are_whole_or_refused, setup, teardown),
         cmocka_unit_test_setup_teardown(an_arena_that_changed_is_not_stored, setup, teardown),
         cmocka_unit_test_setup_teardown(damage_never_reaches_a_slot, setup, teardown),
+        cmocka_unit_test_setup_teardown(each_cut_that_has_a_damaged_pack_is_noted, setup, teardown),
         cmocka_unit_test_setup_teardown(who_fetches_damage_is_told_the_pack, setup, teardown),
         cmocka_unit_test_setup_teardown(short_and_lost_objects_are_told, setup, teardown),
         cmocka_unit_test_setup_teardown(a_fetch_that_was_cut_short_is_done_again, setup, teardown),
