@@ -265,7 +265,7 @@ enum tide_status options_parse(int argc, char **argv, struct agent_options *ret_
                                               .scrub_rate = SCRUB_RATE_DEFAULT,
                                               .scrub_every_s = SCRUB_EVERY_S_DEFAULT,
                                               .share_nodes = SPREAD_NODES_MAX,
-                                              .encode_helpers = ENCODE_HELPERS_BY_CORES}};
+                                              .encode_helpers = HELPERS_BY_CORES}};
     int index = 0;
     optind = 1;
     for (int id; (id = getopt_long(argc, argv, "+:h", long_options, &index)) != -1;) {

@@ -390,7 +390,7 @@ static enum tide_status open_all(struct shell *shell, struct err *err)
         shell->scrub = scrub_create(&shell->loop, shell->options.scrub_rate, on_work, shell);
     work_arenas(shell->work, shell->dirs.arena, shell->options.arena_bytes_max);
     work_share(shell->work, shell->options.share_nodes);
-    helpers_want(shell->options.encode_helpers == ENCODE_HELPERS_BY_CORES ? HELPERS_BY_CORES : (int)shell->options.encode_helpers);
+    helpers_want(shell->options.encode_helpers);
     status = listen_ports(shell, err);
     return status != TIDE_OK ? status : make_coord(shell, err);
 }

@@ -10,8 +10,6 @@
 #include "ckpt/base/err.h"
 #include "ckpt/wire/node.h"
 
-#define ENCODE_HELPERS_BY_CORES UINT32_MAX
-
 struct shell_options {
     char coordinators[4 * TIDE_PATH_MAX]; /* empty: those of the identity */
     char identity[TIDE_PATH_MAX + 1];     /* directory; empty: none */
@@ -32,7 +30,7 @@ struct shell_options {
     uint64_t scrub_rate;           /* bytes per second, of checkpoints in the store that are read to see whether they are whole; 0: none */
     uint64_t scrub_every_s;        /* each once in so long */
     uint32_t share_nodes;          /* of a job, that store once what they hold alike; 1: each stores all it holds */
-    uint32_t encode_helpers;       /* threads that help to encode each shard (ckpt/stage/helpers.h), or ENCODE_HELPERS_BY_CORES */
+    uint32_t encode_helpers;       /* threads that help to encode each shard or HELPERS_BY_CORES (ckpt/stage/helpers.h) */
     bool kill_on_exit;             /* end the steps when told to end */
 };
 

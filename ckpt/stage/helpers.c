@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "ckpt/stage/helpers.h"
 
-#include <limits.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -85,13 +84,12 @@ unsigned helpers_cores(const char *root)
 /* ---- of this process ---- */
 
 static struct {
-    atomic_int want;
-    atomic_uint ranks, storing, cores;
+    atomic_uint want, ranks, storing, cores;
 } here;
 
-void helpers_want(int each)
+void helpers_want(unsigned each)
 {
-    atomic_store(&here.want, each > (int)HELPERS_MAX ? (int)HELPERS_MAX : each);
+    atomic_store(&here.want, each != HELPERS_BY_CORES && each > HELPERS_MAX ? HELPERS_MAX : each);
 }
 
 void helpers_ranks(unsigned ranks)
@@ -101,7 +99,7 @@ void helpers_ranks(unsigned ranks)
 
 void helpers_come(void)
 {
-    if (atomic_load(&here.want) < 0)
+    if (atomic_load(&here.want) == HELPERS_BY_CORES)
         atomic_store(&here.cores, helpers_cores("")); /* it may have been moved */
     atomic_fetch_add(&here.storing, 1);
 }
@@ -113,8 +111,8 @@ void helpers_leave(void)
 
 unsigned helpers_now(void)
 {
-    int want = atomic_load(&here.want);
+    unsigned want = atomic_load(&here.want);
     const struct helpers_facts facts = {
         .cores = atomic_load(&here.cores), .ranks = atomic_load(&here.ranks), .storing = atomic_load(&here.storing)};
-    return want >= 0 ? (unsigned)want : helpers_each(&facts);
+    return want == HELPERS_BY_CORES ? helpers_each(&facts) : want;
 }

@@ -5,10 +5,10 @@
 /* How many threads help to encode one rank's shard (ahead.h), besides the one that stores it: as many as the host has processors to
  * spare, and none where training has all of them. */
 
-#include <stddef.h>
+#include <limits.h>
 
 #define HELPERS_MAX 3u
-#define HELPERS_BY_CORES (-1)
+#define HELPERS_BY_CORES UINT_MAX
 #define HELPERS_RANK_CORES 4u /* that a rank is left: for its program, for NCCL's thread, for what loads its data */
 
 /* ---- pure ---- */
@@ -25,7 +25,7 @@ unsigned helpers_quota(const char *text, unsigned otherwise);
 /* ---- of this process; from any thread ---- */
 
 /* So many for each shard, HELPERS_MAX at most, or HELPERS_BY_CORES. 0 until it is said. */
-void helpers_want(int each);
+void helpers_want(unsigned each);
 void helpers_ranks(unsigned ranks);
 /* A shard begins to be encoded, and has been. */
 void helpers_come(void);

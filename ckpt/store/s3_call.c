@@ -316,12 +316,12 @@ void s3_client_renews(struct s3_client *client, s3_keys_source source, uint64_t 
     client->expires_s = expires_s;
 }
 
-uint64_t s3_client_expires_s(struct s3_client *client)
+int s3_client_expires(struct s3_client *client)
 {
     pthread_mutex_lock(&client->lock);
     uint64_t expires_s = client->expires_s;
     pthread_mutex_unlock(&client->lock);
-    return expires_s;
+    return expires_s != 0 && clock_wall_ms() / MS_PER_S + IMDS_AHEAD_S >= expires_s;
 }
 
 int s3_refuses_keys(const struct s3_answer *answer)
@@ -381,8 +381,7 @@ static int renewed(struct s3_client *client, unsigned number)
 /* Whoever comes first looks; the others go on with those that are good for a while yet. */
 static void renew_ahead(struct s3_client *client)
 {
-    uint64_t expires_s = client->source != NULL ? s3_client_expires_s(client) : 0;
-    if (expires_s == 0 || clock_wall_ms() / MS_PER_S + IMDS_AHEAD_S < expires_s || pthread_mutex_trylock(&client->renewing) != 0)
+    if (client->source == NULL || !s3_client_expires(client) || pthread_mutex_trylock(&client->renewing) != 0)
         return;
     look_for_keys(client);
     pthread_mutex_unlock(&client->renewing);

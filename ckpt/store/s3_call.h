@@ -54,8 +54,8 @@ typedef enum tide_status (*s3_keys_source)(struct s3_keys *ret_keys, uint64_t *r
 /* Before the first request. Keys that expire within IMDS_AHEAD_S, or that the server refuses, are looked for again there, and a request
  * that was refused is made once more if there are others. */
 void s3_client_renews(struct s3_client *client, s3_keys_source source, uint64_t expires_s);
-/* When those that are used expire; 0: never. */
-uint64_t s3_client_expires_s(struct s3_client *client);
+/* Nonzero: those that are used expire within IMDS_AHEAD_S, or have. */
+int s3_client_expires(struct s3_client *client);
 /* With other keys it might have been another answer. */
 int s3_refuses_keys(const struct s3_answer *answer);
 

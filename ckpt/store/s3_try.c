@@ -236,7 +236,8 @@ static enum backoff_verdict judge_body(const struct s3_try *t, enum tide_status 
 {
     uint64_t from = 0;
     if (other_range(t, &from)) {
-        *ret_status = err_set(err, TIDE_E_IO, "%s was asked for bytes from %" PRIu64 " on, and sent those from %" PRIu64 " on",
+        *ret_status = err_set(err, TIDE_E_IO, "%s was asked for bytes from %" PRIu64 " on, and sent those from %" PRIu64
+                              " on; check what stands before the server",
                               t->url->host, t->request->offset, from);
         return BACKOFF_FINAL;
     }

@@ -9,7 +9,6 @@
 #include <string.h>
 #include <tidemark/types.h>
 
-#include "ckpt/base/clock.h"
 #include "ckpt/base/fsx.h"
 #include "ckpt/base/mem.h"
 #include "ckpt/store/s3_call.h"
@@ -481,8 +480,7 @@ static enum tide_status s3_list_each(struct store *store, const struct strlist *
 static int s3_moved(struct store *store)
 {
     const struct store_s3 *s3 = s3_of(store);
-    uint64_t expires_s = s3_client_expires_s(s3->client);
-    return atomic_load(&s3->refused) || (expires_s != 0 && clock_wall_ms() / MS_PER_S + IMDS_AHEAD_S >= expires_s);
+    return atomic_load(&s3->refused) || s3_client_expires(s3->client);
 }
 
 static void s3_close(struct store *store)

@@ -207,7 +207,7 @@ static double encode_seconds(struct fake_step *step, uint64_t cut, unsigned help
     struct stage_shard shard;
     struct err err = {0};
     double best = 1e9;
-    helpers_want((int)helpers);
+    helpers_want(helpers);
     for (int i = 0; i < ROUNDS; i++) {
         double begin = seconds();
         assert_int_equal(stage_store(&sink, step->dir, 1, (uint32_t)cut % SLOTS, "bench", TEST_UID, cut, &shard, &err), TIDE_OK);

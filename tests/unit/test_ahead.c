@@ -131,7 +131,7 @@ static enum tide_status put(struct shelf *shelf, uint32_t rank, uint64_t cut, in
     struct stage_shard shard;
     atomic_store(&begun, 0); /* slots are hashed by threads, too */
     atomic_store(&humble, 0);
-    helpers_want((int)helpers);
+    helpers_want(helpers);
     enum tide_status status =
         (share ? stage_store_shared : stage_store)(&shelf->base, arena, rank, (uint32_t)cut % SLOTS, JOB, TEST_UID, cut, &shard, err);
     helpers_want(0);
@@ -232,7 +232,7 @@ static void record_everything(uint64_t cut)
 /* How many help changes, too. */
 static void other_helpers(unsigned n)
 {
-    helpers_want((int)(n * 2 % (HELPERS_MAX + 1)));
+    helpers_want(n * 2 % (HELPERS_MAX + 1));
 }
 
 /* A pack is full: what is given has been encoded by now, with the effort that was. */
