@@ -33,8 +33,8 @@ int shard_is_damage(enum tide_status status)
 void shard_blame(const struct stage_watch *watch, const struct rank_manifest *m, uint64_t index, enum tide_status status)
 {
     struct chunk chunk;
-    if (watch != NULL && watch->damaged != NULL && shard_is_damage(status) && chunk_parse(m->chunks.items[index], &chunk, NULL) == TIDE_OK &&
-        chunk.codec != CHUNK_ZERO)
+    if (watch != NULL && watch->damaged != NULL && shard_is_damage(status) &&
+        chunk_parse(m->chunks.items[index], &chunk, NULL) == TIDE_OK && chunk.codec != CHUNK_ZERO)
         watch->damaged(watch->context, m->packs.items[chunk.pack].key);
 }
 
