@@ -11,6 +11,7 @@
 #include "ckpt/base/text.h"
 #include "ckpt/client/client.h"
 
+#define CHUNKS_BYTES ((size_t)DEVICE_LANES * CHUNK_BYTES)
 #define RESTORE_THREADS (DEVICE_LANES / 2) /* while the program waits: what they do is bounded by memory beyond that */
 
 /* A slot on its way back into the program. */
@@ -22,8 +23,8 @@ struct source {
     struct slot_part *parts;     /* the same; NULL: there are none */
     uint32_t region_count;
     struct region channel, held; /* where messages go, which are no region of the program's; data is owned */
-    /* DEVICE_LANES of CHUNK_BYTES: what is hashed is what is handed over, whatever becomes of shared memory; some are read and
-     * checked while others are on their way to a device. */
+    /* CHUNKS_BYTES: what is hashed is what is handed over, whatever becomes of shared memory; some are read and
+     * checked while others are on their way to a device. A chunk of one region in host memory needs none of it. */
     unsigned char *chunks;
 };
 
@@ -39,7 +40,7 @@ static void source_release(const struct tide *tide, struct source *s)
     mem_free(s->parts);
     mem_free(s->channel.data);
     mem_free(s->held.data);
-    mem_free(s->chunks);
+    mem_pages_free(s->chunks, CHUNKS_BYTES);
 }
 
 static enum tide_status source_open(struct tide *tide, const struct local_message *from, struct source *s, struct err *err)
@@ -55,7 +56,7 @@ static enum tide_status source_open(struct tide *tide, const struct local_messag
     s->region_count = s->slot.header->region_count;
     s->regions = mem_try_array(s->region_count, sizeof *s->regions);
     s->targets = mem_try_array(s->region_count, sizeof *s->targets);
-    s->chunks = mem_try_array(DEVICE_LANES, CHUNK_BYTES);
+    s->chunks = mem_try_pages(CHUNKS_BYTES);
     const struct slot_part *parts = slot_parts(&s->slot);
     s->parts = parts != NULL ? mem_try_array(s->region_count, sizeof *s->parts) : NULL;
     if (s->regions == NULL || s->targets == NULL || s->chunks == NULL || (parts != NULL && s->parts == NULL))
@@ -63,7 +64,7 @@ static enum tide_status source_open(struct tide *tide, const struct local_messag
     memcpy(s->regions, s->slot.regions, s->region_count * sizeof *s->regions);
     if (parts != NULL)
         memcpy(s->parts, parts, s->region_count * sizeof *s->parts);
-    devices_pin(tide, s->chunks, (size_t)DEVICE_LANES * CHUNK_BYTES, NULL);
+    devices_pin(tide, s->chunks, CHUNKS_BYTES, NULL);
     return TIDE_OK;
 }
 
@@ -242,35 +243,34 @@ static void read_chunk(struct intake *in, uint64_t index, uint32_t *cursor)
     pthread_mutex_unlock(&in->lock);
 }
 
+/* The next chunk that nobody has taken, where there is a lane for it; else wait until something has moved. With the lock held. */
+static void read_or_wait(struct intake *in, uint32_t *cursor)
+{
+    if (in->next == in->s->sum.chunk_count || in->next >= in->freed + in->lanes) {
+        pthread_cond_wait(&in->moved, &in->lock);
+        return;
+    }
+    uint64_t mine = in->next++;
+    pthread_mutex_unlock(&in->lock);
+    read_chunk(in, mine, cursor);
+    pthread_mutex_lock(&in->lock);
+}
+
 static void help(struct intake *in)
 {
     uint32_t cursor = 0;
     pthread_mutex_lock(&in->lock);
     while (in->status == TIDE_OK && in->next < in->s->sum.chunk_count)
-        if (in->next >= in->freed + in->lanes) {
-            pthread_cond_wait(&in->moved, &in->lock);
-        } else {
-            uint64_t mine = in->next++;
-            pthread_mutex_unlock(&in->lock);
-            read_chunk(in, mine, &cursor);
-            pthread_mutex_lock(&in->lock);
-        }
+        read_or_wait(in, &cursor);
     pthread_mutex_unlock(&in->lock);
 }
 
-/* False: something has failed. */
+/* While another has it, those behind it are read. False: something has failed. */
 static bool await_chunk(struct intake *in, uint64_t index, uint32_t *cursor)
 {
     pthread_mutex_lock(&in->lock);
     while (in->status == TIDE_OK && in->ready[index % in->lanes] != index + 1)
-        if (in->next > index) {
-            pthread_cond_wait(&in->moved, &in->lock);
-        } else {
-            in->next++;
-            pthread_mutex_unlock(&in->lock);
-            read_chunk(in, index, cursor);
-            pthread_mutex_lock(&in->lock);
-        }
+        read_or_wait(in, cursor);
     bool good = in->status == TIDE_OK;
     pthread_mutex_unlock(&in->lock);
     return good;
