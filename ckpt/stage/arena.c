@@ -97,7 +97,8 @@ static enum tide_status map_fd(int fd, const char *path, int writable, struct sl
                               .regions = (struct slot_region *)((char *)at + SLOT_HEADER_BYTES),
                               .data = (unsigned char *)at + (data <= (uint64_t)info.st_size ? data : SLOT_HEADER_BYTES),
                               .mapped_bytes = (size_t)info.st_size,
-                              .inode = info.st_ino};
+                              .inode = info.st_ino,
+                              .file = -1};
     return TIDE_OK;
 }
 
@@ -115,20 +116,23 @@ enum tide_status slot_map(const char *path, int writable, struct slot *ret_slot,
 
 void slot_unmap(struct slot *slot)
 {
-    if (slot->header)
+    if (slot->header) {
         munmap(slot->header, slot->mapped_bytes);
+        if (slot->file >= 0)
+            close(slot->file);
+    }
     *slot = (struct slot){0};
 }
 
-enum tide_status slot_open_file(const struct slot *slot, const char *path, int *ret_fd, struct err *err)
+enum tide_status slot_open_file(const struct slot *slot, const char *path, int mode, int *ret_fd, struct err *err)
 {
     struct stat info;
-    int fd = open(path, O_WRONLY | O_CLOEXEC);
+    int fd = open(path, mode | O_CLOEXEC);
     if (fd < 0)
         return err_errno(err, "cannot open slot %s", path);
     if (fstat(fd, &info) != 0 || info.st_ino != slot->inode) {
         close(fd);
-        return err_set(err, TIDE_E_IO, "slot %s was replaced while it was written; nobody but the agent may touch the arena", path);
+        return err_set(err, TIDE_E_IO, "slot %s was replaced while it was in use; nobody but the agent may touch the arena", path);
     }
     *ret_fd = fd;
     return TIDE_OK;

@@ -87,6 +87,7 @@ struct slot {
     unsigned char *data;
     size_t mapped_bytes;
     uint64_t inode; /* of the file */
+    int file;       /* the same, to read chunks from, where slot_open gave it; else -1. Owned */
 };
 
 /* Bytes a slot file needs for these regions, with a table of parts or without; 0 when that is more than a rank may have
@@ -102,9 +103,10 @@ MUST_USE enum tide_status slot_reserve_on(const char *path, uint64_t bytes, int 
 /* Map an existing slot file, read-only or writable. Does not judge its contents. Errors: NOT_FOUND, IO, CORRUPT (too short). */
 MUST_USE enum tide_status slot_map(const char *path, int writable, struct slot *ret_slot, struct err *err);
 void slot_unmap(struct slot *slot);
-/* The file of a slot that is mapped, to write its data into: what is read next lies in the processor's cache, and its pages need not be
- * mapped. It is the caller's to close. Errors: IO (another file lies at that path by now, too). */
-MUST_USE enum tide_status slot_open_file(const struct slot *slot, const char *path, int *ret_fd, struct err *err);
+/* The file of a slot that is mapped, to read its data from (O_RDONLY) or write it into (O_WRONLY): what is read next lies in the
+ * processor's cache, and its pages need not be mapped. It is the caller's to close. Errors: IO (another file lies at that path by now,
+ * too). */
+MUST_USE enum tide_status slot_open_file(const struct slot *slot, const char *path, int mode, int *ret_fd, struct err *err);
 /* Is what is mapped still what the path leads to? */
 int slot_is_at(const struct slot *slot, const char *path);
 
@@ -158,8 +160,9 @@ MUST_USE enum tide_status slot_verify_table(const struct slot *slot, const struc
  * that fit its table. Errors: those of slot_map, slot_check, slot_sum_load and slot_verify_table; nothing is held then. */
 MUST_USE enum tide_status slot_open(const char *path, const char *sum_path, const char *job_uid, uint64_t cut, uint32_t rank,
                                     struct slot *ret_slot, struct slot_sum *ret_sum, struct err *err);
-/* Copy chunk `index` of a slot whose table was verified to `to` (CHUNK_BYTES of room) and check the copy, so that what was
- * checked is what is used. Errors: CORRUPT. */
+/* Copy chunk `index` of a slot that slot_open gave to `to` (CHUNK_BYTES of room) and check the copy, so that what was
+ * checked is what is used. It is read from the file: to map pages, and unmap them, costs as much as to copy them. Errors: CORRUPT,
+ * NOMEM; what is in `to` is anything then. */
 MUST_USE enum tide_status slot_chunk_read(const struct slot *slot, const struct slot_sum *sum, uint64_t index, unsigned char *to,
                                           uint32_t *ret_bytes, struct err *err);
 /* Put the parts of a sum together: used where the chunks' digests are known without a slot to read. Takes `chunks`. Behind the

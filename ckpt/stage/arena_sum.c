@@ -13,6 +13,7 @@
 
 #define HASH_THREADS 4u /* beside ranks that compute: a quarter of the time, not of the machine */
 #define HASH_SHARE 16u  /* chunks that one thread takes at a time */
+#define READ_BYTES ((size_t)256 << 10) /* at a time: hashed while it lies in the processor's own cache */
 
 /* A .sum file: this, then chunk_count digests. The root is that of the whole file with the root itself zero. */
 struct sum_file {
@@ -272,6 +273,8 @@ enum tide_status slot_open(const char *path, const char *sum_path, const char *j
         status = slot_sum_load(sum_path, &sum, err);
     if (status == TIDE_OK)
         status = slot_verify_table(&slot, &sum, err);
+    if (status == TIDE_OK)
+        status = slot_open_file(&slot, path, O_RDONLY, &slot.file, err);
     if (status != TIDE_OK) {
         slot_unmap(&slot);
         slot_sum_release(&sum);
@@ -333,12 +336,37 @@ enum tide_status slot_verify(const struct slot *slot, const struct slot_sum *sum
     return bad < sum->chunk_count ? bad_chunk(slot, sum, bad, err) : TIDE_OK;
 }
 
+/* Nonzero: they cannot be read. */
+static int read_piece(const struct slot *slot, uint64_t at, unsigned char *to, size_t bytes)
+{
+    off_t from = slot->data - (unsigned char *)slot->header + (off_t)at;
+    for (size_t done = 0; done < bytes;) {
+        ssize_t n = pread(slot->file, to + done, bytes - done, from + (off_t)done);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return -1;
+        done += (size_t)n;
+    }
+    return 0;
+}
+
 enum tide_status slot_chunk_read(const struct slot *slot, const struct slot_sum *sum, uint64_t index, unsigned char *to,
                                  uint32_t *ret_bytes, struct err *err)
 {
     uint32_t bytes = chunk_bytes_in(slot, sum, index);
-    memcpy(to, slot->data + index * CHUNK_BYTES, bytes);
-    if (bytes == 0 || !digest_equal(sum->chunks[index], digest_of(to, bytes)))
+    struct digest_run *run = digest_run_create();
+    if (run == NULL)
+        return err_set(err, TIDE_E_NOMEM, "no memory to hash a chunk");
+    int failed = bytes == 0;
+    for (size_t at = 0, n; !failed && at < bytes; at += n) {
+        n = bytes - at < READ_BYTES ? bytes - at : READ_BYTES;
+        failed = read_piece(slot, index * CHUNK_BYTES + at, to + at, n);
+        digest_run_add(run, to + at, failed ? 0 : n);
+    }
+    int good = !failed && digest_equal(sum->chunks[index], digest_run_end(run));
+    digest_run_free(run);
+    if (!good)
         return bad_chunk(slot, sum, index, err);
     *ret_bytes = bytes;
     return TIDE_OK;

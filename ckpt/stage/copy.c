@@ -3,6 +3,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -84,7 +85,7 @@ static enum tide_status take_header(struct slot_copy *copy, struct err *err)
     if (status == TIDE_OK)
         status = slot_start(&copy->slot, h->region_count, h->parts, h->data_bytes, err);
     if (status == TIDE_OK)
-        status = slot_open_file(&copy->slot, copy->path, &copy->fd, err);
+        status = slot_open_file(&copy->slot, copy->path, O_WRONLY, &copy->fd, err);
     if (status != TIDE_OK)
         return status;
     copy->needed = needed;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -183,7 +184,7 @@ static enum tide_status open_slot(struct anew *a, const char *sum_path, struct e
     if (status == TIDE_OK)
         status = slot_map(a->path, 1, &a->slot, err);
     if (status == TIDE_OK)
-        status = slot_open_file(&a->slot, a->path, &a->fd, err);
+        status = slot_open_file(&a->slot, a->path, O_WRONLY, &a->fd, err);
     if (status != TIDE_OK)
         return status;
     /* From here to RECORDED nobody may take it for whole. */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <string.h>
 #include <unistd.h>
@@ -67,7 +68,7 @@ static enum tide_status fill_data(struct shard_reader *reader, const struct plac
     const struct rank_manifest *m = reader->manifest;
     const uint64_t data = (uint64_t)(slot->data - (unsigned char *)slot->header); /* what the header says others may write */
     int fd = -1;
-    enum tide_status status = slot_open_file(slot, path, &fd, err);
+    enum tide_status status = slot_open_file(slot, path, O_WRONLY, &fd, err);
     if (status != TIDE_OK)
         return status;
     for (uint64_t i = 0; status == TIDE_OK && i < m->chunks.count; i++) {

@@ -3,6 +3,7 @@
 /* A shard on its way back, several reads at a time: how many are under way, that what is wrong with one is told of it alone, and that
  * none is left behind. Most stores here do nothing before they are asked how it went. */
 
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -389,14 +390,14 @@ static void a_slot_that_was_replaced_is_left_alone(void **state)
     snprintf(path, sizeof path, "%s/slot", elsewhere);
     assert_int_equal(slot_reserve(path, 2 * SLOT_HEADER_BYTES, &err), TIDE_OK);
     assert_int_equal(slot_map(path, 1, &slot, &err), TIDE_OK);
-    assert_int_equal(slot_open_file(&slot, path, &fd, &err), TIDE_OK);
+    assert_int_equal(slot_open_file(&slot, path, O_WRONLY, &fd, &err), TIDE_OK);
     close(fd);
     fd = -1;
     char other[sizeof path + 8];
     snprintf(other, sizeof other, "%s.new", path);
     assert_int_equal(slot_reserve(other, 2 * SLOT_HEADER_BYTES, &err), TIDE_OK);
     assert_int_equal(rename(other, path), 0);
-    assert_int_equal(slot_open_file(&slot, path, &fd, &err), TIDE_E_IO);
+    assert_int_equal(slot_open_file(&slot, path, O_WRONLY, &fd, &err), TIDE_E_IO);
     assert_int_equal(fd, -1);
     slot_unmap(&slot);
     unlink(path);
