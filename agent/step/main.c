@@ -50,6 +50,7 @@ static int read_words(int argc, char **argv, const char **ret_dir)
 int main(int argc, char **argv)
 {
     const char *dir = NULL;
+    log_init("tidemark-step", LOG_INFO);
     int code = read_words(argc, argv, &dir);
     if (code >= 0)
         return code;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "ckpt/base/log.h"
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -12,8 +13,18 @@ static const char *const level_names[] = {"error", "warn", "info", "debug"};
 static const char *program_name = "tidemark";
 static enum log_level level_max = LOG_INFO;
 
+/* Who was started with one of the first three closed would give its number to what he opens next, a log or a socket, and lines for people
+ * would go there. What stands there instead can be used as little as a closed one: reading stdin fails, and writing the others. */
+static void keep_first_three(void)
+{
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY) < 0)
+            return;
+}
+
 void log_init(const char *program, enum log_level max)
 {
+    keep_first_three();
     program_name = program;
     level_max = max;
 }

@@ -6,7 +6,8 @@
 
 enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG };
 
-/* Lines on stderr: "2026-01-02T03:04:05.678Z info  tidemarkd: text". `program` must outlive the process. */
+/* Lines on stderr: "2026-01-02T03:04:05.678Z info  tidemarkd: text". `program` must outlive the process. Called before anything is
+ * opened: from then on no file or socket gets the number of stdin, stdout or stderr, which may have been closed. */
 void log_init(const char *program, enum log_level max);
 void log_at(enum log_level level, const char *format, ...) PRINTF_LIKE(2, 3);
 /* "error", "warn", "info", "debug"; nonzero when `name` is none of them. */

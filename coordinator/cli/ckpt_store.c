@@ -10,6 +10,7 @@
 #include "ckpt/base/clock.h"
 #include "ckpt/base/mem.h"
 #include "ckpt/base/text.h"
+#include "ckpt/store/store_url.h"
 #include "coordinator/cli/show.h"
 #include "coordinator/cli/term.h"
 #include "coordinator/cli/units.h"
@@ -56,11 +57,12 @@ enum tide_status store_dir_there(const char *url, const char *hint, struct fault
 {
     const char *dir = strncmp(url, "file://", 7) == 0 ? url + 7 : url[0] == '/' ? url : NULL;
     struct stat info;
-    if (dir == NULL || stat(dir, &info) == 0)
-        return TIDE_OK;
+    enum tide_status status = dir != NULL ? store_url_check(url, &fault->err) : TIDE_OK;
+    if (status != TIDE_OK || dir == NULL || stat(dir, &info) == 0)
+        return status;
     if (errno == ENOENT || errno == ENOTDIR)
         return fault_set(fault, TIDE_E_NOT_FOUND, hint, "the store's directory %s is not on this machine", dir);
-    enum tide_status status = errno == EACCES ? TIDE_E_DENIED : TIDE_E_IO;
+    status = errno == EACCES ? TIDE_E_DENIED : TIDE_E_IO;
     struct err why = {0};
     err_errno(&why, "the store's directory %s cannot be looked at", dir);
     return fault_set(fault, status, "run it as the user that the agents run as, or let this one look into it", "%s", why.text);

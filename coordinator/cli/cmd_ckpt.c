@@ -97,7 +97,7 @@ int cmd_ckpt_list(struct cli *cli)
     if (client_job(cli->client, cli->args.items[0], 0, 0, &view, &json, &fault) != TIDE_OK)
         return fault_report(&fault);
     if (wants_json(cli)) {
-        show_json(json_object_get(json_object_get(json, "job"), "ckpts"));
+        show_json_list(json_object_get(json_object_get(json, "job"), "ckpts"));
     } else if (cli->options.output == OUTPUT_NAME) {
         for (size_t i = 0; i < view.job.ckpts.count; i++)
             if (cli->options.all || view.job.ckpts.items[i].state != TIDE_CKPT_DROPPED)

@@ -201,13 +201,13 @@ int cmd_ckpt_gc(struct cli *cli)
     const char *job = cli->args.items[0];
     char path[128];
     json_t *json = NULL;
-    if (cli->options.dry_run) {
-        if (client_job(cli->client, job, 0, 0, &view, NULL, &fault) != TIDE_OK)
-            return fault_report(&fault);
-        enum tide_status status = dry_run(cli, &view.job, &fault);
-        codec_release(&job_view_codec, &view);
+    /* Also the check that it is there, so that a typing error is told as such. */
+    if (client_job(cli->client, job, 0, 0, &view, NULL, &fault) != TIDE_OK)
+        return fault_report(&fault);
+    enum tide_status status = cli->options.dry_run ? dry_run(cli, &view.job, &fault) : TIDE_OK;
+    codec_release(&job_view_codec, &view);
+    if (cli->options.dry_run)
         return status == TIDE_OK ? EXIT_CODE_OK : fault_report(&fault);
-    }
     snprintf(path, sizeof path, "/v1/jobs/%s/gc", job);
     if (client_outcome(cli->client, "POST", path, NULL, &outcome, &json, &fault) != TIDE_OK)
         return fault_report(&fault);

@@ -307,6 +307,20 @@ int cmd_job_explain(struct cli *cli)
 
 /* ---- events ---- */
 
+/* With --follow there is no end of a list to wait for: an event a line. */
+static void print_events(const struct cli *cli, const struct job_view *view, const json_t *json, uint64_t after)
+{
+    const json_t *list = json_object_get(json_object_get(json, "job"), "events");
+    if (!wants_json(cli))
+        show_events(&view->job, after);
+    else if (!cli->options.follow)
+        show_json_list(list);
+    else
+        for (size_t i = 0; i < view->job.events.count; i++)
+            if (view->job.events.items[i].revision > after)
+                show_json_line(json_array_get(list, i));
+}
+
 int cmd_job_events(struct cli *cli)
 {
     struct fault fault = {0};
@@ -316,10 +330,7 @@ int cmd_job_events(struct cli *cli)
         json_t *json = NULL;
         if (client_job(cli->client, cli->args.items[0], after, HOLD_MS, &view, &json, &fault) != TIDE_OK)
             return fault_report(&fault);
-        if (wants_json(cli) && !cli->options.follow)
-            show_json(json_object_get(json_object_get(json, "job"), "events"));
-        else
-            show_events(&view.job, seen);
+        print_events(cli, &view, json, seen);
         fflush(stdout);
         if (view.job.events.count > 0)
             seen = view.job.events.items[view.job.events.count - 1].revision;

@@ -79,7 +79,7 @@ static TABLE(cancel_table, "Options", cancel_rows);
 
 static const struct option events_rows[] = {
     {.name = "follow", .letter = 'f', .kind = OPTION_FLAG, AT(follow),
-     .help = "print further events until the job has ended"},
+     .help = "print further events until the job has ended; with -o json each in a line of its own"},
 };
 static TABLE(events_table, "Options", events_rows);
 
@@ -107,7 +107,7 @@ static const struct option drop_rows[] = {
 static TABLE(drop_table, "Options", drop_rows);
 
 static const struct option hold_rows[] = {
-    {.name = "for", .kind = OPTION_DURATION, .value = "DURATION", AT(for_ms), .preset = "7d",
+    {.name = "for", .kind = OPTION_DURATION, .value = "DURATION", AT(for_ms), .min = 1, .preset = "7d",
      .help = "from now on; a later hold replaces an earlier one"},
 };
 static TABLE(hold_table, "Options", hold_rows);

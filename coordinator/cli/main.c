@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -168,6 +169,21 @@ static int start(int argc, char **argv)
     return unknown_command(argc, argv, taken);
 }
 
+/* Is all that was printed where it should go? Of a pipe that was closed on purpose (`| head`) only the status tells. */
+static bool output_whole(void)
+{
+    struct err err = {0};
+    errno = 0;
+    if (fflush(stdout) == 0 && !ferror(stdout))
+        return true;
+    if (errno == EPIPE)
+        return false;
+    errno = errno != 0 ? errno : EIO; /* an earlier part of it is missing */
+    err_errno(&err, "what this command printed could not be written to stdout");
+    say_error("%s", err.text);
+    return false;
+}
+
 int main(int argc, char **argv)
 {
     /* A reader that goes away (`| head`) is told to us by a failed write, below. */
@@ -176,10 +192,5 @@ int main(int argc, char **argv)
     term_init();
     int code = start(argc - 1, argv + 1);
     progress_clear();
-    if (fflush(stdout) != 0 || ferror(stdout)) {
-        /* Quiet when it was a pipe closed on purpose; the status tells. */
-        if (code == EXIT_CODE_OK)
-            code = EXIT_CODE_ERROR;
-    }
-    return code;
+    return output_whole() || code != EXIT_CODE_OK ? code : EXIT_CODE_ERROR;
 }

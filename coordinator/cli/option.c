@@ -156,7 +156,9 @@ static enum tide_status set_value(const struct option *row, const char *value, s
     case OPTION_NUMBER:
         return number_parse(value, row->min, row->max ? row->max : INT64_MAX, (uint64_t *)(void *)at, err);
     case OPTION_DURATION:
-        return duration_parse(value, (uint64_t *)(void *)at, err);
+        status = duration_parse(value, (uint64_t *)(void *)at, err);
+        return status == TIDE_OK && *(uint64_t *)(void *)at < row->min ? err_set(err, TIDE_E_INVALID, "\"%.40s\" is too short", value)
+                                                                       : status;
     case OPTION_CHOICE:
         return choose(row, value, (unsigned *)(void *)at, err);
     case OPTION_IGNORED: {

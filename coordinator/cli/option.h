@@ -42,7 +42,7 @@ struct option {
     enum option_kind kind;
     const char *value; /* what the help calls its value; NULL: it takes none */
     size_t offset;
-    uint64_t min, max;          /* COUNT, NUMBER; max 0: none */
+    uint64_t min, max;          /* COUNT, NUMBER; max 0: none. DURATION: min */
     const char *const *choices; /* CHOICE; NULL-terminated */
     const char *preset;         /* default, as one would write it; NULL: zero or empty */
     bool torch;                 /* torchrun's flag: PET_<NAME> in the environment stands for it too */

@@ -47,9 +47,9 @@ static const struct option job_rows[] = {
     {.name = "launcher", .kind = OPTION_CHOICE, .value = "pmix|none", AT(launcher), .choices = launcher_choices,
      .preset = "pmix",
      .help = "pmix: MPI programs find each other; none: only torchrun's environment"},
-    {.name = "start-deadline", .kind = OPTION_DURATION, .value = "DURATION", AT(start_deadline_ms), .preset = "2m",
+    {.name = "start-deadline", .kind = OPTION_DURATION, .value = "DURATION", AT(start_deadline_ms), .min = 1, .preset = "2m",
      .help = "a generation whose ranks are not all started by then has failed"},
-    {.name = "stop-grace", .kind = OPTION_DURATION, .value = "DURATION", AT(stop_grace_ms), .preset = "10s",
+    {.name = "stop-grace", .kind = OPTION_DURATION, .value = "DURATION", AT(stop_grace_ms), .min = 1, .preset = "10s",
      .help = "time between SIGTERM and SIGKILL when the job is cancelled"},
 };
 
@@ -61,7 +61,7 @@ static const struct option saving_rows[] = {
      .help = "newest committed checkpoints kept; older ones are deleted"},
     {.name = "ckpt-keep-every", .kind = OPTION_TEXT, .value = "N|DURATION", AT(ckpt_keep_every),
      .help = "of older ones keep those with ids N, 2N, 3N (or, where that is missing, the next), or the first of each DURATION"},
-    {.name = "ckpt-grace", .kind = OPTION_DURATION, .value = "DURATION", AT(ckpt_grace_ms), .preset = "60s",
+    {.name = "ckpt-grace", .kind = OPTION_DURATION, .value = "DURATION", AT(ckpt_grace_ms), .min = 1, .preset = "60s",
      .help = "a checkpoint that is no longer kept is deleted so much later; tidemark ckpt pin takes it back until then"},
     {.name = "restore-from", .kind = OPTION_TEXT, .value = "JOB[/CKPT]", AT(restore_from), .complete = COMPLETE_CKPT,
      .help = "go on from a committed checkpoint of another job, of as many ranks unless --elastic is given, its newest if none is named, "
@@ -71,7 +71,7 @@ static const struct option saving_rows[] = {
     {.name = "copies", .kind = OPTION_CHOICE, .value = "peer|none", AT(copies), .choices = copies_choices, .preset = "peer",
      .help = "peer: the newest checkpoint is also kept in the memory of another node, if there is one of another domain (tidemark-agent "
              "--domain) there, and a lost node's part is restored from it; none: what a lost node had in memory only is lost"},
-    {.name = "cut-deadline", .kind = OPTION_DURATION, .value = "DURATION", AT(cut_deadline_ms), .preset = "30s",
+    {.name = "cut-deadline", .kind = OPTION_DURATION, .value = "DURATION", AT(cut_deadline_ms), .min = 1, .preset = "30s",
      .help = "a checkpoint that is not complete in memory by then is aborted; training goes on"},
     {.name = "cut", .kind = OPTION_CHOICE, .value = "auto|step|free", AT(cut), .choices = cut_choices, .preset = "auto",
      .help = "of programs that pass messages and run with libtidemark_mpi: step: all ranks count the same steps and are recorded at one; "

@@ -163,6 +163,8 @@ static enum tide_status build_paths(const struct options *o, const struct machin
     enum tide_status status = absolute("cwd", o->cwd ? o->cwd : m->cwd, "", m->cwd, spec->cwd, fault);
     if (status != TIDE_OK || o->store == NULL)
         return status;
+    if (o->store[0] == '\0')
+        return fault_set(fault, TIDE_E_INVALID, "leave it away to use the cluster's store", "--store: it names no store");
     status = absolute("store", o->store, "file://", m->cwd, spec->store, fault);
     if (status == TIDE_OK && store_url_check(spec->store, &why) != TIDE_OK)
         return fault_set(fault, why.status, NULL, "--store: %s", why.text);

@@ -12,11 +12,29 @@
 #include "coordinator/cli/exits.h"
 #include "coordinator/cli/units.h"
 
-void show_json(const json_t *json)
+static void print_json(const json_t *json, size_t flags)
 {
-    char *text = json ? json_dumps(json, JSON_INDENT(2)) : NULL;
+    char *text = json ? json_dumps(json, flags) : NULL;
     puts(text ? text : "{}");
     mem_free(text);
+}
+
+void show_json(const json_t *json)
+{
+    print_json(json, JSON_INDENT(2));
+}
+
+void show_json_line(const json_t *json)
+{
+    print_json(json, JSON_COMPACT);
+}
+
+void show_json_list(const json_t *json)
+{
+    if (json != NULL)
+        show_json(json);
+    else
+        puts("[]"); /* a list without items is left out where it comes from */
 }
 
 bool wants_json(const struct cli *cli)

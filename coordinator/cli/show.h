@@ -10,6 +10,8 @@
 
 /* Pretty JSON and a newline on stdout. */
 void show_json(const json_t *json);
+void show_json_line(const json_t *json); /* in one line */
+void show_json_list(const json_t *json); /* NULL: one without items */
 bool wants_json(const struct cli *cli);
 
 /* "step 120", "steps 118-120", or "" before the first; returns `to`. */

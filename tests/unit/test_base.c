@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -7,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -328,6 +330,30 @@ static void log_levels_have_names(void **state)
     assert_int_not_equal(log_level_parse("loud", &level), 0);
 }
 
+/* In a child, as who has no stderr has nothing to tell a failed assertion with. */
+static void log_lines_go_into_no_file_that_is_opened(void **state)
+{
+    (void)state;
+    char path[] = "/tmp/tidemark-base.XXXXXX";
+    struct stat info;
+    int status = 0, made = mkstemp(path);
+    assert_true(made >= 0);
+    close(made);
+    pid_t child = fork();
+    if (child == 0) {
+        close_range(STDIN_FILENO, STDERR_FILENO, 0);
+        log_init("test_base", LOG_INFO);
+        int fd = open(path, O_WRONLY | O_APPEND);
+        log_error("this is for nobody");
+        _exit(fd > STDERR_FILENO && write(STDOUT_FILENO, "x", 1) < 0 && read(STDIN_FILENO, path, 1) < 0 ? 0 : 1);
+    }
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    assert_int_equal(stat(path, &info), 0);
+    assert_int_equal(info.st_size, 0);
+    unlink(path);
+}
+
 static atomic_uint deaf, hears;
 
 static void take_signals(void *context)
@@ -404,6 +430,7 @@ int main(void)
         cmocka_unit_test(characters_stay_whole),
         cmocka_unit_test(a_directory_of_others_is_not_taken),
         cmocka_unit_test(log_levels_have_names),
+        cmocka_unit_test(log_lines_go_into_no_file_that_is_opened),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

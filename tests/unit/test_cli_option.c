@@ -120,6 +120,11 @@ static void a_bad_value_is_named_with_its_option(void **state)
     (void)state;
     refused(RUN("--ckpt-every", "5", "x"), "--ckpt-every: \"5\" has no unit");
     refused(RUN("--ckpt-every", "often", "x"), "--ckpt-every: \"often\" is not a duration");
+    /* These would come to mean the default. */
+    refused(RUN("--ckpt-grace", "0s", "x"), "--ckpt-grace: \"0s\" is too short");
+    refused(RUN("--stop-grace", "0", "x"), "--stop-grace: \"0\" is too short");
+    refused(RUN("--cut-deadline", "0ms", "x"), "--cut-deadline: \"0ms\" is too short");
+    refused(RUN("--start-deadline", "0s", "x"), "--start-deadline: \"0s\" is too short");
     refused(RUN("--ckpt-keep", "0", "x"), "--ckpt-keep: \"0\" is not a number from 1");
     refused(RUN("--max-restarts", "-1", "x"), "--max-restarts: \"-1\"");
     refused(RUN("-o", "yaml", "x"), "-o: \"yaml\" is none of table, json, wide, name");

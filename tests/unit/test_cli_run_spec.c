@@ -199,6 +199,7 @@ static void relative_paths_are_meant_from_here(void **state)
     assert_string_equal(b.spec.store, "s3://bucket/ckpts?region=eu-1");
     codec_release(&job_spec_codec, &b.spec);
     refused(BUILD("--store", "s3://Bucket", "x"), TIDE_E_INVALID, "--store: \"Bucket\" cannot be a bucket's name");
+    refused(BUILD("--store", "", "x"), TIDE_E_INVALID, "--store: it names no store");
     refused(BUILD("--store", "gs://bucket", "x"), TIDE_E_UNSUPPORTED, "--store: store gs://bucket: use");
     char path[TIDE_PATH_MAX + 8];
     memset(path, 'x', sizeof path - 1);
