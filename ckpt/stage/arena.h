@@ -162,7 +162,7 @@ MUST_USE enum tide_status slot_open(const char *path, const char *sum_path, cons
                                     struct slot *ret_slot, struct slot_sum *ret_sum, struct err *err);
 /* Copy chunk `index` of a slot that slot_open gave to `to` (CHUNK_BYTES of room) and check the copy, so that what was
  * checked is what is used. It is read from the file: to map pages, and unmap them, costs as much as to copy them. Errors: CORRUPT,
- * NOMEM; what is in `to` is anything then. */
+ * INVALID (`to` cannot be written), IO, NOMEM; what is in `to` is anything then. */
 MUST_USE enum tide_status slot_chunk_read(const struct slot *slot, const struct slot_sum *sum, uint64_t index, unsigned char *to,
                                           uint32_t *ret_bytes, struct err *err);
 /* Put the parts of a sum together: used where the chunks' digests are known without a slot to read. Takes `chunks`. Behind the

@@ -336,19 +336,24 @@ enum tide_status slot_verify(const struct slot *slot, const struct slot_sum *sum
     return bad < sum->chunk_count ? bad_chunk(slot, sum, bad, err) : TIDE_OK;
 }
 
-/* Nonzero: they cannot be read. */
-static int read_piece(const struct slot *slot, uint64_t at, unsigned char *to, size_t bytes)
+/* Errors: CORRUPT (it is shorter than it was), INVALID (`to` cannot be written), IO. */
+static enum tide_status read_piece(const struct slot *slot, uint64_t at, unsigned char *to, size_t bytes, struct err *err)
 {
     off_t from = slot->data - (unsigned char *)slot->header + (off_t)at;
     for (size_t done = 0; done < bytes;) {
         ssize_t n = pread(slot->file, to + done, bytes - done, from + (off_t)done);
         if (n < 0 && errno == EINTR)
             continue;
-        if (n <= 0)
-            return -1;
+        if (n < 0 && errno == EFAULT)
+            return err_set(err, TIDE_E_INVALID, "the memory that bytes %llu to %llu of the slot go to cannot be written",
+                           (unsigned long long)at, (unsigned long long)(at + bytes));
+        if (n < 0)
+            return err_errno(err, "cannot read %zu bytes at %llu of the slot", bytes, (unsigned long long)at);
+        if (n == 0)
+            return err_set(err, TIDE_E_CORRUPT, "the slot ends before byte %llu of its data", (unsigned long long)(at + bytes));
         done += (size_t)n;
     }
-    return 0;
+    return TIDE_OK;
 }
 
 enum tide_status slot_chunk_read(const struct slot *slot, const struct slot_sum *sum, uint64_t index, unsigned char *to,
@@ -356,18 +361,17 @@ enum tide_status slot_chunk_read(const struct slot *slot, const struct slot_sum 
 {
     uint32_t bytes = chunk_bytes_in(slot, sum, index);
     struct digest_run *run = digest_run_create();
-    if (run == NULL)
-        return err_set(err, TIDE_E_NOMEM, "no memory to hash a chunk");
-    int failed = bytes == 0;
-    for (size_t at = 0, n; !failed && at < bytes; at += n) {
+    enum tide_status status = run != NULL ? TIDE_OK : err_set(err, TIDE_E_NOMEM, "no memory to hash a chunk");
+    for (size_t at = 0, n; status == TIDE_OK && at < bytes; at += n) {
         n = bytes - at < READ_BYTES ? bytes - at : READ_BYTES;
-        failed = read_piece(slot, index * CHUNK_BYTES + at, to + at, n);
-        digest_run_add(run, to + at, failed ? 0 : n);
+        status = read_piece(slot, index * CHUNK_BYTES + at, to + at, n, err);
+        if (status == TIDE_OK)
+            digest_run_add(run, to + at, n);
     }
-    int good = !failed && digest_equal(sum->chunks[index], digest_run_end(run));
+    if (status == TIDE_OK && (bytes == 0 || !digest_equal(sum->chunks[index], digest_run_end(run))))
+        status = bad_chunk(slot, sum, index, err);
     digest_run_free(run);
-    if (!good)
-        return bad_chunk(slot, sum, index, err);
-    *ret_bytes = bytes;
-    return TIDE_OK;
+    if (status == TIDE_OK)
+        *ret_bytes = bytes;
+    return status;
 }
