@@ -211,7 +211,8 @@ void ev_fetched(struct agent_core *core, const struct agent_event *event)
         say(core, LOG_INFO, "job %s: checkpoint %llu was fetched from the memory of node %s for rank %u", job->name,
             (unsigned long long)event->cut, job->order.restore_peer, event->rank);
     if (event->text[0] != '\0') {
-        say(core, LOG_WARN, "job %s: checkpoint %llu is damaged in the store, and what is missing for rank %u was in memory: %.150s",
+        say(core, LOG_WARN,
+            "job %s: checkpoint %llu cannot be read as a whole from the store, and what is missing for rank %u was in memory: %.150s",
             job->name, (unsigned long long)event->cut, event->rank, event->text);
         scrub_soon(core, job, event->cut);
     }

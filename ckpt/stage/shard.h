@@ -88,6 +88,8 @@ MUST_USE enum tide_status shard_read_chunk(struct shard_reader *reader, uint64_t
 
 /* A store out of reach says nothing of what is in it, and neither does what only a later version can read: its digest is right. */
 int shard_is_damage(enum tide_status status);
+/* The store was reached, and says that just this cannot be read: a bad sector of a directory's disk, say. Nobody knows how it is. */
+int shard_is_unread(enum tide_status status);
 /* What came of reading that chunk: where it is damaged, or gone, whoever watches is told the pack that has it. watch NULL is legal. */
 struct stage_watch;
 void shard_blame(const struct stage_watch *watch, const struct rank_manifest *manifest, uint64_t index, enum tide_status status);

@@ -172,6 +172,18 @@ static enum tide_status decode_checked(struct shard_reader *reader, const struct
     return status;
 }
 
+/* What cannot be read of a span, a sector of a disk or the end that a pack has lost, takes no chunk with it that lies beside it: one whose
+ * span could not be got is got alone. A store out of reach, or without the pack, is not asked again for each. */
+static enum tide_status room_of(struct shard_reader *reader, const struct span *span, const struct chunk *chunk, struct err *err)
+{
+    if (span == NULL || span->status == TIDE_OK)
+        return TIDE_OK;
+    if (!shard_is_unread(span->status) && span->status != TIDE_E_CORRUPT)
+        return err_set(err, span->status, "%s", span->err.text);
+    return store_get(reader->store, reader->manifest->packs.items[span->pack].key, chunk->offset,
+                     span->room + (chunk->offset - span->offset), chunk->length, err);
+}
+
 /* A byte may have been changed on its way here, and who is told that a checkpoint is damaged gives it up for good. Zero: there is
  * nothing to get, or it was got twice already. */
 static int get_again(struct shard_reader *reader, struct span *span)
@@ -199,8 +211,9 @@ enum tide_status shard_read_chunk(struct shard_reader *reader, uint64_t index, c
     if (span != NULL && !is_in(span, index))
         return err_set(err, TIDE_E_INVALID, "chunk %" PRIu64 " of rank %u was asked for behind a later one", index, m->rank);
     do {
-        if (span != NULL && span->status != TIDE_OK)
-            return err_set(err, span->status, "%s", span->err.text);
+        status = room_of(reader, span, &chunk, err);
+        if (status != TIDE_OK)
+            return status;
         status = decode_checked(reader, &chunk, span, raw, &bytes, &why);
     } while (status != TIDE_OK && get_again(reader, span));
     if (status != TIDE_OK)

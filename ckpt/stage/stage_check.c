@@ -30,6 +30,11 @@ int shard_is_damage(enum tide_status status)
     return status == TIDE_E_CORRUPT || status == TIDE_E_NOT_FOUND;
 }
 
+int shard_is_unread(enum tide_status status)
+{
+    return status == TIDE_E_IO;
+}
+
 void shard_blame(const struct stage_watch *watch, const struct rank_manifest *m, uint64_t index, enum tide_status status)
 {
     struct chunk chunk;

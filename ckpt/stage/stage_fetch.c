@@ -45,13 +45,15 @@ static void lay_regions(const struct rank_manifest *m, struct slot *slot)
         region_lay(&m->regions.items[i], &slot->regions[i], parts != NULL ? &parts[i] : NULL);
 }
 
-/* What the store has lost, or has wrong, may still be in the slot, where nothing is written over before it is there: the rank's own
- * record, of which another part is bad, or what a peer sent until its next was. Nothing is believed but the digest. Nonzero: it is so. */
+/* What the store has lost, has wrong, or cannot read, may still be in the slot, where nothing is written over before it is there: the
+ * rank's own record, of which another part is bad, or what a peer sent until its next was. Nothing is believed but the digest. Nonzero:
+ * it is so. */
 static int keep_chunk(const struct rank_manifest *m, const struct place *place, const struct slot *slot, uint64_t index,
                       const struct err *why, struct digest *ret_digest)
 {
     struct chunk chunk;
-    if (!shard_is_damage(why->status) || chunk_parse(m->chunks.items[index], &chunk, NULL) != TIDE_OK ||
+    if ((!shard_is_damage(why->status) && !shard_is_unread(why->status)) ||
+        chunk_parse(m->chunks.items[index], &chunk, NULL) != TIDE_OK ||
         !digest_equal(chunk.digest, digest_of(slot->data + index * CHUNK_BYTES, chunk_raw_bytes(m->data_bytes, index))))
         return 0;
     if (place->watch != NULL && place->watch->say != NULL)

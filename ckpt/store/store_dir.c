@@ -204,9 +204,14 @@ static enum tide_status open_object(struct store_dir *dir, const char *key, int 
         return err_set(err, TIDE_E_NOT_FOUND, "there is no object %s in store %s", key, dir->root);
     if (fd < 0)
         return err_errno(err, "cannot open object %s/%s", dir->root, key);
-    if (fstat(fd, &info) != 0 || !S_ISREG(info.st_mode)) {
+    enum tide_status status = TIDE_OK;
+    if (fstat(fd, &info) != 0) /* far away, it may have gone out of reach meanwhile: that says nothing of the object */
+        status = err_errno(err, "cannot stat object %s/%s", dir->root, key);
+    else if (!S_ISREG(info.st_mode))
+        status = err_set(err, TIDE_E_NOT_FOUND, "%s in store %s is not an object", key, dir->root);
+    if (status != TIDE_OK) {
         close(fd);
-        return err_set(err, TIDE_E_NOT_FOUND, "%s in store %s is not an object", key, dir->root);
+        return status;
     }
     *ret_fd = fd;
     *ret_bytes = (uint64_t)info.st_size;

@@ -138,7 +138,7 @@ expect "and the store" damage "$NEWEST" 6
 cluster_rank_kill both 0
 expect "the job goes on" wait_for 60 "steps" cluster_job_is both ".job.recoveries[0].to_step > 0 and .job.all_stepped"
 expect "with what they have between them" cluster_job_is both ".job.recoveries[0].cut == $NEWEST and .ranks[0].report.tier == \"store\""
-expect "that is logged" grep -qh "is damaged in the store, and what is missing for rank 0 was in memory: .*chunk 0" \
+expect "that is logged" grep -qh "cannot be read as a whole from the store, and what is missing for rank 0 was in memory: .*chunk 0" \
     "$CLUSTER_DIR/n1.log" "$CLUSTER_DIR/n2.log"
 expect "and what is stored is called corrupt" wait_for 60 "the checkpoint to be called corrupt" \
     cluster_job_is both ".job.ckpts[] | select(.cut == $NEWEST) | .state == \"corrupt\""

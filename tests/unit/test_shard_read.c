@@ -30,9 +30,16 @@ static struct lazy {
     unsigned failing, breaking; /* the n-th read; 0: none */
     int stays, away;            /* what is broken is so again; what is to be got again is out of reach */
     unsigned again;             /* that many reads were not begun, but done */
+    const char *bad_key;        /* a sector of this object cannot be read */
+    uint64_t bad_at;
     const char *slot;           /* is it there when the first is begun? */
     int slot_there;
 } lazy;
+
+static int on_bad_sector(const char *name, uint64_t offset, size_t bytes)
+{
+    return lazy.bad_key != NULL && strcmp(name, lazy.bad_key) == 0 && offset <= lazy.bad_at && lazy.bad_at < offset + bytes;
+}
 
 static void lazy_begin(struct store_op *op)
 {
@@ -48,6 +55,8 @@ static enum tide_status lazy_finish(struct store_op *op, struct err *err)
     lazy.under_way--;
     if (op->running == (int)lazy.failing)
         return err_set(err, TIDE_E_UNAVAILABLE, "the store hangs");
+    if (on_bad_sector(op->key, op->offset, op->bytes))
+        return err_set(err, TIDE_E_IO, "cannot read object %s", op->key);
     enum tide_status status = store_get(real, op->key, op->offset, op->to, op->bytes, err);
     if (status == TIDE_OK && op->running == (int)lazy.breaking)
         ((unsigned char *)op->to)[3 * CHUNK_BYTES + 1] ^= 1;
@@ -57,6 +66,8 @@ static enum tide_status lazy_finish(struct store_op *op, struct err *err)
 static enum tide_status lazy_get(struct store *store, const char *name, uint64_t offset, void *to, size_t bytes, struct err *err)
 {
     (void)store;
+    if (on_bad_sector(name, offset, bytes))
+        return err_set(err, TIDE_E_IO, "cannot read object %s", name);
     enum tide_status status = store_get(real, name, offset, to, bytes, err);
     if (bytes == SPAN_BYTES_MAX && ++lazy.again > 0 && lazy.stays)
         ((unsigned char *)to)[3 * CHUNK_BYTES + 1] ^= 1;
@@ -331,6 +342,63 @@ static void a_read_that_fails_is_told_of_its_chunks_alone(void **state)
     end(&m, &reader);
 }
 
+/* A sector in the middle of that chunk. */
+static void break_sector(const struct rank_manifest *m, unsigned index)
+{
+    struct chunk chunk;
+    assert_int_equal(chunk_parse(m->chunks.items[index], &chunk, NULL), TIDE_OK);
+    lazy.bad_key = m->packs.items[chunk.pack].key;
+    lazy.bad_at = chunk.offset + chunk.length / 2;
+}
+
+static void a_sector_that_cannot_be_read_takes_no_chunk_beside_it(void **state)
+{
+    (void)state;
+    struct rank_manifest m;
+    struct shard_reader reader;
+    struct err err = {0};
+    begin(&m, &reader);
+    break_sector(&m, 19);
+    for (unsigned i = 0; i < CHUNKS; i++)
+        assert_int_equal(read_one(&reader, i, &err), i == 19 ? TIDE_E_IO : TIDE_OK);
+    assert_int_equal(lazy.again, 0); /* no second time as a whole */
+    end(&m, &reader);
+}
+
+/* Chunk `index` of the slot is not what it was, and the slot is not whole, as of one that somebody began to fill. */
+static void spoil_slot(unsigned index)
+{
+    arena_path path;
+    struct slot slot;
+    struct err err = {0};
+    slot_path(elsewhere, 0, 0, path);
+    assert_int_equal(slot_map(path, 1, &slot, &err), TIDE_OK);
+    slot.data[(size_t)index * CHUNK_BYTES] ^= 1;
+    slot_void(&slot);
+    slot_unmap(&slot);
+    slot_sum_path(elsewhere, 0, 0, path);
+    unlink(path);
+}
+
+static void what_cannot_be_read_is_kept_where_it_is_whole(void **state)
+{
+    (void)state;
+    struct rank_manifest m;
+    struct shard_reader reader;
+    struct err err = {0};
+    forget();
+    begin(&m, &reader);
+    break_sector(&m, 19);
+    assert_int_equal(fetch(real, &err), TIDE_OK);
+    spoil_slot(20);
+    assert_int_equal(fetch(&lazy.base, &err), TIDE_OK);
+    assert_true(is_there());
+    spoil_slot(19);
+    assert_int_equal(fetch(&lazy.base, &err), TIDE_E_IO);
+    assert_false(is_there());
+    end(&m, &reader);
+}
+
 static void what_nobody_wants_any_more_is_waited_for(void **state)
 {
     (void)state;
@@ -422,6 +490,14 @@ static void a_reader_that_fails_does_not_disturb_the_others(void **state)
     assert_int_equal(fetch(real, &err), TIDE_E_CORRUPT);
     assert_non_null(strstr(err.text, strrchr(path, '/') + 1));
     assert_false(is_there());
+    begin(&m, &reader); /* what lies before the cut is whole, all the same */
+    for (unsigned i = 0; i < CHUNKS; i++) {
+        struct chunk chunk;
+        assert_int_equal(chunk_parse(m.chunks.items[i], &chunk, NULL), TIDE_OK);
+        bool gone = chunk.pack == 1 && chunk.offset + chunk.length > 9 << 20;
+        assert_int_equal(read_one(&reader, i, &err), gone ? TIDE_E_CORRUPT : TIDE_OK);
+    }
+    end(&m, &reader);
     struct stage_verdict verdict = {0};
     assert_int_equal(stage_check(real, key, digest, NULL, NULL, &verdict, &err), TIDE_OK);
     assert_int_equal(verdict.bad, 1);
@@ -472,6 +548,8 @@ int main(void)
         CASE(what_was_changed_on_its_way_is_got_again),
         CASE(a_bad_chunk_is_told_alone),
         CASE(a_read_that_fails_is_told_of_its_chunks_alone),
+        CASE(a_sector_that_cannot_be_read_takes_no_chunk_beside_it),
+        CASE(what_cannot_be_read_is_kept_where_it_is_whole),
         CASE(what_nobody_wants_any_more_is_waited_for),
         CASE(the_first_are_read_while_the_slot_gets_its_memory),
         CASE(a_fetch_in_which_a_read_fails_leaves_nothing),

@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -25,6 +27,17 @@
 #include "tests/unit/own_mounts.h"
 
 static char dir[64];
+static int stat_fails; /* with this */
+
+/* Before the C library's, which opens as much of a store's objects. */
+int fstat(int fd, struct stat *ret_info)
+{
+    if (stat_fails != 0) {
+        errno = stat_fails;
+        return -1;
+    }
+    return fstatat(fd, "", ret_info, AT_EMPTY_PATH);
+}
 
 /* Every test runs twice: with files that have no name until they are whole, and with named temporary ones. */
 static int open_with(unsigned flags)
@@ -54,6 +67,24 @@ static int close_it(void **state)
     struct err err = {0};
     store_close(store);
     return fsx_remove_tree(dir, &err) == TIDE_OK ? 0 : -1;
+}
+
+/* Who is told that an object is not there gives up a checkpoint. */
+static void an_object_that_cannot_be_looked_at_is_not_called_missing(void **state)
+{
+    (void)state;
+    struct err err = {0};
+    char byte;
+    uint64_t bytes;
+    assert_int_equal(store_put(store, "a/b", "x", 1, &err), TIDE_OK);
+    for (unsigned i = 0; i < 2; i++) {
+        stat_fails = i ? ESTALE : EIO;
+        assert_int_equal(store_get(store, "a/b", 0, &byte, 1, &err), TIDE_E_IO);
+        assert_non_null(strstr(err.text, "cannot stat object"));
+        assert_int_equal(store_size(store, "a/b", &bytes, &err), TIDE_E_IO);
+        stat_fails = 0;
+    }
+    assert_int_equal(store_get(store, "a/b", 0, &byte, 1, &err), TIDE_OK);
 }
 
 static void keys_stay_inside(void **state)
@@ -259,6 +290,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(keys_stay_inside),
         BOTH(objects_are_written_once),
+        cmocka_unit_test_setup_teardown(an_object_that_cannot_be_looked_at_is_not_called_missing, open_default, close_it),
         BOTH(the_same_again_is_content),
         BOTH(what_is_missing_or_short_is_named),
         BOTH(lists_are_sorted_and_by_prefix),
