@@ -231,6 +231,8 @@ static void read_chunk(struct intake *in, uint64_t index, uint32_t *cursor)
     unsigned char *place = place_of(in, index, cursor);
     enum tide_status status =
         slot_chunk_read(&in->s->slot, &in->s->sum, index, place ? place : lane_of(in, index), &bytes, &err);
+    if (status == TIDE_E_INVALID && place != NULL)
+        status = err_wrap(&err, "region \"%.63s\"", in->s->regions[*cursor].name);
     if (status == TIDE_OK && place == NULL)
         status = scatter(in, index, false, cursor, &err);
     if (status != TIDE_OK) {

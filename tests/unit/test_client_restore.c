@@ -105,7 +105,7 @@ static void memory_that_cannot_be_written_is_an_error(void **state)
     owner = pthread_self();
     in_vain = 1; /* nobody is held up */
     assert_int_equal(tide_restore(tide, &at), TIDE_E_INVALID);
-    assert_non_null(strstr(tide_error_text(tide), "cannot be written"));
+    assert_non_null(strstr(tide_error_text(tide), "region \"state\": the memory"));
     assert_int_equal(step.seen[LOCAL_RESTORE_BAD], 0);
     end(&step, tide);
     munmap(place, sizeof state_of_ours);
