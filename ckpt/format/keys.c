@@ -28,7 +28,7 @@ int key_pack_parse(const char *key, const char *job, const char *uid, struct pac
 {
     struct pack_name n = {0};
     object_key again;
-    const char *tail = strlen(key) > 5 ? after_job(key + 5, job, uid) : NULL;
+    const char *tail = strlen(key) > PACK_PLACE_CHARS ? after_job(key + PACK_PLACE_CHARS, job, uid) : NULL;
     if (tail == NULL || sscanf(tail, "%" SCNu64 "-%" SCNu64 "/%" SCNu32 "-%" SCNu64 "-%16[0-9a-f]", &n.cut, &n.generation,
                                &n.rank, &n.seq, n.content) < 4)
         return -1;

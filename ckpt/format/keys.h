@@ -17,6 +17,7 @@ typedef char object_key[TIDE_PATH_MAX + 1];
  * partitions. content: of the digest of the pack, so that who stores a cut again and chooses otherwise writes beside what is
  * there; "": left out, as it was before version 3. */
 #define PACK_CONTENT_CHARS 16
+#define PACK_PLACE_CHARS 5 /* "c/<2 hex>/" */
 void key_pack(const struct cut_name *name, uint32_t rank, uint64_t seq, const char *content, object_key ret_key);
 struct pack_name {
     uint64_t cut, generation;

@@ -47,6 +47,7 @@ MUST_USE enum tide_status shard_put_together(struct store *store, const struct m
                                              struct err *err);
 
 #define SPAN_BYTES_MAX (8u << 20)
+#define SPAN_GAP_MAX (64u << 10) /* got and thrown away: cheaper than another request */
 #define SPANS_MAX 8u /* under way at a time, and being decoded */
 
 /* Chunks that lie close together in one pack, and are got together. */
@@ -68,6 +69,7 @@ struct span {
 struct shard_reader {
     struct store *store;
     const struct rank_manifest *manifest;
+    int (*plan)(struct shard_reader *reader, struct span *span); /* first to bytes of the span to come; nonzero: there is none */
     struct encoder *encoder;
     unsigned char *raw; /* CHUNK_BYTES */
     struct span spans[SPANS_MAX]; /* a ring */
@@ -84,6 +86,13 @@ void shard_read_ahead(struct shard_reader *reader);
 /* Chunk `index`, anywhere above the one asked for before, decoded and compared with its digest: its bytes, in memory of the reader's
  * that nobody else writes, until the next is asked for. Errors: CORRUPT naming object and chunk, NOT_FOUND, those of the store. */
 MUST_USE enum tide_status shard_read_chunk(struct shard_reader *reader, uint64_t index, const unsigned char **ret_bytes,
+                                           struct digest *ret_digest, struct err *err);
+
+/* For who reads by spans, as a plan of his own makes them: the next, awaited, whatever came of it. `done`, NULL with the first, is what the
+ * last call gave; its room may be used again. NULL: there is none. */
+struct span *shard_span_next(struct shard_reader *reader, struct span *done);
+/* Chunk `index`, which lies in that span, or, span NULL, of which nothing is stored; as shard_read_chunk. */
+MUST_USE enum tide_status shard_span_chunk(struct shard_reader *reader, struct span *span, uint64_t index, const unsigned char **ret_bytes,
                                            struct digest *ret_digest, struct err *err);
 
 /* A store out of reach says nothing of what is in it, and neither does what only a later version can read: its digest is right. */

@@ -5,24 +5,9 @@
 #include "ckpt/base/mem.h"
 #include "ckpt/stage/shard.h"
 
-#define SPAN_GAP_MAX (64u << 10) /* got and thrown away: cheaper than another request */
 #define SPANS_BEYOND 2u          /* those the store moves at once: one is decoded, one waits */
 
 static atomic_uint readers; /* of this process; they share what a store moves at once */
-
-enum tide_status shard_reader_init(struct shard_reader *reader, struct store *store, const struct rank_manifest *manifest,
-                                   struct err *err)
-{
-    *reader = (struct shard_reader){.store = store, .manifest = manifest};
-    reader->most = SPANS_MAX;
-    atomic_fetch_add(&readers, 1);
-    reader->raw = mem_try_alloc(CHUNK_BYTES);
-    enum tide_status status = reader->raw != NULL ? encoder_create(&reader->encoder, err)
-                                                  : err_set(err, TIDE_E_NOMEM, "no memory to read a chunk");
-    if (status != TIDE_OK)
-        shard_reader_release(reader);
-    return status;
-}
 
 /* ---- what is got together ---- */
 
@@ -56,6 +41,21 @@ static int plan(struct shard_reader *reader, struct span *span)
     return span->bytes == 0;
 }
 
+enum tide_status shard_reader_init(struct shard_reader *reader, struct store *store, const struct rank_manifest *manifest,
+                                   struct err *err)
+{
+    *reader = (struct shard_reader){.store = store, .manifest = manifest};
+    reader->most = SPANS_MAX;
+    reader->plan = plan;
+    atomic_fetch_add(&readers, 1);
+    reader->raw = mem_try_alloc(CHUNK_BYTES);
+    enum tide_status status = reader->raw != NULL ? encoder_create(&reader->encoder, err)
+                                                  : err_set(err, TIDE_E_NOMEM, "no memory to read a chunk");
+    if (status != TIDE_OK)
+        shard_reader_release(reader);
+    return status;
+}
+
 /* How many spans a reader has under way, or in memory: beyond its part of what the store moves at once they would only wait, in memory
  * that is new to the process and has to be cleared for it. */
 static unsigned useful(const struct shard_reader *reader)
@@ -80,9 +80,9 @@ static unsigned char *take_room(struct shard_reader *reader)
 
 void shard_read_ahead(struct shard_reader *reader)
 {
-    while (reader->count < useful(reader) && reader->ahead < reader->manifest->chunks.count) {
+    while (reader->count < useful(reader)) {
         struct span *span = &reader->spans[(reader->head + reader->count) % SPANS_MAX];
-        if (plan(reader, span))
+        if (reader->plan(reader, span))
             return;
         span->room = take_room(reader);
         reader->count++;
@@ -104,14 +104,30 @@ static void await(struct span *span)
     span->waited = 1;
 }
 
+/* Done with the one that was got first. */
+static void pop(struct shard_reader *reader)
+{
+    await(&reader->spans[reader->head]);
+    reader->head = (reader->head + 1) % SPANS_MAX;
+    reader->count--;
+}
+
+struct span *shard_span_next(struct shard_reader *reader, struct span *done)
+{
+    if (done != NULL)
+        pop(reader);
+    shard_read_ahead(reader);
+    if (reader->count == 0)
+        return NULL;
+    await(&reader->spans[reader->head]);
+    return &reader->spans[reader->head];
+}
+
 /* The span that holds a stored chunk. What lies before it and is not got yet is passed over. */
 static struct span *span_of(struct shard_reader *reader, uint64_t index)
 {
-    while (reader->count > 0 && reader->spans[reader->head].end <= index) {
-        await(&reader->spans[reader->head]);
-        reader->head = (reader->head + 1) % SPANS_MAX;
-        reader->count--;
-    }
+    while (reader->count > 0 && reader->spans[reader->head].end <= index)
+        pop(reader);
     if (reader->count == 0 && reader->ahead < index)
         reader->ahead = index;
     shard_read_ahead(reader);
@@ -122,10 +138,8 @@ static struct span *span_of(struct shard_reader *reader, uint64_t index)
 
 void shard_reader_release(struct shard_reader *reader)
 {
-    for (; reader->count > 0; reader->count--) {
-        await(&reader->spans[reader->head]);
-        reader->head = (reader->head + 1) % SPANS_MAX;
-    }
+    while (reader->count > 0)
+        pop(reader);
     for (unsigned i = 0; i < SPANS_MAX; i++)
         mem_pages_free(reader->spans[i].room, SPAN_BYTES_MAX);
     mem_free(reader->raw);
@@ -196,30 +210,40 @@ static int get_again(struct shard_reader *reader, struct span *span)
     return 1;
 }
 
-enum tide_status shard_read_chunk(struct shard_reader *reader, uint64_t index, const unsigned char **ret_bytes, struct digest *ret_digest,
-                                  struct err *err)
+enum tide_status shard_span_chunk(struct shard_reader *reader, struct span *span, uint64_t index, const unsigned char **ret_bytes,
+                                  struct digest *ret_digest, struct err *err)
 {
     const struct rank_manifest *m = reader->manifest;
     struct chunk chunk;
     struct err why;
     const unsigned char *bytes = NULL;
-    uint32_t raw = chunk_raw_bytes(m->data_bytes, index);
     enum tide_status status = chunk_parse(m->chunks.items[index], &chunk, err);
     if (status != TIDE_OK)
         return status;
-    struct span *span = chunk.codec != CHUNK_ZERO ? span_of(reader, index) : NULL;
-    if (span != NULL && !is_in(span, index))
-        return err_set(err, TIDE_E_INVALID, "chunk %" PRIu64 " of rank %u was asked for behind a later one", index, m->rank);
     do {
         status = room_of(reader, span, &chunk, err);
         if (status != TIDE_OK)
             return status;
-        status = decode_checked(reader, &chunk, span, raw, &bytes, &why);
+        status = decode_checked(reader, &chunk, span, chunk_raw_bytes(m->data_bytes, index), &bytes, &why);
     } while (status != TIDE_OK && get_again(reader, span));
     if (status != TIDE_OK)
-        return err_set(err, TIDE_E_CORRUPT, "chunk %" PRIu64 " of rank %u in object %s: %s", index, m->rank,
-                       key_of(reader, &chunk), why.text);
+        return err_set(err, TIDE_E_CORRUPT, "chunk %" PRIu64 " of rank %u in object %s: %s", index, m->rank, key_of(reader, &chunk),
+                       why.text);
     *ret_bytes = bytes;
     *ret_digest = chunk.digest;
     return TIDE_OK;
+}
+
+enum tide_status shard_read_chunk(struct shard_reader *reader, uint64_t index, const unsigned char **ret_bytes, struct digest *ret_digest,
+                                  struct err *err)
+{
+    struct chunk chunk;
+    enum tide_status status = chunk_parse(reader->manifest->chunks.items[index], &chunk, err);
+    if (status != TIDE_OK)
+        return status;
+    struct span *span = chunk.codec != CHUNK_ZERO ? span_of(reader, index) : NULL;
+    if (span != NULL && !is_in(span, index))
+        return err_set(err, TIDE_E_INVALID, "chunk %" PRIu64 " of rank %u was asked for behind a later one", index,
+                       reader->manifest->rank);
+    return shard_span_chunk(reader, span, index, ret_bytes, ret_digest, err);
 }

@@ -104,12 +104,19 @@ MUST_USE enum tide_status stage_fetch_to(struct store *store, const char *manife
  * not mounted looks so. 0, too, where that cannot be told. */
 int stage_holds_job(struct store *store, const char *manifest_key);
 
-/* Read a whole checkpoint and check every byte. Each fault is told to `say` (NULL is legal), and the ranks that have one are
- * counted in bad. A checkpoint that could be looked at is TIDE_OK, however bad. manifest_digest NULL or empty: not known; the
- * manifest is believed. Errors: CORRUPT, NOT_FOUND, VERSION (of the manifest itself), NOMEM, those of the store. */
+/* Read a whole checkpoint and check every byte: its manifests, its chunks, and every pack they lie in as a whole, once, whichever cut wrote
+ * it and whatever of it is still of use: the digest in its name tells of each byte. Each fault is told to `say` (NULL is legal), the
+ * ranks that have one are counted in bad, and packs that are damaged, or gone, in packs_bad. A pack that is damaged where this
+ * checkpoint does without is no fault of a rank: all are restored. Faults beyond FAULTS_TOLD_MAX are only counted. A checkpoint that
+ * could be looked at is TIDE_OK, however bad. manifest_digest NULL or empty: not known; the manifest is believed. Errors: CORRUPT,
+ * NOT_FOUND, VERSION (of the manifest itself), NOMEM, those of the store. */
+#define FAULTS_TOLD_MAX 256u    /* a lost disk would else tell a million lines */
+#define FAULTS_OF_RANK_MAX 16u  /* of these, so that all ranks have some */
 struct stage_verdict {
     uint64_t ranks, chunks, raw_bytes, stored_bytes, bad;
     uint64_t damaged; /* of the bad ones: those of which something is wrong or gone, and not just out of reach or of a later version */
+    uint64_t packs, packs_bad; /* that were read whole; that are damaged, or have a part that nothing needs and nobody can read */
+    uint64_t packs_unnamed;    /* written before version 3, whose names have no digest: of them only what this checkpoint needs was read */
 };
 MUST_USE enum tide_status stage_check(struct store *store, const char *manifest_key, const char *manifest_digest,
                                       void (*say)(void *context, const char *text), void *context,
@@ -118,9 +125,13 @@ MUST_USE enum tide_status stage_check(struct store *store, const char *manifest_
 /* The same, and how far it is: so many raw bytes more are looked at next. All are called on the calling thread; NULL is legal. */
 struct stage_watch {
     void (*say)(void *context, const char *text);
+    void (*spare)(void *context, const char *text); /* of a pack that is damaged where this checkpoint does without; NULL: it is said */
     void (*progress)(void *context, uint64_t bytes);
-    void (*damaged)(void *context, const char *pack); /* what a chunk is stored in is damaged, or gone: its key */
-    int (*enough)(void *context); /* nonzero: no more is looked at, and the verdict is of what was */
+    void (*beside)(void *context, uint64_t bytes);    /* so many stored bytes are read that are of no chunk of it */
+    void (*damaged)(void *context, const char *pack); /* it is damaged, or gone: its key, perhaps more than once */
+    void (*faulty)(void *context, uint32_t rank); /* something was told in its turn */
+    int (*wanted)(void *context, uint32_t rank);  /* zero: it is passed over */
+    int (*enough)(void *context);                 /* nonzero: no more is looked at, and the verdict is of what was */
     unsigned spans; /* read at a time, of 8 MiB; 0: as many as the store takes */
     void *context;
 };
@@ -128,10 +139,11 @@ MUST_USE enum tide_status stage_check_watched(struct store *store, const char *m
                                               const struct stage_watch *watch, struct stage_verdict *ret_verdict, struct err *err);
 
 /* These packs were found damaged, whichever cut refers to them: no cut that is stored from now on refers to any of their cuts. Those of
- * another job are that one's to look after. Errors: those of the store. */
+ * another job are that one's to look after. Errors: those of the store; LIMIT: of more cuts than are listed, which are noted. */
+#define BLAMED_CUTS_MAX 256u /* a shard refers to packs of few */
 MUST_USE enum tide_status stage_blame(struct store *store, const char *job, const char *job_uid, const struct strlist *packs,
                                       struct err *err);
-/* One more, of which it is told with each chunk (stage_watch.damaged). */
+/* One more (stage_watch.damaged), unless one of the same cut is listed. */
 void stage_blame_add(struct strlist *packs, const char *pack);
 
 /* Delete a cut, the manifest first; its packs as soon as no other cut refers to them. */

@@ -3,21 +3,42 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "ckpt/stage/shard.h"
+#include "ckpt/base/text.h"
+#include "ckpt/stage/pack_walk.h"
+#include "ckpt/stage/seen.h"
 #include "ckpt/stage/stage.h"
-
-#define FAULTS_TOLD_MAX 16 /* of one rank; a lost disk would else tell a million lines */
 
 struct checker {
     struct store *store;
     struct stage_watch watch;
     struct stage_verdict verdict;
+    struct seen seen; /* chunks that are right, packs that were read whole, packs that are damaged: see mark_… */
+    uint64_t told;    /* or would have been */
 };
+
+/* One rank's turn. */
+struct turn {
+    struct checker *c;
+    const struct rank_manifest *part;
+    struct pack_walk walk;
+    uint64_t bad, damaged; /* chunks, or packs that cannot be read now */
+    uint32_t faulty;       /* the pack that had the last fault */
+};
+
+/* ---- what is told ---- */
 
 static void tell(struct checker *c, const char *text)
 {
-    if (c->watch.say)
+    if (c->watch.say && c->told++ < FAULTS_TOLD_MAX)
         c->watch.say(c->watch.context, text);
+}
+
+static void tell_spare(struct checker *c, const char *text)
+{
+    if (c->watch.spare)
+        c->watch.spare(c->watch.context, text);
+    else
+        tell(c, text);
 }
 
 static int enough(const struct checker *c)
@@ -43,67 +64,225 @@ void shard_blame(const struct stage_watch *watch, const struct rank_manifest *m,
         watch->damaged(watch->context, m->packs.items[chunk.pack].key);
 }
 
-/* Number of bad chunks; all are looked at, so that one verdict tells all. */
-static uint64_t check_chunks(struct checker *c, struct shard_reader *reader, uint64_t *ret_damaged)
+/* ---- what was seen ---- */
+
+/* A pack that was read whole; and one that was found damaged. */
+static struct digest mark_whole(const char *pack)
 {
-    uint64_t bad = 0, damaged = 0;
+    return digest_of(pack, strlen(pack));
+}
+
+static struct digest mark_damaged(const char *pack)
+{
+    struct digest mark = mark_whole(pack);
+    mark.high = ~mark.high;
+    return mark;
+}
+
+/* What these bytes of a pack become. Ranks that hold the same refer to the same. */
+static struct digest mark_chunk(const struct rank_manifest *m, const struct chunk *chunk, uint32_t raw)
+{
+    const struct {
+        struct digest pack, content;
+        uint64_t offset, length, codec, raw;
+    } what = {.pack = mark_whole(m->packs.items[chunk->pack].key),
+              .content = chunk->digest,
+              .offset = chunk->offset,
+              .length = chunk->length,
+              .codec = chunk->codec,
+              .raw = raw};
+    return digest_of(&what, sizeof what);
+}
+
+static void blame(struct checker *c, const char *pack)
+{
+    struct digest mark = mark_damaged(pack);
+    if (seen_has(&c->seen, mark))
+        return;
+    seen_add(&c->seen, mark);
+    c->verdict.packs_bad++;
+    if (c->watch.damaged)
+        c->watch.damaged(c->watch.context, pack);
+}
+
+/* ---- one rank ---- */
+
+static void fault(struct turn *t, enum tide_status status, const char *text)
+{
+    t->damaged += shard_is_damage(status) != 0;
+    if (t->bad++ < FAULTS_OF_RANK_MAX)
+        tell(t->c, text);
+}
+
+static void count(struct turn *t, uint64_t index)
+{
+    t->c->verdict.chunks++;
+    if (t->c->watch.progress)
+        t->c->watch.progress(t->c->watch.context, chunk_raw_bytes(t->part->data_bytes, index));
+}
+
+/* span NULL: nothing is stored of it. */
+static void look(struct turn *t, struct span *span, uint64_t index)
+{
     struct err why;
     struct digest digest;
     const unsigned char *bytes;
-    char text[128];
-    for (uint64_t i = 0; i < reader->manifest->chunks.count && !enough(c); i++) {
-        c->verdict.chunks++;
-        if (c->watch.progress)
-            c->watch.progress(c->watch.context, chunk_raw_bytes(reader->manifest->data_bytes, i));
-        enum tide_status status = shard_read_chunk(reader, i, &bytes, &digest, &why);
-        if (status == TIDE_OK)
-            continue;
-        damaged += shard_is_damage(status) != 0;
-        shard_blame(&c->watch, reader->manifest, i, status);
-        if (bad++ < FAULTS_TOLD_MAX)
-            tell(c, why.text);
-    }
-    if (bad > FAULTS_TOLD_MAX) {
-        snprintf(text, sizeof text, "rank %u: %" PRIu64 " further chunks are bad", reader->manifest->rank,
-                 bad - FAULTS_TOLD_MAX);
-        tell(c, text);
-    }
-    *ret_damaged = damaged;
-    return bad;
+    count(t, index);
+    enum tide_status status = shard_span_chunk(&t->walk.reader, span, index, &bytes, &digest, &why);
+    if (status == TIDE_OK)
+        return;
+    fault(t, status, why.text);
+    if (span == NULL)
+        return;
+    t->faulty = span->pack;
+    if (shard_is_damage(status))
+        blame(t->c, t->part->packs.items[span->pack].key);
 }
 
-static void rank_bad(struct checker *c, enum tide_status status, const char *text)
+/* Which packs are read whole, and which chunks looked at. What is not stored is seen at once. */
+static void plan(struct turn *t)
 {
-    tell(c, text);
-    c->verdict.bad++;
-    c->verdict.damaged += shard_is_damage(status) != 0;
+    const struct rank_manifest *m = t->part;
+    struct pack_name name;
+    for (size_t i = 0; i < m->packs.count; i++) {
+        const char *key = m->packs.items[i].key;
+        if (key_pack_parse(key, m->job, m->uid, &name) != 0 || name.content[0] == '\0')
+            t->c->verdict.packs_unnamed++;
+        else if (!seen_has(&t->c->seen, mark_whole(key)))
+            pack_walk_whole(&t->walk, i);
+    }
+    for (uint64_t i = 0; i < m->chunks.count && !enough(t->c); i++) {
+        struct chunk chunk;
+        if (chunk_parse(m->chunks.items[i], &chunk, NULL) != TIDE_OK || chunk.codec == CHUNK_ZERO)
+            look(t, NULL, i);
+        else if (seen_has(&t->c->seen, mark_chunk(m, &chunk, chunk_raw_bytes(m->data_bytes, i))))
+            count(t, i);
+        else
+            pack_walk_add(&t->walk, i, &chunk);
+    }
+}
+
+/* Its chunks; of one that is the same as one before, in the same place, there is nothing new to see. */
+static void look_in(struct turn *t, struct span *span)
+{
+    const struct rank_manifest *m = t->part;
+    uint64_t others = span->bytes;
+    for (uint64_t i = span->first; i < span->end && !enough(t->c); i++) {
+        const struct walk_place *place = &t->walk.places[i];
+        struct chunk chunk;
+        uint64_t bad = t->bad;
+        if (chunk_parse(m->chunks.items[place->index], &chunk, NULL) != TIDE_OK)
+            continue; /* it was read before */
+        struct digest mark = mark_chunk(m, &chunk, chunk_raw_bytes(m->data_bytes, place->index));
+        if (seen_has(&t->c->seen, mark)) {
+            count(t, place->index);
+            continue;
+        }
+        others -= others < place->length ? others : place->length;
+        pack_walk_take(&t->walk, span, place->offset + place->length);
+        look(t, span, place->index);
+        if (t->bad == bad)
+            seen_add(&t->c->seen, mark);
+    }
+    if (t->c->watch.beside && others > 0)
+        t->c->watch.beside(t->c->watch.context, others);
+}
+
+/* One that was read whole. Where a chunk of this rank suffers that has been told. */
+static void whole_pack(struct turn *t, uint32_t pack, enum tide_status status, const char *text)
+{
+    const char *key = t->part->packs.items[pack].key;
+    char spare[TIDE_TEXT_MAX + 1];
+    seen_add(&t->c->seen, mark_whole(key));
+    t->c->verdict.packs++;
+    if (status == TIDE_OK || t->faulty == pack)
+        return;
+    if (!shard_is_damage(status) && !shard_is_unread(status)) {
+        fault(t, status, text);
+        return;
+    }
+    text_say(spare, sizeof spare, "%s; rank %u has all that it needs of it", text, t->part->rank);
+    tell_spare(t->c, spare);
+    if (shard_is_damage(status))
+        blame(t->c, key);
+    else
+        t->c->verdict.packs_bad++;
+}
+
+static void look_at_all(struct turn *t)
+{
+    struct span *span = NULL;
+    while (!enough(t->c) && (span = pack_walk_next(&t->walk, span)) != NULL) {
+        struct err why = {0};
+        enum tide_status status = TIDE_OK;
+        look_in(t, span);
+        if (!enough(t->c) && pack_walk_end(&t->walk, span, &status, &why))
+            whole_pack(t, span->pack, status, why.text);
+    }
+}
+
+static void check_part(struct checker *c, const struct rank_manifest *part)
+{
+    struct turn t = {.c = c, .part = part, .faulty = UINT32_MAX};
+    struct err why;
+    char text[128];
+    enum tide_status status = pack_walk_init(&t.walk, c->store, part, &why);
+    if (status != TIDE_OK) {
+        fault(&t, status, why.text);
+    } else {
+        if (c->watch.spans != 0 && c->watch.spans < t.walk.reader.most)
+            t.walk.reader.most = c->watch.spans;
+        plan(&t);
+        look_at_all(&t);
+    }
+    pack_walk_release(&t.walk);
+    if (t.bad > FAULTS_OF_RANK_MAX) {
+        snprintf(text, sizeof text, "rank %u: %" PRIu64 " further chunks are bad", part->rank, t.bad - FAULTS_OF_RANK_MAX);
+        tell(c, text);
+    }
+    c->verdict.bad += t.bad > 0;
+    c->verdict.damaged += t.damaged > 0;
 }
 
 static void check_rank(struct checker *c, const struct manifest *whole, uint32_t rank)
 {
     struct rank_manifest part;
-    struct shard_reader reader;
     struct err why;
     c->verdict.ranks++;
     enum tide_status status = rank_manifest_read(c->store, whole, rank, &part, &why);
     if (status != TIDE_OK) {
-        rank_bad(c, status, why.text);
+        tell(c, why.text);
+        c->verdict.bad++;
+        c->verdict.damaged += shard_is_damage(status) != 0;
         return;
     }
     c->verdict.raw_bytes += part.data_bytes;
     c->verdict.stored_bytes += whole->shards.items[rank].stored_bytes;
-    status = shard_reader_init(&reader, c->store, &part, &why);
-    if (status != TIDE_OK) {
-        rank_bad(c, status, why.text);
-    } else {
-        uint64_t damaged = 0;
-        if (c->watch.spans != 0 && c->watch.spans < reader.most)
-            reader.most = c->watch.spans;
-        c->verdict.bad += check_chunks(c, &reader, &damaged) > 0;
-        c->verdict.damaged += damaged > 0;
-        shard_reader_release(&reader);
-    }
+    check_part(c, &part);
     codec_release(&rank_manifest_codec, &part);
+}
+
+/* ---- all ranks ---- */
+
+static void check_ranks(struct checker *c, const struct manifest *whole)
+{
+    for (uint32_t i = 0; i < whole->world_size && !enough(c); i++) {
+        uint64_t before = c->verdict.bad + c->verdict.packs_bad;
+        if (c->watch.wanted && !c->watch.wanted(c->watch.context, i))
+            continue;
+        check_rank(c, whole, i);
+        if (c->watch.faulty && c->verdict.bad + c->verdict.packs_bad > before)
+            c->watch.faulty(c->watch.context, i);
+    }
+}
+
+/* For its chunks, its packs, and those that are damaged. */
+static uint64_t marks_of(const struct manifest *whole)
+{
+    uint64_t most = 0;
+    for (size_t i = 0; i < whole->shards.count && most < SEEN_MAX; i++)
+        most += 2 * (chunks_of(whole->shards.items[i].raw_bytes) + 1);
+    return most;
 }
 
 enum tide_status stage_check_watched(struct store *store, const char *manifest_key, const char *manifest_digest,
@@ -111,12 +290,18 @@ enum tide_status stage_check_watched(struct store *store, const char *manifest_k
 {
     struct checker c = {.store = store, .watch = *watch};
     struct manifest whole;
+    char text[128];
     enum tide_status status = manifest_read(store, manifest_key, manifest_digest, &whole, err);
     if (status != TIDE_OK)
         return status;
-    for (uint32_t i = 0; i < whole.world_size && !enough(&c); i++)
-        check_rank(&c, &whole, i);
+    seen_init(&c.seen, marks_of(&whole));
+    check_ranks(&c, &whole);
+    seen_release(&c.seen);
     codec_release(&manifest_codec, &whole);
+    if (c.told > FAULTS_TOLD_MAX) {
+        snprintf(text, sizeof text, "%" PRIu64 " further faults are not told", c.told - FAULTS_TOLD_MAX);
+        c.watch.say(c.watch.context, text);
+    }
     *ret_verdict = c.verdict;
     return TIDE_OK;
 }
@@ -129,26 +314,43 @@ enum tide_status stage_check(struct store *store, const char *manifest_key, cons
     return stage_check_watched(store, manifest_key, manifest_digest, &watch, ret_verdict, err);
 }
 
+/* ---- what was found is noted ---- */
+
 enum tide_status stage_blame(struct store *store, const char *job, const char *job_uid, const struct strlist *packs, struct err *err)
 {
     struct pack_name name;
     object_key key = "";
-    uint64_t last = 0; /* those of a cut come one after the other, for the most part */
     enum tide_status status = TIDE_OK;
     for (size_t i = 0; i < packs->count && status == TIDE_OK; i++) {
-        if (key_pack_parse(packs->items[i], job, job_uid, &name) != 0 || name.cut == last)
+        if (key_pack_parse(packs->items[i], job, job_uid, &name) != 0)
             continue;
-        last = name.cut;
         key_damaged(job, job_uid, name.cut, key);
         status = store_put_same(store, key, "", 0, err);
     }
-    return status == TIDE_OK ? TIDE_OK
-                             : err_wrap(err, "that %s is damaged cannot be noted in the store, and the next checkpoint may refer to it",
-                                        key);
+    if (status != TIDE_OK)
+        return err_wrap(err, "that %s is damaged cannot be noted in the store, and the next checkpoint may refer to it", key);
+    if (packs->count >= BLAMED_CUTS_MAX)
+        return err_set(err, TIDE_E_LIMIT, "packs of %u checkpoints or more are damaged: of the first %u it is noted in the store",
+                       BLAMED_CUTS_MAX, BLAMED_CUTS_MAX);
+    return TIDE_OK;
+}
+
+/* Bytes of a pack's key behind its place that tell its job, cut and generation. */
+static size_t of_cut(const char *pack, const char **ret_begin)
+{
+    const char *begin = strlen(pack) > PACK_PLACE_CHARS ? pack + PACK_PLACE_CHARS : pack;
+    const char *end = strrchr(begin, '/');
+    *ret_begin = begin;
+    return end != NULL ? (size_t)(end - begin) : strlen(begin);
 }
 
 void stage_blame_add(struct strlist *packs, const char *pack)
 {
-    if (packs->count == 0 || strcmp(packs->items[packs->count - 1], pack) != 0)
+    const char *cut, *other;
+    size_t n = of_cut(pack, &cut);
+    for (size_t i = packs->count; i-- > 0;) /* those of a cut come one after the other, for the most part */
+        if (of_cut(packs->items[i], &other) == n && memcmp(cut, other, n) == 0)
+            return;
+    if (packs->count < BLAMED_CUTS_MAX)
         strlist_add(packs, pack);
 }

@@ -137,10 +137,27 @@ int cmd_ckpt_show(struct cli *cli)
 
 /* ---- verify ---- */
 
+struct reading {
+    struct meter meter;
+    struct strlist packs; /* that are damaged */
+};
+
 static void say_bad(void *context, const char *text)
 {
     (void)context;
     say_error("%s", text);
+}
+
+static void read_on(void *context, uint64_t bytes)
+{
+    struct reading *reading = context;
+    meter_add(&reading->meter, bytes);
+}
+
+static void bad_pack(void *context, const char *pack)
+{
+    struct reading *reading = context;
+    stage_blame_add(&reading->packs, pack);
 }
 
 static void damage_hint(const char *id, char to[TIDE_TEXT_MAX + 1])
@@ -149,6 +166,18 @@ static void damage_hint(const char *id, char to[TIDE_TEXT_MAX + 1])
              "a restore that meets it takes another; bring its objects back from a copy of the store, or let go of it: "
              "tidemark ckpt drop %s",
              id);
+}
+
+/* Of what is damaged no later checkpoint is to make use, as when an agent finds it. */
+static void note_damage(struct store *store, const struct job *job, const struct strlist *packs)
+{
+    struct err why = {0};
+    if (packs->count == 0)
+        return;
+    if (stage_blame(store, job->spec.name, job->uid, packs, &why) == TIDE_OK)
+        say_note("noted in the store: the next checkpoint of %s stores anew what lies in damaged packs of its own", job->spec.name);
+    else
+        say_error("%s", why.text);
 }
 
 static enum tide_status check_held(const struct cli *cli, const struct job *job, const struct ckpt *ckpt,
@@ -160,13 +189,15 @@ static enum tide_status check_held(const struct cli *cli, const struct job *job,
     if (status != TIDE_OK)
         return status;
     char id[TIDE_NAME_MAX + UNIT_TEXT_MAX], what[sizeof id + 8];
-    struct meter meter;
+    struct reading reading = {.packs = {0}};
     snprintf(id, sizeof id, "%s/%" PRIu64, job->spec.name, ckpt->cut);
     snprintf(what, sizeof what, "reading %s", id);
-    meter_begin(&meter, what, ckpt->raw_bytes);
-    const struct stage_watch watch = {.say = say_bad, .progress = meter_add, .context = &meter};
+    meter_begin(&reading.meter, what, ckpt->raw_bytes);
+    const struct stage_watch watch = {.say = say_bad, .progress = read_on, .damaged = bad_pack, .context = &reading};
     status = stage_check_watched(store, ckpt->manifest_key, ckpt->manifest, &watch, ret_verdict, &fault->err);
     progress_clear();
+    note_damage(store, job, &reading.packs);
+    strlist_release(&reading.packs);
     store_close(store);
     if (status == TIDE_E_NOT_FOUND)
         text_copy(fault->hint, sizeof fault->hint, "is this the store the job writes to? Name it with --store URL");
@@ -188,23 +219,55 @@ static enum tide_status check(const struct cli *cli, const struct job *job, cons
     return status;
 }
 
-static void print_verdict(const struct cli *cli, const char *id, const struct stage_verdict *v)
+static const char *plural(uint64_t count)
+{
+    return count == 1 ? "" : "s";
+}
+
+static void print_valid(const char *id, const struct stage_verdict *v)
 {
     char raw[UNIT_TEXT_MAX], stored[UNIT_TEXT_MAX];
+    printf("%s is valid: %" PRIu64 " rank%s, %" PRIu64 " chunk%s, %s (%s stored), every byte checked\n", id, v->ranks, plural(v->ranks),
+           v->chunks, plural(v->chunks), size_text(v->raw_bytes, raw), size_text(v->stored_bytes, stored));
+    if (v->packs_unnamed > 0)
+        say_note("%" PRIu64 " pack%s of an early version of tidemark, without a digest of the whole: every byte of what %s has there was "
+                 "checked, and nothing beside it",
+                 v->packs_unnamed, v->packs_unnamed == 1 ? " is" : "s are", id);
+}
+
+static void print_verdict(const struct cli *cli, const char *id, const struct stage_verdict *v)
+{
     if (wants_json(cli)) {
-        json_t *json =
-            json_pack("{s:s,s:b,s:I,s:I,s:I,s:I,s:I}", "checkpoint", id, "valid", v->bad == 0, "ranks", (json_int_t)v->ranks,
-                      "chunks", (json_int_t)v->chunks, "raw_bytes", (json_int_t)v->raw_bytes, "stored_bytes",
-                      (json_int_t)v->stored_bytes, "bad_ranks", (json_int_t)v->bad);
+        json_t *json = json_pack("{s:s,s:b,s:b,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "checkpoint", id, "valid",
+                                 v->bad == 0 && v->packs_bad == 0, "restorable", v->bad == 0, "ranks", (json_int_t)v->ranks, "chunks",
+                                 (json_int_t)v->chunks, "raw_bytes", (json_int_t)v->raw_bytes, "stored_bytes", (json_int_t)v->stored_bytes,
+                                 "bad_ranks", (json_int_t)v->bad, "packs", (json_int_t)v->packs, "bad_packs", (json_int_t)v->packs_bad,
+                                 "unnamed_packs", (json_int_t)v->packs_unnamed);
         show_json(json);
         json_decref(json);
-    } else if (v->bad == 0) {
-        printf("%s is valid: %" PRIu64 " rank%s, %" PRIu64 " chunk%s, %s (%s stored), every byte checked\n", id, v->ranks,
-               v->ranks == 1 ? "" : "s", v->chunks, v->chunks == 1 ? "" : "s", size_text(v->raw_bytes, raw),
-               size_text(v->stored_bytes, stored));
+    } else if (v->bad > 0) {
+        printf("%s is DAMAGED: %" PRIu64 " of %" PRIu64 " ranks; %" PRIu64 " pack%s\n", id, v->bad, v->ranks, v->packs_bad,
+               plural(v->packs_bad));
+    } else if (v->packs_bad > 0) {
+        printf("%s can be restored, all of its %" PRIu64 " chunk%s right; but of %" PRIu64 " pack%s that it refers to %" PRIu64
+               " DAMAGED, where it needs nothing\n",
+               id, v->chunks, v->chunks == 1 ? " is" : "s are", v->packs, plural(v->packs), v->packs_bad);
     } else {
-        printf("%s is DAMAGED: %" PRIu64 " of %" PRIu64 " ranks\n", id, v->bad, v->ranks);
+        print_valid(id, v);
     }
+}
+
+static int report_verdict(const struct cli *cli, const char *id, const struct stage_verdict *v)
+{
+    char hint[TIDE_TEXT_MAX + 1];
+    print_verdict(cli, id, v);
+    if (v->damaged > 0) {
+        damage_hint(id, hint);
+        say_hint("%s", hint);
+    } else if (v->packs_bad > 0) {
+        say_hint("nothing of %s is lost, and it may be kept; what damaged the store may damage more: look after its disks", id);
+    }
+    return v->bad > 0 || v->packs_bad > 0 ? EXIT_CODE_CKPT_BAD : EXIT_CODE_OK;
 }
 
 int cmd_ckpt_verify(struct cli *cli)
@@ -218,17 +281,8 @@ int cmd_ckpt_verify(struct cli *cli)
         return fault_report(&fault);
     char id[TIDE_NAME_MAX + UNIT_TEXT_MAX];
     snprintf(id, sizeof id, "%s/%" PRIu64, view.job.spec.name, ckpt->cut);
-    int code;
-    if (check(cli, &view.job, ckpt, &verdict, &fault) != TIDE_OK) {
-        code = fault_report(&fault);
-    } else {
-        print_verdict(cli, id, &verdict);
-        code = verdict.bad ? EXIT_CODE_CKPT_BAD : EXIT_CODE_OK;
-        if (verdict.damaged > 0) {
-            damage_hint(id, fault.hint);
-            say_hint("%s", fault.hint);
-        }
-    }
+    enum tide_status status = check(cli, &view.job, ckpt, &verdict, &fault);
+    int code = status == TIDE_OK ? report_verdict(cli, id, &verdict) : fault_report(&fault);
     codec_release(&job_view_codec, &view);
     json_decref(json);
     return code;

@@ -90,6 +90,9 @@ static enum tide_status check_whole(struct import *import, const struct catalogu
     enum tide_status status = stage_check_watched(import->store, found->key, found->digest, &watch, &verdict, err);
     if (status == TIDE_OK && verdict.bad > 0)
         status = err_set(err, TIDE_E_CORRUPT, "%" PRIu64 " of %" PRIu64 " ranks are damaged", verdict.bad, verdict.ranks);
+    else if (status == TIDE_OK && verdict.packs_bad > 0)
+        say_note("it can be restored: all that it needs of %" PRIu64 " damaged pack%s is right", verdict.packs_bad,
+                 verdict.packs_bad == 1 ? "" : "s");
     return status;
 }
 

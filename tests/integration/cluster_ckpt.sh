@@ -83,6 +83,7 @@ damage()
 }
 expect "an object of the newest checkpoint can be damaged" damage "$NEWER"
 expect "ckpt verify finds it" scenario_status_is 9 tide ckpt verify "rot/$NEWER"
+expect "and notes it for the checkpoints to come" test -e "$CLUSTER_DIR/store/d/rot.$UID_OF/$NEWER"
 cluster_node_kill 1
 cluster_node_kill 2
 cluster_agents_start 1 2

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* A stored checkpoint, of which each object in turn is lost, cut short, or has one byte changed: a check finds each, and a
- * restore never gives other bytes than were recorded. $TIDE_TORTURE_BYTES says how many bytes are changed, one at a time
- * (for a soak), $TIDE_TORTURE_SEED which. */
+/* A stored checkpoint, of which each object in turn is lost, cut short, or has one byte changed, whether the checkpoint needs that byte or
+ * not: a check finds every one, and a restore never gives other bytes than were recorded. $TIDE_TORTURE_BYTES says how many bytes are
+ * changed, one at a time (for a soak), $TIDE_TORTURE_SEED which. */
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -19,7 +19,6 @@
 #define WORLD 2u
 #define CUT 6u
 #define CHANGES 100u
-#define HARMLESS_ONE_IN 500u
 #define OBJECTS_MAX 16u
 #define PARTS_MAX 16u
 #define SMALL_EVERY 4u /* of the changes one in so many hits a manifest, however small they are beside packs */
@@ -81,7 +80,7 @@ struct object {
     char key[TIDE_PATH_MAX + 1], path[TIDE_PATH_MAX + 1024];
     uint64_t bytes;
     int32_t rank; /* whose; -1: all ranks' */
-    /* Of a pack: where its chunks lie that the checkpoint has. The rest is of earlier ones alone. */
+    /* Of a pack: where its chunks lie that the checkpoint has. The rest is of earlier ones alone, but a check reads it, too. */
     struct {
         uint64_t from, to;
         size_t chunk; /* that lies there */
@@ -122,8 +121,8 @@ static void add_parts(const struct rank_manifest *m, size_t pack)
     assert_true(object->part_count > 0);
 }
 
-/* Any byte that the checkpoint has of an object. */
-static uint64_t draw_byte(const struct object *object, struct rng *rng)
+/* Any byte that the checkpoint needs of an object. */
+static uint64_t draw_needed_byte(const struct object *object, struct rng *rng)
 {
     if (object->part_count == 0)
         return rng_below(rng, object->bytes);
@@ -173,12 +172,37 @@ static void slots_equal(uint32_t rank)
     slot_unmap(&b);
 }
 
-/* Does a check say that something is wrong? */
-static int check_finds(void)
+/* What a check says: nothing; that an object is damaged and all ranks have what they need; that a rank has not. */
+enum found { NOTHING, SPARE, RANKS };
+
+static object_key blamed; /* a pack; "": none */
+
+static void is_blamed(void *context, const char *pack)
+{
+    (void)context;
+    assert_true(blamed[0] == '\0'); /* one is damaged, and told once */
+    snprintf(blamed, sizeof blamed, "%s", pack);
+}
+
+static void is_said(void *context, const char *text)
+{
+    unsigned *said = context;
+    assert_true(text[0] != '\0');
+    ++*said;
+}
+
+static enum found check_finds(void)
 {
     struct err err = {0};
     struct stage_verdict verdict = {0};
-    return stage_check(store, commit_key, commit_digest, NULL, NULL, &verdict, &err) != TIDE_OK || verdict.bad > 0;
+    unsigned said = 0;
+    const struct stage_watch watch = {.say = is_said, .damaged = is_blamed, .context = &said};
+    blamed[0] = '\0';
+    if (stage_check_watched(store, commit_key, commit_digest, &watch, &verdict, &err) != TIDE_OK)
+        return RANKS;
+    assert_int_equal(said > 0, verdict.bad + verdict.packs_bad > 0);
+    assert_int_equal(blamed[0] != '\0', verdict.packs_bad);
+    return verdict.bad > 0 ? RANKS : verdict.packs_bad > 0 ? SPARE : NOTHING;
 }
 
 /* Fetched anew: it fails and leaves no slot that looks whole, or the bytes are right. Nonzero: it fails. */
@@ -205,18 +229,20 @@ static int fetch_fails(uint32_t rank)
 
 static void all_is_well(void)
 {
-    assert_int_equal(check_finds(), 0);
+    assert_int_equal(check_finds(), NOTHING);
     for (uint32_t rank = 0; rank < WORLD; rank++)
         assert_int_equal(fetch_fails(rank), 0);
 }
 
 static void is_found(const struct object *object)
 {
-    if (!check_finds())
+    if (check_finds() != RANKS)
         fail_msg("nothing is said of damage to %s", object->key);
     uint32_t rank = object->rank < 0 ? 0 : (uint32_t)object->rank;
     if (!fetch_fails(rank))
         fail_msg("rank %u is restored though %s is damaged", rank, object->key);
+    if (object->part_count > 0)
+        assert_string_equal(blamed, object->key);
     if (object->rank >= 0) /* nobody else suffers */
         assert_int_equal(fetch_fails(1 - rank), 0);
 }
@@ -247,7 +273,7 @@ static void a_short_object_is_found(void **state)
         size_t count = 0;
         struct err err = {0};
         assert_int_equal(fsx_read(objects[i].path, 1u << 26, &bytes, &count, &err), TIDE_OK);
-        assert_int_equal(truncate(objects[i].path, (off_t)draw_byte(&objects[i], &rng)), 0);
+        assert_int_equal(truncate(objects[i].path, (off_t)draw_needed_byte(&objects[i], &rng)), 0);
         is_found(&objects[i]);
         assert_int_equal(fsx_replace(objects[i].path, bytes, count, 0600, &err), TIDE_OK);
         mem_free(bytes);
@@ -255,29 +281,56 @@ static void a_short_object_is_found(void **state)
     all_is_well();
 }
 
-/* Some bits of a zstd frame mean nothing: what comes out is the same, and compared with what was recorded. */
+static void flip_and_check(const struct object *object, long at, int mask, unsigned *spare)
+{
+    test_flip(object->path, at, mask);
+    enum found found = check_finds();
+    if (found == NOTHING)
+        fail_msg("byte %ld of %s, xor %d, is not found", at, object->key, mask);
+    if (object->part_count > 0)
+        assert_string_equal(blamed, object->key);
+    if (fetch_fails(object->rank < 0 ? 0 : (uint32_t)object->rank) != (found == RANKS))
+        fail_msg("byte %ld of %s, xor %d: check and restore disagree", at, object->key, mask);
+    *spare += found == SPARE;
+    test_flip(object->path, at, mask);
+}
+
+/* Some bits of a zstd frame mean nothing, and some bytes are of no chunk that this checkpoint has: what comes out is the same, and so it
+ * is said. */
 static void each_changed_byte_is_found(void **state)
 {
     (void)state;
-    unsigned without_effect = 0;
-    unsigned changes = test_from_env("TIDE_TORTURE_BYTES", CHANGES);
+    unsigned spare = 0, changes = test_from_env("TIDE_TORTURE_BYTES", CHANGES);
     struct rng rng = {.state = test_from_env("TIDE_TORTURE_SEED", 1)};
     find_objects();
     for (unsigned n = 0; n < changes; n++) {
         size_t i = n % SMALL_EVERY == 0 ? rng_below(&rng, manifest_count)
                                         : manifest_count + rng_below(&rng, object_count - manifest_count);
-        long at = (long)draw_byte(&objects[i], &rng);
-        int mask = 1 + (int)rng_below(&rng, 255);
-        test_flip(objects[i].path, at, mask);
-        int found = check_finds();
-        if (fetch_fails(objects[i].rank < 0 ? 0 : (uint32_t)objects[i].rank) != found)
-            fail_msg("change %u: byte %ld of %s, xor %d: check and restore disagree", n, at, objects[i].key, mask);
-        if (!found && (i < manifest_count || ++without_effect > changes / HARMLESS_ONE_IN + 1))
-            fail_msg("change %u: byte %ld of %s, xor %d, is not found", n, at, objects[i].key, mask);
-        test_flip(objects[i].path, at, mask);
+        long at = (long)rng_below(&rng, objects[i].bytes);
+        flip_and_check(&objects[i], at, 1 + (int)rng_below(&rng, 255), &spare);
     }
     all_is_well();
-    print_message("%u changed, %u of these without effect\n", changes, without_effect);
+    print_message("%u changed, %u of these where nothing needs them; all found\n", changes, spare);
+}
+
+/* The first and the last byte of each part that the checkpoint has of a pack, and those before and behind it. */
+static void the_bytes_beside_chunks_are_found(void **state)
+{
+    (void)state;
+    unsigned spare = 0, needed = 0;
+    find_objects();
+    for (size_t i = manifest_count; i < object_count; i++) {
+        const struct object *o = &objects[i];
+        for (size_t k = 0; k < o->part_count; k++) {
+            const uint64_t at[] = {o->parts[k].from - 1, o->parts[k].from, o->parts[k].to - 1, o->parts[k].to};
+            for (unsigned n = 0; n < sizeof at / sizeof at[0]; n++)
+                if (at[n] < o->bytes)
+                    flip_and_check(o, (long)at[n], 0x55, &spare);
+            needed += 2;
+        }
+    }
+    all_is_well();
+    assert_true(needed > 0 && spare > 0); /* what was the last chunk of the cut before */
 }
 
 /* ---- a replica ---- */
@@ -335,8 +388,10 @@ static void with_a_replica_each_changed_byte_is_healed(void **state)
         size_t i = rng_below(&rng, object_count);
         int mask = 1 + (int)rng_below(&rng, 255);
         arena_path path;
-        long at = (long)draw_byte(&objects[i], &rng);
+        long at = (long)rng_below(&rng, objects[i].bytes);
         test_flip(objects[i].path, at, mask);
+        if (check_finds() == NOTHING)
+            fail_msg("change %u: byte %ld of %s, xor %d, is not found", n, at, objects[i].key, mask);
         if (!is_in_memory(rank))
             fail_msg("change %u: of damage to %s memory is damaged", n, objects[i].key);
         replica_equal(rank);
@@ -428,6 +483,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_lost_object_is_found, setup, teardown),
         cmocka_unit_test_setup_teardown(a_short_object_is_found, setup, teardown),
         cmocka_unit_test_setup_teardown(each_changed_byte_is_found, setup, teardown),
+        cmocka_unit_test_setup_teardown(the_bytes_beside_chunks_are_found, setup, teardown),
         cmocka_unit_test_setup_teardown(with_a_replica_each_changed_byte_is_healed, setup, teardown),
         cmocka_unit_test_setup_teardown(what_memory_and_store_have_between_them_is_enough, setup, teardown),
     };
