@@ -105,7 +105,8 @@ enum agent_event_kind {
     EV_STORED,    /* answers STORE: rank, cut; key, digest, raw_bytes, stored_bytes */
     EV_COMMITTED, /* answers COMMIT: cut; key, digest */
     EV_PURGED,    /* answers PURGE: cut */
-    EV_SCRUBBED,  /* answers SCRUB: cut; raw_bytes. CORRUPT: something is wrong with it, text; other failures say nothing of it */
+    EV_SCRUBBED,  /* answers SCRUB: cut; raw_bytes; text, with OK: of a damaged pack that it can do without. CORRUPT: something is wrong
+                   * with it, text; other failures say nothing of it */
     EV_KINDS
 };
 

@@ -109,6 +109,11 @@ void ev_scrubbed(struct agent_core *core, const struct agent_event *event)
     }
     part->done_ns = core->now_ns;
     part->not_before_ns = core->now_ns + core->scrub_every_ms * NS_PER_MS;
+    if (event->status == TIDE_OK && event->text[0] != '\0') {
+        say(core, LOG_WARN, "job %s: checkpoint %llu can be restored from the store, but a pack that it refers to is damaged: %.200s",
+            job->name, (unsigned long long)event->cut, event->text);
+        return;
+    }
     if (event->status == TIDE_OK) {
         say(core, LOG_INFO, "job %s: checkpoint %llu is whole in the store: %llu bytes were read", job->name,
             (unsigned long long)event->cut, (unsigned long long)event->raw_bytes);

@@ -36,8 +36,11 @@ struct scrub {
     struct scrub_order order;
     struct agent_event event;
     uint64_t due_ns; /* the bytes that come next */
-    char fault[TIDE_TEXT_MAX + 1];
-    struct strlist packs; /* that have it */
+    char fault[TIDE_TEXT_MAX + 1]; /* the first */
+    char spare[TIDE_TEXT_MAX + 1]; /* the same, of a pack that is damaged where the checkpoint does without */
+    struct strlist packs;          /* that are damaged, one of each cut */
+    unsigned char faulty[TIDE_RANKS_MAX / 8]; /* a bit a rank, of the first look; the second looks at these */
+    bool again;                               /* it is the second */
 };
 
 /* ---- on its thread ---- */
@@ -48,11 +51,9 @@ static void nap(uint64_t ns)
     nanosleep(&time, NULL);
 }
 
-/* What it missed while it rested is not made up for. */
-static void pace(void *context, uint64_t bytes)
+/* Before so many bytes are looked at. What it missed while it rested is not made up for. */
+static void pace(struct scrub *scrub, uint64_t bytes)
 {
-    struct scrub *scrub = context;
-    scrub->event.raw_bytes += bytes;
     for (;;) {
         uint64_t now_ns = clock_mono_ns();
         bool rests = atomic_load(&scrub->rests) != 0;
@@ -65,11 +66,42 @@ static void pace(void *context, uint64_t bytes)
     scrub->due_ns = (scrub->due_ns > now_ns - NAP_NS ? scrub->due_ns : now_ns) + bytes * NS_PER_S / scrub->bytes_per_s;
 }
 
+static void state_comes(void *context, uint64_t bytes)
+{
+    struct scrub *scrub = context;
+    scrub->event.raw_bytes += bytes;
+    pace(scrub, bytes);
+}
+
+static void beside_comes(void *context, uint64_t bytes)
+{
+    pace(context, bytes);
+}
+
 static void first_fault(void *context, const char *text)
 {
     struct scrub *scrub = context;
     if (scrub->fault[0] == '\0')
         text_fit(scrub->fault, sizeof scrub->fault, text);
+}
+
+static void first_spare(void *context, const char *text)
+{
+    struct scrub *scrub = context;
+    if (scrub->spare[0] == '\0')
+        text_fit(scrub->spare, sizeof scrub->spare, text);
+}
+
+static void faulty_rank(void *context, uint32_t rank)
+{
+    struct scrub *scrub = context;
+    scrub->faulty[rank / 8] |= (unsigned char)(1u << rank % 8);
+}
+
+static int wanted_rank(void *context, uint32_t rank)
+{
+    const struct scrub *scrub = context;
+    return !scrub->again || (scrub->faulty[rank / 8] >> rank % 8 & 1) != 0;
 }
 
 static void bad_pack(void *context, const char *pack)
@@ -78,34 +110,40 @@ static void bad_pack(void *context, const char *pack)
     stage_blame_add(&scrub->packs, pack);
 }
 
-static int seen_enough(void *context)
+static int shall_end(void *context)
 {
     const struct scrub *scrub = context;
-    return atomic_load(&scrub->stop) || scrub->fault[0] != '\0';
+    return atomic_load(&scrub->stop);
 }
 
-/* CORRUPT: it can be told that something is wrong. */
+/* CORRUPT: it can be told that something is wrong. What the checkpoint does without, and is wrong, is in scrub->spare. */
 static enum tide_status look(struct scrub *scrub, struct store *store, struct err *err)
 {
-    const struct stage_watch watch = {.say = first_fault, .progress = pace, .damaged = bad_pack, .enough = seen_enough, .spans = SPANS,
-                                      .context = scrub};
+    const struct stage_watch watch = {.say = first_fault, .spare = first_spare, .progress = state_comes, .beside = beside_comes,
+                                      .damaged = bad_pack, .faulty = faulty_rank, .wanted = wanted_rank, .enough = shall_end,
+                                      .spans = SPANS, .context = scrub};
     struct stage_verdict verdict = {0};
     struct err why = {0};
-    scrub->fault[0] = '\0';
-    strlist_release(&scrub->packs);
     scrub->event.raw_bytes = 0;
+    scrub->fault[0] = scrub->spare[0] = '\0';
+    strlist_release(&scrub->packs);
     enum tide_status status =
         stage_check_watched(store, scrub->order.manifest_key, scrub->order.manifest, &watch, &verdict, &why);
     if (status != TIDE_OK)
         status = err_set(err, status == TIDE_E_NOT_FOUND ? TIDE_E_CORRUPT : status, "%s", why.text);
     else if (verdict.bad > 0)
         status = err_set(err, verdict.damaged > 0 ? TIDE_E_CORRUPT : TIDE_E_UNAVAILABLE, "%s", scrub->fault);
-    if (status == TIDE_OK && atomic_load(&scrub->stop))
+    if (atomic_load(&scrub->stop))
         status = err_set(err, TIDE_E_UNAVAILABLE, "this agent ends");
     /* A file system that is not mounted holds nothing at all. */
-    if (status == TIDE_E_CORRUPT && !stage_holds_job(store, scrub->order.manifest_key))
+    if ((status == TIDE_E_CORRUPT || scrub->spare[0] != '\0') && !stage_holds_job(store, scrub->order.manifest_key))
         status = err_set(err, TIDE_E_UNAVAILABLE, "the store holds nothing of the job: is it mounted on this host?");
     return status;
+}
+
+static bool found_damage(const struct scrub *scrub, enum tide_status status)
+{
+    return status == TIDE_E_CORRUPT || (status == TIDE_OK && scrub->spare[0] != '\0');
 }
 
 static enum tide_status look_twice(struct scrub *scrub, struct err *err)
@@ -114,12 +152,20 @@ static enum tide_status look_twice(struct scrub *scrub, struct err *err)
     enum tide_status status = store_open(scrub->store, &store, err);
     if (status != TIDE_OK)
         return status;
+    memset(scrub->faulty, 0, sizeof scrub->faulty);
+    scrub->again = false;
     status = look(scrub, store, err);
-    if (status == TIDE_E_CORRUPT) /* it may have been the way here */
+    uint64_t bytes = scrub->event.raw_bytes;
+    scrub->again = bytes > 0;        /* else it was a manifest, and no rank has been looked at */
+    if (found_damage(scrub, status)) /* it may have been the way here */
         status = look(scrub, store, err);
+    if (scrub->event.raw_bytes < bytes)
+        scrub->event.raw_bytes = bytes;
     struct err why = {0};
-    if (status == TIDE_E_CORRUPT && stage_blame(store, scrub->job, scrub->event.uid, &scrub->packs, &why) != TIDE_OK)
+    if (found_damage(scrub, status) && stage_blame(store, scrub->job, scrub->event.uid, &scrub->packs, &why) != TIDE_OK)
         log_warn("job %s: %s", scrub->job, why.text);
+    if (status == TIDE_OK)
+        text_copy(scrub->event.text, sizeof scrub->event.text, scrub->spare);
     strlist_release(&scrub->packs);
     store_close(store);
     return status;

@@ -81,6 +81,26 @@ static void damage_is_told_as_long_as_it_is_listed(void **state)
     story_end(&s);
 }
 
+/* It can be restored: nobody is told to restore another, and it is read again in its turn. */
+static void damage_that_a_checkpoint_does_without_does_not_condemn_it(void **state)
+{
+    (void)state;
+    struct story s;
+    begin(&s, 1000);
+    passes_ms(&s, 1000);
+    struct agent_event event = of_job(EV_SCRUBBED, 0);
+    event.cut = 1, event.status = TIDE_OK, event.raw_bytes = 7;
+    text_copy(event.text, sizeof event.text, "object c/x does not match the digest in its name");
+    happens(&s, &event);
+    assert_int_equal(says(&s)->scrubs.count, 1);
+    assert_false(s.said.jobs.items[0].scrubs.items[0].damaged);
+    assert_string_equal(s.said.jobs.items[0].scrubs.items[0].detail, "");
+    was_read(&s, 2, TIDE_OK);
+    passes_ms(&s, 1000);
+    assert_int_equal(read_now(&s), 1);
+    story_end(&s);
+}
+
 static void a_store_out_of_reach_says_nothing(void **state)
 {
     (void)state;
@@ -142,6 +162,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(each_is_read_in_its_turn),
         cmocka_unit_test(damage_is_told_as_long_as_it_is_listed),
+        cmocka_unit_test(damage_that_a_checkpoint_does_without_does_not_condemn_it),
         cmocka_unit_test(a_store_out_of_reach_says_nothing),
         cmocka_unit_test(a_job_that_went_meanwhile_is_no_hindrance),
         cmocka_unit_test(an_agent_that_ends_begins_nothing),

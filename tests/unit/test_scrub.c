@@ -25,6 +25,7 @@ static struct agent_event answer;
 static unsigned answers;
 static char *root, *arena;
 static struct assignment order;
+static bool changed; /* of what is stored the last of three chunks */
 
 static void on_done(void *context, const struct agent_event *event)
 {
@@ -47,6 +48,7 @@ static void stored(uint64_t cut)
     slot_path(arena, 0, 0, path);
     assert_int_equal(slot_map(path, 1, &slot, &err), TIDE_OK);
     test_fill(slot.data, regions[0].bytes, "noise", 1); /* the same in each cut */
+    slot.data[regions[0].bytes - 1] ^= changed;
     slot_unmap(&slot);
     assert_int_equal(store_open(root, &store, &err), TIDE_OK);
     assert_int_equal(stage_sum(arena, 0, 0, TEST_UID, cut, hex, &err), TIDE_OK);
@@ -70,6 +72,7 @@ static int setup_at(uint64_t bytes_per_s)
     root = test_dir();
     arena = test_dir();
     answers = 0;
+    changed = false;
     uv_loop_init(&loop);
     stored(CUT);
     scrub = scrub_create(&loop, bytes_per_s, on_done, NULL);
@@ -136,20 +139,51 @@ static unsigned waits(unsigned most_ms)
     return answers - before;
 }
 
-static void flip_a_pack(void)
+static void list_keys(const char *prefix, struct strlist *ret_keys)
 {
     struct err err = {0};
     struct store *store = NULL;
-    struct strlist keys = {0};
-    char path[2048];
     assert_int_equal(store_open(root, &store, &err), TIDE_OK);
-    assert_int_equal(store_list(store, "c/", &keys, &err), TIDE_OK);
-    assert_int_equal(keys.count, 1);
-    snprintf(path, sizeof path, "%s/%s", root, keys.items[0]);
-    assert_int_equal(chmod(path, 0600), 0);
-    test_flip(path, 1 << 20, 1);
-    strlist_release(&keys);
+    assert_int_equal(store_list(store, prefix, ret_keys, &err), TIDE_OK);
     store_close(store);
+}
+
+/* A byte of the only pack that was written of the cut. */
+static void flip_the_pack_of(uint64_t cut, long at)
+{
+    struct strlist keys = {0};
+    char path[2048], part[64];
+    unsigned flipped = 0;
+    snprintf(part, sizeof part, "/job." TEST_UID "/%u-", (unsigned)cut);
+    list_keys("c/", &keys);
+    for (size_t i = 0; i < keys.count; i++) {
+        if (strstr(keys.items[i], part) == NULL)
+            continue;
+        snprintf(path, sizeof path, "%s/%s", root, keys.items[i]);
+        assert_int_equal(chmod(path, 0600), 0);
+        test_flip(path, at, 1);
+        flipped++;
+    }
+    assert_int_equal(flipped, 1);
+    strlist_release(&keys);
+}
+
+static void flip_a_pack(void)
+{
+    flip_the_pack_of(CUT, 1 << 20);
+}
+
+static void is_noted(const uint64_t *cuts, size_t count)
+{
+    struct strlist keys = {0};
+    object_key key;
+    list_keys("d/", &keys);
+    assert_int_equal(keys.count, count);
+    for (size_t i = 0; i < count; i++) {
+        key_damaged("job", TEST_UID, cuts[i], key);
+        assert_string_equal(keys.items[i], key);
+    }
+    strlist_release(&keys);
 }
 
 static void what_is_whole_and_what_is_not(void **state)
@@ -195,6 +229,47 @@ static void what_is_known_to_be_damaged_is_stored_anew(void **state)
     assert_int_equal(store_list(store, "", &keys, &err), TIDE_OK);
     assert_int_equal(keys.count, 0);
     store_close(store);
+}
+
+/* Two packs, of two cuts: the next cut is to refer to neither. */
+static void each_damaged_pack_is_noted(void **state)
+{
+    (void)state;
+    changed = true;
+    stored(CUT + 1);
+    stored(CUT + 2);
+    flip_the_pack_of(CUT, 10);
+    flip_the_pack_of(CUT + 1, 10);
+    begin_with(CUT + 2);
+    assert_int_equal(waits(MS_MAX), 1);
+    assert_int_equal(answer.status, TIDE_E_CORRUPT);
+    assert_int_equal(answer.raw_bytes, 3 << 20);
+    assert_non_null(strstr(answer.text, "chunk 0 of rank 0"));
+    is_noted((const uint64_t[]){CUT, CUT + 1}, 2);
+    stored(CUT + 3);
+    begin_with(CUT + 3);
+    assert_int_equal(waits(MS_MAX), 1);
+    assert_int_equal(answer.status, TIDE_OK);
+    assert_string_equal(answer.text, "");
+}
+
+/* What only an earlier checkpoint needs of a pack: this one can be restored, and is not given up. */
+static void damage_that_it_does_without_is_noted_all_the_same(void **state)
+{
+    (void)state;
+    changed = true;
+    stored(CUT + 1);
+    flip_the_pack_of(CUT, (2 << 20) + 5);
+    begin_with(CUT + 1);
+    assert_int_equal(waits(MS_MAX), 1);
+    assert_int_equal(answer.status, TIDE_OK);
+    assert_non_null(strstr(answer.text, "rank 0 has all that it needs of it"));
+    is_noted((const uint64_t[]){CUT}, 1);
+    stored(CUT + 2);
+    begin_with(CUT + 2);
+    assert_int_equal(waits(MS_MAX), 1);
+    assert_int_equal(answer.status, TIDE_OK);
+    assert_string_equal(answer.text, "");
 }
 
 /* The object's text has one `was` in it, which is exchanged for as many characters. ret_digest: of the text as it is now. */
@@ -284,6 +359,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         CASE(what_is_whole_and_what_is_not),
         CASE(what_is_known_to_be_damaged_is_stored_anew),
+        CASE(each_damaged_pack_is_noted),
+        CASE(damage_that_it_does_without_is_noted_all_the_same),
         CASE(what_a_later_version_wrote_is_not_called_damaged),
         CASE(a_directory_that_is_not_mounted_holds_no_damage),
         CASE(it_rests_while_others_use_the_store),
