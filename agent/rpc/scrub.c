@@ -39,6 +39,7 @@ struct scrub {
     char fault[TIDE_TEXT_MAX + 1]; /* the first */
     char spare[TIDE_TEXT_MAX + 1]; /* the same, of a pack that is damaged where the checkpoint does without */
     struct strlist packs;          /* that are damaged, one of each cut */
+    struct stage_unkept unkept;
     unsigned char faulty[TIDE_RANKS_MAX / 8]; /* a bit a rank, of the first look; the second looks at these */
     bool again;                               /* it is the second */
 };
@@ -104,6 +105,12 @@ static int wanted_rank(void *context, uint32_t rank)
     return !scrub->again || (scrub->faulty[rank / 8] >> rank % 8 & 1) != 0;
 }
 
+static void unkept_cut(void *context, uint64_t cut)
+{
+    struct scrub *scrub = context;
+    stage_unkept_add(&scrub->unkept, cut);
+}
+
 static void bad_pack(void *context, const char *pack)
 {
     struct scrub *scrub = context;
@@ -120,8 +127,8 @@ static int shall_end(void *context)
 static enum tide_status look(struct scrub *scrub, struct store *store, struct err *err)
 {
     const struct stage_watch watch = {.say = first_fault, .spare = first_spare, .progress = state_comes, .beside = beside_comes,
-                                      .damaged = bad_pack, .faulty = faulty_rank, .wanted = wanted_rank, .enough = shall_end,
-                                      .spans = SPANS, .context = scrub};
+                                      .damaged = bad_pack, .unkept = unkept_cut, .faulty = faulty_rank, .wanted = wanted_rank,
+                                      .enough = shall_end, .spans = SPANS, .context = scrub};
     struct stage_verdict verdict = {0};
     struct err why = {0};
     scrub->event.raw_bytes = 0;
@@ -146,6 +153,19 @@ static bool found_damage(const struct scrub *scrub, enum tide_status status)
     return status == TIDE_E_CORRUPT || (status == TIDE_OK && scrub->spare[0] != '\0');
 }
 
+/* What was noted when the checkpoint was stored, and has gone since, is noted again. */
+static void keep(struct scrub *scrub, struct store *store)
+{
+    struct err why = {0};
+    if (scrub->unkept.count == 0)
+        return;
+    if (stage_keep(store, scrub->order.manifest_key, &scrub->unkept, &why) == TIDE_OK)
+        log_warn("job %s: the store had lost what keeps packs of %u earlier checkpoints for %s; it is there again", scrub->job,
+                 scrub->unkept.count, scrub->order.manifest_key);
+    else
+        log_warn("job %s: %s", scrub->job, why.text);
+}
+
 static enum tide_status look_twice(struct scrub *scrub, struct err *err)
 {
     struct store *store = NULL;
@@ -154,6 +174,7 @@ static enum tide_status look_twice(struct scrub *scrub, struct err *err)
         return status;
     memset(scrub->faulty, 0, sizeof scrub->faulty);
     scrub->again = false;
+    scrub->unkept.count = 0;
     status = look(scrub, store, err);
     uint64_t bytes = scrub->event.raw_bytes;
     scrub->again = bytes > 0;        /* else it was a manifest, and no rank has been looked at */
@@ -164,6 +185,8 @@ static enum tide_status look_twice(struct scrub *scrub, struct err *err)
     struct err why = {0};
     if (found_damage(scrub, status) && stage_blame(store, scrub->job, scrub->event.uid, &scrub->packs, &why) != TIDE_OK)
         log_warn("job %s: %s", scrub->job, why.text);
+    if (status == TIDE_OK || status == TIDE_E_CORRUPT)
+        keep(scrub, store);
     if (status == TIDE_OK)
         text_copy(scrub->event.text, sizeof scrub->event.text, scrub->spare);
     strlist_release(&scrub->packs);

@@ -116,6 +116,7 @@ struct stage_verdict {
     uint64_t ranks, chunks, raw_bytes, stored_bytes, bad;
     uint64_t damaged; /* of the bad ones: those of which something is wrong or gone, and not just out of reach or of a later version */
     uint64_t packs, packs_bad; /* that were read whole; that are damaged, or have a part that nothing needs and nobody can read */
+    uint64_t needs_lost;       /* notes n/… that keep packs of earlier cuts for this one, and are gone */
     uint64_t packs_unnamed;    /* written before version 3, whose names have no digest: of them only what this checkpoint needs was read */
 };
 MUST_USE enum tide_status stage_check(struct store *store, const char *manifest_key, const char *manifest_digest,
@@ -129,6 +130,7 @@ struct stage_watch {
     void (*progress)(void *context, uint64_t bytes);
     void (*beside)(void *context, uint64_t bytes);    /* so many stored bytes are read that are of no chunk of it */
     void (*damaged)(void *context, const char *pack); /* it is damaged, or gone: its key, perhaps more than once */
+    void (*unkept)(void *context, uint64_t cut);      /* what keeps the packs of that cut for this one is gone; NULL: it is said */
     void (*faulty)(void *context, uint32_t rank); /* something was told in its turn */
     int (*wanted)(void *context, uint32_t rank);  /* zero: it is passed over */
     int (*enough)(void *context);                 /* nonzero: no more is looked at, and the verdict is of what was */
@@ -145,6 +147,17 @@ MUST_USE enum tide_status stage_blame(struct store *store, const char *job, cons
                                       struct err *err);
 /* One more (stage_watch.damaged), unless one of the same cut is listed. */
 void stage_blame_add(struct strlist *packs, const char *pack);
+
+/* Notes of a checkpoint that were found gone (stage_watch.unkept), which packs of earlier cuts are kept by for it. Those beyond
+ * KEPT_CUTS_MAX are left to who looks next. */
+#define KEPT_CUTS_MAX 64u
+struct stage_unkept {
+    uint64_t cuts[KEPT_CUTS_MAX];
+    unsigned count;
+};
+void stage_unkept_add(struct stage_unkept *unkept, uint64_t cut); /* once each */
+/* Put them again, unless the checkpoint is being deleted. Errors: NOT_FOUND (it is), INVALID (the key), those of the store. */
+MUST_USE enum tide_status stage_keep(struct store *store, const char *manifest_key, const struct stage_unkept *unkept, struct err *err);
 
 /* Delete a cut, the manifest first; its packs as soon as no other cut refers to them. */
 MUST_USE enum tide_status stage_purge(struct store *store, const char *job, const char *job_uid, uint64_t cut, struct err *err);

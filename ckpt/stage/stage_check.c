@@ -139,6 +139,36 @@ static void look(struct turn *t, struct span *span, uint64_t index)
         blame(t->c, t->part->packs.items[span->pack].key);
 }
 
+/* A note says that packs of an earlier cut are needed by this one; without it they go when that cut is deleted. */
+static void look_for_note(struct turn *t, uint64_t needed)
+{
+    struct checker *c = t->c;
+    struct cut_name name = rank_manifest_name(t->part);
+    object_key key;
+    uint64_t bytes;
+    struct err why;
+    char text[TIDE_TEXT_MAX + 1];
+    key_need(&name, needed, key);
+    if (seen_has(&c->seen, mark_whole(key)))
+        return;
+    seen_add(&c->seen, mark_whole(key));
+    enum tide_status status = store_size(c->store, key, &bytes, &why);
+    if (status == TIDE_OK)
+        return;
+    if (status != TIDE_E_NOT_FOUND) {
+        fault(t, status, why.text);
+        return;
+    }
+    c->verdict.needs_lost++;
+    if (c->watch.unkept) {
+        c->watch.unkept(c->watch.context, needed);
+        return;
+    }
+    text_say(text, sizeof text,
+             "object %s is not in the store: packs of checkpoint %" PRIu64 " that this one needs go when that is deleted", key, needed);
+    tell(c, text);
+}
+
 /* Which packs are read whole, and which chunks looked at. What is not stored is seen at once. */
 static void plan(struct turn *t)
 {
@@ -146,7 +176,11 @@ static void plan(struct turn *t)
     struct pack_name name;
     for (size_t i = 0; i < m->packs.count; i++) {
         const char *key = m->packs.items[i].key;
-        if (key_pack_parse(key, m->job, m->uid, &name) != 0 || name.content[0] == '\0')
+        if (key_pack_parse(key, m->job, m->uid, &name) != 0)
+            continue; /* it was judged when the manifest was read */
+        if (name.cut != m->cut)
+            look_for_note(t, name.cut);
+        if (name.content[0] == '\0')
             t->c->verdict.packs_unnamed++;
         else if (!seen_has(&t->c->seen, mark_whole(key)))
             pack_walk_whole(&t->walk, i);
@@ -315,6 +349,42 @@ enum tide_status stage_check(struct store *store, const char *manifest_key, cons
 }
 
 /* ---- what was found is noted ---- */
+
+void stage_unkept_add(struct stage_unkept *unkept, uint64_t cut)
+{
+    for (unsigned i = 0; i < unkept->count; i++)
+        if (unkept->cuts[i] == cut)
+            return;
+    if (unkept->count < KEPT_CUTS_MAX)
+        unkept->cuts[unkept->count++] = cut;
+}
+
+/* Each writes before it looks (format/README.md): who deletes the cut removes its COMMIT, and then all notes that are there. */
+enum tide_status stage_keep(struct store *store, const char *manifest_key, const struct stage_unkept *unkept, struct err *err)
+{
+    char job[TIDE_NAME_MAX + 1], uid[TIDE_UID_CHARS + 1];
+    struct object_name object;
+    object_key key;
+    uint64_t bytes;
+    if (unkept->count == 0)
+        return TIDE_OK;
+    if (key_manifest_split(manifest_key, job, uid, &object) != 0)
+        return err_set(err, TIDE_E_INVALID, "%s is no manifest", manifest_key);
+    const struct cut_name name = {.job = job, .uid = uid, .cut = object.cut, .generation = object.generation};
+    enum tide_status status = TIDE_OK;
+    for (unsigned i = 0; i < unkept->count && status == TIDE_OK; i++) {
+        key_need(&name, unkept->cuts[i], key);
+        status = store_put_same(store, key, "", 0, err);
+    }
+    if (status == TIDE_OK)
+        status = store_size(store, manifest_key, &bytes, err);
+    for (unsigned i = 0; i < unkept->count && status == TIDE_E_NOT_FOUND; i++) {
+        key_need(&name, unkept->cuts[i], key);
+        enum tide_status removed = store_remove(store, key, err);
+        status = removed == TIDE_OK ? status : removed;
+    }
+    return status == TIDE_OK ? TIDE_OK : err_wrap(err, "packs that %s needs cannot be kept for it", manifest_key);
+}
 
 enum tide_status stage_blame(struct store *store, const char *job, const char *job_uid, const struct strlist *packs, struct err *err)
 {

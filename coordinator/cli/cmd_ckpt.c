@@ -137,9 +137,15 @@ int cmd_ckpt_show(struct cli *cli)
 
 /* ---- verify ---- */
 
+static const char *plural(uint64_t count)
+{
+    return count == 1 ? "" : "s";
+}
+
 struct reading {
     struct meter meter;
     struct strlist packs; /* that are damaged */
+    struct stage_unkept unkept;
 };
 
 static void say_bad(void *context, const char *text)
@@ -158,6 +164,12 @@ static void bad_pack(void *context, const char *pack)
 {
     struct reading *reading = context;
     stage_blame_add(&reading->packs, pack);
+}
+
+static void unkept_cut(void *context, uint64_t cut)
+{
+    struct reading *reading = context;
+    stage_unkept_add(&reading->unkept, cut);
 }
 
 static void damage_hint(const char *id, char to[TIDE_TEXT_MAX + 1])
@@ -180,6 +192,18 @@ static void note_damage(struct store *store, const struct job *job, const struct
         say_error("%s", why.text);
 }
 
+/* Packs that the checkpoint needs are kept again when what says so has gone. */
+static enum tide_status keep(struct store *store, const char *manifest_key, const struct stage_unkept *unkept, struct fault *fault)
+{
+    if (unkept->count == 0)
+        return TIDE_OK;
+    enum tide_status status = stage_keep(store, manifest_key, unkept, &fault->err);
+    if (status == TIDE_OK)
+        say_note("the store had lost what keeps packs of %u earlier checkpoint%s for this one; it is there again, and nothing is lost",
+                 unkept->count, plural(unkept->count));
+    return status;
+}
+
 static enum tide_status check_held(const struct cli *cli, const struct job *job, const struct ckpt *ckpt,
                               struct stage_verdict *ret_verdict, struct fault *fault)
 {
@@ -193,10 +217,12 @@ static enum tide_status check_held(const struct cli *cli, const struct job *job,
     snprintf(id, sizeof id, "%s/%" PRIu64, job->spec.name, ckpt->cut);
     snprintf(what, sizeof what, "reading %s", id);
     meter_begin(&reading.meter, what, ckpt->raw_bytes);
-    const struct stage_watch watch = {.say = say_bad, .progress = read_on, .damaged = bad_pack, .context = &reading};
+    const struct stage_watch watch = {.say = say_bad, .progress = read_on, .damaged = bad_pack, .unkept = unkept_cut, .context = &reading};
     status = stage_check_watched(store, ckpt->manifest_key, ckpt->manifest, &watch, ret_verdict, &fault->err);
     progress_clear();
     note_damage(store, job, &reading.packs);
+    if (status == TIDE_OK)
+        status = keep(store, ckpt->manifest_key, &reading.unkept, fault);
     strlist_release(&reading.packs);
     store_close(store);
     if (status == TIDE_E_NOT_FOUND)
@@ -219,11 +245,6 @@ static enum tide_status check(const struct cli *cli, const struct job *job, cons
     return status;
 }
 
-static const char *plural(uint64_t count)
-{
-    return count == 1 ? "" : "s";
-}
-
 static void print_valid(const char *id, const struct stage_verdict *v)
 {
     char raw[UNIT_TEXT_MAX], stored[UNIT_TEXT_MAX];
@@ -238,11 +259,11 @@ static void print_valid(const char *id, const struct stage_verdict *v)
 static void print_verdict(const struct cli *cli, const char *id, const struct stage_verdict *v)
 {
     if (wants_json(cli)) {
-        json_t *json = json_pack("{s:s,s:b,s:b,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "checkpoint", id, "valid",
+        json_t *json = json_pack("{s:s,s:b,s:b,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "checkpoint", id, "valid",
                                  v->bad == 0 && v->packs_bad == 0, "restorable", v->bad == 0, "ranks", (json_int_t)v->ranks, "chunks",
                                  (json_int_t)v->chunks, "raw_bytes", (json_int_t)v->raw_bytes, "stored_bytes", (json_int_t)v->stored_bytes,
                                  "bad_ranks", (json_int_t)v->bad, "packs", (json_int_t)v->packs, "bad_packs", (json_int_t)v->packs_bad,
-                                 "unnamed_packs", (json_int_t)v->packs_unnamed);
+                                 "unnamed_packs", (json_int_t)v->packs_unnamed, "notes_lost", (json_int_t)v->needs_lost);
         show_json(json);
         json_decref(json);
     } else if (v->bad > 0) {

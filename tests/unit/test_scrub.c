@@ -253,6 +253,30 @@ static void each_damaged_pack_is_noted(void **state)
     assert_string_equal(answer.text, "");
 }
 
+/* What keeps the packs of an earlier cut when that is deleted. */
+static void what_keeps_packs_is_put_again(void **state)
+{
+    (void)state;
+    struct err err = {0};
+    struct store *store = NULL;
+    changed = true;
+    stored(CUT + 1);
+    assert_int_equal(store_open(root, &store, &err), TIDE_OK);
+    struct strlist keys = {0};
+    list_keys("n/", &keys);
+    assert_int_equal(keys.count, 1);
+    assert_int_equal(store_remove(store, keys.items[0], &err), TIDE_OK);
+    begin_with(CUT + 1);
+    assert_int_equal(waits(MS_MAX), 1);
+    assert_int_equal(answer.status, TIDE_OK);
+    assert_int_equal(stage_purge(store, "job", TEST_UID, CUT, &err), TIDE_OK);
+    begin_with(CUT + 1);
+    assert_int_equal(waits(MS_MAX), 1);
+    assert_int_equal(answer.status, TIDE_OK);
+    strlist_release(&keys);
+    store_close(store);
+}
+
 /* What only an earlier checkpoint needs of a pack: this one can be restored, and is not given up. */
 static void damage_that_it_does_without_is_noted_all_the_same(void **state)
 {
@@ -360,6 +384,7 @@ int main(void)
         CASE(what_is_whole_and_what_is_not),
         CASE(what_is_known_to_be_damaged_is_stored_anew),
         CASE(each_damaged_pack_is_noted),
+        CASE(what_keeps_packs_is_put_again),
         CASE(damage_that_it_does_without_is_noted_all_the_same),
         CASE(what_a_later_version_wrote_is_not_called_damaged),
         CASE(a_directory_that_is_not_mounted_holds_no_damage),

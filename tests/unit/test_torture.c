@@ -200,9 +200,9 @@ static enum found check_finds(void)
     blamed[0] = '\0';
     if (stage_check_watched(store, commit_key, commit_digest, &watch, &verdict, &err) != TIDE_OK)
         return RANKS;
-    assert_int_equal(said > 0, verdict.bad + verdict.packs_bad > 0);
+    assert_int_equal(said > 0, verdict.bad + verdict.packs_bad + verdict.needs_lost > 0);
     assert_int_equal(blamed[0] != '\0', verdict.packs_bad);
-    return verdict.bad > 0 ? RANKS : verdict.packs_bad > 0 ? SPARE : NOTHING;
+    return verdict.bad > 0 ? RANKS : verdict.packs_bad + verdict.needs_lost > 0 ? SPARE : NOTHING;
 }
 
 /* Fetched anew: it fails and leaves no slot that looks whole, or the bytes are right. Nonzero: it fails. */
@@ -261,6 +261,30 @@ static void a_lost_object_is_found(void **state)
         assert_int_equal(rename(away, objects[i].path), 0);
     }
     all_is_well();
+}
+
+/* What keeps packs of the cut before for this one: as long as that is there nothing else tells. It is put again. */
+static void a_lost_note_is_found(void **state)
+{
+    (void)state;
+    struct err err = {0};
+    struct stage_unkept unkept = {.count = 0};
+    const struct cut_name name = {.job = "job", .uid = TEST_UID, .cut = CUT, .generation = 3};
+    object_key key;
+    key_need(&name, CUT - 1, key);
+    assert_int_equal(store_remove(store, key, &err), TIDE_OK);
+    assert_int_equal(check_finds(), SPARE);
+    for (int i = 0; i < 2; i++)
+        stage_unkept_add(&unkept, CUT - 1);
+    assert_int_equal(unkept.count, 1);
+    assert_int_equal(stage_keep(store, commit_key, &unkept, &err), TIDE_OK);
+    all_is_well();
+    /* Of a checkpoint that is being deleted nothing is left behind. */
+    assert_int_equal(store_remove(store, key, &err), TIDE_OK);
+    assert_int_equal(store_remove(store, commit_key, &err), TIDE_OK);
+    assert_int_equal(stage_keep(store, commit_key, &unkept, &err), TIDE_E_NOT_FOUND);
+    uint64_t bytes;
+    assert_int_equal(store_size(store, key, &bytes, &err), TIDE_E_NOT_FOUND);
 }
 
 static void a_short_object_is_found(void **state)
@@ -481,6 +505,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(a_lost_object_is_found, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_lost_note_is_found, setup, teardown),
         cmocka_unit_test_setup_teardown(a_short_object_is_found, setup, teardown),
         cmocka_unit_test_setup_teardown(each_changed_byte_is_found, setup, teardown),
         cmocka_unit_test_setup_teardown(the_bytes_beside_chunks_are_found, setup, teardown),
