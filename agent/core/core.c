@@ -354,6 +354,17 @@ size_t agent_ranks(const struct agent_core *core, uint64_t now_ns, int32_t *pids
     return count;
 }
 
+size_t agent_ranks_restoring(const struct agent_core *core)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < core->job_count; i++) {
+        const struct step_part *step = step_live(core->jobs[i]);
+        for (size_t r = 0; step != NULL && r < step->rank_count; r++)
+            count += !step->ranks[r].ended && step->ranks[r].page_seen && step->ranks[r].page.phase == CONTROL_RESTORING;
+    }
+    return count;
+}
+
 /* A rank that is attached but has not stepped is about to: its first step ends the recovery people wait for. */
 static bool rank_wants_page(const struct rank_part *part)
 {

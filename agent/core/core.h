@@ -229,6 +229,9 @@ void agent_heartbeat(struct agent_core *core, uint64_t now_ns, struct heartbeat 
 /* Pids of ranks that run here, at most `room`: first those of jobs that stand still, ret_still of them. */
 size_t agent_ranks(const struct agent_core *core, uint64_t now_ns, int32_t *pids, size_t room, size_t *ret_still);
 
+/* Of these, that are in their restore: they compute nothing until they have been given what they restore. */
+size_t agent_ranks_restoring(const struct agent_core *core);
+
 /* The secret that other nodes show who copy from the job's memory here; NULL: none may. */
 const char *agent_token(const struct agent_core *core, const char *uid);
 

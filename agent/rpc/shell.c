@@ -199,7 +199,7 @@ static void on_tick(uv_timer_t *timer)
     int32_t pids[TIDE_LOCAL_RANKS_MAX];
     size_t still = 0, count = agent_ranks(shell->core, clock_mono_ns(), pids, TIDE_LOCAL_RANKS_MAX, &still);
     watch_ranks(shell->watch, pids, count, still);
-    helpers_ranks((unsigned)count);
+    helpers_ranks((unsigned)count, (unsigned)agent_ranks_restoring(shell->core));
     if (shell->scrub != NULL)
         scrub_rest(shell->scrub, work_stores(shell->work));
     shell_event(shell, &(struct agent_event){.kind = EV_TICK});

@@ -30,7 +30,7 @@ struct shell_options {
     uint64_t scrub_rate;           /* bytes per second, of checkpoints in the store that are read to see whether they are whole; 0: none */
     uint64_t scrub_every_s;        /* each once in so long */
     uint32_t share_nodes;          /* of a job, that store once what they hold alike; 1: each stores all it holds */
-    uint32_t encode_helpers;       /* threads that help to encode each shard or HELPERS_BY_CORES (ckpt/stage/helpers.h) */
+    uint32_t encode_helpers;       /* threads that help to encode or decode each shard, or HELPERS_BY_CORES (ckpt/stage/helpers.h) */
     bool kill_on_exit;             /* end the steps when told to end */
 };
 

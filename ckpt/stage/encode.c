@@ -57,6 +57,21 @@ enum tide_status encoder_create(struct encoder **ret_encoder, struct err *err)
     return TIDE_OK;
 }
 
+enum tide_status decoder_create(struct encoder **ret_decoder, struct err *err)
+{
+    struct encoder *decoder = mem_try_alloc(sizeof *decoder);
+    if (decoder) {
+        decoder->in = ZSTD_createDCtx();
+        decoder->planes = mem_try_alloc(FORMAT_CHUNK_BYTES);
+    }
+    if (decoder == NULL || decoder->in == NULL || decoder->planes == NULL) {
+        encoder_free(decoder);
+        return err_set(err, TIDE_E_NOMEM, "no memory for the decompressor");
+    }
+    *ret_decoder = decoder;
+    return TIDE_OK;
+}
+
 void encoder_free(struct encoder *encoder)
 {
     if (encoder == NULL)

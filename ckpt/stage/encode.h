@@ -10,6 +10,8 @@
 
 struct encoder;
 MUST_USE enum tide_status encoder_create(struct encoder **ret_encoder, struct err *err);
+/* One that decodes only, for a sixth of the memory. */
+MUST_USE enum tide_status decoder_create(struct encoder **ret_decoder, struct err *err);
 void encoder_free(struct encoder *encoder); /* NULL is legal */
 
 /* For the chunks to come; EFFORT_FAST until it is said otherwise. Whatever it is, what is stored can be decoded by all. */

@@ -18,12 +18,13 @@
 
 /* ---- pure ---- */
 
-unsigned helpers_each(const struct helpers_facts *facts)
+unsigned helpers_each(const struct helpers_facts *facts, enum helpers_way way)
 {
-    uint64_t busy = (uint64_t)facts->ranks * HELPERS_RANK_CORES + facts->storing;
-    if (facts->storing == 0 || facts->cores <= busy)
+    uint64_t idle = way == HELPERS_STORE ? 0 : facts->waiting < facts->ranks ? facts->waiting : facts->ranks;
+    uint64_t busy = (facts->ranks - idle) * HELPERS_RANK_CORES + facts->shards[HELPERS_STORE] + facts->shards[HELPERS_FETCH];
+    if (facts->shards[way] == 0 || facts->cores <= busy)
         return 0;
-    uint64_t each = (facts->cores - busy) / facts->storing;
+    uint64_t each = (facts->cores - busy) / facts->shards[way];
     return each < HELPERS_MAX ? (unsigned)each : HELPERS_MAX;
 }
 
@@ -84,7 +85,7 @@ unsigned helpers_cores(const char *root)
 /* ---- of this process ---- */
 
 static struct {
-    atomic_uint want, ranks, storing, cores;
+    atomic_uint want, ranks, waiting, cores, shards[HELPERS_WAYS];
 } here;
 
 void helpers_want(unsigned each)
@@ -92,27 +93,38 @@ void helpers_want(unsigned each)
     atomic_store(&here.want, each != HELPERS_BY_CORES && each > HELPERS_MAX ? HELPERS_MAX : each);
 }
 
-void helpers_ranks(unsigned ranks)
+void helpers_ranks(unsigned ranks, unsigned waiting)
 {
     atomic_store(&here.ranks, ranks);
+    atomic_store(&here.waiting, waiting);
 }
 
-void helpers_come(void)
+void helpers_come(enum helpers_way way)
 {
     if (atomic_load(&here.want) == HELPERS_BY_CORES)
         atomic_store(&here.cores, helpers_cores("")); /* it may have been moved */
-    atomic_fetch_add(&here.storing, 1);
+    atomic_fetch_add(&here.shards[way], 1);
 }
 
-void helpers_leave(void)
+void helpers_leave(enum helpers_way way)
 {
-    atomic_fetch_sub(&here.storing, 1);
+    atomic_fetch_sub(&here.shards[way], 1);
 }
 
-unsigned helpers_now(void)
+unsigned helpers_now(enum helpers_way way)
 {
     unsigned want = atomic_load(&here.want);
-    const struct helpers_facts facts = {
-        .cores = atomic_load(&here.cores), .ranks = atomic_load(&here.ranks), .storing = atomic_load(&here.storing)};
-    return want == HELPERS_BY_CORES ? helpers_each(&facts) : want;
+    struct helpers_facts facts = {
+        .cores = atomic_load(&here.cores), .ranks = atomic_load(&here.ranks), .waiting = atomic_load(&here.waiting)};
+    for (int i = 0; i < HELPERS_WAYS; i++)
+        facts.shards[i] = atomic_load(&here.shards[i]);
+    return want == HELPERS_BY_CORES ? helpers_each(&facts, way) : want;
+}
+
+unsigned helpers_most(void)
+{
+    unsigned want = atomic_load(&here.want), cores = atomic_load(&here.cores);
+    if (want != HELPERS_BY_CORES)
+        return want;
+    return cores <= HELPERS_MAX ? cores - (cores > 0) : HELPERS_MAX;
 }

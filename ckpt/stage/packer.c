@@ -30,7 +30,7 @@ static void end_helpers(struct packer *p)
     p->ahead = NULL;
     p->added = 0;
     if (p->counted)
-        helpers_leave();
+        helpers_leave(HELPERS_STORE);
     p->counted = 0;
 }
 
@@ -134,9 +134,9 @@ static enum tide_status place_first(struct packer *p, struct err *err)
 static int have_helpers(struct packer *p)
 {
     if (!p->counted)
-        helpers_come();
+        helpers_come(HELPERS_STORE);
     p->counted = 1;
-    unsigned most = helpers_now();
+    unsigned most = helpers_now(HELPERS_STORE);
     if (p->ahead == NULL) {
         if (most == 0 || p->alone || ++p->added <= HELPERS_AFTER)
             return 0;

@@ -4,6 +4,7 @@
 
 /* What writing and reading shards share: the arena's paths, objects that are checked by their digest, packs. */
 
+#include "ckpt/format/chunk.h"
 #include "ckpt/format/keys.h"
 #include "ckpt/format/manifest.h"
 #include "ckpt/stage/arena.h"
@@ -70,12 +71,16 @@ struct shard_reader {
     struct store *store;
     const struct rank_manifest *manifest;
     int (*plan)(struct shard_reader *reader, struct span *span); /* first to bytes of the span to come; nonzero: there is none */
-    struct encoder *encoder;
+    struct encoder *encoder; /* that decodes alone */
     unsigned char *raw; /* CHUNK_BYTES */
     struct span spans[SPANS_MAX]; /* a ring */
     unsigned head, count;
     unsigned most; /* of them at a time, SPANS_MAX unless told otherwise; 0: not begun */
     uint64_t ahead; /* the first chunk that no span has */
+    /* The first from `index` on that will be asked for, any number behind the last when there is none: no other is read. NULL: each will
+     * be. To be said before anything is read. */
+    uint64_t (*wanted)(void *context, uint64_t index);
+    void *context;
 };
 MUST_USE enum tide_status shard_reader_init(struct shard_reader *reader, struct store *store,
                                             const struct rank_manifest *manifest, struct err *err);
@@ -94,6 +99,25 @@ struct span *shard_span_next(struct shard_reader *reader, struct span *done);
 /* Chunk `index`, which lies in that span, or, span NULL, of which nothing is stored; as shard_read_chunk. */
 MUST_USE enum tide_status shard_span_chunk(struct shard_reader *reader, struct span *span, uint64_t index, const unsigned char **ret_bytes,
                                            struct digest *ret_digest, struct err *err);
+
+/* In parts, for threads that share a reader (unpack.h): one of them looks where chunks are, and what it says HERE of any may decode, until
+ * the chunk is passed. */
+enum shard_where {
+    SHARD_HERE,
+    SHARD_UNDER_WAY, /* shard_await would wait for it */
+    SHARD_LATER,     /* its read is not begun, because earlier ones have not been passed */
+    SHARD_ODD        /* something is wrong with it: shard_read_chunk, which says what, once all before it have been passed */
+};
+/* ret_from is NULL where nothing is stored. */
+enum shard_where shard_look(struct shard_reader *reader, uint64_t index, struct chunk *ret_chunk, const unsigned char **ret_from);
+void shard_await(struct shard_reader *reader, uint64_t index);
+/* The first from this one on that will be asked for. */
+uint64_t shard_wanted(const struct shard_reader *reader, uint64_t index);
+/* Chunks below this one are done with: what they were read to is used again. */
+void shard_reader_pass(struct shard_reader *reader, uint64_t index);
+/* Decoded, in `room` (CHUNK_BYTES) or where it lies already, and compared with its digest. Errors: CORRUPT. */
+MUST_USE enum tide_status shard_decode(struct encoder *encoder, unsigned char *room, const struct chunk *chunk, const unsigned char *from,
+                                       uint32_t raw_bytes, const unsigned char **ret_bytes, struct err *err);
 
 /* A store out of reach says nothing of what is in it, and neither does what only a later version can read: its digest is right. */
 int shard_is_damage(enum tide_status status);

@@ -19,13 +19,19 @@ static int goes_on(const struct span *span, const struct chunk *chunk)
            chunk->offset + chunk->length - span->offset <= SPAN_BYTES_MAX;
 }
 
+uint64_t shard_wanted(const struct shard_reader *reader, uint64_t index)
+{
+    return reader->wanted != NULL ? reader->wanted(reader->context, index) : index;
+}
+
 /* The span that begins with the next stored chunk. Nonzero: there is none. */
 static int plan(struct shard_reader *reader, struct span *span)
 {
     const struct strlist *chunks = &reader->manifest->chunks;
+    reader->ahead = shard_wanted(reader, reader->ahead);
     span->first = reader->ahead;
     span->bytes = 0;
-    for (; reader->ahead < chunks->count; reader->ahead++) {
+    for (; reader->ahead < chunks->count; reader->ahead = shard_wanted(reader, reader->ahead + 1)) {
         struct chunk chunk;
         if (chunk_parse(chunks->items[reader->ahead], &chunk, NULL) != TIDE_OK || chunk.codec == CHUNK_ZERO)
             continue;
@@ -49,7 +55,7 @@ enum tide_status shard_reader_init(struct shard_reader *reader, struct store *st
     reader->plan = plan;
     atomic_fetch_add(&readers, 1);
     reader->raw = mem_try_alloc(CHUNK_BYTES);
-    enum tide_status status = reader->raw != NULL ? encoder_create(&reader->encoder, err)
+    enum tide_status status = reader->raw != NULL ? decoder_create(&reader->encoder, err)
                                                   : err_set(err, TIDE_E_NOMEM, "no memory to read a chunk");
     if (status != TIDE_OK)
         shard_reader_release(reader);
@@ -123,14 +129,19 @@ struct span *shard_span_next(struct shard_reader *reader, struct span *done)
     return &reader->spans[reader->head];
 }
 
-/* The span that holds a stored chunk. What lies before it and is not got yet is passed over. */
-static struct span *span_of(struct shard_reader *reader, uint64_t index)
+void shard_reader_pass(struct shard_reader *reader, uint64_t index)
 {
     while (reader->count > 0 && reader->spans[reader->head].end <= index)
         pop(reader);
     if (reader->count == 0 && reader->ahead < index)
         reader->ahead = index;
     shard_read_ahead(reader);
+}
+
+/* The span that holds a stored chunk. What lies before it and is not got yet is passed over. */
+static struct span *span_of(struct shard_reader *reader, uint64_t index)
+{
+    shard_reader_pass(reader, index);
     struct span *span = &reader->spans[reader->head];
     await(span);
     return span;
@@ -163,27 +174,32 @@ static const char *key_of(const struct shard_reader *reader, const struct chunk 
 }
 
 /* One that is stored as it is stays where it was read to. */
-static enum tide_status raw_of(struct shard_reader *reader, const struct chunk *chunk, const unsigned char *from, uint32_t bytes,
-                               const unsigned char **ret_bytes, struct err *err)
+static enum tide_status raw_of(struct encoder *encoder, unsigned char *room, const struct chunk *chunk, const unsigned char *from,
+                               uint32_t bytes, const unsigned char **ret_bytes, struct err *err)
 {
     if (chunk->codec == CHUNK_RAW && chunk->length == bytes) {
         *ret_bytes = from;
         return TIDE_OK;
     }
-    *ret_bytes = reader->raw;
-    return decode_chunk(reader->encoder, chunk->codec, from, chunk->length, reader->raw, bytes, err);
+    *ret_bytes = room;
+    return decode_chunk(encoder, chunk->codec, from, chunk->length, room, bytes, err);
 }
 
-static enum tide_status decode_checked(struct shard_reader *reader, const struct chunk *chunk, const struct span *span, uint32_t raw,
-                                       const unsigned char **ret_bytes, struct err *err)
+enum tide_status shard_decode(struct encoder *encoder, unsigned char *room, const struct chunk *chunk, const unsigned char *from,
+                              uint32_t raw_bytes, const unsigned char **ret_bytes, struct err *err)
 {
-    const unsigned char *from = span != NULL ? span->room + (chunk->offset - span->offset) : NULL, *bytes = NULL;
-    enum tide_status status = raw_of(reader, chunk, from, raw, &bytes, err);
-    if (status == TIDE_OK && !digest_equal(chunk->digest, digest_of(bytes, raw)))
+    const unsigned char *bytes = NULL;
+    enum tide_status status = raw_of(encoder, room, chunk, from, raw_bytes, &bytes, err);
+    if (status == TIDE_OK && !digest_equal(chunk->digest, digest_of(bytes, raw_bytes)))
         status = err_set(err, TIDE_E_CORRUPT, "it does not match its digest");
     if (status == TIDE_OK)
         *ret_bytes = bytes;
     return status;
+}
+
+static const unsigned char *stored_form(const struct span *span, const struct chunk *chunk)
+{
+    return span != NULL ? span->room + (chunk->offset - span->offset) : NULL;
 }
 
 /* What cannot be read of a span, a sector of a disk or the end that a pack has lost, takes no chunk with it that lies beside it: one whose
@@ -224,7 +240,8 @@ enum tide_status shard_span_chunk(struct shard_reader *reader, struct span *span
         status = room_of(reader, span, &chunk, err);
         if (status != TIDE_OK)
             return status;
-        status = decode_checked(reader, &chunk, span, chunk_raw_bytes(m->data_bytes, index), &bytes, &why);
+        status = shard_decode(reader->encoder, reader->raw, &chunk, stored_form(span, &chunk), chunk_raw_bytes(m->data_bytes, index),
+                              &bytes, &why);
     } while (status != TIDE_OK && get_again(reader, span));
     if (status != TIDE_OK)
         return err_set(err, TIDE_E_CORRUPT, "chunk %" PRIu64 " of rank %u in object %s: %s", index, m->rank, key_of(reader, &chunk),
@@ -246,4 +263,44 @@ enum tide_status shard_read_chunk(struct shard_reader *reader, uint64_t index, c
         return err_set(err, TIDE_E_INVALID, "chunk %" PRIu64 " of rank %u was asked for behind a later one", index,
                        reader->manifest->rank);
     return shard_span_chunk(reader, span, index, ret_bytes, ret_digest, err);
+}
+
+/* ---- with helpers ---- */
+
+static struct span *span_with(struct shard_reader *reader, uint64_t index)
+{
+    for (unsigned i = 0; i < reader->count; i++) {
+        struct span *span = &reader->spans[(reader->head + i) % SPANS_MAX];
+        if (is_in(span, index))
+            return span;
+    }
+    return NULL;
+}
+
+enum shard_where shard_look(struct shard_reader *reader, uint64_t index, struct chunk *ret_chunk, const unsigned char **ret_from)
+{
+    struct chunk chunk;
+    struct span *span = NULL;
+    if (chunk_parse(reader->manifest->chunks.items[index], &chunk, NULL) != TIDE_OK)
+        return SHARD_ODD;
+    if (chunk.codec != CHUNK_ZERO) {
+        span = span_with(reader, index);
+        if (span == NULL)
+            return SHARD_LATER;
+        if (!span->waited && store_pending(&span->op))
+            return SHARD_UNDER_WAY;
+        await(span);
+        if (span->status != TIDE_OK)
+            return SHARD_ODD;
+    }
+    *ret_chunk = chunk;
+    *ret_from = stored_form(span, &chunk);
+    return SHARD_HERE;
+}
+
+void shard_await(struct shard_reader *reader, uint64_t index)
+{
+    struct span *span = span_with(reader, index);
+    if (span != NULL)
+        await(span);
 }

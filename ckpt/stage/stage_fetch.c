@@ -10,6 +10,7 @@
 #include "ckpt/stage/base.h"
 #include "ckpt/stage/shard.h"
 #include "ckpt/stage/stage.h"
+#include "ckpt/stage/unpack.h"
 
 /* Where a shard is rebuilt. */
 struct place {
@@ -45,45 +46,67 @@ static void lay_regions(const struct rank_manifest *m, struct slot *slot)
         region_lay(&m->regions.items[i], &slot->regions[i], parts != NULL ? &parts[i] : NULL);
 }
 
+/* A slot that is being filled, through its file: to have its pages mapped would cost as much again as to write them. */
+struct filling {
+    struct shard_reader *reader;
+    const struct place *place;
+    const struct slot *slot;
+    const char *path;
+    int fd;
+    uint64_t data; /* where it begins in the file; the header says it too, and others may write that */
+    struct digest *chunks;
+};
+
+static int write_chunk(void *context, uint64_t index, const unsigned char *bytes, struct digest digest)
+{
+    const struct filling *f = context;
+    f->chunks[index] = digest;
+    return !fsx_pwrite_all(f->fd, bytes, chunk_raw_bytes(f->reader->manifest->data_bytes, index), f->data + index * CHUNK_BYTES);
+}
+
 /* What the store has lost, has wrong, or cannot read, may still be in the slot, where nothing is written over before it is there: the
  * rank's own record, of which another part is bad, or what a peer sent until its next was. Nothing is believed but the digest. Nonzero:
  * it is so. */
-static int keep_chunk(const struct rank_manifest *m, const struct place *place, const struct slot *slot, uint64_t index,
-                      const struct err *why, struct digest *ret_digest)
+static int keep_chunk(const struct filling *f, uint64_t index, const struct err *why)
 {
     struct chunk chunk;
+    const struct rank_manifest *m = f->reader->manifest;
+    const struct place *place = f->place;
     if ((!shard_is_damage(why->status) && !shard_is_unread(why->status)) ||
         chunk_parse(m->chunks.items[index], &chunk, NULL) != TIDE_OK ||
-        !digest_equal(chunk.digest, digest_of(slot->data + index * CHUNK_BYTES, chunk_raw_bytes(m->data_bytes, index))))
+        !digest_equal(chunk.digest, digest_of(f->slot->data + index * CHUNK_BYTES, chunk_raw_bytes(m->data_bytes, index))))
         return 0;
     if (place->watch != NULL && place->watch->say != NULL)
         place->watch->say(place->watch->context, why->text);
-    *ret_digest = chunk.digest;
+    f->chunks[index] = chunk.digest;
     ++*place->kept;
     return 1;
 }
 
-/* The data, through the slot's file: to have its pages mapped would cost as much again as to write them. */
+static enum tide_status fill_alone(void *context, uint64_t index, struct err *err)
+{
+    const struct filling *f = context;
+    const unsigned char *bytes;
+    struct digest digest;
+    struct err why = {0};
+    enum tide_status status = shard_read_chunk(f->reader, index, &bytes, &digest, &why);
+    shard_blame(f->place->watch, f->reader->manifest, index, status);
+    if (status != TIDE_OK)
+        return keep_chunk(f, index, &why) ? TIDE_OK : err_set(err, status, "%s", why.text);
+    return write_chunk(context, index, bytes, digest) ? err_errno(err, "cannot write slot %s", f->path) : TIDE_OK;
+}
+
 static enum tide_status fill_data(struct shard_reader *reader, const struct place *place, const struct slot *slot, const char *path,
                                   struct digest *chunks, struct err *err)
 {
-    const struct rank_manifest *m = reader->manifest;
-    const uint64_t data = (uint64_t)(slot->data - (unsigned char *)slot->header); /* what the header says others may write */
-    int fd = -1;
-    enum tide_status status = slot_open_file(slot, path, O_WRONLY, &fd, err);
+    struct filling filling = {.reader = reader, .place = place, .slot = slot, .path = path, .chunks = chunks};
+    const struct unpack_work work = {.reader = reader, .use = write_chunk, .alone = fill_alone, .context = &filling};
+    filling.data = (uint64_t)(slot->data - (unsigned char *)slot->header);
+    enum tide_status status = slot_open_file(slot, path, O_WRONLY, &filling.fd, err);
     if (status != TIDE_OK)
         return status;
-    for (uint64_t i = 0; status == TIDE_OK && i < m->chunks.count; i++) {
-        const unsigned char *bytes;
-        struct err why = {0};
-        status = shard_read_chunk(reader, i, &bytes, &chunks[i], &why);
-        shard_blame(place->watch, m, i, status);
-        if (status != TIDE_OK)
-            status = keep_chunk(m, place, slot, i, &why, &chunks[i]) ? TIDE_OK : err_set(err, status, "%s", why.text);
-        else if (!fsx_pwrite_all(fd, bytes, chunk_raw_bytes(m->data_bytes, i), data + i * CHUNK_BYTES))
-            status = err_errno(err, "cannot write slot %s", path);
-    }
-    close(fd);
+    status = unpack(&work, err);
+    close(filling.fd);
     return status;
 }
 

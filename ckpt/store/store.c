@@ -193,7 +193,7 @@ unsigned store_removes_at_once(const struct store *store)
 
 int store_pending(struct store_op *op)
 {
-    return op->begun && op->store->ops->pending(op);
+    return op->begun && op->store->ops->pending != NULL && op->store->ops->pending(op);
 }
 
 enum tide_status store_finish(struct store_op *op, struct err *err)

@@ -48,7 +48,7 @@ struct store_ops {
     /* The same, begun and finished. NULL: it is done when it is begun. */
     void (*begin)(struct store_op *op);
     enum tide_status (*finish)(struct store_op *op, struct err *err);
-    int (*pending)(struct store_op *op); /* nonzero: finish would wait */
+    int (*pending)(struct store_op *op); /* nonzero: finish would wait. NULL: it does not, or nobody knows */
     /* Errors: NOT_FOUND, IO, UNAVAILABLE. */
     enum tide_status (*size)(struct store *store, const char *key, uint64_t *ret_bytes, struct err *err);
     /* Keys that begin with prefix, sorted; a hint, never a proof of absence. */

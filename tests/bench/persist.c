@@ -27,6 +27,7 @@
 #include "ckpt/base/fsx.h"
 #include "ckpt/base/mem.h"
 #include "ckpt/base/rng.h"
+#include "ckpt/stage/helpers.h"
 #include "ckpt/stage/shard.h"
 #include "ckpt/stage/stage.h"
 #include "tests/bench/measure.h"
@@ -356,6 +357,7 @@ int main(int argc, char **argv)
     }
     if (argc < 5)
         return USAGE_STATUS;
+    helpers_want(HELPERS_BY_CORES);
     task.arena = argv[2];
     task.ranks = (uint32_t)number(argv[3]);
     if (task.ranks == 0 || task.ranks > RANKS_MAX)

@@ -18,3 +18,7 @@ target_link_libraries(persist PRIVATE tide_agent_rpc tide_stage)
 # From another agent's memory.
 add_executable(bench_peer ${CMAKE_CURRENT_LIST_DIR}/bench_peer.c)
 target_link_libraries(bench_peer PRIVATE tide_agent_rpc PkgConfig::CMOCKA PkgConfig::CRYPTO)
+
+# Back from a store, with helpers and on another number of ranks.
+add_executable(bench_back ${CMAKE_CURRENT_LIST_DIR}/bench_back.c)
+target_link_libraries(bench_back PRIVATE tide_stage PkgConfig::CMOCKA)

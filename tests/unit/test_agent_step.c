@@ -61,6 +61,13 @@ static void a_rank_stands_still_since_it_was_started(void **state)
     page_is(&s, 1, 0, &page);
     agent_ranks(s.core, s.now_ns, pids, 4, &still);
     assert_int_equal(still, 0);
+    assert_int_equal(agent_ranks_restoring(s.core), 0);
+    page.phase = CONTROL_RESTORING;
+    page_is(&s, 1, 1, &page);
+    assert_int_equal(agent_ranks_restoring(s.core), 1);
+    page.phase = CONTROL_STEPPING;
+    page_is(&s, 1, 1, &page);
+    assert_int_equal(agent_ranks_restoring(s.core), 0);
     story_end(&s);
 }
 

@@ -418,25 +418,25 @@ static void as_many_as_there_are_processors_to_spare(void **state)
         struct helpers_facts facts;
         unsigned each;
     } cases[] = {
-        {{.cores = 112, .ranks = 8, .storing = 5}, 3}, {{.cores = 48, .ranks = 8, .storing = 5}, 2},
-        {{.cores = 42, .ranks = 8, .storing = 5}, 1},  {{.cores = 41, .ranks = 8, .storing = 5}, 0},
-        {{.cores = 37, .ranks = 8, .storing = 5}, 0},  {{.cores = 32, .ranks = 8, .storing = 1}, 0},
-        {{.cores = 36, .ranks = 8, .storing = 1}, 3},  {{.cores = 2, .ranks = 1, .storing = 1}, 0},
-        {{.cores = 8, .ranks = 1, .storing = 1}, 3},   {{.cores = 8, .ranks = 0, .storing = 0}, 0},
-        {{.cores = 4, .ranks = UINT32_MAX, .storing = 1}, 0},
+        {{.cores = 112, .ranks = 8, .shards = {5}}, 3}, {{.cores = 48, .ranks = 8, .shards = {5}}, 2},
+        {{.cores = 42, .ranks = 8, .shards = {5}}, 1},  {{.cores = 41, .ranks = 8, .shards = {5}}, 0},
+        {{.cores = 37, .ranks = 8, .shards = {5}}, 0},  {{.cores = 32, .ranks = 8, .shards = {1}}, 0},
+        {{.cores = 36, .ranks = 8, .shards = {1}}, 3},  {{.cores = 2, .ranks = 1, .shards = {1}}, 0},
+        {{.cores = 8, .ranks = 1, .shards = {1}}, 3},   {{.cores = 8, .ranks = 0, .shards = {0}}, 0},
+        {{.cores = 4, .ranks = UINT32_MAX, .shards = {1}}, 0},
     };
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
-        assert_int_equal(helpers_each(&cases[i].facts), cases[i].each);
-    assert_int_equal(helpers_now(), 0);
+        assert_int_equal(helpers_each(&cases[i].facts, HELPERS_STORE), cases[i].each);
+    assert_int_equal(helpers_now(HELPERS_STORE), 0);
     helpers_want(99);
-    assert_int_equal(helpers_now(), HELPERS_MAX);
+    assert_int_equal(helpers_now(HELPERS_STORE), HELPERS_MAX);
     helpers_want(HELPERS_BY_CORES);
-    helpers_ranks(UINT32_MAX);
-    helpers_come();
-    assert_int_equal(helpers_now(), 0);
-    helpers_leave();
-    helpers_ranks(0);
+    helpers_ranks(UINT32_MAX, 0);
+    helpers_come(HELPERS_STORE);
+    assert_int_equal(helpers_now(HELPERS_STORE), 0);
+    helpers_leave(HELPERS_STORE);
+    helpers_ranks(0, 0);
 }
 
 static void a_quota_counts_as_processors(void **state)
