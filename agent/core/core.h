@@ -33,13 +33,14 @@
 #define AGENT_LEAVE_MS (STEP_LEAVE_MS + 3000u) /* a step told to leave that neither has left nor is gone by then is killed */
 #define AGENT_STAY_MS 60000u          /* ranks that wait longer for the next generation are ended: their node may be needed */
 #define AGENT_FETCH_DEADLINE_MS 3600000u /* a restore that only fails (a store out of reach) is given up; that costs a restart */
+#define AGENT_UNREAD_MS 60000u         /* a store that can be used, but cannot read just this, for so long: as good as damaged */
 #define AGENT_SCRUB_FIRST_MS 600000u   /* a checkpoint that has been in the store for that long is worth a look; most are dropped before */
 #define AGENT_SCRUB_RETRY_MS 60000u    /* after a look at a checkpoint in the store that came to no end */
 #define AGENT_PEER_TRIES_MAX 5u        /* fetches from a peer that fail; then the store is asked, if it has the checkpoint … */
 #define AGENT_PEER_DEADLINE_MS 60000u  /* … else the peer is asked for so long */
 #define AGENT_COPIES_MAX 1u            /* of others' memory, being fetched at a time */
 #define AGENT_COPY_TRIES_MAX 3u        /* that fail; then it is told, and tried on */
-#define AGENT_FIND_TRIES_MAX 5u        /* looks into the arena that fail; then the store is asked */
+#define AGENT_FIND_TRIES_MAX 5u        /* looks into the arena that fail; then another copy is asked for */
 
 struct agent_identity {
     char node[TIDE_NAME_MAX + 1];
@@ -98,7 +99,7 @@ enum agent_event_kind {
     EV_ARMED,     /* answers ARM: generation, rank, cut, attempt; outcome, step */
     EV_SUMMED,    /* answers SUM: rank, slot, cut; digest */
     EV_FOUND,     /* answers FIND: rank, cut; slot, digest */
-    EV_FETCHED,   /* answers FETCH: rank, cut, slot */
+    EV_FETCHED,   /* answers FETCH: rank, cut, slot. IO with store_up: the store can be used, but not read just this */
     EV_COPIED,    /* answers COPY: rank, cut, slot; digest */
     EV_UNCOPIED,  /* answers UNCOPY: rank, slot */
     EV_LOOKED,    /* answers LOOK: held: all of the job's arena */
@@ -132,6 +133,7 @@ struct agent_event {
     char key[TIDE_PATH_MAX + 1];
     uint64_t raw_bytes, stored_bytes;
     bool stays;
+    bool store_up;
     struct agent_page page;
     /* Borrowed for the length of the call. */
     const struct desired *desired;

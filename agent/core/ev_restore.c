@@ -16,6 +16,16 @@ void restore_begin(struct restore_part *restore, uint64_t cut)
     restore->prefetch = prefetch;
 }
 
+/* A peer that gave no answer may give one by now: it is asked once, before the store is tried again, and as often as any where the store
+ * is used up. */
+static void peer_again(struct restore_part *restore)
+{
+    if (!restore->peer_silent)
+        return;
+    restore->peer_bad = restore->peer_silent = false;
+    restore->peer_failures = restore->store_bad ? 0 : AGENT_PEER_TRIES_MAX - 1;
+}
+
 /* The copy named last was bad: that tier is used up, and the slot holds nothing any more. */
 static void mark_bad(struct agent_core *core, struct job_part *job, struct rank_part *part, const struct step_ask *ask)
 {
@@ -29,8 +39,11 @@ static void mark_bad(struct agent_core *core, struct job_part *job, struct rank_
     const char *whose = !fetched ? "arena's" : restore->tier == LOCAL_TIER_PEER ? "peer's" : "store's";
     restore->store_bad = restore->store_bad || (fetched && restore->tier == LOCAL_TIER_STORE);
     restore->peer_bad = restore->peer_bad || (fetched && restore->tier == LOCAL_TIER_PEER);
+    restore->peer_silent = restore->peer_silent && !(fetched && restore->tier == LOCAL_TIER_PEER);
     restore->ram_bad = true;
     restore->bad_slot = ask->bad_slot;
+    if (restore->store_bad)
+        peer_again(restore);
     if (restore->state == RESTORE_READY)
         restore->state = RESTORE_IDLE;
     text_copy(restore->text, sizeof restore->text, ask->bad_detail);
@@ -96,18 +109,19 @@ static void again_later(struct agent_core *core, struct restore_part *restore, u
     }
 }
 
-/* Nothing is wrong with the copy, the look failed. It is not condemned, but one in the store is as good. */
+/* Nothing is wrong with the copy, the look failed. It is not condemned, but one of a peer's or in the store is as good. */
 static void find_failed(struct agent_core *core, struct job_part *job, struct restore_part *restore, const struct agent_event *event)
 {
+    bool other = job->order.restore_manifest_key[0] != '\0' || job->order.restore_peer_address[0] != '\0';
     again_later(core, restore, RESTORE_IDLE, event);
-    if (++restore->find_failures < AGENT_FIND_TRIES_MAX || job->order.restore_manifest_key[0] == '\0' ||
-        restore->state == RESTORE_FAILED)
+    if (++restore->find_failures < AGENT_FIND_TRIES_MAX || !other || restore->state == RESTORE_FAILED)
         return;
-    say(core, LOG_WARN, "job %s: the arena's copy of checkpoint %llu for rank %u cannot be looked at, the store is asked: %.150s",
+    say(core, LOG_WARN, "job %s: the arena's copy of checkpoint %llu for rank %u cannot be looked at, another is asked for: %.150s",
         job->name, (unsigned long long)event->cut, event->rank, event->text);
     restore->ram_bad = true;
     restore->state = RESTORE_WANT_FETCH;
     restore->retry = (struct retry){0};
+    restore->give_up_ns = 0; /* the time was that of the looks */
 }
 
 void ev_found(struct agent_core *core, const struct agent_event *event)
@@ -150,26 +164,39 @@ void ev_found(struct agent_core *core, const struct agent_event *event)
     restore->state = RESTORE_WANT_FETCH;
 }
 
-/* A peer whose copy is not good, or that does not answer, is passed over: at once, or when it has been long enough. */
+/* A peer whose copy is not good, or that does not answer, is passed over: at once, or when it has been long enough. Of the latter the
+ * store's failures have it asked again. */
 static void peer_failed(struct agent_core *core, struct job_part *job, struct restore_part *restore, const struct agent_event *event)
 {
     bool stored = job->order.restore_manifest_key[0] != '\0' && !restore->store_bad;
     bool wrong = event->status == TIDE_E_CORRUPT || event->status == TIDE_E_NOT_FOUND;
     say(core, LOG_WARN, "job %s: checkpoint %llu cannot be fetched from node %s for rank %u: %.150s", job->name,
         (unsigned long long)event->cut, job->order.restore_peer, event->rank, event->text);
-    if (restore->give_up_ns == 0)
-        restore->give_up_ns = core->now_ns + AGENT_PEER_DEADLINE_MS * NS_PER_MS;
+    if (restore->peer_give_up_ns == 0)
+        restore->peer_give_up_ns = core->now_ns + AGENT_PEER_DEADLINE_MS * NS_PER_MS;
     text_copy(restore->text, sizeof restore->text, event->text);
     core->dirty = true;
     restore->state = RESTORE_WANT_FETCH;
     restore->peer_failures++;
-    if (!wrong && core->now_ns < restore->give_up_ns && (!stored || restore->peer_failures < AGENT_PEER_TRIES_MAX)) {
+    if (!wrong && core->now_ns < restore->peer_give_up_ns && (!stored || restore->peer_failures < AGENT_PEER_TRIES_MAX)) {
         retry_later(core, &restore->retry);
         return;
     }
     restore->peer_bad = true;
-    restore->retry = (struct retry){0};
-    restore->give_up_ns = 0;
+    restore->peer_silent = !wrong;
+    restore->peer_give_up_ns = 0;
+    if (restore->give_up_ns == 0) /* else the store has its own pause, which is not over for this */
+        restore->retry = (struct retry){0};
+}
+
+/* It could be reached for so long, and just this could not be read: that is as good as damaged. */
+static bool unread_for_long(const struct agent_core *core, struct restore_part *restore, const struct agent_event *event)
+{
+    if (!event->store_up)
+        restore->unread_ns = 0;
+    else if (restore->unread_ns == 0)
+        restore->unread_ns = core->now_ns;
+    return event->store_up && core->now_ns >= restore->unread_ns + AGENT_UNREAD_MS * NS_PER_MS;
 }
 
 /* A copy that is wrong stays wrong; a store that cannot be reached may come back. */
@@ -178,12 +205,15 @@ static void fetch_failed(struct agent_core *core, struct job_part *job, struct r
     say(core, LOG_WARN, "job %s: checkpoint %llu cannot be fetched for rank %u: %.150s", job->name, (unsigned long long)event->cut,
         event->rank, event->text);
     again_later(core, restore, RESTORE_WANT_FETCH, event);
-    if (event->status == TIDE_E_CORRUPT || event->status == TIDE_E_NOT_FOUND) {
+    if (event->status == TIDE_E_CORRUPT || event->status == TIDE_E_NOT_FOUND || unread_for_long(core, restore, event)) {
         restore->state = RESTORE_WANT_FETCH;
         restore->store_bad = true;
+        peer_again(restore);
     } else if (event->status == TIDE_E_LIMIT || event->status == TIDE_E_MISMATCH) {
         restore->state = RESTORE_FAILED;
         restore->status = event->status;
+    } else {
+        peer_again(restore);
     }
 }
 

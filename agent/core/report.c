@@ -94,7 +94,8 @@ static void report_cut(const struct rank_part *part, struct gen_report *to)
 static void report_waiting(const struct rank_part *part, struct gen_report *to)
 {
     const struct restore_part *restore = &part->restore;
-    bool waits = restore->give_up_ns != 0 && restore->state != RESTORE_READY && restore->state != RESTORE_FAILED;
+    bool failed = restore->give_up_ns != 0 || restore->peer_give_up_ns != 0;
+    bool waits = failed && restore->state != RESTORE_READY && restore->state != RESTORE_FAILED;
     if (waits && to->detail[0] == '\0')
         text_say(to->detail, sizeof to->detail, "waits for checkpoint %llu: %s", (unsigned long long)restore->cut, restore->text);
 }

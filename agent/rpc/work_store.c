@@ -199,8 +199,9 @@ static enum tide_status do_store(struct item *item, struct store *store, struct 
     return TIDE_OK;
 }
 
-/* What a fetch found damaged in the store. */
+/* What a fetch found damaged in the store, or could not read there. */
 struct damage {
+    bool unread;
     char *text; /* TIDE_TEXT_MAX + 1 bytes; the first that it had in the slot all the same */
     struct strlist packs;
 };
@@ -218,10 +219,26 @@ static void damage_seen(void *context, const char *pack)
     stage_blame_add(&damage->packs, pack);
 }
 
+static void damage_unread(void *context)
+{
+    struct damage *damage = context;
+    damage->unread = true;
+}
+
+/* To open it proves that it can be written and read. */
+static bool store_is_up(const char *url)
+{
+    struct store *store = NULL;
+    struct err err = {0};
+    bool up = store_open(url, &store, &err) == TIDE_OK;
+    store_close(store);
+    return up;
+}
+
 static enum tide_status do_fetch(struct item *item, struct store *store, struct err *err)
 {
     struct damage damage = {.text = item->event.text};
-    const struct stage_watch watch = {.say = damage_mended, .damaged = damage_seen, .context = &damage};
+    const struct stage_watch watch = {.say = damage_mended, .damaged = damage_seen, .unread = damage_unread, .context = &damage};
     enum tide_status status = fsx_mkdirs(item->arena, ARENA_MODE, err);
     if (status != TIDE_OK)
         return status;
@@ -241,6 +258,7 @@ static enum tide_status do_fetch(struct item *item, struct store *store, struct 
     else if (stage_blame(store, item->job, item->event.uid, &damage.packs, &why) != TIDE_OK)
         log_warn("job %s: %s", item->job, why.text);
     strlist_release(&damage.packs);
+    item->event.store_up = status == TIDE_E_IO && damage.unread && store_is_up(item->store);
     return status;
 }
 

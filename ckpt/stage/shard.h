@@ -123,8 +123,10 @@ MUST_USE enum tide_status shard_decode(struct encoder *encoder, unsigned char *r
 int shard_is_damage(enum tide_status status);
 /* The store was reached, and says that just this cannot be read: a bad sector of a directory's disk, say. Nobody knows how it is. */
 int shard_is_unread(enum tide_status status);
-/* What came of reading that chunk: where it is damaged, or gone, whoever watches is told the pack that has it. watch NULL is legal. */
+/* A restore fails with that status of the store's: whoever watches is told where it is such a one. watch NULL is legal. */
 struct stage_watch;
+void shard_unread(const struct stage_watch *watch, enum tide_status status);
+/* What came of reading that chunk: where it is damaged, or gone, whoever watches is told the pack that has it. watch NULL is legal. */
 void shard_blame(const struct stage_watch *watch, const struct rank_manifest *manifest, uint64_t index, enum tide_status status);
 
 #endif

@@ -127,6 +127,7 @@ static enum tide_status copy_run(struct anew *a, struct source *from, struct res
         struct digest digest;
         enum tide_status status = index == from->chunk ? TIDE_OK : shard_read_chunk(&from->reader, index, &from->bytes, &digest, err);
         shard_blame(a->target->watch, from->reader.manifest, index, status);
+        shard_unread(a->target->watch, status);
         if (status != TIDE_OK)
             return status;
         from->chunk = index;

@@ -95,7 +95,7 @@ struct stage_target {
     uint32_t world_size; /* 0: as many as made it */
     int elastic;         /* the job may go on with another number of ranks */
     uint64_t generation; /* that is being restored: of what the rank has told */
-    const struct stage_watch *watch; /* say: of what is damaged in the store, and was whole in the slot; damaged. NULL is legal */
+    const struct stage_watch *watch; /* say: of what is damaged in the store, and was whole in the slot; damaged, unread. NULL is legal */
 };
 MUST_USE enum tide_status stage_fetch_to(struct store *store, const char *manifest_key, const char *manifest_digest,
                                          const struct stage_target *target, struct err *err);
@@ -131,6 +131,7 @@ struct stage_watch {
     void (*beside)(void *context, uint64_t bytes);    /* so many stored bytes are read that are of no chunk of it */
     void (*damaged)(void *context, const char *pack); /* it is damaged, or gone: its key, perhaps more than once */
     void (*unkept)(void *context, uint64_t cut);      /* what keeps the packs of that cut for this one is gone; NULL: it is said */
+    void (*unread)(void *context);                    /* a restore fails as the store, which was reached, cannot read an object */
     void (*faulty)(void *context, uint32_t rank); /* something was told in its turn */
     int (*wanted)(void *context, uint32_t rank);  /* zero: it is passed over */
     int (*enough)(void *context);                 /* nonzero: no more is looked at, and the verdict is of what was */

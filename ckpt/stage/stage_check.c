@@ -56,6 +56,12 @@ int shard_is_unread(enum tide_status status)
     return status == TIDE_E_IO;
 }
 
+void shard_unread(const struct stage_watch *watch, enum tide_status status)
+{
+    if (watch != NULL && watch->unread != NULL && shard_is_unread(status))
+        watch->unread(watch->context);
+}
+
 void shard_blame(const struct stage_watch *watch, const struct rank_manifest *m, uint64_t index, enum tide_status status)
 {
     struct chunk chunk;

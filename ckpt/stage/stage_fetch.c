@@ -91,8 +91,11 @@ static enum tide_status fill_alone(void *context, uint64_t index, struct err *er
     struct err why = {0};
     enum tide_status status = shard_read_chunk(f->reader, index, &bytes, &digest, &why);
     shard_blame(f->place->watch, f->reader->manifest, index, status);
+    if (status != TIDE_OK && keep_chunk(f, index, &why))
+        return TIDE_OK;
+    shard_unread(f->place->watch, status);
     if (status != TIDE_OK)
-        return keep_chunk(f, index, &why) ? TIDE_OK : err_set(err, status, "%s", why.text);
+        return err_set(err, status, "%s", why.text);
     return write_chunk(context, index, bytes, digest) ? err_errno(err, "cannot write slot %s", f->path) : TIDE_OK;
 }
 
@@ -236,6 +239,7 @@ static enum tide_status fetch_same(struct store *store, const struct manifest *w
         .job_uid = target->job_uid, .arena = target->arena, .slot = target->slot, .watch = target->watch, .kept = &kept};
     struct rank_manifest part;
     enum tide_status status = rank_manifest_read(store, whole, target->rank, &part, err);
+    shard_unread(target->watch, status);
     if (status != TIDE_OK)
         return status;
     status = fetch(store, &part, &place, err);
@@ -251,6 +255,7 @@ enum tide_status stage_fetch_to(struct store *store, const char *manifest_key, c
 {
     struct manifest whole;
     enum tide_status status = manifest_read(store, manifest_key, manifest_digest, &whole, err);
+    shard_unread(target->watch, status);
     if (status != TIDE_OK)
         return status;
     if (target->world_size == 0 || target->world_size == whole.world_size)

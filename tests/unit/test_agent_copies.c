@@ -327,6 +327,65 @@ static void without_a_store_the_peer_has_a_minute(void **state)
     story_end(&s);
 }
 
+/* The peer has not answered when it was to, and the store's turn comes. */
+static void peer_is_silent(struct story *s)
+{
+    uint32_t slot = restores(s, KEY);
+    asks(s, 1, -1);
+    worked(s, EV_FETCHED, 0, slot, 7, TIDE_E_UNAVAILABLE);
+    for (const struct agent_action *fetch; (fetch = next_fetch(s, 10000)) != NULL && fetch->tier == LOCAL_TIER_PEER;)
+        worked(s, EV_FETCHED, 0, fetch->slot, 7, TIDE_E_UNAVAILABLE);
+    assert_int_equal(did(s, ACT_FETCH)->tier, LOCAL_TIER_STORE);
+}
+
+/* Each in its turn, without haste; who answers first has it. */
+static void neither_is_given_up_while_both_are_out_of_reach(void **state)
+{
+    (void)state;
+    struct story s;
+    unsigned of_peer = 0, of_store = 0;
+    peer_is_silent(&s);
+    uint64_t from_ns = s.now_ns;
+    for (const struct agent_action *fetch; did(&s, ACT_ANSWER) == NULL && (fetch = next_fetch(&s, 20000)) != NULL;) {
+        *(fetch->tier == LOCAL_TIER_PEER ? &of_peer : &of_store) += 1;
+        worked(&s, EV_FETCHED, 0, fetch->slot, 7, TIDE_E_UNAVAILABLE);
+    }
+    assert_in_range((s.now_ns - from_ns) / NS_PER_MS, AGENT_FETCH_DEADLINE_MS, AGENT_FETCH_DEADLINE_MS + 40000);
+    assert_in_range(of_peer, of_store - 1, of_store);
+    assert_in_range(of_store, AGENT_FETCH_DEADLINE_MS / AGENT_RETRY_MS_MAX / 2, AGENT_FETCH_DEADLINE_MS / AGENT_RETRY_MS_MAX * 2);
+    assert_int_equal(did(&s, ACT_ANSWER)->answer.result, LOCAL_REFUSED);
+    assert_int_equal(says(&s)->restore_failures.count, 0);
+    story_end(&s);
+    peer_is_silent(&s);
+    worked(&s, EV_FETCHED, 0, did(&s, ACT_FETCH)->slot, 7, TIDE_E_UNAVAILABLE);
+    assert_int_equal(next_fetch(&s, 10000)->tier, LOCAL_TIER_PEER);
+    worked(&s, EV_FETCHED, 0, did(&s, ACT_FETCH)->slot, 7, TIDE_OK);
+    assert_int_equal(did(&s, ACT_ANSWER)->answer.tier, LOCAL_TIER_PEER);
+    story_end(&s);
+}
+
+/* A checkpoint is not condemned while who has a copy of it may only be starting again. */
+static void a_silent_peer_is_asked_again_where_the_store_has_none(void **state)
+{
+    (void)state;
+    for (unsigned good = 0; good <= 1; good++) {
+        struct story s;
+        peer_is_silent(&s);
+        worked(&s, EV_FETCHED, 0, did(&s, ACT_FETCH)->slot, 7, TIDE_E_CORRUPT);
+        uint64_t from_ns = s.now_ns;
+        for (const struct agent_action *fetch; (fetch = next_fetch(&s, 20000)) != NULL;) {
+            assert_int_equal(fetch->tier, LOCAL_TIER_PEER);
+            worked(&s, EV_FETCHED, 0, fetch->slot, 7, good && s.now_ns - from_ns > 20 * NS_PER_S ? TIDE_OK : TIDE_E_UNAVAILABLE);
+        }
+        assert_int_equal(says(&s)->restore_failures.count, !good);
+        if (good)
+            assert_string_equal(says(&s)->ranks.items[0].tier, "peer");
+        else
+            assert_in_range((s.now_ns - from_ns) / NS_PER_MS, AGENT_PEER_DEADLINE_MS, AGENT_PEER_DEADLINE_MS + 40000);
+        story_end(&s);
+    }
+}
+
 /* The leader has given it up while we asked. */
 static void a_peer_that_is_lost_is_asked_no_more(void **state)
 {
@@ -356,6 +415,8 @@ int main(void)
         cmocka_unit_test(a_copy_that_the_rank_finds_bad_is_not_fetched_again),
         cmocka_unit_test(a_peer_out_of_reach_is_not_waited_for_where_there_is_a_store),
         cmocka_unit_test(without_a_store_the_peer_has_a_minute),
+        cmocka_unit_test(neither_is_given_up_while_both_are_out_of_reach),
+        cmocka_unit_test(a_silent_peer_is_asked_again_where_the_store_has_none),
         cmocka_unit_test(a_peer_that_is_lost_is_asked_no_more),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

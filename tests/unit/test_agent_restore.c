@@ -227,6 +227,53 @@ static void what_was_never_stored_is_lost_with_the_arena(void **state)
     story_end(&s);
 }
 
+/* One sector of the store's disk, say: that does not end by waiting, and a rank that waits costs all of them. */
+static void what_a_store_cannot_read_while_it_is_there_is_given_up_sooner(void **state)
+{
+    (void)state;
+    struct story s;
+    begin_from(&s, KEY);
+    step_started(&s, 1);
+    step_says(&s, 1, TIDE_RANK_RUNNING, 1, -1);
+    worked(&s, EV_FOUND, 0, 0, 7, TIDE_E_NOT_FOUND);
+    struct agent_event event = of_job(EV_FETCHED, 0);
+    event.cut = 7, event.status = TIDE_E_IO;
+    text_copy(event.text, sizeof event.text, "cannot read object c/x: Input/output error");
+    uint64_t from_ns = s.now_ns, lost_ns = s.now_ns + 30 * NS_PER_S;
+    while (did(&s, ACT_ANSWER) == NULL && s.now_ns < from_ns + UINT64_C(2) * AGENT_FETCH_DEADLINE_MS * NS_PER_MS) {
+        const struct agent_action *fetch = did(&s, ACT_FETCH);
+        event.slot = fetch != NULL ? fetch->slot : 0;
+        event.store_up = s.now_ns < lost_ns || s.now_ns > lost_ns + 10 * NS_PER_S; /* for a while it is out of reach: that does not count */
+        if (fetch != NULL)
+            happens(&s, &event);
+        else
+            passes_ms(&s, AGENT_TICK_MS);
+    }
+    assert_in_range((s.now_ns - lost_ns) / NS_PER_MS, 10000 + AGENT_UNREAD_MS, 10000 + AGENT_UNREAD_MS + 3 * AGENT_RETRY_MS_MAX);
+    assert_int_equal(did(&s, ACT_ANSWER)->answer.result, LOCAL_REFUSED);
+    assert_int_equal(says(&s)->restore_failures.count, 1);
+    assert_non_null(strstr(says(&s)->restore_failures.items[0].detail, "arena and store were tried): cannot read object c/x"));
+    story_end(&s);
+}
+
+static void a_look_that_fails_has_the_peer_asked(void **state)
+{
+    (void)state;
+    struct story s;
+    begin_from(&s, "");
+    text_copy(s.order.restore_peer, sizeof s.order.restore_peer, "n2");
+    text_copy(s.order.restore_peer_address, sizeof s.order.restore_peer_address, "10.0.0.2");
+    ordered(&s);
+    for (unsigned i = 0; i < AGENT_FIND_TRIES_MAX; i++) {
+        for (unsigned waited = 0; i > 0 && waited < 100 && did(&s, ACT_FIND) == NULL; waited++)
+            passes_ms(&s, AGENT_TICK_MS);
+        worked(&s, EV_FOUND, 0, 0, 7, TIDE_E_IO);
+    }
+    assert_non_null(did(&s, ACT_FETCH));
+    assert_int_equal(did(&s, ACT_FETCH)->tier, LOCAL_TIER_PEER);
+    story_end(&s);
+}
+
 static void a_store_out_of_reach_condemns_no_checkpoint(void **state)
 {
     (void)state;
@@ -351,6 +398,8 @@ int main(void)
         cmocka_unit_test(what_was_started_is_not_started_again),
         cmocka_unit_test(what_was_never_stored_is_lost_with_the_arena),
         cmocka_unit_test(a_store_out_of_reach_condemns_no_checkpoint),
+        cmocka_unit_test(what_a_store_cannot_read_while_it_is_there_is_given_up_sooner),
+        cmocka_unit_test(a_look_that_fails_has_the_peer_asked),
         cmocka_unit_test(an_arena_that_cannot_be_looked_at_is_passed_by),
         cmocka_unit_test(the_only_copy_is_looked_for_until_the_end),
         cmocka_unit_test(a_restarted_agent_answers_again),
