@@ -169,7 +169,9 @@ void ev_found(struct agent_core *core, const struct agent_event *event)
 static void peer_failed(struct agent_core *core, struct job_part *job, struct restore_part *restore, const struct agent_event *event)
 {
     bool stored = job->order.restore_manifest_key[0] != '\0' && !restore->store_bad;
-    bool wrong = event->status == TIDE_E_CORRUPT || event->status == TIDE_E_NOT_FOUND;
+    /* Where there is no other copy a byte that was changed on its way must not cost the checkpoint: it is asked for twice. */
+    bool once = !stored && restore->peer_failures == 0;
+    bool wrong = (event->status == TIDE_E_CORRUPT && !once) || event->status == TIDE_E_NOT_FOUND;
     say(core, LOG_WARN, "job %s: checkpoint %llu cannot be fetched from node %s for rank %u: %.150s", job->name,
         (unsigned long long)event->cut, job->order.restore_peer, event->rank, event->text);
     if (restore->peer_give_up_ns == 0)

@@ -295,6 +295,24 @@ static void a_copy_that_the_rank_finds_bad_is_not_fetched_again(void **state)
     story_end(&s);
 }
 
+/* It may have been the way here, or have been recorded over just then. */
+static void the_only_copy_is_asked_for_twice_before_it_is_called_bad(void **state)
+{
+    (void)state;
+    for (unsigned good = 0; good <= 1; good++) {
+        struct story s;
+        uint32_t slot = restores(&s, "");
+        worked(&s, EV_FETCHED, 0, slot, 7, TIDE_E_CORRUPT);
+        asks(&s, 1, -1);
+        const struct agent_action *fetch = next_fetch(&s, 10000);
+        assert_non_null(fetch);
+        worked(&s, EV_FETCHED, 0, fetch->slot, 7, good ? TIDE_OK : TIDE_E_CORRUPT);
+        assert_int_equal(did(&s, ACT_ANSWER)->answer.result, good ? LOCAL_RESTORE_FROM : LOCAL_REFUSED);
+        assert_int_equal(says(&s)->restore_failures.count, !good);
+        story_end(&s);
+    }
+}
+
 static void a_peer_out_of_reach_is_not_waited_for_where_there_is_a_store(void **state)
 {
     (void)state;
@@ -413,6 +431,7 @@ int main(void)
         cmocka_unit_test(a_rank_is_restored_from_its_peer),
         cmocka_unit_test(a_peer_without_a_good_copy_is_passed_over),
         cmocka_unit_test(a_copy_that_the_rank_finds_bad_is_not_fetched_again),
+        cmocka_unit_test(the_only_copy_is_asked_for_twice_before_it_is_called_bad),
         cmocka_unit_test(a_peer_out_of_reach_is_not_waited_for_where_there_is_a_store),
         cmocka_unit_test(without_a_store_the_peer_has_a_minute),
         cmocka_unit_test(neither_is_given_up_while_both_are_out_of_reach),
