@@ -12,6 +12,7 @@
 
 #include <cmocka.h>
 
+#include "ckpt/stage/pack_walk.h"
 #include "tests/unit/chunks.h"
 
 #define CHUNKS 80u /* of noise: packs of 32, 32 and 16 */
@@ -325,6 +326,68 @@ static void of_many_faults_some_are_told_and_the_rest_counted(void **state)
     assert_int_equal(heard.raw, WORLD * CHUNKS * CHUNK_BYTES);
 }
 
+#define PLACES_MAX 60u
+#define ROUNDS 20u
+
+/* Chunks as a hostile manifest may have them: anywhere in the packs, one over the other. */
+static unsigned lay(struct pack_walk *walk, struct rng *rng)
+{
+    unsigned count = (unsigned)rng_below(rng, PLACES_MAX);
+    for (unsigned i = 0; i < count; i++) {
+        struct chunk chunk = {.pack = (uint32_t)rng_below(rng, PACKS), .length = 1 + (uint32_t)rng_below(rng, CHUNK_BYTES)};
+        uint64_t bytes = shard.packs.items[chunk.pack].bytes;
+        if (bytes < chunk.length)
+            chunk.length = (uint32_t)bytes;
+        chunk.offset = rng_below(rng, bytes - chunk.length + 1);
+        pack_walk_add(walk, i, &chunk);
+    }
+    return count;
+}
+
+/* Each chunk is in one span, which has all its bytes, and each pack that is wanted whole is, once. */
+static void walk_through(struct pack_walk *walk, unsigned count, unsigned wanted)
+{
+    unsigned seen[PLACES_MAX] = {0}, ended = 0, chunks = 0;
+    for (struct span *span = NULL; (span = pack_walk_next(walk, span)) != NULL;) {
+        enum tide_status status = TIDE_E_INVALID;
+        struct err err = {0};
+        assert_int_equal(span->status, TIDE_OK);
+        assert_true(span->bytes <= SPAN_BYTES_MAX);
+        for (uint64_t i = span->first; i < span->end; i++) {
+            const struct walk_place *place = &walk->places[i];
+            assert_int_equal(place->pack, span->pack);
+            assert_true(place->offset >= span->offset && place->offset + place->length <= span->offset + span->bytes);
+            assert_int_equal(seen[place->index]++, 0);
+            chunks++;
+            pack_walk_take(walk, span, place->offset + place->length);
+        }
+        if (pack_walk_end(walk, span, &status, &err)) {
+            assert_int_equal(status, TIDE_OK);
+            ended |= 1u << span->pack;
+        }
+    }
+    assert_int_equal(chunks, count);
+    assert_int_equal(ended, wanted);
+}
+
+static void however_chunks_lie_packs_are_read_whole(void **state)
+{
+    (void)state;
+    struct rng rng = {.state = 5};
+    for (unsigned round = 0; round < ROUNDS; round++) {
+        struct pack_walk walk;
+        struct err err = {0};
+        const unsigned wanted = (unsigned)rng_below(&rng, 1u << PACKS);
+        assert_int_equal(pack_walk_init(&walk, &front.base, &shard, &err), TIDE_OK);
+        unsigned count = lay(&walk, &rng);
+        for (unsigned i = 0; i < PACKS; i++)
+            if (wanted >> i & 1)
+                pack_walk_whole(&walk, i);
+        walk_through(&walk, count, wanted);
+        pack_walk_release(&walk);
+    }
+}
+
 /* What was seen is not remembered then, and looked at again. */
 static void memory_that_runs_out_hides_nothing(void **state)
 {
@@ -355,6 +418,7 @@ int main(void)
         CASE(what_cannot_be_read_and_is_not_needed_is_a_pack_and_no_rank),
         CASE(each_damaged_pack_is_told),
         CASE(of_many_faults_some_are_told_and_the_rest_counted),
+        CASE(however_chunks_lie_packs_are_read_whole),
         CASE(memory_that_runs_out_hides_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
