@@ -270,9 +270,9 @@ static void print_verdict(const struct cli *cli, const char *id, const struct st
         printf("%s is DAMAGED: %" PRIu64 " of %" PRIu64 " ranks; %" PRIu64 " pack%s\n", id, v->bad, v->ranks, v->packs_bad,
                plural(v->packs_bad));
     } else if (v->packs_bad > 0) {
-        printf("%s can be restored, all of its %" PRIu64 " chunk%s right; but of %" PRIu64 " pack%s that it refers to %" PRIu64
-               " DAMAGED, where it needs nothing\n",
-               id, v->chunks, v->chunks == 1 ? " is" : "s are", v->packs, plural(v->packs), v->packs_bad);
+        printf("%s can be restored: all that it needs is right; but of its %" PRIu64 " pack%s %" PRIu64
+               " %s DAMAGED, where it needs nothing\n",
+               id, v->packs, plural(v->packs), v->packs_bad, v->packs_bad == 1 ? "is" : "are");
     } else {
         print_valid(id, v);
     }
