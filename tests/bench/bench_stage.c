@@ -13,6 +13,7 @@
 
 #include "ckpt/stage/helpers.h"
 #include "tests/bench/measure.h"
+#include "tests/bench/weights.h"
 #include "tests/unit/fake_step.h"
 
 #define BYTES ((size_t)192 << 20)
@@ -22,19 +23,11 @@
 
 static unsigned char *state;
 
-/* Like fp32 weights: random mantissas, exponents close together. */
 static void make_state(void)
 {
     struct rng rng = {.state = 1};
     state = mem_alloc(BYTES);
-    float *w = (float *)(void *)state;
-    for (size_t i = 0; i < BYTES / sizeof *w; i++) {
-        uint64_t r = rng_next(&rng);
-        float sum = 0;
-        for (int k = 0; k < 4; k++)
-            sum += (float)((r >> (16 * k)) & 0xffff) / 65536.0f - 0.5f;
-        w[i] = sum * 0.02f;
-    }
+    bench_weights(state, BYTES, &rng);
 }
 
 static double memcpy_seconds(struct fake_step *step)

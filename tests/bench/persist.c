@@ -31,13 +31,13 @@
 #include "ckpt/stage/shard.h"
 #include "ckpt/stage/stage.h"
 #include "tests/bench/measure.h"
+#include "tests/bench/weights.h"
 
 #define JOB "bench"
 #define UID "0123456789abcdef"
 #define RANKS_MAX 64u
 #define MIB ((uint64_t)1 << 20)
 #define RUN_BYTES (8 * MIB)
-#define WEIGHTS_ALIKE (4 * 4096)
 #define USAGE_STATUS 2
 #define WATCH_US 5000
 
@@ -178,16 +178,7 @@ static void fill(unsigned char *to, uint64_t bytes, int weights, uint64_t seed)
         }
         return;
     }
-    /* Like fp32 weights: near to gaussian around 0, with a deviation of each few thousand of their own. */
-    float scale = 0;
-    for (uint64_t i = 0; i + 4 <= bytes; i += 4) {
-        if (i % WEIGHTS_ALIKE == 0)
-            scale = 0.01f + (float)rng_below(&rng, 1000000) * 3e-8f;
-        uint64_t r = rng_next(&rng);
-        float sum = (float)(r & 0x1fffff) + (float)(r >> 21 & 0x1fffff) + (float)(r >> 43) - 3 * (float)0x100000;
-        sum *= scale * 0x1p-21f;
-        memcpy(to + i, &sum, sizeof sum);
-    }
+    bench_weights(to, bytes, &rng);
 }
 
 static void slot_make(uint32_t rank, uint32_t number, uint64_t bytes, struct slot *slot)
