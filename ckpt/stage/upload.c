@@ -181,6 +181,8 @@ unsigned upload_depth_max(const struct upload *upload)
     pthread_mutex_lock(&all.lock);
     unsigned most = share() - 1;
     pthread_mutex_unlock(&all.lock);
+    if (upload->turns == 0)
+        return 0;
     return most < at_once ? most : at_once;
 }
 

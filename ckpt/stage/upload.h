@@ -37,7 +37,8 @@ unsigned char *upload_room(const struct upload *upload);
 /* Begin to put the pack that was filled, under that key; upload_room is another afterwards. Errors: of this or an earlier
  * one, as store_put_same. */
 MUST_USE enum tide_status upload_put(struct upload *upload, const char *key, uint32_t bytes, struct err *err);
-/* Of what was put, how much is still under way, and how much can be beside the pack that is filled. */
+/* Of what was put, how much is still under way, and how much can be beside the pack that is filled; 0 before anything was put: that
+ * nothing is under way then says nothing of the store. */
 unsigned upload_depth(struct upload *upload);
 unsigned upload_depth_max(const struct upload *upload);
 /* Wait for all that is under way. */

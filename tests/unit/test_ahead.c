@@ -296,6 +296,19 @@ static void nor_does_what_ranks_share_or_refer_to(void **state)
     shelf_free(shelves[HELPERS_MAX]);
 }
 
+/* Of the queue behind the first pack nothing can be told: that it is empty does not count. */
+static void the_first_pack_says_nothing_of_the_store(void **state)
+{
+    (void)state;
+    struct shelf *calm = shelf_create(CALM), *once = shelf_create("0010101010");
+    record_everything(1);
+    put_well(calm, 0, 1, 0, 0);
+    put_well(once, 0, 1, 0, 0);
+    are_equal(calm, once);
+    shelf_free(calm);
+    shelf_free(once);
+}
+
 /* ---- what goes wrong ---- */
 
 static void a_bad_chunk_is_the_same_one(void **state)
@@ -487,6 +500,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         CASE(what_is_stored_does_not_depend_on_helpers),
         CASE(nor_does_what_ranks_share_or_refer_to),
+        CASE(the_first_pack_says_nothing_of_the_store),
         CASE(a_bad_chunk_is_the_same_one),
         CASE(a_store_that_fails_ends_it),
         CASE(without_memory_there_are_fewer),
