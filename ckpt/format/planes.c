@@ -5,6 +5,7 @@
 
 /* Vectors as the compiler knows them: of x86 and ARM alike it makes the instructions that part and join bytes. */
 #define LANE 16u
+#define AHEAD 512u /* bytes of a plane */
 typedef unsigned char lane __attribute__((vector_size(LANE)));
 
 int planes_width_valid(unsigned width)
@@ -73,10 +74,14 @@ ALWAYS_INLINE void join_once(lane v[PLANES_MAX], unsigned width)
     v[i] = next[i];
 }
 
-ALWAYS_INLINE void split(const unsigned char *from, size_t count, unsigned width, unsigned char *const to[])
+/* Where planes go to is in no cache, and so many places at once are more than the processor sees coming by itself. */
+ALWAYS_INLINE void split(const unsigned char *from, size_t count, unsigned width, unsigned char *const planes[])
 {
     size_t i = 0;
     lane v[PLANES_MAX];
+    unsigned char *to[PLANES_MAX]; /* of its own: no byte that is written can change it */
+    FOR_EACH(k, width)
+    to[k] = planes[k];
     for (; i + LANE <= count; i += LANE) {
         FOR_EACH(k, width)
         v[k] = load(from + i * width + k * LANE);
@@ -86,7 +91,10 @@ ALWAYS_INLINE void split(const unsigned char *from, size_t count, unsigned width
         if (width > 4)
             part_once(v, width);
         FOR_EACH(k, width)
-        save(to[k] + i, v[k]);
+        {
+            __builtin_prefetch(to[k] + (i + AHEAD < count ? i + AHEAD : i), 1);
+            save(to[k] + i, v[k]);
+        }
     }
     for (; i < count; i++)
         for (unsigned p = 0; p < width; p++)

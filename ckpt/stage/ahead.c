@@ -95,10 +95,11 @@ static int encode(struct ahead *a, struct place *place, struct encoder *encoder,
 {
     struct segments segments = place->segments; /* they are written over, and may be needed again */
     place->level = (enum effort_level)atomic_load(&a->level);
-    if (slot_chunk_read(a->slot, a->sum, place->index, raw, &place->raw_bytes, NULL) != TIDE_OK)
+    unsigned char *to = place->level == EFFORT_RAW ? place->room : raw; /* it stays as it is */
+    if (slot_chunk_read(a->slot, a->sum, place->index, to, &place->raw_bytes, NULL) != TIDE_OK)
         return FAILED;
     encoder_effort(encoder, place->level);
-    encode_chunk(encoder, raw, place->raw_bytes, &segments, place->room, &place->codec, &place->length);
+    encode_chunk(encoder, to, place->raw_bytes, &segments, place->room, &place->codec, &place->length);
     return DONE;
 }
 

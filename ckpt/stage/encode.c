@@ -220,7 +220,7 @@ void encode_chunk(struct encoder *e, const void *raw, uint32_t raw_bytes, struct
         int zero = memcmp(raw, zeros, sizeof zeros) == 0;
         *ret_codec = zero ? CHUNK_ZERO : CHUNK_REPEAT;
         *ret_length = zero ? 0 : CHUNK_PATTERN_BYTES;
-        memcpy(to, raw, *ret_length);
+        memmove(to, raw, *ret_length);
         return;
     }
     if (e->effort != EFFORT_RAW && segments->count == 1 && first->width == 1 && !first->is_float) {
@@ -233,7 +233,8 @@ void encode_chunk(struct encoder *e, const void *raw, uint32_t raw_bytes, struct
         if (*ret_length > 0)
             return;
     }
-    memcpy(to, raw, raw_bytes);
+    if (to != raw)
+        memcpy(to, raw, raw_bytes);
     *ret_codec = CHUNK_RAW;
     *ret_length = raw_bytes;
 }

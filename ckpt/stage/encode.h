@@ -20,7 +20,7 @@ void encoder_effort(struct encoder *encoder, enum effort_level level);
 /* Store `raw`, of at most FORMAT_CHUNK_BYTES, at `to`, which has room for raw_bytes: nothing when it is all zero, 8 bytes
  * when these are repeated, else by planes as `segments` has them (segments_plan), or as it is where that does not save
  * enough. Methods and lengths in `segments` are written over. Same bytes, segments and effort in,
- * same bytes out. */
+ * same bytes out. With EFFORT_RAW `raw` may be `to`, which saves copying what stays as it is. */
 void encode_chunk(struct encoder *encoder, const void *raw, uint32_t raw_bytes, struct segments *segments, void *to,
                   enum chunk_codec *ret_codec, uint32_t *ret_length);
 

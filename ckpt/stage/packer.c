@@ -94,16 +94,23 @@ static void place(struct packer *p, uint64_t index, enum chunk_codec codec, uint
     p->placed(p->context, index, &chunk);
 }
 
+/* What will be stored as it is, is read to where it will stay, if it fits there however long it turns out to be. */
+static unsigned char *raw_room(const struct packer *p)
+{
+    return p->effort.level == EFFORT_RAW && fits(p, CHUNK_BYTES) ? upload_room(&p->upload) + p->used : p->raw;
+}
+
 static enum tide_status encode_here(struct packer *p, uint64_t index, struct segments *segments, struct err *err)
 {
     uint32_t raw, length;
     enum chunk_codec codec;
-    enum tide_status status = slot_chunk_read(p->slot, p->sum, index, p->raw, &raw, err);
+    unsigned char *to = raw_room(p);
+    enum tide_status status = slot_chunk_read(p->slot, p->sum, index, to, &raw, err);
     if (status == TIDE_OK && !fits(p, raw))
         status = flush(p, err);
     if (status != TIDE_OK)
         return status;
-    encode_chunk(p->encoder, p->raw, raw, segments, upload_room(&p->upload) + p->used, &codec, &length);
+    encode_chunk(p->encoder, to, raw, segments, upload_room(&p->upload) + p->used, &codec, &length);
     place(p, index, codec, length);
     return TIDE_OK;
 }

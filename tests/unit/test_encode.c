@@ -122,6 +122,28 @@ static void noise_stays_as_it_is(void **state)
         assert_true(ratio(dtype, CHUNK_RAW) == 1);
 }
 
+/* Without an effort a chunk may lie where it is stored: it comes out the same, whatever it holds. */
+static void what_stays_as_it_is_may_stay_where_it_is(void **state)
+{
+    static const char *const patterns[] = {"pattern!", "\0\0\0\0\0\0\0\0", NULL};
+    (void)state;
+    encoder_effort(encoder, EFFORT_RAW);
+    for (size_t i = 0; i < sizeof patterns / sizeof patterns[0]; i++) {
+        struct segments s = one_segment(TIDE_F32, FORMAT_CHUNK_BYTES), same = s;
+        enum chunk_codec codec, in_place;
+        uint32_t length;
+        test_fill(raw, FORMAT_CHUNK_BYTES, "noise", 4);
+        for (size_t at = 0; patterns[i] != NULL && at < FORMAT_CHUNK_BYTES; at += CHUNK_PATTERN_BYTES)
+            memcpy(raw + at, patterns[i], CHUNK_PATTERN_BYTES);
+        uint32_t expected = there_and_back(&s, FORMAT_CHUNK_BYTES, &codec);
+        encode_chunk(encoder, raw, FORMAT_CHUNK_BYTES, &same, raw, &in_place, &length);
+        assert_int_equal(in_place, codec);
+        assert_int_equal(length, expected);
+        assert_memory_equal(raw, stored, length);
+    }
+    encoder_effort(encoder, EFFORT_FAST);
+}
+
 static void samples_tell_noise_from_exponents(void **state)
 {
     (void)state;
@@ -322,6 +344,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(weights_become_smaller), cmocka_unit_test(what_is_the_same_is_dropped),
         cmocka_unit_test(noise_stays_as_it_is),   cmocka_unit_test(samples_tell_noise_from_exponents),
+        cmocka_unit_test(what_stays_as_it_is_may_stay_where_it_is),
         cmocka_unit_test(any_chunk_comes_back),   cmocka_unit_test(the_same_bytes_give_the_same_bytes),
         cmocka_unit_test(effort_is_a_matter_of_size_alone),
         cmocka_unit_test(damage_stays_inside),    cmocka_unit_test(a_plane_is_an_ordinary_frame),
