@@ -180,11 +180,13 @@ static void damage_hint(const char *id, char to[TIDE_TEXT_MAX + 1])
              id);
 }
 
-/* Of what is damaged no later checkpoint is to make use, as when an agent finds it. */
-static void note_damage(struct store *store, const struct job *job, const struct strlist *packs)
+/* Of what is damaged no later checkpoint is to make use, as when an agent finds it. Where it could not be held and was deleted meanwhile
+ * nothing is damaged. */
+static void note_damage(struct store *store, const struct job *job, const char *manifest_key, const struct strlist *packs)
 {
     struct err why = {0};
-    if (packs->count == 0)
+    uint64_t bytes;
+    if (packs->count == 0 || store_size(store, manifest_key, &bytes, &why) != TIDE_OK)
         return;
     if (stage_blame(store, job->spec.name, job->uid, packs, &why) == TIDE_OK)
         say_note("noted in the store: the next checkpoint of %s stores anew what lies in damaged packs of its own", job->spec.name);
@@ -220,7 +222,7 @@ static enum tide_status check_held(const struct cli *cli, const struct job *job,
     const struct stage_watch watch = {.say = say_bad, .progress = read_on, .damaged = bad_pack, .unkept = unkept_cut, .context = &reading};
     status = stage_check_watched(store, ckpt->manifest_key, ckpt->manifest, &watch, ret_verdict, &fault->err);
     progress_clear();
-    note_damage(store, job, &reading.packs);
+    note_damage(store, job, ckpt->manifest_key, &reading.packs);
     if (status == TIDE_OK)
         status = keep(store, ckpt->manifest_key, &reading.unkept, fault);
     strlist_release(&reading.packs);
