@@ -40,6 +40,8 @@ static enum tide_status store_url(const struct cli *cli, const struct job *job, 
 {
     struct cluster_view cluster;
     const char *own = ckpt != NULL && ckpt->inherited ? job->origin.store : job->spec.store;
+    if (cli->options.store != NULL && cli->options.store[0] == '\0')
+        return fault_set(fault, TIDE_E_INVALID, "leave it away to read the job's", "--store: it names no store");
     if (cli->options.store != NULL || own[0] != '\0') {
         text_copy(ret_url, TIDE_PATH_MAX + 1, cli->options.store ? cli->options.store : own);
         return TIDE_OK;

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "ckpt/base/log.h"
 #include "ckpt/base/mem.h"
@@ -173,15 +174,14 @@ static int start(int argc, char **argv)
 static bool output_whole(void)
 {
     struct err err = {0};
-    errno = 0;
-    if (fflush(stdout) == 0 && !ferror(stdout))
-        return true;
-    if (errno == EPIPE)
-        return false;
-    errno = errno != 0 ? errno : EIO; /* an earlier part of it is missing */
-    err_errno(&err, "what this command printed could not be written to stdout");
-    say_error("%s", err.text);
-    return false;
+    struct stat info;
+    if (fflush(stdout) != 0)
+        err_errno(&err, "what this command printed could not be written to stdout");
+    else if (ferror(stdout)) /* an earlier part of it; nobody knows any more why */
+        err_set(&err, TIDE_E_IO, "a part of what this command printed could not be written to stdout");
+    if (err.status != TIDE_OK && (fstat(STDOUT_FILENO, &info) != 0 || !S_ISFIFO(info.st_mode)))
+        say_error("%s", err.text);
+    return err.status == TIDE_OK;
 }
 
 int main(int argc, char **argv)
