@@ -168,6 +168,32 @@ static void start(struct agent_core *core, struct job_part *job)
     core->dirty = true;
 }
 
+/* Begun here by an agent that was killed before there was a step that could be found again. It is begun at most once, and so is over. */
+static bool begun_in_vain(const struct agent_core *core, const struct job_part *job)
+{
+    if (core->ending || !core->desired_seen || !order_runs(job) || job->order.node_rank >= job->order.peers.count ||
+        job->started_generation < job->generation)
+        return false;
+    for (size_t i = 0; i < job->steps.count; i++)
+        if (job->steps.items[i].state != STEP_PART_GONE || job->steps.items[i].generation >= job->generation)
+            return false;
+    return true;
+}
+
+/* The leader need not wait for it until it is late. */
+static void tell_over(struct agent_core *core, struct job_part *job)
+{
+    struct agent_event event = {.kind = EV_STEP_GONE, .generation = job->generation};
+    struct step_part *step = step_make(core, job, job->generation, &job->order.spec, job->order.node_rank);
+    if (step == NULL)
+        return;
+    step->state = STEP_PART_UP;
+    for (size_t i = 0; i < step->rank_count; i++)
+        text_copy(step->ranks[i].report.detail, sizeof step->ranks[i].report.detail, "the agent was killed as it began to start it");
+    text_copy(event.uid, sizeof event.uid, job->uid);
+    ev_step_gone(core, &event);
+}
+
 void drive_steps(struct agent_core *core, struct job_part *job)
 {
     for (size_t i = 0; i < job->steps.count;) {
@@ -182,4 +208,6 @@ void drive_steps(struct agent_core *core, struct job_part *job)
     }
     if (may_start(core, job))
         start(core, job);
+    else if (begun_in_vain(core, job))
+        tell_over(core, job);
 }

@@ -373,6 +373,14 @@ static void what_an_earlier_agent_began_is_not_begun_again(void **state)
     ordered(&s);
     assert_null(did(&s, ACT_START_STEP));
     assert_int_equal(says(&s)->progress, GEN_GONE);
+    /* Nobody waits for it until it is late. */
+    assert_non_null(did(&s, ACT_HEARTBEAT));
+    assert_int_equal(says(&s)->ranks.count, 2);
+    assert_int_equal(says(&s)->ranks.items[1].state, TIDE_RANK_EXITED);
+    assert_string_equal(says(&s)->ranks.items[1].detail, "the agent was killed as it began to start it");
+    passes_ms(&s, AGENT_RETRY_MS_MAX);
+    assert_null(did(&s, ACT_START_STEP));
+    assert_int_equal(says(&s)->ranks.count, 2);
     s.order.generation = 3;
     ordered(&s);
     assert_non_null(did(&s, ACT_START_STEP));
