@@ -326,6 +326,17 @@ void reshard_begin(const struct reshard_piece *piece, struct reshard_cursor *ret
     *ret_cursor = (struct reshard_cursor){.piece = piece};
 }
 
+/* To the run behind it. */
+static void advance(struct reshard_cursor *cursor)
+{
+    for (unsigned i = cursor->piece->ndim; i-- > 0;) {
+        if (++cursor->index[i] < cursor->piece->extent[i])
+            return;
+        cursor->index[i] = 0;
+    }
+    cursor->piece = NULL;
+}
+
 int reshard_next(struct reshard_cursor *cursor, struct reshard_run *ret_run)
 {
     const struct reshard_piece *piece = cursor->piece;
@@ -336,11 +347,32 @@ int reshard_next(struct reshard_cursor *cursor, struct reshard_run *ret_run)
         ret_run->from += cursor->index[i] * piece->from_stride[i];
         ret_run->to += cursor->index[i] * piece->to_stride[i];
     }
-    for (unsigned i = piece->ndim; i-- > 0;) {
-        if (++cursor->index[i] < piece->extent[i])
-            return 0;
-        cursor->index[i] = 0;
-    }
-    cursor->piece = NULL;
+    advance(cursor);
     return 0;
+}
+
+void reshard_seek(const struct reshard_piece *piece, uint64_t from, struct reshard_cursor *ret_cursor)
+{
+    uint64_t rest = from > piece->from ? from - piece->from : 0;
+    reshard_begin(piece, ret_cursor);
+    for (unsigned i = 0; i < piece->ndim; i++) {
+        uint64_t step = rest / piece->from_stride[i];
+        if (step >= piece->extent[i]) { /* behind the last of them, and more than a run behind it */
+            for (; i < piece->ndim; i++)
+                ret_cursor->index[i] = piece->extent[i] - 1;
+            break;
+        }
+        ret_cursor->index[i] = step;
+        rest -= step * piece->from_stride[i];
+    }
+    if (rest >= piece->run_bytes)
+        advance(ret_cursor);
+}
+
+uint64_t reshard_end(const struct reshard_piece *piece)
+{
+    uint64_t end = piece->from + piece->run_bytes;
+    for (unsigned i = 0; i < piece->ndim; i++)
+        end += (piece->extent[i] - 1) * piece->from_stride[i];
+    return end;
 }

@@ -48,6 +48,10 @@ struct reshard_cursor {
     uint64_t index[TIDE_DIMS_MAX];
 };
 void reshard_begin(const struct reshard_piece *piece, struct reshard_cursor *ret_cursor);
+/* … from the first on that ends behind `from`, in that rank's shard. */
+void reshard_seek(const struct reshard_piece *piece, uint64_t from, struct reshard_cursor *ret_cursor);
+/* Where the last run ends, in that rank's shard. */
+uint64_t reshard_end(const struct reshard_piece *piece);
 /* Nonzero unless there is none left. */
 int reshard_next(struct reshard_cursor *cursor, struct reshard_run *ret_run);
 

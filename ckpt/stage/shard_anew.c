@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -12,10 +13,12 @@
 #include "ckpt/stage/shard.h"
 #include "ckpt/stage/stage.h"
 #include "ckpt/stage/tables.h"
+#include "ckpt/stage/unpack.h"
 #include "ckpt/stage/want.h"
 
 /* The shard of a rank of another world: what it is to hold is told by the rank, what there is by the manifests of all that made the
- * checkpoint. One of those ranks is read after the other, each from its first chunk that is needed to its last. */
+ * checkpoint. One of those ranks is read after the other, of each the chunks that are needed, by several threads (unpack.h). Of a chunk of
+ * the new slot it is counted how many bytes are missing yet: who brings the last ones takes its digest, while they lie in a cache. */
 
 /* A run of so many bytes, or more, goes through the slot's file, not into its pages: to have one mapped costs as much as to write it. */
 #define RUN_FILE_MIN 4096u
@@ -32,6 +35,9 @@ struct anew {
     struct slot slot;
     arena_path path; /* its file */
     int fd;          /* -1: not open */
+    uint64_t data;   /* where the data begins in it; what the header says others may write */
+    struct digest *chunks;  /* of the slot */
+    atomic_uint *missing;   /* bytes of each chunk */
 };
 
 static void release(struct anew *a)
@@ -40,6 +46,8 @@ static void release(struct anew *a)
         close(a->fd);
     tables_give(a->tables);
     mem_free(a->regions);
+    mem_free(a->chunks);
+    mem_free(a->missing);
     reshard_plan_release(&a->plan);
     slot_unmap(&a->slot);
 }
@@ -102,59 +110,154 @@ static enum tide_status find_wanted(struct anew *a, struct err *err)
 
 /* ---- bytes ---- */
 
-/* Chunks are asked for in order, and a run may share one with the run before it. */
+/* One rank that made the checkpoint. */
 struct source {
+    struct anew *a;
     struct shard_reader reader;
-    uint64_t chunk; /* in `bytes`; UINT64_MAX: none yet */
-    const unsigned char *bytes;
+    const struct reshard_piece *pieces; /* of it, which lie one behind the other there */
+    size_t count;
 };
 
-static enum tide_status put_bytes(struct anew *a, uint64_t to, const unsigned char *from, uint64_t bytes, struct err *err)
+/* The first piece that ends behind `from`; count: none does. */
+static size_t piece_behind(const struct source *s, uint64_t from)
 {
-    const uint64_t data = (uint64_t)(a->slot.data - (unsigned char *)a->slot.header); /* what the header says others may write */
-    if (bytes < RUN_FILE_MIN)
-        memcpy(a->slot.data + to, from, (size_t)bytes);
-    else if (!fsx_pwrite_all(a->fd, from, (size_t)bytes, data + to))
-        return err_errno(err, "cannot write slot %s", a->path);
-    return TIDE_OK;
+    size_t low = 0, high = s->count;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (reshard_end(&s->pieces[middle]) > from)
+            high = middle;
+        else
+            low = middle + 1;
+    }
+    return low;
 }
 
-static enum tide_status copy_run(struct anew *a, struct source *from, struct reshard_run run, struct err *err)
+/* The runs of all pieces that have a part in one chunk, each cut to that part. */
+struct parts {
+    const struct source *source;
+    uint64_t begin, end; /* of the chunk */
+    size_t piece;
+    struct reshard_cursor cursor;
+};
+
+static struct parts parts_of(const struct source *s, uint64_t index)
 {
-    while (run.bytes > 0) {
-        uint64_t index = run.from / CHUNK_BYTES, at = run.from % CHUNK_BYTES;
-        uint64_t bytes = CHUNK_BYTES - at < run.bytes ? CHUNK_BYTES - at : run.bytes;
-        struct digest digest;
-        enum tide_status status = index == from->chunk ? TIDE_OK : shard_read_chunk(&from->reader, index, &from->bytes, &digest, err);
-        shard_blame(a->target->watch, from->reader.manifest, index, status);
-        shard_unread(a->target->watch, status);
-        if (status != TIDE_OK)
-            return status;
-        from->chunk = index;
-        status = put_bytes(a, run.to, from->bytes + at, bytes, err);
-        if (status != TIDE_OK)
-            return status;
-        run.from += bytes;
-        run.to += bytes;
-        run.bytes -= bytes;
+    const uint64_t begin = index * CHUNK_BYTES;
+    struct parts parts = {.source = s, .begin = begin, .end = begin + chunk_raw_bytes(s->reader.manifest->data_bytes, index)};
+    parts.piece = piece_behind(s, begin);
+    if (parts.piece < s->count)
+        reshard_seek(&s->pieces[parts.piece], begin, &parts.cursor);
+    return parts;
+}
+
+/* Nonzero unless there is none left. */
+static int parts_next(struct parts *parts, struct reshard_run *ret_part)
+{
+    const struct source *s = parts->source;
+    struct reshard_run run;
+    for (; parts->piece < s->count; reshard_begin(&s->pieces[parts->piece], &parts->cursor)) {
+        if (reshard_next(&parts->cursor, &run) == 0) {
+            uint64_t skipped = run.from < parts->begin ? parts->begin - run.from : 0, end = run.from + run.bytes;
+            if (run.from >= parts->end)
+                return 1;
+            ret_part->from = run.from + skipped;
+            ret_part->to = run.to + skipped;
+            ret_part->bytes = (end < parts->end ? end : parts->end) - ret_part->from;
+            return 0;
+        }
+        if (++parts->piece == s->count)
+            break;
     }
-    return TIDE_OK;
+    return 1;
+}
+
+static uint64_t next_wanted(void *context, uint64_t index)
+{
+    const struct source *s = context;
+    const uint64_t from = index <= RANK_CHUNKS_MAX ? index * CHUNK_BYTES : UINT64_MAX;
+    struct reshard_cursor cursor;
+    struct reshard_run run;
+    size_t piece = piece_behind(s, from);
+    if (piece == s->count)
+        return UINT64_MAX;
+    reshard_seek(&s->pieces[piece], from, &cursor);
+    return reshard_next(&cursor, &run) == 0 && run.from > from ? run.from / CHUNK_BYTES : index;
+}
+
+/* Nonzero: it cannot be written. */
+static int put_bytes(const struct anew *a, uint64_t to, const unsigned char *from, uint64_t bytes)
+{
+    if (bytes >= RUN_FILE_MIN)
+        return !fsx_pwrite_all(a->fd, from, (size_t)bytes, a->data + to);
+    memcpy(a->slot.data + to, from, (size_t)bytes);
+    return 0;
+}
+
+/* So many bytes of one chunk of the slot are there. */
+static void arrived(struct anew *a, uint64_t chunk, uint32_t bytes)
+{
+    if (bytes > 0 && atomic_fetch_sub(&a->missing[chunk], bytes) == bytes)
+        a->chunks[chunk] = digest_of(a->slot.data + chunk * CHUNK_BYTES, chunk_raw_bytes(a->data_bytes, chunk));
+}
+
+/* What was put from that chunk. */
+static void count_arrived(struct anew *a, const struct source *s, uint64_t index)
+{
+    struct parts parts = parts_of(s, index);
+    struct reshard_run part;
+    uint64_t chunk = 0;
+    uint32_t bytes = 0;
+    while (parts_next(&parts, &part) == 0)
+        for (uint64_t at = part.to, end = part.to + part.bytes, next; at < end; at = next) {
+            next = (at / CHUNK_BYTES + 1) * CHUNK_BYTES < end ? (at / CHUNK_BYTES + 1) * CHUNK_BYTES : end;
+            if (at / CHUNK_BYTES != chunk) {
+                arrived(a, chunk, bytes);
+                bytes = 0;
+            }
+            chunk = at / CHUNK_BYTES;
+            bytes += (uint32_t)(next - at);
+        }
+    arrived(a, chunk, bytes);
+}
+
+/* Counted when all of it is there, so that it may be put twice. */
+static int put_chunk(void *context, uint64_t index, const unsigned char *bytes, struct digest digest)
+{
+    const struct source *s = context;
+    struct parts parts = parts_of(s, index);
+    struct reshard_run part;
+    (void)digest;
+    while (parts_next(&parts, &part) == 0)
+        if (put_bytes(s->a, part.to, bytes + (part.from - parts.begin), part.bytes) != 0)
+            return -1;
+    count_arrived(s->a, s, index);
+    return 0;
+}
+
+static enum tide_status put_alone(void *context, uint64_t index, struct err *err)
+{
+    struct source *s = context;
+    const unsigned char *bytes;
+    struct digest digest;
+    enum tide_status status = shard_read_chunk(&s->reader, index, &bytes, &digest, err);
+    shard_blame(s->a->target->watch, s->reader.manifest, index, status);
+    shard_unread(s->a->target->watch, status);
+    if (status == TIDE_OK && put_chunk(context, index, bytes, digest) != 0)
+        status = err_errno(err, "cannot write slot %s", s->a->path);
+    return status;
 }
 
 /* All pieces of one rank, which lie one behind the other in the plan. */
 static enum tide_status copy_rank(struct anew *a, const struct rank_manifest *m, size_t first, size_t end, struct err *err)
 {
-    struct source from = {.chunk = UINT64_MAX};
+    struct source from = {.a = a, .pieces = &a->plan.items[first], .count = end - first};
+    const struct unpack_work work = {.reader = &from.reader, .use = put_chunk, .alone = put_alone, .context = &from};
     enum tide_status status = shard_reader_init(&from.reader, a->store, m, err);
     if (status != TIDE_OK)
         return status;
-    for (size_t i = first; status == TIDE_OK && i < end; i++) {
-        struct reshard_cursor cursor;
-        struct reshard_run run;
-        reshard_begin(&a->plan.items[i], &cursor);
-        while (status == TIDE_OK && reshard_next(&cursor, &run) == 0)
-            status = copy_run(a, &from, run, err);
-    }
+    from.reader.wanted = next_wanted;
+    from.reader.context = &from;
+    status = unpack(&work, err);
     shard_reader_release(&from.reader);
     return status;
 }
@@ -205,6 +308,33 @@ static enum tide_status open_slot(struct anew *a, const char *sum_path, struct e
     return TIDE_OK;
 }
 
+/* The plan gives every byte of a region once; the gaps between them are there from the beginning. */
+static enum tide_status expect_chunks(struct anew *a, struct err *err)
+{
+    const uint64_t count = chunks_of(a->data_bytes);
+    a->data = (uint64_t)(a->slot.data - (unsigned char *)a->slot.header);
+    a->chunks = mem_try_array((size_t)count, sizeof *a->chunks);
+    a->missing = mem_try_array((size_t)count, sizeof *a->missing);
+    if (a->chunks == NULL || a->missing == NULL)
+        return err_set(err, TIDE_E_NOMEM, "no memory for the digests of %" PRIu64 " bytes", a->data_bytes);
+    for (uint32_t i = 0; i < a->region_count; i++) {
+        const uint64_t end = a->regions[i].offset + a->regions[i].bytes;
+        for (uint64_t at = a->regions[i].offset, next; at < end; at = next) {
+            next = (at / CHUNK_BYTES + 1) * CHUNK_BYTES < end ? (at / CHUNK_BYTES + 1) * CHUNK_BYTES : end;
+            atomic_fetch_add(&a->missing[at / CHUNK_BYTES], (unsigned)(next - at));
+        }
+    }
+    return TIDE_OK;
+}
+
+static enum tide_status all_arrived(const struct anew *a, struct err *err)
+{
+    for (uint64_t i = 0; i < chunks_of(a->data_bytes); i++)
+        if (atomic_load(&a->missing[i]) != 0)
+            return err_set(err, TIDE_E_MISMATCH, "of chunk %" PRIu64 " of the new slot of rank %u bytes are missing", i, a->target->rank);
+    return TIDE_OK;
+}
+
 static enum tide_status close_slot(struct anew *a, const char *sum_path, struct err *err)
 {
     struct slot_header facts = {.rank = a->target->rank,
@@ -212,15 +342,25 @@ static enum tide_status close_slot(struct anew *a, const char *sum_path, struct 
                                 .cut = a->whole->cut,
                                 .attempt = 1,
                                 .world_size = a->target->world_size,
-                                .step = a->tables->step};
+                                .step = a->tables->step,
+                                .region_count = a->region_count,
+                                .data_offset = a->data,
+                                .data_bytes = a->data_bytes,
+                                .parts = a->slot.header->parts};
     struct slot_sum sum;
     text_copy(facts.job_uid, sizeof facts.job_uid, uid_of(a));
-    slot_finish(&a->slot, &facts);
-    enum tide_status status = slot_sum_compute(&a->slot, &sum, err);
-    if (status == TIDE_OK) {
-        status = slot_sum_save(sum_path, &sum, err);
-        slot_sum_release(&sum);
-    }
+    enum tide_status status = all_arrived(a, err);
+    if (status != TIDE_OK)
+        return status;
+    struct digest *chunks = a->chunks;
+    a->chunks = NULL; /* they are the sum's */
+    status = slot_sum_assemble(&facts, a->slot.regions, chunks, &sum, err);
+    if (status != TIDE_OK)
+        return status;
+    status = slot_sum_save(sum_path, &sum, err);
+    slot_sum_release(&sum);
+    if (status == TIDE_OK)
+        slot_finish(&a->slot, &facts);
     return status;
 }
 
@@ -230,6 +370,8 @@ static enum tide_status put_together(struct anew *a, struct err *err)
     slot_path(a->target->arena, a->target->rank, a->target->slot, a->path);
     slot_sum_path(a->target->arena, a->target->rank, a->target->slot, sum_path);
     enum tide_status status = open_slot(a, sum_path, err);
+    if (status == TIDE_OK)
+        status = expect_chunks(a, err);
     if (status == TIDE_OK)
         status = copy_all(a, err);
     if (status == TIDE_OK)

@@ -6,7 +6,29 @@
 
 #include <cmocka.h>
 
+#include "ckpt/stage/helpers.h"
 #include "tests/unit/anew.h"
+
+/* ---- what is read, and by how many ---- */
+
+void __wrap_store_begin_get(struct store *from, struct store_op *op, const char *key, uint64_t offset, void *to, size_t bytes);
+void __real_store_begin_get(struct store *from, struct store_op *op, const char *key, uint64_t offset, void *to, size_t bytes);
+
+static uint64_t bytes_read; /* of packs */
+
+void __wrap_store_begin_get(struct store *from, struct store_op *op, const char *key, uint64_t offset, void *to, size_t bytes)
+{
+    bytes_read += bytes;
+    __real_store_begin_get(from, op, key, offset, to, bytes);
+}
+
+static int without_helpers(void **state)
+{
+    helpers_want(0);
+    return teardown(state);
+}
+
+/* ---- tests ---- */
 
 static void any_number_of_ranks_goes_on_from_any_other(void **state)
 {
@@ -17,6 +39,7 @@ static void any_number_of_ranks_goes_on_from_any_other(void **state)
         teardown(NULL);
         setup(NULL);
         checkpoint(worlds[i][0], 0);
+        helpers_want((unsigned)i % (HELPERS_MAX + 1));
         for (uint32_t rank = 0; rank < worlds[i][1]; rank++) {
             struct state_of s = state_of(rank, worlds[i][1]);
             want(&s, rank, worlds[i][1], GENERATION);
@@ -27,7 +50,7 @@ static void any_number_of_ranks_goes_on_from_any_other(void **state)
     }
 }
 
-/* What is read ahead of a shard is at first its beginning: who needs nothing of that gets what it asked for. */
+/* Of a shard only that is read which somebody asks for. */
 static void a_rank_may_need_only_what_lies_far_back(void **state)
 {
     (void)state;
@@ -55,8 +78,10 @@ static void a_rank_may_need_only_what_lies_far_back(void **state)
             s.parts[i] = (struct slot_part){.whole = {1, FAR_BYTES / 4}, .at = {0, rank * bytes / 4}};
         }
         want(&s, rank, FAR_WORLD, GENERATION);
+        bytes_read = 0;
         if (fetch(rank, FAR_WORLD, 1, &err) != TIDE_OK)
             fail_msg("rank %u: %s", rank, err.text);
+        assert_true(bytes_read <= 2 * 2 * CHUNK_BYTES); /* each of the two may lie in two chunks */
         slot_path(elsewhere, rank, 0, path);
         assert_int_equal(slot_map(path, 0, &slot, &err), TIDE_OK);
         for (uint32_t i = 0; i < s.count; i++) {
@@ -173,6 +198,7 @@ static void damage_never_reaches_a_slot(void **state)
         char *path = mem_format("%s/%s", root, keys.items[i]);
         int needed = strstr(keys.items[i], "/2-0") == NULL; /* rank 2 had nothing of what rank 0 gets */
         test_flip(path, 1000, 0x10);
+        helpers_want((unsigned)i % (HELPERS_MAX + 1));
         assert_int_equal(fetch(0, 2, 1, &err), needed ? TIDE_E_CORRUPT : TIDE_OK);
         assert_string_equal(blamed, needed ? keys.items[i] : "");
         assert_int_equal(stage_find(elsewhere, 0, TEST_UID, CUT, 2, 1, &slot, hex, &err) == TIDE_OK, !needed);
@@ -207,16 +233,17 @@ static void memory_that_runs_out_is_an_error(void **state)
 
 int main(void)
 {
+#define CASE(test) cmocka_unit_test_setup_teardown(test, setup, without_helpers)
     const struct CMUnitTest tests[] = {
-        WITH_A_STORE(any_number_of_ranks_goes_on_from_any_other),
-        WITH_A_STORE(a_rank_may_need_only_what_lies_far_back),
-        WITH_A_STORE(what_was_in_the_slot_before_is_gone),
-        WITH_A_STORE(a_slot_of_another_world_is_not_taken_for_one_of_this),
-        WITH_A_STORE(what_nobody_allowed_is_refused),
-        WITH_A_STORE(what_is_not_missed_now_need_not_be_there),
-        WITH_A_STORE(ranks_with_steps_of_their_own_are_refused),
-        WITH_A_STORE(damage_never_reaches_a_slot),
-        WITH_A_STORE(memory_that_runs_out_is_an_error),
+        CASE(any_number_of_ranks_goes_on_from_any_other),
+        CASE(a_rank_may_need_only_what_lies_far_back),
+        CASE(what_was_in_the_slot_before_is_gone),
+        CASE(a_slot_of_another_world_is_not_taken_for_one_of_this),
+        CASE(what_nobody_allowed_is_refused),
+        CASE(what_is_not_missed_now_need_not_be_there),
+        CASE(ranks_with_steps_of_their_own_are_refused),
+        CASE(damage_never_reaches_a_slot),
+        CASE(memory_that_runs_out_is_an_error),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -14,6 +14,7 @@
 #include "ckpt/format/reshard.h"
 
 #define ROUNDS 6000u
+#define SOUGHT 8u /* in each of so many */
 #define RANKS_MAX 6u
 #define SIDE_MAX 7u
 #define DIMS_SHAKEN 4u
@@ -151,6 +152,30 @@ static uint64_t carry_out(const struct reshard_plan *plan, const struct world *f
     return bytes;
 }
 
+/* From wherever it is looked for, the first run that ends behind that is found. */
+static void seek_everywhere(const struct reshard_piece *piece)
+{
+    struct reshard_cursor cursor;
+    struct reshard_run run, found = {0};
+    uint64_t at = 0;
+    reshard_begin(piece, &cursor);
+    while (reshard_next(&cursor, &run) == 0)
+        for (; at < run.from + run.bytes; at++) {
+            struct reshard_cursor sought, next = cursor;
+            struct reshard_run then, behind;
+            reshard_seek(piece, at, &sought);
+            assert_int_equal(reshard_next(&sought, &found), 0);
+            assert_memory_equal(&found, &run, sizeof run);
+            assert_int_equal(reshard_next(&sought, &then), reshard_next(&next, &behind));
+            assert_true(sought.piece == next.piece);
+        }
+    assert_int_equal(reshard_end(piece), at);
+    for (; at < reshard_end(piece) + 9; at++) {
+        reshard_seek(piece, at, &cursor);
+        assert_int_equal(reshard_next(&cursor, &run), 1);
+    }
+}
+
 static void a_tensor_is_cut_anew_as_if_number_by_number(void **state)
 {
     (void)state;
@@ -173,6 +198,8 @@ static void a_tensor_is_cut_anew_as_if_number_by_number(void **state)
                 fail_msg("round %u: %s", round, err.text);
             assert_int_equal(carry_out(&plan, &from, got, times), ROUGH + 1 + to.tables[r][1].bytes);
             assert_memory_equal(got, to.data[r], to.tables[r][2].offset);
+            for (size_t i = 0; round % SOUGHT == 0 && i < plan.count; i++)
+                seek_everywhere(&plan.items[i]);
             reshard_plan_release(&plan);
         }
     }
