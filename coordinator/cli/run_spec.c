@@ -219,6 +219,10 @@ static enum tide_status check_alone(const struct options *o, const struct job_sp
     if (o->standalone && o->restore_from != NULL)
         return fault_set(fault, TIDE_E_INVALID, "leave --standalone away to run on a cluster",
                          "--standalone has a cluster of its own, which knows no other job to restore from");
+    /* Of the environment's nothing is said: it is there for other commands. */
+    if (o->standalone && (o->coordinator != NULL || o->identity != NULL || o->token != NULL || o->cacert != NULL))
+        return fault_set(fault, TIDE_E_INVALID, "leave --standalone away to run on that cluster",
+                         "--standalone has a cluster of its own, to which --coordinator, --identity, --token and --cacert do not lead");
     if (o->keep_state && !o->standalone)
         return fault_set(fault, TIDE_E_INVALID, NULL, "--keep-state belongs to --standalone");
     if (o->wait && o->follow)

@@ -165,6 +165,10 @@ static void what_does_not_fit_together_is_refused(void **state)
     refused(BUILD("--node-rank", "1", "x"), TIDE_E_INVALID, "--node-rank 1: a job is not started on every node");
     refused(BUILD("--standalone", "--nnodes", "2", "x"), TIDE_E_INVALID, "--standalone has one node");
     refused(BUILD("--standalone", "--spares", "1", "x"), TIDE_E_INVALID, "no spare nodes");
+    refused(BUILD("--standalone", "--coordinator", "http://c:7070", "x"), TIDE_E_INVALID, "--standalone has a cluster of its own");
+    refused(BUILD("--standalone", "--identity", "me", "x"), TIDE_E_INVALID, "--standalone has a cluster of its own");
+    refused(BUILD("--standalone", "--token", "t", "x"), TIDE_E_INVALID, "--standalone has a cluster of its own");
+    refused(BUILD("--standalone", "--cacert", "ca.pem", "x"), TIDE_E_INVALID, "--standalone has a cluster of its own");
     refused(BUILD("--keep-state", "x"), TIDE_E_INVALID, "--keep-state belongs to --standalone");
     refused(BUILD("--wait", "--follow", "x"), TIDE_E_INVALID, "--wait and --follow");
     refused(BUILD("--env", "NOT_HERE", "x"), TIDE_E_INVALID, "--env NOT_HERE: it is not set here");
