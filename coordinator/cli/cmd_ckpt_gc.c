@@ -201,6 +201,11 @@ int cmd_ckpt_gc(struct cli *cli)
     const char *job = cli->args.items[0];
     char path[128];
     json_t *json = NULL;
+    if (cli->options.store != NULL && !cli->options.dry_run) {
+        fault_set(&fault, TIDE_E_INVALID, "leave it away, or look first: --dry-run",
+                  "--store belongs to --dry-run: what nobody needs is deleted by agents, in the job's store");
+        return fault_report(&fault);
+    }
     /* Also the check that it is there, so that a typing error is told as such. */
     if (client_job(cli->client, job, 0, 0, &view, NULL, &fault) != TIDE_OK)
         return fault_report(&fault);
