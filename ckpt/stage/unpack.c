@@ -31,7 +31,7 @@ struct unpack {
     enum tide_status status;
     struct err *err;
     pthread_mutex_t lock; /* all below, which the leader may read without where only the leader writes */
-    pthread_cond_t given, settled;
+    pthread_cond_t given, settled, more; /* more: may help */
     struct place places[PLACES]; /* a ring, by turn */
     uint64_t first, next; /* turns that have begun and are not let go; the leader writes them */
     uint64_t taken;       /* turns that nobody need look at any more */
@@ -86,7 +86,10 @@ static void help(struct unpack *u)
     const unsigned number = u->named++;
     while (!u->over) {
         struct place *place = number < u->allowed ? take(u) : NULL;
-        if (place == NULL) {
+        if (number >= u->allowed) {
+            pthread_cond_signal(&u->given); /* it may have been woken in the place of one that may */
+            pthread_cond_wait(&u->more, &u->lock);
+        } else if (place == NULL) {
             pthread_cond_wait(&u->given, &u->lock);
         } else {
             do_one(u, place, &u->tools[number]);
@@ -171,10 +174,7 @@ static void give_one(struct unpack *u, const struct place *place)
 {
     pthread_mutex_lock(&u->lock);
     *in_turn(u, u->next++) = *place;
-    if (u->allowed < u->helpers) /* a signal could wake one that may not */
-        pthread_cond_broadcast(&u->given);
-    else
-        pthread_cond_signal(&u->given);
+    pthread_cond_signal(&u->given);
     pthread_mutex_unlock(&u->lock);
     u->index = shard_wanted(u->reader, u->index + 1);
 }
@@ -200,7 +200,7 @@ static void share_out(struct unpack *u)
     unsigned now = helpers_now(HELPERS_FETCH);
     pthread_mutex_lock(&u->lock);
     if (now > u->allowed)
-        pthread_cond_broadcast(&u->given);
+        pthread_cond_broadcast(&u->more);
     u->allowed = now;
     pthread_mutex_unlock(&u->lock);
 }
@@ -223,6 +223,7 @@ static void lead(struct unpack *u)
     pthread_mutex_lock(&u->lock);
     u->over = true;
     pthread_cond_broadcast(&u->given);
+    pthread_cond_broadcast(&u->more);
     pthread_mutex_unlock(&u->lock);
 }
 
@@ -266,7 +267,9 @@ enum tide_status unpack(const struct unpack_work *work, struct err *err)
     pthread_mutex_init(&u.lock, NULL);
     pthread_cond_init(&u.given, NULL);
     pthread_cond_init(&u.settled, NULL);
+    pthread_cond_init(&u.more, NULL);
     team_run(1 + u.helpers, member, &u);
+    pthread_cond_destroy(&u.more);
     pthread_cond_destroy(&u.settled);
     pthread_cond_destroy(&u.given);
     pthread_mutex_destroy(&u.lock);

@@ -37,6 +37,7 @@ enum tide_status __real_shard_read_chunk(struct shard_reader *reader, uint64_t i
 bool __wrap_fsx_pwrite_all(int fd, const void *data, size_t bytes, uint64_t offset);
 bool __real_fsx_pwrite_all(int fd, const void *data, size_t bytes, uint64_t offset);
 
+static int changing; /* how many may help changes with each chunk that the leader decodes */
 static atomic_uint begun, alive, decoding, by_leader, by_helpers, alone;
 static unsigned threads_left;      /* that can be had */
 static unsigned hold_until;        /* chunks that the leader has decoded: only then a helper ends its first; 0: nobody is held */
@@ -86,6 +87,8 @@ enum tide_status __wrap_shard_decode(struct encoder *encoder, unsigned char *roo
         hold();
     enum tide_status status = __real_shard_decode(encoder, room, chunk, from, raw_bytes, ret_bytes, err);
     atomic_fetch_sub(&decoding, 1);
+    if (changing && is_leader)
+        helpers_want((atomic_load(&by_leader) * 2 + 1) % (HELPERS_MAX + 1));
     if (atomic_fetch_add(is_leader ? &by_leader : &by_helpers, 1) + 1 == hold_until && is_leader)
         sem_post(&go);
     return status;
@@ -115,6 +118,7 @@ static int begin(void **state)
     threads_left = 64;
     hold_until = 0;
     failing_at = NOBODY;
+    changing = 0;
     leader = pthread_self();
     sem_init(&go, 0, 0);
     return 0;
@@ -224,6 +228,18 @@ static void a_helper_that_is_late_keeps_nobody(void **state)
         all_is_there();
         end(state);
     }
+}
+
+/* Others come and go. The last that is left without a processor does not keep one that has one from its work, nor the end from coming. */
+static void how_many_help_may_change(void **state)
+{
+    struct err err = {0};
+    begin(state);
+    changing = 1;
+    assert_int_equal(get(&lazy.base, HELPERS_MAX, &err), TIDE_OK);
+    assert_int_equal(atomic_load(&begun), HELPERS_MAX);
+    assert_int_equal(atomic_load(&alone), 0);
+    all_is_there();
 }
 
 /* ---- what goes wrong ---- */
@@ -416,6 +432,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         CASE(what_comes_back_does_not_depend_on_helpers),
         CASE(a_helper_that_is_late_keeps_nobody),
+        CASE(how_many_help_may_change),
         CASE(a_read_that_fails_ends_it),
         CASE(a_chunk_that_cannot_be_written_ends_it),
         CASE(what_is_got_again_is_got_while_nobody_looks),
