@@ -85,6 +85,10 @@ int cmd_ckpt_export(struct cli *cli)
     /* The last word is the directory; what is before it names the checkpoint, in one word or two. */
     char *dir = cli->args.items[cli->args.count - 1];
     struct exporting x = {.dir = dir, .format = cli->options.format};
+    if (dir[0] == '\0') {
+        fault_set(&fault, TIDE_E_INVALID, "tidemark ckpt export JOB/N DIR", "the directory to write to has no name");
+        return fault_report(&fault);
+    }
     cli->args.count--;
     enum tide_status status = ckpt_find(cli, &view, &json, &ckpt, &fault);
     cli->args.count++;
