@@ -86,6 +86,9 @@ MUST_USE enum tide_status shard_reader_init(struct shard_reader *reader, struct 
                                             const struct rank_manifest *manifest, struct err *err);
 /* Waits for what is under way. */
 void shard_reader_release(struct shard_reader *reader);
+/* The memory that `from` has read to is now `to`'s, which has read nothing yet: new memory would have to be cleared for it. Waits for what
+ * is under way. */
+void shard_reader_hand_on(struct shard_reader *from, struct shard_reader *to);
 /* Have the first chunks read while the caller does something else. */
 void shard_read_ahead(struct shard_reader *reader);
 /* Chunk `index`, anywhere above the one asked for before, decoded and compared with its digest: its bytes, in memory of the reader's

@@ -32,6 +32,7 @@ struct anew {
     uint32_t region_count, told_count; /* … and behind them what is not restored */
     uint64_t data_bytes;
     struct reshard_plan plan;
+    struct shard_reader last; /* reads nothing: it keeps the memory that one rank after the other is read to */
     struct slot slot;
     arena_path path; /* its file */
     int fd;          /* -1: not open */
@@ -44,6 +45,7 @@ static void release(struct anew *a)
 {
     if (a->fd >= 0)
         close(a->fd);
+    shard_reader_release(&a->last);
     tables_give(a->tables);
     mem_free(a->regions);
     mem_free(a->chunks);
@@ -257,7 +259,9 @@ static enum tide_status copy_rank(struct anew *a, const struct rank_manifest *m,
         return status;
     from.reader.wanted = next_wanted;
     from.reader.context = &from;
+    shard_reader_hand_on(&a->last, &from.reader);
     status = unpack(&work, err);
+    shard_reader_hand_on(&from.reader, &a->last);
     shard_reader_release(&from.reader);
     return status;
 }

@@ -147,6 +147,16 @@ static struct span *span_of(struct shard_reader *reader, uint64_t index)
     return span;
 }
 
+void shard_reader_hand_on(struct shard_reader *from, struct shard_reader *to)
+{
+    while (from->count > 0)
+        pop(from);
+    for (unsigned i = 0; i < SPANS_MAX; i++) {
+        to->spans[i].room = from->spans[i].room;
+        from->spans[i].room = NULL;
+    }
+}
+
 void shard_reader_release(struct shard_reader *reader)
 {
     while (reader->count > 0)

@@ -22,6 +22,17 @@ void __wrap_store_begin_get(struct store *from, struct store_op *op, const char 
     __real_store_begin_get(from, op, key, offset, to, bytes);
 }
 
+void *__wrap_mem_try_pages(size_t bytes);
+void *__real_mem_try_pages(size_t bytes);
+
+static unsigned pages_taken;
+
+void *__wrap_mem_try_pages(size_t bytes)
+{
+    pages_taken++;
+    return __real_mem_try_pages(bytes);
+}
+
 static int without_helpers(void **state)
 {
     helpers_want(0);
@@ -43,8 +54,10 @@ static void any_number_of_ranks_goes_on_from_any_other(void **state)
         for (uint32_t rank = 0; rank < worlds[i][1]; rank++) {
             struct state_of s = state_of(rank, worlds[i][1]);
             want(&s, rank, worlds[i][1], GENERATION);
+            pages_taken = 0;
             if (fetch(rank, worlds[i][1], 1, &err) != TIDE_OK)
                 fail_msg("from %u to %u: %s", worlds[i][0], worlds[i][1], err.text);
+            assert_true(pages_taken <= 2); /* all ranks are read to the same memory */
             came_back(rank, worlds[i][1]);
         }
     }
