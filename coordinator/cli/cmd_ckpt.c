@@ -5,6 +5,7 @@
 #include "ckpt/base/clock.h"
 #include "ckpt/base/mem.h"
 #include "ckpt/base/text.h"
+#include "ckpt/format/keys.h"
 #include "ckpt/stage/stage.h"
 #include "coordinator/cli/ckpt_store.h"
 #include "coordinator/cli/exits.h"
@@ -142,6 +143,11 @@ static const char *plural(uint64_t count)
     return count == 1 ? "" : "s";
 }
 
+static bool in_store(const struct ckpt *ckpt)
+{
+    return ckpt->state == TIDE_CKPT_COMMITTED || ckpt->state == TIDE_CKPT_CORRUPT || ckpt->state == TIDE_CKPT_CONDEMNED;
+}
+
 struct reading {
     struct meter meter;
     struct strlist packs; /* that are damaged */
@@ -206,6 +212,30 @@ static enum tide_status keep(struct store *store, const char *manifest_key, cons
     return status;
 }
 
+/* A manifest that is not there: is that another store, or has this one lost it? In its own, rank 0 has one beside it. Who deletes a
+ * checkpoint removes its manifest first, so the coordinator is asked once more whether it is to be there. */
+static bool manifest_lost(const struct cli *cli, struct store *store, const struct job *job, const struct ckpt *ckpt)
+{
+    char name[TIDE_NAME_MAX + 1], uid[TIDE_UID_CHARS + 1];
+    struct object_name object;
+    object_key beside;
+    uint64_t bytes;
+    struct err why = {0};
+    struct fault fault = {0};
+    struct job_view view;
+    if (ckpt->inherited || key_manifest_split(ckpt->manifest_key, name, uid, &object) != 0)
+        return false;
+    const struct cut_name cut = {.job = name, .uid = uid, .cut = object.cut, .generation = object.generation};
+    key_rank(&cut, 0, beside);
+    if (store_size(store, beside, &bytes, &why) != TIDE_OK ||
+        client_job(cli->client, job->spec.name, 0, 0, &view, NULL, &fault) != TIDE_OK)
+        return false;
+    const struct ckpt *now = strcmp(view.job.uid, job->uid) == 0 ? job_ckpt(&view.job, ckpt->cut) : NULL;
+    bool there = now != NULL && in_store(now);
+    codec_release(&job_view_codec, &view);
+    return there;
+}
+
 static enum tide_status check_held(const struct cli *cli, const struct job *job, const struct ckpt *ckpt,
                               struct stage_verdict *ret_verdict, struct fault *fault)
 {
@@ -225,6 +255,8 @@ static enum tide_status check_held(const struct cli *cli, const struct job *job,
     note_damage(store, job, ckpt->manifest_key, &reading.packs);
     if (status == TIDE_OK)
         status = keep(store, ckpt->manifest_key, &reading.unkept, fault);
+    if (status == TIDE_E_NOT_FOUND && manifest_lost(cli, store, job, ckpt))
+        status = fault->err.status = TIDE_E_CORRUPT;
     strlist_release(&reading.packs);
     store_close(store);
     if (status == TIDE_E_NOT_FOUND)
@@ -238,7 +270,7 @@ static enum tide_status check(const struct cli *cli, const struct job *job, cons
                               struct stage_verdict *ret_verdict, struct fault *fault)
 {
     struct hold hold;
-    if (ckpt->state != TIDE_CKPT_COMMITTED && ckpt->state != TIDE_CKPT_CORRUPT && ckpt->state != TIDE_CKPT_CONDEMNED)
+    if (!in_store(ckpt))
         return fault_set(fault, TIDE_E_STATE, "only committed checkpoints are in the store",
                          "checkpoint %s/%" PRIu64 " is %s", job->spec.name, ckpt->cut, ckpt_state_names[ckpt->state]);
     hold_begin(&hold, cli, job, ckpt);
@@ -258,16 +290,21 @@ static void print_valid(const char *id, const struct stage_verdict *v)
                  v->packs_unnamed, v->packs_unnamed == 1 ? " is" : "s are", id);
 }
 
+static void print_verdict_json(const char *id, const struct stage_verdict *v, bool restorable)
+{
+    json_t *json = json_pack("{s:s,s:b,s:b,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "checkpoint", id, "valid",
+                             restorable && v->packs_bad == 0, "restorable", restorable, "ranks", (json_int_t)v->ranks, "chunks",
+                             (json_int_t)v->chunks, "raw_bytes", (json_int_t)v->raw_bytes, "stored_bytes", (json_int_t)v->stored_bytes,
+                             "bad_ranks", (json_int_t)v->bad, "packs", (json_int_t)v->packs, "bad_packs", (json_int_t)v->packs_bad,
+                             "unnamed_packs", (json_int_t)v->packs_unnamed, "notes_lost", (json_int_t)v->needs_lost);
+    show_json(json);
+    json_decref(json);
+}
+
 static void print_verdict(const struct cli *cli, const char *id, const struct stage_verdict *v)
 {
     if (wants_json(cli)) {
-        json_t *json = json_pack("{s:s,s:b,s:b,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "checkpoint", id, "valid",
-                                 v->bad == 0 && v->packs_bad == 0, "restorable", v->bad == 0, "ranks", (json_int_t)v->ranks, "chunks",
-                                 (json_int_t)v->chunks, "raw_bytes", (json_int_t)v->raw_bytes, "stored_bytes", (json_int_t)v->stored_bytes,
-                                 "bad_ranks", (json_int_t)v->bad, "packs", (json_int_t)v->packs, "bad_packs", (json_int_t)v->packs_bad,
-                                 "unnamed_packs", (json_int_t)v->packs_unnamed, "notes_lost", (json_int_t)v->needs_lost);
-        show_json(json);
-        json_decref(json);
+        print_verdict_json(id, v, v->bad == 0);
     } else if (v->bad > 0) {
         printf("%s is DAMAGED: %" PRIu64 " of %" PRIu64 " ranks; %" PRIu64 " pack%s\n", id, v->bad, v->ranks, v->packs_bad,
                plural(v->packs_bad));
@@ -293,6 +330,21 @@ static int report_verdict(const struct cli *cli, const char *id, const struct st
     return v->bad > 0 || v->packs_bad > 0 ? EXIT_CODE_CKPT_BAD : EXIT_CODE_OK;
 }
 
+/* Without its manifest nobody knows what else belongs to it. That is a verdict, too. */
+static int report_unread(const struct cli *cli, const char *id, const struct fault *fault)
+{
+    const struct stage_verdict nothing = {0};
+    if (fault->err.status != TIDE_E_CORRUPT)
+        return fault_report(fault);
+    say_error("%s", fault->err.text);
+    if (wants_json(cli))
+        print_verdict_json(id, &nothing, false);
+    else
+        printf("%s is DAMAGED: its manifest; what that leads to was not read\n", id);
+    say_hint("%s", fault->hint);
+    return EXIT_CODE_CKPT_BAD;
+}
+
 int cmd_ckpt_verify(struct cli *cli)
 {
     struct fault fault = {0};
@@ -305,7 +357,7 @@ int cmd_ckpt_verify(struct cli *cli)
     char id[TIDE_NAME_MAX + UNIT_TEXT_MAX];
     snprintf(id, sizeof id, "%s/%" PRIu64, view.job.spec.name, ckpt->cut);
     enum tide_status status = check(cli, &view.job, ckpt, &verdict, &fault);
-    int code = status == TIDE_OK ? report_verdict(cli, id, &verdict) : fault_report(&fault);
+    int code = status == TIDE_OK ? report_verdict(cli, id, &verdict) : report_unread(cli, id, &fault);
     codec_release(&job_view_codec, &view);
     json_decref(json);
     return code;
