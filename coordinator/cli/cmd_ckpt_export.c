@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "ckpt/base/mem.h"
+#include "ckpt/base/text.h"
 #include "ckpt/stage/export.h"
 #include "ckpt/stage/shard.h"
 #include "coordinator/cli/ckpt_store.h"
@@ -40,6 +41,8 @@ static enum tide_status export_ckpt(const struct cli *cli, const struct job *job
 {
     char url[TIDE_PATH_MAX + 1];
     struct manifest whole;
+    struct err why = {0};
+    uint64_t bytes;
     if (ckpt->manifest_key[0] == '\0' || ckpt->state == TIDE_CKPT_DROPPED)
         return fault_set(fault, TIDE_E_STATE, "only committed checkpoints are in the store",
                          "checkpoint %s/%" PRIu64 " is %s", job->spec.name, ckpt->cut, ckpt_state_names[ckpt->state]);
@@ -50,10 +53,16 @@ static enum tide_status export_ckpt(const struct cli *cli, const struct job *job
     if (status == TIDE_OK) {
         status = export_ranks(x, &whole, fault);
         codec_release(&manifest_codec, &whole);
+        if (status == TIDE_E_NOT_FOUND && store_size(x->store, ckpt->manifest_key, &bytes, &why) == TIDE_OK)
+            status = fault->err.status = TIDE_E_CORRUPT; /* what it leads to is gone, and it was not deleted meanwhile */
     } else if (status == TIDE_E_NOT_FOUND) {
         text_copy(fault->hint, sizeof fault->hint, "is this the store the job writes to? Name it with --store URL");
     }
     store_close(x->store);
+    if (status == TIDE_E_CORRUPT)
+        text_say(fault->hint, sizeof fault->hint,
+                 "export another; tidemark ckpt verify %s/%" PRIu64 " tells all that is damaged, which a copy of the store may bring back",
+                 job->spec.name, ckpt->cut);
     return status;
 }
 
@@ -108,5 +117,5 @@ int cmd_ckpt_export(struct cli *cli)
     strlist_release(&x.files);
     codec_release(&job_view_codec, &view);
     json_decref(json);
-    return status == TIDE_E_CORRUPT ? EXIT_CODE_CKPT_BAD : code;
+    return code;
 }
