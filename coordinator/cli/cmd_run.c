@@ -238,10 +238,12 @@ static int run_alone(struct cli *cli, const struct job_spec *spec)
                          &fault) != TIDE_OK)
         return signals_count() > 0 ? signals_exit() : fault_report(&fault);
     int code;
-    if (submit(cli->client, spec, &outcome, &json, &fault) != TIDE_OK)
+    if (submit(cli->client, spec, &outcome, &json, &fault) != TIDE_OK) {
         code = signals_count() > 0 ? signals_exit() : fault_report(&fault);
-    else
+    } else {
+        say_note("job %s; for other commands: export TIDEMARK_COORDINATOR=%s", spec->name, cli->client->urls.items[0]);
         code = alone_follow(cli, &daemons, spec);
+    }
     json_decref(json);
     client_free(cli->client);
     cli->client = NULL;

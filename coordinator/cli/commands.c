@@ -252,8 +252,9 @@ const struct command commands[] = {
                 "($PYTHON_EXEC names another interpreter). The command returns as soon as the job is accepted, unless "
                 "--wait, --follow or --standalone is given; then it ends with the job's exit status: 0, that of the "
                 "first rank that failed, or 128+N for a rank killed by signal N.\n"
-                "With --standalone no daemon has to be started before. Checkpoints go to "
-                "$XDG_STATE_HOME/tidemark/store. The first Ctrl-C cancels the job, which gives its ranks --stop-grace "
+                "With --standalone no daemon has to be started before. Other commands reach the job while it runs, say for a checkpoint "
+                "by hand, by the address that is told at the start. Checkpoints go to $XDG_STATE_HOME/tidemark/store and stay there; "
+                "tidemark ckpt import makes them known to a cluster. The first Ctrl-C cancels the job, which gives its ranks --stop-grace "
                 "to end; the second kills them."},
 
     {.group = "job", .name = "list", .brief = "the jobs and their states", .run = cmd_job_list,
@@ -327,7 +328,10 @@ const struct command commands[] = {
                 "proved) and speed (workers, up_mb_s, down_mb_s: millions of bytes a second)."},
 
     {.name = "rollback", .brief = "send a running job back to a checkpoint", JOB_ARG, .run = cmd_rollback,
-     SET(&rollback_table, &output_table)},
+     SET(&rollback_table, &output_table),
+     .details = "What was recorded after that checkpoint belongs to a history that is given up: newer checkpoints are dropped, and their "
+                "objects deleted, without the job's --ckpt-grace; export before what you want to have of them. Where one of them is "
+                "pinned or held, or another job may have to start from it, nothing is done, and the message names it."},
 
     {.group = "node", .name = "list", .brief = "the nodes and what they run", .run = cmd_node_list, SET(&output_table)},
     {.group = "node", .name = "show", .brief = "one node", NODE_ARG, .run = cmd_node_show, SET(&output_table)},

@@ -42,6 +42,14 @@ hashes()
     grep -o 'rank [0-9]* step [0-9]* hash [0-9a-f]*' | sort -u
 }
 
+# near_told COMMAND…: a command of tidemark, by the address that a run alone has told.
+near_told()
+{
+    local url
+    url=$(sed -n 's/^note: .*export TIDEMARK_COORDINATOR=//p' "$STATE/err")
+    [ -n "$url" ] && TIDEMARK_COORDINATOR=$url "$SCENARIO_BUILD/bin/tidemark" "${@:-version}"
+}
+
 SHM_BEFORE=$(find /dev/shm -maxdepth 1 -name 'tidemark-*' | sort)
 OUT=$(alone -n 4 --launcher none -- "$PULSE" --steps 50 2>"$STATE/err")
 expect "four ranks run and it succeeds" test $? -eq 0
@@ -51,6 +59,12 @@ expect "whoever one is in other clusters" env TIDEMARK_IDENTITY="$STATE/nowhere"
 expect_status 7 "a failing program's exit status is passed on" alone --max-restarts 0 -n 2 --launcher none -- "$PULSE" --trouble exit --at 3
 expect "a program that is not there is named" says "no/such/program" alone -n 1 -- ./no/such/program
 expect "a killed rank is restarted" alone -n 2 --launcher none --ckpt-every 100ms -- "$PULSE" --steps 200 --trouble kill --at 100 --rank 1
+alone -n 1 --name near --launcher none -- "$PULSE" --steps 100000 --step-ms 10 >"$STATE/out" 2>"$STATE/err" &
+near=$!
+wait_for 20 "the job to be reached by others" near_told
+expect "other commands reach the job where it says" near_told ckpt save near --wait
+expect "and can end it" near_told job cancel near
+expect_status 7 "as it tells" wait $near
 OUT=$(alone -n 2 "${MPI_JOB[@]}" -- "$TRAIN" --steps 20 2>&1)
 expect "an MPI program runs" says "parameters sha256" echo "$OUT"
 expect "no process is left" none_left
