@@ -406,8 +406,13 @@ int cmd_ckpt_unpin(struct cli *cli)
 static enum tide_status rollback_ask(const struct cli *cli, struct rollback_request *ret_request, struct fault *fault)
 {
     const struct options *o = &cli->options;
-    const char *job = cli->args.items[0];
+    const char *job = cli->args.items[0], *slash = strchr(job, '/');
+    char hint[TIDE_TEXT_MAX + 1];
     *ret_request = (struct rollback_request){.steps = o->steps};
+    if (slash != NULL) { /* as the commands of ckpt have it */
+        text_say(hint, sizeof hint, "tidemark rollback %.*s --to %s", (int)(slash - job), job, slash + 1);
+        return fault_set(fault, TIDE_E_INVALID, hint, "\"%.80s\" is not the name of a job; where it goes back to is told by --to", job);
+    }
     if (o->to == NULL)
         return TIDE_OK;
     if (o->steps != 0)
