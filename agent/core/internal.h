@@ -58,6 +58,7 @@ struct restore_part {
     bool prefetch;            /* wanted before the rank asks */
     bool ram_bad, peer_bad, store_bad; /* tiers that are used up */
     bool peer_silent;         /* peer_bad, but not because its copy is wrong */
+    bool peer_wrong;          /* its copy came, and was wrong, at least once */
     uint32_t peer_failures;
     uint64_t peer_give_up_ns; /* 0: it has not failed, or was passed over */
     uint64_t unread_ns;       /* since then the store cannot read just this; 0: it can, or is out of reach */
