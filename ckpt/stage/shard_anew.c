@@ -274,6 +274,7 @@ static enum tide_status copy_all(struct anew *a, struct err *err)
         for (end = first + 1; end < a->plan.count && a->plan.items[end].rank == a->plan.items[first].rank; end++)
             ;
         status = tables_manifest(a->tables, a->whole, a->plan.items[first].rank, &m, err);
+        shard_unread(a->target->watch, status);
         if (status != TIDE_OK)
             return status;
         status = copy_rank(a, m, first, end, err);
@@ -389,8 +390,10 @@ enum tide_status shard_put_together(struct store *store, const struct manifest *
 {
     struct anew a = {.store = store, .whole = whole, .target = target, .fd = -1};
     enum tide_status status = find_wanted(&a, err);
-    if (status == TIDE_OK)
+    if (status == TIDE_OK) {
         status = tables_take(store, whole, &a.tables, err);
+        shard_unread(target->watch, status);
+    }
     if (status == TIDE_OK)
         status = reshard_plan_make(a.tables->ranks, a.tables->rank_count, target->rank, a.regions, a.told_count, &a.plan, err);
     if (status == TIDE_OK)

@@ -146,12 +146,21 @@ static inline void is_blamed(void *context, const char *pack)
     snprintf(blamed, sizeof blamed, "%s", pack);
 }
 
+static unsigned unread; /* times that the last fetch was told of what the store cannot read */
+
+static inline void is_unread(void *context)
+{
+    (void)context;
+    unread++;
+}
+
 static inline enum tide_status fetch(uint32_t rank, uint32_t world, int elastic, struct err *err)
 {
-    const struct stage_watch watch = {.damaged = is_blamed};
+    const struct stage_watch watch = {.damaged = is_blamed, .unread = is_unread};
     const struct stage_target to = {.arena = elsewhere, .rank = rank, .world_size = world, .elastic = elastic, .generation = GENERATION,
                                     .watch = &watch};
     blamed[0] = '\0';
+    unread = 0;
     return stage_fetch_to(store, commit_key, commit_digest, &to, err);
 }
 

@@ -223,6 +223,43 @@ static void damage_never_reaches_a_slot(void **state)
     assert_int_equal(fetch(0, 2, 1, &err), TIDE_OK);
 }
 
+/* The object leads to itself for as long as it is fetched. */
+static void unreadable(const char *key)
+{
+    struct err err = {0};
+    char *path = mem_format("%s/%s", root, key), *away = mem_format("%s/away", elsewhere);
+    int needed = strstr(key, "/2-0") == NULL; /* rank 2 had nothing of what rank 0 gets */
+    assert_int_equal(rename(path, away), 0);
+    assert_int_equal(symlink(path, path), 0);
+    assert_int_equal(fetch(0, 2, 1, &err), needed ? TIDE_E_IO : TIDE_OK);
+    assert_int_equal(unread, needed);
+    assert_string_equal(blamed, "");
+    assert_int_equal(rename(away, path), 0);
+    mem_free(away);
+    mem_free(path);
+}
+
+/* A pack, or what tells of a rank: that does not end by waiting. */
+static void what_the_store_cannot_read_is_told(void **state)
+{
+    (void)state;
+    static const char *const prefixes[] = {"c/", "m/"};
+    struct err err = {0};
+    struct strlist keys = {0};
+    struct state_of s = state_of(0, 2);
+    checkpoint(3, 0);
+    want(&s, 0, 2, GENERATION);
+    for (size_t p = 0; p < 2; p++) {
+        assert_int_equal(store_list(store, prefixes[p], &keys, &err), TIDE_OK);
+        assert_true(keys.count >= 3);
+        for (size_t i = 0; i < keys.count; i++)
+            unreadable(keys.items[i]);
+        strlist_release(&keys);
+    }
+    assert_int_equal(fetch(0, 2, 1, &err), TIDE_OK);
+    came_back(0, 2);
+}
+
 static void memory_that_runs_out_is_an_error(void **state)
 {
     (void)state;
@@ -256,6 +293,7 @@ int main(void)
         CASE(what_is_not_missed_now_need_not_be_there),
         CASE(ranks_with_steps_of_their_own_are_refused),
         CASE(damage_never_reaches_a_slot),
+        CASE(what_the_store_cannot_read_is_told),
         CASE(memory_that_runs_out_is_an_error),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
