@@ -5,7 +5,6 @@
 #include "ckpt/base/clock.h"
 #include "ckpt/base/mem.h"
 #include "ckpt/base/text.h"
-#include "ckpt/format/keys.h"
 #include "ckpt/stage/stage.h"
 #include "coordinator/cli/ckpt_store.h"
 #include "coordinator/cli/exits.h"
@@ -152,12 +151,16 @@ struct reading {
     struct meter meter;
     struct strlist packs; /* that are damaged */
     struct stage_unkept unkept;
+    char said[TIDE_TEXT_MAX + 1]; /* last */
 };
 
+/* A pack that is gone is missed by each of its chunks, in the same words. */
 static void say_bad(void *context, const char *text)
 {
-    (void)context;
-    say_error("%s", text);
+    struct reading *reading = context;
+    if (strcmp(reading->said, text) != 0)
+        say_error("%s", text);
+    text_copy(reading->said, sizeof reading->said, text);
 }
 
 static void read_on(void *context, uint64_t bytes)
@@ -188,13 +191,15 @@ static void damage_hint(const char *id, char to[TIDE_TEXT_MAX + 1])
 
 /* Of what is damaged no later checkpoint is to make use, as when an agent finds it. Where it could not be held and was deleted meanwhile
  * nothing is damaged. */
-static void note_damage(struct store *store, const struct job *job, const char *manifest_key, const struct strlist *packs)
+static void note_damage(struct store *store, const struct job *job, const struct ckpt *ckpt, const struct strlist *packs)
 {
     struct err why = {0};
     uint64_t bytes;
-    if (packs->count == 0 || store_size(store, manifest_key, &bytes, &why) != TIDE_OK)
+    if (packs->count == 0 || store_size(store, ckpt->manifest_key, &bytes, &why) != TIDE_OK)
         return;
-    if (stage_blame(store, job->spec.name, job->uid, packs, &why) == TIDE_OK)
+    if (ckpt->inherited)
+        say_note("not noted in the store: the damaged packs are of another job, and no checkpoint of %s refers to them", job->spec.name);
+    else if (stage_blame(store, job->spec.name, job->uid, packs, &why) == TIDE_OK)
         say_note("noted in the store: the next checkpoint of %s stores anew what lies in damaged packs of its own", job->spec.name);
     else
         say_error("%s", why.text);
@@ -212,22 +217,13 @@ static enum tide_status keep(struct store *store, const char *manifest_key, cons
     return status;
 }
 
-/* A manifest that is not there: is that another store, or has this one lost it? In its own, rank 0 has one beside it. Who deletes a
- * checkpoint removes its manifest first, so the coordinator is asked once more whether it is to be there. */
+/* A manifest that is not there: is that another store, or has this one lost it? Who deletes a checkpoint removes its manifest first, so
+ * the coordinator is asked once more whether it is to be there. */
 static bool manifest_lost(const struct cli *cli, struct store *store, const struct job *job, const struct ckpt *ckpt)
 {
-    char name[TIDE_NAME_MAX + 1], uid[TIDE_UID_CHARS + 1];
-    struct object_name object;
-    object_key beside;
-    uint64_t bytes;
-    struct err why = {0};
     struct fault fault = {0};
     struct job_view view;
-    if (ckpt->inherited || key_manifest_split(ckpt->manifest_key, name, uid, &object) != 0)
-        return false;
-    const struct cut_name cut = {.job = name, .uid = uid, .cut = object.cut, .generation = object.generation};
-    key_rank(&cut, 0, beside);
-    if (store_size(store, beside, &bytes, &why) != TIDE_OK ||
+    if (ckpt->inherited || !stage_holds_job(store, ckpt->manifest_key) ||
         client_job(cli->client, job->spec.name, 0, 0, &view, NULL, &fault) != TIDE_OK)
         return false;
     const struct ckpt *now = strcmp(view.job.uid, job->uid) == 0 ? job_ckpt(&view.job, ckpt->cut) : NULL;
@@ -252,7 +248,7 @@ static enum tide_status check_held(const struct cli *cli, const struct job *job,
     const struct stage_watch watch = {.say = say_bad, .progress = read_on, .damaged = bad_pack, .unkept = unkept_cut, .context = &reading};
     status = stage_check_watched(store, ckpt->manifest_key, ckpt->manifest, &watch, ret_verdict, &fault->err);
     progress_clear();
-    note_damage(store, job, ckpt->manifest_key, &reading.packs);
+    note_damage(store, job, ckpt, &reading.packs);
     if (status == TIDE_OK)
         status = keep(store, ckpt->manifest_key, &reading.unkept, fault);
     if (status == TIDE_E_NOT_FOUND && manifest_lost(cli, store, job, ckpt))

@@ -284,7 +284,7 @@ const struct command commands[] = {
      .details = "Reads the store from this machine and compares it with the digest in the coordinator's log: manifests, and each pack "
                 "that they name as a whole, also where this checkpoint needs nothing of it. All damage is told, and noted in the store, so "
                 "that no later checkpoint refers to a damaged pack; exit status 9, even where all that this checkpoint needs is right, "
-                "which is then said; 3 where the store holds nothing of it. A note that keeps packs for it and is gone is put again. "
+                "which is then said; 3 where the store holds nothing of the job. A note that keeps packs for it and is gone is put again. "
                 "Meanwhile the checkpoint is held, so that it is not deleted under the reader's hands."},
     {.group = "ckpt", .name = "export", .brief = "write a checkpoint's regions into files that other programs read",
      .args = "JOB/CKPT DIR", .args_min = 2, .args_max = 3, .complete = COMPLETE_CKPT, .run = cmd_ckpt_export,
