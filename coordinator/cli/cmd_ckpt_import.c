@@ -34,17 +34,26 @@ static void say_bad(void *context, const char *text)
     say_error("%s", text);
 }
 
-static void add_result(struct import *import, const struct catalogue_entry *entry, const struct catalogue_found *found, enum result result)
+static bool tabled(const struct import *import)
+{
+    return !wants_json(import->cli) && import->cli->options.output != OUTPUT_NAME;
+}
+
+/* `why` one is refused, else NULL. */
+static void add_result(struct import *import, const struct catalogue_entry *entry, const struct catalogue_found *found, enum result result,
+                       const char *why)
 {
     char a[UNIT_TEXT_MAX], b[UNIT_TEXT_MAX], id[CKPT_ID_MAX + 1];
     snprintf(id, sizeof id, "%s/%" PRIu64, entry->job, entry->cut);
     import->counts[result]++;
-    json_array_append_new(import->list, json_pack("{s:s,s:s,s:s,s:I,s:I,s:I,s:I}", "checkpoint", id, "uid", entry->uid, "result",
-                                                  result_names[result], "step", (json_int_t)found->step, "ranks",
+    json_array_append_new(import->list, json_pack("{s:s,s:s,s:s,s:s*,s:I,s:I,s:I,s:I}", "checkpoint", id, "uid", entry->uid, "result",
+                                                  result_names[result], "why", why, "step", (json_int_t)found->step, "ranks",
                                                   (json_int_t)found->world_size, "raw_bytes", (json_int_t)found->raw_bytes,
                                                   "stored_bytes", (json_int_t)found->stored_bytes));
     if (import->cli->options.output == OUTPUT_NAME && result != RESULT_REFUSED)
         printf("%s\n", id);
+    if (!tabled(import))
+        return;
     table_cell(&import->table, TINT_NONE, "%s", id);
     table_cell(&import->table, result == RESULT_REFUSED ? TINT_RED : TINT_GREEN, "%s", result_names[result]);
     table_cell(&import->table, TINT_NONE, "%" PRIu64, found->step);
@@ -59,7 +68,7 @@ static void print_all(struct import *import)
     size_t refused = import->counts[RESULT_REFUSED];
     if (wants_json(import->cli))
         show_json(import->list);
-    else if (import->cli->options.output != OUTPUT_NAME)
+    else if (tabled(import))
         table_print(&import->table, stdout, term_columns());
     if (import->unfinished > 0)
         say_note("%zu more in %s %s no COMMIT: never finished, or being written or deleted; no checkpoint", import->unfinished, import->url,
@@ -142,7 +151,7 @@ static enum tide_status import_one(struct import *import, const struct catalogue
         if (fault.hint[0] != '\0')
             say_hint("%s", fault.hint);
     }
-    add_result(import, entry, &found, result);
+    add_result(import, entry, &found, result, result == RESULT_REFUSED ? fault.err.text : NULL);
     return TIDE_OK;
 }
 

@@ -297,9 +297,10 @@ const struct command commands[] = {
      .args_min = 1, .args_max = 2, .complete = COMPLETE_DIR, .run = cmd_ckpt_import, SET(&import_table, &output_table),
      .details = "Those of another cluster, or of this one before its coordinators' state was lost. Lists the store from this machine "
                 "and reads the manifests of each checkpoint; what stands is listed from then on under the job that made it, which is "
-                "shown as imported, and is kept until it is unpinned and dropped. What is damaged, of a newer format, or leads to "
-                "objects of another job is refused, and nothing of it is registered. tidemark run --restore-from JOB/CKPT starts a job "
-                "that goes on from one. The agents read the store by the same URL. The cluster that made them is not asked, and may still "
+                "shown as imported, and is kept until it is unpinned and dropped. What is damaged, of a newer format, leads to "
+                "objects of another job, or was dropped here is refused, and nothing of it is registered; the others are, and the exit "
+                "status is 9. tidemark run --restore-from JOB/CKPT starts a job that goes on from one. The agents read the store by the "
+                "same URL. The cluster that made them is not asked, and may still "
                 "delete them."},
     {.group = "ckpt", .name = "pin", .brief = "keep a checkpoint until it is unpinned", CKPT_ARG, .run = cmd_ckpt_pin,
      SET(&output_table),
