@@ -177,7 +177,26 @@ static void test_a_dead_peer_is_an_asynchronous_error(void **state)
     together(RANKS, 1, run_with_a_death, w);
 }
 
+#define PORT_FIRST 20000u
+#define PORTS 12000u /* up to where the system takes ports of connections from */
+
 static unsigned ras_port;
+
+/* One that nobody has. */
+static unsigned free_port(void)
+{
+    for (unsigned i = 0; i < PORTS; i++) {
+        unsigned port = PORT_FIRST + ((unsigned)getpid() + i) % PORTS;
+        struct sockaddr_in at = {
+            .sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr = {htonl(INADDR_LOOPBACK)}};
+        int fd = socket(AF_INET, SOCK_STREAM, 0), taken = bind(fd, (const struct sockaddr *)&at, sizeof at);
+        close(fd);
+        if (taken == 0)
+            return port;
+    }
+    fail_msg("all of %u ports are taken", PORTS);
+    return 0;
+}
 
 /* Whoever got the port may not listen yet. */
 static size_t ras_ask(char *to, size_t room)
@@ -241,7 +260,7 @@ static void test_the_one_that_is_behind_is_told_by_ras(void **state)
     struct world *w = together_share(sizeof *w);
     char port[16];
     (void)state;
-    snprintf(port, sizeof port, "%u", ras_port = 20000u + (unsigned)getpid() % 20000u);
+    snprintf(port, sizeof port, "%u", ras_port = free_port());
     setenv("SIM_NCCL_RAS", port, 1);
     assert_int_equal(ncclGetUniqueId(&w->id), ncclSuccess);
     together(RANKS, 0, run_one_behind, w);
