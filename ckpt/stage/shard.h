@@ -58,7 +58,6 @@ struct span {
     uint64_t offset; /* in the pack */
     uint32_t bytes;
     int waited; /* `status` and `err` are what came of it */
-    int again;  /* it was got a second time: what is wrong with it is wrong in the store, and not on the way */
     enum tide_status status;
     struct err err;
     struct store_op op;

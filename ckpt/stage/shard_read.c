@@ -93,7 +93,6 @@ void shard_read_ahead(struct shard_reader *reader)
         span->room = take_room(reader);
         reader->count++;
         span->status = TIDE_OK;
-        span->again = 0;
         span->waited = span->room == NULL;
         if (span->waited)
             span->status = err_set(&span->err, TIDE_E_NOMEM, "no memory to read %u bytes of a pack", SPAN_BYTES_MAX);
@@ -212,28 +211,29 @@ static const unsigned char *stored_form(const struct span *span, const struct ch
     return span != NULL ? span->room + (chunk->offset - span->offset) : NULL;
 }
 
+/* To where it belongs in its span. */
+static enum tide_status get_alone(struct shard_reader *reader, const struct span *span, const struct chunk *chunk, struct err *err)
+{
+    return store_get(reader->store, reader->manifest->packs.items[span->pack].key, chunk->offset,
+                     span->room + (chunk->offset - span->offset), chunk->length, err);
+}
+
 /* What cannot be read of a span, a sector of a disk or the end that a pack has lost, takes no chunk with it that lies beside it: one whose
  * span could not be got is got alone. A store out of reach, or without the pack, is not asked again for each. */
-static enum tide_status room_of(struct shard_reader *reader, const struct span *span, const struct chunk *chunk, struct err *err)
+static enum tide_status have_stored(struct shard_reader *reader, const struct span *span, const struct chunk *chunk, struct err *err)
 {
     if (span == NULL || span->status == TIDE_OK)
         return TIDE_OK;
     if (!shard_is_unread(span->status) && span->status != TIDE_E_CORRUPT)
         return err_set(err, span->status, "%s", span->err.text);
-    return store_get(reader->store, reader->manifest->packs.items[span->pack].key, chunk->offset,
-                     span->room + (chunk->offset - span->offset), chunk->length, err);
+    return get_alone(reader, span, chunk, err);
 }
 
-/* A byte may have been changed on its way here, and who is told that a checkpoint is damaged gives it up for good. Zero: there is
- * nothing to get, or it was got twice already. */
-static int get_again(struct shard_reader *reader, struct span *span)
+static enum tide_status decode_alone(struct shard_reader *reader, const struct span *span, const struct chunk *chunk, uint64_t index,
+                                     const unsigned char **ret_bytes, struct err *err)
 {
-    if (span == NULL || span->again)
-        return 0;
-    const char *key = reader->manifest->packs.items[span->pack].key;
-    span->again = 1;
-    span->status = store_get(reader->store, key, span->offset, span->room, span->bytes, &span->err);
-    return 1;
+    uint32_t raw = chunk_raw_bytes(reader->manifest->data_bytes, index);
+    return shard_decode(reader->encoder, reader->raw, chunk, stored_form(span, chunk), raw, ret_bytes, err);
 }
 
 enum tide_status shard_span_chunk(struct shard_reader *reader, struct span *span, uint64_t index, const unsigned char **ret_bytes,
@@ -244,15 +244,18 @@ enum tide_status shard_span_chunk(struct shard_reader *reader, struct span *span
     struct err why;
     const unsigned char *bytes = NULL;
     enum tide_status status = chunk_parse(m->chunks.items[index], &chunk, err);
+    if (status == TIDE_OK)
+        status = have_stored(reader, span, &chunk, err);
     if (status != TIDE_OK)
         return status;
-    do {
-        status = room_of(reader, span, &chunk, err);
+    status = decode_alone(reader, span, &chunk, index, &bytes, &why);
+    /* A byte may have been changed on its way here, and who is told that a checkpoint is damaged gives it up for good. */
+    if (status != TIDE_OK && span != NULL) {
+        status = get_alone(reader, span, &chunk, err);
         if (status != TIDE_OK)
             return status;
-        status = shard_decode(reader->encoder, reader->raw, &chunk, stored_form(span, &chunk), chunk_raw_bytes(m->data_bytes, index),
-                              &bytes, &why);
-    } while (status != TIDE_OK && get_again(reader, span));
+        status = decode_alone(reader, span, &chunk, index, &bytes, &why);
+    }
     if (status != TIDE_OK)
         return err_set(err, TIDE_E_CORRUPT, "chunk %" PRIu64 " of rank %u in object %s: %s", index, m->rank, key_of(reader, &chunk),
                        why.text);

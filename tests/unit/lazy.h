@@ -23,10 +23,10 @@ static struct lazy {
     unsigned begun, under_way, most;
     unsigned failing, breaking; /* the n-th read; 0: none */
     int stays, away;            /* what is broken is so again; what is to be got again is out of reach */
-    unsigned again;             /* that many reads were not begun, but done */
+    unsigned alone;             /* that many chunks were got by themselves */
     const char *bad_key;        /* a sector of this object cannot be read */
     uint64_t bad_at;
-    void (*at_again)(void);
+    void (*at_alone)(void);
     const char *slot;           /* is it there when the first is begun? */
     int slot_there;
 } lazy;
@@ -64,9 +64,13 @@ static inline enum tide_status lazy_get(struct store *store, const char *name, u
     if (on_bad_sector(name, offset, bytes))
         return err_set(err, TIDE_E_IO, "cannot read object %s", name);
     enum tide_status status = store_get(real, name, offset, to, bytes, err);
-    if (bytes == SPAN_BYTES_MAX && ++lazy.again > 0 && lazy.stays)
-        ((unsigned char *)to)[3 * CHUNK_BYTES + 1] ^= 1;
-    return bytes == SPAN_BYTES_MAX && lazy.away ? err_set(err, TIDE_E_UNAVAILABLE, "the store hangs") : status;
+    if (bytes != CHUNK_BYTES) /* a manifest */
+        return status;
+    lazy.alone++;
+    if (lazy.at_alone != NULL)
+        lazy.at_alone();
+    ((unsigned char *)to)[1] ^= lazy.stays != 0;
+    return lazy.away ? err_set(err, TIDE_E_UNAVAILABLE, "the store hangs") : status;
 }
 
 static inline enum tide_status lazy_size(struct store *store, const char *name, uint64_t *ret_bytes, struct err *err)

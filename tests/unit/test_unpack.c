@@ -287,9 +287,9 @@ static void what_is_got_again_is_got_while_nobody_looks(void **state)
         struct err err = {0};
         begin(state);
         lazy.breaking = 3;
-        lazy.at_again = nobody_looks;
+        lazy.at_alone = nobody_looks;
         assert_int_equal(get(&lazy.base, helpers, &err), TIDE_OK);
-        assert_int_equal(lazy.again, 1);
+        assert_int_equal(lazy.alone, 1);
         assert_int_equal(told.packs.count, 0);
         all_is_there();
     }
