@@ -2,24 +2,21 @@
 
 /* A shard that several threads encode: what is stored, and what fails, is as if one had. */
 
-#include <errno.h>
 #include <pthread.h>
 #include <sched.h>
-#include <semaphore.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
-#include "ckpt/base/thread.h"
 #include "ckpt/stage/ahead.h"
 #include "ckpt/stage/shared.h"
 #include "tests/unit/chunks.h"
+#include "tests/unit/counted.h"
 #include "tests/unit/shelf.h"
 
 #define JOB "job"
@@ -29,7 +26,6 @@
 #define FEW_CHUNKS 16u
 #define MANY_CHUNKS 80u /* more than two packs */
 #define CALM "0101010101" /* each chunk is encoded with the usual effort */
-#define GUARD_S 60        /* for a test that would wait for ever */
 #define HELPED_US 20000
 #define BAD_CHUNK 15u
 #define MEMORY_TRIES_MAX 200u
@@ -38,8 +34,6 @@ static char *arena;
 
 /* ---- the threads that help: how many there are, and one that is held ---- */
 
-int __wrap_thread_begin(pthread_t *ret_thread, void *(*run)(void *context), void *context);
-int __real_thread_begin(pthread_t *ret_thread, void *(*run)(void *context), void *context);
 void __wrap_encode_chunk(struct encoder *encoder, const void *raw, uint32_t raw_bytes, struct segments *segments, void *to,
                          enum chunk_codec *ret_codec, uint32_t *ret_length);
 void __real_encode_chunk(struct encoder *encoder, const void *raw, uint32_t raw_bytes, struct segments *segments, void *to,
@@ -47,36 +41,7 @@ void __real_encode_chunk(struct encoder *encoder, const void *raw, uint32_t raw_
 
 int __wrap_pthread_setschedparam(pthread_t thread, int policy, const struct sched_param *param);
 
-static atomic_uint begun, alive, by_leader, by_helpers;
 static atomic_uint humble; /* of those begun, that have made themselves the last in the queue for a processor */
-static unsigned threads_left; /* that can be had */
-static unsigned hold_until;   /* chunks that the leader has encoded: only then a helper has its first; 0: nobody is held */
-static pthread_t leader;
-static sem_t go;
-
-static struct start {
-    void *(*run)(void *context);
-    void *context;
-} starts[64];
-
-static void *counted(void *argument)
-{
-    const struct start *start = argument;
-    void *result = start->run(start->context);
-    atomic_fetch_sub(&alive, 1);
-    return result;
-}
-
-int __wrap_thread_begin(pthread_t *ret_thread, void *(*run)(void *context), void *context)
-{
-    if (threads_left == 0)
-        return EAGAIN;
-    threads_left--;
-    struct start *start = &starts[atomic_fetch_add(&begun, 1) % (sizeof starts / sizeof starts[0])];
-    *start = (struct start){.run = run, .context = context};
-    atomic_fetch_add(&alive, 1);
-    return __real_thread_begin(ret_thread, counted, start);
-}
 
 /* They are not made so here: on a machine that is busy little would be seen of them. */
 int __wrap_pthread_setschedparam(pthread_t thread, int policy, const struct sched_param *param)
@@ -89,29 +54,16 @@ int __wrap_pthread_setschedparam(pthread_t thread, int policy, const struct sche
 void __wrap_encode_chunk(struct encoder *encoder, const void *raw, uint32_t raw_bytes, struct segments *segments, void *to,
                          enum chunk_codec *ret_codec, uint32_t *ret_length)
 {
-    int is_leader = pthread_equal(pthread_self(), leader);
-    if (!is_leader && hold_until > 0) {
-        struct timespec until;
-        clock_gettime(CLOCK_MONOTONIC, &until);
-        until.tv_sec += GUARD_S;
-        (void)sem_clockwait(&go, CLOCK_MONOTONIC, &until);
-        sem_post(&go); /* for the next */
-    }
+    counted_hold();
     __real_encode_chunk(encoder, raw, raw_bytes, segments, to, ret_codec, ret_length);
-    if (atomic_fetch_add(is_leader ? &by_leader : &by_helpers, 1) + 1 == hold_until && is_leader)
-        sem_post(&go);
+    counted_done();
 }
 
 static int setup(void **state)
 {
     (void)state;
     arena = test_dir();
-    threads_left = 64;
-    hold_until = 0;
-    leader = pthread_self();
-    atomic_store(&by_leader, 0);
-    atomic_store(&by_helpers, 0);
-    sem_init(&go, 0, 0);
+    counted_begin();
     return 0;
 }
 
@@ -119,7 +71,7 @@ static int teardown(void **state)
 {
     (void)state;
     helpers_want(0);
-    sem_destroy(&go);
+    counted_end();
     test_dir_remove(arena);
     return 0;
 }

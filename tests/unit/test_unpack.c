@@ -3,29 +3,23 @@
 /* A shard that several threads decode: what comes back, what is told and what fails is as if one had. */
 
 #include <errno.h>
-#include <pthread.h>
-#include <semaphore.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <time.h>
 
 #include <cmocka.h>
 
-#include "ckpt/base/thread.h"
 #include "ckpt/stage/unpack.h"
+#include "tests/unit/counted.h"
 #include "tests/unit/lazy.h"
 
-#define GUARD_S 60 /* for a test that would wait for ever */
 #define MEMORY_TRIES_MAX 100u
 #define NOBODY UINT64_MAX
 
 /* ---- the threads that help: how many there are, and one that is held ---- */
 
-int __wrap_thread_begin(pthread_t *ret_thread, void *(*run)(void *context), void *context);
-int __real_thread_begin(pthread_t *ret_thread, void *(*run)(void *context), void *context);
 enum tide_status __wrap_shard_decode(struct encoder *encoder, unsigned char *room, const struct chunk *chunk, const unsigned char *from,
                                      uint32_t raw_bytes, const unsigned char **ret_bytes, struct err *err);
 enum tide_status __real_shard_decode(struct encoder *encoder, unsigned char *room, const struct chunk *chunk, const unsigned char *from,
@@ -38,66 +32,26 @@ bool __wrap_fsx_pwrite_all(int fd, const void *data, size_t bytes, uint64_t offs
 bool __real_fsx_pwrite_all(int fd, const void *data, size_t bytes, uint64_t offset);
 
 static int changing; /* how many may help changes with each chunk that the leader decodes */
-static atomic_uint begun, alive, decoding, by_leader, by_helpers, alone;
-static unsigned threads_left;      /* that can be had */
-static unsigned hold_until;        /* chunks that the leader has decoded: only then a helper ends its first; 0: nobody is held */
-static uint64_t failing_at;        /* of the slot's file */
-static pthread_t leader;
-static sem_t go;
-
-static struct start {
-    void *(*run)(void *context);
-    void *context;
-} starts[64];
-
-static void *counted(void *argument)
-{
-    const struct start *start = argument;
-    void *result = start->run(start->context);
-    atomic_fetch_sub(&alive, 1);
-    return result;
-}
-
-int __wrap_thread_begin(pthread_t *ret_thread, void *(*run)(void *context), void *context)
-{
-    if (threads_left == 0)
-        return EAGAIN;
-    threads_left--;
-    struct start *start = &starts[atomic_fetch_add(&begun, 1) % (sizeof starts / sizeof starts[0])];
-    *start = (struct start){.run = run, .context = context};
-    atomic_fetch_add(&alive, 1);
-    return __real_thread_begin(ret_thread, counted, start);
-}
-
-static void hold(void)
-{
-    struct timespec until;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += GUARD_S;
-    (void)sem_clockwait(&go, CLOCK_MONOTONIC, &until);
-    sem_post(&go); /* for the next */
-}
+static atomic_uint decoding, alone;
+static uint64_t failing_at; /* of the slot's file */
 
 enum tide_status __wrap_shard_decode(struct encoder *encoder, unsigned char *room, const struct chunk *chunk, const unsigned char *from,
                                      uint32_t raw_bytes, const unsigned char **ret_bytes, struct err *err)
 {
-    int is_leader = pthread_equal(pthread_self(), leader);
     atomic_fetch_add(&decoding, 1);
-    if (!is_leader && hold_until > 0)
-        hold();
+    counted_hold();
     enum tide_status status = __real_shard_decode(encoder, room, chunk, from, raw_bytes, ret_bytes, err);
     atomic_fetch_sub(&decoding, 1);
-    if (changing && is_leader)
+    if (changing && is_leader())
         helpers_want((atomic_load(&by_leader) * 2 + 1) % (HELPERS_MAX + 1));
-    if (atomic_fetch_add(is_leader ? &by_leader : &by_helpers, 1) + 1 == hold_until && is_leader)
-        sem_post(&go);
+    counted_done();
     return status;
 }
 
 enum tide_status __wrap_shard_read_chunk(struct shard_reader *reader, uint64_t index, const unsigned char **ret_bytes,
                                          struct digest *ret_digest, struct err *err)
 {
-    assert_true(pthread_equal(pthread_self(), leader));
+    assert_true(is_leader());
     assert_int_equal(atomic_load(&decoding), 0);
     atomic_fetch_add(&alone, 1);
     return __real_shard_read_chunk(reader, index, ret_bytes, ret_digest, err);
@@ -115,12 +69,9 @@ static int begin(void **state)
 {
     fresh(state);
     forget();
-    threads_left = 64;
-    hold_until = 0;
     failing_at = NOBODY;
     changing = 0;
-    leader = pthread_self();
-    sem_init(&go, 0, 0);
+    counted_begin();
     return 0;
 }
 
@@ -128,7 +79,7 @@ static int end(void **state)
 {
     (void)state;
     helpers_want(0);
-    sem_destroy(&go);
+    counted_end();
     return 0;
 }
 
@@ -143,7 +94,7 @@ static struct told {
 static void is_said(void *context, const char *text)
 {
     (void)context;
-    assert_true(pthread_equal(pthread_self(), leader));
+    assert_true(is_leader());
     if (told.count++ == 0)
         text_copy(told.said, sizeof told.said, text);
 }
@@ -151,7 +102,7 @@ static void is_said(void *context, const char *text)
 static void is_damaged(void *context, const char *pack)
 {
     (void)context;
-    assert_true(pthread_equal(pthread_self(), leader));
+    assert_true(is_leader());
     strlist_add(&told.packs, pack);
 }
 
