@@ -124,20 +124,27 @@ static bool place_held(const struct agent_core *core)
     return false;
 }
 
-/* Fencing: at most once, and only when every older generation is gone from this node, or has been left by all that is. */
-static bool may_start(const struct agent_core *core, const struct job_part *job)
+/* The generation is to run here, has no step, and every older one is gone from this node, or has been left by all that is, ret_left. */
+static bool has_no_step(const struct agent_core *core, const struct job_part *job, size_t *ret_left)
 {
-    if (core->ending || !order_runs(job) || !retry_due(core, &job->start_retry))
+    if (core->ending || !order_runs(job) || job->order.node_rank >= job->order.peers.count)
         return false;
-    if (job->order.node_rank >= job->order.peers.count || job->order.started || place_held(core))
-        return false;
-    size_t left = 0;
+    *ret_left = 0;
     for (size_t i = 0; i < job->steps.count; i++) {
         const struct step_part *step = &job->steps.items[i];
-        left += step->state == STEP_PART_LEFT;
+        *ret_left += step->state == STEP_PART_LEFT;
         if ((step->state != STEP_PART_GONE && step->state != STEP_PART_LEFT) || step->generation >= job->generation)
             return false;
     }
+    return true;
+}
+
+/* Fencing: at most once. */
+static bool may_start(const struct agent_core *core, const struct job_part *job)
+{
+    size_t left;
+    if (!has_no_step(core, job, &left) || job->order.started || place_held(core) || !retry_due(core, &job->start_retry))
+        return false;
     /* Begun before, by an agent that is gone: where a step waits it is that one's to begin it, and it does so once. */
     return left == 1 || (left == 0 && job->started_generation < job->generation);
 }
@@ -171,13 +178,8 @@ static void start(struct agent_core *core, struct job_part *job)
 /* Begun here by an agent that was killed before there was a step that could be found again. It is begun at most once, and so is over. */
 static bool begun_in_vain(const struct agent_core *core, const struct job_part *job)
 {
-    if (core->ending || !core->desired_seen || !order_runs(job) || job->order.node_rank >= job->order.peers.count ||
-        job->started_generation < job->generation)
-        return false;
-    for (size_t i = 0; i < job->steps.count; i++)
-        if (job->steps.items[i].state != STEP_PART_GONE || job->steps.items[i].generation >= job->generation)
-            return false;
-    return true;
+    size_t left;
+    return core->desired_seen && has_no_step(core, job, &left) && left == 0 && job->started_generation >= job->generation;
 }
 
 /* The leader need not wait for it until it is late. */
