@@ -169,8 +169,9 @@ void ev_found(struct agent_core *core, const struct agent_event *event)
 static void peer_failed(struct agent_core *core, struct job_part *job, struct restore_part *restore, const struct agent_event *event)
 {
     bool stored = job->order.restore_manifest_key[0] != '\0' && !restore->store_bad;
-    /* Where there is no other copy a byte that was changed on its way must not cost the checkpoint: it has to come wrong twice. */
-    bool once = !stored && !restore->peer_wrong;
+    /* Where there is no other copy a byte that was changed on its way must not cost the checkpoint: it has to come wrong twice, however
+     * late that is. */
+    bool once = event->status == TIDE_E_CORRUPT && !stored && !restore->peer_wrong;
     bool wrong = (event->status == TIDE_E_CORRUPT && !once) || event->status == TIDE_E_NOT_FOUND;
     say(core, LOG_WARN, "job %s: checkpoint %llu cannot be fetched from node %s for rank %u: %.150s", job->name,
         (unsigned long long)event->cut, job->order.restore_peer, event->rank, event->text);
@@ -181,7 +182,8 @@ static void peer_failed(struct agent_core *core, struct job_part *job, struct re
     restore->state = RESTORE_WANT_FETCH;
     restore->peer_failures++;
     restore->peer_wrong = restore->peer_wrong || event->status == TIDE_E_CORRUPT;
-    if (!wrong && core->now_ns < restore->peer_give_up_ns && (!stored || restore->peer_failures < AGENT_PEER_TRIES_MAX)) {
+    bool in_time = core->now_ns < restore->peer_give_up_ns && (!stored || restore->peer_failures < AGENT_PEER_TRIES_MAX);
+    if (once || (!wrong && in_time)) {
         retry_later(core, &restore->retry);
         return;
     }

@@ -299,8 +299,8 @@ static void a_copy_that_the_rank_finds_bad_is_not_fetched_again(void **state)
 static void the_only_copy_is_asked_for_twice_before_it_is_called_bad(void **state)
 {
     (void)state;
-    for (unsigned i = 0; i < 4; i++) {
-        const bool good = i % 2, silent = i / 2;
+    for (unsigned i = 0; i < 6; i++) {
+        const bool good = i % 2, silent = i >= 2, late = i >= 4;
         struct story s;
         const struct agent_action *fetch;
         uint32_t slot = restores(&s, "");
@@ -310,6 +310,7 @@ static void the_only_copy_is_asked_for_twice_before_it_is_called_bad(void **stat
             fetch = next_fetch(&s, 10000);
             assert_non_null(fetch);
             slot = fetch->slot;
+            passes_ms(&s, late ? AGENT_PEER_DEADLINE_MS : 0);
         }
         worked(&s, EV_FETCHED, 0, slot, 7, TIDE_E_CORRUPT);
         fetch = next_fetch(&s, 10000);
