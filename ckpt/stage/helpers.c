@@ -123,8 +123,7 @@ unsigned helpers_now(enum helpers_way way)
 
 unsigned helpers_most(void)
 {
-    unsigned want = atomic_load(&here.want), cores = atomic_load(&here.cores);
-    if (want != HELPERS_BY_CORES)
-        return want;
-    return cores <= HELPERS_MAX ? cores - (cores > 0) : HELPERS_MAX;
+    unsigned want = atomic_load(&here.want);
+    const struct helpers_facts alone = {.cores = atomic_load(&here.cores), .shards[HELPERS_FETCH] = 1};
+    return want == HELPERS_BY_CORES ? helpers_each(&alone, HELPERS_FETCH) : want;
 }
