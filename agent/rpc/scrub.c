@@ -139,7 +139,8 @@ static enum tide_status look(struct scrub *scrub, struct store *store, struct er
     if (status != TIDE_OK)
         status = err_set(err, status == TIDE_E_NOT_FOUND ? TIDE_E_CORRUPT : status, "%s", why.text);
     else if (verdict.bad > 0)
-        status = err_set(err, verdict.damaged > 0 ? TIDE_E_CORRUPT : TIDE_E_UNAVAILABLE, "%s", scrub->fault);
+        status = verdict.damaged > 0 ? err_set(err, TIDE_E_CORRUPT, "%s", verdict.damage)
+                                     : err_set(err, TIDE_E_UNAVAILABLE, "%s", scrub->fault);
     if (atomic_load(&scrub->stop))
         status = err_set(err, TIDE_E_UNAVAILABLE, "this agent ends");
     /* A file system that is not mounted holds nothing at all. */

@@ -107,7 +107,8 @@ int stage_holds_job(struct store *store, const char *manifest_key);
 /* Read a whole checkpoint and check every byte: its manifests, its chunks, and every pack they lie in as a whole, once, whichever cut wrote
  * it and whatever of it is still of use: the digest in its name tells of each byte. Each fault is told to `say` (NULL is legal), the
  * ranks that have one are counted in bad, and packs that are damaged, or gone, in packs_bad. A pack that is damaged where this
- * checkpoint does without is no fault of a rank: all are restored. Faults beyond FAULTS_TOLD_MAX are only counted. A checkpoint that
+ * checkpoint does without is no fault of a rank: all are restored. What would be told in the same words, of each chunk of a pack that is
+ * gone, is told once; faults beyond FAULTS_TOLD_MAX are only counted. A checkpoint that
  * could be looked at is TIDE_OK, however bad. manifest_digest NULL or empty: not known; the manifest is believed. Errors: CORRUPT,
  * NOT_FOUND, VERSION (of the manifest itself), NOMEM, those of the store. */
 #define FAULTS_TOLD_MAX 256u    /* a lost disk would else tell a million lines */
@@ -118,6 +119,7 @@ struct stage_verdict {
     uint64_t packs, packs_bad; /* that were read whole; that are damaged, or have a part that nothing needs and nobody can read */
     uint64_t needs_lost;       /* notes n/… that keep packs of earlier cuts for this one, and are gone */
     uint64_t packs_unnamed;    /* written before version 3, whose names have no digest: of them only what this checkpoint needs was read */
+    char damage[TIDE_TEXT_MAX + 1]; /* the first of what makes a rank count as damaged; "": nothing */
 };
 MUST_USE enum tide_status stage_check(struct store *store, const char *manifest_key, const char *manifest_digest,
                                       void (*say)(void *context, const char *text), void *context,

@@ -14,6 +14,7 @@ struct checker {
     struct stage_verdict verdict;
     struct seen seen; /* chunks that are right, packs that were read whole, packs that are damaged: see mark_… */
     uint64_t told;    /* or would have been */
+    struct digest last; /* of what was told last */
 };
 
 /* One rank's turn. */
@@ -22,6 +23,7 @@ struct turn {
     const struct rank_manifest *part;
     struct pack_walk walk;
     uint64_t bad, damaged; /* chunks, or packs that cannot be read now */
+    uint64_t told;         /* of these, in words of their own, or would have been */
     uint32_t faulty;       /* the pack that had the last fault */
 };
 
@@ -113,10 +115,25 @@ static void blame(struct checker *c, const char *pack)
 
 /* ---- one rank ---- */
 
+/* Nonzero: it is damage. */
+static int judge(struct checker *c, enum tide_status status, const char *text)
+{
+    if (!shard_is_damage(status))
+        return 0;
+    if (c->verdict.damage[0] == '\0')
+        text_fit(c->verdict.damage, sizeof c->verdict.damage, text);
+    return 1;
+}
+
 static void fault(struct turn *t, enum tide_status status, const char *text)
 {
-    t->damaged += shard_is_damage(status) != 0;
-    if (t->bad++ < FAULTS_OF_RANK_MAX)
+    struct digest words = digest_of(text, strlen(text));
+    t->damaged += (uint64_t)judge(t->c, status, text);
+    t->bad++;
+    if (digest_equal(words, t->c->last))
+        return;
+    t->c->last = words;
+    if (t->told++ < FAULTS_OF_RANK_MAX)
         tell(t->c, text);
 }
 
@@ -186,10 +203,14 @@ static void plan(struct turn *t)
             continue; /* it was judged when the manifest was read */
         if (name.cut != m->cut)
             look_for_note(t, name.cut);
-        if (name.content[0] == '\0')
-            t->c->verdict.packs_unnamed++;
-        else if (!seen_has(&t->c->seen, mark_whole(key)))
+        if (seen_has(&t->c->seen, mark_whole(key)))
+            continue;
+        if (name.content[0] != '\0') {
             pack_walk_whole(&t->walk, i);
+        } else {
+            seen_add(&t->c->seen, mark_whole(key));
+            t->c->verdict.packs_unnamed++;
+        }
     }
     for (uint64_t i = 0; i < m->chunks.count && !enough(t->c); i++) {
         struct chunk chunk;
@@ -276,8 +297,8 @@ static void check_part(struct checker *c, const struct rank_manifest *part)
         look_at_all(&t);
     }
     pack_walk_release(&t.walk);
-    if (t.bad > FAULTS_OF_RANK_MAX) {
-        snprintf(text, sizeof text, "rank %u: %" PRIu64 " further chunks are bad", part->rank, t.bad - FAULTS_OF_RANK_MAX);
+    if (t.told > FAULTS_OF_RANK_MAX) {
+        snprintf(text, sizeof text, "rank %u: %" PRIu64 " further chunks are bad", part->rank, t.told - FAULTS_OF_RANK_MAX);
         tell(c, text);
     }
     c->verdict.bad += t.bad > 0;
@@ -293,7 +314,7 @@ static void check_rank(struct checker *c, const struct manifest *whole, uint32_t
     if (status != TIDE_OK) {
         tell(c, why.text);
         c->verdict.bad++;
-        c->verdict.damaged += shard_is_damage(status) != 0;
+        c->verdict.damaged += (uint64_t)judge(c, status, why.text);
         return;
     }
     c->verdict.raw_bytes += part.data_bytes;

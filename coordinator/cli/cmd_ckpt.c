@@ -151,16 +151,12 @@ struct reading {
     struct meter meter;
     struct strlist packs; /* that are damaged */
     struct stage_unkept unkept;
-    char said[TIDE_TEXT_MAX + 1]; /* last */
 };
 
-/* A pack that is gone is missed by each of its chunks, in the same words. */
 static void say_bad(void *context, const char *text)
 {
-    struct reading *reading = context;
-    if (strcmp(reading->said, text) != 0)
-        say_error("%s", text);
-    text_copy(reading->said, sizeof reading->said, text);
+    (void)context;
+    say_error("%s", text);
 }
 
 static void read_on(void *context, uint64_t bytes)

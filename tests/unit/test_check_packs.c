@@ -202,6 +202,23 @@ static void is_whole(void)
 
 /* ---- tests ---- */
 
+/* The text of an event goes by this: what is damaged, and not what was only out of reach before that. */
+static void what_is_damaged_is_named_beside_what_is_out_of_reach(void **state)
+{
+    (void)state;
+    char path[2048];
+    path_of(old_pack(1)->key, path);
+    test_flip(path, 3, 1);
+    front.name = old_pack(0)->key;
+    front.at = 3;
+    front.hangs = 100;
+    struct stage_verdict v = check();
+    assert_int_equal(v.bad, WORLD);
+    assert_int_equal(v.damaged, WORLD);
+    assert_true(heard.said > 1);
+    assert_non_null(strstr(v.damage, old_pack(1)->key));
+}
+
 static void each_byte_of_a_pack_is_read_once_for_all_ranks(void **state)
 {
     (void)state;
@@ -310,7 +327,27 @@ static void each_damaged_pack_is_told(void **state)
     assert_int_equal(heard.spared, 0);
 }
 
+/* Each chunk has words of its own there. */
 static void of_many_faults_some_are_told_and_the_rest_counted(void **state)
+{
+    (void)state;
+    char path[2048];
+    for (uint64_t i = 0; i < CHUNKS; i++) {
+        struct chunk chunk;
+        assert_int_equal(chunk_parse(shard.chunks.items[i], &chunk, NULL), TIDE_OK);
+        path_of(shard.packs.items[chunk.pack].key, path);
+        test_flip(path, (long)chunk.offset + 5, 1);
+    }
+    struct stage_verdict v = check();
+    assert_int_equal(v.bad, WORLD);
+    assert_int_equal(v.packs_bad, PACKS);
+    assert_int_equal(heard.said, WORLD * (FAULTS_OF_RANK_MAX + 1));
+    assert_string_equal(heard.last, "rank 1: 64 further chunks are bad");
+    assert_non_null(strstr(v.damage, "chunk 0 of rank 0 in object "));
+    assert_int_equal(heard.raw, WORLD * CHUNKS * CHUNK_BYTES);
+}
+
+static void a_pack_that_is_gone_is_told_once_and_not_for_each_chunk(void **state)
 {
     (void)state;
     char path[2048];
@@ -320,9 +357,9 @@ static void of_many_faults_some_are_told_and_the_rest_counted(void **state)
     }
     struct stage_verdict v = check();
     assert_int_equal(v.bad, WORLD);
+    assert_int_equal(v.damaged, WORLD);
     assert_int_equal(v.packs_bad, PACKS);
-    assert_int_equal(heard.said, WORLD * (FAULTS_OF_RANK_MAX + 1));
-    assert_string_equal(heard.last, "rank 1: 64 further chunks are bad");
+    assert_int_equal(heard.said, WORLD * PACKS);
     assert_int_equal(heard.raw, WORLD * CHUNKS * CHUNK_BYTES);
 }
 
@@ -417,6 +454,8 @@ int main(void)
         CASE(what_is_out_of_reach_is_not_called_damaged),
         CASE(what_cannot_be_read_and_is_not_needed_is_a_pack_and_no_rank),
         CASE(each_damaged_pack_is_told),
+        CASE(what_is_damaged_is_named_beside_what_is_out_of_reach),
+        CASE(a_pack_that_is_gone_is_told_once_and_not_for_each_chunk),
         CASE(of_many_faults_some_are_told_and_the_rest_counted),
         CASE(however_chunks_lie_packs_are_read_whole),
         CASE(memory_that_runs_out_hides_nothing),
