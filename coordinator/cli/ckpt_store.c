@@ -10,6 +10,7 @@
 #include "ckpt/base/clock.h"
 #include "ckpt/base/mem.h"
 #include "ckpt/base/text.h"
+#include "ckpt/stage/stage.h"
 #include "ckpt/store/store_url.h"
 #include "coordinator/cli/show.h"
 #include "coordinator/cli/term.h"
@@ -120,6 +121,45 @@ void hold_end(struct hold *hold)
     if (hold->held && client_outcome(hold->cli->client, "DELETE", hold->path, NULL, &outcome, NULL, &fault) != TIDE_OK)
         say_note("it is held for some time longer than it was read: %s", fault.err.text);
     hold->held = false;
+}
+
+/* ---- what should be there ---- */
+
+static bool in_store(const struct ckpt *ckpt)
+{
+    return ckpt->state == TIDE_CKPT_COMMITTED || ckpt->state == TIDE_CKPT_CORRUPT || ckpt->state == TIDE_CKPT_CONDEMNED;
+}
+
+enum tide_status ckpt_stored(const struct job *job, const struct ckpt *ckpt, struct fault *fault)
+{
+    if (in_store(ckpt))
+        return TIDE_OK;
+    return fault_set(fault, TIDE_E_STATE, "only committed checkpoints are in the store", "checkpoint %s/%" PRIu64 " is %s",
+                     job->spec.name, ckpt->cut, ckpt_state_names[ckpt->state]);
+}
+
+/* Is that another store, or has this one lost it? Who deletes a checkpoint removes its manifest first, so the coordinator is asked once
+ * more whether it is to be there. */
+static bool manifest_lost(const struct cli *cli, struct store *store, const struct job *job, const struct ckpt *ckpt)
+{
+    struct fault fault = {0};
+    struct job_view view;
+    if (ckpt->inherited || !stage_holds_job(store, ckpt->manifest_key) ||
+        client_job(cli->client, job->spec.name, 0, 0, &view, NULL, &fault) != TIDE_OK)
+        return false;
+    const struct ckpt *now = strcmp(view.job.uid, job->uid) == 0 ? job_ckpt(&view.job, ckpt->cut) : NULL;
+    bool there = now != NULL && in_store(now);
+    codec_release(&job_view_codec, &view);
+    return there;
+}
+
+enum tide_status manifest_not_there(const struct cli *cli, struct store *store, const struct job *job, const struct ckpt *ckpt,
+                                    struct fault *fault)
+{
+    if (manifest_lost(cli, store, job, ckpt))
+        return fault->err.status = TIDE_E_CORRUPT;
+    text_copy(fault->hint, sizeof fault->hint, "is this the store the job writes to? Name it with --store URL");
+    return TIDE_E_NOT_FOUND;
 }
 
 /* ---- how far ---- */

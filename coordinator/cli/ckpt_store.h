@@ -20,6 +20,11 @@ MUST_USE enum tide_status job_store_open(const struct cli *cli, const struct job
 MUST_USE enum tide_status store_dir_there(const char *url, const char *hint, struct fault *fault);
 /* One that must be there already. */
 MUST_USE enum tide_status store_open_there(const char *url, struct store **ret_store, struct fault *fault);
+/* Is it to be in a store? Errors: STATE. */
+MUST_USE enum tide_status ckpt_stored(const struct job *job, const struct ckpt *ckpt, struct fault *fault);
+/* Its manifest is NOT_FOUND in that store, as fault says: CORRUPT, where that store has lost it; else NOT_FOUND, and what to do. */
+MUST_USE enum tide_status manifest_not_there(const struct cli *cli, struct store *store, const struct job *job, const struct ckpt *ckpt,
+                                             struct fault *fault);
 /* A checkpoint is not to be deleted while it is read: it is held, for a while in case this ends before it can let it go. One that is kept
  * by hand, or condemned, is left as it is; where it cannot be held that is said, and it is read all the same. */
 struct hold {

@@ -142,11 +142,6 @@ static const char *plural(uint64_t count)
     return count == 1 ? "" : "s";
 }
 
-static bool in_store(const struct ckpt *ckpt)
-{
-    return ckpt->state == TIDE_CKPT_COMMITTED || ckpt->state == TIDE_CKPT_CORRUPT || ckpt->state == TIDE_CKPT_CONDEMNED;
-}
-
 struct reading {
     struct meter meter;
     struct strlist packs; /* that are damaged */
@@ -213,21 +208,6 @@ static enum tide_status keep(struct store *store, const char *manifest_key, cons
     return status;
 }
 
-/* A manifest that is not there: is that another store, or has this one lost it? Who deletes a checkpoint removes its manifest first, so
- * the coordinator is asked once more whether it is to be there. */
-static bool manifest_lost(const struct cli *cli, struct store *store, const struct job *job, const struct ckpt *ckpt)
-{
-    struct fault fault = {0};
-    struct job_view view;
-    if (ckpt->inherited || !stage_holds_job(store, ckpt->manifest_key) ||
-        client_job(cli->client, job->spec.name, 0, 0, &view, NULL, &fault) != TIDE_OK)
-        return false;
-    const struct ckpt *now = strcmp(view.job.uid, job->uid) == 0 ? job_ckpt(&view.job, ckpt->cut) : NULL;
-    bool there = now != NULL && in_store(now);
-    codec_release(&job_view_codec, &view);
-    return there;
-}
-
 static enum tide_status check_held(const struct cli *cli, const struct job *job, const struct ckpt *ckpt,
                               struct stage_verdict *ret_verdict, struct fault *fault)
 {
@@ -247,12 +227,10 @@ static enum tide_status check_held(const struct cli *cli, const struct job *job,
     note_damage(store, job, ckpt, &reading.packs);
     if (status == TIDE_OK)
         status = keep(store, ckpt->manifest_key, &reading.unkept, fault);
-    if (status == TIDE_E_NOT_FOUND && manifest_lost(cli, store, job, ckpt))
-        status = fault->err.status = TIDE_E_CORRUPT;
+    if (status == TIDE_E_NOT_FOUND)
+        status = manifest_not_there(cli, store, job, ckpt, fault);
     strlist_release(&reading.packs);
     store_close(store);
-    if (status == TIDE_E_NOT_FOUND)
-        text_copy(fault->hint, sizeof fault->hint, "is this the store the job writes to? Name it with --store URL");
     if (status == TIDE_E_CORRUPT)
         damage_hint(id, fault->hint);
     return status;
@@ -262,11 +240,11 @@ static enum tide_status check(const struct cli *cli, const struct job *job, cons
                               struct stage_verdict *ret_verdict, struct fault *fault)
 {
     struct hold hold;
-    if (!in_store(ckpt))
-        return fault_set(fault, TIDE_E_STATE, "only committed checkpoints are in the store",
-                         "checkpoint %s/%" PRIu64 " is %s", job->spec.name, ckpt->cut, ckpt_state_names[ckpt->state]);
+    enum tide_status status = ckpt_stored(job, ckpt, fault);
+    if (status != TIDE_OK)
+        return status;
     hold_begin(&hold, cli, job, ckpt);
-    enum tide_status status = check_held(cli, job, ckpt, ret_verdict, fault);
+    status = check_held(cli, job, ckpt, ret_verdict, fault);
     hold_end(&hold);
     return status;
 }

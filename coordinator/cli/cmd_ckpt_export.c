@@ -43,10 +43,9 @@ static enum tide_status export_ckpt(const struct cli *cli, const struct job *job
     struct manifest whole;
     struct err why = {0};
     uint64_t bytes;
-    if (ckpt->manifest_key[0] == '\0' || ckpt->state == TIDE_CKPT_DROPPED)
-        return fault_set(fault, TIDE_E_STATE, "only committed checkpoints are in the store",
-                         "checkpoint %s/%" PRIu64 " is %s", job->spec.name, ckpt->cut, ckpt_state_names[ckpt->state]);
-    enum tide_status status = job_store_open(cli, job, ckpt, url, &x->store, fault);
+    enum tide_status status = ckpt_stored(job, ckpt, fault);
+    if (status == TIDE_OK)
+        status = job_store_open(cli, job, ckpt, url, &x->store, fault);
     if (status != TIDE_OK)
         return status;
     status = manifest_read(x->store, ckpt->manifest_key, ckpt->manifest, &whole, &fault->err);
@@ -56,7 +55,7 @@ static enum tide_status export_ckpt(const struct cli *cli, const struct job *job
         if (status == TIDE_E_NOT_FOUND && store_size(x->store, ckpt->manifest_key, &bytes, &why) == TIDE_OK)
             status = fault->err.status = TIDE_E_CORRUPT; /* what it leads to is gone, and it was not deleted meanwhile */
     } else if (status == TIDE_E_NOT_FOUND) {
-        text_copy(fault->hint, sizeof fault->hint, "is this the store the job writes to? Name it with --store URL");
+        status = manifest_not_there(cli, x->store, job, ckpt, fault);
     }
     store_close(x->store);
     if (status == TIDE_E_CORRUPT)
