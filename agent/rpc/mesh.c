@@ -262,7 +262,7 @@ static void take_records(struct link *link, const char *data, size_t bytes)
         if (io == IO_DONE && !link->closing)
             take(link, link->mesh->plain, n);
     }
-    if ((io == IO_END || io == IO_FAILED) && !link->closing) {
+    if (io != IO_AGAIN && io != IO_AGAIN_WRITE && !link->closing) {
         if (!link->shown)
             log_warn("no TLS with %s port %u: %s", link_name(link), link->port, why);
         link_close(link);

@@ -192,7 +192,7 @@ static enum io outcome(SSL *ssl, int done, char ret_why[TIDE_TEXT_MAX + 1])
             errno = number;
             err_errno(&err, "the connection broke");
             text_fit(ret_why, TIDE_TEXT_MAX + 1, err.text);
-            return IO_FAILED;
+            return IO_BROKEN;
         }
         break;
     default:

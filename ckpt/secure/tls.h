@@ -25,7 +25,9 @@ void tls_words(char ret_words[TIDE_TEXT_MAX + 1]);
 
 /* ---- on a socket ---- */
 
-enum io { IO_DONE, IO_AGAIN, IO_AGAIN_WRITE, IO_END, IO_FAILED };
+/* END: the other side closed it. BROKEN: the network did, which says nothing about who is there. FAILED: what was said is not
+ * as it must be, by either side's judgement. */
+enum io { IO_DONE, IO_AGAIN, IO_AGAIN_WRITE, IO_END, IO_BROKEN, IO_FAILED };
 
 /* NULL: no memory. */
 struct ssl_st *tls_begin(struct ssl_ctx_st *tls, int fd, bool dialled);
@@ -53,7 +55,7 @@ bool tls_pipe_shaken(const struct tls_pipe *pipe);
 void tls_pipe_feed(struct tls_pipe *pipe, const void *data, size_t bytes);
 /* What it says, after the handshake, which is made by this. AGAIN: more must be fed. */
 enum io tls_pipe_read(struct tls_pipe *pipe, void *to, size_t room, size_t *ret_bytes, char ret_why[TIDE_TEXT_MAX + 1]);
-/* To be said; only once shaken. All of it or FAILED. */
+/* To be said; only once shaken. All of it, or neither DONE nor AGAIN. */
 enum io tls_pipe_write(struct tls_pipe *pipe, const void *from, size_t bytes, char ret_why[TIDE_TEXT_MAX + 1]);
 /* What is to go to the other side, after each of the above; heap. NULL: nothing. */
 char *tls_pipe_take(struct tls_pipe *pipe, size_t *ret_bytes);

@@ -134,6 +134,8 @@ void greet_shake(struct link *link)
         shaken(link);
     else if (io == IO_END)
         link_kill(link, "it closed the connection while TLS began; does it run without TLS?");
+    else if (io == IO_BROKEN)
+        link_kill(link, "TLS: %s", why);
     else if (io == IO_FAILED)
         link_refuse(link, "TLS: %s", why);
 }

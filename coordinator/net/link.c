@@ -127,7 +127,7 @@ static enum io send_some(struct link *link, size_t most, size_t *ret_bytes)
     struct err err = {0};
     err_errno(&err, "the connection broke");
     text_fit(link->why, sizeof link->why, err.text);
-    return IO_FAILED;
+    return IO_BROKEN;
 }
 
 void link_write(struct link *link)
@@ -138,7 +138,7 @@ void link_write(struct link *link)
         enum io io = left > 0 ? send_some(link, left, &n) : IO_AGAIN_WRITE;
         if (io == IO_END)
             link_kill(link, "it closed the connection");
-        else if (io == IO_FAILED)
+        else if (io == IO_BROKEN || io == IO_FAILED)
             doom(link);
         link->want_write = io == IO_AGAIN_WRITE;
         if (io != IO_DONE)
@@ -233,7 +233,7 @@ static enum io receive_some(struct link *link, size_t *ret_bytes)
     struct err err = {0};
     err_errno(&err, "the connection broke");
     text_fit(link->why, sizeof link->why, err.text);
-    return IO_FAILED;
+    return IO_BROKEN;
 }
 
 /* Whatever still comes is thrown away; the other side may be reading why it was refused. */
@@ -273,7 +273,7 @@ void link_read(struct link *link)
         enum io io = receive_some(link, &n);
         if (io == IO_END)
             link_kill(link, link->state == LINK_UP ? "it closed the connection" : "it closed the connection without a word");
-        else if (io == IO_FAILED)
+        else if (io == IO_BROKEN || io == IO_FAILED)
             doom(link);
         link->want_write |= io == IO_AGAIN_WRITE;
         if (io != IO_DONE)

@@ -200,6 +200,34 @@ static void test_old_tls(void **state)
     member_close(&m);
 }
 
+/* A member that is killed in the middle of a handshake has broken it off; nobody has refused anybody. */
+static void test_handshake_reset(void **state)
+{
+    struct sockaddr_in to = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct linger at_once = {.l_onoff = 1};
+    socklen_t bytes = sizeof to;
+    struct member m = {0};
+    struct err err = {0};
+    char address[ADDRESS_MAX + 1], byte;
+    (void)state;
+    int port = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), fd = -1;
+    assert_int_equal(bind(port, (struct sockaddr *)&to, sizeof to), 0);
+    assert_int_equal(listen(port, 1), 0);
+    assert_int_equal(getsockname(port, (struct sockaddr *)&to, &bytes), 0);
+    snprintf(address, sizeof address, "127.0.0.1:%u", ntohs(to.sin_port));
+    one(&m, true);
+    assert_int_equal(net_peer(m.net, 2, address, &err), TIDE_OK);
+    assert_true(UNTIL(fd >= 0 || (fd = accept4(port, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK)) >= 0));
+    assert_true(UNTIL(recv(fd, &byte, 1, MSG_PEEK) == 1)); /* its hello is here */
+    setsockopt(fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
+    close(fd);
+    assert_true(UNTIL(says(&m, 2, "TLS: the connection broke")));
+    assert_true(logged("no connection with member 2 at ") >= 1);
+    assert_int_equal(logged("refused member"), 0);
+    member_close(&m);
+    close(port);
+}
+
 /* ---- TLS and a full socket ---- */
 
 #define NUMBERED 800u
@@ -354,7 +382,7 @@ int main(void)
         STORY(wrong_ca),       STORY(wrong_issuer), STORY(expired),         STORY(wrong_cluster_tls),
         STORY(wrong_member),   STORY(lying_member), STORY(agent_as_member), STORY(cert_of_another_cluster),
         STORY(no_certificate), STORY(old_tls),      STORY(late_reader),     STORY(many_callers),
-        STORY(plain_to_tls),   STORY(tls_to_plain),
+        STORY(plain_to_tls),   STORY(tls_to_plain), STORY(handshake_reset),
     };
     return cmocka_run_group_tests(tests, begin, end);
 }
