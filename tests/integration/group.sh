@@ -303,14 +303,6 @@ without_identity()
     "$TIDEMARKD" --data "$CLUSTER_DIR/c$((SURVIVOR % 3 + 1))" --listen 127.0.0.1:0 2>&1
 }
 
-free_ports()
-{
-    python3 -c 'import socket
-s = [socket.socket() for _ in range(6)]
-for x in s: x.bind(("127.0.0.1", 0))
-print(*[x.getsockname()[1] for x in s])'
-}
-
 young_backup()
 {
     "$TIDEMARKD" --data "$CLUSTER_DIR/young" --listen 127.0.0.1:0 2>>"$CLUSTER_DIR/young.log" &
@@ -325,7 +317,7 @@ young_backup()
 restored_in_part()
 {
     local dir=$CLUSTER_DIR/part member pids=() p seen
-    read -ra p < <(free_ports)
+    read -ra p < <(free_ports 6)
     young_backup && "$SCENARIO_BUILD/bin/tidemark" cluster init --dir "$dir" --insecure "127.0.0.1:${p[0]}:${p[1]}" \
         "127.0.0.1:${p[2]}:${p[3]}" "127.0.0.1:${p[4]}:${p[5]}" && "$TIDEMARKD" restore --data "$dir/1" \
         --from "$CLUSTER_DIR/young.backup" --identity "$dir/member-1" || return 1

@@ -80,6 +80,22 @@ equal()
     [ "$1" = "$2" ] || { printf 'got:\n%s\nwanted:\n%s\n' "$1" "$2"; return 1; }
 }
 
+# free_ports COUNT: that nobody has now, for addresses that must be known before anybody listens there. Below those that the
+# system gives to connections and to who listens on port 0: a test beside this one would get one of them at any moment.
+free_ports()
+{
+    python3 -c 'import random, socket, sys
+first, found = 12000, []
+end = int(open("/proc/sys/net/ipv4/ip_local_port_range").read().split()[0])
+for port in random.sample(range(first, end), end - first):
+    if len(found) == int(sys.argv[1]): break
+    with socket.socket() as s:
+        try: s.bind(("127.0.0.1", port))
+        except OSError: continue
+    found.append(port)
+print(*found)' "$1"
+}
+
 # What the cluster thinks of its jobs, and the ends of the daemons' logs.
 scenario_explain()
 {
