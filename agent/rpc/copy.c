@@ -70,6 +70,19 @@ static enum tide_status bring(struct transfer *transfer, CURL *curl)
     return err_set(transfer->err, status, "%s", why.text);
 }
 
+/* Two copies that are damaged in different places are one that is whole. */
+static void say_kept(const struct transfer *transfer)
+{
+    uint64_t kept = slot_copy_kept(transfer->copy);
+    const struct copy_place *place = transfer->place;
+    if (kept > 0)
+        log_warn("checkpoint %" PRIu64 " of rank %u: %" PRIu64
+                 " chunk%s came wrong from %s port %u, and %s right in the copy that this node "
+                 "has: used from there",
+                 place->cut, place->rank, kept, kept == 1 ? "" : "s", transfer->source->address, transfer->source->port,
+                 kept == 1 ? "is" : "are");
+}
+
 static void run(struct transfer *transfer)
 {
     const struct copy_place *place = transfer->place;
@@ -81,6 +94,8 @@ static void run(struct transfer *transfer)
     transfer->status = begin(transfer, curl);
     if (transfer->status == TIDE_OK)
         transfer->status = bring(transfer, curl);
+    if (transfer->status == TIDE_OK)
+        say_kept(transfer);
     if (transfer->status == TIDE_OK)
         transfer->status = slot_copy_end(transfer->copy, place->keep, transfer->root, transfer->err);
     else

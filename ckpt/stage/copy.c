@@ -29,11 +29,12 @@ struct slot_copy {
         struct slot_header header;
         char bytes[SLOT_HEADER_BYTES];
     } head;                       /* kept apart until all the rest is good */
-    uint64_t got, needed, hashed; /* bytes; needed 0: not known yet; chunks */
+    uint64_t got, needed;         /* bytes; needed 0: not known yet */
+    uint64_t checked, kept;       /* chunks; of them kept: those that came wrong, and were right here */
     struct digest_run *run;       /* of the chunk that is coming */
     uint64_t piece_end;           /* the end of that, or of the tables */
-    size_t gathered;              /* of what was got, not written yet */
-    char room[GATHER_BYTES];
+    size_t gathered, gather;      /* of what was got, not written yet, and how much that may become */
+    char room[CHUNK_BYTES];
 };
 
 /* ---- receiving ---- */
@@ -67,6 +68,16 @@ enum tide_status slot_copy_begin(const char *dir, uint32_t rank, uint32_t slot, 
     return TIDE_OK;
 }
 
+/* The slot that is written over holds the same cut, which is damaged somewhere: then nothing goes into it before it is known to be right.
+ * Else it is written while it lies nearer. */
+static size_t gather_of(const struct slot_copy *copy)
+{
+    const struct slot_header *here = copy->slot.header, *h = &copy->head.header;
+    bool same = here->magic == SLOT_MAGIC && here->cut == h->cut && here->rank == h->rank && here->data_offset == h->data_offset &&
+                here->data_bytes == h->data_bytes && strncmp(here->job_uid, h->job_uid, sizeof h->job_uid) == 0;
+    return same ? CHUNK_BYTES : GATHER_BYTES;
+}
+
 /* The header says how much there will be. All that may be is reserved at once, so that nothing that is written later can fail. */
 static enum tide_status take_header(struct slot_copy *copy, struct err *err)
 {
@@ -83,6 +94,8 @@ static enum tide_status take_header(struct slot_copy *copy, struct err *err)
     if (status == TIDE_OK)
         status = slot_map(copy->path, 1, &copy->slot, err);
     if (status == TIDE_OK)
+        copy->gather = gather_of(copy);
+    if (status == TIDE_OK)
         status = slot_start(&copy->slot, h->region_count, h->parts, h->data_bytes, err);
     if (status == TIDE_OK)
         status = slot_open_file(&copy->slot, copy->path, O_WRONLY, &copy->fd, err);
@@ -98,19 +111,17 @@ static uint64_t piece_end(const struct slot_copy *copy)
 {
     if (copy->got < copy->data_at)
         return copy->data_at;
-    return copy->data_at + copy->hashed * CHUNK_BYTES + chunk_raw_bytes(copy->head.header.data_bytes, copy->hashed);
+    return copy->data_at + copy->checked * CHUNK_BYTES + chunk_raw_bytes(copy->head.header.data_bytes, copy->checked);
 }
 
-static enum tide_status check_chunk(struct slot_copy *copy, struct err *err)
+/* What comes wrong may be right here. */
+static bool keep_chunk(struct slot_copy *copy)
 {
-    if (!digest_equal(copy->sum.chunks[copy->hashed], digest_run_end(copy->run)))
-        return err_set(err, TIDE_E_CORRUPT,
-                       "chunk %llu of %llu of cut %llu of rank %u came with another digest: it was written over there, or broken",
-                       (unsigned long long)copy->hashed, (unsigned long long)copy->sum.chunk_count, (unsigned long long)copy->cut,
-                       copy->rank);
-    copy->hashed++;
-    digest_run_restart(copy->run);
-    return TIDE_OK;
+    uint32_t bytes = chunk_raw_bytes(copy->head.header.data_bytes, copy->checked);
+    if (!digest_equal(copy->sum.chunks[copy->checked], digest_of(copy->slot.data + copy->checked * CHUNK_BYTES, bytes)))
+        return false;
+    copy->kept++;
+    return true;
 }
 
 /* What was gathered: hashed and written while it lies in the processor's cache, and through the file, because to have the slot's pages
@@ -118,13 +129,24 @@ static enum tide_status check_chunk(struct slot_copy *copy, struct err *err)
 static enum tide_status flush(struct slot_copy *copy, struct err *err)
 {
     uint64_t from = copy->got - copy->gathered;
-    bool data = from >= copy->data_at;
-    if (data)
-        digest_run_add(copy->run, copy->room, copy->gathered);
-    if (!fsx_pwrite_all(copy->fd, copy->room, copy->gathered, from))
-        return err_errno(err, "cannot write slot %s", copy->path);
+    size_t bytes = copy->gathered;
+    bool data = from >= copy->data_at, ends = data && copy->got == copy->piece_end;
     copy->gathered = 0;
-    return data && copy->got == copy->piece_end ? check_chunk(copy, err) : TIDE_OK;
+    if (data)
+        digest_run_add(copy->run, copy->room, bytes);
+    bool wrong = ends && !digest_equal(copy->sum.chunks[copy->checked], digest_run_end(copy->run));
+    if (wrong && !keep_chunk(copy))
+        return err_set(err, TIDE_E_CORRUPT,
+                       "chunk %llu of %llu of cut %llu of rank %u came with another digest: it was written over there, or broken",
+                       (unsigned long long)copy->checked, (unsigned long long)copy->sum.chunk_count, (unsigned long long)copy->cut,
+                       copy->rank);
+    if (!wrong && !fsx_pwrite_all(copy->fd, copy->room, bytes, from))
+        return err_errno(err, "cannot write slot %s", copy->path);
+    if (ends) {
+        copy->checked++;
+        digest_run_restart(copy->run);
+    }
+    return TIDE_OK;
 }
 
 static enum tide_status take_piece(struct slot_copy *copy, const char *from, size_t count, struct err *err)
@@ -132,7 +154,7 @@ static enum tide_status take_piece(struct slot_copy *copy, const char *from, siz
     memcpy(copy->room + copy->gathered, from, count);
     copy->gathered += count;
     copy->got += count;
-    return copy->gathered == GATHER_BYTES || copy->got == copy->piece_end ? flush(copy, err) : TIDE_OK;
+    return copy->gathered == copy->gather || copy->got == copy->piece_end ? flush(copy, err) : TIDE_OK;
 }
 
 enum tide_status slot_copy_add(struct slot_copy *copy, const void *bytes, size_t count, struct err *err)
@@ -156,7 +178,7 @@ enum tide_status slot_copy_add(struct slot_copy *copy, const void *bytes, size_t
         copy->piece_end = piece_end(copy);
         uint64_t left = copy->piece_end - copy->got;
         size_t part = left < count ? (size_t)left : count;
-        part = part < GATHER_BYTES - copy->gathered ? part : GATHER_BYTES - copy->gathered;
+        part = part < copy->gather - copy->gathered ? part : copy->gather - copy->gathered;
         enum tide_status status = take_piece(copy, from, part, err);
         if (status != TIDE_OK)
             return status;
@@ -164,6 +186,11 @@ enum tide_status slot_copy_add(struct slot_copy *copy, const void *bytes, size_t
         count -= part;
     }
     return TIDE_OK;
+}
+
+uint64_t slot_copy_kept(const struct slot_copy *copy)
+{
+    return copy->kept;
 }
 
 static void copy_free(struct slot_copy *copy)
@@ -190,7 +217,7 @@ void slot_copy_abort(struct slot_copy *copy, int keep)
 enum tide_status slot_copy_end(struct slot_copy *copy, int keep, char ret_root[DIGEST_HEX_CHARS + 1], struct err *err)
 {
     enum tide_status status = TIDE_OK;
-    if (copy->needed == 0 || copy->got != copy->needed || copy->hashed != copy->sum.chunk_count)
+    if (copy->needed == 0 || copy->got != copy->needed || copy->checked != copy->sum.chunk_count)
         status = err_set(err, TIDE_E_UNAVAILABLE, "the other host ended after %llu of %llu bytes", (unsigned long long)copy->got,
                          (unsigned long long)copy->needed);
     if (status == TIDE_OK) {

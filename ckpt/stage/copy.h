@@ -3,8 +3,9 @@
 #define CKPT_STAGE_COPY_H
 
 /* A slot that comes from another host: its .sum file first, then the slot's own bytes, in order, in pieces of any size. It is laid
- * out as it is there; each chunk is hashed as soon as it is here, and the slot holds nothing until all of it is good. Beside the
- * slots of a job's ranks here, in COPY_DIR, lie those of others. */
+ * out as it is there; each chunk is hashed as soon as it is here, and the slot holds nothing until all of it is good. Where the slot that
+ * is written over holds the same cut, damaged somewhere, a chunk that comes wrong and is right there stays. Beside the slots of a job's
+ * ranks here, in COPY_DIR, lie those of others. */
 
 #include "ckpt/stage/arena.h"
 
@@ -18,6 +19,8 @@ MUST_USE enum tide_status slot_copy_begin(const char *dir, uint32_t rank, uint32
                                           const void *sum, size_t sum_bytes, uint64_t most, struct slot_copy **ret_copy, struct err *err);
 /* Errors: CORRUPT (naming the chunk), NOT_FOUND (the slot is of another cut), LIMIT (more than `most`), NOSPACE, IO. */
 MUST_USE enum tide_status slot_copy_add(struct slot_copy *copy, const void *bytes, size_t count, struct err *err);
+/* Chunks so far that came wrong, and were right here. */
+uint64_t slot_copy_kept(const struct slot_copy *copy);
 /* All bytes were added: the slot is RECORDED, its digests beside it. Errors: CORRUPT (some are missing), IO. Frees `copy` in any case;
  * without success the slot's file is gone where keep is 0, else void. */
 MUST_USE enum tide_status slot_copy_end(struct slot_copy *copy, int keep, char ret_root[DIGEST_HEX_CHARS + 1], struct err *err);

@@ -22,6 +22,7 @@ static const struct test_region some[] = {{"weights", 300}, {"noise", 3 * CHUNK_
 static char root[DIGEST_HEX_CHARS + 1];
 static char *slot_bytes, *sum_bytes;
 static size_t slot_count, sum_count;
+static uint64_t kept; /* chunks, of the last that was brought */
 
 static void record(const struct test_region *regions, uint32_t count)
 {
@@ -78,6 +79,7 @@ static enum tide_status bring(size_t count, size_t piece, uint64_t room, char re
         return status;
     for (size_t at = 0; at < count && status == TIDE_OK; at += piece)
         status = slot_copy_add(copy, slot_bytes + at, count - at < piece ? count - at : piece, err);
+    kept = slot_copy_kept(copy);
     if (status == TIDE_OK)
         return slot_copy_end(copy, 0, ret_root, err);
     slot_copy_abort(copy, 0);
@@ -136,6 +138,53 @@ static void what_is_broken_or_cut_short_is_nothing(void **state)
     expect_nothing();
 }
 
+static bool whole_there(void)
+{
+    arena_path path, sum_path;
+    struct slot slot;
+    struct slot_sum sum;
+    struct err err = {0};
+    slot_path(there, RANK, 0, path);
+    slot_sum_path(there, RANK, 0, sum_path);
+    assert_int_equal(slot_open(path, sum_path, TEST_UID, CUT, RANK, &slot, &sum, &err), TIDE_OK);
+    bool whole = slot_verify(&slot, &sum, &err) == TIDE_OK;
+    slot_unmap(&slot);
+    slot_sum_release(&sum);
+    return whole;
+}
+
+/* The cut is here, too, with a byte of its data that is wrong. */
+static void have_one_damaged(size_t at)
+{
+    arena_path path;
+    test_record(there, RANK, 0, CUT, some, 3, 9);
+    slot_path(there, RANK, 0, path);
+    test_flip(path, (long)at, 1);
+}
+
+/* Two copies that are damaged in different places are one that is whole; in the same place they are none. */
+static void what_comes_wrong_and_is_right_here_stays(void **state)
+{
+    (void)state;
+    static const size_t pieces[] = {1013, 65536, 1u << 30};
+    struct err err = {0};
+    char got[DIGEST_HEX_CHARS + 1];
+    size_t data = slot_count - (size_t)((struct slot_header *)(void *)slot_bytes)->data_bytes;
+    slot_bytes[data + CHUNK_BYTES + 7] ^= 1;
+    slot_bytes[slot_count - 5] ^= 1;
+    for (size_t i = 0; i < sizeof pieces / sizeof pieces[0]; i++) {
+        have_one_damaged(data + 2 * CHUNK_BYTES + 9);
+        assert_int_equal(bring(slot_count, pieces[i], ROOM, got, &err), TIDE_OK);
+        assert_string_equal(got, root);
+        assert_int_equal(kept, 2);
+        assert_true(whole_there());
+    }
+    have_one_damaged(data + CHUNK_BYTES + 100);
+    assert_int_equal(bring(slot_count, 65536, ROOM, got, &err), TIDE_E_CORRUPT);
+    assert_non_null(strstr(err.text, "chunk 1 of 4"));
+    expect_nothing();
+}
+
 /* It was recorded over between its digests and its bytes. */
 static void of_another_cut_it_is_not_taken(void **state)
 {
@@ -188,6 +237,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(in_pieces_of_any_size_it_is_the_same, setup, teardown),
         cmocka_unit_test_setup_teardown(in_pieces_of_any_size_it_is_the_same, setup_parts, teardown),
         cmocka_unit_test_setup_teardown(what_is_broken_or_cut_short_is_nothing, setup, teardown),
+        cmocka_unit_test_setup_teardown(what_comes_wrong_and_is_right_here_stays, setup, teardown),
         cmocka_unit_test_setup_teardown(of_another_cut_it_is_not_taken, setup, teardown),
         cmocka_unit_test_setup_teardown(room_is_kept_to, setup, teardown),
         cmocka_unit_test_setup_teardown(copies_are_found_and_counted_apart, setup, teardown),
