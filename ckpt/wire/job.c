@@ -74,6 +74,7 @@ static const struct codec_field ckpt_fields[] = {
     CODEC_FIELD(ckpt, memory_only, CODEC_BOOL),
     CODEC_FIELD(ckpt, held_until_ms, CODEC_U64),
     CODEC_FIELD(ckpt, unwanted, CODEC_BOOL),
+    CODEC_FIELD(ckpt, given_up, CODEC_BOOL),
     CODEC_FIELD(ckpt, condemned_ms, CODEC_U64),
     CODEC_FIELD(ckpt, world_size, CODEC_U32),
     CODEC_FIELD(ckpt, nodes, CODEC_STRLIST, .size = TIDE_NODES_MAX),

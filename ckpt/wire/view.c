@@ -175,6 +175,7 @@ static const struct codec_field import_fields[] = {
     CODEC_FIELD(ckpt_import, raw_bytes, CODEC_U64),
     CODEC_FIELD(ckpt_import, stored_bytes, CODEC_U64),
     CODEC_TEXT_OF(ckpt_import, store, .required = true),
+    CODEC_FIELD(ckpt_import, verified, CODEC_BOOL),
 };
 CODEC_DEFINE(ckpt_import_codec, ckpt_import, "import", import_fields);
 

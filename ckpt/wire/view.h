@@ -125,6 +125,7 @@ struct ckpt_import {
     char digest[DIGEST_HEX_CHARS + 1];   /* of that object */
     uint64_t raw_bytes, stored_bytes;
     char store[TIDE_PATH_MAX + 1];
+    bool verified; /* every byte of it was read: one that was found corrupt may be readmitted */
 };
 extern const struct codec ckpt_import_codec;
 

@@ -36,8 +36,7 @@ enum tide_status ckpt_find(const struct cli *cli, struct job_view *ret_view, jso
     return fault_set(fault, TIDE_E_NOT_FOUND, hint, "job %s has no checkpoint %" PRIu64, job, cut);
 }
 
-/* --store, else the job's, else the cluster's. ret_url holds TIDE_PATH_MAX + 1 bytes. */
-static enum tide_status store_url(const struct cli *cli, const struct job *job, const struct ckpt *ckpt, char *ret_url, struct fault *fault)
+enum tide_status job_store_url(const struct cli *cli, const struct job *job, const struct ckpt *ckpt, char *ret_url, struct fault *fault)
 {
     struct cluster_view cluster;
     const char *own = ckpt != NULL && ckpt->inherited ? job->origin.store : job->spec.store;
@@ -86,7 +85,7 @@ enum tide_status store_open_there(const char *url, struct store **ret_store, str
 enum tide_status job_store_open(const struct cli *cli, const struct job *job, const struct ckpt *ckpt, char *ret_url,
                                 struct store **ret_store, struct fault *fault)
 {
-    enum tide_status status = store_url(cli, job, ckpt, ret_url, fault);
+    enum tide_status status = job_store_url(cli, job, ckpt, ret_url, fault);
     if (status == TIDE_OK && ret_url[0] == '\0')
         return fault_set(fault, TIDE_E_STATE, "its checkpoints are in memory only; submit it with --store URL to have them stored",
                          "job %s has no store", job->spec.name);

@@ -13,6 +13,8 @@ MUST_USE enum tide_status ckpt_find(const struct cli *cli, struct job_view *ret_
                                     const struct ckpt **ret_ckpt, struct fault *fault);
 /* The store that --store names, else the job's, or of an inherited checkpoint (NULL: of none) that of whose it is, else the
  * cluster's. ret_url holds TIDE_PATH_MAX + 1 bytes. */
+MUST_USE enum tide_status job_store_url(const struct cli *cli, const struct job *job, const struct ckpt *ckpt, char *ret_url,
+                                        struct fault *fault);
 MUST_USE enum tide_status job_store_open(const struct cli *cli, const struct job *job, const struct ckpt *ckpt, char *ret_url,
                                          struct store **ret_store, struct fault *fault);
 /* The directory of a store must be there: opening creates it, where a file system is not mounted, perhaps, which would only turn

@@ -315,6 +315,61 @@ static int report_unread(const struct cli *cli, const char *id, const struct fau
     return EXIT_CODE_CKPT_BAD;
 }
 
+static enum tide_status ask_readmitted(const struct cli *cli, const struct job *job, const struct ckpt *ckpt, struct outcome *ret_outcome,
+                                 struct fault *fault)
+{
+    struct ckpt_import noun = {.cut = ckpt->cut, .generation = ckpt->generation, .step = ckpt->step, .raw_bytes = ckpt->raw_bytes,
+                               .stored_bytes = ckpt->stored_bytes, .verified = true};
+    noun.world_size = ckpt_world(job, ckpt);
+    enum tide_status status = job_store_url(cli, job, ckpt, noun.store, fault);
+    if (status != TIDE_OK)
+        return status;
+    text_copy(noun.job, sizeof noun.job, job->spec.name);
+    text_copy(noun.uid, sizeof noun.uid, job->uid);
+    text_copy(noun.key, sizeof noun.key, ckpt->manifest_key);
+    text_copy(noun.digest, sizeof noun.digest, ckpt->manifest);
+    char *body = codec_print(&ckpt_import_codec, &noun, CODEC_COMPACT);
+    status = client_outcome(cli->client, "POST", "/v1/imports", body, ret_outcome, NULL, fault);
+    mem_free(body);
+    return status;
+}
+
+/* All that it needs was read, and is right. */
+static int readmit(const struct cli *cli, const struct job *job, const struct ckpt *ckpt, const char *id, int code)
+{
+    struct fault fault = {0};
+    struct outcome outcome;
+    if (ckpt->state != TIDE_CKPT_CORRUPT) {
+        if (cli->options.readmit)
+            say_note("it is %s: there is nothing to readmit", ckpt_state_names[ckpt->state]);
+        return code;
+    }
+    if (!cli->options.readmit) {
+        if (!ckpt->given_up)
+            say_hint("it was found corrupt before, and no restart takes it; tidemark ckpt verify --readmit %s has it committed again", id);
+        return code;
+    }
+    if (ask_readmitted(cli, job, ckpt, &outcome, &fault) != TIDE_OK)
+        return fault_report(&fault);
+    say_note("%s", outcome.text);
+    codec_release(&outcome_codec, &outcome);
+    return code;
+}
+
+static enum tide_status may_readmit(const struct cli *cli, const struct job *job, const struct ckpt *ckpt, struct fault *fault)
+{
+    if (!cli->options.readmit)
+        return TIDE_OK;
+    if (cli->options.store != NULL)
+        return fault_set(fault, TIDE_E_INVALID, "leave --store away: it is the job's own store that agents restore from",
+                         "--readmit: what another store holds says nothing of it");
+    if (ckpt->inherited)
+        return fault_set(fault, TIDE_E_INVALID, "tidemark run --restore-from starts a job from it anew",
+                         "--readmit: checkpoint %s/%" PRIu64 " is one of job %s, uid %s, that this job began with", job->spec.name,
+                         ckpt->cut, job->origin.job, job->origin.uid);
+    return TIDE_OK;
+}
+
 int cmd_ckpt_verify(struct cli *cli)
 {
     struct fault fault = {0};
@@ -326,8 +381,12 @@ int cmd_ckpt_verify(struct cli *cli)
         return fault_report(&fault);
     char id[TIDE_NAME_MAX + UNIT_TEXT_MAX];
     snprintf(id, sizeof id, "%s/%" PRIu64, view.job.spec.name, ckpt->cut);
-    enum tide_status status = check(cli, &view.job, ckpt, &verdict, &fault);
+    enum tide_status status = may_readmit(cli, &view.job, ckpt, &fault);
+    if (status == TIDE_OK)
+        status = check(cli, &view.job, ckpt, &verdict, &fault);
     int code = status == TIDE_OK ? report_verdict(cli, id, &verdict) : report_unread(cli, id, &fault);
+    if (status == TIDE_OK && verdict.bad == 0)
+        code = readmit(cli, &view.job, ckpt, id, code);
     codec_release(&job_view_codec, &view);
     json_decref(json);
     return code;

@@ -95,6 +95,8 @@ static const struct option ckpts_rows[] = {
 static TABLE(ckpts_table, "Options", ckpts_rows);
 
 static const struct option verify_rows[] = {
+    {.name = "readmit", .kind = OPTION_FLAG, AT(readmit),
+     .help = "where it was found corrupt before, and all that it needs is right now: commit it again, and pin it"},
     {.name = "store", .kind = OPTION_TEXT, .value = "URL", AT(store), .complete = COMPLETE_DIR,
      .help = "read this store (default: the job's)"},
 };
@@ -285,7 +287,9 @@ const struct command commands[] = {
                 "that they name as a whole, also where this checkpoint needs nothing of it. All damage is told, and noted in the store, so "
                 "that no later checkpoint refers to a damaged pack; exit status 9, even where all that this checkpoint needs is right, "
                 "which is then said; 3 where the store holds nothing of the job. A note that keeps packs for it and is gone is put again. "
-                "Meanwhile the checkpoint is held, so that it is not deleted under the reader's hands."},
+                "Meanwhile the checkpoint is held, so that it is not deleted under the reader's hands. One that a restore or a scrub "
+                "found corrupt stays so until somebody readmits it: its store may have been out of order for a while, or may have "
+                "its objects again from a copy."},
     {.group = "ckpt", .name = "export", .brief = "write a checkpoint's regions into files that other programs read",
      .args = "JOB/CKPT DIR", .args_min = 2, .args_max = 3, .complete = COMPLETE_CKPT, .run = cmd_ckpt_export,
      SET(&export_table, &output_table),

@@ -81,7 +81,7 @@ struct options {
     const char *ranks, *to;
     uint64_t generation, tail, steps;
     uint64_t for_ms; /* hold a checkpoint */
-    bool all_generations, force, no_wait, all, now, dry_run, verify;
+    bool all_generations, force, no_wait, all, now, dry_run, verify, readmit;
     unsigned stream; /* enum log_stream */
     unsigned format; /* enum export_format */
 

@@ -84,6 +84,8 @@ uint32_t command_level(const struct command *command)
         return command->hello.pin[0] != '\0' || command->hello.domain[0] != '\0' ? PIN_LEVEL : 0;
     case CMD_STORE_FAIL:
         return command->final ? 3 : 0;
+    case CMD_CKPT_IMPORT:
+        return command->force ? READMIT_LEVEL : handlers[command->kind].level;
     default:
         return handlers[command->kind].level;
     }

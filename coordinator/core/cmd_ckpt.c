@@ -41,7 +41,7 @@ void ckpt_drop(struct change *change, struct ckpt *ckpt, const char *reason)
         strlist_add_number(&record->purge, ckpt->cut);
     ckpt->state = TIDE_CKPT_DROPPED;
     ckpt_unpeer(ckpt);
-    ckpt->pinned = ckpt->unwanted = ckpt->memory_only = false;
+    ckpt->pinned = ckpt->unwanted = ckpt->given_up = ckpt->memory_only = false;
     ckpt->held_until_ms = ckpt->condemned_ms = 0;
     TEXT(ckpt->reason, "%s", reason);
     event_add(change, EVENT_DROPPED, NULL, -1, ckpt->cut, "checkpoint %" PRIu64 " is dropped: %s", ckpt->cut, reason);

@@ -11,6 +11,8 @@
  *     ended                       ckpt drop,   DROPPED ◄──┴────── retention, ckpt drop, rollback
  *                                 rollback, the job's end
  *
+ * CORRUPT ─► COMMITTED: CKPT_IMPORT, where every byte of it was read.
+ *
  * CUT_OPEN may abort in the same breath, where it is clear at once that it cannot be recorded. Where messages are coloured an
  * attempt has an epoch, and CUT_GO, CUT_VOID, CUT_SETTLED and CUT_CLOSED move that on (cmd_epoch.c).
  *

@@ -9,7 +9,10 @@
 /* Checkpoints that another cluster's log knew, or an earlier one of this: found in a store, read by who asks for it, and registered
  * here. They are listed under a job of the name and uid they were made by, which is over (imported) and of which nothing ever runs:
  * its generations are the other log's. Each is pinned: the rule of this cluster deletes none of them before somebody says that it may.
- * A job that is to go on from one, imported or not, gets it as its own first checkpoint; the objects stay the other's. */
+ * A job that is to go on from one, imported or not, gets it as its own first checkpoint; the objects stay the other's.
+ *
+ * One that is known, and was found corrupt, is readmitted if whoever asks has read every byte of it: a store that could not read an
+ * object for a minute, or got it back from elsewhere, has cost nothing then. */
 
 /* ---- registering ---- */
 
@@ -43,6 +46,22 @@ static enum tide_status check_names(struct change *change)
     return TIDE_OK;
 }
 
+static enum tide_status check_corrupt(struct change *change, const struct ckpt *ckpt)
+{
+    const struct command *command = change->command;
+    if (ckpt->given_up)
+        return err_set(change->err, TIDE_E_STATE,
+                       "checkpoint %s/%" PRIu64 " was given up when the job went back to an earlier one, and is not restored any more; "
+                       "tidemark ckpt export reads it nevertheless",
+                       command->job, command->cut);
+    if (!command->force)
+        return err_set(change->err, TIDE_E_STATE,
+                       "checkpoint %s/%" PRIu64 " is corrupt here: %s; where its objects are whole again, tidemark ckpt verify --readmit "
+                       "%s/%" PRIu64 " has it committed again",
+                       command->job, command->cut, ckpt->reason, command->job, command->cut);
+    return TIDE_OK;
+}
+
 static enum tide_status check_known(struct change *change, const struct job_record *record, const struct ckpt *ckpt)
 {
     const struct command *command = change->command;
@@ -53,6 +72,8 @@ static enum tide_status check_known(struct change *change, const struct job_reco
     if (ckpt == NULL)
         return TIDE_OK;
     bool same = strcmp(ckpt->manifest, command->digest) == 0;
+    if (same && ckpt->state == TIDE_CKPT_CORRUPT && change->state->level >= READMIT_LEVEL)
+        return check_corrupt(change, ckpt);
     if (same && (ckpt->state == TIDE_CKPT_COMMITTED || ckpt->state == TIDE_CKPT_CONDEMNED))
         return err_set(change->err, TIDE_E_EXISTS, "checkpoint %s/%" PRIu64 " is known already", command->job, command->cut);
     if (same || ckpt->manifest[0] == '\0')
@@ -63,7 +84,7 @@ static enum tide_status check_known(struct change *change, const struct job_reco
                    command->job, command->cut, ckpt->generation);
 }
 
-static enum tide_status check_room(struct change *change, const struct job_record *record)
+static enum tide_status check_pins(struct change *change, const struct job_record *record)
 {
     const char *name = change->command->job;
     size_t kept = 0;
@@ -74,6 +95,15 @@ static enum tide_status check_room(struct change *change, const struct job_recor
                        "job %s has %d checkpoints that are pinned or held, the most there can be; unpin some of them: they stay until "
                        "tidemark ckpt drop",
                        name, RETAIN_PINNED_MAX);
+    return TIDE_OK;
+}
+
+static enum tide_status check_room(struct change *change, const struct job_record *record)
+{
+    const char *name = change->command->job;
+    enum tide_status status = check_pins(change, record);
+    if (status != TIDE_OK)
+        return status;
     if (record->job.ckpts.count >= TIDE_CKPTS_MAX)
         return err_set(change->err, TIDE_E_LIMIT, "job %s has %d checkpoints, more are not remembered", name, TIDE_CKPTS_MAX);
     /* An elastic job has been of different sizes. */
@@ -176,6 +206,25 @@ static void take(struct change *change, struct job_record *record)
          ckpt->cut);
 }
 
+/* It is pinned as any other that is imported: by the rule of a job that went on without it, it might go at once. */
+static enum tide_status readmit(struct change *change, struct job_record *record, struct ckpt *ckpt)
+{
+    const struct command *command = change->command;
+    enum tide_status status = ckpt_kept_by_hand(ckpt) ? TIDE_OK : check_pins(change, record);
+    if (status != TIDE_OK)
+        return status;
+    ckpt->state = TIDE_CKPT_COMMITTED;
+    ckpt->pinned = true;
+    ckpt->reason[0] = '\0';
+    change->job = record;
+    event_add(change, EVENT_COMMITTED, NULL, -1, ckpt->cut,
+              "checkpoint %" PRIu64 " (step %" PRIu64 ") was corrupt, and is readmitted: every byte of it was read in %s", ckpt->cut,
+              ckpt->step, command->store);
+    change->outcome->cut = ckpt->cut;
+    TEXT(change->outcome->text, "checkpoint %s/%" PRIu64 " is committed again, and kept until it is unpinned", command->job, ckpt->cut);
+    return TIDE_OK;
+}
+
 enum tide_status apply_CKPT_IMPORT(struct change *change)
 {
     const struct command *command = change->command;
@@ -183,12 +232,16 @@ enum tide_status apply_CKPT_IMPORT(struct change *change)
     enum tide_status status = check_names(change);
     if (status == TIDE_OK)
         status = find_record(change, &record);
+    struct ckpt *known = status == TIDE_OK && record != NULL ? job_ckpt(&record->job, command->cut) : NULL;
     if (status == TIDE_OK && record != NULL)
-        status = check_known(change, record, job_ckpt(&record->job, command->cut));
-    if (status == TIDE_OK && record != NULL && strcmp(record->job.spec.store, command->store) != 0)
+        status = check_known(change, record, known);
+    const char *store = record != NULL ? job_store(change->state, record) : command->store;
+    if (status == TIDE_OK && strcmp(store, command->store) != 0)
         status = err_set(change->err, TIDE_E_CONFLICT,
                          "checkpoints of job %s, uid %s, are known in %s; those in %s are not taken beside them", command->job,
-                         command->uid, record->job.spec.store, command->store);
+                         command->uid, store, command->store);
+    if (status == TIDE_OK && known != NULL)
+        return readmit(change, record, known);
     if (status == TIDE_OK)
         status = record != NULL ? check_room(change, record) : make_record(change, &record);
     if (status == TIDE_OK)

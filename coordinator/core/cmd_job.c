@@ -275,6 +275,8 @@ static void drop_newer(struct change *change, uint64_t target)
         struct ckpt *ckpt = &job->ckpts.items[i];
         if (ckpt->cut > target && (ckpt_restorable(ckpt) || ckpt->state == TIDE_CKPT_CONDEMNED))
             ckpt_drop(change, ckpt, reason);
+        else if (ckpt->cut > target && ckpt->state == TIDE_CKPT_CORRUPT && change->state->level >= READMIT_LEVEL)
+            ckpt->given_up = true;
     }
 }
 

@@ -36,7 +36,7 @@
 #define HEALTH_DRAINED_OF 2u           /* … and at no time more than one of so many, and at least one, are drained for it */
 #define HEALTH_GOOD_MS_DEFAULT 600000u /* a node drained for its health is given back when it was good for so long */
 #define HEALTH_RESTART_MS 5000u   /* ranks that "cannot go on", and make no step for so long, get another generation */
-#define LEVEL_NEWEST 3u           /* see "levels" */
+#define LEVEL_NEWEST 4u           /* see "levels" */
 #define FENCE_DEADLINE_MS 60000u  /* a node that has not ended an old generation by then is declared lost */
 
 /* Where a job's newest generation stands. Beside job.state, which is for people. */
@@ -159,7 +159,7 @@ const struct revocation *state_revoked(const struct state *state, const char *wh
     X(CERT_ALLOW, "cert_allow")       /* text: the same: it counts again */                     \
     X(CLUSTER_LEVEL, "cluster_level") /* level: every member of the group can follow */       \
     X(CKPT_IMPORT, "ckpt_import")     /* job, uid, cut, generation, step: of a manifest; key, digest: of the object; bytes, stored; \
-                                         store; spec: name, nnodes: ranks */
+                                         store; spec: name, nnodes: ranks; force: every byte of it was read, and is right */
 
 enum command_kind {
 #define X(symbol, name) CMD_##symbol,
@@ -222,10 +222,12 @@ enum tide_status apply(struct state *state, const struct command *command, uint6
  *   3  how many nodes may be drained for their health at a time is bounded, too, and not only within an hour; who resumes a
  *      node forgives what was hidden by something worse, and what is new then is not hidden;
  *      nodes tell the pin of the key that their ports show; a sentence that is too long is cut in its middle, and that is marked;
- *      nodes have domains; what is recorded is copied into the memory of nodes of other domains, unless its job wants no copies */
+ *      nodes have domains; what is recorded is copied into the memory of nodes of other domains, unless its job wants no copies
+ *   4  a checkpoint that was found corrupt is readmitted when somebody has read every byte of it, unless its job went back behind it */
 
 #define PIN_LEVEL 3u
 #define MARK_LEVEL 3u /* of sentences that are too long */
+#define READMIT_LEVEL 4u
 
 /* The lowest level at which this may be proposed: there are no members then that could not read it. */
 uint32_t command_level(const struct command *command);

@@ -169,6 +169,8 @@ static enum tide_status check_ckpt(const struct job_record *record, const struct
         (condemned && (ckpt_kept_by_hand(ckpt) || ckpt->manifest[0] == '\0' || job_restoring_from(record, ckpt->cut))))
         return BROKEN("job %s: checkpoint %" PRIu64 " is %s, but kept, or in use, or the other way round", job->spec.name, ckpt->cut,
                       ckpt_state_names[ckpt->state]);
+    if (ckpt->given_up && ckpt->state != TIDE_CKPT_CORRUPT)
+        return BROKEN("job %s: checkpoint %" PRIu64 " was given up, and is %s", job->spec.name, ckpt->cut, ckpt_state_names[ckpt->state]);
     return TIDE_OK;
 }
 

@@ -334,6 +334,7 @@ static void post_import(void *context, struct http_request *request)
     command.stored = found.stored_bytes;
     text_copy(command.spec.name, sizeof command.spec.name, found.job);
     command.spec.nnodes = found.world_size;
+    command.force = found.verified;
     api_propose(context, request, &command);
     codec_release(&ckpt_import_codec, &found);
 }

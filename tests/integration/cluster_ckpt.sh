@@ -79,6 +79,8 @@ damage()
     [ -n "$object" ] || { echo "no object of $1 found"; find "$CLUSTER_DIR/store" -type f; return 1; }
     size=$(stat -c %s "$object")
     chmod u+w "$object"
+    DAMAGED=$object
+    cp -p "$object" "$CLUSTER_DIR/undamaged"
     printf '\xff\x00\xff\x00' | dd of="$object" bs=1 seek=$((size / ${2:-2})) conv=notrunc status=none
 }
 expect "an object of the newest checkpoint can be damaged" damage "$NEWER"
@@ -111,6 +113,26 @@ expect "node and object are named" cluster_job_is rot \
     "[.job.events[] | select(.kind == \"corrupt\" and .cut == $NEWEST) | .text] | any(test(\"n[12] read it in the store: .* in object c/.*$UID_OF/$NEWEST-\"))"
 expect "the older one is left alone" cluster_job_is rot ".job.ckpts[] | select(.cut == $OLDER) | .state == \"committed\""
 expect "and training goes on as if nothing had been" equal "$(cluster_job rot .job.generation)" "$GENERATION"
+
+# The object is there again, from a copy.
+whole_again()
+{
+    cluster_job_is rot ".job.ckpts[] | select(.cut == $NEWEST) | .state == \"committed\" and .pinned"
+}
+expect "what is damaged is not readmitted" scenario_status_is 9 tide ckpt verify --readmit "rot/$NEWEST"
+cp -p "$CLUSTER_DIR/undamaged" "$DAMAGED"
+expect "when it is whole again it is told how to have it back" says "ckpt verify --readmit rot/$NEWEST" tide ckpt verify "rot/$NEWEST"
+expect "it can be readmitted" says "rot/$NEWEST is committed again, and kept until it is unpinned" tide ckpt verify --readmit "rot/$NEWEST"
+expect "then it is one as any other" whole_again
+READ=$(grep -ch "checkpoint $NEWEST is whole in the store" "$CLUSTER_DIR"/n[12].log | awk '{n += $1} END {print n}')
+read_once_more()
+{
+    [ "$(grep -ch "checkpoint $NEWEST is whole in the store" "$CLUSTER_DIR"/n[12].log | awk '{n += $1} END {print n}')" -gt "$READ" ]
+}
+expect "which is read from time to time" wait_for 60 "the agent to have read it" read_once_more
+expect "and stays" whole_again
+cluster_rank_kill rot 0
+expect "and restarted from" wait_for 60 "the restart from $NEWEST" cluster_job_is rot ".job.restore_cut == $NEWEST and .job.all_stepped"
 job_let_end rot
 expect "the job succeeds" job_succeeds rot
 expect "its ranks computed what they would have alone" equal "$(job_hashes rot)" "$(pulse_hashes 2 --steps "$ENDS_AT")"
