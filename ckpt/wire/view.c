@@ -116,6 +116,7 @@ static const struct codec_field member_view_fields[] = {
     CODEC_FIELD(member_view, snapshot_index, CODEC_U64),
     CODEC_FIELD(member_view, free_bytes, CODEC_U64),
     CODEC_FIELD(member_view, sync_us, CODEC_U64),
+    CODEC_FIELD(member_view, sync_age_ms, CODEC_U64),
     CODEC_FIELD(member_view, level, CODEC_U32),
     CODEC_FIELD(member_view, turn_us_max, CODEC_U64),
     CODEC_TEXT_OF(member_view, error),

@@ -71,6 +71,7 @@ struct member_view {
     uint64_t contact_ms;                  /* since it was last heard */
     uint64_t queued_bytes;                /* for it, not yet taken */
     uint64_t log_bytes, snapshot_index, free_bytes, sync_us; /* only of the one that answers */
+    uint64_t sync_age_ms;                                    /* … since that write was done; 0 of versions that do not tell */
     uint32_t level;                                          /* that its version knows; 0 of others: or it is not connected */
     uint64_t turn_us_max;                                    /* … the longest that everybody had to wait for it */
     char error[TIDE_TEXT_MAX + 1];                           /* why it is not connected */

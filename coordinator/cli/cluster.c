@@ -11,6 +11,7 @@
 
 #define FREE_BYTES_LOW (UINT64_C(1) << 30) /* a coordinator takes no more commands long before its disk is full */
 #define SYNC_US_HIGH 100000u               /* every decision waits for the disks of a majority */
+#define SYNC_RECENT_MS 10000u              /* where nothing is decided nobody waits, and the last write may be of yesterday */
 
 enum tide_status cluster_get(struct client *client, struct cluster_view *ret_view, struct fault *fault)
 {
@@ -72,7 +73,7 @@ static void member_problems(const struct member_view *m, bool led, struct strlis
         add(to, "member %" PRIu64 " has caught up, but does not count yet: tidemark cluster promote %" PRIu64, m->id, m->id);
     if (m->free_bytes > 0 && m->free_bytes < FREE_BYTES_LOW)
         add(to, "member %" PRIu64 " has only %s left on its disk", m->id, size_text(m->free_bytes, size));
-    if (m->sync_us > SYNC_US_HIGH)
+    if (m->sync_us > SYNC_US_HIGH && m->sync_age_ms <= SYNC_RECENT_MS)
         add(to, "member %" PRIu64 " waited %s for its disk", m->id, stall_text(m->sync_us, size));
 }
 

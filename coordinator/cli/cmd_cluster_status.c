@@ -148,6 +148,7 @@ static void side_merge(struct look *look, struct member_view *m, const struct si
     m->log_bytes = own->log_bytes;
     m->free_bytes = own->free_bytes;
     m->sync_us = own->sync_us;
+    m->sync_age_ms = own->sync_age_ms;
     m->turn_us_max = own->turn_us_max;
     m->snapshot_index = own->snapshot_index;
     m->applied_index = own->applied_index;

@@ -54,6 +54,7 @@ static void show_self(struct server *server, const struct member_status *status,
     view->snapshot_index = self.snapshot_index;
     view->free_bytes = status->free_bytes;
     view->sync_us = status->sync_us;
+    view->sync_age_ms = status->sync_ns != 0 ? (clock_mono_ns() - status->sync_ns) / NS_PER_MS : 0;
     view->level = LEVEL_NEWEST;
     view->turn_us_max = server->turn_longest_ns / NS_PER_US;
     text_copy(view->role, sizeof view->role, view->learner ? "learner" : raft_role_name(status->raft.role));

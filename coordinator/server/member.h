@@ -111,6 +111,7 @@ struct member_status {
     struct raft_config config;
     uint64_t log_bytes, free_bytes; /* on the disk */
     uint64_t sync_us, sync_us_max;  /* the last write of the log, and the longest so far */
+    uint64_t sync_ns;               /* … when the last was done, by the monotonic clock */
     struct member_link {
         uint64_t id;
         bool connected;

@@ -89,6 +89,7 @@ static void measure(struct member *member, uint64_t done, uint64_t took_ns)
     log->log_bytes = wal_bytes(member->wal);
     if (took_ns != 0) {
         log->sync_us = took_ns / NS_PER_US;
+        log->sync_ns = clock_mono_ns();
         if (log->sync_us > log->sync_us_max)
             log->sync_us_max = log->sync_us;
     }

@@ -87,6 +87,7 @@ static void publish(struct member *member)
     status.log_bytes = member->log.log_bytes;
     status.free_bytes = atomic_load(&member->free_bytes);
     status.sync_us = member->log.sync_us;
+    status.sync_ns = member->log.sync_ns;
     status.sync_us_max = member->log.sync_us_max;
     pthread_mutex_unlock(&member->log.lock);
     peers_status(member, &status);
