@@ -71,9 +71,8 @@ static enum tide_status bring(struct transfer *transfer, CURL *curl)
 }
 
 /* Two copies that are damaged in different places are one that is whole. */
-static void say_kept(const struct transfer *transfer)
+static void say_kept(const struct transfer *transfer, uint64_t kept)
 {
-    uint64_t kept = slot_copy_kept(transfer->copy);
     const struct copy_place *place = transfer->place;
     if (kept > 0)
         log_warn("checkpoint %" PRIu64 " of rank %u: %" PRIu64
@@ -94,12 +93,14 @@ static void run(struct transfer *transfer)
     transfer->status = begin(transfer, curl);
     if (transfer->status == TIDE_OK)
         transfer->status = bring(transfer, curl);
-    if (transfer->status == TIDE_OK)
-        say_kept(transfer);
-    if (transfer->status == TIDE_OK)
+    if (transfer->status == TIDE_OK) {
+        uint64_t kept = slot_copy_kept(transfer->copy);
         transfer->status = slot_copy_end(transfer->copy, place->keep, transfer->root, transfer->err);
-    else
+        if (transfer->status == TIDE_OK)
+            say_kept(transfer, kept);
+    } else {
         slot_copy_abort(transfer->copy, place->keep);
+    }
     curl_easy_cleanup(curl);
 }
 

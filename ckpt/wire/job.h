@@ -77,7 +77,7 @@ struct ckpt {
     bool pinned;            /* kept until it is unpinned */
     uint64_t held_until_ms; /* kept until then, by the leader's wall clock; 0: not held */
     bool unwanted;          /* condemned by hand: no rule takes it back */
-    bool given_up;          /* corrupt when its job went back to an earlier one: it must never be restored */
+    bool given_up;          /* corrupt when its job went back to an earlier one, or when nobody kept that in mind: never restored */
     bool imported;          /* no generation of this log recorded it: it was found in a store */
     bool inherited;         /* it is another job's (job.origin), which this one goes on from: no object of it is this one's to delete */
     bool memory_only;       /* sealed while another was being stored: no node was told to store it (yet) */

@@ -345,7 +345,9 @@ static int readmit(const struct cli *cli, const struct job *job, const struct ck
         return code;
     }
     if (!cli->options.readmit) {
-        if (!ckpt->given_up)
+        if (ckpt->given_up)
+            say_note("it was found corrupt before, and is given up: no restart takes it any more");
+        else if (!ckpt->inherited && cli->options.store == NULL)
             say_hint("it was found corrupt before, and no restart takes it; tidemark ckpt verify --readmit %s has it committed again", id);
         return code;
     }
@@ -367,6 +369,10 @@ static enum tide_status may_readmit(const struct cli *cli, const struct job *job
         return fault_set(fault, TIDE_E_INVALID, "tidemark run --restore-from starts a job from it anew",
                          "--readmit: checkpoint %s/%" PRIu64 " is one of job %s, uid %s, that this job began with", job->spec.name,
                          ckpt->cut, job->origin.job, job->origin.uid);
+    if (ckpt->given_up)
+        return fault_set(fault, TIDE_E_STATE, "tidemark ckpt export reads it nevertheless",
+                         "--readmit: checkpoint %s/%" PRIu64 " is given up: its job went back to an earlier one, or may have",
+                         job->spec.name, ckpt->cut);
     return TIDE_OK;
 }
 

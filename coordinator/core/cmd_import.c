@@ -51,9 +51,12 @@ static enum tide_status check_corrupt(struct change *change, const struct ckpt *
     const struct command *command = change->command;
     if (ckpt->given_up)
         return err_set(change->err, TIDE_E_STATE,
-                       "checkpoint %s/%" PRIu64 " was given up when the job went back to an earlier one, and is not restored any more; "
-                       "tidemark ckpt export reads it nevertheless",
+                       "checkpoint %s/%" PRIu64 " was given up when the job went back to an earlier one, or is corrupt since before that "
+                       "was kept in mind, and is not restored any more; tidemark ckpt export reads it nevertheless",
                        command->job, command->cut);
+    if (strcmp(ckpt->manifest_key, command->key) != 0)
+        return err_set(change->err, TIDE_E_CONFLICT, "checkpoint %s/%" PRIu64 " lies under %s, and is another job's", command->job,
+                       command->cut, ckpt->manifest_key);
     if (!command->force)
         return err_set(change->err, TIDE_E_STATE,
                        "checkpoint %s/%" PRIu64 " is corrupt here: %s; where its objects are whole again, tidemark ckpt verify --readmit "
@@ -217,7 +220,7 @@ static enum tide_status readmit(struct change *change, struct job_record *record
     ckpt->pinned = true;
     ckpt->reason[0] = '\0';
     change->job = record;
-    event_add(change, EVENT_COMMITTED, NULL, -1, ckpt->cut,
+    event_add(change, EVENT_KEPT, NULL, -1, ckpt->cut,
               "checkpoint %" PRIu64 " (step %" PRIu64 ") was corrupt, and is readmitted: every byte of it was read in %s", ckpt->cut,
               ckpt->step, command->store);
     change->outcome->cut = ckpt->cut;

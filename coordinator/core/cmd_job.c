@@ -265,37 +265,54 @@ static enum tide_status rollback_newest(struct change *change, struct ckpt **ret
     return TIDE_OK;
 }
 
+/* Recorded after the target. A job that went on from an older one, for the newer was corrupt, gives later ids to earlier steps; once that
+ * newer one is readmitted only its step tells. */
+static bool is_newer(const struct change *change, const struct ckpt *ckpt, const struct ckpt *target)
+{
+    return ckpt->cut > target->cut || (ckpt->step > target->step && change->state->level >= READMIT_LEVEL);
+}
+
+/* One that is corrupt may be readmitted, and restored then. */
+static bool may_be_readmitted(const struct change *change, const struct ckpt *ckpt)
+{
+    return ckpt->state == TIDE_CKPT_CORRUPT && change->state->level >= READMIT_LEVEL;
+}
+
 /* What was recorded after the target belongs to a history that is given up: it must never be restored. */
-static void drop_newer(struct change *change, uint64_t target)
+static void drop_newer(struct change *change, const struct ckpt *target)
 {
     struct job *job = &change->job->job;
     char reason[TIDE_TEXT_MAX + 1];
-    TEXT(reason, "rolled back to checkpoint %" PRIu64, target);
+    TEXT(reason, "rolled back to checkpoint %" PRIu64, target->cut);
     for (size_t i = 0; i < job->ckpts.count; i++) {
         struct ckpt *ckpt = &job->ckpts.items[i];
-        if (ckpt->cut > target && (ckpt_restorable(ckpt) || ckpt->state == TIDE_CKPT_CONDEMNED))
+        if (!is_newer(change, ckpt, target))
+            continue;
+        if (ckpt_restorable(ckpt) || ckpt->state == TIDE_CKPT_CONDEMNED)
             ckpt_drop(change, ckpt, reason);
-        else if (ckpt->cut > target && ckpt->state == TIDE_CKPT_CORRUPT && change->state->level >= READMIT_LEVEL)
+        else if (may_be_readmitted(change, ckpt))
             ckpt->given_up = true;
     }
 }
 
 /* One that is pinned, or that another job may have to start from, is not given up behind anybody's back. */
-static enum tide_status check_newer(struct change *change, uint64_t target)
+static enum tide_status check_newer(struct change *change, const struct ckpt *target)
 {
     const struct job *job = &change->job->job;
     for (size_t i = 0; i < job->ckpts.count; i++) {
         const struct ckpt *ckpt = &job->ckpts.items[i];
-        if (ckpt->cut > target && ckpt_restorable(ckpt) && ckpt_kept_by_hand(ckpt))
+        if (!is_newer(change, ckpt, target))
+            continue;
+        if ((ckpt_restorable(ckpt) || may_be_readmitted(change, ckpt)) && ckpt_kept_by_hand(ckpt))
             return err_set(change->err, TIDE_E_STATE,
                            "checkpoint %s/%" PRIu64 " is %s, and going back to %" PRIu64
                            " would give it up; tidemark ckpt unpin %s/%" PRIu64 " first",
-                           job->spec.name, ckpt->cut, ckpt->pinned ? "pinned" : "held", target, job->spec.name, ckpt->cut);
-        if (ckpt->cut > target && ckpt_lent(change->state, job, ckpt->cut))
+                           job->spec.name, ckpt->cut, ckpt->pinned ? "pinned" : "held", target->cut, job->spec.name, ckpt->cut);
+        if (ckpt_lent(change->state, job, ckpt->cut))
             return err_set(change->err, TIDE_E_STATE,
                            "another job goes on from checkpoint %s/%" PRIu64 " and has none of its own to start from instead, and going "
                            "back to %" PRIu64 " would give it up; take one of that job first, tidemark ckpt save, or cancel it",
-                           job->spec.name, ckpt->cut, target);
+                           job->spec.name, ckpt->cut, target->cut);
     }
     return TIDE_OK;
 }
@@ -312,7 +329,7 @@ enum tide_status apply_JOB_ROLLBACK(struct change *change)
     struct ckpt *target = NULL;
     enum tide_status status = change->command->cut != 0 ? rollback_named(change, &target) : rollback_newest(change, &target);
     if (status == TIDE_OK)
-        status = check_newer(change, target->cut);
+        status = check_newer(change, target);
     if (status != TIDE_OK)
         return status;
     uint64_t cut = target->cut;
@@ -324,7 +341,7 @@ enum tide_status apply_JOB_ROLLBACK(struct change *change)
     change->outcome->cut = cut;
     if (record->phase == GEN_PHASE_LAUNCHED)
         gen_end(change, &why);
-    drop_newer(change, cut);
+    drop_newer(change, job_ckpt(job, cut));
     store_next(change);
     record->rollback_cut = cut;
     /* Whoever asks for another start wants it now. */

@@ -48,12 +48,24 @@ bool level_verdict(const struct state *state, uint32_t lowest, struct command *r
     return true;
 }
 
+/* Which of them a rollback has left behind was not kept in mind before. */
+static void give_up_corrupt(struct state *state)
+{
+    for (size_t i = 0; i < state->jobs.count; i++) {
+        struct job *job = &state->jobs.items[i].job;
+        for (size_t k = 0; k < job->ckpts.count; k++)
+            job->ckpts.items[k].given_up = job->ckpts.items[k].state == TIDE_CKPT_CORRUPT;
+    }
+}
+
 enum tide_status apply_CLUSTER_LEVEL(struct change *change)
 {
     struct state *state = change->state;
     uint32_t level = change->command->level;
     if (level <= state->level)
         return err_set(change->err, TIDE_E_STALE, "the group is at level %u already", state->level);
+    if (state->level < READMIT_LEVEL && level >= READMIT_LEVEL)
+        give_up_corrupt(state);
     state->level = level;
     peers_plan(state);
     TEXT(change->outcome->text, "the group is at level %u", level);

@@ -139,7 +139,7 @@ static void explain_memory(const struct talk *talk, const struct ckpt *stored, c
     scan_names(talk->book, record, &record->job.nodes, missing_slot, &needed, names, sizeof names);
     if (needed == UINT32_MAX && (newest == NULL || newest->cut == stored->cut))
         text_say(to, size, "the next has to wait until that is stored");
-    else if (newest != NULL && newest->cut != stored->cut)
+    else if (newest != NULL && newest->cut != stored->cut && ckpt_in_memory(newest))
         text_say(to, size, "checkpoint %" PRIu64 " (step %" PRIu64 ") is in memory and stored next", newest->cut, newest->step);
     else
         text_say(to, size, "others are recorded in memory");

@@ -41,6 +41,15 @@ enum tide_status cluster_health(struct server *server, struct err *err)
     return TIDE_OK;
 }
 
+/* A write that hangs is told while it does. */
+static void show_sync(const struct member_status *status, struct member_view *view)
+{
+    uint64_t now_ns = clock_mono_ns(), takes_us = status->syncing_ns != 0 ? (now_ns - status->syncing_ns) / NS_PER_US : 0;
+    bool hangs = takes_us > status->sync_us;
+    view->sync_us = hangs ? takes_us : status->sync_us;
+    view->sync_age_ms = !hangs && status->sync_ns != 0 ? (now_ns - status->sync_ns) / NS_PER_MS : 0;
+}
+
 static void show_self(struct server *server, const struct member_status *status, struct member_view *view)
 {
     struct replica_status self;
@@ -53,8 +62,7 @@ static void show_self(struct server *server, const struct member_status *status,
     view->log_bytes = status->log_bytes;
     view->snapshot_index = self.snapshot_index;
     view->free_bytes = status->free_bytes;
-    view->sync_us = status->sync_us;
-    view->sync_age_ms = status->sync_ns != 0 ? (clock_mono_ns() - status->sync_ns) / NS_PER_MS : 0;
+    show_sync(status, view);
     view->level = LEVEL_NEWEST;
     view->turn_us_max = server->turn_longest_ns / NS_PER_US;
     text_copy(view->role, sizeof view->role, view->learner ? "learner" : raft_role_name(status->raft.role));

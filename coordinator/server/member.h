@@ -112,6 +112,7 @@ struct member_status {
     uint64_t log_bytes, free_bytes; /* on the disk */
     uint64_t sync_us, sync_us_max;  /* the last write of the log, and the longest so far */
     uint64_t sync_ns;               /* … when the last was done, by the monotonic clock */
+    uint64_t syncing_ns;            /* when one began that is not done yet; 0: none */
     struct member_link {
         uint64_t id;
         bool connected;

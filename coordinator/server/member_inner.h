@@ -79,7 +79,7 @@ struct log_thread {
     bool look, stop;
     /* under the lock: done */
     uint64_t done_number;
-    uint64_t log_bytes, free_bytes, sync_us, sync_us_max, sync_ns;
+    uint64_t log_bytes, free_bytes, sync_us, sync_us_max, sync_ns, syncing_ns;
     /* the thread's own */
     bool prepare;
 };

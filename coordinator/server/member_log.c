@@ -90,6 +90,7 @@ static void measure(struct member *member, uint64_t done, uint64_t took_ns)
     if (took_ns != 0) {
         log->sync_us = took_ns / NS_PER_US;
         log->sync_ns = clock_mono_ns();
+        log->syncing_ns = 0;
         if (log->sync_us > log->sync_us_max)
             log->sync_us_max = log->sync_us;
     }
@@ -100,6 +101,9 @@ static void do_writes(struct member *member, struct raft_write *writes, size_t c
 {
     struct err err = {0};
     uint64_t begun = clock_mono_ns();
+    pthread_mutex_lock(&member->log.lock);
+    member->log.syncing_ns = begun;
+    pthread_mutex_unlock(&member->log.lock);
     for (size_t i = 0; i < count; i++)
         do_write(member, &writes[i]);
     if (wal_sync(member->wal, &err) != TIDE_OK)

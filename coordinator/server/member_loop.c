@@ -88,6 +88,7 @@ static void publish(struct member *member)
     status.free_bytes = atomic_load(&member->free_bytes);
     status.sync_us = member->log.sync_us;
     status.sync_ns = member->log.sync_ns;
+    status.syncing_ns = member->log.syncing_ns;
     status.sync_us_max = member->log.sync_us_max;
     pthread_mutex_unlock(&member->log.lock);
     peers_status(member, &status);

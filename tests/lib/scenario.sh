@@ -85,14 +85,16 @@ equal()
 free_ports()
 {
     python3 -c 'import random, socket, sys
-first, found = 12000, []
+first, found, wanted = 12000, [], int(sys.argv[1])
 end = int(open("/proc/sys/net/ipv4/ip_local_port_range").read().split()[0])
-for port in random.sample(range(first, end), end - first):
-    if len(found) == int(sys.argv[1]): break
+ports = range(first, end) if end > first + 1000 else range(first, 65536) # nothing is left below it
+for port in random.sample(ports, len(ports)):
+    if len(found) == wanted: break
     with socket.socket() as s:
         try: s.bind(("127.0.0.1", port))
         except OSError: continue
     found.append(port)
+if len(found) < wanted: sys.exit("there are not so many free ports")
 print(*found)' "$1"
 }
 

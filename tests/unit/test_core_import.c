@@ -1,40 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "ckpt/format/retain.h"
-#include "core_saves.h"
+#include "core_found.h"
 
 /* Checkpoints that were found in a store: registered, kept, and gone on from by a job of this cluster. */
-
-#define OLD_UID "00112233445566aa"
-#define OLD_DIGEST "0123456789abcdef0123456789abcdef"
-
-static struct command found(struct world *w, uint64_t cut, uint64_t generation)
-{
-    struct command command = command_new(w, CMD_CKPT_IMPORT, "old");
-    TEXT_SET(command.uid, OLD_UID);
-    snprintf(command.key, sizeof command.key, "m/old." OLD_UID "/%" PRIu64 "-%" PRIu64 "/COMMIT", cut, generation);
-    TEXT_SET(command.digest, OLD_DIGEST);
-    TEXT_SET(command.store, "file:///old");
-    command.cut = cut;
-    command.generation = generation;
-    command.step = 100 * cut;
-    command.bytes = 2000;
-    command.stored = 900;
-    TEXT_SET(command.spec.name, "old");
-    command.spec.nnodes = 2;
-    return command;
-}
-
-static enum tide_status import(struct world *w, uint64_t cut, uint64_t generation)
-{
-    struct command command = found(w, cut, generation);
-    return world_apply(w, &command);
-}
-
-static void start(struct world *w)
-{
-    world_init(w);
-    world_nodes(w, 2, 1);
-}
 
 static void found_ones_are_listed_and_kept(void **context)
 {
@@ -369,151 +336,6 @@ static void one_that_turns_out_bad_is_told(void **context)
     world_release(&w);
 }
 
-/* ---- found corrupt, and whole again ---- */
-
-static enum tide_status find_corrupt(struct world *w, uint64_t cut)
-{
-    struct command bad = verdict(w, CMD_CKPT_CORRUPT, "j");
-    bad.cut = cut;
-    TEXT_SET(bad.event.text, "a sector cannot be read");
-    return world_apply(w, &bad);
-}
-
-/* As who has read every byte of it in the store says it. */
-static struct command readmission(struct world *w, uint64_t cut)
-{
-    const struct job *job = job_of(w, "j");
-    const struct ckpt *ckpt = ckpt_of(w, "j", cut);
-    struct command command = found(w, cut, ckpt->generation);
-    TEXT_SET(command.job, "j");
-    TEXT_SET(command.spec.name, "j");
-    TEXT_SET(command.uid, job->uid);
-    TEXT_SET(command.key, ckpt->manifest_key);
-    TEXT_SET(command.digest, ckpt->manifest);
-    TEXT_SET(command.store, "file:///store");
-    command.force = true;
-    return command;
-}
-
-/* The stories' nodes name their manifests shortly. */
-static void name_as_agents_do(struct world *w, uint64_t cut)
-{
-    struct ckpt *both[] = {ckpt_of(w, "j", cut), job_ckpt(&state_job(&w->second, "j")->job, cut)};
-    for (int i = 0; i < 2; i++)
-        snprintf(both[i]->manifest_key, sizeof both[i]->manifest_key, "m/j.%s/%" PRIu64 "-%" PRIu64 "/COMMIT", job_of(w, "j")->uid, cut,
-                 both[i]->generation);
-}
-
-static void begin_corrupt(struct world *w)
-{
-    start(w);
-    struct command command = submission(w, "j", 2, 0, 1);
-    TEXT_SET(command.uid, "00112233445566cc");
-    assert_int_equal(submit_this(w, &command), TIDE_OK);
-    run(w, 1000);
-    commit_job(w);
-    commit_job(w);
-    name_as_agents_do(w, 2);
-    assert_int_equal(find_corrupt(w, 2), TIDE_OK);
-    assert_int_equal(ckpt_of(w, "j", 2)->state, TIDE_CKPT_CORRUPT);
-}
-
-static void a_corrupt_one_that_was_read_whole_is_readmitted(void **context)
-{
-    (void)context;
-    struct world w;
-    begin_corrupt(&w);
-    struct command command = readmission(&w, 2);
-    command.force = false;
-    assert_int_equal(world_apply(&w, &command), TIDE_E_STATE);
-    assert_text(w.err.text, "is corrupt here: a sector cannot be read; where its objects are whole again");
-    assert_text(w.err.text, "tidemark ckpt verify --readmit j/2 has it committed again");
-    command.force = true;
-    TEXT_SET(command.digest, "ffffffffffffffffffffffffffffffff");
-    assert_int_equal(world_apply(&w, &command), TIDE_E_CONFLICT);
-    command = readmission(&w, 2);
-    TEXT_SET(command.store, "file:///copy");
-    assert_int_equal(world_apply(&w, &command), TIDE_E_CONFLICT);
-    assert_text(w.err.text, "are known in file:///store; those in file:///copy are not taken");
-    assert_int_equal(ckpt_of(&w, "j", 2)->state, TIDE_CKPT_CORRUPT);
-    command = readmission(&w, 2);
-    assert_int_equal(world_apply(&w, &command), TIDE_OK);
-    assert_text(w.outcome.text, "checkpoint j/2 is committed again, and kept until it is unpinned");
-    const struct ckpt *ckpt = ckpt_of(&w, "j", 2);
-    assert_int_equal(ckpt->state, TIDE_CKPT_COMMITTED);
-    assert_true(ckpt->pinned && !ckpt->imported);
-    assert_string_equal(ckpt->reason, "");
-    assert_text(event_last(&w, "j", EVENT_COMMITTED)->text, "was corrupt, and is readmitted: every byte of it was read in file:///store");
-    assert_int_equal(world_apply(&w, &command), TIDE_E_EXISTS);
-    /* It is what the job starts from again; and it can be found corrupt again. */
-    crash(&w, 1);
-    run(&w, 500);
-    assert_int_equal(job_of(&w, "j")->restore_cut, 2);
-    run(&w, 1000);
-    name_as_agents_do(&w, 2);
-    assert_int_equal(find_corrupt(&w, 2), TIDE_OK);
-    assert_int_equal(ckpt_of(&w, "j", 2)->state, TIDE_CKPT_CORRUPT);
-    world_release(&w);
-}
-
-/* What is of a history that was given up is not restored, whoever found it whole. */
-static void one_that_was_rolled_back_over_is_not(void **context)
-{
-    (void)context;
-    struct world w;
-    begin_corrupt(&w);
-    assert_int_equal(order(&w, CMD_JOB_ROLLBACK, "j", 1), TIDE_OK);
-    run(&w, 1000);
-    struct command command = readmission(&w, 2);
-    assert_int_equal(world_apply(&w, &command), TIDE_E_STATE);
-    assert_text(w.err.text, "was given up when the job went back to an earlier one");
-    assert_int_equal(ckpt_of(&w, "j", 2)->state, TIDE_CKPT_CORRUPT);
-    assert_int_equal(order(&w, CMD_CKPT_DROP, "j", 2), TIDE_OK);
-    world_release(&w);
-}
-
-/* Of an imported job, too. */
-static void there_is_room_for_its_pin(void **context)
-{
-    (void)context;
-    struct world w;
-    start(&w);
-    assert_int_equal(import(&w, 1, 1), TIDE_OK);
-    assert_int_equal(order(&w, CMD_CKPT_UNPIN, "old", 1), TIDE_OK);
-    struct command bad = verdict(&w, CMD_CKPT_CORRUPT, "old"), again = found(&w, 1, 1);
-    bad.cut = 1;
-    assert_int_equal(world_apply(&w, &bad), TIDE_OK);
-    for (unsigned i = 0; i < RETAIN_PINNED_MAX; i++)
-        assert_int_equal(import(&w, 2 + i, 1), TIDE_OK);
-    again.force = true;
-    assert_int_equal(world_apply(&w, &again), TIDE_E_LIMIT);
-    assert_int_equal(ckpt_of(&w, "old", 1)->state, TIDE_CKPT_CORRUPT);
-    assert_int_equal(order(&w, CMD_CKPT_UNPIN, "old", 2), TIDE_OK);
-    assert_int_equal(world_apply(&w, &again), TIDE_OK);
-    assert_int_equal(ckpt_of(&w, "old", 1)->state, TIDE_CKPT_COMMITTED);
-    world_release(&w);
-}
-
-/* Versions that know of level 3 say what they always said, and are not asked for more. */
-static void below_level_4_it_stays_corrupt(void **context)
-{
-    (void)context;
-    struct world w;
-    begin_corrupt(&w);
-    w.state.level = w.second.level = 3;
-    struct command command = readmission(&w, 2);
-    struct err err = {0};
-    assert_int_equal(level_admits(&w.state, &command, &err), TIDE_E_STATE);
-    assert_text(err.text, "needs level 4, and the group is at 3");
-    command.force = false;
-    assert_int_equal(level_admits(&w.state, &command, &err), TIDE_OK);
-    assert_int_equal(world_apply(&w, &command), TIDE_E_STATE);
-    assert_string_equal(w.err.text, "checkpoint j/2 is corrupt here: a sector cannot be read");
-    assert_int_equal(order(&w, CMD_JOB_ROLLBACK, "j", 1), TIDE_OK);
-    assert_false(ckpt_of(&w, "j", 2)->given_up);
-    world_release(&w);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -527,10 +349,6 @@ int main(void)
         cmocka_unit_test(one_that_is_lent_is_not_rolled_back_over),
         cmocka_unit_test(of_two_of_one_name_the_uid_tells),
         cmocka_unit_test(one_that_turns_out_bad_is_told),
-        cmocka_unit_test(a_corrupt_one_that_was_read_whole_is_readmitted),
-        cmocka_unit_test(one_that_was_rolled_back_over_is_not),
-        cmocka_unit_test(there_is_room_for_its_pin),
-        cmocka_unit_test(below_level_4_it_stays_corrupt),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
