@@ -37,9 +37,10 @@ from_the_newest()
         [$told[$death:][] | select(.kind == "launched") | .text] | length == 1 and (.[0] | contains("from checkpoint \($cut) "))'
 }
 
+# runs_as JOB GENERATION: all of its four ranks run. PIDS are theirs: who asks again may find that some have come to their end.
 runs_as()
 {
-    cluster_job_is "$1" ".job.generation == $2 and .job.all_started" && [ "$(job_pids "$1" | wc -w)" -eq 4 ]
+    cluster_job_is "$1" ".job.generation == $2 and .job.all_started" && PIDS=$(job_pids "$1") && [ "$(wc -w <<<"$PIDS")" -eq 4 ]
 }
 
 # Does anything but the program itself link to NCCL or CUDA? And does it find ours first?
@@ -66,7 +67,7 @@ wait_for 60 "a checkpoint" job_restorable rough
 BEFORE=$(job_pids rough)
 expect "a rank can be killed" cluster_rank_kill rough 3
 wait_for 60 "generation 2" runs_as rough 2
-expect "the others go on in their processes" stayed 4 "$BEFORE" "$(job_pids rough)" 0 1 2
+expect "the others go on in their processes" stayed 4 "$BEFORE" "$PIDS" 0 1 2
 STAYED="ranks 0-2 stayed in their processes, rank 3 was started anew"
 expect "the job tells so" says "$STAYED" tide job show rough
 expect "and so is it explained" says "at the last restart $STAYED" tide job explain rough
@@ -83,12 +84,12 @@ wait_for 60 "a checkpoint" job_restorable rougher
 BEFORE=$(job_pids rougher)
 cluster_rank_kill rougher 0 STOP && cluster_rank_kill rougher 3
 wait_for 60 "generation 2" runs_as rougher 2
-BETWEEN=$(job_pids rougher)
+BETWEEN=$PIDS
 expect "a rank that does not leave is started anew, and nobody else" stayed 4 "$BEFORE" "$BETWEEN" 1 2
 expect "which is told" says "ranks 1-2 stayed in their processes, ranks 0, 3 were started anew" tide job show rougher
 expect "another rank can be killed" cluster_rank_kill rougher 1
 wait_for 60 "generation 3" runs_as rougher 3
-expect "who is there goes over from wherever it is" stayed 4 "$BETWEEN" "$(job_pids rougher)" 0 2 3
+expect "who is there goes over from wherever it is" stayed 4 "$BETWEEN" "$PIDS" 0 2 3
 expect "the job succeeds after two restarts" job_succeeds rougher
 expect "of which both are counted" cluster_job_is rougher '.job.restarts == 2'
 expect "the parameters are the same once more" equal "$(tide job logs rougher --rank 0 | digest)" "$WANTED"
