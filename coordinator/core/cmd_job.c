@@ -288,10 +288,12 @@ static void drop_newer(struct change *change, const struct ckpt *target)
         struct ckpt *ckpt = &job->ckpts.items[i];
         if (!is_newer(change, ckpt, target))
             continue;
-        if (ckpt_restorable(ckpt) || ckpt->state == TIDE_CKPT_CONDEMNED)
+        if (ckpt_restorable(ckpt) || ckpt->state == TIDE_CKPT_CONDEMNED) {
             ckpt_drop(change, ckpt, reason);
-        else if (may_be_readmitted(change, ckpt))
+        } else if (may_be_readmitted(change, ckpt) && !ckpt->given_up) {
             ckpt->given_up = true;
+            event_add(change, EVENT_NOTE, NULL, -1, ckpt->cut, "checkpoint %" PRIu64 " is corrupt, and given up: %s", ckpt->cut, reason);
+        }
     }
 }
 

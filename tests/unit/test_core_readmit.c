@@ -97,6 +97,7 @@ static void one_that_was_rolled_back_over_is_not(void **context)
     struct world w;
     begin_corrupt(&w, 0);
     assert_int_equal(order(&w, CMD_JOB_ROLLBACK, "j", 1), TIDE_OK);
+    assert_text(event_last(&w, "j", EVENT_NOTE)->text, "checkpoint 2 is corrupt, and given up: rolled back to checkpoint 1");
     run(&w, 1000);
     struct command command = readmission(&w, 2);
     assert_int_equal(world_apply(&w, &command), TIDE_E_STATE);
