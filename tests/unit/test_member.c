@@ -22,11 +22,14 @@
 #define BUSY_PAUSE_US 500u
 #define BUSY_IMAGE_EVERY 300u /* commands */
 
-/* A disk that takes its time: stands before the one of the C library. */
+/* A disk that takes its time, or hangs: stands before the one of the C library. */
 static _Atomic unsigned sync_takes_us;
+static _Atomic bool sync_hangs;
 int fdatasync(int fd)
 {
     usleep(sync_takes_us);
+    while (sync_hangs)
+        usleep(1000);
     return (int)syscall(SYS_fdatasync, fd);
 }
 
@@ -44,6 +47,36 @@ static void alone_it_leads_at_once(void **state)
     assert_true(UNTIL(&g, n->turn.ready));
     assert_int_equal(n->commands, 100);
     assert_true(n->sum == sum);
+    group_end(&g);
+}
+
+static struct member_status status_of(const struct mate *n)
+{
+    static struct member_status status;
+    member_get_status(n->member, &status);
+    return status;
+}
+
+/* How long a write of the log takes is told when it is done, with when that was; of one that is not done it is told since when it lasts. */
+static void a_write_that_hangs_is_told_while_it_does(void **state)
+{
+    (void)state;
+    struct group g;
+    group_start(&g, 1);
+    struct mate *n = wait_leader(&g);
+    propose_many(&g, n, 1);
+    assert_true(UNTIL(&g, status_of(n).sync_ns != 0 && status_of(n).syncing_ns == 0));
+    uint64_t before_ns = clock_mono_ns();
+    sync_hangs = true;
+    enum tide_status proposed = propose(n, "slow");
+    bool seen = UNTIL(&g, status_of(n).syncing_ns >= before_ns);
+    struct member_status hung = status_of(n);
+    sync_hangs = false;
+    assert_int_equal(proposed, TIDE_OK);
+    assert_true(seen);
+    assert_true(hung.syncing_ns != 0 && hung.sync_ns < before_ns); /* not done yet: the one before it is the last */
+    assert_true(UNTIL(&g, status_of(n).syncing_ns == 0));
+    assert_true(status_of(n).sync_ns >= hung.syncing_ns);
     group_end(&g);
 }
 
@@ -473,6 +506,7 @@ int main(int argc, char **argv)
         return an_older_version_gets_a_snapshot();
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(alone_it_leads_at_once),
+        cmocka_unit_test(a_write_that_hangs_is_told_while_it_does),
         cmocka_unit_test(a_busy_log_is_compacted),
         cmocka_unit_test(three_agree),
         cmocka_unit_test(a_follower_refuses),
